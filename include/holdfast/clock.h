@@ -1,0 +1,21 @@
+#ifndef HOLDFAST_CLOCK_H
+#define HOLDFAST_CLOCK_H
+
+/*
+ * Time. All of Holdfast asks here, so that a test can hold the clock. Any thread.
+ */
+
+#include <stdint.h>
+
+struct clock_source {
+    uint64_t (*monotonic_ms)(void); /* never steps back; its zero means nothing */
+    uint64_t (*wall_ms)(void);      /* milliseconds since 1970-01-01 UTC */
+};
+
+/* Replaces the system's clock; NULL brings it back. Call before any thread is started. */
+void clock_use(const struct clock_source *source);
+
+uint64_t clock_monotonic_ms(void);
+uint64_t clock_wall_ms(void);
+
+#endif

@@ -1,0 +1,47 @@
+#ifndef HOLDFAST_CRASH_POINT_H
+#define HOLDFAST_CRASH_POINT_H
+
+/*
+ * Named places between two steps at which a test can kill the process.
+ *
+ * In a build with -DHOLDFAST_CRASH_POINTS=ON (the default of the dev, asan and tsan presets, never
+ * of release) the environment variable HOLDFAST_CRASH_AT=NAME or NAME:N makes the process send
+ * itself SIGKILL when it reaches that place (for the Nth time). Names are those of the list, in
+ * lower case. In a release build CRASH_POINT() is nothing.
+ */
+
+#define CRASH_POINT_LIST(X)                                                                        \
+    X(unit_resolved)       /* the write's documents are known, none is locked */                   \
+    X(unit_locked)         /* locked; nothing is in the journal for this write */                  \
+    X(unit_journaled)      /* the WRITE record is durable; the write has not left */               \
+    X(unit_sent)           /* the write was handed to the socket, its reply is not here */         \
+    X(unit_answered)       /* the reply is here; the after-image is in memory only */              \
+    X(unit_replied)        /* the client was told of the write */                                  \
+    X(commit_requested)    /* commitTransaction arrived; nothing of it is in the journal */        \
+    X(commit_durable)      /* the COMMIT record is durable; the client has no answer */            \
+    X(commit_acknowledged) /* the client was answered; locks are still held */                     \
+    X(abort_requested)     /* the unit is to be rolled back; nothing is undone */                  \
+    X(undo_checked)        /* all images were compared; nothing is restored */                     \
+    X(undo_restored)       /* one image was restored (reached once per image) */                   \
+    X(abort_undone)        /* all images are restored; the ABORT record is not written */          \
+    X(abort_durable)       /* the ABORT record is durable; locks are still held */                 \
+    X(recovery_fenced)     /* nothing sent earlier can arrive any more */                          \
+    X(recovery_unit_done)  /* one unit was recovered (reached once per unit) */                    \
+    X(recovery_finished)   /* all units were recovered; not yet accepting */                       \
+    X(wal_batch_put)       /* a batch is in the store's transaction, not committed */              \
+    X(wal_batch_durable)   /* a batch is durable; nobody was told */
+
+#ifdef HOLDFAST_CRASH_POINTS
+enum crash_point {
+#define X(name) CRASH_POINT_##name,
+    CRASH_POINT_LIST(X)
+#undef X
+        CRASH_POINT_COUNT
+};
+void crash_point_reach(enum crash_point point);
+#define CRASH_POINT(name) crash_point_reach(CRASH_POINT_##name)
+#else
+#define CRASH_POINT(name) ((void)0)
+#endif
+
+#endif

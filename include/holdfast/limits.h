@@ -1,0 +1,32 @@
+#ifndef HOLDFAST_LIMITS_H
+#define HOLDFAST_LIMITS_H
+
+/*
+ * Every fixed bound, with its reason. What an operator may change is in proxy/base/config.h.
+ */
+
+/* The wire protocol's own limits, as mongod states them in hello. */
+#define LIMIT_MESSAGE_BYTES_MAX (48u * 1000u * 1000u)
+#define LIMIT_DOCUMENT_BYTES_MAX (16u * 1024u * 1024u)
+/* A command may exceed a document by this much, so that a 16 MiB document fits into one. */
+#define LIMIT_COMMAND_OVERHEAD_BYTES (16u * 1024u)
+
+/*
+ * A journaled write carries its before-image twice: as the guard in the command and in the journal.
+ * Command, guard and image must fit one command document.
+ */
+#define LIMIT_UNIT_DOCUMENT_BYTES_MAX (7u * 1024u * 1024u)
+
+/* One worker's receive buffer. 256 KiB moves 1.2 to 1.3 times what 64 KiB moves. */
+#define LIMIT_RECEIVE_BUFFER_BYTES (256u * 1024u)
+
+/* Namespace gates are a fixed table, so that names chosen by a client cost no memory. */
+#define LIMIT_NAMESPACE_GATES 4096u
+
+/* A session key in the journal: user digest and session id. LMDB's own limit is 511. */
+#define LIMIT_SESSION_KEY_BYTES 64u
+
+/* BSON deeper than this is refused, as mongod refuses it (200), before any recursion of ours. */
+#define LIMIT_BSON_DEPTH 180
+
+#endif

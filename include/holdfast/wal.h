@@ -1,0 +1,293 @@
+#ifndef HOLDFAST_WAL_H
+#define HOLDFAST_WAL_H
+
+/*
+ * The journal: an append-only sequence of records in an LMDB environment, with group commit.
+ *
+ * READ THIS FIRST
+ *  - A journal has one owner: the process that opened it for writing. wal_open() takes a lock that
+ *    the kernel releases when that process dies. Other processes may open it read-only at any time.
+ *  - One environment must never be opened twice in one process (LMDB's rule; POSIX locks).
+ *  - The directory must be on a local filesystem. Network filesystems break LMDB's locks and are
+ *    refused.
+ *  - With WAL_DURABILITY_POWER a completion means that the records survive a power cut. With
+ *    WAL_DURABILITY_PROCESS they survive kill -9 of the process, not a power cut; after a power cut
+ *    the journal itself may be unreadable.
+ *  - After an error from the disk (STATUS_IO) nothing is retried: every later append fails with the
+ *    same status. The process should end and recover.
+ *
+ * Words (ARIES: C. Mohan et al., "ARIES: A Transaction Recovery Method", TODS 1992)
+ *  - LSN: a record's number, from 1, without gaps at the moment of writing; never reused, also not
+ *    after pruning or a restart.
+ *  - previous LSN: the LSN of the same unit's record before this one, 0 for its first.
+ *  - unit: an atomic group of writes; its number comes from wal_unit_next() and is never reused.
+ *
+ * The bytes of a record are laid out in wal/format.h. Payloads are opaque here.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "holdfast/error.h"
+#include "holdfast/slice.h"
+
+struct wal;
+struct wal_reader;
+
+enum wal_durability {
+    WAL_DURABILITY_POWER,   /* fdatasync before each completion */
+    WAL_DURABILITY_PROCESS, /* in the page cache before each completion */
+};
+
+/* What a record says. The numbers are in the files: never change one, only add. */
+#define WAL_KIND_LIST(X)                                                                           \
+    X(BEGIN, 1)      /* a unit begins; first record of every unit */                               \
+    X(WRITE, 2)      /* before-image and command of one document write, before it leaves */        \
+    X(COMMIT, 3)     /* the unit is committed; nothing of it may be undone any more */             \
+    X(ABORT, 4)      /* the unit is rolled back: every before-image is in place again */           \
+    X(OUTCOME, 5)    /* reserved: the recorded reply of a retryable command */                     \
+    X(SETTLED, 6)    /* reserved: the upstream has itself made everything up to an LSN durable */  \
+    X(CONFLICT, 7)   /* the unit is set aside for an operator; it holds no locks any more */       \
+    X(CHECKPOINT, 8) /* reserved */
+
+enum wal_kind {
+#define X(name, number) WAL_KIND_##name = number,
+    WAL_KIND_LIST(X)
+#undef X
+};
+
+/* "BEGIN", ...; NULL for a number that is no kind. */
+const char *wal_kind_name(enum wal_kind kind);
+
+/* A unit's state is the kind of its last record. */
+#define WAL_UNIT_STATE_LIST(X)                                                                     \
+    X(OPEN)      /* last record BEGIN or WRITE: recovery will roll it back */                      \
+    X(COMMITTED)                                                                                   \
+    X(ABORTED)                                                                                     \
+    X(CONFLICT)
+
+enum wal_unit_state {
+#define X(name) WAL_UNIT_##name,
+    WAL_UNIT_STATE_LIST(X)
+#undef X
+};
+
+/* "open", "committed", "aborted", "conflict". Never NULL. */
+const char *wal_unit_state_name(enum wal_unit_state state);
+
+struct wal_record {
+    uint64_t lsn;
+    uint64_t unit;
+    uint64_t previous_lsn; /* 0: the unit's first record */
+    uint64_t time_ms;      /* wall clock at the append, milliseconds since 1970 */
+    enum wal_kind kind;
+    struct slice payload; /* valid until the reader moves to a new snapshot or ends */
+};
+
+struct wal_unit {
+    uint64_t unit;
+    uint64_t first_lsn;
+    uint64_t last_lsn;
+    uint64_t begin_time_ms;
+    uint64_t last_time_ms;
+    enum wal_unit_state state;
+};
+
+/* What a retried command is recognised by: the session's newest transaction number and its unit. */
+struct wal_session {
+    int64_t transaction_number;
+    uint64_t unit;
+    enum wal_unit_state unit_state;
+    uint64_t time_ms; /* when it was last changed */
+};
+
+#define WAL_JOURNAL_ID_BYTES 16
+
+struct wal_options {
+    const char *directory;           /* made with mode 0700 if absent and not read_only */
+    uint64_t quota_bytes;            /* at least 1 MiB; the map is a little larger (reserve) */
+    enum wal_durability durability;
+    bool read_only;                  /* no lock taken, no thread started, nothing changed */
+    const char *owner;               /* a short text for the lock file, shown to who is refused */
+};
+
+/*
+ * Opens, and unless read_only makes, the journal in options->directory.
+ *
+ * Errors: STATUS_OWNED (a live process owns it: the message names its pid and owner text),
+ * STATUS_VERSION (another format version: names both), STATUS_CORRUPT, STATUS_UNSUPPORTED (network
+ * filesystem), STATUS_NOT_FOUND (read_only and there is no journal), STATUS_INVALID (options),
+ * STATUS_FULL, STATUS_IO (unwritable directory and the like: names the path).
+ * The caller owns *ret_wal and gives it to wal_close().
+ */
+MUST_CHECK enum status wal_open(const struct wal_options *options, struct wal **ret_wal,
+                                struct error *ret_error);
+
+/*
+ * Waits until everything submitted is completed, writes the clean-shutdown mark if `clean`, stops
+ * the writer, releases the lock. NULL is harmless. Returns NULL. No reader may be left.
+ */
+struct wal *wal_close(struct wal *wal, bool clean);
+
+/* 16 random bytes, made with the journal; they name it for ever. Valid while `wal` is open. */
+const uint8_t *wal_journal_id(const struct wal *wal);
+
+/* True if the owner before us ended with wal_close(..., true), and for a journal just made. */
+bool wal_was_clean(const struct wal *wal);
+
+/* The newest LSN that is durable; 0 in an empty journal. Any thread. */
+uint64_t wal_last_lsn(const struct wal *wal);
+
+/* A new unit number: greater than every one ever used in this journal. Any thread; lock-free. */
+uint64_t wal_unit_next(struct wal *wal);
+
+/* ------------------------------------------------------------------ appending */
+
+/*
+ * One record to append. The caller owns it and everything it points to, and leaves all of it
+ * untouched from wal_append() until `completed` was called.
+ */
+struct wal_append {
+    /* filled in by the caller */
+    enum wal_kind kind;
+    uint64_t unit;
+    struct slice payload;
+    struct wal_append *next; /* further records of the same atomic group, or NULL */
+    /* On BEGIN: the session and transaction number to remember the unit by; size 0: none. */
+    struct slice session_key; /* up to LIMIT_SESSION_KEY_BYTES */
+    int64_t transaction_number;
+    /* Called once per group, on its first record, on the writer thread, after the group is durable
+       or has failed. Must not block and must not call into the journal except wal_append(). */
+    void (*completed)(struct wal_append *first, void *context);
+    void *context;
+    /* filled in by the journal before `completed` */
+    uint64_t lsn;       /* 0 if it failed */
+    enum status status; /* OK, FULL (the quota or the disk: nothing was written, later groups may
+                           succeed), IO (final), INVALID (the group breaks the rules below) */
+    /* private to the journal */
+    struct wal_append *queue_next;
+};
+
+/*
+ * Appends a group of records atomically: after a crash all of them are there or none. Groups are
+ * written in the order of the calls; many groups share one commit. Never blocks on the disk. Any
+ * thread.
+ *
+ * Rules (broken: STATUS_INVALID): a unit's first record is BEGIN; nothing follows COMMIT or ABORT;
+ * after CONFLICT only COMMIT, ABORT or CONFLICT (an operator's decision).
+ *
+ * Space: BEGIN and WRITE fail with FULL at options.quota_bytes; COMMIT, ABORT and CONFLICT may use
+ * a reserve beyond it, so that what is open can always be ended.
+ */
+void wal_append(struct wal *wal, struct wal_append *first);
+
+/* The same, and waits for the completion. Not from the writer thread or an event loop. */
+MUST_CHECK enum status wal_append_wait(struct wal *wal, struct wal_append *first,
+                                       struct error *ret_error);
+
+/* ------------------------------------------------------------------ reading */
+
+/*
+ * A reader sees one snapshot of the journal. Keep it short: while it is open, freed pages of the
+ * file cannot be used again. One thread at a time per reader; any number of readers.
+ * Errors: STATUS_CORRUPT, STATUS_IO.
+ */
+MUST_CHECK enum status wal_reader_begin(struct wal *wal, struct wal_reader **ret_reader,
+                                        struct error *ret_error);
+/* NULL is harmless; returns NULL. */
+struct wal_reader *wal_reader_end(struct wal_reader *reader);
+
+/*
+ * Reads the record `lsn`, checked: magic, version, length, CRC-32C, key against header.
+ * Errors: STATUS_NOT_FOUND, STATUS_CORRUPT (names the LSN and what is wrong).
+ */
+MUST_CHECK enum status wal_read(struct wal_reader *reader, uint64_t lsn,
+                                struct wal_record *ret_record, struct error *ret_error);
+
+/* The first record with an LSN greater than `after_lsn`. Errors: as wal_read(). */
+MUST_CHECK enum status wal_read_next(struct wal_reader *reader, uint64_t after_lsn,
+                                     struct wal_record *ret_record, struct error *ret_error);
+
+/* The unit `unit`. Errors: STATUS_NOT_FOUND, STATUS_CORRUPT. */
+MUST_CHECK enum status wal_read_unit(struct wal_reader *reader, uint64_t unit,
+                                     struct wal_unit *ret_unit, struct error *ret_error);
+
+/* The first unit with a number greater than `after_unit`. Errors: as wal_read_unit(). */
+MUST_CHECK enum status wal_read_unit_next(struct wal_reader *reader, uint64_t after_unit,
+                                          struct wal_unit *ret_unit, struct error *ret_error);
+
+/*
+ * The same among the units that are not ended: state OPEN or CONFLICT. Costs what those cost, not
+ * what the journal holds.
+ */
+MUST_CHECK enum status wal_read_open_next(struct wal_reader *reader, uint64_t after_unit,
+                                          struct wal_unit *ret_unit, struct error *ret_error);
+
+/* The session of `key`. Errors: STATUS_NOT_FOUND, STATUS_CORRUPT. */
+MUST_CHECK enum status wal_read_session(struct wal_reader *reader, struct slice key,
+                                        struct wal_session *ret_session, struct error *ret_error);
+
+/* ------------------------------------------------------------------ properties, retention, figures */
+
+/*
+ * Small durable properties by name (up to 64 characters), for example the upstream's identity.
+ * wal_property_set() waits for the disk; not from an event loop. wal_property_get() copies up to
+ * `capacity` bytes and stores the property's whole size. Errors: STATUS_NOT_FOUND, FULL, IO.
+ */
+MUST_CHECK enum status wal_property_set(struct wal *wal, const char *name, struct slice value,
+                                        struct error *ret_error);
+MUST_CHECK enum status wal_property_get(struct wal *wal, const char *name, void *buffer,
+                                        size_t capacity, size_t *ret_size, struct error *ret_error);
+
+/*
+ * Removes units that ended (COMMITTED, ABORTED) before `ended_before_ms`, their records, and
+ * sessions last changed before that, in short transactions on the writer thread. Open units and
+ * conflicts stay. Waits; not from an event loop. *ret_units (may be NULL): how many.
+ */
+MUST_CHECK enum status wal_prune(struct wal *wal, uint64_t ended_before_ms, uint64_t *ret_units,
+                                 struct error *ret_error);
+
+struct wal_statistics {
+    uint64_t quota_bytes;
+    uint64_t used_bytes; /* pages in use, without pages free for use again */
+    uint64_t records;
+    uint64_t first_lsn; /* 0: none */
+    uint64_t last_lsn;
+    uint64_t units_open;
+    uint64_t units_conflict;
+    uint64_t batches; /* LMDB commits since wal_open() */
+    uint64_t groups;  /* groups appended since wal_open() */
+};
+
+MUST_CHECK enum status wal_statistics_get(struct wal *wal, struct wal_statistics *ret_statistics,
+                                          struct error *ret_error);
+
+/* ------------------------------------------------------------------ verification */
+
+struct wal_damage {
+    uint64_t lsn;      /* 0: not a record but the journal's structure */
+    char message[256]; /* what is wrong */
+};
+
+struct wal_verification {
+    uint64_t records_checked;
+    uint64_t units_checked;
+    uint64_t damage_count;
+    struct wal_damage damage[32]; /* the first ones */
+};
+
+/*
+ * Checks every record (as wal_read() does), that every unit's chain of previous LSNs is whole, that
+ * unit states agree with last records, and the open and session indexes. LMDB has no page checksums
+ * and may crash on a damaged page: the work is done in a child process, whose death is reported as
+ * damage of the structure. May run while the journal's owner runs. Not from a process with threads
+ * that hold locks (it forks): CLI and start of the daemon only.
+ *
+ * STATUS_OK: it could be done, see *ret_verification for what was found. Errors: as wal_open() with
+ * read_only.
+ */
+MUST_CHECK enum status wal_verify(const char *directory, struct wal_verification *ret_verification,
+                                  struct error *ret_error);
+
+#endif

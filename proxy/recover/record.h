@@ -1,0 +1,120 @@
+#ifndef HOLDFAST_RECOVER_RECORD_H
+#define HOLDFAST_RECOVER_RECORD_H
+
+/*
+ * What the payloads of journal records say. Payloads are BSON documents; this is their schema, the
+ * only place that makes them and the only place that reads them.
+ *
+ *   BEGIN    { boundary: "driver", user: "admin.alice" | "", lsid: Binary(uuid) (driver only),
+ *              txnNumber: Int64 (driver only), client: "address:port", appName: "..." | "" }
+ *
+ *   WRITE    { n: Int32             position of the write in its unit, from 0
+ *              op: "insert" | "update" | "delete"
+ *              ns: "database.collection"
+ *              key: { _id: <value> }
+ *              before: <document> | null   null: the document was absent
+ *              after: <document> | null    only where known before the write: insert, delete
+ *              command: <document>         update only: what the server is sent, without its guard
+ *                                          and $db, repeatable (no time or random operators)
+ *              connection: "address:port"  the proxy's own end of the connection that carries it
+ *              known: [ { n: Int32, after: <document> | null } ... ]   after-images of earlier
+ *                                          writes of the unit, learned since the record before }
+ *
+ *   COMMIT   { known: [ ... ] }            as in WRITE: with those all after-images are known
+ *   ABORT    { reason: "..." }
+ *   CONFLICT { reason: "...",
+ *              documents: [ { n: Int32, ns: "...", key: {_id}, before: doc|null,
+ *                             after: doc|null|(absent field: unknown), found: doc|null } ... ] }
+ *
+ * An image is stored byte for byte as the server gave it.
+ */
+
+#include <bson/bson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "holdfast/error.h"
+#include "holdfast/image.h"
+#include "holdfast/slice.h"
+#include "holdfast/wal.h"
+
+enum record_operation {
+    RECORD_INSERT,
+    RECORD_UPDATE,
+    RECORD_DELETE,
+};
+
+struct record_begin {
+    const char *boundary;
+    const char *user;
+    struct slice session_id; /* 16 bytes, or size 0 */
+    int64_t transaction_number;
+    const char *client;
+    const char *application;
+};
+
+struct record_write {
+    int32_t number;
+    enum record_operation operation;
+    const char *namespace; /* "database.collection", NUL-terminated */
+    struct slice key;      /* the document {_id: value} */
+    struct image before;   /* never UNKNOWN */
+    struct image after;    /* UNKNOWN for updates whose reply was not journaled */
+    struct slice command;  /* RECORD_UPDATE only */
+    const char *connection;
+};
+
+/* An after-image learned after its WRITE record was written. */
+struct record_known {
+    int32_t number;
+    struct image after;
+};
+
+/* Appends the payload to *payload, which must be an empty, initialised document. */
+void record_put_begin(bson_t *payload, const struct record_begin *begin);
+void record_put_write(bson_t *payload, const struct record_write *write,
+                      const struct record_known *known, size_t known_count);
+void record_put_commit(bson_t *payload, const struct record_known *known, size_t known_count);
+void record_put_abort(bson_t *payload, const char *reason);
+
+/*
+ * Read a payload. Everything returned points into `payload`, which must outlive it. STATUS_CORRUPT
+ * (with the name of the field) if the payload is not a document of the schema above.
+ */
+MUST_CHECK enum status record_get_begin(struct slice payload, struct record_begin *ret_begin,
+                                        struct error *ret_error);
+MUST_CHECK enum status record_get_write(struct slice payload, struct record_write *ret_write,
+                                        struct error *ret_error);
+/* The entry `index` of `known`, of a WRITE or COMMIT payload. STATUS_NOT_FOUND past the last. */
+MUST_CHECK enum status record_get_known(struct slice payload, size_t index,
+                                        struct record_known *ret_known, struct error *ret_error);
+
+/* ------------------------------------------------------------------ a whole unit */
+
+/*
+ * All writes of one unit, oldest first, each with the after-image that the journal knows. Owns
+ * copies of everything in it.
+ */
+struct unit_history {
+    uint64_t unit;
+    enum wal_unit_state state;
+    uint64_t begin_time_ms;
+    uint64_t last_time_ms;
+    struct record_begin begin;
+    struct record_write *writes; /* writes[i].number == i */
+    size_t write_count;
+    struct slice last_payload; /* payload of an ABORT or CONFLICT record, else size 0 */
+    void *memory;              /* private */
+};
+
+/*
+ * Follows the unit's chain of records from its last one back. STATUS_NOT_FOUND, STATUS_CORRUPT.
+ * Give the result to unit_history_free().
+ */
+MUST_CHECK enum status unit_history_load(struct wal_reader *reader, uint64_t unit,
+                                         struct unit_history **ret_history,
+                                         struct error *ret_error);
+/* NULL is harmless; returns NULL. */
+struct unit_history *unit_history_free(struct unit_history *history);
+
+#endif
