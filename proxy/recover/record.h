@@ -77,6 +77,19 @@ void record_put_write(bson_t *payload, const struct record_write *write,
 void record_put_commit(bson_t *payload, const struct record_known *known, size_t known_count);
 void record_put_abort(bson_t *payload, const char *reason);
 
+/* One document of a CONFLICT: what the journal knows of its last write, and what is there. */
+struct record_conflict_document {
+    int32_t number; /* of the unit's last write to the document */
+    const char *namespace;
+    struct slice key;
+    struct image before; /* what undoing the unit would restore: never UNKNOWN */
+    struct image after;  /* what the unit left there; may be UNKNOWN */
+    struct image found;  /* never UNKNOWN */
+};
+
+void record_put_conflict(bson_t *payload, const char *reason,
+                         const struct record_conflict_document *documents, size_t document_count);
+
 /*
  * Read a payload. Everything returned points into `payload`, which must outlive it. STATUS_CORRUPT
  * (with the name of the field) if the payload is not a document of the schema above.
@@ -88,6 +101,17 @@ MUST_CHECK enum status record_get_write(struct slice payload, struct record_writ
 /* The entry `index` of `known`, of a WRITE or COMMIT payload. STATUS_NOT_FOUND past the last. */
 MUST_CHECK enum status record_get_known(struct slice payload, size_t index,
                                         struct record_known *ret_known, struct error *ret_error);
+
+/* The `reason` of an ABORT or CONFLICT payload. */
+MUST_CHECK enum status record_get_reason(struct slice payload, const char **ret_reason,
+                                         struct error *ret_error);
+/* The entry `index` of a CONFLICT's `documents`. STATUS_NOT_FOUND past the last. */
+MUST_CHECK enum status record_get_conflict(struct slice payload, size_t index,
+                                           struct record_conflict_document *ret_document,
+                                           struct error *ret_error);
+
+/* "insert", "update", "delete". Never NULL. */
+const char *record_operation_name(enum record_operation operation);
 
 /* ------------------------------------------------------------------ a whole unit */
 
