@@ -1,0 +1,195 @@
+"""holdfastd under test, and the holdfast command."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+
+import pymongo
+
+from .process import Process, wait_until
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
+
+
+class ProxyFailed(Exception):
+    """holdfastd ended instead of accepting. `code` is its exit code, `output` all it said."""
+
+    def __init__(self, code, output):
+        super().__init__(f"holdfastd ended with {code}:\n{output}")
+        self.code = code
+        self.output = output
+
+
+def build_bin():
+    """Where the programs under test are: $HOLDFAST_BUILD, by default the dev build."""
+    return pathlib.Path(os.environ.get("HOLDFAST_BUILD", _ROOT / "build/dev/bin")).resolve()
+
+
+def holdfast(*arguments, check=None, timeout=60):
+    """Runs the command-line program: a CompletedProcess with text output."""
+    done = subprocess.run(
+        [str(build_bin() / "holdfast"), *[str(argument) for argument in arguments]],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    if check is not None:
+        assert done.returncode == check, (
+            f"holdfast {' '.join(map(str, arguments))}: exit code {done.returncode}, "
+            f"wanted {check}\n{done.stdout}{done.stderr}"
+        )
+    return done
+
+
+class Proxy:
+    """holdfastd in front of `upstream` (a Server, or a URI), started by the constructor.
+
+    settings: {"unit.lockWait": "200ms"} become --set options. Its port and journal stay the same
+    over restarts; the journal is removed by close() unless `wal` named it.
+    """
+
+    def __init__(self, upstream, settings=None, wal=None, crash_at=None, options=(), start=True):
+        self.upstream_uri = upstream if isinstance(upstream, str) else upstream.uri
+        self.settings = dict(settings or {})
+        self.options = list(options)
+        self.crash_at = crash_at
+        self._own_wal = wal is None
+        self.wal = str(wal or os.path.join(tempfile.mkdtemp(prefix="holdfast-wal-"), "wal"))
+        self.port = 0
+        self.process = None
+        if start:
+            try:
+                self.start()
+            except BaseException:
+                self.close()
+                raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def uri(self):
+        return f"mongodb://{self.address}/"
+
+    def client(self, **options):
+        options.setdefault("serverSelectionTimeoutMS", 10000)
+        user = options.pop("user", None)
+        if user is not None:
+            options["username"], options["password"] = user
+            options.setdefault("authSource", "admin")
+            options.setdefault("authMechanism", "SCRAM-SHA-256")
+        return pymongo.MongoClient(self.uri, **options)
+
+    def arguments(self):
+        arguments = [str(build_bin() / "holdfastd"), "--listen", f"127.0.0.1:{self.port}"]
+        arguments += ["--upstream", self.upstream_uri, "--wal", self.wal]
+        for key, value in self.settings.items():
+            arguments += ["--set", f"{key}={value}"]
+        return arguments + self.options
+
+    def start(self, crash_at=None, timeout=60):
+        """Starts it and waits until it accepts. ProxyFailed if it ends before that."""
+        crash_at = crash_at or self.crash_at
+        self.crash_at = None  # one start only: the next one is to recover
+        environment = {"HOLDFAST_CRASH_AT": crash_at} if crash_at else {}
+        self.process = Process(self.arguments(), environment, name="holdfastd")
+        self.port = wait_until(self._accepting, timeout, "holdfastd accepts connections")
+        return self
+
+    def _accepting(self):
+        for line in list(self.process.lines):
+            port = _listening_port(line)
+            if port is not None and _connects(port):
+                return port
+        if not self.process.running():
+            raise ProxyFailed(self.process.wait(), self.process.output())
+        return None
+
+    def run_to_end(self, timeout=60):
+        """For a start that is to fail: its exit code and output."""
+        self.process = Process(self.arguments(), name="holdfastd")
+        return self.process.wait(timeout), self.process.output()
+
+    def log(self):
+        """Its log of this start, parsed; lines that are no JSON are left out."""
+        return [entry for entry in map(_parsed, list(self.process.lines)) if entry is not None]
+
+    def kill(self):
+        return self.process.kill()
+
+    def stop(self, timeout=30):
+        return self.process.terminate(timeout)
+
+    def pause(self):
+        self.process.send(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send(signal.SIGCONT)
+
+    def restart(self):
+        """kill -9, then again with the same journal on the same port."""
+        self.kill()
+        return self.start()
+
+    def units(self):
+        """`holdfast units --json`: a list of units."""
+        done = holdfast("units", "--wal", self.wal, "--json", check=0)
+        units = parse_json_output(done.stdout)
+        return units.get("units", []) if isinstance(units, dict) else units
+
+    def verify(self):
+        """The journal is sound, as `holdfast verify` judges it."""
+        holdfast("verify", "--wal", self.wal, check=0)
+
+    def close(self):
+        if self.process is not None and self.process.running():
+            self.process.kill()
+        if self._own_wal:
+            shutil.rmtree(os.path.dirname(self.wal), ignore_errors=True)
+
+
+def parse_json_output(text):
+    """One JSON document, or one a line."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _parsed(line):
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _listening_port(line):
+    entry = _parsed(line)
+    if entry is None or entry.get("msg") != "Listening":
+        return None
+    attributes = entry.get("attr", {})
+    if attributes.get("listener", "mongo") != "mongo":
+        return None
+    return int(attributes["address"].rsplit(":", 1)[1])
+
+
+def _connects(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False

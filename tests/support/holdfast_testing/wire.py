@@ -1,0 +1,214 @@
+"""MongoDB's wire protocol as far as tests need it: a raw client and a tap between two peers."""
+
+import itertools
+import socket
+import struct
+import threading
+import time
+
+import bson
+
+OP_REPLY = 1
+OP_QUERY = 2004
+OP_COMPRESSED = 2012
+OP_MSG = 2013
+FLAG_CHECKSUM = 1
+FLAG_MORE_TO_COME = 2
+FLAG_EXHAUST_ALLOWED = 1 << 16
+_request_ids = itertools.count(1)
+
+
+def encode_message(command, flags=0, sequences=None, request_id=None):
+    """An OP_MSG: kind 0, and a kind 1 section for each of sequences {"documents": [...]}."""
+    body = struct.pack("<I", flags) + b"\x00" + bson.encode(command)
+    for name, documents in (sequences or {}).items():
+        content = name.encode() + b"\x00" + b"".join(map(bson.encode, documents))
+        body += b"\x01" + struct.pack("<i", len(content) + 4) + content
+    request_id = next(_request_ids) if request_id is None else request_id
+    checksum = 4 if flags & FLAG_CHECKSUM else 0
+    header = struct.pack("<iiii", 16 + len(body) + checksum, request_id, 0, OP_MSG)
+    message = header + body
+    return message + struct.pack("<I", crc32c(message)) if checksum else message
+
+
+def encode_query(command, namespace="admin.$cmd"):
+    """A legacy OP_QUERY, as drivers send their first hello."""
+    body = struct.pack("<i", 0) + namespace.encode() + b"\x00" + struct.pack("<ii", 0, -1)
+    body += bson.encode(command)
+    return struct.pack("<iiii", 16 + len(body), next(_request_ids), 0, OP_QUERY) + body
+
+
+def decode_message(message):
+    """(command or reply document, flags) of an OP_MSG, OP_QUERY or OP_REPLY; sequences merged."""
+    opcode = struct.unpack_from("<i", message, 12)[0]
+    if opcode == OP_QUERY:
+        at = message.index(b"\x00", 20) + 1 + 8
+        return bson.decode(message[at:]), 0
+    if opcode == OP_REPLY:
+        return bson.decode(message[36:]), 0
+    if opcode != OP_MSG:
+        return {"$opcode": opcode}, 0
+    flags = struct.unpack_from("<I", message, 16)[0]
+    at, end = 20, len(message) - (4 if flags & FLAG_CHECKSUM else 0)
+    document, sequences = {}, {}
+    while at < end:
+        kind = message[at]
+        size = struct.unpack_from("<i", message, at + 1)[0]
+        section = message[at + 1 : at + 1 + size]
+        if kind == 0:
+            document = bson.decode(section)
+        else:
+            name, _, rest = section[4:].partition(b"\x00")
+            sequences[name.decode()] = bson.decode_all(rest)
+        at += 1 + size
+    document.update(sequences)
+    return document, flags
+
+
+def crc32c(data):
+    """Castagnoli's CRC, bit by bit: fine for the small messages of tests."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def receive_exactly(peer, size):
+    """`size` bytes, or None if the peer closed before."""
+    parts = bytearray()
+    while len(parts) < size:
+        part = peer.recv(min(size - len(parts), 1 << 20))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)
+
+
+def receive_message(peer):
+    """One whole message, or None at the end."""
+    header = receive_exactly(peer, 16)
+    if header is None:
+        return None
+    rest = receive_exactly(peer, struct.unpack_from("<i", header)[0] - 16)
+    return None if rest is None else header + rest
+
+
+class Connection:
+    """A raw client: sends any bytes, reads whole messages."""
+
+    def __init__(self, port, timeout=10):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self.socket.settimeout(timeout)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def receive(self):
+        message = receive_message(self.socket)
+        return None if message is None else decode_message(message)[0]
+
+    def run(self, command, **options):
+        self.send(encode_message(command, **options))
+        return self.receive()
+
+    def closed_by_peer(self):
+        """True when the peer ended the connection (within the timeout)."""
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionError:
+            return True
+        except socket.timeout:
+            return False
+
+
+class WireTap:
+    """A relay in front of 127.0.0.1:`port` that records every command sent through it.
+
+    commands: list of (monotonic time, command document). The attribute `before_request`, a
+    function of the command, runs before a request is passed on (sleep in it to delay, return False
+    to cut the connection); `before_reply`, a function of the reply, likewise.
+    """
+
+    def __init__(self, port):
+        self.commands = []
+        self.before_request = None
+        self.before_reply = None
+        self._upstream = port
+        self._peers = set()
+        self._closing = False
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def uri(self):
+        return f"mongodb://127.0.0.1:{self.port}/"
+
+    def names(self):
+        """The name of every command seen, in order."""
+        return [next(iter(command)) for _, command in list(self.commands)]
+
+    def cut(self):
+        """Closes every connection that is open now."""
+        for peer in list(self._peers):
+            _hang_up(peer)
+
+    def close(self):
+        self._closing = True
+        _hang_up(self._listener)
+        self.cut()
+
+    def _accept(self):
+        while not self._closing:
+            try:
+                client = self._listener.accept()[0]
+                server = socket.create_connection(("127.0.0.1", self._upstream), 10)
+            except OSError:
+                continue
+            server.settimeout(None)
+            for peer in (client, server):
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._peers.add(peer)
+            for source, target, request in ((client, server, True), (server, client, False)):
+                threading.Thread(
+                    target=self._relay, args=(source, target, request), daemon=True
+                ).start()
+
+    def _relay(self, source, target, request):
+        try:
+            while (message := receive_message(source)) is not None:
+                document = decode_message(message)[0]
+                if request:
+                    self.commands.append((time.monotonic(), document))
+                hook = self.before_request if request else self.before_reply
+                if hook is not None and hook(document) is False:
+                    break
+                target.sendall(message)
+        except OSError:
+            pass
+        finally:
+            for peer in (source, target):
+                _hang_up(peer)
+                self._peers.discard(peer)
+
+
+def _hang_up(peer):
+    try:
+        peer.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    peer.close()
