@@ -1,0 +1,200 @@
+/*
+ * The table of keys. conf/holdfast.yaml shows the same keys with the same defaults; a test holds
+ * the two together.
+ *
+ * Threads: constant data.
+ */
+
+#include "base/config_keys.h"
+
+#include <string.h>
+
+/* In the order of the enums' values. */
+static const char *const durability_choices[] = {"power", "process", NULL};
+static const char *const engine_choices[] = {"auto", "journaled", "native", NULL};
+static const char *const level_choices[] = {"debug", "info", "warning", "error", NULL};
+_Static_assert(WAL_DURABILITY_POWER == 0 && WAL_DURABILITY_PROCESS == 1, "durability_choices");
+_Static_assert(CONFIG_ENGINE_JOURNALED == 1 && CONFIG_ENGINE_NATIVE == 2, "engine_choices");
+_Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3, "level_choices");
+
+const struct config_group config_groups[] = {
+    {"net", "Where clients connect"},
+    {"upstream", "The MongoDB server behind the proxy"},
+    {"wal", "The journal"},
+    {"unit", "Units: atomic groups of writes"},
+    {"admin", "Health, metrics and the status page"},
+    {"http", "A service's own HTTP port in front of its calls"},
+    {"log", "Log lines, on standard error"},
+};
+const size_t config_groups_count = sizeof(config_groups) / sizeof(config_groups[0]);
+
+#define AT(field) offsetof(struct config, field)
+
+const struct config_key config_keys[] = {
+    {.name = "net.listen",
+     .option = "listen",
+     .type = CONFIG_TYPE_LISTEN,
+     .offset = AT(net_listen),
+     .standard = "",
+     .required = true,
+     .help = "HOST:PORT on which drivers connect; port 0 picks a free one and logs it"},
+    {.name = "net.maxIncomingConnections",
+     .type = CONFIG_TYPE_NUMBER,
+     .offset = AT(net_connections_max),
+     .standard = "20000",
+     .smallest = "1",
+     .largest = "1000000",
+     .help = "client connections at a time; one more is closed at once"},
+    {.name = "net.threads",
+     .type = CONFIG_TYPE_NUMBER,
+     .offset = AT(net_threads),
+     .standard = "0",
+     .smallest = "0",
+     .largest = "256",
+     .help = "event-loop workers; 0 is one per processor core"},
+
+    {.name = "upstream.uri",
+     .option = "upstream",
+     .type = CONFIG_TYPE_URI,
+     .offset = AT(upstream_uri),
+     .standard = "",
+     .required = true,
+     .help = "mongodb:// URI of one server; a user in it is used for images and recovery only"},
+    {.name = "upstream.connectTimeout",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(upstream_connect_ms),
+     .standard = "10s",
+     .smallest = "10ms",
+     .largest = "10m",
+     .help = "how long a connection to the server may take to come up"},
+    {.name = "upstream.fenceWait",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(upstream_fence_ms),
+     .standard = "2s",
+     .smallest = "0",
+     .largest = "10m",
+     .help = "how long recovery waits for writes that were sent before and may still arrive"},
+    {.name = "upstream.takeover",
+     .type = CONFIG_TYPE_HEX,
+     .offset = AT(upstream_takeover),
+     .standard = "",
+     .help = "id of another journal whose claim on the server you vouch is dead"},
+
+    {.name = "wal.directory",
+     .option = "wal",
+     .type = CONFIG_TYPE_PATH,
+     .offset = AT(wal_directory),
+     .standard = "",
+     .required = true,
+     .help = "the journal's directory, on a local filesystem; made if missing"},
+    {.name = "wal.durability",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(wal_durability),
+     .standard = "power",
+     .choices = durability_choices,
+     .help = "power survives a power cut; process survives kill -9 of the proxy only"},
+    {.name = "wal.quota",
+     .type = CONFIG_TYPE_SIZE,
+     .offset = AT(wal_quota_bytes),
+     .standard = "64GiB",
+     .smallest = "16MiB",
+     .largest = "16TiB",
+     .help = "the journal's largest size; at it new units are refused"},
+    {.name = "wal.retention",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(wal_retention_ms),
+     .standard = "24h",
+     .smallest = "30m",
+     .largest = "10y",
+     .help = "how long units that ended stay in the journal"},
+
+    {.name = "unit.engine",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(unit_engine),
+     .standard = "auto",
+     .choices = engine_choices,
+     .help = "auto takes what the server's topology asks for"},
+    {.name = "unit.lockWait",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(unit_lock_wait_ms),
+     .standard = "5s",
+     .smallest = "0",
+     .largest = "10m",
+     .help = "how long a write waits for another unit's document before a WriteConflict"},
+    {.name = "unit.lifetime",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(unit_lifetime_ms),
+     .standard = "60s",
+     .smallest = "1s",
+     .largest = "24h",
+     .help = "a unit older than this is rolled back"},
+    {.name = "unit.maxWrites",
+     .type = CONFIG_TYPE_NUMBER,
+     .offset = AT(unit_writes_max),
+     .standard = "100000",
+     .smallest = "1",
+     .largest = "10000000",
+     .help = "document writes of one unit"},
+    {.name = "unit.maxBytes",
+     .type = CONFIG_TYPE_SIZE,
+     .offset = AT(unit_bytes_max),
+     .standard = "256MiB",
+     .smallest = "1MiB",
+     .largest = "1TiB",
+     .help = "images and commands of one unit"},
+    {.name = "unit.maxOpen",
+     .type = CONFIG_TYPE_NUMBER,
+     .offset = AT(unit_count_max),
+     .standard = "10000",
+     .smallest = "1",
+     .largest = "1000000",
+     .help = "units open at a time"},
+
+    {.name = "admin.listen",
+     .option = "admin",
+     .type = CONFIG_TYPE_LISTEN,
+     .offset = AT(admin_listen),
+     .standard = "",
+     .help = "HOST:PORT of the admin server; it asks for no password, keep it on localhost"},
+
+    {.name = "http.listen",
+     .option = "http-listen",
+     .type = CONFIG_TYPE_LISTEN,
+     .offset = AT(http_listen),
+     .standard = "",
+     .help = "HOST:PORT on which calls of the service come in"},
+    {.name = "http.service",
+     .option = "http-service",
+     .type = CONFIG_TYPE_CONNECT,
+     .offset = AT(http_service),
+     .standard = "",
+     .help = "HOST:PORT of the service that answers them"},
+
+    {.name = "log.level",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(log_level),
+     .standard = "info",
+     .choices = level_choices,
+     .help = "the least severe lines that are written"},
+};
+const size_t config_keys_count = sizeof(config_keys) / sizeof(config_keys[0]);
+
+const struct config_key *config_key_find(const char *name)
+{
+    for (size_t i = 0; i < config_keys_count; i++) {
+        if (strcmp(config_keys[i].name, name) == 0) {
+            return &config_keys[i];
+        }
+    }
+    return NULL;
+}
+
+bool config_group_exists(const char *name)
+{
+    for (size_t i = 0; i < config_groups_count; i++) {
+        if (strcmp(config_groups[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
