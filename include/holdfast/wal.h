@@ -233,8 +233,10 @@ MUST_CHECK enum status wal_read_session(struct wal_reader *reader, struct slice 
 /*
  * Small durable properties by name (up to 64 characters), for example the upstream's identity.
  * wal_property_set() waits for the disk; not from an event loop. wal_property_get() copies up to
- * `capacity` bytes and stores the property's whole size. Errors: STATUS_NOT_FOUND, FULL, IO.
+ * `capacity` bytes and stores the property's whole size. A name that begins with a dot is the
+ * journal's own: STATUS_INVALID. Errors: STATUS_NOT_FOUND, FULL, IO, CORRUPT.
  */
+#define WAL_PROPERTY_BYTES_MAX (1024u * 1024u)
 MUST_CHECK enum status wal_property_set(struct wal *wal, const char *name, struct slice value,
                                         struct error *ret_error);
 MUST_CHECK enum status wal_property_get(struct wal *wal, const char *name, void *buffer,

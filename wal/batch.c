@@ -1,0 +1,298 @@
+/*
+ * Groups of records into a write transaction: the rules, the quota, the rows.
+ *
+ * Invariants
+ *  - A group is checked as a whole before its first byte is put, because what was put into an LMDB
+ *    transaction cannot be taken out again without giving up the other groups in it.
+ *  - What a unit's last record allows to follow:
+ *
+ *        (none) --BEGIN--> open --WRITE--> open
+ *                          open --COMMIT--> committed
+ *                          open --ABORT--> aborted
+ *                          open --CONFLICT--> conflict
+ *                          conflict --COMMIT, ABORT, CONFLICT--> committed, aborted, conflict
+ *
+ * The writer thread's.
+ */
+
+#include "wal/batch.h"
+
+#include <assert.h>
+
+#include "wal/format.h"
+#include "wal/rows.h"
+
+/* The unit that was looked at last. Groups mostly stay with one unit. */
+struct cursor {
+    struct format_unit row;
+    bool exists;
+};
+
+/* ------------------------------------------------------------------ rules */
+
+static bool kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kind kind)
+{
+    if (!exists) {
+        return kind == WAL_KIND_BEGIN;
+    }
+    switch (state) {
+    case WAL_UNIT_OPEN:
+        return kind == WAL_KIND_WRITE || kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT ||
+               kind == WAL_KIND_CONFLICT;
+    case WAL_UNIT_CONFLICT:
+        return kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT || kind == WAL_KIND_CONFLICT;
+    case WAL_UNIT_COMMITTED:
+    case WAL_UNIT_ABORTED:
+        return false;
+    }
+    return false;
+}
+
+/* Of the kinds that may follow something. */
+static enum wal_unit_state state_after(enum wal_kind kind)
+{
+    switch (kind) {
+    case WAL_KIND_COMMIT:
+        return WAL_UNIT_COMMITTED;
+    case WAL_KIND_ABORT:
+        return WAL_UNIT_ABORTED;
+    case WAL_KIND_CONFLICT:
+        return WAL_UNIT_CONFLICT;
+    default:
+        return WAL_UNIT_OPEN;
+    }
+}
+
+static bool record_is_sound(const struct wal_append *record)
+{
+    bool session_fits =
+        record->kind != WAL_KIND_BEGIN || record->session_key.size <= LIMIT_SESSION_KEY_BYTES;
+    return record->unit != 0 && record->payload.size <= FORMAT_PAYLOAD_BYTES_MAX && session_fits;
+}
+
+/* What the records of the group before `until` made of its unit; false if they do not touch it. */
+static bool find_in_group(const struct wal_append *first, const struct wal_append *until,
+                          enum wal_unit_state *ret_state)
+{
+    bool found = false;
+    for (const struct wal_append *record = first; record != until; record = record->next) {
+        if (record->unit == until->unit) {
+            *ret_state = state_after(record->kind);
+            found = true;
+        }
+    }
+    return found;
+}
+
+static enum status check_group(struct batch *batch, const struct wal_append *first,
+                               bool *ret_allowed, struct error *ret_error)
+{
+    uint64_t unit = 0;
+    bool exists = false;
+    enum wal_unit_state state = WAL_UNIT_OPEN;
+    for (const struct wal_append *record = first; record != NULL; record = record->next) {
+        if (!record_is_sound(record)) {
+            *ret_allowed = false;
+            return STATUS_OK;
+        }
+        if (record->unit != unit) {
+            unit = record->unit;
+            exists = find_in_group(first, record, &state);
+            if (!exists) {
+                struct format_unit row;
+                enum status status = rows_unit(batch->transaction, unit, &row, ret_error);
+                if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
+                    return status;
+                }
+                exists = status == STATUS_OK;
+                state = exists ? row.unit.state : WAL_UNIT_OPEN;
+            }
+        }
+        if (!kind_may_follow(exists, state, record->kind)) {
+            *ret_allowed = false;
+            return STATUS_OK;
+        }
+        exists = true;
+        state = state_after(record->kind);
+    }
+    *ret_allowed = true;
+    return STATUS_OK;
+}
+
+/* ------------------------------------------------------------------ space */
+
+uint64_t batch_group_bytes(const struct wal_append *first)
+{
+    const uint64_t page = 4096;
+    uint64_t bytes = 0;
+    for (const struct wal_append *record = first; record != NULL; record = record->next) {
+        uint64_t size = FORMAT_RECORD_HEADER_BYTES + record->payload.size;
+        /* A value beyond half a page goes to pages of its own, with a header of 16 bytes. */
+        bytes += size > page / 2 ? (size + 16 + page - 1) / page * page : size;
+        bytes += FORMAT_UNIT_BYTES_MAX + FORMAT_SESSION_BYTES + LIMIT_SESSION_KEY_BYTES;
+    }
+    return bytes;
+}
+
+bool batch_group_only_ends(const struct wal_append *first)
+{
+    for (const struct wal_append *record = first; record != NULL; record = record->next) {
+        if (record->kind == WAL_KIND_BEGIN || record->kind == WAL_KIND_WRITE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum status check_space(struct batch *batch, const struct wal_append *first, bool *ret_fits,
+                               struct error *ret_error)
+{
+    if (batch_group_only_ends(first)) {
+        *ret_fits = true;
+        return STATUS_OK;
+    }
+    struct store_usage usage;
+    enum status status = store_usage_get(batch->transaction, &usage, ret_error);
+    if (status == STATUS_OK) {
+        *ret_fits =
+            !batch->only_ends && usage.used_bytes + batch_group_bytes(first) <= batch->quota_bytes;
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------ putting */
+
+/* The newest transaction of a session wins; a unit of an older one is not found by its session. */
+static enum status put_session(struct batch *batch, const struct wal_append *record,
+                               struct error *ret_error)
+{
+    struct format_session session;
+    enum status status = rows_session(batch->transaction, record->session_key, &session, ret_error);
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
+        return status;
+    }
+    if (status == STATUS_OK && session.transaction_number > record->transaction_number) {
+        return STATUS_OK;
+    }
+    session = (struct format_session){
+        .transaction_number = record->transaction_number,
+        .unit = record->unit,
+        .time_ms = batch->time_ms,
+    };
+    return rows_session_put(batch->transaction, record->session_key, &session, ret_error);
+}
+
+static enum status put_record(struct batch *batch, const struct wal_append *record, uint64_t lsn,
+                              uint64_t previous_lsn, struct error *ret_error)
+{
+    uint8_t key[FORMAT_KEY_BYTES];
+    uint8_t *room = NULL;
+    struct wal_record stored = {
+        .lsn = lsn,
+        .unit = record->unit,
+        .previous_lsn = previous_lsn,
+        .time_ms = batch->time_ms,
+        .kind = record->kind,
+        .payload = record->payload,
+    };
+    format_key_put(key, lsn);
+    enum status status =
+        store_append(batch->transaction, STORE_RECORDS, slice_make(key, sizeof(key)),
+                     FORMAT_RECORD_HEADER_BYTES + record->payload.size, &room, ret_error);
+    if (status == STATUS_OK) {
+        format_record_put(room, &stored);
+    }
+    return status;
+}
+
+static void begin_row(struct cursor *cursor, const struct batch *batch,
+                      const struct wal_append *record)
+{
+    cursor->exists = true;
+    cursor->row = (struct format_unit){
+        .unit = {.unit = record->unit,
+                 .first_lsn = batch->last_lsn + 1,
+                 .begin_time_ms = batch->time_ms},
+        .session_key_size = (uint8_t)record->session_key.size,
+    };
+    if (record->session_key.size > 0) {
+        memcpy(cursor->row.session_key, record->session_key.data, record->session_key.size);
+    }
+}
+
+/* Writes back the unit that the cursor stands on and moves it to `unit`. */
+static enum status move_cursor(struct batch *batch, struct cursor *cursor, uint64_t unit,
+                               struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    if (cursor->exists) {
+        status = rows_unit_put(batch->transaction, &cursor->row, ret_error);
+        cursor->exists = false;
+    }
+    if (status == STATUS_OK && unit != 0) {
+        status = rows_unit(batch->transaction, unit, &cursor->row, ret_error);
+        cursor->exists = status == STATUS_OK;
+        status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    }
+    cursor->row.unit.unit = unit;
+    return status;
+}
+
+static enum status put_group(struct batch *batch, struct wal_append *first, struct error *ret_error)
+{
+    struct cursor cursor = {0};
+    enum status status = STATUS_OK;
+    for (struct wal_append *record = first; record != NULL && status == STATUS_OK;
+         record = record->next) {
+        if (record->unit != cursor.row.unit.unit) {
+            status = move_cursor(batch, &cursor, record->unit, ret_error);
+        }
+        if (status == STATUS_OK && record->kind == WAL_KIND_BEGIN) {
+            assert(!cursor.exists);
+            begin_row(&cursor, batch, record);
+            if (record->session_key.size > 0) {
+                status = put_session(batch, record, ret_error);
+            }
+            if (record->unit > batch->last_unit) {
+                batch->last_unit = record->unit;
+            }
+        }
+        if (status != STATUS_OK) {
+            break;
+        }
+        record->lsn = batch->last_lsn + 1;
+        status = put_record(batch, record, record->lsn, cursor.row.unit.last_lsn, ret_error);
+        batch->last_lsn = record->lsn;
+        cursor.row.unit.last_lsn = record->lsn;
+        cursor.row.unit.last_time_ms = batch->time_ms;
+        cursor.row.unit.state = state_after(record->kind);
+    }
+    return status != STATUS_OK ? status : move_cursor(batch, &cursor, 0, ret_error);
+}
+
+enum status batch_put(struct batch *batch, struct wal_append *first, enum status *ret_group,
+                      struct error *ret_error)
+{
+    bool fine = false;
+    enum status status = check_group(batch, first, &fine, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!fine) {
+        *ret_group = STATUS_INVALID;
+        return STATUS_OK;
+    }
+    status = check_space(batch, first, &fine, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!fine) {
+        *ret_group = STATUS_FULL;
+        return STATUS_OK;
+    }
+    status = put_group(batch, first, ret_error);
+    if (status == STATUS_OK) {
+        *ret_group = STATUS_OK;
+    }
+    return status;
+}

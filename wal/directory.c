@@ -1,0 +1,175 @@
+/*
+ * The journal's directory and its lock.
+ *
+ * Invariants
+ *  - The lock is on the open file description (F_OFD_SETLK): it ends with the process, also by
+ *    kill -9, and, unlike a lock of the classic kind, not because some other part of the process
+ *    opened and closed the same file.
+ *  - owner.lock is never removed: two processes could otherwise each lock a file of that name.
+ *    What is written in it means something only while it is locked.
+ *
+ * owner.lock, for people and for error messages:
+ *
+ *     12345\n
+ *     holdfastd 127.0.0.1:27018\n
+ *
+ * Any thread.
+ */
+
+#include "wal/directory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "holdfast/slice.h"
+
+/* statfs(2) types; <linux/magic.h> does not have all of them. */
+static const struct {
+    unsigned long type;
+    const char *name;
+} refused[] = {
+    {0x6969, "NFS"},
+    {0x517B, "SMB"},
+    {0xFF534D42, "CIFS"},
+    {0xFE534D42, "SMB2"},
+    {0x65735546, "FUSE"},
+    {0x01021997, "9P"},
+    {0x00C36400, "Ceph"},
+    {0x5346414F, "AFS"},
+    {0x6B414653, "AFS"},
+    {0x0BD00BD0, "Lustre"},
+    {0x7461636F, "OCFS2"},
+    {0x01161970, "GFS2"},
+    {0x47504653, "GPFS"},
+    {0x73757245, "Coda"},
+    {0x786F4256, "VirtualBox shared folder"},
+    {0xBACBACBC, "VMware shared folder"},
+};
+
+const char *directory_refused_filesystem(unsigned long type)
+{
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        if (refused[i].type == type) {
+            return refused[i].name;
+        }
+    }
+    return NULL;
+}
+
+enum status directory_make(const char *path, struct error *ret_error)
+{
+    struct stat found;
+    if (mkdir(path, 0700) == 0) {
+        return STATUS_OK;
+    }
+    if (errno != EEXIST) {
+        return error_set(ret_error, STATUS_IO, "cannot make the directory %s: %s", path,
+                         strerror(errno));
+    }
+    if (stat(path, &found) != 0) {
+        return error_set(ret_error, STATUS_IO, "cannot look at %s: %s", path, strerror(errno));
+    }
+    if (!S_ISDIR(found.st_mode)) {
+        return error_set(ret_error, STATUS_INVALID, "%s is not a directory", path);
+    }
+    if (access(path, W_OK | X_OK) != 0) {
+        return error_set(ret_error, STATUS_IO, "cannot write to the directory %s: %s", path,
+                         strerror(errno));
+    }
+    return STATUS_OK;
+}
+
+enum status directory_check_filesystem(const char *path, struct error *ret_error)
+{
+    struct statfs filesystem;
+    if (statfs(path, &filesystem) != 0) {
+        return error_set(ret_error, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO,
+                         "cannot look at the directory %s: %s", path, strerror(errno));
+    }
+    /* f_type is signed on some architectures: only its low 32 bits mean something. */
+    unsigned long type = (unsigned long)filesystem.f_type & 0xFFFFFFFFul;
+    const char *name = directory_refused_filesystem(type);
+    if (name != NULL) {
+        return error_set(
+            ret_error, STATUS_UNSUPPORTED,
+            "%s is on a filesystem (%s) on which a journal is not safe: use a local one", path,
+            name);
+    }
+    return STATUS_OK;
+}
+
+/* Who has the lock, as far as the file tells. */
+static enum status refuse(const char *path, int descriptor, struct error *ret_error)
+{
+    char text[256] = "";
+    ssize_t size = pread(descriptor, text, sizeof(text) - 1, 0);
+    text[size > 0 ? size : 0] = '\0';
+    char *owner = strchr(text, '\n');
+    if (owner != NULL) {
+        *owner++ = '\0';
+        owner[strcspn(owner, "\n")] = '\0';
+    }
+    return error_set(ret_error, STATUS_OWNED,
+                     "the journal in %s is owned by a running process: pid %s (%s)", path,
+                     text[0] == '\0' ? "unknown" : text,
+                     owner == NULL || owner[0] == '\0' ? "no name given" : owner);
+}
+
+static enum status write_owner(int descriptor, const char *path, const char *owner,
+                               struct error *ret_error)
+{
+    char text[256];
+    int size =
+        snprintf(text, sizeof(text), "%ld\n%.200s\n", (long)getpid(), owner == NULL ? "" : owner);
+    if (ftruncate(descriptor, 0) != 0 || pwrite(descriptor, text, (size_t)size, 0) != size) {
+        /* On a full disk the lock still holds; only the next one's message will be poorer. */
+        if (errno == ENOSPC || errno == EDQUOT) {
+            return STATUS_OK;
+        }
+        return error_set(ret_error, STATUS_IO, "cannot write %s/owner.lock: %s", path,
+                         strerror(errno));
+    }
+    return STATUS_OK;
+}
+
+enum status directory_lock(const char *path, const char *owner, int *ret_descriptor,
+                           struct error *ret_error)
+{
+    char name[PATH_MAX];
+    if (snprintf(name, sizeof(name), "%s/owner.lock", path) >= (int)sizeof(name)) {
+        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    }
+    int descriptor = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (descriptor < 0) {
+        return error_set(ret_error, STATUS_IO, "cannot open %s: %s", name, strerror(errno));
+    }
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    enum status status = STATUS_OK;
+    if (fcntl(descriptor, F_OFD_SETLK, &whole) != 0) {
+        status = errno == EAGAIN || errno == EACCES
+                     ? refuse(path, descriptor, ret_error)
+                     : error_set(ret_error, STATUS_IO, "cannot lock %s: %s", name, strerror(errno));
+    } else {
+        status = write_owner(descriptor, path, owner, ret_error);
+    }
+    if (status != STATUS_OK) {
+        close(descriptor);
+        return status;
+    }
+    *ret_descriptor = descriptor;
+    return STATUS_OK;
+}
+
+int directory_unlock(int descriptor)
+{
+    if (descriptor >= 0) {
+        close(descriptor);
+    }
+    return -1;
+}

@@ -1,0 +1,36 @@
+#ifndef HOLDFAST_WAL_DIRECTORY_H
+#define HOLDFAST_WAL_DIRECTORY_H
+
+/*
+ * The journal's directory: making it, refusing those on which a journal is not safe, and the lock
+ * that says who owns the journal. Private to wal/. Any thread.
+ */
+
+#include <stdbool.h>
+
+#include "holdfast/error.h"
+
+/* Makes the directory with mode 0700 if it is absent. STATUS_IO, STATUS_INVALID (not a directory).
+ */
+MUST_CHECK enum status directory_make(const char *path, struct error *ret_error);
+
+/*
+ * STATUS_UNSUPPORTED if the directory is on a filesystem whose locks and shared maps do not reach
+ * all processes that can see it. STATUS_NOT_FOUND, STATUS_IO.
+ */
+MUST_CHECK enum status directory_check_filesystem(const char *path, struct error *ret_error);
+
+/* The name of the refused filesystem with statfs(2)'s number `type`, or NULL if it is fit. */
+const char *directory_refused_filesystem(unsigned long type);
+
+/*
+ * Takes the lock in DIRECTORY/owner.lock and writes this process's id and `owner` into the file.
+ * The kernel gives the lock free when the process ends in whatever way. *ret_descriptor holds it.
+ * STATUS_OWNED (names who has it), STATUS_IO.
+ */
+MUST_CHECK enum status directory_lock(const char *path, const char *owner, int *ret_descriptor,
+                                      struct error *ret_error);
+/* Gives the lock free. -1 is harmless; returns -1. */
+int directory_unlock(int descriptor);
+
+#endif

@@ -1,0 +1,158 @@
+#ifndef HOLDFAST_WAL_FORMAT_H
+#define HOLDFAST_WAL_FORMAT_H
+
+/*
+ * The journal's bytes. Everything that is stored is described here and nowhere else.
+ *
+ * The journal is one LMDB environment (data.mdb and lock.mdb in the journal's directory) with five
+ * named tables. All integers are big-endian, so that LMDB's byte order of keys is number order.
+ *
+ *   table        key                   value
+ *   records      LSN, 8 bytes          a record, see below; appended only, removed by retention
+ *   units        unit, 8 bytes         a unit row, see below
+ *   open         unit, 8 bytes         CRC-32C of the key; present exactly for the units in state
+ *                                      OPEN or CONFLICT
+ *   sessions     the caller's bytes    a session row, see below
+ *   properties   a name                value bytes, then the CRC-32C of key and value
+ *
+ * Properties whose names begin with a dot are the journal's own:
+ *
+ *   .format      4 bytes, the format version. The only row that every version must lay out alike,
+ *                so that a program can tell that it does not understand the rest.
+ *   .id          16 random bytes, made with the journal
+ *   .clean       1 byte: 1 from a clean close until the next open for writing, else 0
+ *   .floor       16 bytes: the highest LSN and the highest unit that retention has removed, so that
+ *                neither is ever given out again
+ *   .prune       16 bytes: unit and LSN. Retention has removed the unit's row and is part of the
+ *                way down its chain; the record of this LSN and those before it are still there.
+ *                Absent when retention is between two units.
+ *
+ * Record
+ *
+ *   offset  size  field
+ *        0     4  magic, the bytes "HFWR"
+ *        4     1  record version, 1
+ *        5     1  kind, see WAL_KIND_LIST
+ *        6     2  zero
+ *        8     4  length of the payload in bytes
+ *       12     4  CRC-32C of bytes 0 to 11, then of bytes 16 to the end of the payload
+ *       16     8  unit
+ *       24     8  LSN
+ *       32     8  LSN of the unit's previous record, 0 if this is its first
+ *       40     8  time of the append, milliseconds since 1970-01-01 UTC
+ *       48     n  payload
+ *
+ * A record is valid if and only if its value has 48 bytes plus the stated length, magic and record
+ * version are as above, bytes 6 and 7 are zero, the kind is a known one, the CRC-32C is right, the
+ * LSN is the one in the key, the previous LSN is smaller than the LSN, and unit and LSN are not 0.
+ * The previous LSN is 0 if and only if the kind is BEGIN.
+ *
+ * Unit row
+ *
+ *   offset  size  field
+ *        0     8  LSN of the first record
+ *        8     8  LSN of the last record
+ *       16     8  time of the first record
+ *       24     8  time of the last record
+ *       32     1  state: 0 open, 1 committed, 2 aborted, 3 conflict
+ *       33     1  size of the session key, 0 to 64
+ *       34     n  session key: retention removes that session with the unit
+ *     34+n     4  CRC-32C of the key (unit), then of everything before this field
+ *
+ * Session row
+ *
+ *   offset  size  field
+ *        0     8  transaction number
+ *        8     8  unit
+ *       16     8  time of the unit's BEGIN
+ *       24     4  CRC-32C of the key, then of everything before this field
+ *
+ * A row is valid if and only if it has exactly its size, its CRC-32C is right and its state and key
+ * size are in range. The key is part of each CRC, so that a row found under a wrong key is noticed.
+ *
+ * What holds after a crash: LMDB makes each transaction whole or absent, and one transaction holds
+ * a group's records together with the rows they change. So every table always agrees with the
+ * others.
+ *
+ * Threads: all functions are pure.
+ */
+
+#include "holdfast/error.h"
+#include "holdfast/limits.h"
+#include "holdfast/slice.h"
+#include "holdfast/wal.h"
+
+#define FORMAT_VERSION 1u
+
+#define FORMAT_RECORD_HEADER_BYTES 48u
+#define FORMAT_RECORD_VERSION 1u
+/* Far beyond what any caller needs; a record's size stays an int, as BSON's does. */
+#define FORMAT_PAYLOAD_BYTES_MAX (1024u * 1024u * 1024u)
+
+#define FORMAT_KEY_BYTES 8u
+#define FORMAT_OPEN_BYTES 4u
+#define FORMAT_UNIT_BYTES_MAX (34u + LIMIT_SESSION_KEY_BYTES + 4u)
+#define FORMAT_SESSION_BYTES 28u
+#define FORMAT_PROPERTY_NAME_BYTES_MAX 64u
+
+#define FORMAT_PROPERTY_VERSION ".format"
+#define FORMAT_PROPERTY_ID ".id"
+#define FORMAT_PROPERTY_CLEAN ".clean"
+#define FORMAT_PROPERTY_FLOOR ".floor"
+#define FORMAT_PROPERTY_PRUNE ".prune"
+
+/* A unit as its row has it. */
+struct format_unit {
+    struct wal_unit unit;
+    uint8_t session_key_size;
+    uint8_t session_key[LIMIT_SESSION_KEY_BYTES];
+};
+
+/* A session as its row has it. */
+struct format_session {
+    int64_t transaction_number;
+    uint64_t unit;
+    uint64_t time_ms;
+};
+
+/* CRC-32C (Castagnoli). Begin with 0; feed the result back in to go on with further bytes. */
+uint32_t format_crc32c(uint32_t crc, struct slice bytes);
+
+/* A key of the tables records, units and open. */
+void format_key_put(uint8_t key[FORMAT_KEY_BYTES], uint64_t number);
+MUST_CHECK enum status format_key_get(struct slice key, uint64_t *ret_number,
+                                      struct error *ret_error);
+
+/* Writes header and payload of `record` to `room`, FORMAT_RECORD_HEADER_BYTES + payload bytes. */
+void format_record_put(uint8_t *room, const struct wal_record *record);
+/* *ret_record points into `value`. STATUS_CORRUPT, STATUS_VERSION (a newer record version). */
+MUST_CHECK enum status format_record_get(uint64_t lsn, struct slice value,
+                                         struct wal_record *ret_record, struct error *ret_error);
+
+/* Returns the row's size. */
+size_t format_unit_put(uint8_t row[FORMAT_UNIT_BYTES_MAX], const struct format_unit *unit);
+MUST_CHECK enum status format_unit_get(uint64_t unit, struct slice row,
+                                       struct format_unit *ret_unit, struct error *ret_error);
+
+void format_open_put(uint8_t row[FORMAT_OPEN_BYTES], uint64_t unit);
+MUST_CHECK enum status format_open_get(uint64_t unit, struct slice row, struct error *ret_error);
+
+void format_session_put(uint8_t row[FORMAT_SESSION_BYTES], struct slice key,
+                        const struct format_session *session);
+MUST_CHECK enum status format_session_get(struct slice key, struct slice row,
+                                          struct format_session *ret_session,
+                                          struct error *ret_error);
+
+/* The four bytes that follow a property's value. */
+uint32_t format_property_crc(const char *name, struct slice value);
+/* Cuts the checksum off `row`. */
+MUST_CHECK enum status format_property_get(const char *name, struct slice row,
+                                           struct slice *ret_value, struct error *ret_error);
+
+/* True for the states in which a unit stands in the table `open`. */
+static inline bool format_unit_is_open(enum wal_unit_state state)
+{
+    return state == WAL_UNIT_OPEN || state == WAL_UNIT_CONFLICT;
+}
+
+#endif

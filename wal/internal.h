@@ -1,0 +1,66 @@
+#ifndef HOLDFAST_WAL_INTERNAL_H
+#define HOLDFAST_WAL_INTERNAL_H
+
+/*
+ * What the parts of the open journal share. Private to wal/.
+ *
+ *   wal.c        open, close, properties, figures
+ *   append.c     the queue and the writer thread; calls batch.c to put groups into a transaction
+ *   read.c       readers
+ *   retention.c  pruning, as tasks of the writer thread
+ *   scan.c       verification, in a child process
+ */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "holdfast/wal.h"
+#include "wal/store.h"
+
+struct writer;
+
+struct wal {
+    /* fixed from wal_open() on */
+    struct store *store;
+    struct writer *writer; /* NULL: read-only */
+    int lock_descriptor;
+    bool read_only;
+    bool was_clean;
+    uint64_t quota_bytes;
+    uint64_t reserve_bytes;
+    uint8_t id[WAL_JOURNAL_ID_BYTES];
+    /* written by the writer thread (unit_next: by any), read by any */
+    _Atomic uint64_t last_lsn; /* durable */
+    _Atomic uint64_t unit_next;
+    _Atomic uint64_t batches;
+    _Atomic uint64_t groups;
+};
+
+/*
+ * The writer thread runs a task in a write transaction of its own, after what was appended before.
+ * The transaction is committed if `run` returns STATUS_OK, else aborted.
+ */
+struct writer_task {
+    enum status (*run)(struct wal *wal, struct store_transaction *transaction, void *context,
+                       struct error *ret_error);
+    void *context;
+};
+
+MUST_CHECK enum status writer_start(struct wal *wal, struct writer **ret_writer,
+                                    struct error *ret_error);
+/* Waits until the queue is empty, then ends the thread. NULL is harmless; returns NULL. */
+struct writer *writer_stop(struct writer *writer);
+
+/* Waits. STATUS_IO after an earlier failure of the disk; else what the task or its commit says. */
+MUST_CHECK enum status writer_run(struct writer *writer, const struct writer_task *task,
+                                  struct error *ret_error);
+
+/*
+ * Checks in a child process what opening and recovery are going to read: see scan.c. STATUS_OK,
+ * STATUS_CORRUPT, STATUS_VERSION and the errors of store_open().
+ */
+MUST_CHECK enum status scan_check_before_open(const char *directory, bool read_only,
+                                              struct error *ret_error);
+
+#endif

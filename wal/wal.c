@@ -1,0 +1,456 @@
+/*
+ * The journal as a whole: opening and closing it, its properties and figures.
+ *
+ * Order of opening, for writing
+ *   1. the directory: made if absent, refused on a network filesystem
+ *   2. the owner's lock: from here on no other process can be in the middle of the same
+ *   3. a child process reads what recovery is going to read (scan.c): if a damaged page kills a
+ *      reader, it kills the child
+ *   4. the environment; in a new journal tables, format version and id, in one transaction
+ *   5. the clean mark is read and taken away, durably
+ *   6. the writer thread
+ * To read only: 3 and 4 without making anything.
+ *
+ * Order of closing: everything submitted is completed, the clean mark, the writer thread's end, one
+ * last sync, the environment, the lock.
+ *
+ * Threads: wal_open() and wal_close() on one thread, all else as holdfast/wal.h says.
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "wal/directory.h"
+#include "wal/internal.h"
+#include "wal/rows.h"
+
+#define QUOTA_BYTES_MIN ((uint64_t)1 << 20)
+#define QUOTA_BYTES_MAX ((uint64_t)1 << 46)
+/* Beyond the quota: room for the records that end units, and for the pages that LMDB copies. */
+#define RESERVE_BYTES_MIN ((uint64_t)64 << 20)
+#define RESERVE_BYTES_MAX ((uint64_t)1 << 30)
+
+/* ------------------------------------------------------------------ opening */
+
+static enum status check_options(const struct wal_options *options, struct error *ret_error)
+{
+    if (options->directory == NULL || options->directory[0] == '\0') {
+        return error_set(ret_error, STATUS_INVALID, "the journal needs a directory");
+    }
+    if (strlen(options->directory) > PATH_MAX - 16) {
+        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    }
+    if (!options->read_only &&
+        (options->quota_bytes < QUOTA_BYTES_MIN || options->quota_bytes > QUOTA_BYTES_MAX)) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "the journal's quota must be between 1 MiB and 64 TiB");
+    }
+    return STATUS_OK;
+}
+
+static uint64_t reserve_for(uint64_t quota_bytes)
+{
+    uint64_t reserve = quota_bytes / 8;
+    reserve = reserve < RESERVE_BYTES_MIN ? RESERVE_BYTES_MIN : reserve;
+    return reserve > RESERVE_BYTES_MAX ? RESERVE_BYTES_MAX : reserve;
+}
+
+/* Of data.mdb; 0 if there is none yet. */
+static enum status data_file_bytes(const char *directory, uint64_t *ret_bytes,
+                                   struct error *ret_error)
+{
+    char path[PATH_MAX];
+    struct stat file;
+    if (snprintf(path, sizeof(path), "%s/data.mdb", directory) >= (int)sizeof(path)) {
+        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    }
+    if (stat(path, &file) != 0) {
+        if (errno == ENOENT) {
+            *ret_bytes = 0;
+            return STATUS_OK;
+        }
+        return error_set(ret_error, STATUS_IO, "cannot look at %s: %s", path, strerror(errno));
+    }
+    if (!S_ISREG(file.st_mode)) {
+        return error_set(ret_error, STATUS_CORRUPT, "%s is not a file", path);
+    }
+    *ret_bytes = (uint64_t)file.st_size;
+    return STATUS_OK;
+}
+
+/* Gives a new journal its tables, version and id. */
+static enum status make_journal(struct wal *wal, struct store_transaction *transaction,
+                                struct error *ret_error)
+{
+    uint8_t version[4];
+    uint8_t id[WAL_JOURNAL_ID_BYTES];
+    uint8_t clean = 1;
+    if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id)) {
+        return error_set(ret_error, STATUS_IO, "cannot get random bytes: %s", strerror(errno));
+    }
+    (void)wal;
+    slice_store_u32be(version, FORMAT_VERSION);
+    enum status status = store_make_tables(transaction, ret_error);
+    if (status == STATUS_OK) {
+        status = rows_property_put(transaction, FORMAT_PROPERTY_VERSION,
+                                   slice_make(version, sizeof(version)), ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = rows_property_put(transaction, FORMAT_PROPERTY_ID, slice_make(id, sizeof(id)),
+                                   ret_error);
+    }
+    if (status == STATUS_OK) {
+        status =
+            rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
+    }
+    return status;
+}
+
+static enum status read_identity(struct wal *wal, struct store_transaction *transaction,
+                                 struct error *ret_error)
+{
+    struct slice id;
+    struct slice clean;
+    uint64_t lsn = 0;
+    uint64_t unit = 0;
+    enum status status = rows_check_version(transaction, ret_error);
+    if (status == STATUS_OK) {
+        status = rows_property(transaction, FORMAT_PROPERTY_ID, &id, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = rows_property(transaction, FORMAT_PROPERTY_CLEAN, &clean, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = rows_highest(transaction, &lsn, &unit, ret_error);
+    }
+    if (status == STATUS_NOT_FOUND ||
+        (status == STATUS_OK && (id.size != WAL_JOURNAL_ID_BYTES || clean.size != 1))) {
+        return error_set(ret_error, STATUS_CORRUPT, "the journal's own properties are damaged");
+    }
+    if (status == STATUS_OK) {
+        memcpy(wal->id, id.data, sizeof(wal->id));
+        wal->was_clean = clean.data[0] == 1;
+        atomic_store(&wal->last_lsn, lsn);
+        atomic_store(&wal->unit_next, unit + 1);
+    }
+    return status;
+}
+
+static enum status open_to_write(struct wal *wal, enum store_content content,
+                                 struct error *ret_error)
+{
+    uint8_t clean = 0;
+    struct store_transaction *transaction = NULL;
+    enum status status = store_begin(wal->store, true, &transaction, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (content == STORE_NOTHING) {
+        status = make_journal(wal, transaction, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = read_identity(wal, transaction, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status =
+            rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
+    }
+    if (status != STATUS_OK) {
+        store_abort(transaction);
+        return status;
+    }
+    status = store_commit(transaction, ret_error);
+    return status == STATUS_OK ? writer_start(wal, &wal->writer, ret_error) : status;
+}
+
+static enum status open_to_read(struct wal *wal, enum store_content content, const char *directory,
+                                struct error *ret_error)
+{
+    struct store_transaction *transaction = NULL;
+    if (content == STORE_NOTHING) {
+        return error_set(ret_error, STATUS_NOT_FOUND, "there is no journal in %s", directory);
+    }
+    enum status status = store_begin(wal->store, false, &transaction, ret_error);
+    if (status == STATUS_OK) {
+        status = read_identity(wal, transaction, ret_error);
+        store_abort(transaction);
+    }
+    return status;
+}
+
+static enum status open_store(struct wal *wal, const struct wal_options *options,
+                              enum store_content *ret_content, struct error *ret_error)
+{
+    uint64_t bytes = 0;
+    enum status status = data_file_bytes(options->directory, &bytes, ret_error);
+    if (status == STATUS_OK && bytes > 0) {
+        status = scan_check_before_open(options->directory, options->read_only, ret_error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    /* A quota made smaller than what is there must still leave room to end units. */
+    uint64_t base = bytes > options->quota_bytes ? bytes : options->quota_bytes;
+    struct store_options store = {
+        .directory = options->directory,
+        .map_bytes = (base + wal->reserve_bytes + 0xFFFF) & ~(uint64_t)0xFFFF,
+        .durability = options->durability,
+        .read_only = options->read_only,
+    };
+    return store_open(&store, &wal->store, ret_content, ret_error);
+}
+
+static enum status prepare_directory(struct wal *wal, const struct wal_options *options,
+                                     struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    if (!options->read_only) {
+        status = directory_make(options->directory, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = directory_check_filesystem(options->directory, ret_error);
+    }
+    if (status == STATUS_OK && !options->read_only) {
+        status =
+            directory_lock(options->directory, options->owner, &wal->lock_descriptor, ret_error);
+    }
+    return status;
+}
+
+/* Frees what there is of a journal whose writer does not run. */
+static struct wal *release(struct wal *wal)
+{
+    assert(wal->writer == NULL);
+    wal->store = store_close(wal->store);
+    wal->lock_descriptor = directory_unlock(wal->lock_descriptor);
+    free(wal);
+    return NULL;
+}
+
+enum status wal_open(const struct wal_options *options, struct wal **ret_wal,
+                     struct error *ret_error)
+{
+    enum store_content content = STORE_NOTHING;
+    enum status status = check_options(options, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct wal *wal = calloc(1, sizeof(*wal));
+    if (wal == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    wal->lock_descriptor = -1;
+    wal->read_only = options->read_only;
+    wal->quota_bytes = options->quota_bytes;
+    wal->reserve_bytes = reserve_for(options->quota_bytes);
+    status = prepare_directory(wal, options, ret_error);
+    if (status == STATUS_OK) {
+        status = open_store(wal, options, &content, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = options->read_only ? open_to_read(wal, content, options->directory, ret_error)
+                                    : open_to_write(wal, content, ret_error);
+    }
+    if (status != STATUS_OK) {
+        release(wal);
+        return status;
+    }
+    *ret_wal = wal;
+    return STATUS_OK;
+}
+
+/* ------------------------------------------------------------------ closing */
+
+static enum status mark_clean(struct wal *wal, struct store_transaction *transaction, void *context,
+                              struct error *ret_error)
+{
+    uint8_t clean = 1;
+    (void)wal;
+    (void)context;
+    return rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
+}
+
+struct wal *wal_close(struct wal *wal, bool clean)
+{
+    if (wal == NULL) {
+        return NULL;
+    }
+    if (wal->writer != NULL) {
+        if (clean) {
+            /* Without `process` durability the mark must not reach the disk before the records. */
+            struct writer_task task = {.run = mark_clean};
+            enum status status = store_sync(wal->store, NULL);
+            if (status == STATUS_OK) {
+                status = writer_run(wal->writer, &task, NULL);
+            }
+            (void)status; /* without the mark the next open takes the longer way: no harm */
+        }
+        wal->writer = writer_stop(wal->writer);
+        enum status status = store_sync(wal->store, NULL);
+        (void)status; /* with `power` there is nothing left to sync, with `process` no promise */
+    }
+    return release(wal);
+}
+
+/* ------------------------------------------------------------------ properties and figures */
+
+const uint8_t *wal_journal_id(const struct wal *wal)
+{
+    return wal->id;
+}
+
+bool wal_was_clean(const struct wal *wal)
+{
+    return wal->was_clean;
+}
+
+uint64_t wal_last_lsn(const struct wal *wal)
+{
+    return atomic_load(&wal->last_lsn);
+}
+
+uint64_t wal_unit_next(struct wal *wal)
+{
+    return atomic_fetch_add(&wal->unit_next, 1);
+}
+
+struct property {
+    const char *name;
+    struct slice value;
+};
+
+static enum status set_property(struct wal *wal, struct store_transaction *transaction,
+                                void *context, struct error *ret_error)
+{
+    const struct property *property = context;
+    (void)wal;
+    return rows_property_put(transaction, property->name, property->value, ret_error);
+}
+
+static enum status check_property_name(const char *name, struct error *ret_error)
+{
+    if (name[0] == '\0' || name[0] == '.' || strlen(name) > FORMAT_PROPERTY_NAME_BYTES_MAX) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "a property's name has 1 to 64 characters and begins with no dot");
+    }
+    return STATUS_OK;
+}
+
+enum status wal_property_set(struct wal *wal, const char *name, struct slice value,
+                             struct error *ret_error)
+{
+    struct property property = {.name = name, .value = value};
+    struct writer_task task = {.run = set_property, .context = &property};
+    enum status status = check_property_name(name, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (wal->writer == NULL) {
+        return error_set(ret_error, STATUS_INVALID, "the journal was opened to read only");
+    }
+    if (value.size > WAL_PROPERTY_BYTES_MAX) {
+        return error_set(ret_error, STATUS_INVALID, "the value of property \"%s\" is too large",
+                         name);
+    }
+    return writer_run(wal->writer, &task, ret_error);
+}
+
+enum status wal_property_get(struct wal *wal, const char *name, void *buffer, size_t capacity,
+                             size_t *ret_size, struct error *ret_error)
+{
+    struct store_transaction *transaction = NULL;
+    struct slice value;
+    enum status status = check_property_name(name, ret_error);
+    if (status == STATUS_OK) {
+        status = store_begin(wal->store, false, &transaction, ret_error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = rows_property(transaction, name, &value, ret_error);
+    if (status == STATUS_OK) {
+        size_t copied = value.size < capacity ? value.size : capacity;
+        if (copied > 0) {
+            memcpy(buffer, value.data, copied);
+        }
+        *ret_size = value.size;
+    }
+    store_abort(transaction);
+    return status;
+}
+
+static enum status count_open(struct store_transaction *transaction,
+                              struct wal_statistics *statistics, struct error *ret_error)
+{
+    uint64_t unit = 0;
+    for (;;) {
+        struct format_unit row;
+        enum status status = rows_open_next(transaction, unit, &unit, ret_error);
+        if (status == STATUS_NOT_FOUND) {
+            return STATUS_OK;
+        }
+        if (status == STATUS_OK) {
+            status = rows_unit(transaction, unit, &row, ret_error);
+        }
+        if (status != STATUS_OK) {
+            return status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status;
+        }
+        if (row.unit.state == WAL_UNIT_CONFLICT) {
+            statistics->units_conflict++;
+        } else {
+            statistics->units_open++;
+        }
+    }
+}
+
+static enum status read_statistics(struct wal *wal, struct store_transaction *transaction,
+                                   struct wal_statistics *statistics, struct error *ret_error)
+{
+    struct store_usage usage;
+    struct wal_record first;
+    uint64_t unit = 0;
+    enum status status = store_usage_get(transaction, &usage, ret_error);
+    if (status == STATUS_OK) {
+        status = store_entries(transaction, STORE_RECORDS, &statistics->records, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = rows_highest(transaction, &statistics->last_lsn, &unit, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = rows_record_next(transaction, 0, &first, ret_error);
+        statistics->first_lsn = status == STATUS_OK ? first.lsn : 0;
+        status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    }
+    if (status == STATUS_OK) {
+        status = count_open(transaction, statistics, ret_error);
+    }
+    if (status == STATUS_OK) {
+        statistics->quota_bytes = wal->quota_bytes;
+        statistics->used_bytes = usage.used_bytes;
+        statistics->batches = atomic_load(&wal->batches);
+        statistics->groups = atomic_load(&wal->groups);
+    }
+    return status;
+}
+
+enum status wal_statistics_get(struct wal *wal, struct wal_statistics *ret_statistics,
+                               struct error *ret_error)
+{
+    struct store_transaction *transaction = NULL;
+    struct wal_statistics statistics = {0};
+    enum status status = store_begin(wal->store, false, &transaction, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = read_statistics(wal, transaction, &statistics, ret_error);
+    store_abort(transaction);
+    if (status == STATUS_OK) {
+        *ret_statistics = statistics;
+    }
+    return status;
+}
