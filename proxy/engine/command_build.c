@@ -1,0 +1,220 @@
+/* Building the engine's commands; see command_build.h for their forms. */
+#include "engine/command_build.h"
+
+#include <assert.h>
+#include <string.h>
+
+static bool view(struct slice bytes, bson_t *ret_document)
+{
+    return bytes.size > 0 && bson_init_static(ret_document, bytes.data, bytes.size);
+}
+
+static void put_document(bson_t *into, const char *name, struct slice bytes)
+{
+    bson_t document;
+    if (view(bytes, &document)) {
+        bson_append_document(into, name, -1, &document);
+    }
+}
+
+static void put_array(bson_t *into, const char *name, struct slice bytes)
+{
+    bson_t array;
+    if (view(bytes, &array)) {
+        bson_append_array(into, name, -1, &array);
+    }
+}
+
+static void put_hint(bson_t *into, const struct statement *statement)
+{
+    if (statement->hint.value_type != BSON_TYPE_EOD) {
+        bson_append_value(into, "hint", -1, &statement->hint);
+    }
+}
+
+static void put_target(bson_t *into, const struct command_target *target)
+{
+    if (target->max_time_ms > 0) {
+        BSON_APPEND_INT64(into, "maxTimeMS", target->max_time_ms);
+    }
+    BSON_APPEND_UTF8(into, "$db", target->database);
+}
+
+void command_build_resolve(bson_t *command, const struct command_target *target,
+                           const struct statement *statement)
+{
+    BSON_APPEND_UTF8(command, "find", target->collection);
+    put_document(command, "filter", statement->filter);
+    put_document(command, "sort", statement->sort);
+    put_document(command, "collation", statement->collation);
+    put_document(command, "let", statement->variables);
+    put_hint(command, statement);
+    BSON_APPEND_INT32(command, "limit", 1);
+    BSON_APPEND_BOOL(command, "singleBatch", true);
+    put_target(command, target);
+}
+
+void command_build_find_key(bson_t *command, const struct command_target *target, struct slice key,
+                            struct slice projection)
+{
+    BSON_APPEND_UTF8(command, "find", target->collection);
+    put_document(command, "filter", key);
+    put_document(command, "projection", projection);
+    BSON_APPEND_INT32(command, "limit", 1);
+    BSON_APPEND_BOOL(command, "singleBatch", true);
+    put_target(command, target);
+}
+
+static void put_element(bson_t *array, uint32_t *index, const bson_t *document)
+{
+    char name[2] = {(char)('0' + (*index)++), 0};
+    bson_append_document(array, name, 1, document);
+}
+
+/* {$expr: {$eq: ["$$ROOT", {$literal: image}]}} */
+static void put_equals(bson_t *condition, const bson_t *image)
+{
+    bson_t expression;
+    bson_t operands;
+    bson_t literal;
+    BSON_APPEND_DOCUMENT_BEGIN(condition, "$expr", &expression);
+    BSON_APPEND_ARRAY_BEGIN(&expression, "$eq", &operands);
+    BSON_APPEND_UTF8(&operands, "0", "$$ROOT");
+    BSON_APPEND_DOCUMENT_BEGIN(&operands, "1", &literal);
+    BSON_APPEND_DOCUMENT(&literal, "$literal", image);
+    bson_append_document_end(&operands, &literal);
+    bson_append_array_end(&expression, &operands);
+    bson_append_document_end(condition, &expression);
+}
+
+/* {$nor: [{_id: {$exists: true}}]}: every document has an _id. */
+static void put_never(bson_t *condition)
+{
+    bson_t array;
+    bson_t id;
+    bson_t exists;
+    BSON_APPEND_ARRAY_BEGIN(condition, "$nor", &array);
+    BSON_APPEND_DOCUMENT_BEGIN(&array, "0", &id);
+    BSON_APPEND_DOCUMENT_BEGIN(&id, "_id", &exists);
+    BSON_APPEND_BOOL(&exists, "$exists", true);
+    bson_append_document_end(&id, &exists);
+    bson_append_document_end(&array, &id);
+    bson_append_array_end(condition, &array);
+}
+
+enum guard {
+    GUARD_NONE,
+    GUARD_EQUALS,
+    GUARD_NEVER,
+};
+
+/* query: {$and: [filter, key, guard]}, each of them left out if it has size 0. */
+static void put_query(bson_t *command, struct slice filter, struct slice key, enum guard guard,
+                      struct slice before)
+{
+    bson_t query;
+    bson_t all;
+    bson_t part;
+    uint32_t index = 0;
+    BSON_APPEND_DOCUMENT_BEGIN(command, "query", &query);
+    BSON_APPEND_ARRAY_BEGIN(&query, "$and", &all);
+    if (view(filter, &part)) {
+        put_element(&all, &index, &part);
+    }
+    if (view(key, &part)) {
+        put_element(&all, &index, &part);
+    }
+    if (guard != GUARD_NONE) {
+        bson_t condition = BSON_INITIALIZER;
+        bson_t image;
+        if (guard == GUARD_EQUALS && view(before, &image)) {
+            put_equals(&condition, &image);
+        } else {
+            put_never(&condition);
+        }
+        put_element(&all, &index, &condition);
+        bson_destroy(&condition);
+    }
+    bson_append_array_end(&query, &all);
+    bson_append_document_end(command, &query);
+}
+
+void command_build_update(bson_t *command, const struct command_target *target,
+                          const struct statement *statement, struct slice key, bool key_in_filter,
+                          bool insert)
+{
+    const struct slice none = {0};
+    /* A filter matters beyond finding the document only for positional operators ($) and for what an
+       upsert makes of it; a replacement of a document that is there needs neither. */
+    bool filter_matters = !statement->update_is_replacement || insert;
+    BSON_APPEND_UTF8(command, "findAndModify", target->collection);
+    put_query(command, filter_matters ? statement->filter : none, key_in_filter ? none : key,
+              GUARD_NONE, none);
+    if (statement->update_is_pipeline) {
+        put_array(command, "update", statement->update);
+    } else {
+        put_document(command, "update", statement->update);
+    }
+    BSON_APPEND_BOOL(command, "new", true);
+    if (insert) {
+        BSON_APPEND_BOOL(command, "upsert", true);
+    }
+    put_document(command, "collation", statement->collation);
+    put_document(command, "let", statement->variables);
+    put_array(command, "arrayFilters", statement->array_filters);
+    if (target->bypass_validation) {
+        BSON_APPEND_BOOL(command, "bypassDocumentValidation", true);
+    }
+}
+
+void command_build_guarded(bson_t *guarded, const struct command_target *target,
+                           struct slice command, struct slice before)
+{
+    bson_iter_t at;
+    bool valid = bson_iter_init_from_data(&at, command.data, command.size);
+    assert(valid); /* made by command_build_update() */
+    while (bson_iter_next(&at)) {
+        if (strcmp(bson_iter_key(&at), "query") != 0) {
+            bson_append_iter(guarded, NULL, 0, &at);
+            continue;
+        }
+        uint32_t size;
+        const uint8_t *data;
+        bson_iter_document(&at, &size, &data);
+        put_query(guarded, slice_make(data, size), (struct slice){0},
+                  before.size == 0 ? GUARD_NEVER : GUARD_EQUALS, before);
+    }
+    put_target(guarded, target);
+}
+
+void command_build_remove(bson_t *command, const struct command_target *target, struct slice key,
+                          struct slice before)
+{
+    BSON_APPEND_UTF8(command, "findAndModify", target->collection);
+    put_query(command, (struct slice){0}, key, GUARD_EQUALS, before);
+    BSON_APPEND_BOOL(command, "remove", true);
+    put_target(command, target);
+}
+
+void command_build_insert(bson_t *command, const struct command_target *target,
+                          const struct slice *documents, size_t count)
+{
+    bson_t array;
+    BSON_APPEND_UTF8(command, "insert", target->collection);
+    BSON_APPEND_ARRAY_BEGIN(command, "documents", &array);
+    for (size_t i = 0; i < count; i++) {
+        char text[16];
+        const char *name;
+        size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
+        bson_t document;
+        if (view(documents[i], &document)) {
+            bson_append_document(&array, name, (int)size, &document);
+        }
+    }
+    bson_append_array_end(command, &array);
+    BSON_APPEND_BOOL(command, "ordered", true);
+    if (target->bypass_validation) {
+        BSON_APPEND_BOOL(command, "bypassDocumentValidation", true);
+    }
+    put_target(command, target);
+}

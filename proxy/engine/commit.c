@@ -1,0 +1,67 @@
+/*
+ * Committing a unit.
+ *
+ *   OPEN -> COMMITTING -> [COMMIT and the last after-images durable] -> COMMITTED, locks released
+ *
+ * Durable before acknowledged; and the locks go before the acknowledgement, so that the client's next
+ * transaction, which may follow at once on another connection, does not meet its own locks.
+ * Starts on the thread that has the unit checked out, goes on on the journal's writer thread.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/finish.h"
+#include "engine/known.h"
+#include "engine/release.h"
+#include "holdfast/crash_point.h"
+#include "holdfast/log.h"
+#include "recover/record.h"
+
+static void on_appended(struct wal_append *first, void *context)
+{
+    struct commit *commit = context;
+    enum status status = first->status;
+    bson_destroy(&commit->payload);
+    if (status == STATUS_OK) {
+        CRASH_POINT(commit_durable);
+        unit_state_set(commit->unit, UNIT_COMMITTED);
+        release_unit(commit->engine, commit->unit);
+    } else if (status == STATUS_FULL) {
+        unit_state_set(commit->unit, UNIT_ABORTING);
+    } else {
+        release_end_process("a commit record could not be made durable", commit->unit, status);
+    }
+    commit->completed(commit, status);
+}
+
+void commit_start(struct commit *commit)
+{
+    struct unit *unit = commit->unit;
+    CRASH_POINT(commit_requested);
+    unit_state_set(unit, UNIT_COMMITTING);
+    if (!unit->begun) {
+        unit_state_set(unit, UNIT_COMMITTED);
+        release_unit(commit->engine, unit);
+        commit->completed(commit, STATUS_OK);
+        return;
+    }
+    struct record_known *known = NULL;
+    size_t count = 0;
+    bson_init(&commit->payload);
+    if (known_collect(unit, &known, &count) != STATUS_OK) {
+        unit_state_set(unit, UNIT_ABORTING);
+        commit->completed(commit, STATUS_FULL);
+        return;
+    }
+    record_put_commit(&commit->payload, known, count);
+    free(known);
+    commit->append = (struct wal_append){
+        .kind = WAL_KIND_COMMIT,
+        .unit = unit->id,
+        .payload = slice_make(bson_get_data(&commit->payload), commit->payload.len),
+        .completed = on_appended,
+        .context = commit,
+    };
+    wal_append(commit->engine->wal, &commit->append);
+}

@@ -1,0 +1,55 @@
+#ifndef HOLDFAST_ENGINE_ENGINE_H
+#define HOLDFAST_ENGINE_ENGINE_H
+
+/*
+ * The journaled engine: what the operations of all connections share.
+ *
+ * It gives units to a server that has no transactions: strict two-phase locking on documents, and
+ * before each write its before-image and command durable in the journal. The steps of a write are
+ * drawn in write.c, those of an end in finish.c, and undoing is recover/undo.h.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "holdfast/slice.h"
+#include "holdfast/wal.h"
+#include "net/worker.h"
+#include "unit/gate.h"
+#include "unit/lock_table.h"
+#include "unit/unit.h"
+#include "wire/command.h"
+#include "wire/op_msg.h"
+
+struct rollback_pool;
+
+struct engine {
+    struct wal *wal;
+    struct unit_table *units;
+    struct lock_table *locks;
+    struct gate_table *gates;
+    struct rollback_pool *rollbacks;
+    uint64_t lock_wait_ms;
+    uint64_t unit_writes_max;
+    uint64_t unit_bytes_max;
+};
+
+/*
+ * The client's own connection to the server, through which its unit's commands go, with its own
+ * rights. Implemented by the layer above.
+ */
+struct engine_channel {
+    struct worker *worker;
+    const char *local_address; /* the proxy's end of the connection to the server */
+    /*
+     * Sends one command (body, which needs no $db added) and, when the whole reply is here, calls
+     * `answered` on the worker: with STATUS_OK and the reply's document (valid during the call), or
+     * STATUS_UNREACHABLE if the connection broke: then nothing is known about the command. Never
+     * calls back from inside. One command at a time.
+     */
+    void (*send)(struct engine_channel *channel, struct slice body,
+                 void (*answered)(void *context, enum status status, struct slice reply),
+                 void *context);
+};
+
+#endif

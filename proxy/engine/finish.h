@@ -1,0 +1,78 @@
+#ifndef HOLDFAST_ENGINE_FINISH_H
+#define HOLDFAST_ENGINE_FINISH_H
+
+/*
+ * The two ends of a unit.
+ *
+ * Both are started by whoever has the unit checked out, who neither touches nor checks in the unit
+ * until `completed` was called; then the unit's state says how it ended, its locks are released and
+ * its gates left.
+ */
+
+#include "engine/engine.h"
+#include "holdfast/error.h"
+
+/* ---- commit */
+
+struct commit {
+    struct engine *engine;
+    struct unit *unit;
+    void (*completed)(struct commit *commit, enum status status);
+    void *context;
+    /* private */
+    struct wal_append append;
+    bson_t payload;
+};
+
+/*
+ * Appends the COMMIT record and, when it is durable, releases the locks. `completed` is called on
+ * the journal's writer thread, or from inside if nothing was ever journaled. STATUS_OK: the unit is
+ * UNIT_COMMITTED. STATUS_FULL: the journal has no room even for that; the unit is UNIT_ABORTING and
+ * must be rolled back. Any other failure of the journal ends the process: what is durable is then
+ * unknown here, and recovery finds out.
+ */
+void commit_start(struct commit *commit);
+
+/* ---- rollback */
+
+struct rollback {
+    struct engine *engine;
+    struct unit *unit;
+    const char *reason; /* a literal; goes into the journal and the log */
+    void (*completed)(struct rollback *rollback);
+    void *context;
+    struct rollback *next; /* private */
+};
+
+/*
+ * Rolls the unit back on one of the pool's threads, which may wait for the server for as long as it
+ * is away: fence if a write's fate is unknown, undo every image, ABORT durable, locks released. A
+ * unit that cannot be undone without overwriting somebody's newer data is set aside
+ * (UNIT_CONFLICT). `completed` is called on that thread, or from inside if nothing was ever
+ * written.
+ */
+void rollback_start(struct rollback *rollback);
+
+/*
+ * The same for a unit of a client that is no longer there, or of none: checks the unit in by itself.
+ */
+void rollback_detached(struct engine *engine, struct unit *unit, const char *reason);
+
+struct rollback_pool_options {
+    const char *upstream_uri;
+    uint64_t connect_ms;
+    uint64_t fence_ms;
+    size_t threads;
+};
+
+MUST_CHECK enum status rollback_pool_start(const struct rollback_pool_options *options,
+                                           struct rollback_pool **ret_pool,
+                                           struct error *ret_error);
+/* Finishes what was started; what cannot be, because the server is away, is left to the next start's
+   recovery. NULL is harmless. Returns NULL. */
+struct rollback_pool *rollback_pool_stop(struct rollback_pool *pool);
+
+/* True if no rollback is queued or running. */
+bool rollback_pool_is_idle(struct rollback_pool *pool);
+
+#endif

@@ -1,0 +1,22 @@
+/* Letting go of what a unit held. Any thread; the unit is checked out by the caller. */
+#include "engine/release.h"
+
+#include <unistd.h>
+
+#include "holdfast/log.h"
+
+void release_unit(struct engine *engine, struct unit *unit)
+{
+    lock_release_all(engine->locks, &unit->locks);
+    while (unit->gate_count > 0) {
+        gate_unit_leave(engine->gates, unit->gates[--unit->gate_count]);
+    }
+}
+
+void release_end_process(const char *message, const struct unit *unit, enum status status)
+{
+    LOG(LOG_ERROR, "journal", message, LOG_NUMBER("unit", unit->id),
+        LOG_TEXT("status", status_name(status)),
+        LOG_TEXT("action", "ending the process; the next start recovers"));
+    _exit(70);
+}

@@ -1,0 +1,314 @@
+/*
+ * Rolling units back, on threads that may block.
+ *
+ *   OPEN or COMMITTING -> ABORTING -> fence -> undo -> [ABORT durable]    -> ABORTED  \
+ *                                                  \-> [CONFLICT durable] -> CONFLICT -> released
+ *
+ * Each thread has its own connection to the server, made when it is first needed and again after it
+ * broke. While the server is away a rollback waits and tries again: the unit keeps its locks, for
+ * nobody may change its documents before they are restored. A conflict is set aside once, never
+ * tried again here.
+ *
+ * The queue and `running` belong to the mutex; a rollback belongs to its thread once taken.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/finish.h"
+#include "engine/release.h"
+#include "holdfast/crash_point.h"
+#include "holdfast/log.h"
+#include "recover/fence.h"
+#include "recover/record.h"
+#include "recover/undo.h"
+#include "upstream/upstream.h"
+
+#define RETRY_MS 200
+
+struct rollback_pool {
+    struct rollback_pool_options options;
+    char *upstream_uri;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct rollback *first;
+    struct rollback **last;
+    size_t running;
+    bool stopping;
+    size_t thread_count;
+    pthread_t threads[];
+};
+
+/* ------------------------------------------------------------------ one unit */
+
+static void history_of(const struct unit *unit, struct record_write *writes,
+                       struct unit_history *ret_history)
+{
+    for (size_t i = 0; i < unit->write_count; i++) {
+        const struct unit_write *write = &unit->writes[i];
+        writes[i] = (struct record_write){
+            .number = (int32_t)i,
+            .operation = (enum record_operation)write->operation,
+            .namespace = write->namespace,
+            .key = slice_make(write->key, write->key_size),
+            .before = write->before,
+            .after = write->after,
+            .command = slice_make(write->command, write->command_size),
+            .connection = unit->connection,
+        };
+    }
+    *ret_history = (struct unit_history){
+        .unit = unit->id,
+        .state = WAL_UNIT_OPEN,
+        .begin_time_ms = unit->began_wall_ms,
+        .writes = writes,
+        .write_count = unit->write_count,
+    };
+}
+
+static enum status try_undo(struct rollback_pool *pool, struct upstream **upstream,
+                            struct unit *unit, enum undo_result *ret_result, bson_t *conflict,
+                            struct error *error)
+{
+    if (*upstream == NULL) {
+        enum status opened =
+            upstream_open(pool->upstream_uri, pool->options.connect_ms, upstream, error);
+        if (opened != STATUS_OK) {
+            return opened;
+        }
+    }
+    if (unit->fate_unknown) {
+        const char *connection = unit->connection;
+        enum status fenced = fence_wait(*upstream, &connection, 1, pool->options.fence_ms, NULL,
+                                        NULL, error);
+        if (fenced != STATUS_OK) {
+            return fenced;
+        }
+    }
+    struct record_write *writes = calloc(unit->write_count + 1, sizeof *writes);
+    if (writes == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory");
+    }
+    struct unit_history history;
+    history_of(unit, writes, &history);
+    enum status status = undo_unit(*upstream, &history, ret_result, conflict, error);
+    free(writes);
+    return status;
+}
+
+static void wait_before_retry(struct rollback_pool *pool)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += RETRY_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&pool->mutex);
+    if (!pool->stopping) {
+        (void)pthread_cond_timedwait(&pool->changed, &pool->mutex, &until);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+static bool is_stopping(struct rollback_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    bool stopping = pool->stopping;
+    pthread_mutex_unlock(&pool->mutex);
+    return stopping;
+}
+
+/* False: the process ends before it could be undone; recovery will do it. */
+static bool undo(struct rollback_pool *pool, struct upstream **upstream, struct unit *unit,
+                 enum undo_result *ret_result, bson_t *conflict)
+{
+    bool told = false;
+    for (;;) {
+        struct error error = {0};
+        bson_reinit(conflict);
+        enum status status = try_undo(pool, upstream, unit, ret_result, conflict, &error);
+        if (status == STATUS_OK) {
+            return true;
+        }
+        *upstream = upstream_close(*upstream);
+        if (!told) {
+            LOG(LOG_WARNING, "unit", "A rollback cannot be finished yet, trying again",
+                LOG_NUMBER("unit", unit->id), LOG_TEXT("reason", error.message));
+            told = true;
+        }
+        if (is_stopping(pool)) {
+            return false;
+        }
+        wait_before_retry(pool);
+    }
+}
+
+static void journal_end(struct rollback *rollback, enum undo_result result, bson_t *conflict)
+{
+    struct unit *unit = rollback->unit;
+    bson_t abort_payload = BSON_INITIALIZER;
+    record_put_abort(&abort_payload, rollback->reason);
+    bool done = result == UNDO_DONE;
+    const bson_t *payload = done ? &abort_payload : conflict;
+    struct wal_append append = {
+        .kind = done ? WAL_KIND_ABORT : WAL_KIND_CONFLICT,
+        .unit = unit->id,
+        .payload = slice_make(bson_get_data(payload), payload->len),
+    };
+    struct error error = {0};
+    enum status status = wal_append_wait(rollback->engine->wal, &append, &error);
+    bson_destroy(&abort_payload);
+    if (status != STATUS_OK) {
+        release_end_process("the end of a rollback could not be made durable", unit, status);
+    }
+    CRASH_POINT(abort_durable);
+}
+
+static void finish(struct rollback *rollback, enum unit_state state)
+{
+    unit_state_set(rollback->unit, state);
+    LOG(state == UNIT_CONFLICT ? LOG_ERROR : LOG_INFO, "unit",
+        state == UNIT_CONFLICT ? "Unit set aside: a document was changed around the proxy; see "
+                                 "holdfast show"
+                               : "Unit rolled back",
+        LOG_NUMBER("unit", rollback->unit->id), LOG_TEXT("reason", rollback->reason),
+        LOG_TEXT("user", rollback->unit->user), LOG_TEXT("client", rollback->unit->client),
+        LOG_TEXT("appName", rollback->unit->application));
+    release_unit(rollback->engine, rollback->unit);
+    rollback->completed(rollback);
+}
+
+static void run(struct rollback_pool *pool, struct upstream **upstream, struct rollback *rollback)
+{
+    bson_t conflict = BSON_INITIALIZER;
+    enum undo_result result = UNDO_DONE;
+    if (undo(pool, upstream, rollback->unit, &result, &conflict)) {
+        CRASH_POINT(abort_undone);
+        journal_end(rollback, result, &conflict);
+        finish(rollback, result == UNDO_DONE ? UNIT_ABORTED : UNIT_CONFLICT);
+    }
+    bson_destroy(&conflict);
+}
+
+/* ------------------------------------------------------------------ the pool */
+
+static void *rollback_main(void *context)
+{
+    struct rollback_pool *pool = context;
+    struct upstream *upstream = NULL;
+    pthread_mutex_lock(&pool->mutex);
+    for (;;) {
+        while (pool->first == NULL && !pool->stopping) {
+            (void)pthread_cond_wait(&pool->changed, &pool->mutex);
+        }
+        struct rollback *rollback = pool->first;
+        if (rollback == NULL) {
+            break;
+        }
+        pool->first = rollback->next;
+        if (pool->first == NULL) {
+            pool->last = &pool->first;
+        }
+        pool->running++;
+        pthread_mutex_unlock(&pool->mutex);
+        run(pool, &upstream, rollback);
+        pthread_mutex_lock(&pool->mutex);
+        pool->running--;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    upstream_close(upstream);
+    return NULL;
+}
+
+enum status rollback_pool_start(const struct rollback_pool_options *options,
+                                struct rollback_pool **ret_pool, struct error *ret_error)
+{
+    struct rollback_pool *pool = calloc(1, sizeof *pool + options->threads * sizeof(pthread_t));
+    if (pool == NULL || (pool->upstream_uri = strdup(options->upstream_uri)) == NULL) {
+        free(pool);
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    pool->options = *options;
+    pool->last = &pool->first;
+    (void)pthread_mutex_init(&pool->mutex, NULL);
+    (void)pthread_cond_init(&pool->changed, NULL);
+    for (size_t i = 0; i < options->threads; i++) {
+        if (pthread_create(&pool->threads[i], NULL, rollback_main, pool) != 0) {
+            rollback_pool_stop(pool);
+            return error_set(ret_error, STATUS_IO, "cannot start a thread: %s", strerror(errno));
+        }
+        pool->thread_count++;
+    }
+    *ret_pool = pool;
+    return STATUS_OK;
+}
+
+struct rollback_pool *rollback_pool_stop(struct rollback_pool *pool)
+{
+    if (pool == NULL) {
+        return NULL;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    pool->stopping = true;
+    (void)pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->mutex);
+    for (size_t i = 0; i < pool->thread_count; i++) {
+        (void)pthread_join(pool->threads[i], NULL);
+    }
+    (void)pthread_cond_destroy(&pool->changed);
+    (void)pthread_mutex_destroy(&pool->mutex);
+    free(pool->upstream_uri);
+    free(pool);
+    return NULL;
+}
+
+bool rollback_pool_is_idle(struct rollback_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    bool idle = pool->first == NULL && pool->running == 0;
+    pthread_mutex_unlock(&pool->mutex);
+    return idle;
+}
+
+void rollback_start(struct rollback *rollback)
+{
+    struct unit *unit = rollback->unit;
+    CRASH_POINT(abort_requested);
+    if (unit->state != UNIT_ABORTING) {
+        unit_state_set(unit, UNIT_ABORTING);
+    }
+    if (!unit->begun) {
+        finish(rollback, UNIT_ABORTED);
+        return;
+    }
+    struct rollback_pool *pool = rollback->engine->rollbacks;
+    rollback->next = NULL;
+    pthread_mutex_lock(&pool->mutex);
+    *pool->last = rollback;
+    pool->last = &rollback->next;
+    (void)pthread_cond_signal(&pool->changed);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+static void on_detached_completed(struct rollback *rollback)
+{
+    /* An ended unit is always taken back. */
+    const char *reason = unit_table_checkin(rollback->engine->units, rollback->unit);
+    assert(reason == NULL);
+    free(rollback);
+}
+
+void rollback_detached(struct engine *engine, struct unit *unit, const char *reason)
+{
+    struct rollback *rollback = calloc(1, sizeof *rollback);
+    if (rollback == NULL) {
+        /* The unit stays checked out and locked; memory this short ends the process elsewhere. */
+        release_end_process("out of memory for a rollback", unit, STATUS_MEMORY);
+    }
+    *rollback = (struct rollback){
+        .engine = engine, .unit = unit, .reason = reason, .completed = on_detached_completed};
+    rollback_start(rollback);
+}

@@ -1,0 +1,411 @@
+/*
+ * Taking write commands apart. Everything comes from a client: every field's type is checked, an
+ * unknown field is an error as mongod's strict parser makes it.
+ */
+#include "engine/statement.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "holdfast/limits.h"
+#include "wire/bson_check.h"
+#include "wire/reply.h"
+
+/* mongod's own bound for statements in one command. */
+#define STATEMENTS_MAX 100000u
+
+static const uint8_t empty_document[5] = {5, 0, 0, 0, 0};
+
+struct parse {
+    struct statement_list list;
+    size_t capacity;
+    int code;
+    struct error *error;
+};
+
+/* Remembers the code for the client; the text goes into the error. */
+#define fail(parse_, code_, ...)                                                                   \
+    ((parse_)->code = (code_), error_set((parse_)->error, STATUS_INVALID, __VA_ARGS__))
+
+static bool iter_document(const bson_iter_t *at, struct slice *ret_document)
+{
+    uint32_t size = 0;
+    const uint8_t *data = NULL;
+    if (BSON_ITER_HOLDS_DOCUMENT(at)) {
+        bson_iter_document(at, &size, &data);
+    } else if (BSON_ITER_HOLDS_ARRAY(at)) {
+        bson_iter_array(at, &size, &data);
+    }
+    if (data == NULL) {
+        return false;
+    }
+    *ret_document = slice_make(data, size);
+    return bson_check(*ret_document, NULL) == STATUS_OK;
+}
+
+static enum status add_statement(struct parse *parse, const struct statement *statement)
+{
+    struct statement_list *list = &parse->list;
+    if (list->count == STATEMENTS_MAX) {
+        return fail(parse, REPLY_CODE_InvalidLength, "Write batch sizes must be between 1 and %u",
+                    STATEMENTS_MAX);
+    }
+    if (list->count == parse->capacity) {
+        size_t capacity = parse->capacity == 0 ? 4 : parse->capacity * 2;
+        struct statement *grown = realloc(list->statements, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return fail(parse, REPLY_CODE_InternalError, "out of memory");
+        }
+        list->statements = grown;
+        parse->capacity = capacity;
+    }
+    list->statements[list->count++] = *statement;
+    return STATUS_OK;
+}
+
+/* ------------------------------------------------------------------ update documents */
+
+static bool is_operator_update(struct slice update)
+{
+    bson_iter_t at;
+    return bson_iter_init_from_data(&at, update.data, update.size) && bson_iter_next(&at) &&
+           bson_iter_key(&at)[0] == '$';
+}
+
+/* Expressions whose value is another one at the next evaluation. */
+static bool is_unrepeatable_name(const char *name)
+{
+    static const char *const names[] = {"$rand", "$sampleRate", "$function", "$accumulator",
+                                        "$currentDate"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_unrepeatable_variable(const char *text)
+{
+    return strncmp(text, "$$NOW", 5) == 0 || strncmp(text, "$$CLUSTER_TIME", 14) == 0;
+}
+
+/* Depth is bounded: bson_check() has refused what is deeper than LIMIT_BSON_DEPTH. */
+static bool is_repeatable(bson_iter_t *at)
+{
+    while (bson_iter_next(at)) {
+        bson_iter_t child;
+        if (is_unrepeatable_name(bson_iter_key(at))) {
+            return false;
+        }
+        if (BSON_ITER_HOLDS_UTF8(at) && is_unrepeatable_variable(bson_iter_utf8(at, NULL))) {
+            return false;
+        }
+        if ((BSON_ITER_HOLDS_DOCUMENT(at) || BSON_ITER_HOLDS_ARRAY(at)) &&
+            bson_iter_recurse(at, &child) && !is_repeatable(&child)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Only a pipeline evaluates expressions; elsewhere "$$NOW" is a string like any other. */
+static bool update_is_repeatable(const struct statement *statement)
+{
+    bson_iter_t at;
+    if (!bson_iter_init_from_data(&at, statement->update.data, statement->update.size)) {
+        return false;
+    }
+    if (statement->update_is_pipeline) {
+        return is_repeatable(&at);
+    }
+    return statement->update_is_replacement || !bson_iter_find(&at, "$currentDate");
+}
+
+static enum status finish_update(struct parse *parse, struct statement *statement, bool pipeline)
+{
+    statement->kind = STATEMENT_UPDATE;
+    statement->update_is_pipeline = pipeline;
+    statement->update_is_replacement = !pipeline && !is_operator_update(statement->update);
+    if (!update_is_repeatable(statement)) {
+        return fail(parse, REPLY_CODE_OperationNotSupportedInTransaction,
+                    "$currentDate, $$NOW, $rand and other values that change at each evaluation "
+                    "are not supported in a transaction yet: send a literal value");
+    }
+    return STATUS_OK;
+}
+
+/* ------------------------------------------------------------------ fields of statements */
+
+/* Fields that updates, deletes and findAndModify share. True: it was one and is taken. */
+static bool take_common(const char *name, const bson_iter_t *at, struct statement *statement,
+                        bool *ret_valid)
+{
+    *ret_valid = true;
+    if (strcmp(name, "collation") == 0) {
+        *ret_valid = iter_document(at, &statement->collation);
+    } else if (strcmp(name, "arrayFilters") == 0) {
+        *ret_valid = BSON_ITER_HOLDS_ARRAY(at) && iter_document(at, &statement->array_filters);
+    } else if (strcmp(name, "hint") == 0) {
+        *ret_valid = BSON_ITER_HOLDS_DOCUMENT(at) || BSON_ITER_HOLDS_UTF8(at);
+        statement->hint = *bson_iter_value((bson_iter_t *)(uintptr_t)at);
+    } else if (strcmp(name, "upsert") == 0) {
+        statement->upsert = bson_iter_as_bool(at);
+    } else if (strcmp(name, "sort") == 0) {
+        *ret_valid = iter_document(at, &statement->sort);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static enum status parse_update(struct parse *parse, struct slice document)
+{
+    struct statement statement = {.filter = slice_make(empty_document, sizeof empty_document)};
+    bool pipeline = false;
+    bson_iter_t at;
+    bool valid = bson_check(document, NULL) == STATUS_OK &&
+                 bson_iter_init_from_data(&at, document.data, document.size);
+    while (valid && bson_iter_next(&at)) {
+        const char *name = bson_iter_key(&at);
+        if (take_common(name, &at, &statement, &valid)) {
+            continue;
+        }
+        if (strcmp(name, "q") == 0) {
+            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && iter_document(&at, &statement.filter);
+        } else if (strcmp(name, "u") == 0) {
+            pipeline = BSON_ITER_HOLDS_ARRAY(&at);
+            valid = iter_document(&at, &statement.update);
+        } else if (strcmp(name, "multi") == 0) {
+            if (bson_iter_as_bool(&at)) {
+                return fail(parse, REPLY_CODE_OperationNotSupportedInTransaction,
+                            "an update of several documents (multi: true) is not supported in a "
+                            "transaction yet: update them one by one");
+            }
+        } else {
+            return fail(parse, REPLY_CODE_FailedToParse, "BSON field 'update.updates.%s' is unknown",
+                        name);
+        }
+    }
+    if (!valid || statement.update.size == 0) {
+        return fail(parse, REPLY_CODE_FailedToParse, "an element of 'updates' is not a valid update");
+    }
+    enum status status = finish_update(parse, &statement, pipeline);
+    return status == STATUS_OK ? add_statement(parse, &statement) : status;
+}
+
+static enum status parse_delete(struct parse *parse, struct slice document)
+{
+    struct statement statement = {.kind = STATEMENT_DELETE};
+    bool one = false;
+    bson_iter_t at;
+    bool valid = bson_check(document, NULL) == STATUS_OK &&
+                 bson_iter_init_from_data(&at, document.data, document.size);
+    while (valid && bson_iter_next(&at)) {
+        const char *name = bson_iter_key(&at);
+        if (take_common(name, &at, &statement, &valid)) {
+            continue;
+        }
+        if (strcmp(name, "q") == 0) {
+            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && iter_document(&at, &statement.filter);
+        } else if (strcmp(name, "limit") == 0) {
+            one = bson_iter_as_int64(&at) == 1;
+        } else {
+            return fail(parse, REPLY_CODE_FailedToParse, "BSON field 'delete.deletes.%s' is unknown",
+                        name);
+        }
+    }
+    if (!valid || statement.filter.size == 0) {
+        return fail(parse, REPLY_CODE_FailedToParse, "an element of 'deletes' is not a valid delete");
+    }
+    if (!one) {
+        return fail(parse, REPLY_CODE_OperationNotSupportedInTransaction,
+                    "a delete of several documents (limit: 0) is not supported in a transaction "
+                    "yet: delete them one by one");
+    }
+    return add_statement(parse, &statement);
+}
+
+static enum status parse_insert(struct parse *parse, struct slice document)
+{
+    if (bson_check(document, NULL) != STATUS_OK) {
+        return fail(parse, REPLY_CODE_FailedToParse, "a document to insert is not valid BSON");
+    }
+    if (document.size > LIMIT_DOCUMENT_BYTES_MAX) {
+        return fail(parse, REPLY_CODE_BSONObjectTooLarge,
+                    "object to insert too large. size in bytes: %zu, max size: %u", document.size,
+                    LIMIT_DOCUMENT_BYTES_MAX);
+    }
+    struct statement statement = {.kind = STATEMENT_INSERT, .document = document};
+    return add_statement(parse, &statement);
+}
+
+/* ------------------------------------------------------------------ commands */
+
+typedef enum status statement_parser(struct parse *parse, struct slice document);
+
+static enum status parse_elements(struct parse *parse, const struct command_view *view,
+                                  const struct op_msg *message, const char *name,
+                                  statement_parser *parse_one)
+{
+    struct slice sections = message->sections;
+    struct op_msg_sequence sequence;
+    while (op_msg_sequence_next(&sections, &sequence)) {
+        if (!slice_equal(sequence.identifier, slice_text(name))) {
+            return fail(parse, REPLY_CODE_FailedToParse, "a document sequence has an unknown name");
+        }
+        struct slice document;
+        while (bson_slice_next(&sequence.documents, &document)) {
+            enum status status = parse_one(parse, document);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+    }
+    bson_iter_t at;
+    bson_iter_t element;
+    if (!bson_iter_init_from_data(&at, view->body.data, view->body.size) ||
+        !bson_iter_find(&at, name)) {
+        return STATUS_OK;
+    }
+    if (!BSON_ITER_HOLDS_ARRAY(&at) || !bson_iter_recurse(&at, &element)) {
+        return fail(parse, REPLY_CODE_TypeMismatch, "'%s' must be an array", name);
+    }
+    while (bson_iter_next(&element)) {
+        struct slice document;
+        if (!BSON_ITER_HOLDS_DOCUMENT(&element) || !iter_document(&element, &document)) {
+            return fail(parse, REPLY_CODE_TypeMismatch, "an element of '%s' is not a document", name);
+        }
+        enum status status = parse_one(parse, document);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* Top-level fields of insert, update and delete that say something about all statements. */
+static enum status parse_options(struct parse *parse, const struct command_view *view)
+{
+    bson_iter_t at;
+    struct slice variables = {0};
+    bool valid = bson_iter_init_from_data(&at, view->body.data, view->body.size);
+    while (valid && bson_iter_next(&at)) {
+        const char *name = bson_iter_key(&at);
+        if (strcmp(name, "bypassDocumentValidation") == 0) {
+            parse->list.bypass_validation = bson_iter_as_bool(&at);
+        } else if (strcmp(name, "let") == 0) {
+            valid = iter_document(&at, &variables);
+        }
+    }
+    for (size_t i = 0; i < parse->list.count; i++) {
+        parse->list.statements[i].variables = variables;
+    }
+    parse->list.max_time_ms = view->max_time_ms;
+    return valid ? STATUS_OK : fail(parse, REPLY_CODE_FailedToParse, "'let' is not a document");
+}
+
+static enum status parse_find_and_modify(struct parse *parse, const struct command_view *view)
+{
+    struct statement statement = {.kind = STATEMENT_UPDATE,
+                                  .filter = slice_make(empty_document, sizeof empty_document)};
+    bool remove = false;
+    bool pipeline = false;
+    bson_iter_t at;
+    bool valid = bson_check(view->body, NULL) == STATUS_OK &&
+                 bson_iter_init_from_data(&at, view->body.data, view->body.size);
+    while (valid && bson_iter_next(&at)) {
+        const char *name = bson_iter_key(&at);
+        if (take_common(name, &at, &statement, &valid)) {
+            continue;
+        }
+        if (strcmp(name, "query") == 0) {
+            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && iter_document(&at, &statement.filter);
+        } else if (strcmp(name, "update") == 0) {
+            pipeline = BSON_ITER_HOLDS_ARRAY(&at);
+            valid = iter_document(&at, &statement.update);
+        } else if (strcmp(name, "remove") == 0) {
+            remove = bson_iter_as_bool(&at);
+        } else if (strcmp(name, "new") == 0) {
+            parse->list.return_new = bson_iter_as_bool(&at);
+        } else if (strcmp(name, "fields") == 0) {
+            valid = iter_document(&at, &parse->list.fields);
+        }
+    }
+    if (!valid || remove == (statement.update.size > 0)) {
+        return fail(parse, REPLY_CODE_FailedToParse,
+                    "findAndModify needs either a valid update or remove: true");
+    }
+    if (remove && (statement.upsert || parse->list.return_new)) {
+        return fail(parse, REPLY_CODE_FailedToParse,
+                    "findAndModify with remove: true takes neither upsert nor new");
+    }
+    enum status status = STATUS_OK;
+    if (remove) {
+        statement.kind = STATEMENT_DELETE;
+    } else {
+        status = finish_update(parse, &statement, pipeline);
+    }
+    return status == STATUS_OK ? add_statement(parse, &statement) : status;
+}
+
+static enum status parse_command(struct parse *parse, const struct command_view *view,
+                                 const struct op_msg *message)
+{
+    if (view->collection == NULL) {
+        return fail(parse, REPLY_CODE_InvalidNamespace, "'%s' needs the name of a collection",
+                    view->name);
+    }
+    enum status status;
+    if (strcmp(view->name, "insert") == 0) {
+        parse->list.reply = STATEMENT_REPLY_INSERT;
+        status = parse_elements(parse, view, message, "documents", parse_insert);
+    } else if (strcmp(view->name, "update") == 0) {
+        parse->list.reply = STATEMENT_REPLY_UPDATE;
+        status = parse_elements(parse, view, message, "updates", parse_update);
+    } else if (strcmp(view->name, "delete") == 0) {
+        parse->list.reply = STATEMENT_REPLY_DELETE;
+        status = parse_elements(parse, view, message, "deletes", parse_delete);
+    } else {
+        parse->list.reply = STATEMENT_REPLY_FIND_AND_MODIFY;
+        status = parse_find_and_modify(parse, view);
+    }
+    if (status == STATUS_OK && parse->list.count == 0) {
+        status = fail(parse, REPLY_CODE_InvalidLength, "Write batch sizes must be between 1 and %u",
+                      STATEMENTS_MAX);
+    }
+    return status == STATUS_OK ? parse_options(parse, view) : status;
+}
+
+enum status statement_list_parse(const struct command_view *view, const struct op_msg *message,
+                                 struct statement_list *ret_list, int *ret_code,
+                                 struct error *ret_error)
+{
+    struct parse parse = {.error = ret_error, .code = REPLY_CODE_FailedToParse};
+    enum status status = parse_command(&parse, view, message);
+    if (status != STATUS_OK) {
+        *ret_code = parse.code;
+        statement_list_free(&parse.list);
+        return status;
+    }
+    *ret_list = parse.list;
+    return STATUS_OK;
+}
+
+void statement_list_free(struct statement_list *list)
+{
+    free(list->statements);
+    *list = (struct statement_list){0};
+}
+
+bool statement_is_single(const struct command_view *view, const struct op_msg *message)
+{
+    struct statement_list list;
+    int code;
+    if (statement_list_parse(view, message, &list, &code, NULL) != STATUS_OK) {
+        return false; /* what is not a valid single write waits like any other command */
+    }
+    bool single = list.count == 1;
+    statement_list_free(&list);
+    return single;
+}

@@ -1,0 +1,76 @@
+#ifndef HOLDFAST_ENGINE_STATEMENT_H
+#define HOLDFAST_ENGINE_STATEMENT_H
+
+/*
+ * Write commands taken apart: one statement for each document that may be written.
+ *
+ * All slices point into the command's message, which must outlive the list. Every sub-document that
+ * is taken over into a command or into the journal has been validated.
+ */
+
+#include <bson/bson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "holdfast/error.h"
+#include "holdfast/slice.h"
+#include "wire/command.h"
+#include "wire/op_msg.h"
+
+enum statement_kind {
+    STATEMENT_INSERT,
+    STATEMENT_UPDATE, /* update of one document: operators, replacement or pipeline */
+    STATEMENT_DELETE,
+};
+
+struct statement {
+    enum statement_kind kind;
+    struct slice document; /* insert */
+    struct slice filter;   /* update, delete; the empty document if absent */
+    struct slice update;   /* update: a document, or an array if update_is_pipeline */
+    bool update_is_pipeline;
+    bool update_is_replacement;
+    bool upsert;
+    struct slice sort;          /* size 0: none; so all below */
+    struct slice collation;
+    struct slice array_filters; /* an array */
+    bson_value_t hint;          /* BSON_TYPE_EOD: none; points into the message */
+    struct slice variables;     /* let */
+};
+
+enum statement_reply {
+    STATEMENT_REPLY_INSERT,        /* {n} */
+    STATEMENT_REPLY_UPDATE,        /* {n, nModified, upserted} */
+    STATEMENT_REPLY_DELETE,        /* {n} */
+    STATEMENT_REPLY_FIND_AND_MODIFY, /* {lastErrorObject, value} */
+};
+
+struct statement_list {
+    enum statement_reply reply;
+    struct statement *statements;
+    size_t count;
+    bool bypass_validation;
+    bool return_new;     /* findAndModify: new */
+    struct slice fields; /* findAndModify: projection, size 0: none */
+    int64_t max_time_ms;
+};
+
+/*
+ * Parses the command in `view` and `message`. On failure *ret_code is the MongoDB error code for
+ * the client and *ret_error the text; forms that units do not take yet are
+ * OperationNotSupportedInTransaction. Give the list to statement_list_free().
+ */
+MUST_CHECK enum status statement_list_parse(const struct command_view *view,
+                                            const struct op_msg *message,
+                                            struct statement_list *ret_list, int *ret_code,
+                                            struct error *ret_error);
+
+void statement_list_free(struct statement_list *list);
+
+/*
+ * How many statements a plain write has, without parsing them in full: 1 if it is a write of at most
+ * one document that can run as a small unit of its own; 0 if it is not.
+ */
+bool statement_is_single(const struct command_view *view, const struct op_msg *message);
+
+#endif

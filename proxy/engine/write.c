@@ -1,0 +1,414 @@
+/*
+ * The steps of a write inside a unit.
+ *
+ *   ENTERING    the gates of the server and of the namespace (gate.h)
+ *      v
+ *   SELECTING   the next statement, or a run of inserts           (none left) --> DONE, reply
+ *      v
+ *   LOCKING     what is known to be touched before looking: the _id of an insert or of the filter,
+ *      |        the equality key of an upsert
+ *      v
+ *   RESOLVING   find: which document, and its before-image        (none, no upsert) --> SELECTING
+ *      v
+ *   LOCKING     that document; had to wait --> RESOLVING again, it may be another one now
+ *      v
+ *   JOURNALING  before-image and command, durable
+ *      v
+ *   SENDING     the write, pinned to the _id and guarded by the before-image; the reply is the
+ *      |        after-image
+ *      `------> SELECTING
+ *
+ * (PROJECTING_* reads findAndModify's `fields` of the document that is locked anyway.)
+ *
+ * Any failure --> ROLLING_BACK: as in mongod a transaction does not survive an error. The error is
+ * answered when the rollback is done, so that the client's next try does not meet its own locks.
+ *
+ * Invariant: at most one thing is waited for (`wait`), and its answer comes as a task or a reply on
+ * the channel's worker, which is the only thread that touches the operation.
+ */
+#include "engine/write.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/write_steps.h"
+#include "holdfast/crash_point.h"
+#include "wire/reply.h"
+
+static void advance(struct write_operation *operation);
+
+/* ------------------------------------------------------------------ waiting */
+
+static struct write_operation *operation_of(struct worker_task *task)
+{
+    return (struct write_operation *)(void *)((uint8_t *)task -
+                                              offsetof(struct write_operation, task));
+}
+
+static void on_task(struct worker_task *task)
+{
+    struct write_operation *operation = operation_of(task);
+    operation->wait = WRITE_WAIT_NONE;
+    (void)event_del(&operation->timer);
+    advance(operation);
+}
+
+static void wake(struct write_operation *operation)
+{
+    worker_post(operation->channel->worker, &operation->task);
+}
+
+static void on_granted(struct lock_waiter *waiter)
+{
+    wake((struct write_operation *)(void *)((uint8_t *)waiter -
+                                            offsetof(struct write_operation, lock_waiter)));
+}
+
+static void on_rolled_back(struct rollback *rollback)
+{
+    wake(rollback->context);
+}
+
+void write_on_journaled(struct wal_append *first, void *context)
+{
+    (void)first;
+    wake(context);
+}
+
+static void fail_waiting(struct write_operation *operation)
+{
+    write_fail(operation, REPLY_CODE_WriteConflict,
+               "another transaction holds a document that this one needs, and did not end within "
+               "unit.lockWait: run the transaction again");
+}
+
+static void give_up(struct write_operation *operation)
+{
+    if (operation->wait != WRITE_WAIT_LOCK ||
+        !lock_cancel(operation->engine->locks, &operation->lock_waiter)) {
+        return; /* not waiting, or its task is on the way */
+    }
+    operation->wait = WRITE_WAIT_NONE;
+    fail_waiting(operation);
+    advance(operation);
+}
+
+static void on_entered(struct enter *enter, bool inside)
+{
+    struct write_operation *operation = enter->context;
+    operation->wait = WRITE_WAIT_NONE;
+    if (inside) {
+        operation->step = WRITE_SELECTING;
+    } else {
+        fail_waiting(operation);
+    }
+    advance(operation);
+}
+
+static void on_timer(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    give_up(context);
+}
+
+void write_cancel(struct write_operation *operation)
+{
+    operation->cancelled = true;
+    (void)event_del(&operation->timer);
+    if (operation->wait == WRITE_WAIT_GATE) {
+        enter_cancel(&operation->enter);
+    } else {
+        give_up(operation);
+    }
+}
+
+static void wait_for_lock(struct write_operation *operation)
+{
+    uint64_t ms = operation->cancelled ? 0 : operation->engine->lock_wait_ms;
+    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
+                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    operation->wait = WRITE_WAIT_LOCK;
+    (void)event_add(&operation->timer, &timeout);
+}
+
+/* ------------------------------------------------------------------ steps; true: go on at once */
+
+static bool enter(struct write_operation *operation)
+{
+    operation->enter = (struct enter){
+        .engine = operation->engine,
+        .unit = operation->unit,
+        .worker = operation->channel->worker,
+        .completed = on_entered,
+        .context = operation,
+    };
+    switch (enter_start(&operation->enter, operation->target.database,
+                        operation->target.collection)) {
+    case ENTER_INSIDE:
+        operation->step = WRITE_SELECTING;
+        return true;
+    case ENTER_WAITING:
+        operation->wait = WRITE_WAIT_GATE;
+        return false;
+    case ENTER_NO_MEMORY:
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        return true;
+    }
+    return false;
+}
+
+static bool lock_one(struct write_operation *operation, const struct lock_name *name)
+{
+    struct engine *engine = operation->engine;
+    operation->lock_waiter.granted = on_granted;
+    switch (lock_acquire(engine->locks, &operation->unit->locks, name, &operation->lock_waiter)) {
+    case LOCK_GRANTED:
+        return true;
+    case LOCK_WAITING:
+        operation->waited = true;
+        wait_for_lock(operation);
+        return false;
+    case LOCK_CONFLICT:
+        write_fail(operation, REPLY_CODE_WriteConflict,
+                   "a document that this transaction writes was changed by another one after it "
+                   "began: run the transaction again");
+        return false;
+    case LOCK_NO_MEMORY:
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory for a lock");
+        return false;
+    }
+    return false;
+}
+
+static bool lock(struct write_operation *operation)
+{
+    while (operation->name_at < operation->name_count) {
+        if (!lock_one(operation, &operation->names[operation->name_at])) {
+            return operation->step == WRITE_ROLLING_BACK;
+        }
+        operation->name_at++;
+    }
+    if (!operation->resolved) {
+        operation->waited = false; /* nothing was read yet */
+        operation->step = WRITE_RESOLVING;
+        return true;
+    }
+    if (operation->list.statements[operation->index].kind != STATEMENT_INSERT &&
+        !lock_one(operation, &operation->target_name)) {
+        return operation->step == WRITE_ROLLING_BACK;
+    }
+    if (operation->waited) {
+        operation->waited = false;
+        operation->resolved = false;
+        operation->step = WRITE_RESOLVING;
+        return true;
+    }
+    CRASH_POINT(unit_locked);
+    operation->step = write_wants_projection(operation, false) ? WRITE_PROJECTING_BEFORE
+                                                               : WRITE_JOURNALING;
+    return true;
+}
+
+static void on_reply(void *context, enum status status, struct slice reply)
+{
+    struct write_operation *operation = context;
+    operation->wait = WRITE_WAIT_NONE;
+    if (status != STATUS_OK) {
+        /* Whatever was on its way may still be applied: the rollback fences first. */
+        operation->connection_lost = true;
+        operation->unit->fate_unknown = operation->step == WRITE_SENDING;
+        write_fail(operation, REPLY_CODE_HostUnreachable, "the connection to the server broke");
+    } else {
+        switch (operation->step) {
+        case WRITE_RESOLVING:
+            write_take_resolved(operation, reply);
+            break;
+        case WRITE_SENDING:
+            CRASH_POINT(unit_answered);
+            write_take_answer(operation, reply);
+            break;
+        default:
+            write_take_projection(operation, reply);
+            break;
+        }
+    }
+    advance(operation);
+}
+
+void write_send(struct write_operation *operation, bson_t *command)
+{
+    operation->wait = WRITE_WAIT_SERVER;
+    operation->channel->send(operation->channel,
+                             slice_make(bson_get_data(command), command->len), on_reply,
+                             operation);
+    bson_destroy(command);
+}
+
+static bool roll_back(struct write_operation *operation)
+{
+    if (operation->unit->state != UNIT_OPEN) {
+        operation->step = WRITE_DONE;
+        return true;
+    }
+    operation->wait = WRITE_WAIT_ROLLBACK;
+    operation->rollback = (struct rollback){
+        .engine = operation->engine,
+        .unit = operation->unit,
+        .reason = operation->connection_lost ? "the connection to the server broke"
+                                             : "a command of the unit failed",
+        .completed = on_rolled_back,
+        .context = operation,
+    };
+    rollback_start(&operation->rollback);
+    return false;
+}
+
+static void finish(struct write_operation *operation)
+{
+    if (operation->reply.len == 5) {
+        write_reply_put(&operation->reply, operation->list.reply, &operation->result);
+    }
+    (void)event_del(&operation->timer);
+    write_statement_free(operation);
+    statement_list_free(&operation->list);
+    write_result_free(&operation->result);
+    free(operation->namespace);
+    bson_destroy(&operation->key);
+    bson_destroy(&operation->command);
+    bson_destroy(&operation->equalities);
+    bson_destroy(&operation->begin_payload);
+    /* `completed` may start another operation in this memory. */
+    bson_t *reply = bson_copy(&operation->reply);
+    bson_destroy(&operation->reply);
+    bool lost = operation->connection_lost;
+    operation->completed(operation,
+                         slice_make(bson_get_data(reply), lost ? 0 : (size_t)reply->len));
+    bson_destroy(reply);
+}
+
+static void advance(struct write_operation *operation)
+{
+    bool go_on = true;
+    while (go_on) {
+        switch (operation->step) {
+        case WRITE_ENTERING:
+            go_on = enter(operation);
+            break;
+        case WRITE_SELECTING:
+            write_select(operation);
+            break;
+        case WRITE_LOCKING:
+            go_on = lock(operation);
+            break;
+        case WRITE_RESOLVING:
+            go_on = operation->wait == WRITE_WAIT_NONE && write_resolve(operation);
+            break;
+        case WRITE_PROJECTING_BEFORE:
+        case WRITE_PROJECTING_AFTER:
+            go_on = write_project(operation);
+            break;
+        case WRITE_JOURNALING:
+            go_on = write_journal(operation);
+            break;
+        case WRITE_SENDING:
+            go_on = write_send_statement(operation);
+            break;
+        case WRITE_ROLLING_BACK:
+            go_on = roll_back(operation);
+            break;
+        case WRITE_DONE:
+            finish(operation);
+            return;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ failing */
+
+void write_fail(struct write_operation *operation, int code, const char *message)
+{
+    bool transient = reply_code_is_transient(code);
+    operation->conflicted = code == REPLY_CODE_WriteConflict;
+    bson_reinit(&operation->reply);
+    reply_put_error(&operation->reply, code, transient ? REPLY_LABEL_TRANSIENT : NULL, "%s",
+                    message);
+    operation->step = WRITE_ROLLING_BACK;
+}
+
+void write_fail_statement(struct write_operation *operation, size_t index,
+                          struct slice server_reply)
+{
+    struct reply_view view;
+    bool parsed = reply_view_parse(server_reply, &view) == STATUS_OK;
+    bool command_level = !parsed || reply_code_is_transient(view.code) ||
+                         view.code == REPLY_CODE_Unauthorized ||
+                         view.code == REPLY_CODE_MaxTimeMSExpired;
+    if (command_level) {
+        write_fail(operation, parsed ? view.code : REPLY_CODE_InternalError,
+                   parsed && view.message != NULL ? view.message
+                                                  : "the server's answer makes no sense");
+        return;
+    }
+    bson_reinit(&operation->reply);
+    write_reply_put_failed(&operation->reply, operation->list.reply, &operation->result, index,
+                           server_reply);
+    operation->step = WRITE_ROLLING_BACK;
+}
+
+/* ------------------------------------------------------------------ starting */
+
+static enum status prepare(struct write_operation *operation, const struct command_view *view)
+{
+    operation->target = (struct command_target){
+        .database = view->database,
+        .collection = view->collection,
+        .bypass_validation = operation->list.bypass_validation,
+        .max_time_ms = operation->list.max_time_ms,
+    };
+    size_t size = strlen(view->database) + 1 + strlen(view->collection) + 1;
+    operation->namespace = malloc(size);
+    if (operation->namespace == NULL) {
+        return STATUS_MEMORY;
+    }
+    (void)snprintf(operation->namespace, size, "%s.%s", view->database, view->collection);
+    return STATUS_OK;
+}
+
+void write_start(struct write_operation *operation, const struct command_view *view,
+                 const struct op_msg *message)
+{
+    struct write_operation fresh = {
+        .engine = operation->engine,
+        .channel = operation->channel,
+        .unit = operation->unit,
+        .completed = operation->completed,
+        .context = operation->context,
+        .task.run = on_task,
+    };
+    *operation = fresh;
+    bson_init(&operation->reply);
+    bson_init(&operation->key);
+    bson_init(&operation->command);
+    bson_init(&operation->equalities);
+    bson_init(&operation->begin_payload);
+    write_result_init(&operation->result);
+    int assigned =
+        event_assign(&operation->timer, worker_base(operation->channel->worker), -1, 0, on_timer,
+                     operation);
+    assert(assigned == 0);
+
+    struct error error = {0};
+    int code = REPLY_CODE_FailedToParse;
+    if (view->database == NULL) {
+        write_fail(operation, code, "the command has no $db");
+    } else if (statement_list_parse(view, message, &operation->list, &code, &error) !=
+               STATUS_OK) {
+        write_fail(operation, code, error.message);
+    } else if (prepare(operation, view) != STATUS_OK) {
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+    }
+    advance(operation);
+}

@@ -1,0 +1,109 @@
+#ifndef HOLDFAST_ENGINE_WRITE_H
+#define HOLDFAST_ENGINE_WRITE_H
+
+/*
+ * One write command (insert, update, delete, findAndModify) carried out inside a unit.
+ *
+ * Memory: the operation lies in the caller's memory from write_start() until `completed`, and so do
+ * the message and the view it was started with. Everything runs on the channel's worker.
+ */
+
+#include <event2/event_struct.h>
+#include <stdbool.h>
+
+#include "engine/command_build.h"
+#include "engine/engine.h"
+#include "engine/enter.h"
+#include "engine/finish.h"
+#include "engine/statement.h"
+#include "engine/write_reply.h"
+#include "unit/lock_table.h"
+
+enum write_step {
+    WRITE_ENTERING,
+    WRITE_SELECTING,
+    WRITE_LOCKING,
+    WRITE_RESOLVING,
+    WRITE_PROJECTING_BEFORE,
+    WRITE_JOURNALING,
+    WRITE_SENDING,
+    WRITE_PROJECTING_AFTER,
+    WRITE_ROLLING_BACK,
+    WRITE_DONE,
+};
+
+enum write_wait {
+    WRITE_WAIT_NONE,
+    WRITE_WAIT_GATE,
+    WRITE_WAIT_LOCK,
+    WRITE_WAIT_JOURNAL,
+    WRITE_WAIT_SERVER,
+    WRITE_WAIT_ROLLBACK,
+};
+
+struct write_record; /* private */
+
+struct write_operation {
+    /* filled in by the caller */
+    struct engine *engine;
+    struct engine_channel *channel;
+    struct unit *unit; /* checked out, open; stays with the caller */
+    /*
+     * The command is done. `reply`: the document for the client, valid during the call; size 0: the
+     * connection to the server broke. If unit->state is not UNIT_OPEN the unit was rolled back.
+     * operation->conflicted: it failed because of another unit and may be tried again in a new one.
+     */
+    void (*completed)(struct write_operation *operation, struct slice reply);
+    void *context;
+
+    /* private */
+    struct statement_list list;
+    struct command_target target;
+    char *namespace;
+    enum write_step step;
+    enum write_wait wait;
+    bool conflicted;
+    bool cancelled;
+    bool connection_lost;
+    struct worker_task task;
+    struct event timer;
+    struct enter enter;
+    struct lock_waiter lock_waiter;
+
+    /* the statements at work: one, or a run of inserts */
+    size_t index;
+    size_t count;
+    struct lock_name *names; /* to lock before it is known whether there is a document */
+    size_t name_count;
+    size_t name_at;
+    struct lock_name target_name; /* of the document found or to be made */
+    bool resolved;
+    bool waited; /* for a lock since the document was read: read it again */
+    bool projected;
+    bson_t equalities;
+    bool key_in_filter;
+    bson_t key; /* {_id: value} of the document */
+    struct image before;
+    uint8_t *before_bytes; /* owned: what `before` points to */
+    bson_t command;        /* update: as journaled */
+    struct write_record *records;
+    size_t record_count;
+    bson_t **documents; /* inserts: with _id first and timestamps filled in */
+    bson_t begin_payload;
+    struct wal_append begin;
+    struct rollback rollback;
+    struct write_result result;
+    bson_t reply;
+};
+
+/*
+ * Starts the command. Errors of the command itself (a form that units do not take) are an answer
+ * like any other, and end the unit as mongod's do.
+ */
+void write_start(struct write_operation *operation, const struct command_view *view,
+                 const struct op_msg *message);
+
+/* The client has gone: stops waiting for locks; `completed` still comes. Harmless at any time. */
+void write_cancel(struct write_operation *operation);
+
+#endif

@@ -1,0 +1,48 @@
+#ifndef HOLDFAST_ENGINE_WRITE_REPLY_H
+#define HOLDFAST_ENGINE_WRITE_REPLY_H
+
+/* The replies that mongod would give to write commands. */
+
+#include <bson/bson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/statement.h"
+#include "holdfast/image.h"
+#include "holdfast/slice.h"
+
+/* What the statements have done so far. Initialise with write_result_init(). */
+struct write_result {
+    int64_t matched;
+    int64_t modified;
+    bson_t upserted; /* array of {index, _id} */
+    uint32_t upserted_count;
+    bool updated_existing;
+    bool has_value;
+    bson_t value; /* findAndModify */
+};
+
+void write_result_init(struct write_result *result);
+void write_result_free(struct write_result *result);
+
+/* `key` is {_id: value} of the document that statement `index` upserted. */
+void write_result_upserted(struct write_result *result, size_t index, struct slice key);
+/* Size 0: null. */
+void write_result_value(struct write_result *result, struct slice document);
+
+/* Appends the reply of a command whose statements all ran. */
+void write_reply_put(bson_t *reply, enum statement_reply form, const struct write_result *result);
+
+/*
+ * Appends the reply of a command whose statement `index` failed on the server with `server_reply`
+ * (a reply with ok: 0, or with writeErrors): in the form of the command, with the result of the
+ * statements before it.
+ */
+void write_reply_put_failed(bson_t *reply, enum statement_reply form,
+                            const struct write_result *result, size_t index,
+                            struct slice server_reply);
+
+/* The server's answer to an insert of a document whose _id exists, made here. `key`: {_id: value}. */
+void write_reply_put_duplicate_id(bson_t *server_reply, const char *namespace, struct slice key);
+
+#endif

@@ -1,0 +1,229 @@
+/*
+ * Non-blocking TCP connections on a worker's event loop; see stream.h for the flow.
+ *
+ * Invariants: pending is not empty only while !writable; after `ended` nothing is sent.
+ * Thread: the worker's.
+ */
+#include "net/stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "holdfast/limits.h"
+
+static ssize_t plain_receive(struct stream *stream, void *memory, size_t size)
+{
+    return recv(stream->descriptor, memory, size, 0);
+}
+
+static ssize_t plain_send(struct stream *stream, const void *memory, size_t size)
+{
+    return send(stream->descriptor, memory, size, MSG_NOSIGNAL);
+}
+
+const struct stream_transport stream_transport_plain = {
+    .receive = plain_receive,
+    .send = plain_send,
+};
+
+void stream_init(struct stream *stream)
+{
+    *stream = (struct stream){.descriptor = -1, .transport = &stream_transport_plain};
+    /* One message may be waiting whole, and a rewritten one beside it. */
+    stream->pending.limit = 2u * LIMIT_MESSAGE_BYTES_MAX;
+}
+
+static enum status flush_pending(struct stream *stream)
+{
+    while (stream->pending.size > 0) {
+        ssize_t sent =
+            stream->transport->send(stream, stream->pending.data, stream->pending.size);
+        if (sent < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            stream->writable = false;
+            if (errno == EAGAIN || errno == EWOULDBLOCK) {
+                return STATUS_OK;
+            }
+            stream->ended = true;
+            return STATUS_UNREACHABLE;
+        }
+        buffer_consume(&stream->pending, (size_t)sent);
+    }
+    buffer_free(&stream->pending); /* idle connections keep no memory */
+    return STATUS_OK;
+}
+
+static void on_connected(struct stream *stream)
+{
+    int failure = 0;
+    socklen_t size = sizeof failure;
+    if (getsockopt(stream->descriptor, SOL_SOCKET, SO_ERROR, &failure, &size) != 0) {
+        failure = errno;
+    }
+    stream->connecting = false;
+    stream->writable = failure == 0;
+    stream->callbacks->connected(stream->context, failure == 0 ? STATUS_OK : STATUS_UNREACHABLE);
+}
+
+static void on_event(evutil_socket_t descriptor, short what, void *context)
+{
+    struct stream *stream = context;
+    if (stream->connecting) {
+        on_connected(stream);
+        return;
+    }
+    if ((what & EV_WRITE) != 0) {
+        stream->writable = true;
+        if (stream->pending.size > 0) {
+            /* A break shows as the end of input, too: told there, in one place. */
+            bool broken = flush_pending(stream) != STATUS_OK;
+            if (!broken && stream->pending.size == 0) {
+                stream->callbacks->drained(stream->context);
+            }
+            stream->readable = stream->readable || broken;
+        }
+    }
+    /* The callback may have closed it, even opened another one in its place. */
+    if (stream->descriptor == (int)descriptor && ((what & EV_READ) != 0 || stream->ended)) {
+        stream->readable = true;
+        stream->callbacks->readable(stream->context);
+    }
+}
+
+static void on_kick(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    struct stream *stream = context;
+    if (stream->descriptor >= 0 && stream->readable) {
+        stream->callbacks->readable(stream->context);
+    }
+}
+
+static enum status attach(struct stream *stream, struct worker *worker, int descriptor,
+                          const struct stream_callbacks *callbacks, void *context)
+{
+    stream->descriptor = descriptor;
+    stream->callbacks = callbacks;
+    stream->context = context;
+    int on = 1;
+    (void)setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    struct event_base *base = worker_base(worker);
+    if (event_assign(&stream->event, base, descriptor, EV_READ | EV_WRITE | EV_ET | EV_PERSIST,
+                     on_event, stream) != 0 ||
+        event_assign(&stream->kick_event, base, -1, 0, on_kick, stream) != 0 ||
+        event_add(&stream->event, NULL) != 0) {
+        (void)close(descriptor);
+        stream->descriptor = -1;
+        return STATUS_MEMORY;
+    }
+    return STATUS_OK;
+}
+
+enum status stream_open(struct stream *stream, struct worker *worker, int descriptor,
+                        const struct stream_callbacks *callbacks, void *context)
+{
+    stream->writable = true;
+    return attach(stream, worker, descriptor, callbacks, context);
+}
+
+enum status stream_connect(struct stream *stream, struct worker *worker,
+                           const struct sockaddr *address, size_t address_size,
+                           const struct stream_callbacks *callbacks, void *context)
+{
+    int descriptor = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (descriptor < 0) {
+        return STATUS_UNREACHABLE;
+    }
+    if (connect(descriptor, address, (socklen_t)address_size) != 0 && errno != EINPROGRESS) {
+        (void)close(descriptor);
+        return STATUS_UNREACHABLE;
+    }
+    stream->connecting = true;
+    return attach(stream, worker, descriptor, callbacks, context);
+}
+
+enum status stream_receive(struct stream *stream, void *memory, size_t size, size_t *ret_size)
+{
+    if (stream->descriptor < 0 || !stream->readable) {
+        return STATUS_NOT_FOUND;
+    }
+    for (;;) {
+        ssize_t received = stream->transport->receive(stream, memory, size);
+        if (received > 0) {
+            /* Fewer than asked for: the socket was empty at that moment, the next byte is an edge. */
+            stream->readable = (size_t)received == size;
+            *ret_size = (size_t)received;
+            return STATUS_OK;
+        }
+        if (received < 0 && errno == EINTR) {
+            continue;
+        }
+        if (received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            stream->readable = false;
+            return STATUS_NOT_FOUND;
+        }
+        stream->ended = true;
+        return STATUS_UNREACHABLE;
+    }
+}
+
+enum status stream_send(struct stream *stream, struct slice bytes)
+{
+    if (stream->ended || stream->descriptor < 0) {
+        return STATUS_UNREACHABLE;
+    }
+    while (stream->writable && stream->pending.size == 0 && bytes.size > 0) {
+        ssize_t sent = stream->transport->send(stream, bytes.data, bytes.size);
+        if (sent < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            stream->writable = false;
+            if (errno != EAGAIN && errno != EWOULDBLOCK) {
+                stream->ended = true;
+                return STATUS_UNREACHABLE;
+            }
+            break;
+        }
+        struct slice done;
+        if (!slice_take(&bytes, (size_t)sent, &done)) {
+            return STATUS_IO;
+        }
+    }
+    return bytes.size == 0 ? STATUS_OK : buffer_append(&stream->pending, bytes.data, bytes.size);
+}
+
+void stream_kick(struct stream *stream)
+{
+    if (stream->descriptor >= 0 && stream->readable) {
+        event_active(&stream->kick_event, EV_TIMEOUT, 0);
+    }
+}
+
+void stream_shutdown(struct stream *stream)
+{
+    if (stream->descriptor >= 0) {
+        (void)shutdown(stream->descriptor, SHUT_WR);
+    }
+}
+
+void stream_close(struct stream *stream)
+{
+    if (stream->descriptor >= 0) {
+        (void)event_del(&stream->event);
+        (void)event_del(&stream->kick_event);
+        (void)close(stream->descriptor);
+        stream->descriptor = -1;
+    }
+    stream->ended = true;
+    stream->readable = false;
+    buffer_free(&stream->pending);
+}

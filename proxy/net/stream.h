@@ -1,0 +1,106 @@
+#ifndef HOLDFAST_NET_STREAM_H
+#define HOLDFAST_NET_STREAM_H
+
+/*
+ * One non-blocking TCP connection: reads into the caller's memory, writes at once and keeps what the
+ * kernel does not take.
+ *
+ *           stream_receive()                      stream_send()
+ *   kernel ------------------> caller   caller ------------------> kernel
+ *                                         \                        ^
+ *                                          `-> pending (the rest) -'  when it becomes writable
+ *
+ * Events are edge-triggered and registered once. `readable` remembers an edge that was not yet read
+ * to its end, so a caller may stop reading (back-pressure) and go on later with stream_kick().
+ *
+ * Thread: that of the worker it was opened with. Callbacks come from its loop, never from inside
+ * stream_send() or stream_receive(); a callback may close the stream.
+ */
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "base/buffer.h"
+#include "holdfast/error.h"
+#include "holdfast/slice.h"
+#include "net/worker.h"
+
+struct stream;
+
+/* What carries the bytes: plain sockets here; TLS is another table of the same two functions. */
+struct stream_transport {
+    /* As recv(2) and writev(2): bytes, 0 at the end of input, -1 with errno. */
+    ssize_t (*receive)(struct stream *stream, void *memory, size_t size);
+    ssize_t (*send)(struct stream *stream, const void *memory, size_t size);
+};
+
+extern const struct stream_transport stream_transport_plain;
+
+struct stream_callbacks {
+    void (*connected)(void *context, enum status status); /* after stream_connect() only */
+    void (*readable)(void *context);                      /* stream_receive() may give bytes */
+    void (*drained)(void *context);                       /* pending became empty */
+};
+
+struct stream {
+    int descriptor; /* -1: closed */
+    bool connecting;
+    bool readable;
+    bool writable;
+    bool ended;  /* the peer ended its direction, or the connection broke */
+    struct event event;
+    struct event kick_event;
+    const struct stream_transport *transport;
+    const struct stream_callbacks *callbacks;
+    void *context;
+    struct buffer pending;
+};
+
+/* Closed, with nothing allocated. */
+void stream_init(struct stream *stream);
+
+/* Takes over a connected, non-blocking descriptor (closes it also on failure). */
+MUST_CHECK enum status stream_open(struct stream *stream, struct worker *worker, int descriptor,
+                                   const struct stream_callbacks *callbacks, void *context);
+
+/*
+ * Starts connecting to a numeric address; `connected` tells the result, or STATUS_UNREACHABLE comes
+ * back at once.
+ */
+MUST_CHECK enum status stream_connect(struct stream *stream, struct worker *worker,
+                                      const struct sockaddr *address, size_t address_size,
+                                      const struct stream_callbacks *callbacks, void *context);
+
+/*
+ * Reads what is there. STATUS_OK with *ret_size > 0; STATUS_NOT_FOUND: nothing now; STATUS_UNREACHABLE:
+ * the peer has gone (stream->ended).
+ */
+MUST_CHECK enum status stream_receive(struct stream *stream, void *memory, size_t size,
+                                      size_t *ret_size);
+
+/*
+ * Sends, or keeps the rest. STATUS_UNREACHABLE: broken; STATUS_MEMORY. The caller looks at
+ * stream_pending() and stops its source above its own bound.
+ */
+MUST_CHECK enum status stream_send(struct stream *stream, struct slice bytes);
+
+static inline size_t stream_pending(const struct stream *stream)
+{
+    return stream->pending.size;
+}
+
+/* Makes `readable` come again from the loop if an edge was left unread. */
+void stream_kick(struct stream *stream);
+
+/* Half-close: no more bytes will be sent (after what is pending is lost: call when drained). */
+void stream_shutdown(struct stream *stream);
+
+/* Closes and frees everything. A closed stream is harmless. */
+void stream_close(struct stream *stream);
+
+#endif

@@ -1,0 +1,217 @@
+/*
+ * Event-loop threads and their mailboxes.
+ *
+ * A mailbox is a stack that any thread pushes onto with one compare-and-swap; the owner takes the
+ * whole stack with one exchange and reverses it. Who pushes onto an empty stack rings the eventfd, so
+ * a burst of completions costs one system call.
+ */
+#include "net/worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "holdfast/limits.h"
+
+struct worker {
+    size_t index;
+    struct event_base *base;
+    struct event *wake_event;
+    int wake_descriptor;
+    _Atomic(struct worker_task *) mailbox;
+    pthread_t thread;
+    bool started;
+    bool stopping; /* worker's thread only */
+    struct worker_task stop_task;
+    uint8_t *receive_buffer;
+    void *user;
+};
+
+struct worker_pool {
+    size_t count;
+    struct worker workers[];
+};
+
+static void mailbox_drain(struct worker *worker)
+{
+    struct worker_task *newest = atomic_exchange(&worker->mailbox, NULL);
+    struct worker_task *oldest = NULL;
+    while (newest != NULL) {
+        struct worker_task *next = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest != NULL) {
+        struct worker_task *next = oldest->next; /* the task may be freed by its run */
+        oldest->run(oldest);
+        oldest = next;
+    }
+}
+
+static void on_wake(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)what;
+    struct worker *worker = context;
+    uint64_t rings;
+    if (read((int)descriptor, &rings, sizeof rings) < 0) {
+        /* EAGAIN: another turn took the bell already; the mailbox is looked at all the same. */
+    }
+    mailbox_drain(worker);
+    if (worker->stopping) {
+        event_base_loopbreak(worker->base);
+    }
+}
+
+static void *worker_main(void *context)
+{
+    struct worker *worker = context;
+    event_base_dispatch(worker->base);
+    return NULL;
+}
+
+static enum status worker_init(struct worker *worker, size_t index, struct error *ret_error)
+{
+    worker->index = index;
+    worker->wake_descriptor = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    worker->receive_buffer = malloc(LIMIT_RECEIVE_BUFFER_BYTES);
+    struct event_config *config = event_config_new();
+    if (config != NULL) {
+        /* Only the owner touches its loop: no locks inside libevent, and edges, not levels. */
+        (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+        (void)event_config_require_features(config, EV_FEATURE_ET);
+        worker->base = event_base_new_with_config(config);
+        event_config_free(config);
+    }
+    if (worker->wake_descriptor < 0 || worker->receive_buffer == NULL || worker->base == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "cannot set up an event loop: %s",
+                         strerror(errno));
+    }
+    worker->wake_event =
+        event_new(worker->base, worker->wake_descriptor, EV_READ | EV_PERSIST, on_wake, worker);
+    if (worker->wake_event == NULL || event_add(worker->wake_event, NULL) != 0) {
+        return error_set(ret_error, STATUS_MEMORY, "cannot set up an event loop's bell");
+    }
+    if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
+        return error_set(ret_error, STATUS_IO, "cannot start a thread: %s", strerror(errno));
+    }
+    worker->started = true;
+    return STATUS_OK;
+}
+
+static void on_stop(struct worker_task *task)
+{
+    struct worker *worker =
+        (struct worker *)(void *)((uint8_t *)task - offsetof(struct worker, stop_task));
+    worker->stopping = true;
+}
+
+enum status worker_pool_start(size_t count, struct worker_pool **ret_pool, struct error *ret_error)
+{
+    struct worker_pool *pool = calloc(1, sizeof *pool + count * sizeof(struct worker));
+    if (pool == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory for %zu event loops", count);
+    }
+    pool->count = count;
+    for (size_t i = 0; i < count; i++) {
+        pool->workers[i].wake_descriptor = -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        enum status status = worker_init(&pool->workers[i], i, ret_error);
+        if (status != STATUS_OK) {
+            worker_pool_stop(pool);
+            return status;
+        }
+    }
+    *ret_pool = pool;
+    return STATUS_OK;
+}
+
+struct worker_pool *worker_pool_stop(struct worker_pool *pool)
+{
+    if (pool == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < pool->count; i++) {
+        struct worker *worker = &pool->workers[i];
+        if (worker->started) {
+            worker->stop_task.run = on_stop;
+            worker_post(worker, &worker->stop_task);
+        }
+    }
+    for (size_t i = 0; i < pool->count; i++) {
+        struct worker *worker = &pool->workers[i];
+        if (worker->started) {
+            (void)pthread_join(worker->thread, NULL);
+        }
+        if (worker->wake_event != NULL) {
+            event_free(worker->wake_event);
+        }
+        if (worker->base != NULL) {
+            event_base_free(worker->base);
+        }
+        if (worker->wake_descriptor >= 0) {
+            (void)close(worker->wake_descriptor);
+        }
+        free(worker->receive_buffer);
+    }
+    free(pool);
+    return NULL;
+}
+
+size_t worker_pool_count(const struct worker_pool *pool)
+{
+    return pool->count;
+}
+
+struct worker *worker_pool_get(struct worker_pool *pool, size_t index)
+{
+    assert(index < pool->count);
+    return &pool->workers[index];
+}
+
+void worker_post(struct worker *worker, struct worker_task *task)
+{
+    struct worker_task *head = atomic_load(&worker->mailbox);
+    do {
+        task->next = head;
+    } while (!atomic_compare_exchange_weak(&worker->mailbox, &head, task));
+    if (head == NULL) {
+        uint64_t one = 1;
+        /* Cannot fail but when the counter is full, and then the bell rings anyway. */
+        if (write(worker->wake_descriptor, &one, sizeof one) < 0) {
+            assert(errno == EAGAIN);
+        }
+    }
+}
+
+struct event_base *worker_base(struct worker *worker)
+{
+    return worker->base;
+}
+
+size_t worker_index(const struct worker *worker)
+{
+    return worker->index;
+}
+
+uint8_t *worker_receive_buffer(struct worker *worker)
+{
+    return worker->receive_buffer;
+}
+
+void worker_set_user(struct worker *worker, void *user)
+{
+    worker->user = user;
+}
+
+void *worker_user(struct worker *worker)
+{
+    return worker->user;
+}

@@ -1,0 +1,54 @@
+#ifndef HOLDFAST_NET_WORKER_H
+#define HOLDFAST_NET_WORKER_H
+
+/*
+ * Event-loop threads. Each connection belongs to one worker for its whole life, and everything of it
+ * is touched by that worker's thread only. Other threads (the journal's writer, rollback threads,
+ * other workers) hand it tasks.
+ */
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "holdfast/error.h"
+
+struct worker;
+struct worker_pool;
+
+/* A piece of work for a worker. The poster owns it and leaves it alone until `run` was called. */
+struct worker_task {
+    struct worker_task *next; /* private */
+    void (*run)(struct worker_task *task);
+};
+
+/*
+ * Starts `count` workers (1..256). Errors: STATUS_MEMORY, STATUS_IO (threads or descriptors).
+ * Give the result to worker_pool_stop().
+ */
+MUST_CHECK enum status worker_pool_start(size_t count, struct worker_pool **ret_pool,
+                                         struct error *ret_error);
+
+/* Ends the loops after the tasks that are already posted, joins the threads, frees. NULL is fine. */
+struct worker_pool *worker_pool_stop(struct worker_pool *pool);
+
+size_t worker_pool_count(const struct worker_pool *pool);
+struct worker *worker_pool_get(struct worker_pool *pool, size_t index);
+
+/* Any thread. Tasks run in the order in which they were posted by one thread. Never blocks. */
+void worker_post(struct worker *worker, struct worker_task *task);
+
+/* The rest: on the worker's own thread only. */
+struct event_base *worker_base(struct worker *worker);
+size_t worker_index(const struct worker *worker);
+
+/* LIMIT_RECEIVE_BUFFER_BYTES, shared by all connections of the worker: valid until one returns to
+   the loop. */
+uint8_t *worker_receive_buffer(struct worker *worker);
+
+/* What the layers above keep per worker (the list of its connections). */
+void worker_set_user(struct worker *worker, void *user);
+void *worker_user(struct worker *worker);
+
+#endif

@@ -1,0 +1,84 @@
+#ifndef HOLDFAST_UNIT_GATE_H
+#define HOLDFAST_UNIT_GATE_H
+
+/*
+ * Namespace gates: keep plain commands (outside any unit) and units from meeting unseen.
+ *
+ * A unit that locks a document must not do so while a plain write to the same document is on its
+ * way to the server, for its undo would erase that write. So a plain write is counted while it is
+ * on its way, and the first unit to enter a namespace waits until those counted have ended. While
+ * units are inside, plain writes do not use the fast path: a write of one document becomes a small
+ * unit of its own, any other write waits until no unit is inside.
+ *
+ *    plain write:  count++ (this worker's)  ->  units inside?  -- no ->  forward, count-- at its reply
+ *                                                    | yes
+ *                                                    v
+ *                                           count--, slow path
+ *    unit:         units++  ->  sum of counts == 0 ?  -- no ->  wait
+ *
+ * Both sides write first and look after (sequentially consistent), so one of them always sees the
+ * other: there is no window. Fast path: two atomic additions and a load, no lock.
+ *
+ * Fairness: once a plain write waits, units that are not inside yet wait behind it.
+ *
+ * Names are hashed into a fixed table of LIMIT_NAMESPACE_GATES gates; a collision makes two
+ * namespaces wait for each other, nothing else. Gate 0 is the gate of the whole server: every unit
+ * enters it too, for commands that touch more than one namespace (dropDatabase, renameCollection).
+ *
+ * Threads: any. The callbacks of waiters run on whatever thread opens the gate, with no lock held.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "holdfast/error.h"
+
+struct gate_table;
+
+#define GATE_SERVER 0u
+
+/* Lies in the caller's memory from the call that queues it until `admitted` or gate_cancel(). */
+struct gate_waiter {
+    void (*admitted)(struct gate_waiter *waiter);
+    /* private */
+    struct gate_waiter *next;
+    struct gate_waiter *previous;
+    struct gate_waiter **list;
+    uint32_t gate;
+    bool is_unit;
+    size_t worker;
+};
+
+/* `worker_count`: how many workers count plain commands. NULL: out of memory. */
+struct gate_table *gate_table_new(size_t worker_count);
+struct gate_table *gate_table_free(struct gate_table *table);
+
+/* 1 .. LIMIT_NAMESPACE_GATES - 1. */
+uint32_t gate_of(const char *database, const char *collection);
+
+/*
+ * A plain write comes. True: it is counted, forward it and call gate_plain_leave() when its reply
+ * is here or can no longer come. False: units are inside.
+ */
+bool gate_plain_enter(struct gate_table *table, uint32_t gate, size_t worker);
+void gate_plain_leave(struct gate_table *table, uint32_t gate, size_t worker);
+
+/*
+ * Waits until no unit is inside; then it is counted as after gate_plain_enter() and `admitted` is
+ * called. True: admitted at once, no callback.
+ */
+bool gate_plain_wait(struct gate_table *table, uint32_t gate, size_t worker,
+                     struct gate_waiter *waiter);
+
+/*
+ * A unit comes. True: it is inside at once. False: `admitted` will be called. Either way
+ * gate_unit_leave() takes it out again (also after gate_cancel() returned false).
+ */
+bool gate_unit_enter(struct gate_table *table, uint32_t gate, struct gate_waiter *waiter);
+void gate_unit_leave(struct gate_table *table, uint32_t gate);
+
+/* Stops waiting. True: it will not be called and is not inside. False: it was admitted already. */
+bool gate_cancel(struct gate_table *table, struct gate_waiter *waiter);
+
+#endif

@@ -1,0 +1,404 @@
+/*
+ * Document locks. One mutex: a critical section is a hash look-up and a few pointers.
+ *
+ * An entry is in the table while it is held, waited for, or remembered:
+ *
+ *            acquire                    release, written
+ *    (none) --------> held -------------------------------------> remembered (list by changed_at)
+ *                      ^  \ release, not written                        |
+ *                      |   `----------> (none)                          | no owner began before it
+ *                      `---- next waiter                              (none)
+ *
+ * Owners are kept in the order in which they began, so the oldest one is the head of their list;
+ * remembered entries are kept in the order of their change: forgetting looks at heads only.
+ */
+/* OpenSSL 3 would rather have EVP, whose context is an allocation for every lock. */
+#define OPENSSL_API_COMPAT 10101
+
+#include "unit/lock_table.h"
+
+#include <assert.h>
+#include <bson/bson.h>
+#include <math.h>
+#include <openssl/sha.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include <uthash.h>
+
+#include "holdfast/limits.h"
+
+struct lock_entry {
+    struct lock_name name;
+    struct lock_owner *holder; /* NULL: only remembered */
+    struct lock_entry *next_held;
+    bool written;
+    uint64_t changed_at; /* 0: no change is remembered */
+    struct lock_waiter *first_waiter;
+    struct lock_waiter **last_waiter;
+    struct lock_entry *older; /* remembered list */
+    struct lock_entry *younger;
+    bool remembered;
+    UT_hash_handle hh;
+};
+
+struct lock_table {
+    pthread_mutex_t mutex;
+    struct lock_entry *entries; /* uthash head */
+    uint64_t change_number;     /* of the newest change */
+    uint64_t forgotten_up_to;   /* changes up to here may have been forgotten too early */
+    size_t remembered_max;
+    size_t remembered_count;
+    size_t held_count;
+    struct lock_entry *oldest_remembered;
+    struct lock_entry *youngest_remembered;
+    struct lock_owner *oldest_owner;
+    struct lock_owner *youngest_owner;
+};
+
+struct lock_table *lock_table_new(size_t remembered_max)
+{
+    struct lock_table *table = calloc(1, sizeof *table);
+    if (table != NULL) {
+        (void)pthread_mutex_init(&table->mutex, NULL);
+        table->remembered_max = remembered_max;
+    }
+    return table;
+}
+
+struct lock_table *lock_table_free(struct lock_table *table)
+{
+    if (table == NULL) {
+        return NULL;
+    }
+    struct lock_entry *entry;
+    struct lock_entry *next;
+    HASH_ITER(hh, table->entries, entry, next)
+    {
+        HASH_DEL(table->entries, entry);
+        free(entry);
+    }
+    (void)pthread_mutex_destroy(&table->mutex);
+    free(table);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ names */
+
+static void digest_number(SHA256_CTX *hash, int64_t whole)
+{
+    (void)SHA256_Update(hash, "n", 1);
+    (void)SHA256_Update(hash, &whole, sizeof whole);
+}
+
+static void digest_double(SHA256_CTX *hash, double value)
+{
+    if (value >= -9223372036854775808.0 && value < 9223372036854775808.0 &&
+        floor(value) >= value) {
+        digest_number(hash, (int64_t)value);
+        return;
+    }
+    value = isnan(value) ? (double)NAN : value;
+    (void)SHA256_Update(hash, "d", 1);
+    (void)SHA256_Update(hash, &value, sizeof value);
+}
+
+static void digest_decimal(SHA256_CTX *hash, const bson_decimal128_t *decimal)
+{
+    char text[BSON_DECIMAL128_STRING];
+    bson_decimal128_to_string(decimal, text);
+    /* Through a double: 1, 1.0 and 1E0 meet; two that only a double takes for equal share a lock. */
+    digest_double(hash, strtod(text, NULL));
+}
+
+static void digest_document(SHA256_CTX *hash, bson_iter_t *at, int depth);
+
+static void digest_value(SHA256_CTX *hash, bson_iter_t *at, int depth)
+{
+    bson_type_t type = bson_iter_type(at);
+    bson_iter_t child;
+    switch (type) {
+    case BSON_TYPE_INT32:
+    case BSON_TYPE_INT64:
+        digest_number(hash, bson_iter_as_int64(at));
+        return;
+    case BSON_TYPE_DOUBLE:
+        digest_double(hash, bson_iter_double(at));
+        return;
+    case BSON_TYPE_DECIMAL128: {
+        bson_decimal128_t decimal;
+        if (bson_iter_decimal128(at, &decimal)) {
+            digest_decimal(hash, &decimal);
+        }
+        return;
+    }
+    case BSON_TYPE_DOCUMENT:
+    case BSON_TYPE_ARRAY:
+        if (depth > 0 && bson_iter_recurse(at, &child)) {
+            digest_document(hash, &child, depth - 1);
+        }
+        return;
+    default: {
+        char letter = (char)type;
+        (void)SHA256_Update(hash, &letter, 1);
+        /* The bytes of the value lie between the end of its key and the next element. */
+        uint32_t key_size = bson_iter_key_len(at);
+        uint32_t start = bson_iter_offset(at) + 1 + key_size + 1;
+        (void)SHA256_Update(hash, at->raw + start, at->next_off - start);
+        return;
+    }
+    }
+}
+
+static void digest_document(SHA256_CTX *hash, bson_iter_t *at, int depth)
+{
+    (void)SHA256_Update(hash, "{", 1);
+    while (bson_iter_next(at)) {
+        const char *name = bson_iter_key(at);
+        (void)SHA256_Update(hash, name, strlen(name) + 1);
+        digest_value(hash, at, depth);
+    }
+    (void)SHA256_Update(hash, "}", 1);
+}
+
+void lock_name_of(const char *namespace, struct slice key, struct lock_name *ret_name)
+{
+    SHA256_CTX hash;
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    (void)SHA256_Init(&hash);
+    (void)SHA256_Update(&hash, namespace, strlen(namespace) + 1);
+    bson_iter_t at;
+    if (bson_iter_init_from_data(&at, key.data, key.size)) {
+        digest_document(&hash, &at, LIMIT_BSON_DEPTH);
+    }
+    (void)SHA256_Final(digest, &hash);
+    memcpy(ret_name->digest, digest, sizeof ret_name->digest);
+}
+/* ------------------------------------------------------------------ remembering */
+
+static void forget(struct lock_table *table, struct lock_entry *entry)
+{
+    if (!entry->remembered) {
+        return;
+    }
+    *(entry->older == NULL ? &table->oldest_remembered : &entry->older->younger) = entry->younger;
+    *(entry->younger == NULL ? &table->youngest_remembered : &entry->younger->older) =
+        entry->older;
+    entry->older = entry->younger = NULL;
+    entry->remembered = false;
+    table->remembered_count--;
+}
+
+static void drop_if_unused(struct lock_table *table, struct lock_entry *entry)
+{
+    if (entry->holder == NULL && !entry->remembered) {
+        HASH_DEL(table->entries, entry);
+        free(entry);
+    }
+}
+
+static void remember(struct lock_table *table, struct lock_entry *entry)
+{
+    forget(table, entry);
+    entry->changed_at = table->change_number;
+    entry->older = table->youngest_remembered;
+    *(entry->older == NULL ? &table->oldest_remembered : &entry->older->younger) = entry;
+    table->youngest_remembered = entry;
+    entry->remembered = true;
+    table->remembered_count++;
+}
+
+/* Drops what no owner began before, and the oldest beyond the bound. */
+static void forget_old(struct lock_table *table)
+{
+    while (table->oldest_remembered != NULL) {
+        struct lock_entry *entry = table->oldest_remembered;
+        bool needed = table->oldest_owner != NULL &&
+                      table->oldest_owner->began_at < entry->changed_at;
+        if (needed && table->remembered_count <= table->remembered_max) {
+            return;
+        }
+        if (needed) {
+            table->forgotten_up_to = entry->changed_at;
+        }
+        forget(table, entry);
+        drop_if_unused(table, entry);
+    }
+}
+
+static void owner_unregister(struct lock_table *table, struct lock_owner *owner)
+{
+    if (!owner->registered) {
+        return;
+    }
+    *(owner->older == NULL ? &table->oldest_owner : &owner->older->younger) = owner->younger;
+    *(owner->younger == NULL ? &table->youngest_owner : &owner->younger->older) = owner->older;
+    owner->older = owner->younger = NULL;
+    owner->registered = false;
+}
+
+void lock_owner_begin(struct lock_table *table, struct lock_owner *owner)
+{
+    pthread_mutex_lock(&table->mutex);
+    if (!owner->registered) {
+        owner->began_at = table->change_number;
+        owner->older = table->youngest_owner;
+        owner->younger = NULL;
+        *(owner->older == NULL ? &table->oldest_owner : &owner->older->younger) = owner;
+        table->youngest_owner = owner;
+        owner->registered = true;
+    }
+    pthread_mutex_unlock(&table->mutex);
+}
+
+/* ------------------------------------------------------------------ locking */
+
+static struct lock_entry *find(struct lock_table *table, const struct lock_name *name)
+{
+    struct lock_entry *entry;
+    HASH_FIND(hh, table->entries, name->digest, LOCK_DIGEST_BYTES, entry);
+    return entry;
+}
+
+static void give(struct lock_table *table, struct lock_entry *entry, struct lock_owner *owner)
+{
+    entry->holder = owner;
+    entry->written = false;
+    entry->next_held = owner->held;
+    owner->held = entry;
+    owner->held_count++;
+    table->held_count++;
+}
+
+static enum lock_result acquire(struct lock_table *table, struct lock_owner *owner,
+                                const struct lock_name *name, struct lock_waiter *waiter)
+{
+    struct lock_entry *entry = find(table, name);
+    if (entry == NULL) {
+        entry = calloc(1, sizeof *entry);
+        if (entry == NULL) {
+            return LOCK_NO_MEMORY;
+        }
+        entry->name = *name;
+        entry->last_waiter = &entry->first_waiter;
+        HASH_ADD(hh, table->entries, name.digest, LOCK_DIGEST_BYTES, entry);
+        give(table, entry, owner);
+    } else if (entry->holder == NULL) {
+        give(table, entry, owner);
+    } else if (entry->holder != owner) {
+        waiter->owner = owner;
+        waiter->entry = entry;
+        waiter->next = NULL;
+        *entry->last_waiter = waiter;
+        entry->last_waiter = &waiter->next;
+        return LOCK_WAITING;
+    }
+    bool newer = entry->changed_at > owner->began_at || table->forgotten_up_to > owner->began_at;
+    return newer ? LOCK_CONFLICT : LOCK_GRANTED;
+}
+
+enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner,
+                              const struct lock_name *name, struct lock_waiter *waiter)
+{
+    pthread_mutex_lock(&table->mutex);
+    assert(owner->registered);
+    enum lock_result result = acquire(table, owner, name, waiter);
+    pthread_mutex_unlock(&table->mutex);
+    return result;
+}
+
+bool lock_cancel(struct lock_table *table, struct lock_waiter *waiter)
+{
+    pthread_mutex_lock(&table->mutex);
+    struct lock_entry *entry = waiter->entry;
+    if (entry != NULL) {
+        struct lock_waiter **at = &entry->first_waiter;
+        while (*at != waiter) {
+            at = &(*at)->next;
+        }
+        *at = waiter->next;
+        if (entry->last_waiter == &waiter->next) {
+            entry->last_waiter = at;
+        }
+        waiter->entry = NULL;
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return entry != NULL;
+}
+
+void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
+                       const struct lock_name *name)
+{
+    pthread_mutex_lock(&table->mutex);
+    struct lock_entry *entry = find(table, name);
+    assert(entry != NULL && entry->holder == owner);
+    entry->written = true;
+    pthread_mutex_unlock(&table->mutex);
+}
+
+/* Gives the lock to the waiter that came first; returns it, to be called without the mutex. */
+static struct lock_waiter *pass_on(struct lock_table *table, struct lock_entry *entry)
+{
+    struct lock_waiter *waiter = entry->first_waiter;
+    if (waiter == NULL) {
+        return NULL;
+    }
+    entry->first_waiter = waiter->next;
+    if (entry->first_waiter == NULL) {
+        entry->last_waiter = &entry->first_waiter;
+    }
+    waiter->entry = NULL;
+    waiter->next = NULL;
+    give(table, entry, waiter->owner);
+    return waiter;
+}
+
+void lock_release_all(struct lock_table *table, struct lock_owner *owner)
+{
+    struct lock_waiter *granted = NULL;
+    struct lock_waiter **tail = &granted;
+    pthread_mutex_lock(&table->mutex);
+    table->change_number++;
+    owner_unregister(table, owner);
+    while (owner->held != NULL) {
+        struct lock_entry *entry = owner->held;
+        owner->held = entry->next_held;
+        entry->next_held = NULL;
+        entry->holder = NULL;
+        table->held_count--;
+        if (entry->written) {
+            remember(table, entry);
+        }
+        struct lock_waiter *waiter = pass_on(table, entry);
+        if (waiter != NULL) {
+            *tail = waiter;
+            tail = &waiter->next;
+        } else {
+            drop_if_unused(table, entry);
+        }
+    }
+    owner->held_count = 0;
+    forget_old(table);
+    pthread_mutex_unlock(&table->mutex);
+    while (granted != NULL) {
+        struct lock_waiter *next = granted->next;
+        granted->granted(granted);
+        granted = next;
+    }
+}
+
+size_t lock_table_held(struct lock_table *table)
+{
+    pthread_mutex_lock(&table->mutex);
+    size_t count = table->held_count;
+    pthread_mutex_unlock(&table->mutex);
+    return count;
+}
+
+size_t lock_table_remembered(struct lock_table *table)
+{
+    pthread_mutex_lock(&table->mutex);
+    size_t count = table->remembered_count;
+    pthread_mutex_unlock(&table->mutex);
+    return count;
+}

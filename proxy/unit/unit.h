@@ -1,0 +1,221 @@
+#ifndef HOLDFAST_UNIT_UNIT_H
+#define HOLDFAST_UNIT_UNIT_H
+
+/*
+ * Units: the atomic groups of writes, the sessions they belong to, and who may work on one now.
+ *
+ * A unit is worked on by one holder at a time, who has *checked it out*: a client's command, or the
+ * rollback of a unit whose client has gone, which lived too long, and the like. Whoever has it
+ * checked out may read and change every field but those marked (table); nobody else touches it.
+ *
+ *                 unit_commit_begin         COMMIT durable
+ *      OPEN ---------------------> COMMITTING ------------> COMMITTED
+ *       |                              | the journal refused
+ *       | unit_abort_begin             v
+ *       `------------------------> ABORTING ---> ABORTED      images restored, ABORT durable
+ *                                      `-------> CONFLICT     set aside for an operator
+ *
+ * An ended unit is freed when it is checked in; its session remembers how it ended, for as long as
+ * there is room, and the journal's session index remembers what was journaled.
+ *
+ * Threads: any; one mutex, short sections. Waiters' callbacks run with no lock held.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "holdfast/error.h"
+#include "holdfast/image.h"
+#include "holdfast/limits.h"
+#include "holdfast/slice.h"
+#include "unit/lock_table.h"
+
+#define UNIT_STATE_LIST(X)                                                                         \
+    X(OPEN)                                                                                        \
+    X(COMMITTING)                                                                                  \
+    X(ABORTING)                                                                                    \
+    X(COMMITTED)                                                                                   \
+    X(ABORTED)                                                                                     \
+    X(CONFLICT)
+
+enum unit_state {
+#define X(name) UNIT_##name,
+    UNIT_STATE_LIST(X)
+#undef X
+};
+
+const char *unit_state_name(enum unit_state state);
+
+/* One write of a unit, with copies of everything an undo needs. */
+struct unit_write {
+    int operation;    /* enum record_operation */
+    char *namespace;  /* owned */
+    uint8_t *key;     /* owned: {_id: value} */
+    size_t key_size;
+    struct image before; /* owned documents */
+    struct image after;
+    uint8_t *command; /* owned; updates only */
+    size_t command_size;
+    bool after_journaled; /* `after` is in the journal already */
+};
+
+#define UNIT_SESSION_ID_BYTES 16
+#define UNIT_RECENT_SESSIONS 8
+
+/* Session id and digest of the user: a session belongs to one user. */
+struct unit_session_key {
+    uint8_t bytes[UNIT_SESSION_ID_BYTES + 32];
+};
+
+struct unit {
+    uint64_t id;
+    enum unit_state state; /* changed by unit_state_set() only */
+    const char *boundary;  /* "driver" or "plain" */
+    struct unit_session_key session_key;
+    uint8_t session_id[UNIT_SESSION_ID_BYTES];
+    bool has_session;
+    int64_t transaction_number;
+    char *user;
+    char *client;      /* address:port */
+    char *application; /* appName, "" if none */
+    uint64_t began_ms; /* monotonic */
+    uint64_t began_wall_ms;
+
+    struct lock_owner locks;
+    uint32_t *gates; /* those it is inside of */
+    size_t gate_count;
+
+    struct unit_write *writes; /* those sent or about to be */
+    size_t write_count;
+    size_t write_capacity;
+    uint64_t bytes;            /* images and commands */
+    bool begun;                /* BEGIN is in the journal */
+    bool fate_unknown;         /* a connection broke with a write of it on its way */
+    char connection[64];       /* the proxy's end of the connection that carried the last write */
+
+    /* (table) */
+    bool checked_out;
+    const char *abort_reason; /* not NULL: whoever checks it in must roll it back */
+    struct unit_waiter *first_waiter;
+    uint64_t holder;         /* number of the connection that carried its last command */
+    uint64_t orphaned_at_ms; /* that connection has closed; 0: it has not */
+    uint64_t recent_sessions[UNIT_RECENT_SESSIONS]; /* of the closed connection */
+    bool search_running;
+    struct unit *older;
+    struct unit *younger;
+};
+
+struct unit_table;
+
+struct unit_waiter {
+    void (*ready)(struct unit_waiter *waiter); /* check out again: everything may have changed */
+    struct unit_waiter *next;                  /* private */
+    struct unit *unit;                         /* private */
+};
+
+/* `units_max`: open at one time; `sessions_max`: remembered. NULL: out of memory. */
+struct unit_table *unit_table_new(size_t units_max, size_t sessions_max);
+struct unit_table *unit_table_free(struct unit_table *table);
+
+struct unit_request {
+    const char *user;
+    struct slice session_id; /* 16 bytes */
+    int64_t transaction_number;
+    bool begin;
+    uint64_t connection; /* number of the connection that asks */
+    const char *client;
+    const char *application;
+    uint64_t id; /* for a new unit */
+};
+
+enum unit_checkout {
+    UNIT_CHECKOUT_READY,      /* *ret_unit is yours */
+    UNIT_CHECKOUT_WAITING,    /* somebody works on it; `ready` will be called */
+    UNIT_CHECKOUT_SUPERSEDED, /* begin: *ret_unit, yours, is the session's older unit: roll it back,
+                                 check it in, ask again */
+    UNIT_CHECKOUT_COMMITTED,  /* this transaction number has ended so */
+    UNIT_CHECKOUT_ABORTED,
+    UNIT_CHECKOUT_UNKNOWN,  /* not in memory: the journal may know */
+    UNIT_CHECKOUT_TOO_OLD,  /* the session is at a higher number */
+    UNIT_CHECKOUT_EXISTS,   /* begin: this number was begun before */
+    UNIT_CHECKOUT_LIMIT,    /* begin: too many units are open */
+    UNIT_CHECKOUT_NO_MEMORY,
+};
+
+void unit_session_key_make(const char *user, struct slice session_id,
+                           struct unit_session_key *ret_key);
+
+enum unit_checkout unit_table_checkout(struct unit_table *table, const struct unit_request *request,
+                                       struct unit_waiter *waiter, struct unit **ret_unit);
+
+/* A unit without a session, checked out, counted in the limit. NULL: limit or out of memory. */
+struct unit *unit_table_new_plain(struct unit_table *table, const struct unit_request *request);
+
+/* Stops waiting. True: `ready` will not be called. */
+bool unit_table_cancel(struct unit_table *table, struct unit_waiter *waiter);
+
+/*
+ * Gives the unit back. Returns a reason if it must be rolled back first: then it is still checked
+ * out, and the caller rolls it back and checks it in again. An ended unit is freed.
+ */
+MUST_CHECK const char *unit_table_checkin(struct unit_table *table, struct unit *unit);
+
+/*
+ * Takes an open unit to roll it back: returns it checked out, or NULL if there is none or somebody
+ * works on it, who is then told at check-in. `reason` is a literal.
+ */
+struct unit *unit_table_take(struct unit_table *table, uint64_t id, const char *reason);
+
+/* The same for the open unit of a session. */
+struct unit *unit_table_take_session(struct unit_table *table, const char *user,
+                                     struct slice session_id, const char *reason);
+
+/* The oldest unit that began before `monotonic_ms` and is not being worked on, taken. */
+struct unit *unit_table_take_older(struct unit_table *table, uint64_t monotonic_ms,
+                                   const char *reason);
+
+/* Any open unit that nobody works on; marks all others. For the end of the process. */
+struct unit *unit_table_take_any(struct unit_table *table, const char *reason);
+
+size_t unit_table_open_count(struct unit_table *table);
+
+/* ---- whose client has gone */
+
+/* A connection has closed: its units are orphans until another connection of that client adopts
+   them. `recent` are digests of the sessions the connection has carried. */
+void unit_table_orphan(struct unit_table *table, uint64_t connection,
+                       const uint64_t recent[UNIT_RECENT_SESSIONS], uint64_t now_ms);
+
+struct unit_orphan {
+    uint64_t unit;
+    uint64_t recent_sessions[UNIT_RECENT_SESSIONS];
+};
+
+/* The next orphan since before `orphaned_before_ms` for which nobody searches yet; marks it so. */
+bool unit_table_next_orphan(struct unit_table *table, uint64_t orphaned_before_ms,
+                            struct unit_orphan *ret_orphan);
+
+/* A connection of the same client lives: it is no orphan any more. 0: none was found; the search
+   is over, and true says that it is still an orphan. */
+bool unit_table_adopt(struct unit_table *table, uint64_t unit, uint64_t connection);
+
+/* ---- the unit itself, by who has it checked out */
+
+void unit_state_set(struct unit *unit, enum unit_state state);
+
+/*
+ * Adds a write (the unit takes copies); its record's number is its index. STATUS_MEMORY.
+ */
+MUST_CHECK enum status unit_write_add(struct unit *unit, int operation, const char *namespace,
+                                      struct slice key, struct image before, struct image after,
+                                      struct slice command);
+/* The newest write did not happen: the server has said so. */
+void unit_write_drop(struct unit *unit);
+/* The server has told the after-image of writes[index]. STATUS_MEMORY. */
+MUST_CHECK enum status unit_write_learn(struct unit *unit, size_t index, struct image after);
+
+MUST_CHECK enum status unit_gate_add(struct unit *unit, uint32_t gate);
+bool unit_gate_inside(const struct unit *unit, uint32_t gate);
+
+#endif

@@ -1,0 +1,453 @@
+/*
+ * The table of sessions and open units: who may work on which unit now, and how a session's newest
+ * transaction ended.
+ *
+ * Invariants, with the mutex held:
+ *   - every unit is on the list of units, oldest first, from its making until its last check-in;
+ *   - a session points to its unit while that is on the list, and to none after;
+ *   - sessions without a unit are on the list of idle ones, least recently used first, and only
+ *     those are forgotten when there are too many.
+ */
+#include <assert.h>
+#include <openssl/sha.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <uthash.h>
+
+#include "holdfast/clock.h"
+#include "unit/unit.h"
+#include "unit/unit_private.h"
+
+struct session {
+    struct unit_session_key key;
+    int64_t transaction_number;
+    enum unit_state ended; /* how, if there is no unit */
+    struct unit *unit;
+    struct session *older; /* idle list */
+    struct session *younger;
+    UT_hash_handle hh;
+};
+
+struct unit_table {
+    pthread_mutex_t mutex;
+    struct session *sessions; /* uthash head */
+    struct session *oldest_idle;
+    struct session *youngest_idle;
+    size_t session_count;
+    size_t sessions_max;
+    struct unit *oldest;
+    struct unit *youngest;
+    size_t unit_count;
+    size_t units_max;
+};
+
+struct unit_table *unit_table_new(size_t units_max, size_t sessions_max)
+{
+    struct unit_table *table = calloc(1, sizeof *table);
+    if (table != NULL) {
+        (void)pthread_mutex_init(&table->mutex, NULL);
+        table->units_max = units_max;
+        table->sessions_max = sessions_max;
+    }
+    return table;
+}
+
+struct unit_table *unit_table_free(struct unit_table *table)
+{
+    if (table == NULL) {
+        return NULL;
+    }
+    struct session *session;
+    struct session *next;
+    HASH_ITER(hh, table->sessions, session, next)
+    {
+        HASH_DEL(table->sessions, session);
+        free(session);
+    }
+    while (table->oldest != NULL) {
+        struct unit *younger = table->oldest->younger;
+        unit_free(table->oldest);
+        table->oldest = younger;
+    }
+    (void)pthread_mutex_destroy(&table->mutex);
+    free(table);
+    return NULL;
+}
+
+void unit_session_key_make(const char *user, struct slice session_id,
+                           struct unit_session_key *ret_key)
+{
+    memset(ret_key, 0, sizeof *ret_key);
+    if (session_id.size == UNIT_SESSION_ID_BYTES) {
+        memcpy(ret_key->bytes, session_id.data, UNIT_SESSION_ID_BYTES);
+    }
+    (void)SHA256((const uint8_t *)user, strlen(user), ret_key->bytes + UNIT_SESSION_ID_BYTES);
+}
+
+/* ------------------------------------------------------------------ sessions */
+
+static void idle_remove(struct unit_table *table, struct session *session)
+{
+    *(session->older == NULL ? &table->oldest_idle : &session->older->younger) = session->younger;
+    *(session->younger == NULL ? &table->youngest_idle : &session->younger->older) =
+        session->older;
+    session->older = session->younger = NULL;
+}
+
+static void idle_add(struct unit_table *table, struct session *session)
+{
+    session->younger = NULL;
+    session->older = table->youngest_idle;
+    *(session->older == NULL ? &table->oldest_idle : &session->older->younger) = session;
+    table->youngest_idle = session;
+    while (table->session_count > table->sessions_max && table->oldest_idle != NULL) {
+        struct session *oldest = table->oldest_idle;
+        idle_remove(table, oldest);
+        HASH_DEL(table->sessions, oldest);
+        table->session_count--;
+        free(oldest);
+    }
+}
+
+static struct session *session_find(struct unit_table *table, const struct unit_session_key *key)
+{
+    struct session *session;
+    HASH_FIND(hh, table->sessions, key->bytes, sizeof key->bytes, session);
+    return session;
+}
+
+static struct session *session_add(struct unit_table *table, const struct unit_session_key *key)
+{
+    struct session *session = calloc(1, sizeof *session);
+    if (session != NULL) {
+        session->key = *key;
+        HASH_ADD(hh, table->sessions, key.bytes, sizeof key->bytes, session);
+        table->session_count++;
+    }
+    return session;
+}
+
+/* ------------------------------------------------------------------ units */
+
+static void unit_link(struct unit_table *table, struct unit *unit)
+{
+    unit->began_ms = clock_monotonic_ms();
+    unit->began_wall_ms = clock_wall_ms();
+    unit->checked_out = true;
+    unit->older = table->youngest;
+    *(unit->older == NULL ? &table->oldest : &unit->older->younger) = unit;
+    table->youngest = unit;
+    table->unit_count++;
+}
+
+static void unit_unlink(struct unit_table *table, struct unit *unit)
+{
+    *(unit->older == NULL ? &table->oldest : &unit->older->younger) = unit->younger;
+    *(unit->younger == NULL ? &table->youngest : &unit->younger->older) = unit->older;
+    table->unit_count--;
+}
+
+static void wait_for(struct unit *unit, struct unit_waiter *waiter)
+{
+    waiter->next = NULL;
+    waiter->unit = unit;
+    struct unit_waiter **at = &unit->first_waiter;
+    while (*at != NULL) {
+        at = &(*at)->next;
+    }
+    *at = waiter;
+}
+
+static enum unit_checkout begin(struct unit_table *table, struct session *session,
+                                const struct unit_session_key *key,
+                                const struct unit_request *request, struct unit **ret_unit)
+{
+    if (table->unit_count >= table->units_max) {
+        return UNIT_CHECKOUT_LIMIT;
+    }
+    struct unit *unit = unit_new(request, "driver");
+    if (unit == NULL) {
+        return UNIT_CHECKOUT_NO_MEMORY;
+    }
+    if (session == NULL) {
+        session = session_add(table, key);
+    } else {
+        idle_remove(table, session);
+    }
+    if (session == NULL) {
+        unit_free(unit);
+        return UNIT_CHECKOUT_NO_MEMORY;
+    }
+    session->transaction_number = request->transaction_number;
+    session->unit = unit;
+    unit_link(table, unit);
+    *ret_unit = unit;
+    return UNIT_CHECKOUT_READY;
+}
+
+static enum unit_checkout checkout(struct unit_table *table, const struct unit_request *request,
+                                   const struct unit_session_key *key, struct unit_waiter *waiter,
+                                   struct unit **ret_unit)
+{
+    struct session *session = session_find(table, key);
+    if (session == NULL) {
+        return request->begin ? begin(table, NULL, key, request, ret_unit)
+                              : UNIT_CHECKOUT_UNKNOWN;
+    }
+    if (session->transaction_number > request->transaction_number) {
+        return UNIT_CHECKOUT_TOO_OLD;
+    }
+    bool same = session->transaction_number == request->transaction_number;
+    struct unit *unit = session->unit;
+    if (unit != NULL && (same || request->begin)) {
+        if (same && request->begin) {
+            return UNIT_CHECKOUT_EXISTS;
+        }
+        if (unit->checked_out) {
+            wait_for(unit, waiter);
+            return UNIT_CHECKOUT_WAITING;
+        }
+        unit->checked_out = true;
+        *ret_unit = unit;
+        if (!same) {
+            return UNIT_CHECKOUT_SUPERSEDED;
+        }
+        unit->holder = request->connection;
+        unit->orphaned_at_ms = 0;
+        return UNIT_CHECKOUT_READY;
+    }
+    if (!same) {
+        return request->begin ? begin(table, session, key, request, ret_unit)
+                              : UNIT_CHECKOUT_UNKNOWN;
+    }
+    if (request->begin) {
+        return UNIT_CHECKOUT_EXISTS;
+    }
+    return session->ended == UNIT_COMMITTED ? UNIT_CHECKOUT_COMMITTED : UNIT_CHECKOUT_ABORTED;
+}
+
+enum unit_checkout unit_table_checkout(struct unit_table *table, const struct unit_request *request,
+                                       struct unit_waiter *waiter, struct unit **ret_unit)
+{
+    struct unit_session_key key;
+    unit_session_key_make(request->user, request->session_id, &key);
+    pthread_mutex_lock(&table->mutex);
+    enum unit_checkout result = checkout(table, request, &key, waiter, ret_unit);
+    pthread_mutex_unlock(&table->mutex);
+    return result;
+}
+
+struct unit *unit_table_new_plain(struct unit_table *table, const struct unit_request *request)
+{
+    struct unit *unit = NULL;
+    pthread_mutex_lock(&table->mutex);
+    if (table->unit_count < table->units_max) {
+        unit = unit_new(request, "plain");
+        if (unit != NULL) {
+            unit->has_session = false;
+            unit_link(table, unit);
+        }
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return unit;
+}
+
+bool unit_table_cancel(struct unit_table *table, struct unit_waiter *waiter)
+{
+    pthread_mutex_lock(&table->mutex);
+    bool waiting = waiter->unit != NULL;
+    if (waiting) {
+        struct unit_waiter **at = &waiter->unit->first_waiter;
+        while (*at != waiter) {
+            at = &(*at)->next;
+        }
+        *at = waiter->next;
+        waiter->unit = NULL;
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return waiting;
+}
+
+static bool has_ended(const struct unit *unit)
+{
+    return unit->state == UNIT_COMMITTED || unit->state == UNIT_ABORTED ||
+           unit->state == UNIT_CONFLICT;
+}
+
+static void retire(struct unit_table *table, struct unit *unit)
+{
+    unit_unlink(table, unit);
+    if (!unit->has_session) {
+        return;
+    }
+    struct session *session = session_find(table, &unit->session_key);
+    assert(session != NULL && session->unit == unit);
+    session->unit = NULL;
+    session->ended = unit->state;
+    idle_add(table, session);
+}
+
+const char *unit_table_checkin(struct unit_table *table, struct unit *unit)
+{
+    pthread_mutex_lock(&table->mutex);
+    assert(unit->checked_out);
+    bool ended = has_ended(unit);
+    if (!ended && unit->abort_reason != NULL) {
+        const char *reason = unit->abort_reason;
+        pthread_mutex_unlock(&table->mutex);
+        return reason;
+    }
+    struct unit_waiter *waiters = unit->first_waiter;
+    unit->first_waiter = NULL;
+    for (struct unit_waiter *at = waiters; at != NULL; at = at->next) {
+        at->unit = NULL;
+    }
+    unit->checked_out = false;
+    if (ended) {
+        retire(table, unit);
+    }
+    pthread_mutex_unlock(&table->mutex);
+    if (ended) {
+        unit_free(unit);
+    }
+    while (waiters != NULL) {
+        struct unit_waiter *next = waiters->next;
+        waiters->ready(waiters);
+        waiters = next;
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ taking units to end them */
+
+/* The mutex is held. */
+static struct unit *take(struct unit *unit, const char *reason)
+{
+    if (unit == NULL || has_ended(unit)) {
+        return NULL;
+    }
+    if (unit->abort_reason == NULL) {
+        unit->abort_reason = reason;
+    }
+    if (unit->checked_out) {
+        return NULL;
+    }
+    unit->checked_out = true;
+    return unit;
+}
+
+static struct unit *find_unit(struct unit_table *table, uint64_t id)
+{
+    struct unit *unit = table->oldest;
+    while (unit != NULL && unit->id != id) {
+        unit = unit->younger;
+    }
+    return unit;
+}
+
+struct unit *unit_table_take(struct unit_table *table, uint64_t id, const char *reason)
+{
+    pthread_mutex_lock(&table->mutex);
+    struct unit *unit = take(find_unit(table, id), reason);
+    pthread_mutex_unlock(&table->mutex);
+    return unit;
+}
+
+struct unit *unit_table_take_session(struct unit_table *table, const char *user,
+                                     struct slice session_id, const char *reason)
+{
+    struct unit_session_key key;
+    unit_session_key_make(user, session_id, &key);
+    pthread_mutex_lock(&table->mutex);
+    struct session *session = session_find(table, &key);
+    struct unit *unit = take(session == NULL ? NULL : session->unit, reason);
+    pthread_mutex_unlock(&table->mutex);
+    return unit;
+}
+
+static struct unit *take_first(struct unit_table *table, uint64_t began_before_ms,
+                               const char *reason)
+{
+    for (struct unit *unit = table->oldest; unit != NULL && unit->began_ms < began_before_ms;
+         unit = unit->younger) {
+        struct unit *taken = take(unit, reason);
+        if (taken != NULL) {
+            return taken;
+        }
+    }
+    return NULL;
+}
+
+struct unit *unit_table_take_older(struct unit_table *table, uint64_t monotonic_ms,
+                                   const char *reason)
+{
+    pthread_mutex_lock(&table->mutex);
+    struct unit *unit = take_first(table, monotonic_ms, reason);
+    pthread_mutex_unlock(&table->mutex);
+    return unit;
+}
+
+struct unit *unit_table_take_any(struct unit_table *table, const char *reason)
+{
+    return unit_table_take_older(table, UINT64_MAX, reason);
+}
+
+size_t unit_table_open_count(struct unit_table *table)
+{
+    pthread_mutex_lock(&table->mutex);
+    size_t count = table->unit_count;
+    pthread_mutex_unlock(&table->mutex);
+    return count;
+}
+
+/* ------------------------------------------------------------------ orphans */
+
+void unit_table_orphan(struct unit_table *table, uint64_t connection,
+                       const uint64_t recent[UNIT_RECENT_SESSIONS], uint64_t now_ms)
+{
+    pthread_mutex_lock(&table->mutex);
+    for (struct unit *unit = table->oldest; unit != NULL; unit = unit->younger) {
+        if (unit->holder == connection && unit->has_session) {
+            unit->orphaned_at_ms = now_ms;
+            unit->search_running = false;
+            memcpy(unit->recent_sessions, recent, sizeof unit->recent_sessions);
+        }
+    }
+    pthread_mutex_unlock(&table->mutex);
+}
+
+bool unit_table_next_orphan(struct unit_table *table, uint64_t orphaned_before_ms,
+                            struct unit_orphan *ret_orphan)
+{
+    bool found = false;
+    pthread_mutex_lock(&table->mutex);
+    for (struct unit *unit = table->oldest; unit != NULL && !found; unit = unit->younger) {
+        if (unit->orphaned_at_ms != 0 && unit->orphaned_at_ms < orphaned_before_ms &&
+            !unit->search_running && !has_ended(unit)) {
+            unit->search_running = true;
+            ret_orphan->unit = unit->id;
+            memcpy(ret_orphan->recent_sessions, unit->recent_sessions,
+                   sizeof ret_orphan->recent_sessions);
+            found = true;
+        }
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return found;
+}
+
+bool unit_table_adopt(struct unit_table *table, uint64_t id, uint64_t connection)
+{
+    pthread_mutex_lock(&table->mutex);
+    struct unit *unit = find_unit(table, id);
+    bool orphan = unit != NULL && unit->orphaned_at_ms != 0;
+    if (orphan && connection != 0) {
+        unit->holder = connection;
+        unit->orphaned_at_ms = 0;
+        unit->search_running = false;
+        orphan = false;
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return orphan;
+}
