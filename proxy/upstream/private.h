@@ -1,0 +1,65 @@
+#ifndef HOLDFAST_UPSTREAM_PRIVATE_H
+#define HOLDFAST_UPSTREAM_PRIVATE_H
+
+/* Shared by the files of this folder only. */
+
+#include <mongoc/mongoc.h>
+
+#include "upstream/upstream.h"
+
+#define DATABASE_NAME_BYTES 64
+
+struct upstream {
+    mongoc_client_t *client;
+    bool without_journal; /* the server was started without one and refuses j: true */
+    /* The evaluations of this struct; another one for each, so that threads do not meet. */
+    char scratch_collection[64];
+    char scratch_namespace[96];
+};
+
+/* Error codes of the server (src/mongo/base/error_codes.yml) that decide something here. */
+#define CODE_BAD_VALUE 2
+#define CODE_UNAUTHORIZED 13
+#define CODE_NAMESPACE_NOT_FOUND 26
+#define CODE_COMMAND_NOT_FOUND 59
+#define CODE_DUPLICATE_KEY 11000
+
+/* "database.collection" into its parts; *ret_collection points into `namespace`. */
+MUST_CHECK enum status namespace_split(const char *namespace,
+                                       char ret_database[DATABASE_NAME_BYTES],
+                                       const char **ret_collection, struct error *ret_error);
+
+/* Appends `_id` as a filter that can only mean equality, whatever the value is. */
+MUST_CHECK enum status key_append_filter(bson_t *filter, struct slice key, struct error *ret_error);
+
+/* Appends `document` under `name`; STATUS_INVALID if it is not a whole document. */
+MUST_CHECK enum status document_append(bson_t *target, const char *name, struct slice document,
+                                       struct error *ret_error);
+
+/* A copy of the document or null at `path` of the reply; absent counts as null. */
+MUST_CHECK enum status reply_image(const bson_t *reply, const char *path, struct image *ret_image,
+                                   struct error *ret_error);
+
+/* As upstream_command(), with a write concern that waits for the server's own journal. */
+MUST_CHECK enum status command_run_durable(struct upstream *upstream, const char *database,
+                                           bson_t *command, bson_t *ret_reply, int32_t *ret_code,
+                                           struct error *ret_error);
+
+/* True for an error that will come again however often the same write is sent. */
+bool code_is_final(int32_t code);
+
+/* One collection's part of a swap (swap.c), also used on the scratch collection. */
+MUST_CHECK enum status swap_insert(struct upstream *upstream, const char *namespace,
+                                   struct image wanted, const char *comment, bool by_upsert,
+                                   struct slice key, int32_t *ret_code, struct error *ret_error);
+
+/* Empties the scratch collection, puts `before` into it if PRESENT. (evaluate.c) */
+MUST_CHECK enum status scratch_begin(struct upstream *upstream, struct image before,
+                                     struct error *ret_error);
+/* Drops the scratch collection; what fails here is left to upstream_scratch_clear(). */
+void scratch_end(struct upstream *upstream);
+/* The only document of the scratch collection, or ABSENT. */
+MUST_CHECK enum status scratch_find(struct upstream *upstream, struct image *ret_image,
+                                    struct error *ret_error);
+
+#endif

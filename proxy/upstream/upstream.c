@@ -1,0 +1,304 @@
+/*
+ * Connection, commands and self-description of the server (upstream.h).
+ *
+ * Invariants: libmongoc's own retries are off, so what is sent is sent once; the client is
+ * single-threaded (no monitoring thread, no pool) and talks to exactly one host.
+ *
+ * Threads: one struct upstream belongs to one thread.
+ */
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "upstream/private.h"
+
+static pthread_once_t library_once = PTHREAD_ONCE_INIT;
+
+static void library_init(void)
+{
+    mongoc_init();
+    /* libmongoc would write to standard error, which belongs to the JSON log. */
+    mongoc_log_set_handler(NULL, NULL);
+}
+
+static enum status uri_check(const mongoc_uri_t *uri, struct error *ret_error)
+{
+    const mongoc_host_list_t *hosts = mongoc_uri_get_hosts(uri);
+    if (mongoc_uri_get_srv_hostname(uri) != NULL) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "the upstream URI is mongodb+srv://, which stands for several servers: "
+                         "name one server with mongodb://host:port");
+    }
+    if (hosts == NULL || hosts->next != NULL) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "the upstream URI must name exactly one host, as in "
+                         "mongodb://host:port");
+    }
+    return STATUS_OK;
+}
+
+static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms)
+{
+    int32_t wait_ms = connect_ms > 600000 ? 600000 : (int32_t)connect_ms;
+    if (wait_ms == 0) {
+        wait_ms = 1; /* 0 would mean libmongoc's default */
+    }
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, true);
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, false);
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);
+    /* Without this a failed connection makes every call of the next five seconds fail at once. */
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, wait_ms);
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, wait_ms);
+    if (!mongoc_uri_has_option(uri, MONGOC_URI_SOCKETTIMEOUTMS)) {
+        mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, 60000);
+    }
+}
+
+enum status upstream_open(const char *uri_text, uint64_t connect_ms, struct upstream **ret_upstream,
+                          struct error *ret_error)
+{
+    bson_error_t error;
+    enum status status = STATUS_OK;
+    struct upstream *upstream = NULL;
+
+    pthread_once(&library_once, library_init);
+    mongoc_uri_t *uri = mongoc_uri_new_with_error(uri_text, &error);
+    if (uri == NULL) {
+        /* libmongoc's message may repeat the URI with its password: only its reason is taken. */
+        return error_set(ret_error, STATUS_INVALID,
+                         "the upstream URI is not of the form mongodb://host:port[/?options]");
+    }
+    status = uri_check(uri, ret_error);
+    if (status != STATUS_OK) {
+        goto out;
+    }
+    uri_adjust(uri, connect_ms);
+    upstream = calloc(1, sizeof(*upstream));
+    if (upstream == NULL) {
+        status = error_set(ret_error, STATUS_MEMORY, "out of memory");
+        goto out;
+    }
+    upstream->client = mongoc_client_new_from_uri(uri);
+    if (upstream->client == NULL) {
+        status = error_set(ret_error, STATUS_INVALID,
+                           "the upstream URI asks for something that this build cannot do "
+                           "(a compressor or TLS option)");
+        goto out;
+    }
+    mongoc_client_set_error_api(upstream->client, MONGOC_ERROR_API_VERSION_2);
+    mongoc_client_set_appname(upstream->client, "holdfast");
+    bson_oid_t unique;
+    char unique_text[25];
+    bson_oid_init(&unique, NULL);
+    bson_oid_to_string(&unique, unique_text);
+    snprintf(upstream->scratch_collection, sizeof(upstream->scratch_collection), "scratch.%s",
+             unique_text);
+    snprintf(upstream->scratch_namespace, sizeof(upstream->scratch_namespace),
+             UPSTREAM_OWN_DATABASE ".%s", upstream->scratch_collection);
+    *ret_upstream = upstream;
+    upstream = NULL;
+out:
+    mongoc_uri_destroy(uri);
+    upstream_close(upstream);
+    return status;
+}
+
+struct upstream *upstream_close(struct upstream *upstream)
+{
+    if (upstream != NULL) {
+        if (upstream->client != NULL) {
+            mongoc_client_destroy(upstream->client);
+        }
+        free(upstream);
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ commands */
+
+static enum status error_translate(const bson_error_t *error, struct error *ret_error)
+{
+    switch (error->domain) {
+    case MONGOC_ERROR_SERVER:
+    case MONGOC_ERROR_WRITE_CONCERN:
+        return error_set(ret_error, STATUS_REFUSED, "the server answered: %s (code %u)",
+                         error->message, error->code);
+    case MONGOC_ERROR_CLIENT:
+        if (error->code == MONGOC_ERROR_CLIENT_AUTHENTICATE) {
+            return error_set(ret_error, STATUS_REFUSED, "the server refuses the login: %s",
+                             error->message);
+        }
+        return error_set(ret_error, STATUS_UNREACHABLE, "%s", error->message);
+    case MONGOC_ERROR_SASL:
+    case MONGOC_ERROR_SCRAM:
+        return error_set(ret_error, STATUS_REFUSED, "the login failed: %s", error->message);
+    case MONGOC_ERROR_PROTOCOL:
+    case MONGOC_ERROR_BSON:
+        return error_set(ret_error, STATUS_PROTOCOL,
+                         "the upstream does not speak MongoDB's protocol: %s", error->message);
+    default:
+        return error_set(ret_error, STATUS_UNREACHABLE, "the upstream cannot be reached: %s",
+                         error->message);
+    }
+}
+
+/* An insert or update that failed says so in writeErrors, under ok: 1. */
+static enum status write_errors_check(const bson_t *reply, int32_t *ret_code,
+                                      struct error *ret_error)
+{
+    bson_iter_t at;
+    bson_iter_t found;
+    if (!bson_iter_init(&at, reply) ||
+        !bson_iter_find_descendant(&at, "writeErrors.0.code", &found)) {
+        return STATUS_OK;
+    }
+    *ret_code = (int32_t)bson_iter_as_int64(&found);
+    const char *message = "a write error";
+    if (bson_iter_init(&at, reply) &&
+        bson_iter_find_descendant(&at, "writeErrors.0.errmsg", &found) &&
+        BSON_ITER_HOLDS_UTF8(&found)) {
+        message = bson_iter_utf8(&found, NULL);
+    }
+    return error_set(ret_error, STATUS_REFUSED, "the server answered: %s (code %d)", message,
+                     *ret_code);
+}
+
+enum status upstream_command(struct upstream *upstream, const char *database, const bson_t *command,
+                             bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+{
+    bson_t reply;
+    bson_error_t error = {0};
+    int32_t code = 0;
+    enum status status = STATUS_OK;
+    if (mongoc_client_command_simple(upstream->client, database, command, NULL, &reply, &error)) {
+        status = write_errors_check(&reply, &code, ret_error);
+    } else {
+        status = error_translate(&error, ret_error);
+        if (error.domain == MONGOC_ERROR_SERVER) {
+            code = (int32_t)error.code;
+        }
+    }
+    if (ret_code != NULL) {
+        *ret_code = code;
+    }
+    if (status != STATUS_OK) {
+        bson_destroy(&reply);
+        return status;
+    }
+    *ret_reply = reply;
+    return STATUS_OK;
+}
+
+enum status command_run_durable(struct upstream *upstream, const char *database, bson_t *command,
+                                bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+{
+    bson_t concern;
+    struct error error = {0};
+    enum status status;
+    if (!upstream->without_journal) {
+        bson_t with_concern;
+        bson_copy_to(command, &with_concern);
+        BSON_APPEND_DOCUMENT_BEGIN(&with_concern, "writeConcern", &concern);
+        BSON_APPEND_INT32(&concern, "w", 1);
+        BSON_APPEND_BOOL(&concern, "j", true);
+        bson_append_document_end(&with_concern, &concern);
+        status = upstream_command(upstream, database, &with_concern, ret_reply, ret_code, &error);
+        bson_destroy(&with_concern);
+        if (status != STATUS_REFUSED || *ret_code != CODE_BAD_VALUE ||
+            strstr(error.message, "journal") == NULL) {
+            if (status != STATUS_OK && ret_error != NULL) {
+                *ret_error = error;
+            }
+            return status;
+        }
+        /* A server without a journal of its own; it refused before it did anything. */
+        upstream->without_journal = true;
+    }
+    return upstream_command(upstream, database, command, ret_reply, ret_code, ret_error);
+}
+
+bool code_is_final(int32_t code)
+{
+    /* Everything else is the server's or the operator's passing trouble: stepping down, shutting
+       down, out of time, out of disk, not allowed. */
+    static const int32_t passing[] = {6,    7,    13,    18,    24,    46,    50,    89,   91,
+                                      112,  134,  189,   202,   211,   246,   262,   314,  317,
+                                      8000, 9001, 10107, 11600, 11602, 13435, 13436, 14031};
+    for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
+        if (passing[i] == code) {
+            return false;
+        }
+    }
+    return code != 0;
+}
+
+/* ------------------------------------------------------------------ what the server is */
+
+static enum status hello_run(struct upstream *upstream, bson_t *ret_reply, struct error *ret_error)
+{
+    static const char *const names[] = {"hello", "isMaster"}; /* 4.4.1 and older know the second */
+    enum status status = STATUS_REFUSED;
+    int32_t code = CODE_COMMAND_NOT_FOUND;
+    for (size_t i = 0; i < 2 && status == STATUS_REFUSED && code == CODE_COMMAND_NOT_FOUND; i++) {
+        bson_t command = BSON_INITIALIZER;
+        BSON_APPEND_INT32(&command, names[i], 1);
+        status = upstream_command(upstream, "admin", &command, ret_reply, &code, ret_error);
+        bson_destroy(&command);
+    }
+    return status;
+}
+
+static enum status hello_read(const bson_t *reply, struct upstream_description *ret_description,
+                              struct error *ret_error)
+{
+    struct upstream_description description = {.topology = UPSTREAM_STANDALONE};
+    bson_iter_t at;
+    bson_iter_t found;
+    if (!bson_iter_init_find(&at, reply, "maxWireVersion") || !BSON_ITER_HOLDS_INT32(&at)) {
+        return error_set(ret_error, STATUS_PROTOCOL,
+                         "the upstream answers hello without a wire version: it is not a MongoDB "
+                         "server");
+    }
+    description.wire_version_max = bson_iter_int32(&at);
+    if (bson_iter_init_find(&at, reply, "minWireVersion") && BSON_ITER_HOLDS_INT32(&at)) {
+        description.wire_version_min = bson_iter_int32(&at);
+    }
+    if (bson_iter_init_find(&at, reply, "isreplicaset") && bson_iter_as_bool(&at)) {
+        description.topology = UPSTREAM_REPLICA_SET;
+    }
+    if (bson_iter_init_find(&at, reply, "setName") && BSON_ITER_HOLDS_UTF8(&at)) {
+        description.topology = UPSTREAM_REPLICA_SET;
+        snprintf(description.set_name, sizeof(description.set_name), "%s",
+                 bson_iter_utf8(&at, NULL));
+    }
+    if (bson_iter_init_find(&at, reply, "msg") && BSON_ITER_HOLDS_UTF8(&at) &&
+        strcmp(bson_iter_utf8(&at, NULL), "isdbgrid") == 0) {
+        description.topology = UPSTREAM_SHARDED;
+    }
+    if (bson_iter_init(&at, reply) &&
+        bson_iter_find_descendant(&at, "topologyVersion.processId", &found) &&
+        BSON_ITER_HOLDS_OID(&found)) {
+        description.has_process_id = true;
+        memcpy(description.process_id, bson_iter_oid(&found)->bytes, 12);
+    }
+    if (bson_iter_init_find(&at, reply, "localTime") && BSON_ITER_HOLDS_DATE_TIME(&at)) {
+        description.local_time_ms = bson_iter_date_time(&at);
+    }
+    *ret_description = description;
+    return STATUS_OK;
+}
+
+enum status upstream_describe(struct upstream *upstream,
+                              struct upstream_description *ret_description, struct error *ret_error)
+{
+    bson_t reply;
+    enum status status = hello_run(upstream, &reply, ret_error);
+    if (status == STATUS_OK) {
+        status = hello_read(&reply, ret_description, ret_error);
+        bson_destroy(&reply);
+    }
+    return status;
+}

@@ -1,0 +1,153 @@
+#ifndef HOLDFAST_UPSTREAM_UPSTREAM_H
+#define HOLDFAST_UPSTREAM_UPSTREAM_H
+
+/*
+ * The proxy's own access to the server, with its own credential: reads and restores images, asks
+ * what a command makes of a document, tells which connections are still open.
+ *
+ * READ THIS FIRST
+ *  - Calls are synchronous and may take as long as connect_ms and the socket's timeout (60 s unless
+ *    the URI's socketTimeoutMS says otherwise). Never call them from an event loop.
+ *  - One struct upstream per thread; it holds at most one connection, made when it is needed and
+ *    made again after a failure. Nothing is ever sent a second time on its own account.
+ *  - No call is part of a transaction, and none carries a retryable write's number.
+ *  - After STATUS_UNREACHABLE from a call that writes, the write may still be on its way: fence
+ *    (recover/fence.h) before its document is looked at again.
+ *
+ * Errors, for all functions: STATUS_UNREACHABLE (no connection, or it broke), STATUS_PROTOCOL (the
+ * peer does not speak MongoDB's protocol), STATUS_REFUSED (the server answered with an error, which
+ * the message repeats), STATUS_MEMORY. Further ones are with each function.
+ */
+
+#include <bson/bson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "holdfast/error.h"
+#include "holdfast/image.h"
+#include "holdfast/slice.h"
+
+struct upstream;
+
+/* The database that the proxy keeps its own collections in. */
+#define UPSTREAM_OWN_DATABASE "holdfast"
+
+/*
+ * Prepares access to the one server of `uri`; connects with the first call that needs it. A server
+ * is waited for connect_ms at most. Several hosts, mongodb+srv: and a malformed URI are
+ * STATUS_INVALID. The caller gives *ret_upstream to upstream_close().
+ */
+MUST_CHECK enum status upstream_open(const char *uri, uint64_t connect_ms,
+                                     struct upstream **ret_upstream, struct error *ret_error);
+
+/* Closes the connection. NULL is harmless; returns NULL. */
+struct upstream *upstream_close(struct upstream *upstream);
+
+/* ------------------------------------------------------------------ what the server is */
+
+enum upstream_topology {
+    UPSTREAM_STANDALONE,
+    UPSTREAM_REPLICA_SET, /* also a member that was not initiated: set_name is empty */
+    UPSTREAM_SHARDED,
+};
+
+struct upstream_description {
+    enum upstream_topology topology;
+    char set_name[128]; /* REPLICA_SET only */
+    int32_t wire_version_min;
+    int32_t wire_version_max;
+    bool has_process_id;    /* 4.4 and later */
+    uint8_t process_id[12]; /* another one after each start of the server */
+    int64_t local_time_ms;  /* the server's clock */
+};
+
+/* Asks the server what it is (`hello`). */
+MUST_CHECK enum status upstream_describe(struct upstream *upstream,
+                                         struct upstream_description *ret_description,
+                                         struct error *ret_error);
+
+/* ------------------------------------------------------------------ images */
+
+/*
+ * The document {_id: value} of the collection, or ABSENT. `key` is a document of exactly _id.
+ * The caller gives *ret_image to image_free().
+ */
+MUST_CHECK enum status upstream_find_image(struct upstream *upstream, const char *namespace,
+                                           struct slice key, struct image *ret_image,
+                                           struct error *ret_error);
+
+enum upstream_swap {
+    UPSTREAM_SWAP_DONE,    /* what was `expected`, byte for byte, is now `wanted`, byte for byte */
+    UPSTREAM_SWAP_DIFFERS, /* something else was there and is there still, or the server cannot
+                              hold `wanted` exactly: nothing was changed, or it was put back */
+};
+
+/*
+ * Takes the document from `expected` to `wanted`, each PRESENT or ABSENT, by one command that
+ * changes it only if it is still `expected`. Validation rules of the collection do not apply:
+ * what is restored was there before them. `comment` is sent along; change streams and the
+ * profiler show it.
+ *
+ * Equality on the server does not see number types (1 is 1.0). So the command returns what it
+ * replaced, and where those bytes are not `expected`, they are put back. What was written is read
+ * back as well; what the server did not keep as it was sent is undone the same way.
+ *
+ * Errors also: STATUS_UNSUPPORTED (both images together do not fit one command), STATUS_CONFLICT
+ * (the server will not take `wanted` however often it is asked, for example because of a unique
+ * index; nothing was changed), STATUS_INVALID (an image is UNKNOWN).
+ */
+MUST_CHECK enum status upstream_replace_image(struct upstream *upstream, const char *namespace,
+                                              struct slice key, struct image expected,
+                                              struct image wanted, const char *comment,
+                                              enum upstream_swap *ret_swap,
+                                              struct error *ret_error);
+
+/*
+ * What the server makes of `before` (PRESENT or ABSENT) by `command`, a findAndModify with its
+ * query pinned to an _id: done in a scratch collection of the proxy's own database, never in the
+ * collection that the command names. The caller gives *ret_after to image_free().
+ *
+ * Errors also: STATUS_INVALID (not such a command), STATUS_CONFLICT (the server refuses the command
+ * on this image).
+ */
+MUST_CHECK enum status upstream_evaluate(struct upstream *upstream, struct slice command,
+                                         struct image before, struct image *ret_after,
+                                         struct error *ret_error);
+
+/* Drops scratch collections that a killed process left behind. Only for the journal's owner. */
+MUST_CHECK enum status upstream_scratch_clear(struct upstream *upstream, struct error *ret_error);
+
+/* ------------------------------------------------------------------ connections */
+
+struct upstream_connections {
+    bool shown;       /* the server shows its clients' addresses, in the form of those asked for */
+    uint64_t present; /* shown only: how many of the addresses asked for are still connected */
+    uint64_t active;  /* shown only: how many of those are in the middle of an operation */
+    bool counted;     /* the server tells how many connections it has */
+    uint64_t count;   /* counted only: all of them, this one included */
+};
+
+/*
+ * Which of `addresses` ("address:port", the client's end) are still connected to the server. A
+ * server that shows no addresses, or a user without the right to see them, is no error: shown is
+ * false then. So it is where none of the addresses has the host that the server sees us at: then
+ * something between us translates addresses, and absence would prove nothing.
+ */
+MUST_CHECK enum status upstream_connections(struct upstream *upstream, const char *const *addresses,
+                                            size_t address_count,
+                                            struct upstream_connections *ret_connections,
+                                            struct error *ret_error);
+
+/* ------------------------------------------------------------------ anything else */
+
+/*
+ * Runs `command` in `database`. The reply is a document of its own, to be destroyed by the caller,
+ * only after STATUS_OK. *ret_code (may be NULL) is the server's error code after STATUS_REFUSED,
+ * else 0. Errors inside a reply with ok: 1 (writeErrors) count as the server's error, too.
+ */
+MUST_CHECK enum status upstream_command(struct upstream *upstream, const char *database,
+                                        const bson_t *command, bson_t *ret_reply, int32_t *ret_code,
+                                        struct error *ret_error);
+
+#endif
