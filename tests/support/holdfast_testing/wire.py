@@ -1,6 +1,10 @@
 """MongoDB's wire protocol as far as tests need it: a raw client and a tap between two peers."""
 
+import base64
+import hashlib
+import hmac
 import itertools
+import os
 import socket
 import struct
 import threading
@@ -118,6 +122,37 @@ class Connection:
     def run(self, command, **options):
         self.send(encode_message(command, **options))
         return self.receive()
+
+    def login(self, user, password, database="admin"):
+        """SCRAM-SHA-256 (RFC 7677), as a driver does it."""
+        nonce = base64.b64encode(os.urandom(18)).decode()
+        first = f"n={user},r={nonce}"
+        reply = self.run(
+            {
+                "saslStart": 1,
+                "mechanism": "SCRAM-SHA-256",
+                "payload": ("n,," + first).encode(),
+                "options": {"skipEmptyExchange": True},
+                "$db": database,
+            }
+        )
+        if reply["ok"] != 1:
+            return reply
+        challenge = reply["payload"].decode()
+        fields = dict(field.split("=", 1) for field in challenge.split(","))
+        salted = hashlib.pbkdf2_hmac(
+            "sha256", password.encode(), base64.b64decode(fields["s"]), int(fields["i"])
+        )
+        client_key = hmac.digest(salted, b"Client Key", "sha256")
+        bare = "c=biws,r=" + fields["r"]
+        message = ",".join((first, challenge, bare)).encode()
+        signature = hmac.digest(hashlib.sha256(client_key).digest(), message, "sha256")
+        proof = base64.b64encode(bytes(a ^ b for a, b in zip(client_key, signature))).decode()
+        again = {"saslContinue": 1, "conversationId": reply["conversationId"], "$db": database}
+        reply = self.run({**again, "payload": f"{bare},p={proof}".encode()})
+        if reply["ok"] == 1 and not reply["done"]:
+            reply = self.run({**again, "payload": b""})
+        return reply
 
     def closed_by_peer(self):
         """True when the peer ended the connection (within the timeout)."""

@@ -1,0 +1,119 @@
+"""Fixtures of the system tests: a server with a proxy in front, and a fresh collection name."""
+
+import itertools
+import uuid
+
+import bson
+import pytest
+from bson.int64 import Int64
+from holdfast_testing import Connection, Proxy, Server
+
+DATABASE = "test"
+_numbers = itertools.count(1)
+
+
+class Stack:
+    """A server and a proxy in front of it. A journal belongs to one database: both come in pairs."""
+
+    def __init__(self, settings=None, **server_options):
+        self.server = Server(**server_options)
+        try:
+            self.proxy = Proxy(self.server, settings)
+        except BaseException:
+            self.server.close()
+            raise
+        self.direct = self.server.client()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        """Ends by SIGTERM: a clean end is part of every test."""
+        try:
+            if self.proxy.process.running() and self.proxy.stop() != 0 and kind is None:
+                raise AssertionError(f"SIGTERM: no clean end\n{self.proxy.process.tail()}")
+        finally:
+            self.direct.close()
+            self.proxy.close()
+            self.server.close()
+
+    def stored(self, collection, query=None):
+        """What the server holds, asked past the proxy: {_id: document}."""
+        return {d["_id"]: d for d in self.direct[DATABASE][collection].find(query or {})}
+
+
+class RawTransaction:
+    """A transaction spoken command by command, with no driver that retries or adds anything."""
+
+    def __init__(self, connection, lsid=None, number=1):
+        self.connection = connection
+        self.lsid = lsid or {"id": bson.Binary.from_uuid(uuid.uuid4())}
+        self.number = number
+        self.begun = False
+
+    def run(self, command, database=DATABASE, connection=None, begin=None):
+        message = dict(command)
+        message["lsid"] = self.lsid
+        message["txnNumber"] = Int64(self.number)
+        begin = not self.begun if begin is None else begin
+        if begin:
+            message["startTransaction"] = True
+        message["autocommit"] = False
+        message["$db"] = database
+        self.begun = True
+        return (connection or self.connection).run(message)
+
+    def insert(self, collection, *documents, **options):
+        return self.run({"insert": collection, "documents": list(documents)}, **options)
+
+    def update(self, collection, query, update, **options):
+        updates = [{"q": query, "u": update}]
+        return self.run({"update": collection, "updates": updates}, **options)
+
+    def delete(self, collection, query, **options):
+        return self.run({"delete": collection, "deletes": [{"q": query, "limit": 1}]}, **options)
+
+    def commit(self, connection=None):
+        return self.run({"commitTransaction": 1}, "admin", connection, begin=False)
+
+    def abort(self, connection=None):
+        return self.run({"abortTransaction": 1}, "admin", connection, begin=False)
+
+    def next(self):
+        self.number += 1
+        self.begun = False
+        return self
+
+
+def is_transient(reply):
+    """An error reply that tells the driver to run the whole transaction again."""
+    return reply["ok"] == 0 and "TransientTransactionError" in reply.get("errorLabels", [])
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with Stack({"unit.lockWait": "1s"}) as made:
+        yield made
+
+
+@pytest.fixture
+def client(stack):
+    with stack.proxy.client() as made:
+        yield made
+
+
+@pytest.fixture
+def raw(stack):
+    with Connection(stack.proxy.port) as made:
+        yield made
+
+
+@pytest.fixture
+def name():
+    """A collection that no other test uses."""
+    return f"c{next(_numbers)}"
+
+
+@pytest.fixture
+def collection(client, name):
+    return client[DATABASE][name]
