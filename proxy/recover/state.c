@@ -1,0 +1,296 @@
+/*
+ * The documents of holdfast.state: reads them, and changes each by one guarded findAndModify
+ * (layout in lease.h).
+ *
+ * Invariant: what is on the server was written by some version of this program or by anybody else;
+ * a field that is missing or of another type reads as zero or empty, which the rules in lease.c
+ * treat as foreign, never as ours.
+ *
+ * Threads: the struct upstream's.
+ */
+
+#include "recover/state.h"
+
+#include <bson/bson.h>
+#include <stdio.h>
+#include <string.h>
+
+#define COLLECTION "state"
+
+static enum status run_find(struct upstream *upstream, const char *id, bson_t *ret_reply,
+                            struct error *ret_error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bson_t filter;
+    BSON_APPEND_UTF8(&command, "find", COLLECTION);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
+    BSON_APPEND_UTF8(&filter, "_id", id);
+    bson_append_document_end(&command, &filter);
+    BSON_APPEND_INT32(&command, "limit", 1);
+    BSON_APPEND_BOOL(&command, "singleBatch", true);
+    enum status status =
+        upstream_command(upstream, UPSTREAM_OWN_DATABASE, &command, ret_reply, NULL, ret_error);
+    bson_destroy(&command);
+    return status;
+}
+
+/* A view of the document at `path` of the reply; false if there is none. */
+static bool reply_document(const bson_t *reply, const char *path, bson_t *ret_view)
+{
+    bson_iter_t at;
+    bson_iter_t found;
+    uint32_t size = 0;
+    const uint8_t *data = NULL;
+    if (!bson_iter_init(&at, reply) || !bson_iter_find_descendant(&at, path, &found) ||
+        !BSON_ITER_HOLDS_DOCUMENT(&found)) {
+        return false;
+    }
+    bson_iter_document(&found, &size, &data);
+    return data != NULL && bson_init_static(ret_view, data, size);
+}
+
+static void read_text(const bson_t *view, const char *name, char *ret_text, size_t capacity)
+{
+    bson_iter_t at;
+    ret_text[0] = '\0';
+    if (bson_iter_init_find(&at, view, name) && BSON_ITER_HOLDS_UTF8(&at)) {
+        snprintf(ret_text, capacity, "%s", bson_iter_utf8(&at, NULL));
+    }
+}
+
+static int64_t read_number(const bson_t *view, const char *name)
+{
+    bson_iter_t at;
+    if (bson_iter_init_find(&at, view, name) &&
+        (BSON_ITER_HOLDS_INT(&at) || BSON_ITER_HOLDS_DOUBLE(&at))) {
+        return bson_iter_as_int64(&at);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ identity */
+
+static void read_identity(const bson_t *view, struct state_identity *ret_identity)
+{
+    bson_iter_t at;
+    if (bson_iter_init_find(&at, view, "id") && BSON_ITER_HOLDS_OID(&at)) {
+        ret_identity->exists = true;
+        memcpy(ret_identity->id, bson_iter_oid(&at)->bytes, sizeof(ret_identity->id));
+    }
+}
+
+enum status state_read_identity(struct upstream *upstream, struct state_identity *ret_identity,
+                                struct error *ret_error)
+{
+    struct state_identity identity = {0};
+    bson_t reply;
+    bson_t view;
+    enum status status = run_find(upstream, "identity", &reply, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (reply_document(&reply, "cursor.firstBatch.0", &view)) {
+        read_identity(&view, &identity);
+    }
+    bson_destroy(&reply);
+    *ret_identity = identity;
+    return STATUS_OK;
+}
+
+enum status state_make_identity(struct upstream *upstream, const uint8_t id[12],
+                                struct state_identity *ret_identity, struct error *ret_error)
+{
+    struct state_identity identity = {0};
+    bson_t command = BSON_INITIALIZER;
+    bson_t query;
+    bson_t update;
+    bson_t set;
+    bson_t reply;
+    bson_t view;
+    bson_oid_t oid;
+    int32_t code = 0;
+    bson_oid_init_from_data(&oid, id);
+    BSON_APPEND_UTF8(&command, "findAndModify", COLLECTION);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "query", &query);
+    BSON_APPEND_UTF8(&query, "_id", "identity");
+    bson_append_document_end(&command, &query);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "update", &update);
+    BSON_APPEND_DOCUMENT_BEGIN(&update, "$setOnInsert", &set);
+    BSON_APPEND_OID(&set, "id", &oid);
+    bson_append_document_end(&update, &set);
+    bson_append_document_end(&command, &update);
+    BSON_APPEND_BOOL(&command, "upsert", true);
+    BSON_APPEND_BOOL(&command, "new", true);
+    enum status status =
+        upstream_command(upstream, UPSTREAM_OWN_DATABASE, &command, &reply, &code, ret_error);
+    bson_destroy(&command);
+    if (status == STATUS_REFUSED && code == 11000) {
+        /* Two proxies at once: the other's identity is there now. */
+        return state_read_identity(upstream, ret_identity, ret_error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (reply_document(&reply, "value", &view)) {
+        read_identity(&view, &identity);
+    }
+    bson_destroy(&reply);
+    *ret_identity = identity;
+    return STATUS_OK;
+}
+
+/* ------------------------------------------------------------------ lease */
+
+static void read_lease(const bson_t *view, struct lease_state *ret_state)
+{
+    bson_iter_t at;
+    ret_state->exists = true;
+    read_text(view, "journal", ret_state->journal, sizeof(ret_state->journal));
+    read_text(view, "owner", ret_state->owner, sizeof(ret_state->owner));
+    read_text(view, "host", ret_state->host, sizeof(ret_state->host));
+    ret_state->epoch = read_number(view, "epoch");
+    ret_state->pid = (int32_t)read_number(view, "pid");
+    ret_state->last_lsn = read_number(view, "lastLsn");
+    ret_state->units_open = (int32_t)read_number(view, "unitsOpen");
+    ret_state->clean =
+        bson_iter_init_find(&at, view, "clean") && BSON_ITER_HOLDS_BOOL(&at) && bson_iter_bool(&at);
+    if (bson_iter_init_find(&at, view, "renewedAt") && BSON_ITER_HOLDS_DATE_TIME(&at)) {
+        ret_state->renewed_at_ms = bson_iter_date_time(&at);
+    }
+}
+
+enum status lease_read(struct upstream *upstream, struct lease_state *ret_state,
+                       struct error *ret_error)
+{
+    struct lease_state state = {0};
+    struct upstream_description server;
+    bson_t reply;
+    bson_t view;
+    enum status status = run_find(upstream, "lease", &reply, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (reply_document(&reply, "cursor.firstBatch.0", &view)) {
+        read_lease(&view, &state);
+    }
+    bson_destroy(&reply);
+    /* After the lease was read, so that its age is never taken for less than it is by our delay
+       alone; the guard of a take compares renewedAt anyway. */
+    status = upstream_describe(upstream, &server, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    state.age_ms = server.local_time_ms - state.renewed_at_ms;
+    *ret_state = state;
+    return STATUS_OK;
+}
+
+static void append_query(bson_t *command, const char *journal, int64_t epoch,
+                         const int64_t *renewed_at_ms)
+{
+    bson_t query;
+    BSON_APPEND_DOCUMENT_BEGIN(command, "query", &query);
+    BSON_APPEND_UTF8(&query, "_id", "lease");
+    BSON_APPEND_UTF8(&query, "journal", journal);
+    BSON_APPEND_INT64(&query, "epoch", epoch);
+    if (renewed_at_ms != NULL) {
+        BSON_APPEND_DATE_TIME(&query, "renewedAt", *renewed_at_ms);
+    }
+    bson_append_document_end(command, &query);
+}
+
+static void append_renewal(bson_t *update)
+{
+    bson_t now;
+    BSON_APPEND_DOCUMENT_BEGIN(update, "$currentDate", &now);
+    BSON_APPEND_BOOL(&now, "renewedAt", true);
+    bson_append_document_end(update, &now);
+}
+
+/* *ret_met: the query found its document, or the upsert made it. */
+static enum status run_change(struct upstream *upstream, bson_t *command, bool *ret_met,
+                              struct error *ret_error)
+{
+    bson_t reply;
+    bson_t view;
+    bson_t concern;
+    int32_t code = 0;
+    BSON_APPEND_BOOL(command, "new", true);
+    BSON_APPEND_DOCUMENT_BEGIN(command, "writeConcern", &concern);
+    BSON_APPEND_INT32(&concern, "w", 1);
+    bson_append_document_end(command, &concern);
+    enum status status =
+        upstream_command(upstream, UPSTREAM_OWN_DATABASE, command, &reply, &code, ret_error);
+    if (status == STATUS_REFUSED && code == 11000) {
+        *ret_met = false;
+        return STATUS_OK;
+    }
+    if (status == STATUS_OK) {
+        *ret_met = reply_document(&reply, "value", &view);
+        bson_destroy(&reply);
+    }
+    return status;
+}
+
+enum status state_take_lease(struct upstream *upstream, const struct lease_state *seen,
+                             const struct state_owner *owner, bool *ret_taken,
+                             struct error *ret_error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bson_t query;
+    bson_t update;
+    bson_t set;
+    BSON_APPEND_UTF8(&command, "findAndModify", COLLECTION);
+    if (seen->exists) {
+        append_query(&command, seen->journal, seen->epoch, &seen->renewed_at_ms);
+    } else {
+        /* A lease names a journal: if somebody has made one since, the query misses it and the
+           upsert meets its _id. */
+        BSON_APPEND_DOCUMENT_BEGIN(&command, "query", &query);
+        BSON_APPEND_UTF8(&query, "_id", "lease");
+        bson_t absent;
+        BSON_APPEND_DOCUMENT_BEGIN(&query, "journal", &absent);
+        BSON_APPEND_BOOL(&absent, "$exists", false);
+        bson_append_document_end(&query, &absent);
+        bson_append_document_end(&command, &query);
+        BSON_APPEND_BOOL(&command, "upsert", true);
+    }
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "update", &update);
+    BSON_APPEND_DOCUMENT_BEGIN(&update, "$set", &set);
+    BSON_APPEND_UTF8(&set, "journal", owner->journal);
+    BSON_APPEND_INT64(&set, "epoch", owner->epoch);
+    BSON_APPEND_UTF8(&set, "owner", owner->owner);
+    BSON_APPEND_UTF8(&set, "host", owner->host);
+    BSON_APPEND_INT32(&set, "pid", owner->pid);
+    BSON_APPEND_INT64(&set, "lastLsn", owner->last_lsn);
+    BSON_APPEND_INT32(&set, "unitsOpen", 0);
+    BSON_APPEND_BOOL(&set, "clean", false);
+    bson_append_document_end(&update, &set);
+    append_renewal(&update);
+    bson_append_document_end(&command, &update);
+    enum status status = run_change(upstream, &command, ret_taken, ret_error);
+    bson_destroy(&command);
+    return status;
+}
+
+enum status state_renew_lease(struct upstream *upstream, const struct lease *lease,
+                              uint64_t last_lsn, uint32_t units_open, bool clean, bool *ret_ours,
+                              struct error *ret_error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bson_t update;
+    bson_t set;
+    BSON_APPEND_UTF8(&command, "findAndModify", COLLECTION);
+    append_query(&command, lease->journal, lease->epoch, NULL);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "update", &update);
+    BSON_APPEND_DOCUMENT_BEGIN(&update, "$set", &set);
+    BSON_APPEND_INT64(&set, "lastLsn", (int64_t)last_lsn);
+    BSON_APPEND_INT32(&set, "unitsOpen", (int32_t)units_open);
+    BSON_APPEND_BOOL(&set, "clean", clean);
+    bson_append_document_end(&update, &set);
+    append_renewal(&update);
+    bson_append_document_end(&command, &update);
+    enum status status = run_change(upstream, &command, ret_ours, ret_error);
+    bson_destroy(&command);
+    return status;
+}
