@@ -1,0 +1,173 @@
+/*
+ * Groups a unit's writes by document (chain.h).
+ *
+ * The order is made by sorting, so that a unit of many writes costs n log n and no table of ours.
+ * Two keys are one document if the server would say so: numbers that differ in type only (5 and
+ * 5.0) are the same _id. A key of any other type is compared by its bytes.
+ *
+ * Threads: works on the caller's memory only.
+ */
+
+#include "recover/chain.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A write and what it is sorted by. */
+struct entry {
+    size_t index;
+    const char *namespace;
+    bool whole; /* the _id is a whole number: `number` decides, else `key` */
+    int64_t number;
+    struct slice key;
+};
+
+static void key_normalize(struct entry *entry)
+{
+    bson_t view;
+    bson_iter_t at;
+    if (!bson_init_static(&view, entry->key.data, entry->key.size) ||
+        !bson_iter_init_find(&at, &view, "_id")) {
+        return;
+    }
+    if (BSON_ITER_HOLDS_INT(&at)) {
+        entry->whole = true;
+        entry->number = bson_iter_as_int64(&at);
+    } else if (BSON_ITER_HOLDS_DOUBLE(&at)) {
+        double value = bson_iter_double(&at);
+        /* Up to 2^53 a double names one whole number only. */
+        if (value >= -9007199254740992.0 && value <= 9007199254740992.0 && floor(value) == value) {
+            entry->whole = true;
+            entry->number = (int64_t)value;
+        }
+    }
+}
+
+static int compare_document(const struct entry *a, const struct entry *b)
+{
+    int order = strcmp(a->namespace, b->namespace);
+    if (order != 0) {
+        return order;
+    }
+    if (a->whole != b->whole) {
+        return a->whole ? -1 : 1;
+    }
+    if (a->whole) {
+        return a->number == b->number ? 0 : a->number < b->number ? -1 : 1;
+    }
+    if (a->key.size != b->key.size) {
+        return a->key.size < b->key.size ? -1 : 1;
+    }
+    return memcmp(a->key.data, b->key.data, a->key.size);
+}
+
+static int compare_entry(const void *a_void, const void *b_void)
+{
+    const struct entry *a = a_void;
+    const struct entry *b = b_void;
+    int order = compare_document(a, b);
+    if (order != 0) {
+        return order;
+    }
+    return a->index == b->index ? 0 : a->index < b->index ? -1 : 1;
+}
+
+struct image chain_image(const struct chain_set *set, const struct chain *chain, size_t index)
+{
+    if (index < chain->link_count) {
+        return set->writes[chain->links[index]].before;
+    }
+    struct image after = set->writes[chain->links[index - 1]].after;
+    return after.presence == IMAGE_UNKNOWN ? chain->learned : after;
+}
+
+/* A write's after-image is the next one's before-image, unless somebody came in between. */
+static void chain_check(const struct chain_set *set, struct chain *chain)
+{
+    for (size_t i = 0; i + 1 < chain->link_count; i++) {
+        struct image after = set->writes[chain->links[i]].after;
+        struct image before = set->writes[chain->links[i + 1]].before;
+        if (after.presence != IMAGE_UNKNOWN && !image_equal(after, before)) {
+            chain->broken = true;
+        }
+    }
+}
+
+static enum status check_writes(const struct unit_history *history, struct error *ret_error)
+{
+    for (size_t i = 0; i < history->write_count; i++) {
+        const struct record_write *write = &history->writes[i];
+        if (write->before.presence == IMAGE_UNKNOWN || write->namespace == NULL ||
+            write->key.size < 5) {
+            return error_set(ret_error, STATUS_CORRUPT, "write %zu has no before-image or no key",
+                             i);
+        }
+    }
+    return STATUS_OK;
+}
+
+static void fill(struct chain_set *set, const struct entry *entries)
+{
+    struct chain *chain = NULL;
+    for (size_t i = 0; i < set->write_count; i++) {
+        if (i == 0 || compare_document(&entries[i - 1], &entries[i]) != 0) {
+            chain = &set->chains[set->chain_count];
+            chain->links = &set->links[i];
+            set->chain_count++;
+        }
+        set->links[i] = entries[i].index;
+        set->chain_of[entries[i].index] = set->chain_count - 1;
+        set->place_of[entries[i].index] = chain->link_count;
+        chain->link_count++;
+    }
+    for (size_t i = 0; i < set->chain_count; i++) {
+        chain_check(set, &set->chains[i]);
+    }
+}
+
+enum status chain_set_make(const struct unit_history *history, struct chain_set *ret_set,
+                           struct error *ret_error)
+{
+    size_t count = history->write_count;
+    struct chain_set set = {.writes = history->writes, .write_count = count};
+    struct entry *entries = NULL;
+    enum status status = check_writes(history, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    entries = calloc(count + 1, sizeof(*entries));
+    set.chains = calloc(count + 1, sizeof(*set.chains));
+    set.links = calloc(count + 1, sizeof(*set.links));
+    set.chain_of = calloc(count + 1, sizeof(*set.chain_of));
+    set.place_of = calloc(count + 1, sizeof(*set.place_of));
+    if (entries == NULL || set.chains == NULL || set.links == NULL || set.chain_of == NULL ||
+        set.place_of == NULL) {
+        free(entries);
+        chain_set_free(&set);
+        return error_set(ret_error, STATUS_MEMORY, "out of memory for %zu writes", count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        entries[i].index = i;
+        entries[i].namespace = history->writes[i].namespace;
+        entries[i].key = history->writes[i].key;
+        key_normalize(&entries[i]);
+    }
+    qsort(entries, count, sizeof(*entries), compare_entry);
+    fill(&set, entries);
+    free(entries);
+    *ret_set = set;
+    return STATUS_OK;
+}
+
+void chain_set_free(struct chain_set *set)
+{
+    for (size_t i = 0; i < set->chain_count; i++) {
+        image_free(&set->chains[i].learned);
+    }
+    free(set->chains);
+    free(set->links);
+    free(set->chain_of);
+    free(set->place_of);
+    *set = (struct chain_set){0};
+}
