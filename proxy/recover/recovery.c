@@ -260,7 +260,7 @@ static enum status undo_one(struct recovery *recovery, const struct unit_history
             recovery->report->units_rolled_back++;
         }
         if (recovery->options->unit_done != NULL) {
-            recovery->options->unit_done(&done, recovery->options->context);
+            status = recovery->options->unit_done(&done, recovery->options->context, ret_error);
         }
         CRASH_POINT(recovery_unit_done);
     } else {

@@ -1,0 +1,58 @@
+#ifndef HOLDFAST_CLI_CLI_H
+#define HOLDFAST_CLI_CLI_H
+
+/*
+ * The program `holdfast`: looks into a journal, recovers it, verifies it.
+ *
+ * Exit codes, the same for every command:
+ *   0  done, and nothing is left for an operator
+ *   1  done, and something is left: a unit in conflict, or damage
+ *   2  could not run (options, no such journal, in use, no server, not built)
+ *
+ * What was asked for goes to standard output, everything else to standard error. A reader that
+ * closes the pipe early ends the output, never a recovery.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum cli_exit {
+    CLI_CLEAN = 0,
+    CLI_LEFT = 1,
+    CLI_FAILED = 2,
+};
+
+struct cli_options {
+    const char *wal;      /* --wal DIR */
+    const char *upstream; /* --upstream URI, or NULL */
+    const char *state;    /* units --state, or NULL */
+    const char *takeover; /* --set upstream.takeover=ID, or NULL */
+    uint64_t unit;        /* show UNIT */
+    uint64_t connect_ms;
+    uint64_t fence_ms;
+    bool json;
+    bool dry_run;
+};
+
+/* One command: its name, what --help says, and the function. */
+struct cli_command {
+    const char *name;
+    const char *arguments;
+    const char *summary;
+    const char *help;
+    enum cli_exit (*run)(const struct cli_options *options); /* NULL: not built yet */
+};
+
+/* Ends with an entry whose name is NULL. */
+extern const struct cli_command cli_commands[];
+
+/* All of the program; the result is its exit code. */
+int cli_main(int argument_count, char **arguments);
+
+enum cli_exit cli_status(const struct cli_options *options);
+enum cli_exit cli_units(const struct cli_options *options);
+enum cli_exit cli_show(const struct cli_options *options);
+enum cli_exit cli_recover(const struct cli_options *options);
+enum cli_exit cli_verify(const struct cli_options *options);
+
+#endif

@@ -1,0 +1,320 @@
+/*
+ * Command line of `holdfast`: one table of commands makes the dispatch and the help.
+ *
+ * Threads: main only, before anything else.
+ */
+
+#include "cli/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNECT_MS_DEFAULT 10000
+#define FENCE_MS_DEFAULT 2000
+
+const struct cli_command cli_commands[] = {
+    {"status", "", "what the journal holds and whom it belongs to",
+     "Prints the journal's id, its database, how it was last closed, its records and how many\n"
+     "units are open or in conflict. With --upstream also the server and its lease. Works while\n"
+     "holdfastd runs.\n"
+     "\n"
+     "Example: holdfast status --wal /var/lib/holdfast --upstream mongodb://localhost:27017\n",
+     cli_status},
+    {"units", "", "the units in the journal, oldest first",
+     "Prints one line per unit: its number, state, boundary, when it began, how many writes it\n"
+     "made, for whom, and why it ended. --state open|committed|aborted|conflict shows only those.\n"
+     "Works while holdfastd runs; then open units are at work, not left behind.\n"
+     "\n"
+     "Example: holdfast units --wal /var/lib/holdfast --state conflict\n",
+     cli_units},
+    {"show", "UNIT", "one unit: its records, writes and images",
+     "Prints all records of a unit and each document as it was before and after each write. For a\n"
+     "unit in conflict, what was expected and what was found stand side by side. Works while\n"
+     "holdfastd runs. The output contains the documents' contents.\n"
+     "\n"
+     "Example: holdfast show 4711 --wal /var/lib/holdfast\n",
+     cli_show},
+    {"recover", "", "roll back what a dead holdfastd left open",
+     "Does what holdfastd does at its start: waits until nothing sent earlier can still arrive,\n"
+     "then rolls back every open unit, newest first. A unit whose documents somebody else has\n"
+     "changed since is set aside as a conflict, and nothing of it is touched. May be interrupted\n"
+     "and run again. Needs --upstream; refuses a journal that a running holdfastd owns.\n"
+     "--dry-run says what would be done and changes no document of yours.\n"
+     "\n"
+     "Example: holdfast recover --wal /var/lib/holdfast --upstream mongodb://localhost:27017\n",
+     cli_recover},
+    {"verify", "", "check every record of the journal",
+     "Reads every record and checks its checksum, its place in its unit and the indexes, in a\n"
+     "process of its own. Changes nothing. Works while holdfastd runs.\n"
+     "\n"
+     "Example: holdfast verify --wal /var/lib/holdfast\n",
+     cli_verify},
+    {"replay", "", "redo committed units onto a restored backup (not built yet)", "", NULL},
+    {"rollback", "UNIT", "roll back one unit by hand (not built yet)", "", NULL},
+    {"resolve", "UNIT", "decide a conflict (not built yet)", "", NULL},
+    {"export", "", "write records as JSON lines (not built yet)", "", NULL},
+    {"prune", "", "remove ended units now (not built yet)", "", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+enum option_letter {
+    OPTION_WAL = 256,
+    OPTION_UPSTREAM,
+    OPTION_JSON,
+    OPTION_DRY_RUN,
+    OPTION_STATE,
+    OPTION_SET,
+};
+
+static const struct option long_options[] = {
+    {"wal", required_argument, NULL, OPTION_WAL},
+    {"upstream", required_argument, NULL, OPTION_UPSTREAM},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
+    {"state", required_argument, NULL, OPTION_STATE},
+    {"set", required_argument, NULL, OPTION_SET},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
+};
+
+static const struct cli_command *command_find(const char *name)
+{
+    for (const struct cli_command *command = cli_commands; command->name != NULL; command++) {
+        if (strcmp(command->name, name) == 0) {
+            return command;
+        }
+    }
+    return NULL;
+}
+
+static bool parse_whole(const char *text, uint64_t *ret_number, const char **ret_rest)
+{
+    char *end = NULL;
+    if (text[0] < '0' || text[0] > '9') {
+        return false;
+    }
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (errno != 0) {
+        return false;
+    }
+    *ret_number = number;
+    *ret_rest = end;
+    return true;
+}
+
+/* "500ms", "2s", "1m"; a bare number is milliseconds. At most ten minutes. */
+static bool parse_duration(const char *text, uint64_t *ret_ms)
+{
+    static const struct {
+        const char *name;
+        uint64_t factor;
+    } units[] = {{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}};
+    uint64_t number = 0;
+    const char *rest = NULL;
+    if (!parse_whole(text, &number, &rest) || number > 600000) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (strcmp(rest, units[i].name) == 0 && number * units[i].factor <= 600000) {
+            *ret_ms = number * units[i].factor;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --set KEY=VALUE, with the keys of holdfastd that mean something here. */
+static enum status parse_set(const char *text, struct cli_options *options, struct error *ret_error)
+{
+    const char *value = strchr(text, '=');
+    size_t size = value == NULL ? 0 : (size_t)(value - text);
+    uint64_t *duration = NULL;
+    if (value == NULL) {
+        return error_set(ret_error, STATUS_INVALID, "--set %.100s: expected KEY=VALUE", text);
+    }
+    value++;
+    if (size == 17 && strncmp(text, "upstream.takeover", size) == 0) {
+        options->takeover = value;
+        return STATUS_OK;
+    }
+    if (size == 12 && strncmp(text, "upstream.uri", size) == 0) {
+        options->upstream = value;
+        return STATUS_OK;
+    }
+    if (size == 13 && strncmp(text, "wal.directory", size) == 0) {
+        options->wal = value;
+        return STATUS_OK;
+    }
+    if (size == 18 && strncmp(text, "upstream.fenceWait", size) == 0) {
+        duration = &options->fence_ms;
+    } else if (size == 23 && strncmp(text, "upstream.connectTimeout", size) == 0) {
+        duration = &options->connect_ms;
+    } else {
+        return error_set(ret_error, STATUS_INVALID, "--set %.100s: holdfast has no such key", text);
+    }
+    if (!parse_duration(value, duration)) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "--set %.100s: expected a time up to 10m, for example 2s", text);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_state(const char *state, struct error *ret_error)
+{
+    static const char *const names[] = {"open", "committed", "aborted", "conflict", "all"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(state, names[i]) == 0) {
+            return STATUS_OK;
+        }
+    }
+    return error_set(ret_error, STATUS_INVALID,
+                     "--state %.50s: expected open, committed, aborted, conflict or all", state);
+}
+
+static enum status take_option(int letter, struct cli_options *options, enum options_action *action,
+                               char **arguments, struct error *ret_error)
+{
+    switch (letter) {
+    case OPTION_WAL:
+        options->wal = optarg;
+        return STATUS_OK;
+    case OPTION_UPSTREAM:
+        options->upstream = optarg;
+        return STATUS_OK;
+    case OPTION_JSON:
+        options->json = true;
+        return STATUS_OK;
+    case OPTION_DRY_RUN:
+        options->dry_run = true;
+        return STATUS_OK;
+    case OPTION_STATE:
+        options->state = optarg;
+        return check_state(optarg, ret_error);
+    case OPTION_SET:
+        return parse_set(optarg, options, ret_error);
+    case 'h':
+        *action = OPTIONS_HELP;
+        return STATUS_OK;
+    case 'V':
+        *action = OPTIONS_VERSION;
+        return STATUS_OK;
+    case ':':
+        return error_set(ret_error, STATUS_INVALID, "%.100s needs a value", arguments[optind - 1]);
+    default:
+        return error_set(ret_error, STATUS_INVALID, "unknown option %.100s", arguments[optind - 1]);
+    }
+}
+
+/* What is left after the options: COMMAND [UNIT]. */
+static enum status take_words(int count, char **words, enum options_action *action,
+                              const struct cli_command **ret_command, struct cli_options *options,
+                              struct error *ret_error)
+{
+    const char *rest = NULL;
+    if (count > 0 && strcmp(words[0], "help") == 0) {
+        *action = OPTIONS_HELP;
+        words++;
+        count--;
+    }
+    *ret_command = NULL;
+    if (count == 0) {
+        return *action == OPTIONS_RUN
+                   ? error_set(ret_error, STATUS_INVALID, "which command? See holdfast --help")
+                   : STATUS_OK;
+    }
+    *ret_command = command_find(words[0]);
+    if (*ret_command == NULL) {
+        return error_set(ret_error, STATUS_INVALID, "there is no command %.50s", words[0]);
+    }
+    if (*action != OPTIONS_RUN || (*ret_command)->run == NULL) {
+        return STATUS_OK;
+    }
+    int expected = (*ret_command)->arguments[0] == '\0' ? 1 : 2;
+    if (count < expected) {
+        return error_set(ret_error, STATUS_INVALID, "%s needs a %s", words[0],
+                         (*ret_command)->arguments);
+    }
+    if (count > expected) {
+        return error_set(ret_error, STATUS_INVALID, "%s: unexpected %.100s", words[0],
+                         words[expected]);
+    }
+    if (expected == 2 && (!parse_whole(words[1], &options->unit, &rest) || rest[0] != '\0')) {
+        return error_set(ret_error, STATUS_INVALID, "%.50s is not a unit's number", words[1]);
+    }
+    return STATUS_OK;
+}
+
+enum status options_parse(int argument_count, char **arguments, enum options_action *ret_action,
+                          const struct cli_command **ret_command, struct cli_options *ret_options,
+                          struct error *ret_error)
+{
+    struct cli_options options = {.connect_ms = CONNECT_MS_DEFAULT, .fence_ms = FENCE_MS_DEFAULT};
+    enum options_action action = OPTIONS_RUN;
+    enum status status = STATUS_OK;
+    int letter;
+    optind = 0; /* so that tests may call this more than once */
+    while ((letter = getopt_long(argument_count, arguments, ":hV", long_options, NULL)) != -1) {
+        status = take_option(letter, &options, &action, arguments, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    status = take_words(argument_count - optind, arguments + optind, &action, ret_command, &options,
+                        ret_error);
+    if (status == STATUS_OK && action == OPTIONS_RUN && (*ret_command)->run != NULL &&
+        options.wal == NULL) {
+        status =
+            error_set(ret_error, STATUS_INVALID, "--wal DIR is missing: where is the journal?");
+    }
+    if (status == STATUS_OK) {
+        *ret_action = action;
+        *ret_options = options;
+    }
+    return status;
+}
+
+static void help_options(void)
+{
+    fputs("Options:\n"
+          "  --wal DIR        the journal's directory (required)\n"
+          "  --upstream URI   the server, mongodb://host:port, as given to holdfastd\n"
+          "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
+          "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
+          "  --dry-run        recover: say what would be done, change nothing\n"
+          "  --set KEY=VALUE  upstream.takeover=ID     vouch for a lost journal's database\n"
+          "                   upstream.fenceWait=2s    how long to wait for late writes\n"
+          "                   upstream.connectTimeout=10s\n"
+          "  --help, --version\n"
+          "\n"
+          "Exit codes: 0 nothing left to do, 1 conflicts or damage left, 2 could not run.\n",
+          stdout);
+}
+
+void options_help(const struct cli_command *command)
+{
+    if (command != NULL) {
+        printf("Usage: holdfast %s%s%s --wal DIR [OPTION]...\n\nIn short: %s.\n\n%s%s",
+               command->name, command->arguments[0] == '\0' ? "" : " ", command->arguments,
+               command->summary, command->help, command->help[0] == '\0' ? "" : "\n");
+        help_options();
+        return;
+    }
+    fputs("Usage: holdfast COMMAND --wal DIR [OPTION]...\n"
+          "\n"
+          "Looks into the journal of holdfastd, and recovers it when holdfastd is not there to.\n"
+          "\n"
+          "Commands (holdfast help COMMAND tells more):\n",
+          stdout);
+    for (const struct cli_command *each = cli_commands; each->name != NULL; each++) {
+        char usage[64];
+        snprintf(usage, sizeof(usage), "%s %s", each->name, each->arguments);
+        printf("  %-15s %s\n", usage, each->summary);
+    }
+    fputs("\n", stdout);
+    help_options();
+}

@@ -1,0 +1,186 @@
+/*
+ * `holdfast status` (cli.h): one look at the journal, and with --upstream at the server's lease.
+ */
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/output.h"
+#include "recover/lease.h"
+
+struct status_facts {
+    char journal[LEASE_JOURNAL_TEXT_BYTES];
+    char identity[25]; /* "" before the first start */
+    uint64_t epoch;
+    bool clean;
+    struct wal_statistics journal_figures;
+    bool has_server;
+    struct upstream_description server;
+    struct lease_state lease;
+};
+
+static const char *topology_name(enum upstream_topology topology)
+{
+    static const char *const names[] = {
+        [UPSTREAM_STANDALONE] = "standalone",
+        [UPSTREAM_REPLICA_SET] = "replica set",
+        [UPSTREAM_SHARDED] = "sharded cluster",
+    };
+    return names[topology];
+}
+
+static enum status gather_journal(struct wal *wal, struct status_facts *facts,
+                                  struct error *ret_error)
+{
+    uint8_t bytes[16];
+    size_t size = 0;
+    lease_journal_text(wal_journal_id(wal), facts->journal);
+    facts->clean = wal_was_clean(wal);
+    enum status status =
+        wal_property_get(wal, LEASE_PROPERTY_IDENTITY, bytes, sizeof(bytes), &size, ret_error);
+    for (size_t i = 0; status == STATUS_OK && i < size && i < 12; i++) {
+        snprintf(facts->identity + 2 * i, 3, "%02x", bytes[i]);
+    }
+    if (status == STATUS_OK || status == STATUS_NOT_FOUND) {
+        status =
+            wal_property_get(wal, LEASE_PROPERTY_EPOCH, bytes, sizeof(bytes), &size, ret_error);
+    }
+    if (status == STATUS_OK && size == 8) {
+        facts->epoch = slice_load_u64be(bytes);
+    }
+    if (status == STATUS_OK || status == STATUS_NOT_FOUND) {
+        status = wal_statistics_get(wal, &facts->journal_figures, ret_error);
+    }
+    return status;
+}
+
+static enum status gather_server(const struct cli_options *options, struct status_facts *facts,
+                                 struct error *ret_error)
+{
+    struct upstream *upstream = NULL;
+    enum status status =
+        upstream_open(options->upstream, options->connect_ms, &upstream, ret_error);
+    if (status == STATUS_OK) {
+        status = upstream_describe(upstream, &facts->server, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = lease_read(upstream, &facts->lease, ret_error);
+    }
+    facts->has_server = status == STATUS_OK;
+    upstream_close(upstream);
+    return status;
+}
+
+static void append_lease(bson_t *document, const struct status_facts *facts)
+{
+    bson_t server;
+    bson_t lease;
+    BSON_APPEND_DOCUMENT_BEGIN(document, "server", &server);
+    BSON_APPEND_UTF8(&server, "topology", topology_name(facts->server.topology));
+    BSON_APPEND_INT32(&server, "wireVersionMax", facts->server.wire_version_max);
+    if (facts->lease.exists) {
+        BSON_APPEND_DOCUMENT_BEGIN(&server, "lease", &lease);
+        BSON_APPEND_UTF8(&lease, "journal", facts->lease.journal);
+        BSON_APPEND_BOOL(&lease, "ours", strcmp(facts->lease.journal, facts->journal) == 0);
+        BSON_APPEND_INT64(&lease, "epoch", facts->lease.epoch);
+        BSON_APPEND_UTF8(&lease, "owner", facts->lease.owner);
+        BSON_APPEND_UTF8(&lease, "host", facts->lease.host);
+        BSON_APPEND_INT32(&lease, "pid", facts->lease.pid);
+        BSON_APPEND_INT64(&lease, "lastLsn", facts->lease.last_lsn);
+        BSON_APPEND_BOOL(&lease, "clean", facts->lease.clean);
+        BSON_APPEND_INT64(&lease, "ageMillis", facts->lease.age_ms);
+        bson_append_document_end(&server, &lease);
+    } else {
+        BSON_APPEND_NULL(&server, "lease");
+    }
+    bson_append_document_end(document, &server);
+}
+
+static void print_json(const struct status_facts *facts)
+{
+    const struct wal_statistics *figures = &facts->journal_figures;
+    bson_t document = BSON_INITIALIZER;
+    BSON_APPEND_UTF8(&document, "journal", facts->journal);
+    if (facts->identity[0] == '\0') {
+        BSON_APPEND_NULL(&document, "identity");
+    } else {
+        BSON_APPEND_UTF8(&document, "identity", facts->identity);
+    }
+    BSON_APPEND_INT64(&document, "epoch", (int64_t)facts->epoch);
+    BSON_APPEND_BOOL(&document, "closedCleanly", facts->clean);
+    BSON_APPEND_INT64(&document, "records", (int64_t)figures->records);
+    BSON_APPEND_INT64(&document, "firstLsn", (int64_t)figures->first_lsn);
+    BSON_APPEND_INT64(&document, "lastLsn", (int64_t)figures->last_lsn);
+    BSON_APPEND_INT64(&document, "usedBytes", (int64_t)figures->used_bytes);
+    BSON_APPEND_INT64(&document, "unitsOpen", (int64_t)figures->units_open);
+    BSON_APPEND_INT64(&document, "unitsConflict", (int64_t)figures->units_conflict);
+    if (facts->has_server) {
+        append_lease(&document, facts);
+    }
+    output_bson_line(stdout, &document);
+    bson_destroy(&document);
+}
+
+static void print_lease(const struct status_facts *facts)
+{
+    const struct lease_state *lease = &facts->lease;
+    printf("server      %s, wire version %d\n", topology_name(facts->server.topology),
+           facts->server.wire_version_max);
+    if (!lease->exists) {
+        printf("lease       none\n");
+        return;
+    }
+    printf("lease       %s, epoch %" PRId64 ", LSN %" PRId64 ", %s\n",
+           strcmp(lease->journal, facts->journal) == 0 ? "this journal's" : "another journal's",
+           lease->epoch, lease->last_lsn,
+           lease->clean                              ? "given back"
+           : lease->age_ms < (int64_t)LEASE_VALID_MS ? "held"
+                                                     : "not renewed any more");
+    printf("owner       ");
+    output_text(stdout, lease->owner);
+    printf(" on ");
+    output_text(stdout, lease->host);
+    printf(", pid %d, renewed %" PRId64 " ms ago\n", lease->pid, lease->age_ms);
+}
+
+static void print_text(const struct status_facts *facts)
+{
+    const struct wal_statistics *figures = &facts->journal_figures;
+    printf("journal     %s\n", facts->journal);
+    printf("database    %s\n", facts->identity[0] == '\0' ? "none yet" : facts->identity);
+    printf("epoch       %" PRIu64 "\n", facts->epoch);
+    printf("closed      %s\n",
+           facts->clean ? "cleanly" : "no: holdfastd is running, or ended without closing it");
+    printf("records     %" PRIu64 ", LSN %" PRIu64 " to %" PRIu64 "\n", figures->records,
+           figures->first_lsn, figures->last_lsn);
+    printf("used        %" PRIu64 " bytes\n", figures->used_bytes);
+    printf("open        %" PRIu64 " units\n", figures->units_open);
+    printf("conflict    %" PRIu64 " units\n", figures->units_conflict);
+    if (facts->has_server) {
+        print_lease(facts);
+    }
+}
+
+enum cli_exit cli_status(const struct cli_options *options)
+{
+    struct status_facts facts = {0};
+    struct error error = {0};
+    struct wal *wal = output_open_journal(options);
+    if (wal == NULL) {
+        return CLI_FAILED;
+    }
+    enum status status = gather_journal(wal, &facts, &error);
+    wal_close(wal, false);
+    if (status == STATUS_OK && options->upstream != NULL) {
+        status = gather_server(options, &facts, &error);
+    }
+    if (status != STATUS_OK) {
+        return output_failure(&error);
+    }
+    if (options->json) {
+        print_json(&facts);
+    } else {
+        print_text(&facts);
+    }
+    return facts.journal_figures.units_conflict > 0 ? CLI_LEFT : CLI_CLEAN;
+}
