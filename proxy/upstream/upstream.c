@@ -7,6 +7,7 @@
  * Threads: one struct upstream belongs to one thread.
  */
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,7 +189,10 @@ enum status upstream_command(struct upstream *upstream, const char *database, co
         bson_destroy(&reply);
         return status;
     }
-    *ret_reply = reply;
+    /* Not by assignment: a bson_t may point into itself. */
+    bool stolen = bson_steal(ret_reply, &reply);
+    assert(stolen);
+    (void)stolen;
     return STATUS_OK;
 }
 

@@ -1,0 +1,136 @@
+/*
+ * What is no upstream gets a clear answer: wrong URIs, nobody there, somebody who does not speak
+ * the protocol. No server needed.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "upstream/upstream.h"
+
+static void uris_that_are_not_one_host_are_refused(void **state)
+{
+    static const char *const uris[] = {
+        "",
+        "localhost:27017",
+        "http://localhost:27017",
+        "mongodb://",
+        "mongodb://a:1,b:2",
+        "mongodb+srv://cluster.example.net",
+        "mongodb://localhost:99999",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(uris) / sizeof(uris[0]); i++) {
+        struct upstream *upstream = NULL;
+        struct error error = {0};
+        assert_int_equal(upstream_open(uris[i], 100, &upstream, &error), STATUS_INVALID);
+        assert_null(upstream);
+        assert_non_null(strstr(error.message, "mongodb://"));
+    }
+}
+
+static void a_password_is_not_repeated(void **state)
+{
+    (void)state;
+    struct upstream *upstream = NULL;
+    struct error error = {0};
+    assert_int_equal(upstream_open("mongodb://user:secret@a:1,b:2", 100, &upstream, &error),
+                     STATUS_INVALID);
+    assert_null(strstr(error.message, "secret"));
+}
+
+/* A listener on a port of its own; -1 as *ret_listener closes it at once: nobody there. */
+static int listen_somewhere(int *ret_port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(listener, 8), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    *ret_port = ntohs(address.sin_port);
+    return listener;
+}
+
+static enum status describe(int port, uint64_t connect_ms, struct error *ret_error)
+{
+    char uri[64];
+    struct upstream *upstream = NULL;
+    struct upstream_description description;
+    snprintf(uri, sizeof(uri), "mongodb://127.0.0.1:%d/", port);
+    assert_int_equal(upstream_open(uri, connect_ms, &upstream, ret_error), STATUS_OK);
+    enum status status = upstream_describe(upstream, &description, ret_error);
+    upstream_close(upstream);
+    return status;
+}
+
+static void nobody_there_is_unreachable(void **state)
+{
+    (void)state;
+    int port;
+    struct error error = {0};
+    close(listen_somewhere(&port));
+    assert_int_equal(describe(port, 300, &error), STATUS_UNREACHABLE);
+    assert_true(strlen(error.message) > 20);
+}
+
+static void *answer_like_a_web_server(void *listener_pointer)
+{
+    static const char answer[] = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    int listener = *(int *)listener_pointer;
+    for (;;) {
+        int connection = accept(listener, NULL, NULL);
+        if (connection < 0) {
+            return NULL;
+        }
+        ssize_t sent = send(connection, answer, sizeof(answer) - 1, MSG_NOSIGNAL);
+        (void)sent;
+        close(connection);
+    }
+}
+
+static void a_web_server_is_no_upstream(void **state)
+{
+    (void)state;
+    int port;
+    pthread_t thread;
+    struct error error = {0};
+    int listener = listen_somewhere(&port);
+    assert_int_equal(pthread_create(&thread, NULL, answer_like_a_web_server, &listener), 0);
+    enum status status = describe(port, 700, &error);
+    assert_true(status == STATUS_PROTOCOL || status == STATUS_UNREACHABLE);
+    shutdown(listener, SHUT_RDWR);
+    pthread_join(thread, NULL);
+    close(listener);
+}
+
+static void closing_nothing_is_harmless(void **state)
+{
+    (void)state;
+    assert_null(upstream_close(NULL));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(uris_that_are_not_one_host_are_refused),
+        cmocka_unit_test(a_password_is_not_repeated),
+        cmocka_unit_test(nobody_there_is_unreachable),
+        cmocka_unit_test(a_web_server_is_no_upstream),
+        cmocka_unit_test(closing_nothing_is_harmless),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
