@@ -30,6 +30,7 @@ struct engine {
     struct gate_table *gates;
     struct rollback_pool *rollbacks;
     uint64_t lock_wait_ms;
+    uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */
     uint64_t unit_writes_max;
     uint64_t unit_bytes_max;
 };

@@ -82,8 +82,9 @@ static enum status try_undo(struct rollback_pool *pool, struct upstream **upstre
     }
     if (unit->fate_unknown) {
         const char *connection = unit->connection;
+        enum fence_certainty certainty;
         enum status fenced = fence_wait(*upstream, &connection, 1, pool->options.fence_ms, NULL,
-                                        NULL, error);
+                                        NULL, &certainty, error);
         if (fenced != STATUS_OK) {
             return fenced;
         }
@@ -131,6 +132,12 @@ static bool undo(struct rollback_pool *pool, struct upstream **upstream, struct 
         bson_reinit(conflict);
         enum status status = try_undo(pool, upstream, unit, ret_result, conflict, &error);
         if (status == STATUS_OK) {
+            return true;
+        }
+        if (status == STATUS_UNSUPPORTED || status == STATUS_CORRUPT) {
+            /* Will not get better by trying again: an operator decides. */
+            record_put_conflict(conflict, error.message, NULL, 0);
+            *ret_result = UNDO_CONFLICT;
             return true;
         }
         *upstream = upstream_close(*upstream);

@@ -1,0 +1,390 @@
+/*
+ * Driver transactions: startTransaction ... commitTransaction / abortTransaction.
+ *
+ *   check out the session's unit
+ *      | waiting: another command of the session runs --> again when it is done
+ *      | superseded: a newer transaction begins --> roll the older one back --> again
+ *      | ended, unknown --> answer from memory or from the journal
+ *      v
+ *   commitTransaction   COMMIT durable --> ok
+ *   abortTransaction    rolled back --> ok
+ *   a write             engine/write.h
+ *   a read              through the gates, then to the server without its transaction fields: what
+ *                       this unit has written is there already
+ *   anything else       an error, and as after any error the unit is rolled back
+ *
+ * No transaction field ever reaches the server. The answers, codes and labels are those of the
+ * public driver specification for transactions. The connection's worker.
+ */
+#include <string.h>
+
+#include "boundary/ending.h"
+#include "boundary/request.h"
+#include "holdfast/crash_point.h"
+#include "holdfast/log.h"
+#include "wire/reply.h"
+
+static void check_out(struct boundary_request *request);
+
+static bool named(const struct boundary_request *request, const char *name)
+{
+    return strcmp(request->view.name, name) == 0;
+}
+
+/* ------------------------------------------------------------------ answers without a unit */
+
+static void no_such_transaction(struct boundary_request *request)
+{
+    ending_set_error(request, REPLY_CODE_NoSuchTransaction, REPLY_LABEL_TRANSIENT,
+                     "the given transaction has been rolled back or was never begun here: run it "
+                     "again");
+}
+
+/* True if the journal says that this transaction was committed. */
+static bool journal_has_commit(struct boundary_request *request)
+{
+    struct unit_session_key key;
+    unit_session_key_make(request->user, request->view.session_id, &key);
+    struct wal_reader *reader = NULL;
+    struct wal_session session = {0};
+    if (wal_reader_begin(request->engine->wal, &reader, NULL) != STATUS_OK) {
+        return false;
+    }
+    enum status status =
+        wal_read_session(reader, slice_make(key.bytes, sizeof key.bytes), &session, NULL);
+    wal_reader_end(reader);
+    return status == STATUS_OK &&
+           session.transaction_number == request->view.transaction_number &&
+           session.unit_state == WAL_UNIT_COMMITTED;
+}
+
+static void answer_ended(struct boundary_request *request, bool committed)
+{
+    if (!committed) {
+        no_such_transaction(request);
+    } else if (named(request, "commitTransaction")) {
+        reply_put_ok(&request->reply);
+    } else {
+        ending_set_error(request, REPLY_CODE_TransactionCommitted, NULL,
+                         "the given transaction has been committed");
+    }
+    ending_finish(request);
+}
+
+/* ------------------------------------------------------------------ commit and abort */
+
+static void after_commit(struct boundary_request *request)
+{
+    if (request->commit_status == STATUS_OK) {
+        reply_put_ok(&request->reply);
+        ending_finish(request);
+        return;
+    }
+    ending_set_error(request, REPLY_CODE_OutOfDiskSpace, REPLY_LABEL_TRANSIENT,
+                     "the journal is full: the transaction was rolled back");
+    ending_roll_back(request, "the journal is full");
+}
+
+static void on_committed(struct commit *commit, enum status status)
+{
+    struct boundary_request *request = commit->context;
+    request->commit_status = status;
+    ending_wake(request, after_commit);
+}
+
+static void commit(struct boundary_request *request)
+{
+    request->commit = (struct commit){
+        .engine = request->engine,
+        .unit = request->unit,
+        .completed = on_committed,
+        .context = request,
+    };
+    commit_start(&request->commit);
+}
+
+/* ------------------------------------------------------------------ reads and writes */
+
+static void on_written(struct write_operation *operation, struct slice reply)
+{
+    struct boundary_request *request = operation->context;
+    bson_t view;
+    request->writing = false;
+    request->reply_lost = reply.size == 0;
+    if (reply.size > 0 && bson_init_static(&view, reply.data, reply.size)) {
+        bson_concat(&request->reply, &view);
+    }
+    CRASH_POINT(unit_replied);
+    ending_finish(request);
+}
+
+static void write_in_unit(struct boundary_request *request)
+{
+    request->write = (struct write_operation){
+        .engine = request->engine,
+        .channel = request->channel,
+        .unit = request->unit,
+        .completed = on_written,
+        .context = request,
+    };
+    request->writing = true;
+    write_start(&request->write, &request->view, &request->message);
+}
+
+static void on_read(void *context, enum status status, struct slice reply)
+{
+    struct boundary_request *request = context;
+    struct reply_view view;
+    bson_t document;
+    if (status != STATUS_OK || reply_view_parse(reply, &view) != STATUS_OK) {
+        request->reply_lost = true;
+        ending_roll_back(request, "the connection to the server broke");
+        return;
+    }
+    if (view.ok) {
+        (void)bson_init_static(&document, reply.data, reply.size);
+        bson_concat(&request->reply, &document);
+        ending_finish(request);
+        return;
+    }
+    ending_set_error(request, view.code,
+                     reply_code_is_transient(view.code) ? REPLY_LABEL_TRANSIENT : NULL,
+                     view.message == NULL ? "the server gave no reason" : view.message);
+    ending_roll_back(request, "a command of the unit failed");
+}
+
+static void send_read(struct boundary_request *request)
+{
+    static const char *const removed[] = {"txnNumber",   "autocommit",   "startTransaction",
+                                          "readConcern", "writeConcern", NULL};
+    bson_t command;
+    if (command_copy_without(&command, request->view.body, removed) != STATUS_OK) {
+        ending_set_error(request, REPLY_CODE_FailedToParse, NULL, "the command is not valid BSON");
+        ending_roll_back(request, "a command of the unit failed");
+        return;
+    }
+    request->channel->send(request->channel, slice_make(bson_get_data(&command), command.len),
+                           on_read, request);
+    bson_destroy(&command);
+}
+
+static void on_entered(struct enter *enter, bool inside)
+{
+    struct boundary_request *request = enter->context;
+    request->entering = false;
+    if (inside) {
+        send_read(request);
+        return;
+    }
+    ending_set_error(request, REPLY_CODE_WriteConflict, REPLY_LABEL_TRANSIENT,
+                     "other writes in this namespace did not end within unit.lockWait: run the "
+                     "transaction again");
+    ending_roll_back(request, "waited longer than unit.lockWait");
+}
+
+/* getMore names its collection in a field of its own; what has none reads the whole database. */
+static const char *read_collection(const struct boundary_request *request)
+{
+    bson_iter_t at;
+    if (named(request, "getMore") &&
+        bson_iter_init_from_data(&at, request->view.body.data, request->view.body.size) &&
+        bson_iter_find(&at, "collection") && BSON_ITER_HOLDS_UTF8(&at)) {
+        return bson_iter_utf8(&at, NULL);
+    }
+    return request->view.collection == NULL ? "" : request->view.collection;
+}
+
+static void read_in_unit(struct boundary_request *request)
+{
+    request->enter = (struct enter){
+        .engine = request->engine,
+        .unit = request->unit,
+        .worker = request->channel->worker,
+        .completed = on_entered,
+        .context = request,
+    };
+    switch (enter_start(&request->enter, request->view.database, read_collection(request))) {
+    case ENTER_INSIDE:
+        send_read(request);
+        break;
+    case ENTER_WAITING:
+        request->entering = true;
+        break;
+    case ENTER_NO_MEMORY:
+        ending_set_error(request, REPLY_CODE_ExceededMemoryLimit, NULL, "out of memory");
+        ending_roll_back(request, "out of memory");
+        break;
+    }
+}
+
+/* ------------------------------------------------------------------ dispatch */
+
+/* An aggregation that writes is not for a transaction. */
+static bool writes_out(const struct boundary_request *request)
+{
+    bson_iter_t at;
+    bson_iter_t stage;
+    bson_iter_t inside;
+    if (!named(request, "aggregate") ||
+        !bson_iter_init_from_data(&at, request->view.body.data, request->view.body.size) ||
+        !bson_iter_find(&at, "pipeline") || !BSON_ITER_HOLDS_ARRAY(&at) ||
+        !bson_iter_recurse(&at, &stage)) {
+        return false;
+    }
+    while (bson_iter_next(&stage)) {
+        if (BSON_ITER_HOLDS_DOCUMENT(&stage) && bson_iter_recurse(&stage, &inside) &&
+            bson_iter_next(&inside) &&
+            (strcmp(bson_iter_key(&inside), "$out") == 0 ||
+             strcmp(bson_iter_key(&inside), "$merge") == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool named_one_of(const struct boundary_request *request, const char *const *names)
+{
+    for (; *names != NULL; names++) {
+        if (named(request, *names)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void run(struct boundary_request *request)
+{
+    static const char *const writes[] = {"insert", "update", "delete", "findAndModify",
+                                         "findandmodify", NULL};
+    static const char *const reads[] = {"find",     "aggregate",   "distinct",
+                                        "getMore",  "killCursors", NULL};
+    if (named(request, "commitTransaction")) {
+        commit(request);
+    } else if (named(request, "abortTransaction")) {
+        reply_put_ok(&request->reply);
+        ending_roll_back(request, "the client asked for it");
+    } else if (named_one_of(request, writes)) {
+        write_in_unit(request);
+    } else if (named_one_of(request, reads) && !writes_out(request)) {
+        read_in_unit(request);
+    } else {
+        ending_set_error(request, REPLY_CODE_OperationNotSupportedInTransaction, NULL,
+                         "this command is not supported in a transaction");
+        ending_roll_back(request, "a command of the unit failed");
+    }
+}
+
+static void on_ready(struct unit_waiter *waiter)
+{
+    struct boundary_request *request =
+        (struct boundary_request *)(void *)((uint8_t *)waiter -
+                                            offsetof(struct boundary_request, waiter));
+    ending_wake(request, check_out);
+}
+
+static void after_superseded(struct boundary_request *request)
+{
+    const char *reason = unit_table_checkin(request->engine->units, request->unit);
+    (void)reason; /* an ended unit is always taken back */
+    request->unit = NULL;
+    check_out(request);
+}
+
+static void on_superseded(struct rollback *rollback)
+{
+    ending_wake(rollback->context, after_superseded);
+}
+
+static void supersede(struct boundary_request *request)
+{
+    request->rollback = (struct rollback){
+        .engine = request->engine,
+        .unit = request->unit,
+        .reason = "the session began a newer transaction",
+        .completed = on_superseded,
+        .context = request,
+    };
+    rollback_start(&request->rollback);
+}
+
+static void fail(struct boundary_request *request, int code, const char *label,
+                 const char *message)
+{
+    ending_set_error(request, code, label, message);
+    ending_finish(request);
+}
+
+static void check_out(struct boundary_request *request)
+{
+    const struct command_view *view = &request->view;
+    struct unit_request wanted = {
+        .user = request->user,
+        .session_id = view->session_id,
+        .transaction_number = view->transaction_number,
+        .begin = view->has_start_transaction && view->start_transaction,
+        .connection = request->connection,
+        .client = request->client,
+        .application = request->application,
+    };
+    if (wanted.begin) {
+        wanted.id = wal_unit_next(request->engine->wal);
+    }
+    request->waiter.ready = on_ready;
+    request->waiting = false;
+    switch (unit_table_checkout(request->engine->units, &wanted, &request->waiter,
+                                &request->unit)) {
+    case UNIT_CHECKOUT_READY:
+        run(request);
+        break;
+    case UNIT_CHECKOUT_WAITING:
+        request->waiting = true;
+        break;
+    case UNIT_CHECKOUT_SUPERSEDED:
+        supersede(request);
+        break;
+    case UNIT_CHECKOUT_COMMITTED:
+        answer_ended(request, true);
+        break;
+    case UNIT_CHECKOUT_ABORTED:
+        answer_ended(request, false);
+        break;
+    case UNIT_CHECKOUT_UNKNOWN:
+        answer_ended(request, journal_has_commit(request));
+        break;
+    case UNIT_CHECKOUT_TOO_OLD:
+        fail(request, REPLY_CODE_TransactionTooOld, NULL,
+             "the session has begun a newer transaction already");
+        break;
+    case UNIT_CHECKOUT_EXISTS:
+        fail(request, REPLY_CODE_ConflictingOperationInProgress, NULL,
+             "a transaction of this number was begun on the session already");
+        break;
+    case UNIT_CHECKOUT_LIMIT:
+        fail(request, REPLY_CODE_TooManyLogicalSessions, REPLY_LABEL_TRANSIENT,
+             "unit.maxOpen transactions are open: try again later");
+        break;
+    case UNIT_CHECKOUT_NO_MEMORY:
+        fail(request, REPLY_CODE_ExceededMemoryLimit, NULL, "out of memory");
+        break;
+    }
+}
+
+void driver_start(struct boundary_request *request)
+{
+    const struct command_view *view = &request->view;
+    ending_init(request);
+    if (view->session_id.size == 0 || !view->has_transaction_number) {
+        fail(request, REPLY_CODE_InvalidOptions, NULL,
+             "a command with autocommit: false needs lsid and txnNumber");
+    } else if (!view->has_autocommit || view->autocommit) {
+        fail(request, REPLY_CODE_InvalidOptions, NULL,
+             "a command of a transaction needs autocommit: false");
+    } else if (view->database == NULL) {
+        fail(request, REPLY_CODE_FailedToParse, NULL, "the command has no $db");
+    } else if (request->draining && view->has_start_transaction && view->start_transaction) {
+        fail(request, REPLY_CODE_ShutdownInProgress, REPLY_LABEL_TRANSIENT,
+             "the proxy is shutting down: run the transaction again");
+    } else {
+        check_out(request);
+    }
+}

@@ -1,0 +1,91 @@
+/* How a request leaves its unit and answers. The connection's worker. */
+#include "boundary/ending.h"
+
+#include <assert.h>
+
+#include "wire/reply.h"
+
+static void on_task(struct worker_task *task)
+{
+    struct boundary_request *request =
+        (struct boundary_request *)(void *)((uint8_t *)task -
+                                            offsetof(struct boundary_request, task));
+    request->resume(request);
+}
+
+void ending_init(struct boundary_request *request)
+{
+    request->cancelled = false;
+    request->unit = NULL;
+    request->task.run = on_task;
+    request->reply_lost = false;
+    request->writing = request->entering = request->waiting = false;
+    bson_init(&request->reply);
+}
+
+void ending_wake(struct boundary_request *request, void (*resume)(struct boundary_request *))
+{
+    request->resume = resume;
+    worker_post(request->channel->worker, &request->task);
+}
+
+static void answer(struct boundary_request *request)
+{
+    /* The connection may start its next request, in this memory, from inside `completed`. */
+    bson_t *reply = bson_copy(&request->reply);
+    bson_destroy(&request->reply);
+    request->completed(request, slice_make(bson_get_data(reply),
+                                           request->reply_lost ? 0 : (size_t)reply->len));
+    bson_destroy(reply);
+}
+
+static void on_rolled_back(struct rollback *rollback)
+{
+    ending_wake(rollback->context, ending_finish);
+}
+
+void ending_roll_back(struct boundary_request *request, const char *reason)
+{
+    request->rollback = (struct rollback){
+        .engine = request->engine,
+        .unit = request->unit,
+        .reason = reason,
+        .completed = on_rolled_back,
+        .context = request,
+    };
+    rollback_start(&request->rollback);
+}
+
+void ending_finish(struct boundary_request *request)
+{
+    if (request->unit != NULL) {
+        const char *reason = unit_table_checkin(request->engine->units, request->unit);
+        if (reason != NULL) {
+            ending_roll_back(request, reason);
+            return;
+        }
+        request->unit = NULL;
+    }
+    answer(request);
+}
+
+void ending_set_error(struct boundary_request *request, int code, const char *label,
+                      const char *message)
+{
+    bson_reinit(&request->reply);
+    reply_put_error(&request->reply, code, label, "%s", message);
+}
+
+void boundary_cancel(struct boundary_request *request)
+{
+    request->cancelled = true;
+    if (request->writing) {
+        write_cancel(&request->write);
+    } else if (request->entering) {
+        enter_cancel(&request->enter);
+    } else if (request->waiting && unit_table_cancel(request->engine->units, &request->waiter)) {
+        request->waiting = false;
+        request->reply_lost = true;
+        ending_finish(request);
+    }
+}

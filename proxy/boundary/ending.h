@@ -1,0 +1,27 @@
+#ifndef HOLDFAST_BOUNDARY_ENDING_H
+#define HOLDFAST_BOUNDARY_ENDING_H
+
+/* What the boundaries share: how a request leaves its unit and answers. */
+
+#include "boundary/request.h"
+
+/* Prepares the request's private part. Call first. */
+void ending_init(struct boundary_request *request);
+
+/* From any thread: `resume` runs on the worker. */
+void ending_wake(struct boundary_request *request, void (*resume)(struct boundary_request *));
+
+/*
+ * Gives the unit (if any) back, rolls it back first where that was asked for meanwhile, and answers
+ * with request->reply.
+ */
+void ending_finish(struct boundary_request *request);
+
+/* Rolls the unit back, then ending_finish(). */
+void ending_roll_back(struct boundary_request *request, const char *reason);
+
+/* Replaces the reply by an error. `label` may be NULL. */
+void ending_set_error(struct boundary_request *request, int code, const char *label,
+                      const char *message);
+
+#endif

@@ -1,0 +1,63 @@
+#ifndef HOLDFAST_BOUNDARY_REQUEST_H
+#define HOLDFAST_BOUNDARY_REQUEST_H
+
+/*
+ * One client command that a boundary carries out instead of passing it on.
+ *
+ * It lies in its connection's memory from its start until `completed`; a connection has one at a
+ * time. Everything on the connection's worker.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "engine/enter.h"
+#include "engine/finish.h"
+#include "engine/write.h"
+#include "wire/command.h"
+#include "wire/op_msg.h"
+
+struct boundary_request {
+    /* filled in by the connection */
+    struct engine *engine;
+    struct engine_channel *channel;
+    const char *user; /* "database.name" that has logged in here, or "" */
+    const char *client;
+    const char *application;
+    uint64_t connection;
+    bool draining; /* the process is about to end: no new units */
+    struct op_msg message;
+    struct command_view view;
+    /* `reply`: the document to answer with, valid during the call; size 0: close the connection. */
+    void (*completed)(struct boundary_request *request, struct slice reply);
+
+    /* private to the boundary */
+    bool cancelled;
+    uint64_t deadline_ms; /* plain.c */
+    struct unit *unit;
+    struct unit_waiter waiter;
+    struct worker_task task;
+    void (*resume)(struct boundary_request *request);
+    struct write_operation write;
+    struct enter enter;
+    struct commit commit;
+    enum status commit_status;
+    struct rollback rollback;
+    bson_t reply;
+    bool reply_lost;
+    bool writing;
+    bool entering;
+    bool waiting;
+};
+
+/* ---- driver.c: a command of a driver's transaction (autocommit: false) */
+void driver_start(struct boundary_request *request);
+
+/* ---- plain.c: a write of one document while units are in its namespace: a unit of its own */
+void plain_start(struct boundary_request *request);
+
+/* The client has gone: waiting ends at once; `completed` still comes. */
+void boundary_cancel(struct boundary_request *request);
+
+#endif

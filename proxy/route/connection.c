@@ -1,0 +1,248 @@
+/*
+ * A connection's life; who may end it when is in connection.h.
+ *
+ * Nothing is freed from inside a handler: connection_continue() posts the end to the loop, so that no
+ * caller on the stack finds its connection gone.
+ */
+#include "route/connection.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "holdfast/clock.h"
+#include "holdfast/limits.h"
+#include "holdfast/log.h"
+
+static void leave_gates(struct connection *connection)
+{
+    struct gate_table *gates = connection->shared->options.engine->gates;
+    size_t worker = worker_index(connection->owner->worker);
+    while (connection->expected_count > 0) {
+        struct expected *expected = expected_first(connection);
+        if (expected->kind == EXPECT_WRITE || expected->kind == EXPECT_SWALLOW) {
+            gate_plain_leave(gates, expected->gate, worker);
+        }
+        expected_pop(connection);
+    }
+}
+
+static bool writes_expected(const struct connection *connection)
+{
+    for (uint32_t i = 0; i < connection->expected_count; i++) {
+        enum expected_kind kind =
+            connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind;
+        if (kind == EXPECT_WRITE || kind == EXPECT_SWALLOW) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void on_finish(struct worker_task *task)
+{
+    struct connection *connection =
+        (struct connection *)(void *)((uint8_t *)task - offsetof(struct connection, finish_task));
+    struct route_worker *owner = connection->owner;
+    *(connection->previous == NULL ? &owner->first : &connection->previous->next) =
+        connection->next;
+    if (connection->next != NULL) {
+        connection->next->previous = connection->previous;
+    }
+    stream_close(&connection->downstream);
+    stream_close(&connection->upstream);
+    buffer_free(&connection->incoming);
+    buffer_free(&connection->reply_incoming);
+    buffer_free(&connection->request_bytes);
+    (void)atomic_fetch_sub(&connection->shared->connections, 1);
+    free(connection);
+}
+
+static void finish_if_over(struct connection *connection)
+{
+    if (!connection->client_gone || !connection->server_gone || connection->active ||
+        connection->gate_waiting || connection->lost_posted || connection->finishing) {
+        return;
+    }
+    connection->finishing = true;
+    connection->finish_task.run = on_finish;
+    worker_post(connection->owner->worker, &connection->finish_task);
+}
+
+void connection_end_server(struct connection *connection)
+{
+    if (connection->server_gone) {
+        return;
+    }
+    connection->server_gone = true;
+    stream_close(&connection->upstream);
+    leave_gates(connection);
+    if (connection->active) {
+        operation_server_gone(connection);
+    }
+    connection_end_client(connection);
+    finish_if_over(connection);
+}
+
+static void cancel_gate_wait(struct connection *connection)
+{
+    struct gate_table *gates = connection->shared->options.engine->gates;
+    if (connection->gate_waiting && gate_cancel(gates, &connection->gate_waiter)) {
+        connection->gate_waiting = false;
+    }
+    if (connection->gate_admitted) {
+        connection->gate_admitted = false;
+        gate_plain_leave(gates, connection->gate_waiter.gate,
+                         worker_index(connection->owner->worker));
+    }
+}
+
+void connection_end_client(struct connection *connection)
+{
+    if (connection->client_gone) {
+        return;
+    }
+    connection->client_gone = true;
+    stream_close(&connection->downstream);
+    cancel_gate_wait(connection);
+    if (connection->carried_unit) {
+        unit_table_orphan(connection->shared->options.engine->units, connection->number,
+                          connection->recent_sessions, clock_monotonic_ms());
+    }
+    if (connection->active) {
+        boundary_cancel(&connection->request);
+    }
+    connection_continue(connection);
+}
+
+/* With the client gone the server's side ends as soon as nothing depends on it. */
+void connection_continue(struct connection *connection)
+{
+    if (connection->client_gone && !connection->server_gone && !connection->active &&
+        (!writes_expected(connection) || connection->request_remaining > 0)) {
+        connection_end_server(connection);
+    }
+    finish_if_over(connection);
+    requests_read(connection);
+}
+
+void connection_refuse(struct connection *connection, const char *reason)
+{
+    LOG(LOG_WARNING, "net", "Connection closed: not the MongoDB wire protocol",
+        LOG_TEXT("client", connection->client), LOG_TEXT("reason", reason));
+    connection_end_client(connection);
+}
+
+void connection_send_client(struct connection *connection, struct slice bytes)
+{
+    if (!connection->client_gone && stream_send(&connection->downstream, bytes) != STATUS_OK) {
+        connection_end_client(connection);
+    }
+}
+
+void connection_send_server(struct connection *connection, struct slice bytes)
+{
+    if (!connection->server_gone && stream_send(&connection->upstream, bytes) != STATUS_OK) {
+        connection_end_server(connection);
+    }
+}
+
+/* ------------------------------------------------------------------ events */
+
+static void on_client_readable(void *context)
+{
+    requests_read(context);
+}
+
+static void on_client_drained(void *context)
+{
+    replies_read(context);
+    requests_read(context);
+}
+
+static void on_server_readable(void *context)
+{
+    replies_read(context);
+}
+
+static void on_server_drained(void *context)
+{
+    requests_read(context);
+}
+
+static void on_server_connected(void *context, enum status status)
+{
+    struct connection *connection = context;
+    if (status != STATUS_OK) {
+        LOG(LOG_ERROR, "net", "Cannot connect to the server",
+            LOG_TEXT("upstream", connection->shared->options.upstream_name),
+            LOG_TEXT("client", connection->client));
+        connection_end_server(connection);
+        return;
+    }
+    struct sockaddr_storage local;
+    socklen_t size = sizeof local;
+    if (getsockname(connection->upstream.descriptor, (struct sockaddr *)&local, &size) == 0) {
+        network_address_text((struct sockaddr *)&local, size, connection->local_address);
+    }
+    connection->connected = true;
+    connection_continue(connection);
+}
+
+static const struct stream_callbacks downstream_callbacks = {
+    .readable = on_client_readable,
+    .drained = on_client_drained,
+};
+
+static const struct stream_callbacks upstream_callbacks = {
+    .connected = on_server_connected,
+    .readable = on_server_readable,
+    .drained = on_server_drained,
+};
+
+static void link_connection(struct connection *connection, struct route_worker *owner)
+{
+    connection->next = owner->first;
+    if (owner->first != NULL) {
+        owner->first->previous = connection;
+    }
+    owner->first = connection;
+}
+
+void connection_accept(struct route_worker *owner, int descriptor, const struct sockaddr *peer,
+                       socklen_t peer_size)
+{
+    struct route_shared *shared = owner->shared;
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (connection == NULL) {
+        LOG(LOG_ERROR, "net", "Out of memory for a connection");
+        (void)atomic_fetch_sub(&shared->connections, 1);
+        (void)close(descriptor);
+        return;
+    }
+    connection->shared = shared;
+    connection->owner = owner;
+    connection->number = atomic_fetch_add(&shared->next_number, 1) + 1;
+    network_address_text(peer, peer_size, connection->client);
+    stream_init(&connection->downstream);
+    stream_init(&connection->upstream);
+    buffer_init(&connection->incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
+    buffer_init(&connection->reply_incoming,
+                LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
+    buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
+    operation_init(connection);
+    link_connection(connection, owner);
+    if (stream_open(&connection->downstream, owner->worker, descriptor, &downstream_callbacks,
+                    connection) != STATUS_OK) {
+        connection->client_gone = true;
+    }
+    if (stream_connect(&connection->upstream, owner->worker,
+                       (const struct sockaddr *)&shared->options.upstream.storage,
+                       shared->options.upstream.size, &upstream_callbacks,
+                       connection) != STATUS_OK) {
+        LOG(LOG_ERROR, "net", "Cannot connect to the server",
+            LOG_TEXT("upstream", shared->options.upstream_name));
+        connection_end_server(connection);
+    }
+}

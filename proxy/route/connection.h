@@ -1,0 +1,195 @@
+#ifndef HOLDFAST_ROUTE_CONNECTION_H
+#define HOLDFAST_ROUTE_CONNECTION_H
+
+/*
+ * One client connection and its own connection to the server.
+ *
+ *              incoming                     upstream's pending
+ *   client ---[ partial message ]--> requests.c ------------------> server
+ *                                        |  ^ a boundary's commands
+ *                                        v  v
+ *                                     boundary (one request at a time)
+ *   client <---------------- replies.c <--[ partial message ]------ server
+ *       downstream's pending                  reply_incoming
+ *
+ * Whole messages that need no change never enter a buffer of ours: they go from the worker's receive
+ * buffer to the other socket. What is kept is at most one message each way (LIMIT_MESSAGE_BYTES_MAX)
+ * and what the other side does not take (BACK_PRESSURE_BYTES, then its source is not read).
+ *
+ * `expected` says for each request on its way, oldest first, what to do with its reply.
+ *
+ * End of life, all cases:
+ *   - the server's side ends: everything ends; a boundary's request learns that its command is lost.
+ *   - the client's side ends: nothing more is read from it. While a boundary works, or plain writes
+ *     that are counted at a gate are on their way, the server's side stays open until their replies
+ *     have come: only then is it known that they can no longer meet a unit's undo.
+ *   - both have ended and no request is active: the connection is freed, from the loop only.
+ *
+ * Thread: the worker's.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "boundary/request.h"
+#include "net/listener.h"
+#include "net/stream.h"
+#include "route/login.h"
+#include "route/router.h"
+#include "unit/gate.h"
+#include "wire/frame.h"
+
+#define BACK_PRESSURE_BYTES (1024u * 1024u)
+#define EXPECTED_MAX 256u
+
+enum expected_kind {
+    EXPECT_PASS,      /* forward as it comes */
+    EXPECT_WRITE,     /* the same, and leave the gate */
+    EXPECT_SWALLOW,   /* an unacknowledged write made acknowledged: leave the gate, tell nobody */
+    EXPECT_HELLO,     /* rewrite */
+    EXPECT_LOGIN,     /* forward and follow */
+    EXPECT_OPERATION, /* to the boundary */
+};
+
+struct expected {
+    enum expected_kind kind;
+    uint32_t gate; /* EXPECT_WRITE, EXPECT_SWALLOW */
+    int32_t request_id;
+    bool streaming; /* a reply with moreToCome came: its next reply answers that one */
+};
+
+/* What all connections share; see router.c. */
+struct route_shared {
+    struct router_options options;
+    struct route_worker *workers; /* one each */
+    size_t worker_count;
+    _Atomic uint64_t next_number;
+    _Atomic uint64_t connections;
+    _Atomic bool draining;
+};
+
+/* A worker's connections. */
+struct route_worker {
+    struct route_shared *shared;
+    struct worker *worker;
+    struct connection *first;
+    struct worker_task stop_task;
+    bool stopping;
+};
+
+struct connection {
+    struct route_shared *shared;
+    struct route_worker *owner;
+    struct connection *next;
+    struct connection *previous;
+    uint64_t number;
+    char client[NETWORK_ADDRESS_TEXT_BYTES];
+    char local_address[NETWORK_ADDRESS_TEXT_BYTES]; /* our end towards the server */
+    char application[128];
+    bool application_known;
+    struct login login;
+
+    struct stream downstream;
+    struct stream upstream;
+    bool connected;      /* upstream */
+    bool client_gone;    /* downstream is closed */
+    bool server_gone;    /* upstream is closed */
+    bool finishing;      /* its end is on the way through the loop */
+    bool carried_unit;
+    bool reading; /* the worker's receive buffer or `incoming` is being worked through: whatever a
+                     callback ends or answers, reading goes on only after that */
+
+    struct buffer incoming;
+    uint32_t request_remaining; /* of a message being forwarded */
+    struct buffer reply_incoming;
+    uint32_t reply_remaining;
+    bool reply_discarded; /* what remains is not forwarded */
+
+    struct expected expected[EXPECTED_MAX]; /* ring */
+    uint32_t expected_at;
+    uint32_t expected_count;
+
+    /* a plain write that waits until no unit is in its namespace */
+    struct gate_waiter gate_waiter;
+    struct worker_task gate_task;
+    bool gate_waiting;
+    bool gate_admitted;
+
+    /* the boundary's request */
+    bool active;
+    struct buffer request_bytes; /* its message */
+    int32_t request_id;
+    bool request_unanswered; /* moreToCome: the client wants no reply */
+    struct boundary_request request;
+    struct engine_channel channel;
+    void (*answered)(void *context, enum status status, struct slice reply);
+    void *answered_context;
+    int32_t next_request_id; /* of our own commands */
+    struct worker_task lost_task;
+    bool lost_posted;
+
+    uint64_t recent_sessions[UNIT_RECENT_SESSIONS];
+    uint32_t recent_at;
+    struct worker_task finish_task;
+};
+
+/* connection.c */
+void connection_accept(struct route_worker *owner, int descriptor, const struct sockaddr *peer,
+                       socklen_t peer_size);
+/* Ends a side; the rest follows from the rules above. Harmless if it has ended. */
+void connection_end_client(struct connection *connection);
+void connection_end_server(struct connection *connection);
+/* Both, because of what a peer did; logs it. */
+void connection_refuse(struct connection *connection, const char *reason);
+/* Sends to the client; ends its side if that is not possible. */
+void connection_send_client(struct connection *connection, struct slice bytes);
+void connection_send_server(struct connection *connection, struct slice bytes);
+/* Something ended or was answered: go on reading, or end. */
+void connection_continue(struct connection *connection);
+
+/* expected.c */
+bool expected_push(struct connection *connection, struct expected expected);
+struct expected *expected_first(struct connection *connection);
+void expected_pop(struct connection *connection);
+
+/* requests.c */
+void requests_read(struct connection *connection);
+
+/* replies.c */
+void replies_read(struct connection *connection);
+
+/* dispatch.c: a message has come; what to do with it. */
+enum dispatch_kind {
+    DISPATCH_MORE,      /* more bytes are needed to decide */
+    DISPATCH_BLOCKED,   /* something before it must end first */
+    DISPATCH_FORWARD,   /* as it is; `expected` for its reply */
+    DISPATCH_REWRITE,   /* with `body` in place of its body */
+    DISPATCH_OPERATION, /* to a boundary: request->message and view are filled in by the caller */
+    DISPATCH_ANSWER,    /* answer `body` at once */
+    DISPATCH_REFUSE,    /* not the protocol: `reason` */
+};
+
+struct dispatch {
+    enum dispatch_kind kind;
+    struct expected expected;
+    bool expects_reply;
+    bson_t body; /* REWRITE, ANSWER: destroyed by who carries it out */
+    struct op_msg message;
+    bool clear_more_to_come;
+    bool plain_unit; /* OPERATION: plain_start(), not driver_start() */
+    const char *reason;
+};
+
+/* `available` is the start of a message of `header->length` bytes. */
+void dispatch_decide(struct connection *connection, const struct wire_header *header,
+                     struct slice available, struct dispatch *ret_dispatch);
+
+/* operation.c: a boundary's request on this connection. */
+void operation_init(struct connection *connection);
+void operation_start(struct connection *connection, const struct wire_header *header,
+                     struct slice message, bool plain_unit);
+void operation_take_reply(struct connection *connection, struct slice reply);
+void operation_server_gone(struct connection *connection);
+
+#endif

@@ -1,0 +1,305 @@
+/*
+ * What to do with a message of a client.
+ *
+ *   OP_QUERY             only the first hello of old drivers: its reply becomes the persona
+ *   OP_MSG
+ *     transaction fields    to the driver boundary, never to the server
+ *     a write               through its gate; while units are inside, a unit of its own or wait
+ *     everything else       as it is
+ *
+ * Deciding changes nothing but gate counts (and the wait for one); carrying out is requests.c's. The
+ * connection's worker.
+ */
+#include <string.h>
+
+#include "holdfast/log.h"
+#include "engine/statement.h"
+#include "route/command_table.h"
+#include "route/connection.h"
+#include "wire/op_query.h"
+#include "wire/reply.h"
+
+static void refuse(struct dispatch *dispatch, const char *reason)
+{
+    dispatch->kind = DISPATCH_REFUSE;
+    dispatch->reason = reason;
+}
+
+static void decide_query(const struct wire_header *header, struct slice available,
+                         struct dispatch *dispatch)
+{
+    struct op_query query;
+    if (available.size < header->length) {
+        dispatch->kind = DISPATCH_MORE;
+        return;
+    }
+    if (op_query_parse(available, &query) != STATUS_OK) {
+        refuse(dispatch, "an OP_QUERY is not valid");
+        return;
+    }
+    struct command_view view;
+    if (command_view_parse(query.query, &view, NULL) != STATUS_OK ||
+        command_classify(&view) != COMMAND_HELLO) {
+        refuse(dispatch, "OP_QUERY is taken for hello only: use a driver that speaks OP_MSG");
+        return;
+    }
+    dispatch->kind = DISPATCH_FORWARD;
+    dispatch->expects_reply = true;
+    dispatch->expected.kind = EXPECT_HELLO;
+}
+
+static uint64_t session_digest(struct slice session_id)
+{
+    /* A UUID is random enough: eight of its bytes tell sessions apart. */
+    return slice_load_u64be(session_id.data);
+}
+
+static void note_session(struct connection *connection, const struct command_view *view)
+{
+    if (view->session_id.size == 0) {
+        return;
+    }
+    uint64_t digest = session_digest(view->session_id);
+    for (uint32_t i = 0; i < UNIT_RECENT_SESSIONS; i++) {
+        if (connection->recent_sessions[i] == digest) {
+            return;
+        }
+    }
+    connection->recent_sessions[connection->recent_at++ % UNIT_RECENT_SESSIONS] = digest;
+}
+
+/* hello says which application this is: { client: { application: { name } } }. */
+static void note_application(struct connection *connection, const struct command_view *view)
+{
+    bson_iter_t at;
+    bson_iter_t name;
+    if (connection->application_known ||
+        !bson_iter_init_from_data(&at, view->body.data, view->body.size) ||
+        !bson_iter_find_descendant(&at, "client.application.name", &name) ||
+        !BSON_ITER_HOLDS_UTF8(&name)) {
+        return;
+    }
+    (void)snprintf(connection->application, sizeof connection->application, "%s",
+                   bson_iter_utf8(&name, NULL));
+    connection->application_known = true;
+}
+
+/* { endSessions: [ { id: UUID } ... ] }: their transactions end with them. */
+static void end_sessions(struct connection *connection, const struct command_view *view)
+{
+    struct engine *engine = connection->shared->options.engine;
+    bson_iter_t at;
+    bson_iter_t session;
+    bson_iter_t id;
+    if (!bson_iter_init_from_data(&at, view->body.data, view->body.size) || !bson_iter_next(&at) ||
+        !BSON_ITER_HOLDS_ARRAY(&at) || !bson_iter_recurse(&at, &session)) {
+        return;
+    }
+    while (bson_iter_next(&session)) {
+        bson_subtype_t subtype;
+        uint32_t size;
+        const uint8_t *data;
+        if (!BSON_ITER_HOLDS_DOCUMENT(&session) || !bson_iter_recurse(&session, &id) ||
+            !bson_iter_find(&id, "id") || !BSON_ITER_HOLDS_BINARY(&id)) {
+            continue;
+        }
+        bson_iter_binary(&id, &subtype, &size, &data);
+        static const char reason[] = "the session was ended";
+        struct unit *unit =
+            size != UNIT_SESSION_ID_BYTES
+                ? NULL
+                : unit_table_take_session(engine->units, connection->login.user,
+                                          slice_make(data, size), reason);
+        if (unit != NULL) {
+            rollback_detached(engine, unit, reason);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ plain writes */
+
+static void on_gate_task(struct worker_task *task)
+{
+    struct connection *connection =
+        (struct connection *)(void *)((uint8_t *)task - offsetof(struct connection, gate_task));
+    connection->gate_waiting = false;
+    connection->gate_admitted = true;
+    if (connection->client_gone) {
+        connection->gate_admitted = false;
+        gate_plain_leave(connection->shared->options.engine->gates, connection->gate_waiter.gate,
+                         worker_index(connection->owner->worker));
+    }
+    connection_continue(connection);
+}
+
+static void on_admitted(struct gate_waiter *waiter)
+{
+    struct connection *connection =
+        (struct connection *)(void *)((uint8_t *)waiter -
+                                      offsetof(struct connection, gate_waiter));
+    connection->gate_task.run = on_gate_task;
+    worker_post(connection->owner->worker, &connection->gate_task);
+}
+
+static uint32_t gate_for(const struct command_view *view, enum command_class class)
+{
+    if (class == COMMAND_SERVER_WRITE || view->collection == NULL || view->database == NULL) {
+        return GATE_SERVER;
+    }
+    return gate_of(view->database, view->collection);
+}
+
+/*
+ * Forward, changed where it must be: without txnNumber, which a standalone server refuses, and
+ * acknowledged, so that its end is known.
+ */
+static void decide_forward_write(struct dispatch *dispatch, const struct command_view *view,
+                                 bool unacknowledged)
+{
+    static const char *const removed[] = {"txnNumber", "writeConcern", NULL};
+    static const char *const removed_number[] = {"txnNumber", NULL};
+    if (!view->has_transaction_number && !unacknowledged) {
+        dispatch->kind = DISPATCH_FORWARD;
+        return;
+    }
+    dispatch->clear_more_to_come = true;
+    dispatch->kind = DISPATCH_REWRITE;
+    if (command_copy_without(&dispatch->body, view->body,
+                             unacknowledged ? removed : removed_number) != STATUS_OK) {
+        refuse(dispatch, "a command is not valid BSON");
+    }
+}
+
+static void decide_write(struct connection *connection, const struct wire_header *header,
+                         struct slice available, const struct command_view *view,
+                         enum command_class class, struct dispatch *dispatch)
+{
+    struct gate_table *gates = connection->shared->options.engine->gates;
+    size_t worker = worker_index(connection->owner->worker);
+    uint32_t gate = gate_for(view, class);
+    bool unacknowledged = (dispatch->message.flags & OP_MSG_MORE_TO_COME) != 0;
+    bool changed = unacknowledged || view->has_transaction_number;
+    bool whole = available.size == header->length;
+    bool body_first = dispatch->message.body_offset == WIRE_HEADER_BYTES + 5;
+    if (changed && (!body_first || (dispatch->message.flags & OP_MSG_CHECKSUM_PRESENT) != 0)) {
+        /* Never made by a driver; a message with a checksum cannot be changed as it streams. */
+        refuse(dispatch, "an unacknowledged or retryable write with a checksum, or with its body "
+                         "behind its documents");
+        return;
+    }
+    if (!connection->gate_admitted && !gate_plain_enter(gates, gate, worker)) {
+        if (class == COMMAND_WRITE && !whole) {
+            dispatch->kind = DISPATCH_MORE;
+            return;
+        }
+        if (class == COMMAND_WRITE && statement_is_single(view, &dispatch->message)) {
+            dispatch->kind = DISPATCH_OPERATION;
+            dispatch->plain_unit = true;
+            return;
+        }
+        connection->gate_waiter.admitted = on_admitted;
+        if (!gate_plain_wait(gates, gate, worker, &connection->gate_waiter)) {
+            connection->gate_waiting = true;
+            dispatch->kind = DISPATCH_BLOCKED;
+            return;
+        }
+    }
+    connection->gate_admitted = false;
+    dispatch->expected.kind = unacknowledged ? EXPECT_SWALLOW : EXPECT_WRITE;
+    dispatch->expected.gate = gate;
+    dispatch->expects_reply = true;
+    decide_forward_write(dispatch, view, unacknowledged);
+    if (dispatch->kind == DISPATCH_REFUSE) {
+        gate_plain_leave(gates, gate, worker);
+    }
+}
+
+/* ------------------------------------------------------------------ OP_MSG */
+
+/* A boundary takes one message at a time, whole, with nothing before it still unanswered. */
+static void decide_operation(struct connection *connection, const struct wire_header *header,
+                             struct slice available, struct dispatch *dispatch)
+{
+    if (available.size < header->length) {
+        dispatch->kind = DISPATCH_MORE;
+    } else if (connection->expected_count > 0 || connection->reply_remaining > 0) {
+        dispatch->kind = DISPATCH_BLOCKED;
+    } else {
+        dispatch->kind = DISPATCH_OPERATION;
+    }
+}
+
+static void decide_command(struct connection *connection, const struct wire_header *header,
+                           struct slice available, struct dispatch *dispatch)
+{
+    struct command_view view;
+    struct error error = {0};
+    if (command_view_parse(dispatch->message.body, &view, &error) != STATUS_OK) {
+        if (available.size < header->length) {
+            dispatch->kind = DISPATCH_MORE;
+            return;
+        }
+        bson_init(&dispatch->body);
+        reply_put_error(&dispatch->body, REPLY_CODE_FailedToParse, NULL, "%s", error.message);
+        dispatch->kind = DISPATCH_ANSWER;
+        return;
+    }
+    enum command_class class = command_classify(&view);
+    if (view.has_autocommit || view.has_start_transaction || class == COMMAND_TRANSACTION) {
+        note_session(connection, &view);
+        decide_operation(connection, header, available, dispatch);
+        return;
+    }
+    if (class == COMMAND_WRITE || class == COMMAND_NAMESPACE_WRITE ||
+        class == COMMAND_SERVER_WRITE) {
+        note_session(connection, &view);
+        decide_write(connection, header, available, &view, class, dispatch);
+        if (dispatch->kind == DISPATCH_OPERATION) {
+            decide_operation(connection, header, available, dispatch);
+        }
+        return;
+    }
+    note_session(connection, &view);
+    dispatch->kind = DISPATCH_FORWARD;
+    if (class == COMMAND_HELLO) {
+        note_application(connection, &view);
+        login_request(&connection->login, &view);
+        dispatch->expected.kind = EXPECT_HELLO;
+    } else if (class == COMMAND_LOGIN) {
+        login_request(&connection->login, &view);
+        dispatch->expected.kind = EXPECT_LOGIN;
+    } else if (class == COMMAND_END_SESSIONS) {
+        end_sessions(connection, &view);
+    }
+}
+
+void dispatch_decide(struct connection *connection, const struct wire_header *header,
+                     struct slice available, struct dispatch *dispatch)
+{
+    dispatch->expected = (struct expected){.kind = EXPECT_PASS, .request_id = header->request_id};
+    if (connection->expected_count == EXPECTED_MAX) {
+        dispatch->kind = DISPATCH_BLOCKED;
+        return;
+    }
+    if (header->opcode == WIRE_OPCODE_QUERY) {
+        decide_query(header, available, dispatch);
+        return;
+    }
+    if (header->opcode != WIRE_OPCODE_MSG) {
+        refuse(dispatch, "an opcode that no client sends here (compression is not negotiated)");
+        return;
+    }
+    bool complete = available.size == header->length;
+    enum status status =
+        complete ? op_msg_parse(available, &dispatch->message)
+                 : op_msg_parse_available(available, header->length, &complete,
+                                          &dispatch->message);
+    if (status != STATUS_OK) {
+        refuse(dispatch, "an OP_MSG is not valid");
+    } else if (!complete) {
+        dispatch->kind = DISPATCH_MORE;
+    } else {
+        dispatch->expects_reply = (dispatch->message.flags & OP_MSG_MORE_TO_COME) == 0;
+        decide_command(connection, header, available, dispatch);
+    }
+}

@@ -1,0 +1,80 @@
+/* Following logins. The connection's worker. A name too long to note ends as a name of its own. */
+#include "route/login.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "wire/reply.h"
+
+/* client-first-message: "n,,n=user,r=nonce"; in the name ',' is "=2C" and '=' is "=3D". */
+static bool scram_name(struct slice payload, char *name, size_t capacity)
+{
+    static const char prefix[] = "n,,n=";
+    size_t at = sizeof prefix - 1;
+    if (payload.size < at || memcmp(payload.data, prefix, at) != 0) {
+        return false;
+    }
+    size_t size = 0;
+    while (at < payload.size && payload.data[at] != ',' && size + 1 < capacity) {
+        name[size++] = (char)payload.data[at++];
+    }
+    name[size] = '\0';
+    return at < payload.size && payload.data[at] == ',';
+}
+
+static void note_start(struct login *login, const char *database, bson_iter_t *at)
+{
+    char name[LOGIN_NAME_BYTES_MAX / 2];
+    bson_subtype_t subtype;
+    uint32_t size;
+    const uint8_t *data;
+    login->pending[0] = '\0';
+    if (!bson_iter_find(at, "payload") || !BSON_ITER_HOLDS_BINARY(at)) {
+        return;
+    }
+    bson_iter_binary(at, &subtype, &size, &data);
+    if (scram_name(slice_make(data, size), name, sizeof name)) {
+        (void)snprintf(login->pending, sizeof login->pending, "%s.%s", database, name);
+    } else {
+        /* Another mechanism: an identity that nobody else has, so that sessions stay apart. */
+        (void)snprintf(login->pending, sizeof login->pending, "%s.(unknown mechanism)", database);
+    }
+}
+
+void login_request(struct login *login, const struct command_view *view)
+{
+    bson_iter_t at;
+    bson_iter_t inside;
+    if (!bson_iter_init_from_data(&at, view->body.data, view->body.size)) {
+        return;
+    }
+    if (strcmp(view->name, "logout") == 0) {
+        login->user[0] = '\0';
+    } else if (strcmp(view->name, "saslStart") == 0) {
+        note_start(login, view->database == NULL ? "" : view->database, &at);
+    } else if (strcmp(view->name, "saslContinue") != 0 &&
+               bson_iter_find(&at, "speculativeAuthenticate") && BSON_ITER_HOLDS_DOCUMENT(&at) &&
+               bson_iter_recurse(&at, &inside)) {
+        bson_iter_t database = inside;
+        bool found = bson_iter_find(&database, "db") && BSON_ITER_HOLDS_UTF8(&database);
+        note_start(login, found ? bson_iter_utf8(&database, NULL) : "admin", &inside);
+    }
+}
+
+void login_reply(struct login *login, struct slice reply)
+{
+    struct reply_view view;
+    bson_iter_t at;
+    if (login->pending[0] == '\0' || reply_view_parse(reply, &view) != STATUS_OK) {
+        return;
+    }
+    if (!view.ok) {
+        login->pending[0] = '\0';
+        return;
+    }
+    if (bson_iter_init_from_data(&at, reply.data, reply.size) && bson_iter_find(&at, "done") &&
+        bson_iter_as_bool(&at)) {
+        memcpy(login->user, login->pending, sizeof login->user);
+        login->pending[0] = '\0';
+    }
+}

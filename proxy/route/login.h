@@ -1,0 +1,28 @@
+#ifndef HOLDFAST_ROUTE_LOGIN_H
+#define HOLDFAST_ROUTE_LOGIN_H
+
+/*
+ * Which user a connection belongs to, read off the SCRAM conversation that passes through. The
+ * server checks the credential; the proxy only notes the name once the server has said that it is
+ * done. Public specification: RFC 5802, and MongoDB's authentication specification.
+ */
+
+#include <stdbool.h>
+
+#include "holdfast/slice.h"
+#include "wire/command.h"
+
+#define LOGIN_NAME_BYTES_MAX 512
+
+struct login {
+    char user[LOGIN_NAME_BYTES_MAX];    /* "database.name", "" before a login */
+    char pending[LOGIN_NAME_BYTES_MAX]; /* who is trying */
+};
+
+/* A saslStart, saslContinue, logout, or a hello with speculativeAuthenticate is on its way up. */
+void login_request(struct login *login, const struct command_view *view);
+
+/* Its reply came. */
+void login_reply(struct login *login, struct slice reply);
+
+#endif

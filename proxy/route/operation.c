@@ -1,0 +1,136 @@
+/*
+ * A boundary's request on a connection: its message, its channel to the server, its answer.
+ *
+ * While it is active nothing is read from the client, and everything that comes from the server
+ * answers its commands. The connection's worker.
+ */
+#include "route/connection.h"
+
+#include <stdatomic.h>
+
+#include "holdfast/limits.h"
+#include "holdfast/log.h"
+
+static struct connection *connection_of_channel(struct engine_channel *channel)
+{
+    return (struct connection *)(void *)((uint8_t *)channel -
+                                         offsetof(struct connection, channel));
+}
+
+static void tell_lost(struct connection *connection)
+{
+    void (*answered)(void *, enum status, struct slice) = connection->answered;
+    connection->answered = NULL;
+    if (answered != NULL) {
+        answered(connection->answered_context, STATUS_UNREACHABLE, (struct slice){0});
+    }
+}
+
+static void on_lost_task(struct worker_task *task)
+{
+    struct connection *connection =
+        (struct connection *)(void *)((uint8_t *)task - offsetof(struct connection, lost_task));
+    connection->lost_posted = false;
+    tell_lost(connection);
+    connection_continue(connection);
+}
+
+void operation_server_gone(struct connection *connection)
+{
+    if (connection->answered != NULL && !connection->lost_posted) {
+        connection->lost_posted = true; /* never from inside send() */
+        connection->lost_task.run = on_lost_task;
+        worker_post(connection->owner->worker, &connection->lost_task);
+    }
+}
+
+static void channel_send(struct engine_channel *channel, struct slice body,
+                         void (*answered)(void *, enum status, struct slice), void *context)
+{
+    struct connection *connection = connection_of_channel(channel);
+    struct buffer out;
+    connection->answered = answered;
+    connection->answered_context = context;
+    int32_t request_id = connection->next_request_id++;
+    buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
+    bool sent = !connection->server_gone &&
+                op_msg_append(&out, request_id, 0, 0, body) == STATUS_OK &&
+                expected_push(connection, (struct expected){.kind = EXPECT_OPERATION,
+                                                            .request_id = request_id});
+    if (sent) {
+        connection_send_server(connection, buffer_slice(&out));
+    } else {
+        operation_server_gone(connection);
+    }
+    buffer_free(&out);
+}
+
+void operation_take_reply(struct connection *connection, struct slice reply)
+{
+    void (*answered)(void *, enum status, struct slice) = connection->answered;
+    connection->answered = NULL;
+    if (answered != NULL) {
+        answered(connection->answered_context, STATUS_OK, reply);
+    }
+}
+
+static void on_completed(struct boundary_request *request, struct slice reply)
+{
+    struct connection *connection =
+        (struct connection *)(void *)((uint8_t *)request - offsetof(struct connection, request));
+    connection->active = false;
+    buffer_free(&connection->request_bytes);
+    if (reply.size == 0) {
+        connection_end_server(connection);
+    } else if (!connection->request_unanswered) {
+        struct buffer out;
+        buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
+        if (op_msg_append(&out, 0, connection->request_id, 0, reply) == STATUS_OK) {
+            connection_send_client(connection, buffer_slice(&out));
+        } else {
+            connection_end_client(connection);
+        }
+        buffer_free(&out);
+    }
+    connection_continue(connection);
+}
+
+void operation_init(struct connection *connection)
+{
+    connection->channel = (struct engine_channel){
+        .worker = connection->owner->worker,
+        .local_address = connection->local_address,
+        .send = channel_send,
+    };
+    connection->next_request_id = 1;
+}
+
+void operation_start(struct connection *connection, const struct wire_header *header,
+                     struct slice message, bool plain_unit)
+{
+    struct route_shared *shared = connection->shared;
+    struct boundary_request *request = &connection->request;
+    if (buffer_append(&connection->request_bytes, message.data, message.size) != STATUS_OK ||
+        op_msg_parse(buffer_slice(&connection->request_bytes), &request->message) != STATUS_OK ||
+        command_view_parse(request->message.body, &request->view, NULL) != STATUS_OK) {
+        connection_refuse(connection, "out of memory for a command");
+        return;
+    }
+    request->engine = shared->options.engine;
+    request->channel = &connection->channel;
+    request->user = connection->login.user;
+    request->client = connection->client;
+    request->application = connection->application;
+    request->connection = connection->number;
+    request->draining = atomic_load(&shared->draining);
+    request->completed = on_completed;
+    connection->active = true;
+    connection->carried_unit = true;
+    connection->request_id = header->request_id;
+    connection->request_unanswered = (request->message.flags & OP_MSG_MORE_TO_COME) != 0;
+    if (plain_unit) {
+        plain_start(request);
+    } else {
+        driver_start(request);
+    }
+}

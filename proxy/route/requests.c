@@ -1,0 +1,216 @@
+/*
+ * From the client to the server.
+ *
+ * A message that needs no change is forwarded from the receive buffer as its bytes arrive; messages
+ * one after the other go out with one system call. Only a message that cannot be decided yet, or
+ * that a boundary takes, is put together in `incoming`. The connection's worker.
+ */
+#include "route/connection.h"
+
+#include <string.h>
+
+#include "holdfast/limits.h"
+#include "wire/op_msg.h"
+
+static bool may_read(const struct connection *connection)
+{
+    return !connection->client_gone && !connection->server_gone && connection->connected &&
+           !connection->active && !connection->gate_waiting &&
+           stream_pending(&connection->upstream) < BACK_PRESSURE_BYTES &&
+           stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES;
+}
+
+static struct slice part(struct slice data, size_t from, size_t to)
+{
+    struct slice skipped;
+    struct slice result = {0};
+    if (slice_take(&data, from, &skipped) && slice_take(&data, to - from, &result)) {
+        return result;
+    }
+    return (struct slice){0};
+}
+
+/* The same message with another body: header and body are new, what follows goes on as it comes. */
+static void rewrite(struct connection *connection, const struct wire_header *header,
+                    const struct dispatch *dispatch, size_t *ret_skipped, uint32_t *ret_rest)
+{
+    const struct op_msg *message = &dispatch->message;
+    uint8_t head[WIRE_HEADER_BYTES + 5];
+    size_t body_end = message->body_offset + message->body.size;
+    uint32_t rest = header->length - (uint32_t)body_end;
+    struct wire_header changed = *header;
+    uint32_t flags = message->flags & ~(dispatch->clear_more_to_come ? OP_MSG_MORE_TO_COME : 0u);
+    changed.length = (uint32_t)sizeof head + dispatch->body.len + rest;
+    wire_header_store(head, &changed);
+    slice_store_u32le(head + WIRE_HEADER_BYTES, flags);
+    head[WIRE_HEADER_BYTES + 4] = 0; /* section kind 0 */
+    connection_send_server(connection, slice_make(head, sizeof head));
+    connection_send_server(connection, slice_make(bson_get_data(&dispatch->body),
+                                                  dispatch->body.len));
+    *ret_skipped = body_end;
+    *ret_rest = rest;
+}
+
+static void answer(struct connection *connection, const struct wire_header *header,
+                   const struct dispatch *dispatch)
+{
+    struct buffer out;
+    buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
+    if (dispatch->expects_reply &&
+        op_msg_append(&out, 0, header->request_id, 0,
+                      slice_make(bson_get_data(&dispatch->body), dispatch->body.len)) ==
+            STATUS_OK) {
+        connection_send_client(connection, buffer_slice(&out));
+    }
+    buffer_free(&out);
+}
+
+/* What one decided message takes of `data`; false: nothing more can be done now. */
+static bool carry_out(struct connection *connection, const struct wire_header *header,
+                      struct dispatch *dispatch, struct slice data, size_t *at, size_t *kept_from)
+{
+    struct slice available = part(data, *at, data.size);
+    size_t here = available.size < header->length ? available.size : header->length;
+    if (dispatch->kind == DISPATCH_FORWARD) {
+        *at += here;
+        connection->request_remaining = header->length - (uint32_t)here;
+    } else {
+        /* What was forwarded before this message goes out before it. */
+        connection_send_server(connection, part(data, *kept_from, *at));
+        *kept_from = *at;
+    }
+    if (dispatch->expects_reply &&
+        (dispatch->kind == DISPATCH_FORWARD || dispatch->kind == DISPATCH_REWRITE)) {
+        (void)expected_push(connection, dispatch->expected); /* room was checked */
+    }
+    switch (dispatch->kind) {
+    case DISPATCH_MORE:
+    case DISPATCH_BLOCKED:
+        return false;
+    case DISPATCH_FORWARD:
+        return true;
+    case DISPATCH_REWRITE: {
+        size_t skipped;
+        uint32_t rest;
+        rewrite(connection, header, dispatch, &skipped, &rest);
+        bson_destroy(&dispatch->body);
+        *at += skipped;
+        *kept_from = *at;
+        size_t more = here - skipped < rest ? here - skipped : rest;
+        *at += more;
+        connection->request_remaining = rest - (uint32_t)more;
+        return true;
+    }
+    case DISPATCH_ANSWER:
+        answer(connection, header, dispatch);
+        bson_destroy(&dispatch->body);
+        *at += header->length;
+        *kept_from = *at;
+        return true;
+    case DISPATCH_OPERATION:
+        operation_start(connection, header, part(data, *at, *at + header->length),
+                        dispatch->plain_unit);
+        *at += header->length;
+        *kept_from = *at;
+        return !connection->active;
+    case DISPATCH_REFUSE:
+        connection_refuse(connection, dispatch->reason);
+        return false;
+    }
+    return false;
+}
+
+/* Works through `data` as far as possible; returns how much of it is done with. */
+static size_t process(struct connection *connection, struct slice data)
+{
+    size_t at = 0;
+    size_t kept_from = 0;
+    while (at < data.size && !connection->client_gone && !connection->server_gone) {
+        if (connection->request_remaining > 0) {
+            size_t left = data.size - at;
+            size_t size = left < connection->request_remaining ? left
+                                                               : connection->request_remaining;
+            at += size;
+            connection->request_remaining -= (uint32_t)size;
+            continue;
+        }
+        struct wire_header header;
+        struct slice available = part(data, at, data.size);
+        if (available.size < WIRE_HEADER_BYTES) {
+            break;
+        }
+        struct dispatch dispatch = {0};
+        if (wire_header_parse(available, &header) != STATUS_OK) {
+            dispatch.kind = DISPATCH_REFUSE;
+            dispatch.reason = "the header of a message is not valid";
+        } else {
+            available.size =
+                available.size < header.length ? available.size : header.length;
+            dispatch_decide(connection, &header, available, &dispatch);
+        }
+        if (!carry_out(connection, &header, &dispatch, data, &at, &kept_from)) {
+            break;
+        }
+    }
+    if (at > kept_from) {
+        connection_send_server(connection, part(data, kept_from, at));
+    }
+    return at;
+}
+
+static void keep(struct connection *connection, struct slice rest)
+{
+    if (rest.size > 0 && !connection->client_gone &&
+        buffer_append(&connection->incoming, rest.data, rest.size) != STATUS_OK) {
+        connection_refuse(connection, "out of memory for a message");
+    }
+}
+
+static bool read_more(struct connection *connection)
+{
+    uint8_t *memory = worker_receive_buffer(connection->owner->worker);
+    size_t size = 0;
+    enum status status = stream_receive(&connection->downstream, memory,
+                                        LIMIT_RECEIVE_BUFFER_BYTES, &size);
+    if (status == STATUS_UNREACHABLE) {
+        connection_end_client(connection);
+        return false;
+    }
+    if (status != STATUS_OK) {
+        return false;
+    }
+    struct slice data = slice_make(memory, size);
+    if (connection->incoming.size > 0) {
+        keep(connection, data);
+        return true;
+    }
+    size_t done = process(connection, data);
+    keep(connection, part(data, done, size));
+    return true;
+}
+
+void requests_read(struct connection *connection)
+{
+    size_t tried = SIZE_MAX; /* bytes of `incoming` that led to nothing */
+    if (connection->reading) {
+        return;
+    }
+    connection->reading = true;
+    while (may_read(connection)) {
+        if (connection->incoming.size > 0 && connection->incoming.size != tried) {
+            size_t done = process(connection, buffer_slice(&connection->incoming));
+            if (!connection->client_gone) {
+                buffer_consume(&connection->incoming, done);
+                if (connection->incoming.size == 0) {
+                    buffer_free(&connection->incoming);
+                }
+            }
+            tried = connection->incoming.size;
+            continue;
+        }
+        if (!read_more(connection)) {
+            break;
+        }
+    }
+    connection->reading = false;
+}

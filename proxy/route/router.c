@@ -1,0 +1,302 @@
+/*
+ * The proxy as a whole: accepting, and the housekeeping that no connection does for itself.
+ *
+ *   accept (worker 0) --> the connection's worker, in turn
+ *   every HOUSEKEEPING_MS (worker 0):
+ *      units older than unit.lifetime                      --> rolled back
+ *      units whose connection closed ORPHAN_GRACE_MS ago   --> search --> rolled back
+ *
+ * Whose client has gone: a driver's pool hands its sessions from connection to connection, and a
+ * session id is never shared between processes. So two connections that have carried the same
+ * session belong to the same client, and a unit whose connection closed is kept as long as a
+ * connection lives that shares a session with it. The search asks one worker after the other.
+ */
+#include "route/router.h"
+
+#include <errno.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "holdfast/clock.h"
+#include "holdfast/log.h"
+#include "route/connection.h"
+
+#define HOUSEKEEPING_MS 50
+#define ORPHAN_GRACE_MS 300u
+
+struct router {
+    struct route_shared shared;
+    struct listener *listener;
+    struct event *housekeeping;
+    struct worker_task housekeeping_task;
+    sem_t done;
+};
+
+/* ------------------------------------------------------------------ accepting */
+
+struct handover {
+    struct worker_task task;
+    struct route_worker *owner;
+    int descriptor;
+    struct sockaddr_storage peer;
+    socklen_t peer_size;
+};
+
+static void on_handover(struct worker_task *task)
+{
+    struct handover *handover =
+        (struct handover *)(void *)((uint8_t *)task - offsetof(struct handover, task));
+    if (handover->owner->stopping) {
+        (void)close(handover->descriptor);
+        (void)atomic_fetch_sub(&handover->owner->shared->connections, 1);
+    } else {
+        connection_accept(handover->owner, handover->descriptor,
+                          (struct sockaddr *)&handover->peer, handover->peer_size);
+    }
+    free(handover);
+}
+
+static void on_accepted(void *context, int descriptor, const struct sockaddr *peer,
+                        socklen_t peer_size)
+{
+    struct route_shared *shared = context;
+    struct handover *handover = NULL;
+    uint64_t open_now = atomic_fetch_add(&shared->connections, 1);
+    if (open_now < shared->options.connections_max) {
+        handover = calloc(1, sizeof *handover);
+    }
+    if (handover == NULL) {
+        LOG(LOG_WARNING, "net", "Connection refused: net.maxIncomingConnections are open",
+            LOG_NUMBER("connections", open_now));
+        (void)atomic_fetch_sub(&shared->connections, 1);
+        (void)close(descriptor);
+        return;
+    }
+    handover->task.run = on_handover;
+    handover->owner = &shared->workers[open_now % shared->worker_count];
+    handover->descriptor = descriptor;
+    memcpy(&handover->peer, peer, peer_size);
+    handover->peer_size = peer_size;
+    worker_post(handover->owner->worker, &handover->task);
+}
+
+/* ------------------------------------------------------------------ orphans */
+
+struct orphan_search {
+    struct worker_task task;
+    struct route_shared *shared;
+    struct unit_orphan orphan;
+    size_t worker;
+};
+
+static bool share_session(const struct connection *connection, const struct unit_orphan *orphan)
+{
+    for (size_t i = 0; i < UNIT_RECENT_SESSIONS; i++) {
+        for (size_t j = 0; j < UNIT_RECENT_SESSIONS; j++) {
+            if (orphan->recent_sessions[i] != 0 &&
+                orphan->recent_sessions[i] == connection->recent_sessions[j]) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void end_orphan(struct orphan_search *search)
+{
+    static const char reason[] = "the client has gone";
+    struct engine *engine = search->shared->options.engine;
+    if (unit_table_adopt(engine->units, search->orphan.unit, 0)) {
+        struct unit *unit = unit_table_take(engine->units, search->orphan.unit, reason);
+        if (unit != NULL) {
+            rollback_detached(engine, unit, reason);
+        }
+    }
+    free(search);
+}
+
+static void on_search(struct worker_task *task)
+{
+    struct orphan_search *search =
+        (struct orphan_search *)(void *)((uint8_t *)task - offsetof(struct orphan_search, task));
+    struct route_shared *shared = search->shared;
+    for (struct connection *at = shared->workers[search->worker].first; at != NULL;
+         at = at->next) {
+        if (!at->client_gone && share_session(at, &search->orphan)) {
+            at->carried_unit = true; /* it is this one whose end makes it an orphan again */
+            (void)unit_table_adopt(shared->options.engine->units, search->orphan.unit, at->number);
+            free(search);
+            return;
+        }
+    }
+    if (++search->worker < shared->worker_count) {
+        worker_post(shared->workers[search->worker].worker, &search->task);
+    } else {
+        end_orphan(search);
+    }
+}
+
+static void search_orphans(struct route_shared *shared, uint64_t now_ms)
+{
+    struct unit_orphan orphan;
+    while (now_ms > ORPHAN_GRACE_MS &&
+           unit_table_next_orphan(shared->options.engine->units, now_ms - ORPHAN_GRACE_MS,
+                                  &orphan)) {
+        struct orphan_search *search = calloc(1, sizeof *search);
+        if (search == NULL) {
+            return; /* its lifetime ends it */
+        }
+        *search = (struct orphan_search){
+            .task.run = on_search, .shared = shared, .orphan = orphan, .worker = 0};
+        worker_post(shared->workers[0].worker, &search->task);
+    }
+}
+
+static void on_housekeeping(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    static const char reason[] = "it lived longer than unit.lifetime";
+    struct router *router = context;
+    struct engine *engine = router->shared.options.engine;
+    uint64_t now = clock_monotonic_ms();
+    uint64_t lifetime = router->shared.options.unit_lifetime_ms;
+    struct unit *unit;
+    while (now > lifetime &&
+           (unit = unit_table_take_older(engine->units, now - lifetime, reason)) != NULL) {
+        rollback_detached(engine, unit, reason);
+    }
+    search_orphans(&router->shared, now);
+}
+
+/* ------------------------------------------------------------------ starting and stopping */
+
+static struct router *router_of(struct worker_task *task)
+{
+    return (struct router *)(void *)((uint8_t *)task - offsetof(struct router, housekeeping_task));
+}
+
+static void on_start_housekeeping(struct worker_task *task)
+{
+    struct router *router = router_of(task);
+    const struct timeval period = {.tv_usec = HOUSEKEEPING_MS * 1000};
+    router->housekeeping = event_new(worker_base(router->shared.workers[0].worker), -1, EV_PERSIST,
+                                     on_housekeeping, router);
+    if (router->housekeeping != NULL) {
+        (void)event_add(router->housekeeping, &period);
+    }
+    (void)sem_post(&router->done);
+}
+
+static void on_stop_housekeeping(struct worker_task *task)
+{
+    struct router *router = router_of(task);
+    event_free(router->housekeeping);
+    (void)sem_post(&router->done);
+}
+
+static void wait_done(struct router *router)
+{
+    while (sem_wait(&router->done) != 0 && errno == EINTR) {
+    }
+}
+
+static void run_on_first_worker(struct router *router, void (*run)(struct worker_task *))
+{
+    router->housekeeping_task.run = run;
+    worker_post(router->shared.workers[0].worker, &router->housekeeping_task);
+    wait_done(router);
+}
+
+enum status router_start(const struct router_options *options, struct router **ret_router,
+                         struct error *ret_error)
+{
+    size_t count = worker_pool_count(options->workers);
+    struct router *router = calloc(1, sizeof *router);
+    struct route_worker *workers = calloc(count, sizeof *workers);
+    if (router == NULL || workers == NULL) {
+        free(router);
+        free(workers);
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    router->shared.options = *options;
+    router->shared.workers = workers;
+    router->shared.worker_count = count;
+    (void)sem_init(&router->done, 0, 0);
+    for (size_t i = 0; i < count; i++) {
+        workers[i].shared = &router->shared;
+        workers[i].worker = worker_pool_get(options->workers, i);
+    }
+    enum status status = listener_open(options->listen, workers[0].worker, on_accepted,
+                                       &router->shared, &router->listener, ret_error);
+    if (status != STATUS_OK) {
+        router_free(router);
+        return status;
+    }
+    run_on_first_worker(router, on_start_housekeeping);
+    *ret_router = router;
+    return STATUS_OK;
+}
+
+const char *router_address(const struct router *router)
+{
+    return listener_address(router->listener);
+}
+
+uint64_t router_connections(const struct router *router)
+{
+    return atomic_load(&router->shared.connections);
+}
+
+void router_drain(struct router *router)
+{
+    atomic_store(&router->shared.draining, true);
+    router->listener = listener_close(router->listener);
+}
+
+static void on_stop_worker(struct worker_task *task)
+{
+    struct route_worker *worker =
+        (struct route_worker *)(void *)((uint8_t *)task - offsetof(struct route_worker, stop_task));
+    worker->stopping = true;
+    for (struct connection *at = worker->first; at != NULL; at = at->next) {
+        connection_end_server(at); /* freed from the loop, after this one */
+    }
+}
+
+void router_stop(struct router *router)
+{
+    static const char reason[] = "the proxy was shut down";
+    struct engine *engine = router->shared.options.engine;
+    run_on_first_worker(router, on_stop_housekeeping);
+    for (size_t i = 0; i < router->shared.worker_count; i++) {
+        router->shared.workers[i].stop_task.run = on_stop_worker;
+        worker_post(router->shared.workers[i].worker, &router->shared.workers[i].stop_task);
+    }
+    /* A unit whose command is still running is rolled back when that ends, which it does now that
+       its connections are gone. */
+    for (int waited = 0; waited < 500; waited++) {
+        struct unit *unit;
+        while ((unit = unit_table_take_any(engine->units, reason)) != NULL) {
+            rollback_detached(engine, unit, reason);
+        }
+        if (unit_table_open_count(engine->units) == 0 &&
+            atomic_load(&router->shared.connections) == 0) {
+            return;
+        }
+        (void)usleep(10 * 1000);
+    }
+}
+
+struct router *router_free(struct router *router)
+{
+    if (router != NULL) {
+        (void)sem_destroy(&router->done);
+        free(router->shared.workers);
+        free(router);
+    }
+    return NULL;
+}
