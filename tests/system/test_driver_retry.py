@@ -14,7 +14,7 @@ from holdfast_testing import Connection, Process, ProcessError, build_bin
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-COUNT = 150
+COUNT = 400
 NODE_DRIVER = "mongodb@6.21.0"
 
 
