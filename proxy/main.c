@@ -1,0 +1,363 @@
+/*
+ * holdfastd: wires the layers together and lives through one life of the proxy.
+ *
+ *   configuration -> journal -> server -> lease -> recovery -> workers -> listening
+ *   ... until SIGTERM or SIGINT: drain -> roll back what is open -> lease and journal closed cleanly
+ *
+ * The daemon recovers before it listens, so no client ever meets a unit that is half there. The
+ * main thread does everything that may block: the lease, signals, the shutdown.
+ */
+#include <mongoc/mongoc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/config.h"
+#include "engine/engine.h"
+#include "engine/finish.h"
+#include "holdfast/clock.h"
+#include "holdfast/crash_point.h"
+#include "holdfast/log.h"
+#include "recover/lease.h"
+#include "recover/recovery.h"
+#include "route/router.h"
+#include "unit/gate.h"
+#include "unit/lock_table.h"
+#include "unit/unit.h"
+#include "upstream/upstream.h"
+
+#define EXIT_CANNOT_RUN 2
+#define DRAIN_MS_MAX 10000u
+#define ROLLBACK_THREADS 4
+/* Changes and sessions that are remembered: 100 bytes each. */
+#define REMEMBERED_CHANGES_MAX 1000000u
+#define REMEMBERED_SESSIONS_MAX 200000u
+#define PRUNE_MS 60000u
+
+struct daemon {
+    struct config config;
+    struct wal *wal;
+    struct upstream *upstream;
+    struct lease lease;
+    bool leased;
+    bool recovered; /* no unit of an earlier life is open */
+    struct worker_pool *workers;
+    struct engine engine;
+    struct router *router;
+};
+
+static enum status open_journal(struct daemon *daemon, struct error *error)
+{
+    struct wal_options options = {
+        .directory = daemon->config.wal_directory,
+        .quota_bytes = daemon->config.wal_quota_bytes,
+        .durability = daemon->config.wal_durability,
+        .owner = "holdfastd",
+    };
+    return wal_open(&options, &daemon->wal, error);
+}
+
+static enum status check_topology(struct daemon *daemon, struct error *error)
+{
+    struct upstream_description server;
+    enum status status = upstream_describe(daemon->upstream, &server, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (daemon->config.unit_engine == CONFIG_ENGINE_NATIVE) {
+        return error_set(error, STATUS_UNSUPPORTED, "unit.engine: native is not built yet");
+    }
+    if (server.topology != UPSTREAM_STANDALONE &&
+        daemon->config.unit_engine != CONFIG_ENGINE_JOURNALED) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the server is a member of a replica set or a cluster, for which the "
+                         "native engine is not built yet: use a standalone server, or set "
+                         "unit.engine=journaled if this proxy is its only writer");
+    }
+    if (server.wire_version_max < 9) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the server is older than MongoDB 4.4 (wire version %d)",
+                         server.wire_version_max);
+    }
+    return STATUS_OK;
+}
+
+static enum status acquire_lease(struct daemon *daemon, struct error *error)
+{
+    struct lease_options options = {
+        .takeover = daemon->config.upstream_takeover,
+        .wait_ms = 0,
+        .owner = "holdfastd",
+    };
+    enum status status =
+        lease_acquire(daemon->upstream, daemon->wal, &options, &daemon->lease, error);
+    daemon->leased = status == STATUS_OK;
+    return status;
+}
+
+static enum status on_unit_recovered(const struct recovery_unit *unit, void *context,
+                                     struct error *error)
+{
+    struct daemon *daemon = context;
+    LOG(unit->result == UNDO_CONFLICT ? LOG_ERROR : LOG_INFO, "recovery",
+        unit->result == UNDO_CONFLICT ? "Unit set aside as a conflict; see holdfast show"
+                                      : "Unit rolled back",
+        LOG_NUMBER("unit", unit->history->unit), LOG_TEXT("user", unit->history->begin.user),
+        LOG_TEXT("client", unit->history->begin.client));
+    return lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, error);
+}
+
+static enum status recover(struct daemon *daemon, struct error *error)
+{
+    struct recovery_options options = {
+        .fence_ms = daemon->config.upstream_fence_ms,
+        .fence_blindly = daemon->lease.former_unclean,
+        .reason = "recovery at the start of the proxy",
+        .unit_done = on_unit_recovered,
+        .context = daemon,
+    };
+    struct recovery_report report = {0};
+    enum status status = recovery_run(daemon->wal, daemon->upstream, &options, &report, error);
+    if (status == STATUS_OK) {
+        LOG(LOG_INFO, "recovery", "Recovery finished",
+            LOG_NUMBER("rolledBack", report.units_rolled_back),
+            LOG_NUMBER("conflictsNew", report.conflicts_new),
+            LOG_NUMBER("conflictsLeft", report.conflicts_left));
+    }
+    return status;
+}
+
+static size_t worker_count(const struct config *config)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t wanted = config->net_threads > 0 ? (size_t)config->net_threads : (size_t)cores;
+    return wanted < 1 ? 1 : wanted > 256 ? 256 : wanted;
+}
+
+static enum status start_engine(struct daemon *daemon, struct error *error)
+{
+    const struct config *config = &daemon->config;
+    size_t workers = worker_count(config);
+    enum status status = worker_pool_start(workers, &daemon->workers, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    daemon->engine = (struct engine){
+        .wal = daemon->wal,
+        .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
+        .locks = lock_table_new(REMEMBERED_CHANGES_MAX),
+        .gates = gate_table_new(workers),
+        .lock_wait_ms = config->unit_lock_wait_ms,
+        .plain_wait_ms = config->unit_lifetime_ms,
+        .unit_writes_max = config->unit_writes_max,
+        .unit_bytes_max = config->unit_bytes_max,
+    };
+    if (daemon->engine.units == NULL || daemon->engine.locks == NULL ||
+        daemon->engine.gates == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory");
+    }
+    struct rollback_pool_options rollbacks = {
+        .upstream_uri = config->upstream_uri,
+        .connect_ms = config->upstream_connect_ms,
+        .fence_ms = config->upstream_fence_ms,
+        .threads = ROLLBACK_THREADS,
+    };
+    return rollback_pool_start(&rollbacks, &daemon->engine.rollbacks, error);
+}
+
+static enum status server_address(const char *uri, struct network_address *ret_address, char *name,
+                                  size_t capacity, struct error *error)
+{
+    mongoc_uri_t *parsed = mongoc_uri_new(uri);
+    if (parsed == NULL) {
+        return error_set(error, STATUS_INVALID, "upstream.uri is not valid");
+    }
+    const mongoc_host_list_t *host = mongoc_uri_get_hosts(parsed);
+    (void)snprintf(name, capacity, "%s", host->host_and_port);
+    mongoc_uri_destroy(parsed);
+    return network_address_resolve(name, ret_address, error);
+}
+
+static enum status start_router(struct daemon *daemon, struct error *error)
+{
+    static char name[300];
+    struct router_options options = {
+        .engine = &daemon->engine,
+        .workers = daemon->workers,
+        .listen = daemon->config.net_listen,
+        .upstream_name = name,
+        .connections_max = daemon->config.net_connections_max,
+        .unit_lifetime_ms = daemon->config.unit_lifetime_ms,
+    };
+    enum status status = server_address(daemon->config.upstream_uri, &options.upstream, name,
+                                        sizeof name, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = router_start(&options, &daemon->router, error);
+    if (status == STATUS_OK) {
+        LOG(LOG_INFO, "net", "Listening", LOG_TEXT("listener", "mongo"),
+            LOG_TEXT("address", router_address(daemon->router)), LOG_TEXT("upstream", name));
+    }
+    return status;
+}
+
+static enum status start(struct daemon *daemon, struct error *error)
+{
+    if (daemon->config.http_listen != NULL && daemon->config.http_listen[0] != '\0') {
+        return error_set(error, STATUS_UNSUPPORTED, "the HTTP boundary is not built yet");
+    }
+    enum status status = open_journal(daemon, error);
+    if (status == STATUS_OK) {
+        status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
+                               &daemon->upstream, error);
+    }
+    if (status == STATUS_OK) {
+        status = check_topology(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        status = acquire_lease(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        status = recover(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        daemon->recovered = true;
+        CRASH_POINT(recovery_finished);
+        status = start_engine(daemon, error);
+    }
+    return status == STATUS_OK ? start_router(daemon, error) : status;
+}
+
+/* ------------------------------------------------------------------ running */
+
+static void prune(struct daemon *daemon)
+{
+    struct error error = {0};
+    uint64_t removed = 0;
+    uint64_t before = clock_wall_ms() - daemon->config.wal_retention_ms;
+    if (wal_prune(daemon->wal, before, &removed, &error) != STATUS_OK) {
+        LOG(LOG_WARNING, "journal", "Old records could not be pruned",
+            LOG_TEXT("reason", error.message));
+    } else if (removed > 0) {
+        LOG(LOG_INFO, "journal", "Old units pruned", LOG_NUMBER("units", removed));
+    }
+}
+
+/*
+ * Renews the lease until a signal asks for the end. A lease that somebody else has taken means that
+ * another proxy recovers our units now: the process ends at once, so that none of its writes follows.
+ */
+static void run(struct daemon *daemon, const sigset_t *signals)
+{
+    const struct timespec period = {.tv_sec = LEASE_RENEW_MS / 1000};
+    uint64_t pruned_ms = 0;
+    for (;;) {
+        int received = sigtimedwait(signals, NULL, &period);
+        if (received == SIGTERM || received == SIGINT) {
+            return;
+        }
+        if (received == SIGHUP) {
+            LOG(LOG_INFO, "main", "SIGHUP: changed settings take effect at the next start");
+        }
+        struct error error = {0};
+        enum status status =
+            lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal),
+                        (uint32_t)unit_table_open_count(daemon->engine.units), &error);
+        if (status == STATUS_OWNED) {
+            LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
+                LOG_TEXT("reason", error.message));
+            _exit(EXIT_CANNOT_RUN);
+        } else if (status != STATUS_OK) {
+            LOG(LOG_WARNING, "main", "The lease could not be renewed",
+                LOG_TEXT("reason", error.message));
+        }
+        if (clock_monotonic_ms() - pruned_ms > PRUNE_MS) {
+            pruned_ms = clock_monotonic_ms();
+            prune(daemon);
+        }
+    }
+}
+
+static void drain(struct daemon *daemon)
+{
+    LOG(LOG_INFO, "main", "Draining",
+        LOG_NUMBER("units", unit_table_open_count(daemon->engine.units)));
+    router_drain(daemon->router);
+    uint64_t until = clock_monotonic_ms() + DRAIN_MS_MAX;
+    while (unit_table_open_count(daemon->engine.units) > 0 && clock_monotonic_ms() < until) {
+        (void)usleep(10 * 1000);
+    }
+    router_stop(daemon->router);
+}
+
+static void stop(struct daemon *daemon)
+{
+    bool clean = daemon->recovered;
+    if (daemon->router != NULL) {
+        drain(daemon);
+    }
+    daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
+    if (daemon->engine.units != NULL) {
+        clean = clean && unit_table_open_count(daemon->engine.units) == 0;
+    }
+    daemon->workers = worker_pool_stop(daemon->workers);
+    daemon->router = router_free(daemon->router);
+    if (daemon->leased) {
+        struct error error = {0};
+        if (lease_release(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, clean,
+                          &error) != STATUS_OK) {
+            LOG(LOG_WARNING, "main", "The lease could not be given back",
+                LOG_TEXT("reason", error.message));
+        }
+    }
+    daemon->upstream = upstream_close(daemon->upstream);
+    daemon->wal = wal_close(daemon->wal, clean && daemon->leased);
+    daemon->engine.gates = gate_table_free(daemon->engine.gates);
+    daemon->engine.units = unit_table_free(daemon->engine.units);
+    daemon->engine.locks = lock_table_free(daemon->engine.locks);
+}
+
+int main(int argument_count, char **arguments)
+{
+    static struct daemon daemon;
+    struct error error = {0};
+    enum config_action action = CONFIG_RUN;
+    enum status status =
+        config_from_arguments(argument_count, arguments, &daemon.config, &action, &error);
+    if (status != STATUS_OK) {
+        (void)fprintf(stderr, "holdfastd: %s\n", error.message);
+        config_free(&daemon.config);
+        return EXIT_CANNOT_RUN;
+    }
+    if (action == CONFIG_EXIT || daemon.config.check_only) {
+        config_free(&daemon.config);
+        return 0;
+    }
+    log_set_level(daemon.config.log_level);
+    sigset_t signals;
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+
+    status = start(&daemon, &error);
+    if (status == STATUS_OK) {
+        run(&daemon, &signals);
+    } else {
+        LOG(LOG_ERROR, "main", "Cannot start", LOG_TEXT("reason", error.message),
+            LOG_TEXT("status", status_name(status)));
+        (void)fprintf(stderr, "holdfastd: %s\n", error.message);
+    }
+    stop(&daemon);
+    config_free(&daemon.config);
+    if (status == STATUS_OK) {
+        LOG(LOG_INFO, "main", "Ended cleanly");
+    }
+    return status == STATUS_OK ? 0 : EXIT_CANNOT_RUN;
+}

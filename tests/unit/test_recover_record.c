@@ -1,0 +1,261 @@
+/*
+ * Payloads of records: what is written is read; what is damaged, cut off or of another schema is
+ * STATUS_CORRUPT and nothing else. No server, no journal.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "recover/record.h"
+
+static bson_t *doc(const char *json)
+{
+    bson_t *document = bson_new_from_json((const uint8_t *)json, -1, NULL);
+    assert_non_null(document);
+    return document;
+}
+
+static struct slice slice_of(const bson_t *document)
+{
+    return slice_make(bson_get_data(document), document->len);
+}
+
+static struct image present(const bson_t *document)
+{
+    return (struct image){.presence = IMAGE_PRESENT, .document = slice_of(document)};
+}
+
+static const struct image absent = {.presence = IMAGE_ABSENT};
+
+static void begin_comes_back_as_it_was(void **state)
+{
+    (void)state;
+    static const uint8_t session[16] = {1, 2, 3};
+    struct record_begin begin = {.boundary = "driver",
+                                 .user = "admin.alice",
+                                 .session_id = slice_make(session, sizeof(session)),
+                                 .transaction_number = INT64_C(1) << 40,
+                                 .client = "127.0.0.1:5",
+                                 .application = "shop"};
+    struct record_begin read = {0};
+    bson_t payload = BSON_INITIALIZER;
+    record_put_begin(&payload, &begin);
+    assert_int_equal(record_get_begin(slice_of(&payload), &read, NULL), STATUS_OK);
+    assert_string_equal(read.boundary, "driver");
+    assert_string_equal(read.user, "admin.alice");
+    assert_string_equal(read.client, "127.0.0.1:5");
+    assert_string_equal(read.application, "shop");
+    assert_true(slice_equal(read.session_id, begin.session_id));
+    assert_true(read.transaction_number == begin.transaction_number);
+    bson_destroy(&payload);
+}
+
+static void begin_without_a_session(void **state)
+{
+    (void)state;
+    struct record_begin begin = {.boundary = "single"};
+    struct record_begin read = {0};
+    bson_t payload = BSON_INITIALIZER;
+    record_put_begin(&payload, &begin);
+    assert_int_equal(record_get_begin(slice_of(&payload), &read, NULL), STATUS_OK);
+    assert_string_equal(read.user, "");
+    assert_int_equal(read.session_id.size, 0);
+    bson_destroy(&payload);
+}
+
+static void put_update(bson_t *payload)
+{
+    bson_t *key = doc("{\"_id\": 1}");
+    bson_t *before = doc("{\"_id\": 1, \"a\": {\"$numberDouble\": \"1.0\"}, \"$x\": {\"y.z\": 1}}");
+    bson_t *command = doc("{\"findAndModify\": \"c\", \"query\": {\"_id\": 1}}");
+    bson_t *after = doc("{\"_id\": 0}");
+    struct record_write write = {.number = 2,
+                                 .operation = RECORD_UPDATE,
+                                 .namespace = "db.c.d",
+                                 .key = slice_of(key),
+                                 .before = present(before),
+                                 .command = slice_of(command),
+                                 .connection = "127.0.0.1:6"};
+    struct record_known known[] = {{0, present(after)}, {1, absent}};
+    record_put_write(payload, &write, known, 2);
+    bson_destroy(key);
+    bson_destroy(before);
+    bson_destroy(command);
+    bson_destroy(after);
+}
+
+static void a_write_comes_back_byte_for_byte(void **state)
+{
+    (void)state;
+    struct record_write read = {0};
+    struct record_known known = {0};
+    bson_t payload = BSON_INITIALIZER;
+    bson_t *before = doc("{\"_id\": 1, \"a\": {\"$numberDouble\": \"1.0\"}, \"$x\": {\"y.z\": 1}}");
+    put_update(&payload);
+    assert_int_equal(record_get_write(slice_of(&payload), &read, NULL), STATUS_OK);
+    assert_int_equal(read.number, 2);
+    assert_int_equal(read.operation, RECORD_UPDATE);
+    assert_string_equal(read.namespace, "db.c.d");
+    assert_true(image_equal(read.before, present(before)));
+    assert_int_equal(read.after.presence, IMAGE_UNKNOWN);
+    assert_true(read.command.size > 5);
+    assert_string_equal(read.connection, "127.0.0.1:6");
+    assert_int_equal(record_get_known(slice_of(&payload), 0, &known, NULL), STATUS_OK);
+    assert_int_equal(known.number, 0);
+    assert_int_equal(known.after.presence, IMAGE_PRESENT);
+    assert_int_equal(record_get_known(slice_of(&payload), 1, &known, NULL), STATUS_OK);
+    assert_int_equal(known.after.presence, IMAGE_ABSENT);
+    assert_int_equal(record_get_known(slice_of(&payload), 2, &known, NULL), STATUS_NOT_FOUND);
+    bson_destroy(before);
+    bson_destroy(&payload);
+}
+
+static void a_conflict_comes_back_with_its_images(void **state)
+{
+    (void)state;
+    bson_t *key = doc("{\"_id\": 1}");
+    bson_t *found = doc("{\"_id\": 1, \"a\": 3}");
+    struct record_conflict_document document = {.number = 4,
+                                                .namespace = "db.c",
+                                                .key = slice_of(key),
+                                                .before = absent,
+                                                .after = {.presence = IMAGE_UNKNOWN},
+                                                .found = present(found)};
+    struct record_conflict_document read = {0};
+    const char *reason = NULL;
+    bson_t payload = BSON_INITIALIZER;
+    record_put_conflict(&payload, "because", &document, 1);
+    assert_int_equal(record_get_reason(slice_of(&payload), &reason, NULL), STATUS_OK);
+    assert_string_equal(reason, "because");
+    assert_int_equal(record_get_conflict(slice_of(&payload), 0, &read, NULL), STATUS_OK);
+    assert_int_equal(read.number, 4);
+    assert_int_equal(read.before.presence, IMAGE_ABSENT);
+    assert_int_equal(read.after.presence, IMAGE_UNKNOWN);
+    assert_true(image_equal(read.found, present(found)));
+    assert_int_equal(record_get_conflict(slice_of(&payload), 1, &read, NULL), STATUS_NOT_FOUND);
+    bson_destroy(&payload);
+    bson_destroy(key);
+    bson_destroy(found);
+}
+
+static void other_schemas_are_corrupt(void **state)
+{
+    static const char *const writes[] = {
+        "{}",
+        "{\"n\": -1}",
+        "{\"n\": 0, \"op\": \"upsert\", \"ns\": \"d.c\", \"key\": {\"_id\": 1}, \"before\": null, "
+        "\"after\": {}, \"connection\": \"\"}",
+        "{\"n\": 0, \"op\": \"insert\", \"ns\": \"dc\", \"key\": {\"_id\": 1}, \"before\": null, "
+        "\"after\": {}, \"connection\": \"\"}",
+        "{\"n\": 0, \"op\": \"insert\", \"ns\": \"d.c\", \"key\": {\"x\": 1}, \"before\": null, "
+        "\"after\": {}, \"connection\": \"\"}",
+        "{\"n\": 0, \"op\": \"insert\", \"ns\": \"d.c\", \"key\": {\"_id\": 1, \"x\": 1}, "
+        "\"before\": null, \"after\": {}, \"connection\": \"\"}",
+        "{\"n\": 0, \"op\": \"insert\", \"ns\": \"d.c\", \"key\": {\"_id\": 1}, \"before\": {}, "
+        "\"after\": {}, \"connection\": \"\"}",
+        "{\"n\": 0, \"op\": \"insert\", \"ns\": \"d.c\", \"key\": {\"_id\": 1}, \"before\": null, "
+        "\"connection\": \"\"}",
+        "{\"n\": 0, \"op\": \"delete\", \"ns\": \"d.c\", \"key\": {\"_id\": 1}, \"before\": null, "
+        "\"after\": null, \"connection\": \"\"}",
+        "{\"n\": 0, \"op\": \"update\", \"ns\": \"d.c\", \"key\": {\"_id\": 1}, \"before\": {}, "
+        "\"connection\": \"\"}",
+        "{\"n\": 0, \"op\": \"delete\", \"ns\": \"d.c\", \"key\": {\"_id\": 1}, \"before\": [], "
+        "\"after\": null, \"connection\": \"\"}",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(writes) / sizeof(writes[0]); i++) {
+        struct record_write read = {.number = 77};
+        struct error error = {0};
+        bson_t *payload = doc(writes[i]);
+        assert_int_equal(record_get_write(slice_of(payload), &read, &error), STATUS_CORRUPT);
+        assert_int_equal(read.number, 77);
+        assert_true(error.message[0] != '\0');
+        bson_destroy(payload);
+    }
+}
+
+/* Reads everything that can be read of a payload. */
+static void read_all(struct slice payload)
+{
+    struct record_begin begin;
+    struct record_write write;
+    struct record_known known;
+    struct record_conflict_document document;
+    struct error error;
+    const char *reason;
+    enum status status = record_get_begin(payload, &begin, &error);
+    assert_true(status == STATUS_OK || status == STATUS_CORRUPT);
+    status = record_get_write(payload, &write, &error);
+    assert_true(status == STATUS_OK || status == STATUS_CORRUPT);
+    status = record_get_reason(payload, &reason, &error);
+    assert_true(status == STATUS_OK || status == STATUS_CORRUPT);
+    for (size_t i = 0; i < 4; i++) {
+        status = record_get_known(payload, i, &known, &error);
+        assert_true(status == STATUS_OK || status == STATUS_CORRUPT || status == STATUS_NOT_FOUND);
+        status = record_get_conflict(payload, i, &document, &error);
+        assert_true(status == STATUS_OK || status == STATUS_CORRUPT || status == STATUS_NOT_FOUND);
+    }
+}
+
+static void truncated_payloads_are_corrupt(void **state)
+{
+    (void)state;
+    bson_t payload = BSON_INITIALIZER;
+    put_update(&payload);
+    for (uint32_t size = 0; size < payload.len; size++) {
+        struct record_write read;
+        uint8_t *copy = malloc(size + 1); /* exact, so that a sanitizer sees a read behind it */
+        assert_non_null(copy);
+        copy = realloc(copy, size == 0 ? 1 : size);
+        memcpy(copy, bson_get_data(&payload), size);
+        assert_int_equal(record_get_write(slice_make(copy, size), &read, NULL), STATUS_CORRUPT);
+        if (size >= 5) {
+            slice_store_u32le(copy, size); /* a length that agrees does not help */
+            copy[size - 1] = 0;
+            read_all(slice_make(copy, size));
+        }
+        free(copy);
+    }
+    bson_destroy(&payload);
+}
+
+static void mutated_payloads_never_crash(void **state)
+{
+    (void)state;
+    bson_t payload = BSON_INITIALIZER;
+    put_update(&payload);
+    uint32_t random = 12345;
+    uint8_t *copy = malloc(payload.len);
+    assert_non_null(copy);
+    for (int round = 0; round < 20000; round++) {
+        memcpy(copy, bson_get_data(&payload), payload.len);
+        for (int change = 0; change < 1 + round % 3; change++) {
+            random = random * 1664525u + 1013904223u;
+            copy[(random >> 8) % payload.len] = (uint8_t)(random >> 24);
+        }
+        read_all(slice_make(copy, payload.len));
+    }
+    free(copy);
+    bson_destroy(&payload);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(begin_comes_back_as_it_was),
+        cmocka_unit_test(begin_without_a_session),
+        cmocka_unit_test(a_write_comes_back_byte_for_byte),
+        cmocka_unit_test(a_conflict_comes_back_with_its_images),
+        cmocka_unit_test(other_schemas_are_corrupt),
+        cmocka_unit_test(truncated_payloads_are_corrupt),
+        cmocka_unit_test(mutated_payloads_never_crash),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
