@@ -326,6 +326,22 @@ static void test_body_is_seen_as_soon_as_it_is_here(void **state)
     }
 }
 
+/* The checksum that is still to come is not taken for a sequence. */
+static void test_announced_checksum_is_no_sequence(void **state)
+{
+    (void)state;
+    uint8_t bytes[FIXTURE_SEQUENCE];
+    struct op_msg message;
+    bool complete = false;
+    memcpy(bytes, fixture, sizeof(bytes));
+    slice_store_u32le(bytes, FIXTURE_SEQUENCE + 4);
+    assert_int_equal(op_msg_parse_available(slice_make(bytes, sizeof(bytes)), FIXTURE_SEQUENCE + 4,
+                                            &complete, &message),
+                     STATUS_OK);
+    assert_true(complete);
+    assert_false(message.has_sequence);
+}
+
 /* The sequence first: the body is found behind it. */
 static void test_body_behind_a_sequence_is_found(void **state)
 {
@@ -472,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_lying_lengths_are_refused),
         cmocka_unit_test(test_sections_in_any_order_but_one_body),
         cmocka_unit_test(test_body_is_seen_as_soon_as_it_is_here),
+        cmocka_unit_test(test_announced_checksum_is_no_sequence),
         cmocka_unit_test(test_body_behind_a_sequence_is_found),
         cmocka_unit_test(test_lies_are_found_before_the_message_is_whole),
         cmocka_unit_test(test_messages_too_short_for_a_body),
