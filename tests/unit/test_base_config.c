@@ -194,6 +194,7 @@ static void test_values_valid_and_invalid(void **state)
         {"unit.lockWait", "5S", false, 0},
         {"unit.lockWait", "1.5s", false, 0},
         {"unit.lockWait", "18446744073709551616", false, 0},
+        {"unit.lockWait", "184467440737095516160", false, 0},
         {"unit.lockWait", "18446744073709551615y", false, 0},
         {"wal.retention", "10y", true, UINT64_C(315360000000)},
         {"wal.retention", "29m", false, 0},
