@@ -33,11 +33,6 @@ static void need_server(void)
     }
 }
 
-static struct slice key_of(const char *json)
-{
-    return image_of(json).document;
-}
-
 /* after: "?" is unknown. */
 static void add_write(struct unit *unit, enum record_operation operation, const char *namespace,
                       const char *key, const char *before, const char *after, const char *command)

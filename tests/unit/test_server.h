@@ -183,7 +183,20 @@ static inline struct slice doc_slice(const bson_t *document)
     return slice_make(bson_get_data(document), document->len);
 }
 
-/* "" is ABSENT. Kept for the rest of the program: tests are short. */
+/* Remembers what tests never free, so that a leak checker looks for leaks of the code only. */
+static inline void keep(const void *memory)
+{
+    static const void **kept;
+    static size_t count;
+    kept = realloc(kept, (count + 1) * sizeof(*kept));
+    if (kept == NULL) {
+        abort();
+    }
+    kept[count] = memory;
+    count++;
+}
+
+/* "" is ABSENT. Need not be freed, but may. */
 static inline struct image image_of(const char *json)
 {
     if (json[0] == '\0') {
@@ -196,7 +209,13 @@ static inline struct image image_of(const char *json)
         abort();
     }
     bson_destroy(document);
+    keep(copy.document.data);
     return copy;
+}
+
+static inline struct slice key_of(const char *json)
+{
+    return image_of(json).document;
 }
 
 /* Puts `json` into the collection as a stranger would ("" deletes), whatever is there. */

@@ -32,11 +32,6 @@ static void ok(enum status status, const struct error *error)
     }
 }
 
-static struct slice key_of(const char *json)
-{
-    return image_of(json).document;
-}
-
 static enum upstream_swap swap(struct slice key, const char *expected, const char *wanted)
 {
     enum upstream_swap result = UPSTREAM_SWAP_DIFFERS;

@@ -1,0 +1,292 @@
+/*
+ * Ownership: each rule of lease.h against a real server, with the journals that break it.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "recover/lease.h"
+#include "test_server.h"
+
+#include "test_journal.h"
+
+static struct test_server server;
+static struct upstream *upstream;
+static bool have_server;
+
+struct journal {
+    char directory[64];
+    struct wal *wal;
+    char id[LEASE_JOURNAL_TEXT_BYTES];
+};
+
+static void need_server(void)
+{
+    if (!have_server) {
+        skip();
+    }
+}
+
+static void reset(void)
+{
+    need_server();
+    run_json(upstream, "holdfast",
+             "{\"delete\": \"state\", \"deletes\": [{\"q\": {}, \"limit\": 0}]}");
+}
+
+static struct journal make(void)
+{
+    struct journal journal = {0};
+    journal_directory(journal.directory);
+    journal.wal = journal_open(journal.directory);
+    lease_journal_text(wal_journal_id(journal.wal), journal.id);
+    return journal;
+}
+
+static void drop(struct journal *journal)
+{
+    wal_close(journal->wal, true);
+    journal_remove(journal->directory);
+}
+
+static struct error error;
+static struct lease lease;
+
+static enum status acquire(struct journal *journal, const char *takeover)
+{
+    struct lease_options options = {.takeover = takeover, .owner = "a test"};
+    error = (struct error){0};
+    return lease_acquire(upstream, journal->wal, &options, &lease, &error);
+}
+
+static void assert_acquired(struct journal *journal, const char *takeover)
+{
+    if (acquire(journal, takeover) != STATUS_OK) {
+        fail_msg("%s", error.message);
+    }
+}
+
+static void assert_release(struct journal *journal, bool clean)
+{
+    assert_int_equal(lease_release(upstream, &lease, wal_last_lsn(journal->wal), 0, clean, &error),
+                     STATUS_OK);
+}
+
+/* As if the owner had died a while ago, and on which host. */
+static void age(const char *more)
+{
+    char command[512];
+    snprintf(
+        command, sizeof(command),
+        "{\"update\": \"state\", \"updates\": [{\"q\": {\"_id\": \"lease\"}, \"u\": {\"$set\": "
+        "{\"renewedAt\": {\"$date\": \"2001-01-01T00:00:00Z\"}%s}}}]}",
+        more);
+    run_json(upstream, "holdfast", command);
+}
+
+static void set(const char *fields)
+{
+    char command[512];
+    snprintf(
+        command, sizeof(command),
+        "{\"update\": \"state\", \"updates\": [{\"q\": {\"_id\": \"lease\"}, \"u\": {\"$set\": "
+        "%s}}]}",
+        fields);
+    run_json(upstream, "holdfast", command);
+}
+
+static void a_new_database_is_taken_and_remembered(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    uint8_t identity[12];
+    size_t size = 0;
+    assert_acquired(&journal, NULL);
+    assert_int_equal(lease.epoch, 1);
+    assert_int_equal(
+        wal_property_get(journal.wal, LEASE_PROPERTY_IDENTITY, identity, 12, &size, NULL),
+        STATUS_OK);
+    assert_int_equal(size, 12);
+    assert_memory_equal(identity, lease.identity, 12);
+    assert_int_equal(lease_renew(upstream, &lease, 7, 2, &error), STATUS_OK);
+    struct lease_state seen = {0};
+    assert_int_equal(lease_read(upstream, &seen, &error), STATUS_OK);
+    assert_true(seen.exists);
+    assert_string_equal(seen.journal, journal.id);
+    assert_string_equal(seen.owner, "a test");
+    assert_int_equal(seen.last_lsn, 7);
+    assert_int_equal(seen.units_open, 2);
+    assert_false(seen.clean);
+    assert_true(seen.age_ms < 5000);
+    drop(&journal);
+}
+
+/* The journal's lock is ours, so its former owner is dead: no waiting, a higher epoch. */
+static void a_restart_takes_its_own_lease_at_once(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    assert_acquired(&journal, NULL);
+    struct lease former = lease;
+    assert_acquired(&journal, NULL);
+    assert_int_equal(lease.epoch, former.epoch + 1);
+    assert_false(lease.former_unclean);
+    assert_int_equal(lease_renew(upstream, &former, 0, 0, &error), STATUS_OWNED);
+    assert_int_equal(lease_release(upstream, &former, 0, 0, true, &error), STATUS_OWNED);
+    assert_int_equal(lease_renew(upstream, &lease, 0, 0, &error), STATUS_OK);
+    drop(&journal);
+}
+
+static void a_second_proxy_is_refused_while_the_first_lives(void **state)
+{
+    (void)state;
+    reset();
+    struct journal first = make();
+    struct journal second = make();
+    assert_acquired(&first, NULL);
+    assert_int_equal(acquire(&second, NULL), STATUS_OWNED);
+    assert_non_null(strstr(error.message, "a test"));
+    assert_int_equal(acquire(&second, first.id), STATUS_OWNED); /* not even vouched for */
+    drop(&first);
+    drop(&second);
+}
+
+static void a_lease_given_back_cleanly_may_be_taken_over(void **state)
+{
+    (void)state;
+    reset();
+    struct journal first = make();
+    struct journal second = make();
+    assert_acquired(&first, NULL);
+    assert_release(&first, true);
+    assert_acquired(&second, NULL);
+    assert_int_equal(lease.epoch, 2);
+    assert_false(lease.former_unclean);
+    drop(&first);
+    drop(&second);
+}
+
+static void a_lease_left_uncleanly_needs_its_journal_or_a_word(void **state)
+{
+    (void)state;
+    reset();
+    struct journal first = make();
+    struct journal second = make();
+    assert_acquired(&first, NULL);
+    age("");
+    assert_int_equal(acquire(&second, NULL), STATUS_FOREIGN);
+    assert_non_null(strstr(error.message, first.id));
+    assert_int_equal(acquire(&second, second.id), STATUS_FOREIGN);
+    assert_acquired(&second, first.id);
+    assert_true(lease.former_unclean);
+    drop(&first);
+    drop(&second);
+}
+
+static void an_older_copy_of_the_journal_is_refused(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    assert_acquired(&journal, NULL);
+    set("{\"lastLsn\": {\"$numberLong\": \"5000\"}}");
+    assert_int_equal(acquire(&journal, NULL), STATUS_FOREIGN);
+    assert_non_null(strstr(error.message, "stale copy"));
+    drop(&journal);
+}
+
+/* The same journal on another host may be a copy: the living one must be given time to show. */
+static void our_journal_on_another_host_waits(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    assert_acquired(&journal, NULL);
+    set("{\"host\": \"elsewhere\"}");
+    assert_int_equal(acquire(&journal, NULL), STATUS_OWNED);
+    age("");
+    assert_acquired(&journal, NULL);
+    drop(&journal);
+}
+
+static void a_journal_of_another_database_is_refused(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    assert_acquired(&journal, NULL);
+    run_json(upstream, "holdfast",
+             "{\"update\": \"state\", \"updates\": [{\"q\": {\"_id\": \"identity\"}, \"u\": "
+             "{\"$set\": {\"id\": {\"$oid\": \"0123456789abcdef01234567\"}}}}]}");
+    assert_int_equal(acquire(&journal, NULL), STATUS_FOREIGN);
+    assert_non_null(strstr(error.message, "another database"));
+    drop(&journal);
+}
+
+static void an_emptied_database_is_refused_unless_vouched_for(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    uint8_t identity[12];
+    assert_acquired(&journal, NULL);
+    memcpy(identity, lease.identity, 12);
+    reset();
+    assert_int_equal(acquire(&journal, NULL), STATUS_FOREIGN);
+    assert_non_null(strstr(error.message, "emptied"));
+    assert_acquired(&journal, journal.id);
+    assert_memory_equal(lease.identity, identity, 12);
+    assert_int_equal(lease.epoch, 2); /* never lower than the journal remembers */
+    drop(&journal);
+}
+
+static void looking_takes_nothing(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    struct lease_options options = {.look_only = true};
+    struct lease_state seen = {0};
+    assert_int_equal(lease_acquire(upstream, journal.wal, &options, &lease, &error), STATUS_OK);
+    assert_int_equal(lease_read(upstream, &seen, &error), STATUS_OK);
+    assert_false(seen.exists);
+    drop(&journal);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    have_server = server_start(&server);
+    return have_server ? (int)upstream_open(server.uri, 10000, &upstream, NULL) : 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    upstream = upstream_close(upstream);
+    server_stop(&server);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_new_database_is_taken_and_remembered),
+        cmocka_unit_test(a_restart_takes_its_own_lease_at_once),
+        cmocka_unit_test(a_second_proxy_is_refused_while_the_first_lives),
+        cmocka_unit_test(a_lease_given_back_cleanly_may_be_taken_over),
+        cmocka_unit_test(a_lease_left_uncleanly_needs_its_journal_or_a_word),
+        cmocka_unit_test(an_older_copy_of_the_journal_is_refused),
+        cmocka_unit_test(our_journal_on_another_host_waits),
+        cmocka_unit_test(a_journal_of_another_database_is_refused),
+        cmocka_unit_test(an_emptied_database_is_refused_unless_vouched_for),
+        cmocka_unit_test(looking_takes_nothing),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}

@@ -1,0 +1,306 @@
+/*
+ * Recovery against a real server: what is open is rolled back, what is committed stays, what is in
+ * conflict is parked once; and all of that when recovery itself is killed at each of its steps.
+ *
+ * Called with DIRECTORY and URI, this program is the recovery that is killed.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "recover/recovery.h"
+#include "test_server.h"
+
+#include "test_journal.h"
+
+#define NS "test.recovery"
+#define INCREMENT                                                                                  \
+    "{\"findAndModify\": \"recovery\", \"query\": {\"_id\": 2}, \"update\": {\"$inc\": {\"a\": "   \
+    "1}}}"
+
+static struct test_server server;
+static struct upstream *upstream;
+static bool have_server;
+
+static void need_server(void)
+{
+    if (!have_server) {
+        skip();
+    }
+}
+
+static enum status recover(const char *directory, bool dry_run, struct recovery_report *ret_report,
+                           struct error *ret_error)
+{
+    struct recovery_options options = {.dry_run = dry_run, .fence_ms = 0};
+    struct wal *wal = journal_open(directory);
+    enum status status = recovery_run(wal, upstream, &options, ret_report, ret_error);
+    wal_close(wal, status == STATUS_OK);
+    return status;
+}
+
+static void assert_at(const char *key, const char *json)
+{
+    struct image now = current(upstream, NS, key_of(key));
+    if (!image_equal(now, image_of(json))) {
+        fail_msg("%s is not %s", key, json);
+    }
+    image_free(&now);
+}
+
+struct units {
+    uint64_t committed;
+    uint64_t open;    /* three documents, the last write's reply lost */
+    uint64_t foreign; /* a stranger wrote its document */
+    uint64_t newest;
+};
+
+/* What a killed proxy leaves: in the journal, and on the server. */
+static struct units leave(const char *directory)
+{
+    struct wal *wal = journal_open(directory);
+    struct units units;
+    units.committed = journal_begin(wal);
+    journal_write(wal, units.committed, 0, NS, "{\"_id\": 9}", "", "{\"_id\": 9}", NULL);
+    journal_commit(wal, units.committed);
+    units.open = journal_begin(wal);
+    journal_write(wal, units.open, 0, NS, "{\"_id\": 1}", "", "{\"_id\": 1}", NULL);
+    journal_write(wal, units.open, 1, NS, "{\"_id\": 3}", "{\"_id\": 3, \"x\": 1}", "", NULL);
+    journal_write(wal, units.open, 2, NS, "{\"_id\": 2}", "{\"_id\": 2, \"a\": 1}", "?", INCREMENT);
+    units.foreign = journal_begin(wal);
+    journal_write(wal, units.foreign, 0, NS, "{\"_id\": 4}", "", "{\"_id\": 4}", NULL);
+    units.newest = journal_begin(wal);
+    journal_write(wal, units.newest, 0, NS, "{\"_id\": 5}", "", "{\"_id\": 5}", NULL);
+    wal_close(wal, false);
+    stranger_writes(upstream, NS, key_of("{\"_id\": 9}"), "{\"_id\": 9}");
+    stranger_writes(upstream, NS, key_of("{\"_id\": 1}"), "{\"_id\": 1}");
+    stranger_writes(upstream, NS, key_of("{\"_id\": 3}"), "");
+    stranger_writes(upstream, NS, key_of("{\"_id\": 2}"), "{\"_id\": 2, \"a\": 2}");
+    stranger_writes(upstream, NS, key_of("{\"_id\": 4}"), "{\"_id\": 4, \"theirs\": 1}");
+    stranger_writes(upstream, NS, key_of("{\"_id\": 5}"), "{\"_id\": 5}");
+    return units;
+}
+
+static void assert_recovered(const char *directory, const struct units *units)
+{
+    struct wal *wal = journal_open(directory);
+    assert_int_equal(journal_state(wal, units->committed), WAL_UNIT_COMMITTED);
+    assert_int_equal(journal_state(wal, units->open), WAL_UNIT_ABORTED);
+    assert_int_equal(journal_state(wal, units->foreign), WAL_UNIT_CONFLICT);
+    assert_int_equal(journal_state(wal, units->newest), WAL_UNIT_ABORTED);
+    wal_close(wal, true);
+    assert_at("{\"_id\": 9}", "{\"_id\": 9}");
+    assert_at("{\"_id\": 1}", "");
+    assert_at("{\"_id\": 3}", "{\"_id\": 3, \"x\": 1}");
+    assert_at("{\"_id\": 2}", "{\"_id\": 2, \"a\": 1}");
+    assert_at("{\"_id\": 4}", "{\"_id\": 4, \"theirs\": 1}");
+    assert_at("{\"_id\": 5}", "");
+}
+
+static void open_units_end_and_conflicts_are_parked_once(void **state)
+{
+    (void)state;
+    need_server();
+    char directory[64];
+    struct recovery_report report = {0};
+    struct error error = {0};
+    journal_directory(directory);
+    struct units units = leave(directory);
+
+    assert_int_equal(recover(directory, true, &report, &error), STATUS_OK);
+    assert_int_equal(report.units_rolled_back, 2);
+    assert_int_equal(report.conflicts_new, 1);
+    assert_at("{\"_id\": 5}", "{\"_id\": 5}"); /* a dry run touches nothing */
+
+    assert_int_equal(recover(directory, false, &report, &error), STATUS_OK);
+    assert_int_equal(report.units_rolled_back, 2);
+    assert_int_equal(report.conflicts_new, 1);
+    assert_int_equal(report.conflicts_left, 1);
+    assert_recovered(directory, &units);
+
+    assert_int_equal(recover(directory, false, &report, &error), STATUS_OK);
+    assert_int_equal(report.units_rolled_back, 0);
+    assert_int_equal(report.conflicts_new, 0);
+    assert_int_equal(report.conflicts_left, 1);
+    assert_int_equal(report.fence, FENCE_NONE);
+    assert_recovered(directory, &units);
+    journal_remove(directory);
+}
+
+/* Runs this program as the recovery; true if it was killed. */
+static bool killed_recovery(const char *directory, const char *crash_at)
+{
+    int outcome = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        setenv("HOLDFAST_CRASH_AT", crash_at, 1);
+        execl("/proc/self/exe", "recovery", directory, server.uri, (char *)NULL);
+        _exit(126);
+    }
+    assert_int_equal(waitpid(child, &outcome, 0), child);
+    if (WIFSIGNALED(outcome)) {
+        assert_int_equal(WTERMSIG(outcome), SIGKILL);
+        return true;
+    }
+    assert_int_equal(WEXITSTATUS(outcome), 0);
+    return false;
+}
+
+static void a_killed_recovery_is_run_again(void **state)
+{
+    static const struct {
+        const char *name;
+        int times; /* how often this recovery reaches it */
+    } points[] = {{"recovery_fenced", 1},  {"undo_checked", 2},  {"undo_restored", 4},
+                  {"abort_undone", 2},     {"abort_durable", 2}, {"recovery_unit_done", 3},
+                  {"recovery_finished", 1}};
+    (void)state;
+    need_server();
+#ifndef HOLDFAST_CRASH_POINTS
+    skip();
+#endif
+    for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+        for (int time = 1; time <= points[i].times; time++) {
+            char directory[64];
+            char crash_at[64];
+            journal_directory(directory);
+            struct units units = leave(directory);
+            snprintf(crash_at, sizeof(crash_at), "%s:%d", points[i].name, time);
+            if (!killed_recovery(directory, crash_at)) {
+                fail_msg("%s was not reached", crash_at);
+            }
+            assert_false(killed_recovery(directory, ""));
+            assert_recovered(directory, &units);
+            journal_remove(directory);
+        }
+    }
+}
+
+/* One unit whose record does not follow the schema: everything waits for an operator. */
+static void a_damaged_unit_stops_everything(void **state)
+{
+    (void)state;
+    need_server();
+    char directory[64];
+    struct recovery_report report = {0};
+    struct error error = {0};
+    journal_directory(directory);
+    leave(directory);
+    struct wal *wal = journal_open(directory);
+    uint64_t unit = journal_begin(wal);
+    bson_t payload = BSON_INITIALIZER;
+    BSON_APPEND_INT32(&payload, "n", 0);
+    journal_append(wal, unit, WAL_KIND_WRITE, &payload);
+    wal_close(wal, false);
+    char number[32];
+    snprintf(number, sizeof(number), "unit %d", (int)unit);
+    assert_int_equal(recover(directory, false, &report, &error), STATUS_CORRUPT);
+    assert_non_null(strstr(error.message, number));
+    assert_non_null(strstr(error.message, "record "));
+    assert_at("{\"_id\": 5}", "{\"_id\": 5}");
+    bson_destroy(&payload);
+    journal_remove(directory);
+}
+
+static void a_fence_waits_no_longer_than_it_says(void **state)
+{
+    (void)state;
+    need_server();
+    const char *const addresses[] = {"10.0.0.1:6"};
+    enum fence_certainty certainty = FENCE_NONE;
+    struct error error = {0};
+    assert_int_equal(fence_wait(upstream, NULL, 0, 60000, NULL, NULL, &certainty, &error),
+                     STATUS_OK);
+    assert_int_equal(certainty, FENCE_NONE);
+    /* A second connection: as far as a server without addresses can tell, it may be theirs. */
+    struct upstream *other = NULL;
+    struct upstream_description description;
+    assert_int_equal(upstream_open(server.uri, 5000, &other, &error), STATUS_OK);
+    assert_int_equal(upstream_describe(other, &description, &error), STATUS_OK);
+    assert_int_equal(fence_wait(upstream, addresses, 1, 200, NULL, NULL, &certainty, &error),
+                     STATUS_OK);
+    if (!server.is_mongod) {
+        assert_int_equal(certainty, FENCE_WAITED);
+    }
+    upstream_close(other);
+    assert_int_equal(fence_wait(upstream, addresses, 1, 10000, NULL, NULL, &certainty, &error),
+                     STATUS_OK);
+    if (!server.is_mongod) {
+        assert_int_equal(certainty, FENCE_GONE); /* nobody is there but us */
+    }
+}
+
+static void histories_that_contradict_themselves_are_corrupt(void **state)
+{
+    (void)state;
+    char directory[64];
+    struct wal_reader *reader = NULL;
+    struct unit_history *history = NULL;
+    struct error error = {0};
+    journal_directory(directory);
+    struct wal *wal = journal_open(directory);
+    uint64_t gap = journal_begin(wal);
+    journal_write(wal, gap, 1, NS, "{\"_id\": 1}", "", "{\"_id\": 1}", NULL);
+    uint64_t sound = journal_begin(wal);
+    journal_write(wal, sound, 0, NS, "{\"_id\": 1}", "", "{\"_id\": 1}", NULL);
+    journal_write(wal, sound, 1, NS, "{\"_id\": 1}", "{\"_id\": 1}", "", NULL);
+    assert_int_equal(wal_reader_begin(wal, &reader, &error), STATUS_OK);
+    assert_int_equal(unit_history_load(reader, gap, &history, &error), STATUS_CORRUPT);
+    assert_null(history);
+    assert_int_equal(unit_history_load(reader, 999, &history, &error), STATUS_NOT_FOUND);
+    assert_int_equal(unit_history_load(reader, sound, &history, &error), STATUS_OK);
+    wal_reader_end(reader);
+    assert_int_equal(history->write_count, 2);
+    assert_int_equal(history->writes[1].operation, RECORD_DELETE);
+    assert_string_equal(history->begin.user, "admin.alice");
+    unit_history_free(history);
+    wal_close(wal, true);
+    journal_remove(directory);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    have_server = server_start(&server);
+    return have_server ? (int)upstream_open(server.uri, 10000, &upstream, NULL) : 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    upstream = upstream_close(upstream);
+    server_stop(&server);
+    return 0;
+}
+
+static int run_recovery(const char *directory, const char *uri)
+{
+    struct recovery_report report;
+    struct error error = {0};
+    if (upstream_open(uri, 10000, &upstream, &error) == STATUS_OK &&
+        recover(directory, false, &report, &error) == STATUS_OK) {
+        upstream_close(upstream);
+        return 0;
+    }
+    fprintf(stderr, "recovery: %s\n", error.message);
+    return 1;
+}
+
+int main(int argument_count, char **arguments)
+{
+    if (argument_count == 3) {
+        return run_recovery(arguments[1], arguments[2]);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(open_units_end_and_conflicts_are_parked_once),
+        cmocka_unit_test(a_killed_recovery_is_run_again),
+        cmocka_unit_test(a_damaged_unit_stops_everything),
+        cmocka_unit_test(a_fence_waits_no_longer_than_it_says),
+        cmocka_unit_test(histories_that_contradict_themselves_are_corrupt),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
