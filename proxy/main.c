@@ -2,12 +2,12 @@
  * holdfastd: wires the layers together and lives through one life of the proxy.
  *
  *   configuration -> journal -> server -> lease -> recovery -> workers -> listening
- *   ... until SIGTERM or SIGINT: drain -> roll back what is open -> lease and journal closed cleanly
+ *   ... until SIGTERM or SIGINT: drain -> roll back what is open -> lease and journal closed
+ * cleanly
  *
  * The daemon recovers before it listens, so no client ever meets a unit that is half there. The
  * main thread does everything that may block: the lease, signals, the shutdown.
  */
-#include <mongoc/mongoc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,19 +168,6 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
     return rollback_pool_start(&rollbacks, &daemon->engine.rollbacks, error);
 }
 
-static enum status server_address(const char *uri, struct network_address *ret_address, char *name,
-                                  size_t capacity, struct error *error)
-{
-    mongoc_uri_t *parsed = mongoc_uri_new(uri);
-    if (parsed == NULL) {
-        return error_set(error, STATUS_INVALID, "upstream.uri is not valid");
-    }
-    const mongoc_host_list_t *host = mongoc_uri_get_hosts(parsed);
-    (void)snprintf(name, capacity, "%s", host->host_and_port);
-    mongoc_uri_destroy(parsed);
-    return network_address_resolve(name, ret_address, error);
-}
-
 static enum status start_router(struct daemon *daemon, struct error *error)
 {
     static char name[300];
@@ -192,8 +179,10 @@ static enum status start_router(struct daemon *daemon, struct error *error)
         .connections_max = daemon->config.net_connections_max,
         .unit_lifetime_ms = daemon->config.unit_lifetime_ms,
     };
-    enum status status = server_address(daemon->config.upstream_uri, &options.upstream, name,
-                                        sizeof name, error);
+    enum status status = upstream_host(daemon->config.upstream_uri, name, sizeof name, error);
+    if (status == STATUS_OK) {
+        status = network_address_resolve(name, &options.upstream, error);
+    }
     if (status != STATUS_OK) {
         return status;
     }
@@ -249,7 +238,8 @@ static void prune(struct daemon *daemon)
 
 /*
  * Renews the lease until a signal asks for the end. A lease that somebody else has taken means that
- * another proxy recovers our units now: the process ends at once, so that none of its writes follows.
+ * another proxy recovers our units now: the process ends at once, so that none of its writes
+ * follows.
  */
 static void run(struct daemon *daemon, const sigset_t *signals)
 {
@@ -289,7 +279,7 @@ static void drain(struct daemon *daemon)
     router_drain(daemon->router);
     uint64_t until = clock_monotonic_ms() + DRAIN_MS_MAX;
     while (unit_table_open_count(daemon->engine.units) > 0 && clock_monotonic_ms() < until) {
-        (void)usleep(10 * 1000);
+        (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
     }
     router_stop(daemon->router);
 }

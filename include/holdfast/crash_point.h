@@ -19,7 +19,7 @@
     X(unit_replied)        /* the client was told of the write */                                  \
     X(commit_requested)    /* commitTransaction arrived; nothing of it is in the journal */        \
     X(commit_durable)      /* the COMMIT record is durable; the client has no answer */            \
-    X(commit_acknowledged) /* the client was answered; locks are still held */                     \
+    X(commit_acknowledged) /* the client was answered */                                           \
     X(abort_requested)     /* the unit is to be rolled back; nothing is undone */                  \
     X(undo_checked)        /* all images were compared; nothing is restored */                     \
     X(undo_restored)       /* one image was restored (reached once per image) */                   \

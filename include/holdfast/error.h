@@ -52,7 +52,8 @@ struct error {
 /* The name of `status` without its prefix, for example "CORRUPT". Never NULL. */
 const char *status_name(enum status status);
 
-/* Fills *ret_error (if not NULL) and returns `status`, so that `return error_set(...)` reads well. */
+/* Fills *ret_error (if not NULL) and returns `status`, so that `return error_set(...)` reads well.
+ */
 enum status error_set(struct error *ret_error, enum status status, const char *format, ...)
     PRINTF_LIKE(3, 4);
 

@@ -62,7 +62,7 @@ const char *wal_kind_name(enum wal_kind kind);
 
 /* A unit's state is the kind of its last record. */
 #define WAL_UNIT_STATE_LIST(X)                                                                     \
-    X(OPEN)      /* last record BEGIN or WRITE: recovery will roll it back */                      \
+    X(OPEN) /* last record BEGIN or WRITE: recovery will roll it back */                           \
     X(COMMITTED)                                                                                   \
     X(ABORTED)                                                                                     \
     X(CONFLICT)
@@ -105,11 +105,11 @@ struct wal_session {
 #define WAL_JOURNAL_ID_BYTES 16
 
 struct wal_options {
-    const char *directory;           /* made with mode 0700 if absent and not read_only */
-    uint64_t quota_bytes;            /* at least 1 MiB; the map is a little larger (reserve) */
+    const char *directory; /* made with mode 0700 if absent and not read_only */
+    uint64_t quota_bytes;  /* at least 1 MiB; the map is a little larger (reserve) */
     enum wal_durability durability;
-    bool read_only;                  /* no lock taken, no thread started, nothing changed */
-    const char *owner;               /* a short text for the lock file, shown to who is refused */
+    bool read_only;    /* no lock taken, no thread started, nothing changed */
+    const char *owner; /* a short text for the lock file, shown to who is refused */
 };
 
 /*
@@ -228,7 +228,8 @@ MUST_CHECK enum status wal_read_open_next(struct wal_reader *reader, uint64_t af
 MUST_CHECK enum status wal_read_session(struct wal_reader *reader, struct slice key,
                                         struct wal_session *ret_session, struct error *ret_error);
 
-/* ------------------------------------------------------------------ properties, retention, figures */
+/* ------------------------------------------------------------------ properties, retention, figures
+ */
 
 /*
  * Small durable properties by name (up to 64 characters), for example the upstream's identity.

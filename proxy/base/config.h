@@ -32,35 +32,35 @@ enum config_engine {
 
 struct config {
     /* net */
-    char *net_listen;                 /* net.listen, --listen: HOST:PORT, port 0 picks one */
-    uint64_t net_connections_max;     /* net.maxIncomingConnections: 1..1000000, default 20000 */
-    uint64_t net_threads;             /* net.threads: 0 (one per core, default)..256 */
+    char *net_listen;             /* net.listen, --listen: HOST:PORT, port 0 picks one */
+    uint64_t net_connections_max; /* net.maxIncomingConnections: 1..1000000, default 20000 */
+    uint64_t net_threads;         /* net.threads: 0 (one per core, default)..256 */
     /* upstream */
-    char *upstream_uri;               /* upstream.uri, --upstream: mongodb://... one host */
-    uint64_t upstream_connect_ms;     /* upstream.connectTimeout: 10ms..10m, default 10s */
-    uint64_t upstream_fence_ms;       /* upstream.fenceWait: 0..10m, default 2s */
-    char *upstream_takeover;          /* upstream.takeover: journal id in hex, or empty (default) */
+    char *upstream_uri;           /* upstream.uri, --upstream: mongodb://... one host */
+    uint64_t upstream_connect_ms; /* upstream.connectTimeout: 10ms..10m, default 10s */
+    uint64_t upstream_fence_ms;   /* upstream.fenceWait: 0..10m, default 2s */
+    char *upstream_takeover;      /* upstream.takeover: journal id in hex, or empty (default) */
     /* wal */
-    char *wal_directory;              /* wal.directory, --wal */
+    char *wal_directory;                /* wal.directory, --wal */
     enum wal_durability wal_durability; /* wal.durability: power (default) | process */
-    uint64_t wal_quota_bytes;         /* wal.quota: 16MiB..16TiB, default 64GiB */
-    uint64_t wal_retention_ms;        /* wal.retention: 30m..10y, default 24h */
+    uint64_t wal_quota_bytes;           /* wal.quota: 16MiB..16TiB, default 64GiB */
+    uint64_t wal_retention_ms;          /* wal.retention: 30m..10y, default 24h */
     /* unit */
-    enum config_engine unit_engine;   /* unit.engine: auto (default) | journaled | native */
-    uint64_t unit_lock_wait_ms;       /* unit.lockWait: 0..10m, default 5s */
-    uint64_t unit_lifetime_ms;        /* unit.lifetime: 1s..24h, default 60s */
-    uint64_t unit_writes_max;         /* unit.maxWrites: 1..10000000, default 100000 */
-    uint64_t unit_bytes_max;          /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
-    uint64_t unit_count_max;          /* unit.maxOpen: 1..1000000, default 10000 */
+    enum config_engine unit_engine; /* unit.engine: auto (default) | journaled | native */
+    uint64_t unit_lock_wait_ms;     /* unit.lockWait: 0..10m, default 5s */
+    uint64_t unit_lifetime_ms;      /* unit.lifetime: 1s..24h, default 60s */
+    uint64_t unit_writes_max;       /* unit.maxWrites: 1..10000000, default 100000 */
+    uint64_t unit_bytes_max; /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
+    uint64_t unit_count_max; /* unit.maxOpen: 1..1000000, default 10000 */
     /* admin */
-    char *admin_listen;               /* admin.listen, --admin: HOST:PORT, empty: none */
+    char *admin_listen; /* admin.listen, --admin: HOST:PORT, empty: none */
     /* http (accepted, not built yet: main refuses with a clear message) */
-    char *http_listen;                /* http.listen, --http-listen */
-    char *http_service;               /* http.service, --http-service */
+    char *http_listen;  /* http.listen, --http-listen */
+    char *http_service; /* http.service, --http-service */
     /* log */
-    enum log_level log_level;         /* log.level: debug | info (default) | warning | error */
+    enum log_level log_level; /* log.level: debug | info (default) | warning | error */
     /* not keys */
-    bool check_only;                  /* --check-config */
+    bool check_only; /* --check-config */
 };
 
 /* What the caller should do after config_from_arguments(). */

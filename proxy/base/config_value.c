@@ -200,8 +200,8 @@ static enum status set_choice(struct config *config, const struct config_key *ke
             return STATUS_OK;
         }
         size_t used = strlen(known);
-        strncat(known, i == 0 ? "" : ", ", sizeof(known) - 1 - used);
-        strncat(known, key->choices[i], sizeof(known) - 1 - strlen(known));
+        (void)snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
+                       key->choices[i]);
     }
     return error_set(ret_error, STATUS_INVALID, "%s: \"%.200s\" is not one of %s", key->name, text,
                      known);

@@ -53,8 +53,7 @@ static bool journal_has_commit(struct boundary_request *request)
     enum status status =
         wal_read_session(reader, slice_make(key.bytes, sizeof key.bytes), &session, NULL);
     wal_reader_end(reader);
-    return status == STATUS_OK &&
-           session.transaction_number == request->view.transaction_number &&
+    return status == STATUS_OK && session.transaction_number == request->view.transaction_number &&
            session.unit_state == WAL_UNIT_COMMITTED;
 }
 
@@ -78,6 +77,7 @@ static void after_commit(struct boundary_request *request)
     if (request->commit_status == STATUS_OK) {
         reply_put_ok(&request->reply);
         ending_finish(request);
+        CRASH_POINT(commit_acknowledged);
         return;
     }
     ending_set_error(request, REPLY_CODE_OutOfDiskSpace, REPLY_LABEL_TRANSIENT,
@@ -254,10 +254,10 @@ static bool named_one_of(const struct boundary_request *request, const char *con
 
 static void run(struct boundary_request *request)
 {
-    static const char *const writes[] = {"insert", "update", "delete", "findAndModify",
-                                         "findandmodify", NULL};
-    static const char *const reads[] = {"find",     "aggregate",   "distinct",
-                                        "getMore",  "killCursors", NULL};
+    static const char *const writes[] = {"insert",        "update",        "delete",
+                                         "findAndModify", "findandmodify", NULL};
+    static const char *const reads[] = {"find",    "aggregate",   "distinct",
+                                        "getMore", "killCursors", NULL};
     if (named(request, "commitTransaction")) {
         commit(request);
     } else if (named(request, "abortTransaction")) {
@@ -307,8 +307,7 @@ static void supersede(struct boundary_request *request)
     rollback_start(&request->rollback);
 }
 
-static void fail(struct boundary_request *request, int code, const char *label,
-                 const char *message)
+static void fail(struct boundary_request *request, int code, const char *label, const char *message)
 {
     ending_set_error(request, code, label, message);
     ending_finish(request);
@@ -331,8 +330,8 @@ static void check_out(struct boundary_request *request)
     }
     request->waiter.ready = on_ready;
     request->waiting = false;
-    switch (unit_table_checkout(request->engine->units, &wanted, &request->waiter,
-                                &request->unit)) {
+    switch (
+        unit_table_checkout(request->engine->units, &wanted, &request->waiter, &request->unit)) {
     case UNIT_CHECKOUT_READY:
         run(request);
         break;

@@ -34,8 +34,8 @@ static void answer(struct boundary_request *request)
     /* The connection may start its next request, in this memory, from inside `completed`. */
     bson_t *reply = bson_copy(&request->reply);
     bson_destroy(&request->reply);
-    request->completed(request, slice_make(bson_get_data(reply),
-                                           request->reply_lost ? 0 : (size_t)reply->len));
+    request->completed(
+        request, slice_make(bson_get_data(reply), request->reply_lost ? 0 : (size_t)reply->len));
     bson_destroy(reply);
 }
 

@@ -144,8 +144,8 @@ void command_build_update(bson_t *command, const struct command_target *target,
                           bool insert)
 {
     const struct slice none = {0};
-    /* A filter matters beyond finding the document only for positional operators ($) and for what an
-       upsert makes of it; a replacement of a document that is there needs neither. */
+    /* A filter matters beyond finding the document only for positional operators ($) and for what
+       an upsert makes of it; a replacement of a document that is there needs neither. */
     bool filter_matters = !statement->update_is_replacement || insert;
     BSON_APPEND_UTF8(command, "findAndModify", target->collection);
     put_query(command, filter_matters ? statement->filter : none, key_in_filter ? none : key,

@@ -5,11 +5,10 @@
  * The commands that carry out one statement on one document.
  *
  *   resolve   { find, filter: the client's, sort, limit: 1 ... }      which document, and its image
- *   apply     { findAndModify, query: {$and: [the client's filter, {_id}, guard]}, update, new: true }
- *             guard: {$expr: {$eq: ["$$ROOT", {$literal: before-image}]}}
- *             so that what was journaled is what changes, and the reply is the exact after-image
- *   remove    { findAndModify, query: {$and: [{_id}, guard]}, remove: true }
- *   insert    { insert, documents: [...], ordered: true }
+ *   apply     { findAndModify, query: {$and: [the client's filter, {_id}, guard]}, update, new:
+ * true } guard: {$expr: {$eq: ["$$ROOT", {$literal: before-image}]}} so that what was journaled is
+ * what changes, and the reply is the exact after-image remove    { findAndModify, query: {$and:
+ * [{_id}, guard]}, remove: true } insert    { insert, documents: [...], ordered: true }
  *
  * All functions append to an empty, initialised document. Slices must be whole, checked documents.
  */

@@ -3,8 +3,8 @@
  *
  *   OPEN -> COMMITTING -> [COMMIT and the last after-images durable] -> COMMITTED, locks released
  *
- * Durable before acknowledged; and the locks go before the acknowledgement, so that the client's next
- * transaction, which may follow at once on another connection, does not meet its own locks.
+ * Durable before acknowledged; and the locks go before the acknowledgement, so that the client's
+ * next transaction, which may follow at once on another connection, does not meet its own locks.
  * Starts on the thread that has the unit checked out, goes on on the journal's writer thread.
  */
 #include <assert.h>

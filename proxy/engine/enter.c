@@ -1,4 +1,5 @@
-/* A unit's way through the gates; see enter.h. Owned by the worker of the unit's present command. */
+/* A unit's way through the gates; see enter.h. Owned by the worker of the unit's present command.
+ */
 #include "engine/enter.h"
 
 #include <assert.h>
@@ -14,8 +15,7 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
 
 static void on_task(struct worker_task *task)
 {
-    struct enter *enter =
-        (struct enter *)(void *)((uint8_t *)task - offsetof(struct enter, task));
+    struct enter *enter = (struct enter *)(void *)((uint8_t *)task - offsetof(struct enter, task));
     enter->waiting = false;
     (void)event_del(&enter->timer);
     switch (go_on(enter)) {
@@ -81,8 +81,7 @@ enum enter_result enter_start(struct enter *enter, const char *database, const c
     enter->waiting = false;
     enter->waiter.admitted = on_admitted;
     enter->task.run = on_task;
-    int assigned =
-        event_assign(&enter->timer, worker_base(enter->worker), -1, 0, on_timer, enter);
+    int assigned = event_assign(&enter->timer, worker_base(enter->worker), -1, 0, on_timer, enter);
     assert(assigned == 0);
     return go_on(enter);
 }

@@ -40,7 +40,8 @@ enum enter_result {
 
 enum enter_result enter_start(struct enter *enter, const char *database, const char *collection);
 
-/* Stops waiting at once: `completed` comes with false, from inside. Harmless if it does not wait. */
+/* Stops waiting at once: `completed` comes with false, from inside. Harmless if it does not wait.
+ */
 void enter_cancel(struct enter *enter);
 
 #endif

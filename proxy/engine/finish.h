@@ -54,7 +54,8 @@ struct rollback {
 void rollback_start(struct rollback *rollback);
 
 /*
- * The same for a unit of a client that is no longer there, or of none: checks the unit in by itself.
+ * The same for a unit of a client that is no longer there, or of none: checks the unit in by
+ * itself.
  */
 void rollback_detached(struct engine *engine, struct unit *unit, const char *reason);
 
@@ -68,8 +69,8 @@ struct rollback_pool_options {
 MUST_CHECK enum status rollback_pool_start(const struct rollback_pool_options *options,
                                            struct rollback_pool **ret_pool,
                                            struct error *ret_error);
-/* Finishes what was started; what cannot be, because the server is away, is left to the next start's
-   recovery. NULL is harmless. Returns NULL. */
+/* Finishes what was started; what cannot be, because the server is away, is left to the next
+   start's recovery. NULL is harmless. Returns NULL. */
 struct rollback_pool *rollback_pool_stop(struct rollback_pool *pool);
 
 /* True if no rollback is queued or running. */

@@ -29,8 +29,7 @@ bson_t *insert_document_make(struct slice document, bson_t *key)
     bson_t *made = bson_sized_new(document.size + 32);
     bson_iter_t id;
     bson_iter_t at;
-    if (bson_iter_init_from_data(&id, document.data, document.size) &&
-        bson_iter_find(&id, "_id")) {
+    if (bson_iter_init_from_data(&id, document.data, document.size) && bson_iter_find(&id, "_id")) {
         bson_append_iter(made, NULL, 0, &id);
     } else {
         bson_oid_t generated;

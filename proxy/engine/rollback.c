@@ -20,6 +20,7 @@
 
 #include "engine/finish.h"
 #include "engine/release.h"
+#include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
 #include "recover/fence.h"
@@ -102,11 +103,9 @@ static enum status try_undo(struct rollback_pool *pool, struct upstream **upstre
 
 static void wait_before_retry(struct rollback_pool *pool)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += RETRY_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    uint64_t until_ms = clock_wall_ms() + RETRY_MS;
+    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
+                             .tv_nsec = (long)(until_ms % 1000) * 1000000L};
     pthread_mutex_lock(&pool->mutex);
     if (!pool->stopping) {
         (void)pthread_cond_timedwait(&pool->changed, &pool->mutex, &until);

@@ -183,12 +183,13 @@ static enum status parse_update(struct parse *parse, struct slice document)
                             "transaction yet: update them one by one");
             }
         } else {
-            return fail(parse, REPLY_CODE_FailedToParse, "BSON field 'update.updates.%s' is unknown",
-                        name);
+            return fail(parse, REPLY_CODE_FailedToParse,
+                        "BSON field 'update.updates.%s' is unknown", name);
         }
     }
     if (!valid || statement.update.size == 0) {
-        return fail(parse, REPLY_CODE_FailedToParse, "an element of 'updates' is not a valid update");
+        return fail(parse, REPLY_CODE_FailedToParse,
+                    "an element of 'updates' is not a valid update");
     }
     enum status status = finish_update(parse, &statement, pipeline);
     return status == STATUS_OK ? add_statement(parse, &statement) : status;
@@ -211,12 +212,13 @@ static enum status parse_delete(struct parse *parse, struct slice document)
         } else if (strcmp(name, "limit") == 0) {
             one = bson_iter_as_int64(&at) == 1;
         } else {
-            return fail(parse, REPLY_CODE_FailedToParse, "BSON field 'delete.deletes.%s' is unknown",
-                        name);
+            return fail(parse, REPLY_CODE_FailedToParse,
+                        "BSON field 'delete.deletes.%s' is unknown", name);
         }
     }
     if (!valid || statement.filter.size == 0) {
-        return fail(parse, REPLY_CODE_FailedToParse, "an element of 'deletes' is not a valid delete");
+        return fail(parse, REPLY_CODE_FailedToParse,
+                    "an element of 'deletes' is not a valid delete");
     }
     if (!one) {
         return fail(parse, REPLY_CODE_OperationNotSupportedInTransaction,
@@ -274,7 +276,8 @@ static enum status parse_elements(struct parse *parse, const struct command_view
     while (bson_iter_next(&element)) {
         struct slice document;
         if (!BSON_ITER_HOLDS_DOCUMENT(&element) || !iter_document(&element, &document)) {
-            return fail(parse, REPLY_CODE_TypeMismatch, "an element of '%s' is not a document", name);
+            return fail(parse, REPLY_CODE_TypeMismatch, "an element of '%s' is not a document",
+                        name);
         }
         enum status status = parse_one(parse, document);
         if (status != STATUS_OK) {

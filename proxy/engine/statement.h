@@ -31,7 +31,7 @@ struct statement {
     bool update_is_pipeline;
     bool update_is_replacement;
     bool upsert;
-    struct slice sort;          /* size 0: none; so all below */
+    struct slice sort; /* size 0: none; so all below */
     struct slice collation;
     struct slice array_filters; /* an array */
     bson_value_t hint;          /* BSON_TYPE_EOD: none; points into the message */
@@ -39,9 +39,9 @@ struct statement {
 };
 
 enum statement_reply {
-    STATEMENT_REPLY_INSERT,        /* {n} */
-    STATEMENT_REPLY_UPDATE,        /* {n, nModified, upserted} */
-    STATEMENT_REPLY_DELETE,        /* {n} */
+    STATEMENT_REPLY_INSERT,          /* {n} */
+    STATEMENT_REPLY_UPDATE,          /* {n, nModified, upserted} */
+    STATEMENT_REPLY_DELETE,          /* {n} */
     STATEMENT_REPLY_FIND_AND_MODIFY, /* {lastErrorObject, value} */
 };
 
@@ -68,8 +68,8 @@ MUST_CHECK enum status statement_list_parse(const struct command_view *view,
 void statement_list_free(struct statement_list *list);
 
 /*
- * How many statements a plain write has, without parsing them in full: 1 if it is a write of at most
- * one document that can run as a small unit of its own; 0 if it is not.
+ * How many statements a plain write has, without parsing them in full: 1 if it is a write of at
+ * most one document that can run as a small unit of its own; 0 if it is not.
  */
 bool statement_is_single(const struct command_view *view, const struct op_msg *message);
 

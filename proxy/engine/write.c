@@ -145,8 +145,8 @@ static bool enter(struct write_operation *operation)
         .completed = on_entered,
         .context = operation,
     };
-    switch (enter_start(&operation->enter, operation->target.database,
-                        operation->target.collection)) {
+    switch (
+        enter_start(&operation->enter, operation->target.database, operation->target.collection)) {
     case ENTER_INSIDE:
         operation->step = WRITE_SELECTING;
         return true;
@@ -207,8 +207,8 @@ static bool lock(struct write_operation *operation)
         return true;
     }
     CRASH_POINT(unit_locked);
-    operation->step = write_wants_projection(operation, false) ? WRITE_PROJECTING_BEFORE
-                                                               : WRITE_JOURNALING;
+    operation->step =
+        write_wants_projection(operation, false) ? WRITE_PROJECTING_BEFORE : WRITE_JOURNALING;
     return true;
 }
 
@@ -241,9 +241,8 @@ static void on_reply(void *context, enum status status, struct slice reply)
 void write_send(struct write_operation *operation, bson_t *command)
 {
     operation->wait = WRITE_WAIT_SERVER;
-    operation->channel->send(operation->channel,
-                             slice_make(bson_get_data(command), command->len), on_reply,
-                             operation);
+    operation->channel->send(operation->channel, slice_make(bson_get_data(command), command->len),
+                             on_reply, operation);
     bson_destroy(command);
 }
 
@@ -395,17 +394,15 @@ void write_start(struct write_operation *operation, const struct command_view *v
     bson_init(&operation->equalities);
     bson_init(&operation->begin_payload);
     write_result_init(&operation->result);
-    int assigned =
-        event_assign(&operation->timer, worker_base(operation->channel->worker), -1, 0, on_timer,
-                     operation);
+    int assigned = event_assign(&operation->timer, worker_base(operation->channel->worker), -1, 0,
+                                on_timer, operation);
     assert(assigned == 0);
 
     struct error error = {0};
     int code = REPLY_CODE_FailedToParse;
     if (view->database == NULL) {
         write_fail(operation, code, "the command has no $db");
-    } else if (statement_list_parse(view, message, &operation->list, &code, &error) !=
-               STATUS_OK) {
+    } else if (statement_list_parse(view, message, &operation->list, &code, &error) != STATUS_OK) {
         write_fail(operation, code, error.message);
     } else if (prepare(operation, view) != STATUS_OK) {
         write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");

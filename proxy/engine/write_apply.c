@@ -20,7 +20,6 @@ struct write_record {
     struct wal_append append;
 };
 
-
 static const struct statement *statement_at(const struct write_operation *operation)
 {
     return &operation->list.statements[operation->index];
@@ -221,8 +220,7 @@ static bool finish_journaling(struct write_operation *operation)
 
 bool write_journal(struct write_operation *operation)
 {
-    return operation->records == NULL ? start_journaling(operation)
-                                      : finish_journaling(operation);
+    return operation->records == NULL ? start_journaling(operation) : finish_journaling(operation);
 }
 
 /* ------------------------------------------------------------------ sending */
@@ -281,8 +279,7 @@ static size_t refused_at(const struct reply_view *view, size_t count)
     bson_iter_t at;
     bson_iter_t error;
     if (bson_iter_init_from_data(&at, view->write_errors.data, view->write_errors.size) &&
-        bson_iter_next(&at) && bson_iter_recurse(&at, &error) &&
-        bson_iter_find(&error, "index")) {
+        bson_iter_next(&at) && bson_iter_recurse(&at, &error) && bson_iter_find(&error, "index")) {
         int64_t index = bson_iter_as_int64(&error);
         if (index >= 0 && (uint64_t)index < count) {
             return (size_t)index;
@@ -338,9 +335,8 @@ static void take_updated(struct write_operation *operation, struct slice after)
         write_result_upserted(&operation->result, operation->index, slice_of(&operation->key));
     }
     if (!operation->projected) {
-        write_result_value(&operation->result, operation->list.return_new
-                                                   ? after
-                                                   : operation->before.document);
+        write_result_value(&operation->result,
+                           operation->list.return_new ? after : operation->before.document);
     }
     operation->step =
         write_wants_projection(operation, true) ? WRITE_PROJECTING_AFTER : WRITE_SELECTING;

@@ -36,8 +36,7 @@ void write_result_upserted(struct write_result *result, size_t index, struct sli
     const char *name;
     bson_iter_t id;
     bson_t entry;
-    size_t size =
-        bson_uint32_to_string(result->upserted_count++, &name, text, sizeof text);
+    size_t size = bson_uint32_to_string(result->upserted_count++, &name, text, sizeof text);
     bson_append_document_begin(&result->upserted, name, (int)size, &entry);
     BSON_APPEND_INT32(&entry, "index", (int32_t)index);
     if (find_id(key, &id)) {
@@ -50,8 +49,7 @@ void write_result_value(struct write_result *result, struct slice document)
 {
     bson_t view;
     bson_reinit(&result->value);
-    result->has_value =
-        document.size > 0 && bson_init_static(&view, document.data, document.size);
+    result->has_value = document.size > 0 && bson_init_static(&view, document.data, document.size);
     if (result->has_value) {
         bson_concat(&result->value, &view);
     }
@@ -114,7 +112,8 @@ static bool find_failure(struct slice server_reply, bson_iter_t *ret_at)
     return bson_iter_init_from_data(ret_at, server_reply.data, server_reply.size);
 }
 
-/* The engine runs updates as findAndModify: its name in the text would puzzle who sent an update. */
+/* The engine runs updates as findAndModify: its name in the text would puzzle who sent an update.
+ */
 static void put_message(bson_t *entry, const char *message, enum statement_reply form)
 {
     static const char prefix[] = "Plan executor error during findAndModify";

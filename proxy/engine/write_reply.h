@@ -42,7 +42,8 @@ void write_reply_put_failed(bson_t *reply, enum statement_reply form,
                             const struct write_result *result, size_t index,
                             struct slice server_reply);
 
-/* The server's answer to an insert of a document whose _id exists, made here. `key`: {_id: value}. */
+/* The server's answer to an insert of a document whose _id exists, made here. `key`: {_id: value}.
+ */
 void write_reply_put_duplicate_id(bson_t *server_reply, const char *namespace, struct slice key);
 
 #endif

@@ -2,8 +2,8 @@
  * Listening sockets. The socket belongs to the caller's thread until its event is added, and after
  * that to the worker, which accepts until a task of ours takes the event away again.
  *
- * Out of descriptors (EMFILE): accepting pauses for a moment instead of spinning on a level-triggered
- * event; clients wait in the kernel's queue.
+ * Out of descriptors (EMFILE): accepting pauses for a moment instead of spinning on a
+ * level-triggered event; clients wait in the kernel's queue.
  */
 #include "net/listener.h"
 
@@ -97,8 +97,8 @@ static void on_acceptable(evutil_socket_t descriptor, short what, void *context)
     for (int burst = 0; burst < 64; burst++) {
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;
-        int accepted = accept4((int)descriptor, (struct sockaddr *)&peer, &size,
-                               SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int accepted =
+            accept4((int)descriptor, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
                 LOG(LOG_ERROR, "net", "Cannot accept connections, pausing",
@@ -161,11 +161,10 @@ static enum status bind_and_listen(const char *host_and_port, int *ret_descripto
         listen(descriptor, BACKLOG) != 0) {
         int failure = errno;
         (void)close(descriptor);
-        return error_set(ret_error, failure == EADDRINUSE ? STATUS_EXISTS : STATUS_IO,
-                         "cannot listen on %s: %s%s", host_and_port, strerror(failure),
-                         failure == EADDRINUSE
-                             ? " (another program has this port: choose another one)"
-                             : "");
+        return error_set(
+            ret_error, failure == EADDRINUSE ? STATUS_EXISTS : STATUS_IO,
+            "cannot listen on %s: %s%s", host_and_port, strerror(failure),
+            failure == EADDRINUSE ? " (another program has this port: choose another one)" : "");
     }
     *ret_descriptor = descriptor;
     return STATUS_OK;

@@ -33,12 +33,11 @@ void network_address_text(const struct sockaddr *address, socklen_t size, char *
  * non-blocking descriptors that the callee owns. Errors: STATUS_INVALID, STATUS_EXISTS (the port is
  * taken), STATUS_IO. Call before the worker has other listeners' load, from any thread.
  */
-MUST_CHECK enum status listener_open(const char *host_and_port, struct worker *worker,
-                                     void (*accepted)(void *context, int descriptor,
-                                                      const struct sockaddr *peer,
-                                                      socklen_t peer_size),
-                                     void *context, struct listener **ret_listener,
-                                     struct error *ret_error);
+MUST_CHECK enum status
+listener_open(const char *host_and_port, struct worker *worker,
+              void (*accepted)(void *context, int descriptor, const struct sockaddr *peer,
+                               socklen_t peer_size),
+              void *context, struct listener **ret_listener, struct error *ret_error);
 
 /* The address it is bound to, with the real port. */
 const char *listener_address(const struct listener *listener);

@@ -40,8 +40,7 @@ void stream_init(struct stream *stream)
 static enum status flush_pending(struct stream *stream)
 {
     while (stream->pending.size > 0) {
-        ssize_t sent =
-            stream->transport->send(stream, stream->pending.data, stream->pending.size);
+        ssize_t sent = stream->transport->send(stream, stream->pending.data, stream->pending.size);
         if (sent < 0) {
             if (errno == EINTR) {
                 continue;
@@ -158,7 +157,8 @@ enum status stream_receive(struct stream *stream, void *memory, size_t size, siz
     for (;;) {
         ssize_t received = stream->transport->receive(stream, memory, size);
         if (received > 0) {
-            /* Fewer than asked for: the socket was empty at that moment, the next byte is an edge. */
+            /* Fewer than asked for: the socket was empty at that moment, the next byte is an edge.
+             */
             stream->readable = (size_t)received == size;
             *ret_size = (size_t)received;
             return STATUS_OK;

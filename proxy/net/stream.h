@@ -2,8 +2,8 @@
 #define HOLDFAST_NET_STREAM_H
 
 /*
- * One non-blocking TCP connection: reads into the caller's memory, writes at once and keeps what the
- * kernel does not take.
+ * One non-blocking TCP connection: reads into the caller's memory, writes at once and keeps what
+ * the kernel does not take.
  *
  *           stream_receive()                      stream_send()
  *   kernel ------------------> caller   caller ------------------> kernel
@@ -52,7 +52,7 @@ struct stream {
     bool connecting;
     bool readable;
     bool writable;
-    bool ended;  /* the peer ended its direction, or the connection broke */
+    bool ended; /* the peer ended its direction, or the connection broke */
     struct event event;
     struct event kick_event;
     const struct stream_transport *transport;
@@ -77,8 +77,8 @@ MUST_CHECK enum status stream_connect(struct stream *stream, struct worker *work
                                       const struct stream_callbacks *callbacks, void *context);
 
 /*
- * Reads what is there. STATUS_OK with *ret_size > 0; STATUS_NOT_FOUND: nothing now; STATUS_UNREACHABLE:
- * the peer has gone (stream->ended).
+ * Reads what is there. STATUS_OK with *ret_size > 0; STATUS_NOT_FOUND: nothing now;
+ * STATUS_UNREACHABLE: the peer has gone (stream->ended).
  */
 MUST_CHECK enum status stream_receive(struct stream *stream, void *memory, size_t size,
                                       size_t *ret_size);

@@ -2,8 +2,8 @@
  * Event-loop threads and their mailboxes.
  *
  * A mailbox is a stack that any thread pushes onto with one compare-and-swap; the owner takes the
- * whole stack with one exchange and reverses it. Who pushes onto an empty stack rings the eventfd, so
- * a burst of completions costs one system call.
+ * whole stack with one exchange and reverses it. Who pushes onto an empty stack rings the eventfd,
+ * so a burst of completions costs one system call.
  */
 #include "net/worker.h"
 

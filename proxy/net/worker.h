@@ -2,9 +2,9 @@
 #define HOLDFAST_NET_WORKER_H
 
 /*
- * Event-loop threads. Each connection belongs to one worker for its whole life, and everything of it
- * is touched by that worker's thread only. Other threads (the journal's writer, rollback threads,
- * other workers) hand it tasks.
+ * Event-loop threads. Each connection belongs to one worker for its whole life, and everything of
+ * it is touched by that worker's thread only. Other threads (the journal's writer, rollback
+ * threads, other workers) hand it tasks.
  */
 
 #include <event2/event.h>
@@ -30,7 +30,8 @@ struct worker_task {
 MUST_CHECK enum status worker_pool_start(size_t count, struct worker_pool **ret_pool,
                                          struct error *ret_error);
 
-/* Ends the loops after the tasks that are already posted, joins the threads, frees. NULL is fine. */
+/* Ends the loops after the tasks that are already posted, joins the threads, frees. NULL is fine.
+ */
 struct worker_pool *worker_pool_stop(struct worker_pool *pool);
 
 size_t worker_pool_count(const struct worker_pool *pool);

@@ -1,8 +1,8 @@
 /*
  * A connection's life; who may end it when is in connection.h.
  *
- * Nothing is freed from inside a handler: connection_continue() posts the end to the loop, so that no
- * caller on the stack finds its connection gone.
+ * Nothing is freed from inside a handler: connection_continue() posts the end to the loop, so that
+ * no caller on the stack finds its connection gone.
  */
 #include "route/connection.h"
 
@@ -228,8 +228,7 @@ void connection_accept(struct route_worker *owner, int descriptor, const struct 
     stream_init(&connection->downstream);
     stream_init(&connection->upstream);
     buffer_init(&connection->incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
-    buffer_init(&connection->reply_incoming,
-                LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
+    buffer_init(&connection->reply_incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
     operation_init(connection);
     link_connection(connection, owner);

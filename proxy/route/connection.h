@@ -12,14 +12,16 @@
  *   client <---------------- replies.c <--[ partial message ]------ server
  *       downstream's pending                  reply_incoming
  *
- * Whole messages that need no change never enter a buffer of ours: they go from the worker's receive
- * buffer to the other socket. What is kept is at most one message each way (LIMIT_MESSAGE_BYTES_MAX)
- * and what the other side does not take (BACK_PRESSURE_BYTES, then its source is not read).
+ * Whole messages that need no change never enter a buffer of ours: they go from the worker's
+ * receive buffer to the other socket. What is kept is at most one message each way
+ * (LIMIT_MESSAGE_BYTES_MAX) and what the other side does not take (BACK_PRESSURE_BYTES, then its
+ * source is not read).
  *
  * `expected` says for each request on its way, oldest first, what to do with its reply.
  *
  * End of life, all cases:
- *   - the server's side ends: everything ends; a boundary's request learns that its command is lost.
+ *   - the server's side ends: everything ends; a boundary's request learns that its command is
+ * lost.
  *   - the client's side ends: nothing more is read from it. While a boundary works, or plain writes
  *     that are counted at a gate are on their way, the server's side stays open until their replies
  *     have come: only then is it known that they can no longer meet a unit's undo.
@@ -92,10 +94,10 @@ struct connection {
 
     struct stream downstream;
     struct stream upstream;
-    bool connected;      /* upstream */
-    bool client_gone;    /* downstream is closed */
-    bool server_gone;    /* upstream is closed */
-    bool finishing;      /* its end is on the way through the loop */
+    bool connected;   /* upstream */
+    bool client_gone; /* downstream is closed */
+    bool server_gone; /* upstream is closed */
+    bool finishing;   /* its end is on the way through the loop */
     bool carried_unit;
     bool reading; /* the worker's receive buffer or `incoming` is being worked through: whatever a
                      callback ends or answers, reading goes on only after that */

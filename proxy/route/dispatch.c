@@ -7,13 +7,13 @@
  *     a write               through its gate; while units are inside, a unit of its own or wait
  *     everything else       as it is
  *
- * Deciding changes nothing but gate counts (and the wait for one); carrying out is requests.c's. The
- * connection's worker.
+ * Deciding changes nothing but gate counts (and the wait for one); carrying out is requests.c's.
+ * The connection's worker.
  */
 #include <string.h>
 
-#include "holdfast/log.h"
 #include "engine/statement.h"
+#include "holdfast/log.h"
 #include "route/command_table.h"
 #include "route/connection.h"
 #include "wire/op_query.h"
@@ -105,11 +105,10 @@ static void end_sessions(struct connection *connection, const struct command_vie
         }
         bson_iter_binary(&id, &subtype, &size, &data);
         static const char reason[] = "the session was ended";
-        struct unit *unit =
-            size != UNIT_SESSION_ID_BYTES
-                ? NULL
-                : unit_table_take_session(engine->units, connection->login.user,
-                                          slice_make(data, size), reason);
+        struct unit *unit = size != UNIT_SESSION_ID_BYTES
+                                ? NULL
+                                : unit_table_take_session(engine->units, connection->login.user,
+                                                          slice_make(data, size), reason);
         if (unit != NULL) {
             rollback_detached(engine, unit, reason);
         }
@@ -135,8 +134,7 @@ static void on_gate_task(struct worker_task *task)
 static void on_admitted(struct gate_waiter *waiter)
 {
     struct connection *connection =
-        (struct connection *)(void *)((uint8_t *)waiter -
-                                      offsetof(struct connection, gate_waiter));
+        (struct connection *)(void *)((uint8_t *)waiter - offsetof(struct connection, gate_waiter));
     connection->gate_task.run = on_gate_task;
     worker_post(connection->owner->worker, &connection->gate_task);
 }
@@ -292,8 +290,7 @@ void dispatch_decide(struct connection *connection, const struct wire_header *he
     bool complete = available.size == header->length;
     enum status status =
         complete ? op_msg_parse(available, &dispatch->message)
-                 : op_msg_parse_available(available, header->length, &complete,
-                                          &dispatch->message);
+                 : op_msg_parse_available(available, header->length, &complete, &dispatch->message);
     if (status != STATUS_OK) {
         refuse(dispatch, "an OP_MSG is not valid");
     } else if (!complete) {

@@ -14,8 +14,7 @@ bool expected_push(struct connection *connection, struct expected expected)
 
 struct expected *expected_first(struct connection *connection)
 {
-    return connection->expected_count == 0 ? NULL
-                                           : &connection->expected[connection->expected_at];
+    return connection->expected_count == 0 ? NULL : &connection->expected[connection->expected_at];
 }
 
 void expected_pop(struct connection *connection)

@@ -1,8 +1,8 @@
 /*
  * Rewriting hello. Taken out: everything that says which set or which server of it this is;
- * topologyVersion, because a client would then wait for the server's own changes of state instead of
- * the proxy's; compression, which the proxy does not speak; and what only a replica set has.
- * Put in: msg: "isdbgrid". Everything else, logins begun in hello included, stays.
+ * topologyVersion, because a client would then wait for the server's own changes of state instead
+ * of the proxy's; compression, which the proxy does not speak; and what only a replica set has. Put
+ * in: msg: "isdbgrid". Everything else, logins begun in hello included, stays.
  */
 #include "route/hello.h"
 
@@ -13,11 +13,29 @@
 static bool is_removed(const char *name)
 {
     static const char *const removed[] = {
-        "msg",     "setName",    "setVersion", "hosts",           "passives",  "arbiters",
-        "primary", "me",         "electionId", "topologyVersion", "secondary", "arbiterOnly",
-        "passive", "hidden",     "tags",       "lastWrite",       "isreplicaset",
-        "slaveDelay", "secondaryDelaySecs", "compression", "isImplicitDefaultMajorityWC",
-        "logicalSessionTimeoutMinutes", "serviceId",
+        "msg",
+        "setName",
+        "setVersion",
+        "hosts",
+        "passives",
+        "arbiters",
+        "primary",
+        "me",
+        "electionId",
+        "topologyVersion",
+        "secondary",
+        "arbiterOnly",
+        "passive",
+        "hidden",
+        "tags",
+        "lastWrite",
+        "isreplicaset",
+        "slaveDelay",
+        "secondaryDelaySecs",
+        "compression",
+        "isImplicitDefaultMajorityWC",
+        "logicalSessionTimeoutMinutes",
+        "serviceId",
     };
     for (size_t i = 0; i < sizeof removed / sizeof removed[0]; i++) {
         if (strcmp(name, removed[i]) == 0) {

@@ -13,8 +13,7 @@
 
 static struct connection *connection_of_channel(struct engine_channel *channel)
 {
-    return (struct connection *)(void *)((uint8_t *)channel -
-                                         offsetof(struct connection, channel));
+    return (struct connection *)(void *)((uint8_t *)channel - offsetof(struct connection, channel));
 }
 
 static void tell_lost(struct connection *connection)
@@ -53,10 +52,10 @@ static void channel_send(struct engine_channel *channel, struct slice body,
     connection->answered_context = context;
     int32_t request_id = connection->next_request_id++;
     buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
-    bool sent = !connection->server_gone &&
-                op_msg_append(&out, request_id, 0, 0, body) == STATUS_OK &&
-                expected_push(connection, (struct expected){.kind = EXPECT_OPERATION,
-                                                            .request_id = request_id});
+    bool sent =
+        !connection->server_gone && op_msg_append(&out, request_id, 0, 0, body) == STATUS_OK &&
+        expected_push(connection,
+                      (struct expected){.kind = EXPECT_OPERATION, .request_id = request_id});
     if (sent) {
         connection_send_server(connection, buffer_slice(&out));
     } else {

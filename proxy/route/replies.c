@@ -1,8 +1,8 @@
 /*
  * From the server to the client.
  *
- * A reply that nobody changes is forwarded as its bytes arrive, however large it is; its header tells
- * how long it is, and `expected` what it answers. The connection's worker.
+ * A reply that nobody changes is forwarded as its bytes arrive, however large it is; its header
+ * tells how long it is, and `expected` what it answers. The connection's worker.
  */
 #include "route/connection.h"
 
@@ -164,8 +164,8 @@ static size_t process(struct connection *connection, struct slice data)
         struct slice rest = rest_of(data, at);
         size_t done;
         if (connection->reply_remaining > 0) {
-            done = rest.size < connection->reply_remaining ? rest.size
-                                                           : connection->reply_remaining;
+            done =
+                rest.size < connection->reply_remaining ? rest.size : connection->reply_remaining;
             connection->reply_remaining -= (uint32_t)done;
             if (!connection->reply_discarded) {
                 connection_send_client(connection, front_of(rest, done));

@@ -45,8 +45,8 @@ static void rewrite(struct connection *connection, const struct wire_header *hea
     slice_store_u32le(head + WIRE_HEADER_BYTES, flags);
     head[WIRE_HEADER_BYTES + 4] = 0; /* section kind 0 */
     connection_send_server(connection, slice_make(head, sizeof head));
-    connection_send_server(connection, slice_make(bson_get_data(&dispatch->body),
-                                                  dispatch->body.len));
+    connection_send_server(connection,
+                           slice_make(bson_get_data(&dispatch->body), dispatch->body.len));
     *ret_skipped = body_end;
     *ret_rest = rest;
 }
@@ -56,10 +56,9 @@ static void answer(struct connection *connection, const struct wire_header *head
 {
     struct buffer out;
     buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
-    if (dispatch->expects_reply &&
-        op_msg_append(&out, 0, header->request_id, 0,
-                      slice_make(bson_get_data(&dispatch->body), dispatch->body.len)) ==
-            STATUS_OK) {
+    if (dispatch->expects_reply && op_msg_append(&out, 0, header->request_id, 0,
+                                                 slice_make(bson_get_data(&dispatch->body),
+                                                            dispatch->body.len)) == STATUS_OK) {
         connection_send_client(connection, buffer_slice(&out));
     }
     buffer_free(&out);
@@ -128,8 +127,8 @@ static size_t process(struct connection *connection, struct slice data)
     while (at < data.size && !connection->client_gone && !connection->server_gone) {
         if (connection->request_remaining > 0) {
             size_t left = data.size - at;
-            size_t size = left < connection->request_remaining ? left
-                                                               : connection->request_remaining;
+            size_t size =
+                left < connection->request_remaining ? left : connection->request_remaining;
             at += size;
             connection->request_remaining -= (uint32_t)size;
             continue;
@@ -144,8 +143,7 @@ static size_t process(struct connection *connection, struct slice data)
             dispatch.kind = DISPATCH_REFUSE;
             dispatch.reason = "the header of a message is not valid";
         } else {
-            available.size =
-                available.size < header.length ? available.size : header.length;
+            available.size = available.size < header.length ? available.size : header.length;
             dispatch_decide(connection, &header, available, &dispatch);
         }
         if (!carry_out(connection, &header, &dispatch, data, &at, &kept_from)) {
@@ -170,8 +168,8 @@ static bool read_more(struct connection *connection)
 {
     uint8_t *memory = worker_receive_buffer(connection->owner->worker);
     size_t size = 0;
-    enum status status = stream_receive(&connection->downstream, memory,
-                                        LIMIT_RECEIVE_BUFFER_BYTES, &size);
+    enum status status =
+        stream_receive(&connection->downstream, memory, LIMIT_RECEIVE_BUFFER_BYTES, &size);
     if (status == STATUS_UNREACHABLE) {
         connection_end_client(connection);
         return false;

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "holdfast/clock.h"
@@ -53,8 +54,8 @@ static void on_handover(struct worker_task *task)
         (void)close(handover->descriptor);
         (void)atomic_fetch_sub(&handover->owner->shared->connections, 1);
     } else {
-        connection_accept(handover->owner, handover->descriptor,
-                          (struct sockaddr *)&handover->peer, handover->peer_size);
+        connection_accept(handover->owner, handover->descriptor, (struct sockaddr *)&handover->peer,
+                          handover->peer_size);
     }
     free(handover);
 }
@@ -123,8 +124,7 @@ static void on_search(struct worker_task *task)
     struct orphan_search *search =
         (struct orphan_search *)(void *)((uint8_t *)task - offsetof(struct orphan_search, task));
     struct route_shared *shared = search->shared;
-    for (struct connection *at = shared->workers[search->worker].first; at != NULL;
-         at = at->next) {
+    for (struct connection *at = shared->workers[search->worker].first; at != NULL; at = at->next) {
         if (!at->client_gone && share_session(at, &search->orphan)) {
             at->carried_unit = true; /* it is this one whose end makes it an orphan again */
             (void)unit_table_adopt(shared->options.engine->units, search->orphan.unit, at->number);
@@ -142,9 +142,8 @@ static void on_search(struct worker_task *task)
 static void search_orphans(struct route_shared *shared, uint64_t now_ms)
 {
     struct unit_orphan orphan;
-    while (now_ms > ORPHAN_GRACE_MS &&
-           unit_table_next_orphan(shared->options.engine->units, now_ms - ORPHAN_GRACE_MS,
-                                  &orphan)) {
+    while (now_ms > ORPHAN_GRACE_MS && unit_table_next_orphan(shared->options.engine->units,
+                                                              now_ms - ORPHAN_GRACE_MS, &orphan)) {
         struct orphan_search *search = calloc(1, sizeof *search);
         if (search == NULL) {
             return; /* its lifetime ends it */
@@ -287,7 +286,7 @@ void router_stop(struct router *router)
             atomic_load(&router->shared.connections) == 0) {
             return;
         }
-        (void)usleep(10 * 1000);
+        (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
     }
 }
 

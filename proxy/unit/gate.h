@@ -10,8 +10,8 @@
  * units are inside, plain writes do not use the fast path: a write of one document becomes a small
  * unit of its own, any other write waits until no unit is inside.
  *
- *    plain write:  count++ (this worker's)  ->  units inside?  -- no ->  forward, count-- at its reply
- *                                                    | yes
+ *    plain write:  count++ (this worker's)  ->  units inside?  -- no ->  forward, count-- at its
+ * reply | yes
  *                                                    v
  *                                           count--, slow path
  *    unit:         units++  ->  sum of counts == 0 ?  -- no ->  wait

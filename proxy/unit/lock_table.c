@@ -93,8 +93,7 @@ static void digest_number(SHA256_CTX *hash, int64_t whole)
 
 static void digest_double(SHA256_CTX *hash, double value)
 {
-    if (value >= -9223372036854775808.0 && value < 9223372036854775808.0 &&
-        floor(value) >= value) {
+    if (value >= -9223372036854775808.0 && value < 9223372036854775808.0 && floor(value) >= value) {
         digest_number(hash, (int64_t)value);
         return;
     }
@@ -107,7 +106,8 @@ static void digest_decimal(SHA256_CTX *hash, const bson_decimal128_t *decimal)
 {
     char text[BSON_DECIMAL128_STRING];
     bson_decimal128_to_string(decimal, text);
-    /* Through a double: 1, 1.0 and 1E0 meet; two that only a double takes for equal share a lock. */
+    /* Through a double: 1, 1.0 and 1E0 meet; two that only a double takes for equal share a lock.
+     */
     digest_double(hash, strtod(text, NULL));
 }
 
@@ -182,8 +182,7 @@ static void forget(struct lock_table *table, struct lock_entry *entry)
         return;
     }
     *(entry->older == NULL ? &table->oldest_remembered : &entry->older->younger) = entry->younger;
-    *(entry->younger == NULL ? &table->youngest_remembered : &entry->younger->older) =
-        entry->older;
+    *(entry->younger == NULL ? &table->youngest_remembered : &entry->younger->older) = entry->older;
     entry->older = entry->younger = NULL;
     entry->remembered = false;
     table->remembered_count--;
@@ -213,8 +212,8 @@ static void forget_old(struct lock_table *table)
 {
     while (table->oldest_remembered != NULL) {
         struct lock_entry *entry = table->oldest_remembered;
-        bool needed = table->oldest_owner != NULL &&
-                      table->oldest_owner->began_at < entry->changed_at;
+        bool needed =
+            table->oldest_owner != NULL && table->oldest_owner->began_at < entry->changed_at;
         if (needed && table->remembered_count <= table->remembered_max) {
             return;
         }

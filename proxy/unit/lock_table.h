@@ -8,8 +8,8 @@
  * MongoDB takes for equal ({_id: 1} and {_id: 1.0}) share one lock.
  *
  * The table also remembers when each document was last changed by a unit that has ended, for as
- * long as a unit lives that began before: such a unit may have read the older document, so its write
- * is refused (LOCK_CONFLICT). Without that two units lose an update (first committer wins;
+ * long as a unit lives that began before: such a unit may have read the older document, so its
+ * write is refused (LOCK_CONFLICT). Without that two units lose an update (first committer wins;
  * Berenson et al., "A Critique of ANSI SQL Isolation Levels", SIGMOD 1995). A unit that was rolled
  * back counts as well: somebody may have read what it wrote.
  *
@@ -36,11 +36,11 @@ struct lock_name {
 
 /* The owner of locks; lies in its unit. Zero-initialised. */
 struct lock_owner {
-    uint64_t began_at;             /* change number at which its first operation ran */
-    struct lock_entry *held;       /* list */
+    uint64_t began_at;       /* change number at which its first operation ran */
+    struct lock_entry *held; /* list */
     size_t held_count;
-    bool registered;               /* its beginning holds back forgetting */
-    struct lock_owner *older;      /* private: list of registered owners */
+    bool registered;          /* its beginning holds back forgetting */
+    struct lock_owner *older; /* private: list of registered owners */
     struct lock_owner *younger;
 };
 

@@ -49,9 +49,9 @@ const char *unit_state_name(enum unit_state state);
 
 /* One write of a unit, with copies of everything an undo needs. */
 struct unit_write {
-    int operation;    /* enum record_operation */
-    char *namespace;  /* owned */
-    uint8_t *key;     /* owned: {_id: value} */
+    int operation;   /* enum record_operation */
+    char *namespace; /* owned */
+    uint8_t *key;    /* owned: {_id: value} */
     size_t key_size;
     struct image before; /* owned documents */
     struct image after;
@@ -89,10 +89,10 @@ struct unit {
     struct unit_write *writes; /* those sent or about to be */
     size_t write_count;
     size_t write_capacity;
-    uint64_t bytes;            /* images and commands */
-    bool begun;                /* BEGIN is in the journal */
-    bool fate_unknown;         /* a connection broke with a write of it on its way */
-    char connection[64];       /* the proxy's end of the connection that carried the last write */
+    uint64_t bytes;      /* images and commands */
+    bool begun;          /* BEGIN is in the journal */
+    bool fate_unknown;   /* a connection broke with a write of it on its way */
+    char connection[64]; /* the proxy's end of the connection that carried the last write */
 
     /* (table) */
     bool checked_out;
@@ -136,10 +136,10 @@ enum unit_checkout {
                                  check it in, ask again */
     UNIT_CHECKOUT_COMMITTED,  /* this transaction number has ended so */
     UNIT_CHECKOUT_ABORTED,
-    UNIT_CHECKOUT_UNKNOWN,  /* not in memory: the journal may know */
-    UNIT_CHECKOUT_TOO_OLD,  /* the session is at a higher number */
-    UNIT_CHECKOUT_EXISTS,   /* begin: this number was begun before */
-    UNIT_CHECKOUT_LIMIT,    /* begin: too many units are open */
+    UNIT_CHECKOUT_UNKNOWN, /* not in memory: the journal may know */
+    UNIT_CHECKOUT_TOO_OLD, /* the session is at a higher number */
+    UNIT_CHECKOUT_EXISTS,  /* begin: this number was begun before */
+    UNIT_CHECKOUT_LIMIT,   /* begin: too many units are open */
     UNIT_CHECKOUT_NO_MEMORY,
 };
 

@@ -91,8 +91,7 @@ void unit_session_key_make(const char *user, struct slice session_id,
 static void idle_remove(struct unit_table *table, struct session *session)
 {
     *(session->older == NULL ? &table->oldest_idle : &session->older->younger) = session->younger;
-    *(session->younger == NULL ? &table->youngest_idle : &session->younger->older) =
-        session->older;
+    *(session->younger == NULL ? &table->youngest_idle : &session->younger->older) = session->older;
     session->older = session->younger = NULL;
 }
 
@@ -193,8 +192,7 @@ static enum unit_checkout checkout(struct unit_table *table, const struct unit_r
 {
     struct session *session = session_find(table, key);
     if (session == NULL) {
-        return request->begin ? begin(table, NULL, key, request, ret_unit)
-                              : UNIT_CHECKOUT_UNKNOWN;
+        return request->begin ? begin(table, NULL, key, request, ret_unit) : UNIT_CHECKOUT_UNKNOWN;
     }
     if (session->transaction_number > request->transaction_number) {
         return UNIT_CHECKOUT_TOO_OLD;

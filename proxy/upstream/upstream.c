@@ -306,3 +306,14 @@ enum status upstream_describe(struct upstream *upstream,
     }
     return status;
 }
+
+enum status upstream_host(const char *uri, char *host, size_t capacity, struct error *ret_error)
+{
+    mongoc_uri_t *parsed = mongoc_uri_new(uri);
+    if (parsed == NULL) {
+        return error_set(ret_error, STATUS_INVALID, "upstream.uri is not a valid MongoDB URI");
+    }
+    (void)snprintf(host, capacity, "%s", mongoc_uri_get_hosts(parsed)->host_and_port);
+    mongoc_uri_destroy(parsed);
+    return STATUS_OK;
+}

@@ -41,6 +41,10 @@ struct upstream;
 MUST_CHECK enum status upstream_open(const char *uri, uint64_t connect_ms,
                                      struct upstream **ret_upstream, struct error *ret_error);
 
+/* Copies the "host:port" of the server of `uri`, cut at capacity. STATUS_INVALID: no valid URI. */
+MUST_CHECK enum status upstream_host(const char *uri, char *host, size_t capacity,
+                                     struct error *ret_error);
+
 /* Closes the connection. NULL is harmless; returns NULL. */
 struct upstream *upstream_close(struct upstream *upstream);
 

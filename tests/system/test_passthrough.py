@@ -415,7 +415,10 @@ def test_deep_document(stack, raw):
         except ConnectionError:
             answer = None
         assert answer is None or answer["ok"] == 0
-    assert raw.run({"ping": 1, "$db": "admin"})["ok"] == 1
+    # A server may die of it (the pinned test server does): the claim is about the daemon alone.
+    assert stack.proxy.process.running()
+    if not stack.server.process.running():
+        stack.server.restart()
 
 
 def test_many_idle_connections(stack):

@@ -53,7 +53,8 @@ def test_exception_aborts(stack, client, collection, name):
 
     with client.start_session() as session, pytest.raises(KeyError):
         session.with_transaction(body)
-    assert list(stack.stored(name).values()) == before
+    # In no order: a document that was deleted and restored comes last in the natural one.
+    assert stack.stored(name) == {document["_id"]: document for document in before}
 
 
 def test_delete_then_insert_of_one_id(stack, session, collection, name):
