@@ -42,13 +42,7 @@ static int run(const char *format, ...)
     vsnprintf(arguments, sizeof(arguments), format, list);
     va_end(list);
     snprintf(command, sizeof(command), "'%s' %s 2>&1", self, arguments);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    size_t used = fread(output, 1, sizeof(output) - 1, pipe);
-    output[used] = '\0';
-    int outcome = pclose(pipe);
-    assert_true(WIFEXITED(outcome));
-    return WEXITSTATUS(outcome);
+    return shell_run(command, output, sizeof(output));
 }
 
 static void assert_says(const char *text)
@@ -77,7 +71,7 @@ static bool json_has(const bson_t *document, const char *path)
 }
 
 struct left {
-    char directory[64];
+    char directory[TEST_DIRECTORY_BYTES];
     uint64_t open;
     uint64_t foreign;
 };
@@ -86,7 +80,7 @@ struct left {
 static struct left leave(void)
 {
     struct left left;
-    journal_directory(left.directory);
+    directory_new(left.directory);
     struct wal *wal = journal_open(left.directory);
     uint64_t committed = journal_begin(wal);
     journal_write(wal, committed, 0, NS, "{\"_id\": 9}", "", "{\"_id\": 9}", NULL);
@@ -162,13 +156,13 @@ static void mistakes_are_named_and_exit_2(void **state)
 static void a_mistyped_directory_makes_no_journal(void **state)
 {
     (void)state;
-    char directory[64];
-    char path[96];
-    journal_directory(directory);
+    char directory[TEST_DIRECTORY_BYTES];
+    char path[TEST_DIRECTORY_BYTES + 16];
+    directory_new(directory);
     snprintf(path, sizeof(path), "%s/typo", directory);
     assert_int_equal(run("recover --wal %s --upstream mongodb://127.0.0.1:1", path), CLI_FAILED);
     assert_int_not_equal(access(path, F_OK), 0);
-    journal_remove(directory);
+    directory_remove(directory);
 }
 
 static void looking_works_while_the_owner_runs(void **state)
@@ -190,7 +184,7 @@ static void looking_works_while_the_owner_runs(void **state)
                      CLI_FAILED);
     assert_says("a unit test"); /* who owns it */
     wal_close(wal, false);
-    journal_remove(left.directory);
+    directory_remove(left.directory);
 }
 
 static void json_is_json(void **state)
@@ -221,7 +215,7 @@ static void json_is_json(void **state)
     document = json_output();
     assert_true(json_has(document, "damage"));
     bson_destroy(document);
-    journal_remove(left.directory);
+    directory_remove(left.directory);
 }
 
 static void states_filter_the_list(void **state)
@@ -233,15 +227,15 @@ static void states_filter_the_list(void **state)
     assert_says("open");
     assert_int_equal(run("units --state committed --wal %s", left.directory), CLI_CLEAN);
     assert_null(strstr(output, "open"));
-    journal_remove(left.directory);
+    directory_remove(left.directory);
 }
 
 /* What a client named itself must not move the operator's cursor. */
 static void control_characters_are_not_obeyed(void **state)
 {
     (void)state;
-    char directory[64];
-    journal_directory(directory);
+    char directory[TEST_DIRECTORY_BYTES];
+    directory_new(directory);
     struct wal *wal = journal_open(directory);
     struct record_begin begin = {
         .boundary = "driver", .user = "a\033[2Jb\xc2\x9b", .client = "x\ny", .application = "\007"};
@@ -257,7 +251,7 @@ static void control_characters_are_not_obeyed(void **state)
     assert_says("x?y");
     assert_int_equal(run("show 1 --wal %s", directory), CLI_CLEAN);
     assert_null(strpbrk(output, "\033\007"));
-    journal_remove(directory);
+    directory_remove(directory);
 }
 
 static void a_reader_that_leaves_ends_the_output_only(void **state)
@@ -271,7 +265,7 @@ static void a_reader_that_leaves_ends_the_output_only(void **state)
     wal_close(wal, false);
     assert_int_equal(run("units --wal %s | head -n 1", left.directory), 0);
     assert_null(strstr(output, "cannot write"));
-    journal_remove(left.directory);
+    directory_remove(left.directory);
 }
 
 static void a_full_disk_is_a_failure(void **state)
@@ -286,8 +280,8 @@ static void a_full_disk_is_a_failure(void **state)
 static void damage_is_found_and_exits_1(void **state)
 {
     (void)state;
-    char directory[64];
-    journal_directory(directory);
+    char directory[TEST_DIRECTORY_BYTES];
+    directory_new(directory);
     struct wal *wal = journal_open(directory);
     uint64_t unit = journal_begin(wal);
     bson_t payload = BSON_INITIALIZER; /* sound for the journal, but no WRITE of our schema */
@@ -299,7 +293,7 @@ static void damage_is_found_and_exits_1(void **state)
     assert_int_equal(run("units --wal %s", directory), CLI_LEFT);
     assert_int_equal(run("show %d --wal %s", (int)unit, directory), CLI_LEFT);
     assert_says("LSN 1");
-    journal_remove(directory);
+    directory_remove(directory);
 }
 
 static void recover_rolls_back_and_parks(void **state)
@@ -335,7 +329,7 @@ static void recover_rolls_back_and_parks(void **state)
     assert_int_equal(run("status --wal %s --upstream %s", left.directory, server.uri), CLI_LEFT);
     assert_says("this journal's");
     assert_says("given back");
-    journal_remove(left.directory);
+    directory_remove(left.directory);
 }
 
 /* Nobody reads the output: the recovery goes on all the same. */
@@ -354,11 +348,11 @@ static void a_closed_pipe_does_not_stop_a_recovery(void **state)
             break;
         }
         image_free(&now);
-        usleep(50000);
+        pause_ms(50);
     }
     assert_int_equal(now.presence, IMAGE_PRESENT);
     image_free(&now);
-    journal_remove(left.directory);
+    directory_remove(left.directory);
 }
 
 static void no_server_exits_2_and_changes_nothing(void **state)
@@ -371,7 +365,7 @@ static void no_server_exits_2_and_changes_nothing(void **state)
                      CLI_FAILED);
     assert_int_equal(run("status --wal %s", left.directory), CLI_CLEAN);
     assert_says("open        2 units");
-    journal_remove(left.directory);
+    directory_remove(left.directory);
 }
 
 static int start(void **state)

@@ -18,24 +18,6 @@ static inline void journal_check(enum status status, const struct error *error)
     }
 }
 
-/* A directory name under /tmp, made and to be removed by journal_remove(). */
-static inline void journal_directory(char ret_directory[64])
-{
-    snprintf(ret_directory, 64, "/tmp/holdfast-journal-XXXXXX");
-    if (mkdtemp(ret_directory) == NULL) {
-        abort();
-    }
-}
-
-static inline void journal_remove(const char *directory)
-{
-    char command[128];
-    snprintf(command, sizeof(command), "rm -rf '%s'", directory);
-    if (system(command) != 0) {
-        perror("rm");
-    }
-}
-
 static inline struct wal *journal_open(const char *directory)
 {
     struct wal *wal = NULL;

@@ -19,7 +19,7 @@ static struct upstream *upstream;
 static bool have_server;
 
 struct journal {
-    char directory[64];
+    char directory[TEST_DIRECTORY_BYTES];
     struct wal *wal;
     char id[LEASE_JOURNAL_TEXT_BYTES];
 };
@@ -41,7 +41,7 @@ static void reset(void)
 static struct journal make(void)
 {
     struct journal journal = {0};
-    journal_directory(journal.directory);
+    directory_new(journal.directory);
     journal.wal = journal_open(journal.directory);
     lease_journal_text(wal_journal_id(journal.wal), journal.id);
     return journal;
@@ -50,7 +50,7 @@ static struct journal make(void)
 static void drop(struct journal *journal)
 {
     wal_close(journal->wal, true);
-    journal_remove(journal->directory);
+    directory_remove(journal->directory);
 }
 
 static struct error error;

@@ -105,10 +105,10 @@ static void open_units_end_and_conflicts_are_parked_once(void **state)
 {
     (void)state;
     need_server();
-    char directory[64];
+    char directory[TEST_DIRECTORY_BYTES];
     struct recovery_report report = {0};
     struct error error = {0};
-    journal_directory(directory);
+    directory_new(directory);
     struct units units = leave(directory);
 
     assert_int_equal(recover(directory, true, &report, &error), STATUS_OK);
@@ -128,7 +128,7 @@ static void open_units_end_and_conflicts_are_parked_once(void **state)
     assert_int_equal(report.conflicts_left, 1);
     assert_int_equal(report.fence, FENCE_NONE);
     assert_recovered(directory, &units);
-    journal_remove(directory);
+    directory_remove(directory);
 }
 
 /* Runs this program as the recovery; true if it was killed. */
@@ -165,9 +165,9 @@ static void a_killed_recovery_is_run_again(void **state)
 #endif
     for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
         for (int time = 1; time <= points[i].times; time++) {
-            char directory[64];
+            char directory[TEST_DIRECTORY_BYTES];
             char crash_at[64];
-            journal_directory(directory);
+            directory_new(directory);
             struct units units = leave(directory);
             snprintf(crash_at, sizeof(crash_at), "%s:%d", points[i].name, time);
             if (!killed_recovery(directory, crash_at)) {
@@ -175,7 +175,7 @@ static void a_killed_recovery_is_run_again(void **state)
             }
             assert_false(killed_recovery(directory, ""));
             assert_recovered(directory, &units);
-            journal_remove(directory);
+            directory_remove(directory);
         }
     }
 }
@@ -185,10 +185,10 @@ static void a_damaged_unit_stops_everything(void **state)
 {
     (void)state;
     need_server();
-    char directory[64];
+    char directory[TEST_DIRECTORY_BYTES];
     struct recovery_report report = {0};
     struct error error = {0};
-    journal_directory(directory);
+    directory_new(directory);
     leave(directory);
     struct wal *wal = journal_open(directory);
     uint64_t unit = journal_begin(wal);
@@ -203,7 +203,7 @@ static void a_damaged_unit_stops_everything(void **state)
     assert_non_null(strstr(error.message, "record "));
     assert_at("{\"_id\": 5}", "{\"_id\": 5}");
     bson_destroy(&payload);
-    journal_remove(directory);
+    directory_remove(directory);
 }
 
 static void a_fence_waits_no_longer_than_it_says(void **state)
@@ -237,11 +237,11 @@ static void a_fence_waits_no_longer_than_it_says(void **state)
 static void histories_that_contradict_themselves_are_corrupt(void **state)
 {
     (void)state;
-    char directory[64];
+    char directory[TEST_DIRECTORY_BYTES];
     struct wal_reader *reader = NULL;
     struct unit_history *history = NULL;
     struct error error = {0};
-    journal_directory(directory);
+    directory_new(directory);
     struct wal *wal = journal_open(directory);
     uint64_t gap = journal_begin(wal);
     journal_write(wal, gap, 1, NS, "{\"_id\": 1}", "", "{\"_id\": 1}", NULL);
@@ -259,7 +259,7 @@ static void histories_that_contradict_themselves_are_corrupt(void **state)
     assert_string_equal(history->begin.user, "admin.alice");
     unit_history_free(history);
     wal_close(wal, true);
-    journal_remove(directory);
+    directory_remove(directory);
 }
 
 static int start(void **state)

@@ -20,11 +20,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "test_program.h"
 #include "upstream/upstream.h"
 
 struct test_server {
     pid_t pid;
-    char directory[64];
+    char directory[TEST_DIRECTORY_BYTES];
     char uri[128];
     bool is_mongod;
 };
@@ -33,19 +34,14 @@ struct test_server {
 static inline bool server_find(char *ret_kind, size_t kind_size, char *ret_path, size_t path_size)
 {
     char command[4096 + 64];
-    char line[4096] = "";
+    char line[4096];
     const char *slash = strrchr(__FILE__, '/');
     snprintf(command, sizeof(command), "'%.*s/../support/find_server' 2>/dev/null",
              (int)(slash - __FILE__), __FILE__);
-    FILE *pipe = popen(command, "r");
-    if (pipe == NULL) {
-        return false;
-    }
-    bool read = fgets(line, sizeof(line), pipe) != NULL;
-    pclose(pipe);
+    int code = shell_run(command, line, sizeof(line));
     line[strcspn(line, "\n")] = '\0';
     char *space = strchr(line, ' ');
-    if (!read || space == NULL) {
+    if (code != 0 || space == NULL) {
         return false;
     }
     *space = '\0';
@@ -76,7 +72,7 @@ static inline int server_port(int output)
         const char *listening = strstr(text, "listening on ");
         const char *colon = listening == NULL ? NULL : strchr(listening, ':');
         if (colon != NULL && strchr(colon, '\n') != NULL) {
-            return atoi(colon + 1);
+            return (int)strtol(colon + 1, NULL, 10);
         }
     }
     return -1;
@@ -128,8 +124,8 @@ static inline bool server_start(struct test_server *ret_server)
         return false;
     }
     server.is_mongod = strcmp(kind, "mongod") == 0;
-    snprintf(server.directory, sizeof(server.directory), "/tmp/holdfast-unit-XXXXXX");
-    if (mkdtemp(server.directory) == NULL || pipe2(output, O_CLOEXEC) != 0) {
+    directory_new(server.directory);
+    if (pipe2(output, O_CLOEXEC) != 0) {
         perror("server_start");
         exit(1);
     }
@@ -152,14 +148,10 @@ static inline bool server_start(struct test_server *ret_server)
 
 static inline void server_stop(struct test_server *server)
 {
-    char command[128];
     if (server->pid > 0) {
         kill(server->pid, SIGKILL);
         waitpid(server->pid, NULL, 0);
-        snprintf(command, sizeof(command), "rm -rf '%s'", server->directory);
-        if (system(command) != 0) {
-            perror("rm");
-        }
+        directory_remove(server->directory);
         server->pid = -1;
     }
 }
