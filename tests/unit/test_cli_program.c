@@ -124,33 +124,37 @@ static void mistakes_are_named_and_exit_2(void **state)
         const char *says;
     } mistakes[] = {
         {"", "which command"},
-        {"unit --wal /tmp", "no command unit"},
+        {"unit --wal $DIR", "no command unit"},
         {"units", "--wal DIR is missing"},
         {"units --wal", "needs a value"},
-        {"units --nosuch --wal /tmp", "--nosuch"},
-        {"units --wal /tmp --state lost", "lost"},
-        {"units 7 --wal /tmp", "unexpected 7"},
-        {"show --wal /tmp", "needs a UNIT"},
-        {"show seven --wal /tmp", "seven"},
-        {"show 18446744073709551616 --wal /tmp", "not a unit's number"},
+        {"units --nosuch --wal $DIR", "--nosuch"},
+        {"units --wal $DIR --state lost", "lost"},
+        {"units 7 --wal $DIR", "unexpected 7"},
+        {"show --wal $DIR", "needs a UNIT"},
+        {"show seven --wal $DIR", "seven"},
+        {"show 18446744073709551616 --wal $DIR", "not a unit's number"},
         {"status --wal /nonexistent/journal", "journal"},
-        {"units --wal /tmp", "no journal"},
+        {"units --wal $DIR", "no journal"},
         {"verify --wal /nonexistent/journal", "journal"},
-        {"recover --wal /tmp", "--upstream"},
-        {"recover --wal /tmp --upstream mongodb://127.0.0.1:1", "no journal"},
-        {"recover --wal /tmp --set upstream.nosuch=1", "upstream.nosuch"},
-        {"recover --wal /tmp --set upstream.fenceWait=soon", "time"},
-        {"replay --wal /tmp", "not built yet"},
-        {"rollback 7 --wal /tmp", "not built yet"},
+        {"recover --wal $DIR", "--upstream"},
+        {"recover --wal $DIR --upstream mongodb://127.0.0.1:1", "no journal"},
+        {"recover --wal $DIR --set upstream.nosuch=1", "upstream.nosuch"},
+        {"recover --wal $DIR --set upstream.fenceWait=soon", "time"},
+        {"replay --wal $DIR", "not built yet"},
+        {"rollback 7 --wal $DIR", "not built yet"},
         {"resolve 7", "not built yet"},
         {"export", "not built yet"},
         {"prune", "not built yet"},
     };
+    char directory[TEST_DIRECTORY_BYTES]; /* one without a journal */
     (void)state;
+    directory_new(directory);
+    setenv("DIR", directory, 1); /* the shell that runs the program puts it in */
     for (size_t i = 0; i < sizeof(mistakes) / sizeof(mistakes[0]); i++) {
         assert_int_equal(run("%s", mistakes[i].arguments), CLI_FAILED);
         assert_says(mistakes[i].says);
     }
+    directory_remove(directory);
 }
 
 static void a_mistyped_directory_makes_no_journal(void **state)

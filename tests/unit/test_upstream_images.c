@@ -179,6 +179,31 @@ static void a_unique_index_makes_it_a_conflict(void **state)
     assert_non_null(strstr(error.message, "E11000"));
 }
 
+/* What is restored was there before the rule. */
+static void a_validation_rule_does_not_apply(void **state)
+{
+    (void)state;
+    need_server();
+    enum upstream_swap result = UPSTREAM_SWAP_DIFFERS;
+    struct error error = {0};
+    struct slice key = key_of("{\"_id\": 1}");
+    struct image odd = image_of("{\"_id\": 1}");
+    run_json(upstream, "test",
+             "{\"create\": \"ruled\", \"validator\": {\"a\": {\"$type\": \"int\"}}}");
+    run_json(upstream, "test", "{\"insert\": \"ruled\", \"documents\": [{\"_id\": 1, \"a\": 1}]}");
+    ok(upstream_replace_image(upstream, "test.ruled", key, image_of("{\"_id\": 1, \"a\": 1}"), odd,
+                              "test", &result, &error),
+       &error);
+    assert_int_equal(result, UPSTREAM_SWAP_DONE);
+    ok(upstream_replace_image(upstream, "test.ruled", key, odd, image_of(""), "test", &result,
+                              &error),
+       &error);
+    ok(upstream_replace_image(upstream, "test.ruled", key, image_of(""), odd, "test", &result,
+                              &error),
+       &error);
+    assert_int_equal(result, UPSTREAM_SWAP_DONE);
+}
+
 static void images_too_large_for_one_command_are_unsupported(void **state)
 {
     (void)state;
@@ -316,6 +341,7 @@ int main(void)
         cmocka_unit_test(what_the_server_does_not_keep_is_taken_back),
         cmocka_unit_test(a_key_that_looks_like_an_operator_selects_nothing_else),
         cmocka_unit_test(a_unique_index_makes_it_a_conflict),
+        cmocka_unit_test(a_validation_rule_does_not_apply),
         cmocka_unit_test(images_too_large_for_one_command_are_unsupported),
         cmocka_unit_test(a_command_is_evaluated_without_touching_its_collection),
         cmocka_unit_test(a_command_that_cannot_be_evaluated_is_an_answer),
