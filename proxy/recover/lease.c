@@ -7,13 +7,19 @@
  *   same                 same                ours, LSN newer               FOREIGN: stale copy
  *   same                 same                ours, another host, fresh     OWNED (wait)
  *   same                 none                                              FOREIGN unless vouched
+ *                                                                          or the journal is empty
  *   same                 other                                             FOREIGN
- *   none or same         same                another's, clean              take
+ *   none or same         same                another's, clean, aged        take
+ *   none or same         same                another's, clean, young       FOREIGN unless vouched
  *   none or same         same                another's, fresh              OWNED (wait)
  *   none or same         same                another's, old                FOREIGN unless vouched
  *
  * Our own lease on our own host needs no waiting: the journal's lock, which we hold, proves that
  * its former owner is dead.
+ *
+ * A journal that was closed cleanly has no open unit, but for half an hour (a session's timeout) a
+ * driver may still ask again for the outcome of a commit that only that journal remembers. Until
+ * then another journal in its place is more likely a mistake than a wish.
  *
  * Order: the lease is taken first, then the journal remembers identity and epoch. A crash between
  * the two leaves a lease that is ours and a journal that takes it again.
@@ -99,15 +105,18 @@ static enum status check_identity(struct claim *claim, struct error *ret_error)
         return status;
     }
     if (!claim->server_identity.exists) {
-        if (vouched_for(claim, claim->journal)) {
+        /* An empty journal has nothing to lose: the server forgot what was written to it last,
+           which a server may after a crash. */
+        if (vouched_for(claim, claim->journal) || wal_last_lsn(claim->wal) == 0) {
             return STATUS_OK;
         }
-        return error_set(ret_error, STATUS_FOREIGN,
-                         "this journal has served a database before, but the server does not know "
-                         "it: the database was emptied or restored from a dump. If it really is "
-                         "this journal's database, say so with --set upstream.takeover=%s; "
-                         "otherwise start with an empty journal directory",
-                         claim->journal);
+        return error_set(
+            ret_error, STATUS_FOREIGN,
+            "this journal belongs to a database that the server does not know: it is another "
+            "database's, or this one was emptied or restored from a dump. If the "
+            "journal does belong here, say so with --set upstream.takeover=%s; "
+            "otherwise use an empty journal directory",
+            claim->journal);
     }
     if (memcmp(claim->journal_identity, claim->server_identity.id,
                sizeof(claim->journal_identity)) != 0) {
@@ -155,14 +164,22 @@ static enum verdict judge(const struct claim *claim, struct error *ret_error)
     if (strcmp(lease->journal, claim->journal) == 0) {
         return judge_own(claim, ret_error);
     }
-    if (lease->clean) {
+    if (lease->clean && lease->age_ms >= (int64_t)LEASE_REMEMBERED_MS) {
         return VERDICT_TAKE;
     }
-    if (lease->age_ms < (int64_t)LEASE_VALID_MS) {
+    if (!lease->clean && lease->age_ms < (int64_t)LEASE_VALID_MS) {
         return VERDICT_WAIT;
     }
     if (vouched_for(claim, lease->journal)) {
         return VERDICT_TAKE;
+    }
+    if (lease->clean) {
+        error_set(ret_error, STATUS_FOREIGN,
+                  "this database was last served with another journal (%s, by %.100s on host "
+                  "%.60s), which still answers for its commits. Use that journal; or, to go on "
+                  "with this one at once, vouch with --set upstream.takeover=%s",
+                  lease->journal, lease->owner, lease->host, lease->journal);
+        return VERDICT_REFUSE;
     }
     error_set(ret_error, STATUS_FOREIGN,
               "another journal (%s, of %.100s on host %.60s, %d units open) was in use here and "

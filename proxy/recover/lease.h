@@ -36,6 +36,8 @@
 #define LEASE_RENEW_MS 2000u
 /* A lease that was not renewed for so long belongs to nobody alive. */
 #define LEASE_VALID_MS 10000u
+/* How long a journal that was closed cleanly still answers for its commits: a session's timeout. */
+#define LEASE_REMEMBERED_MS (30u * 60u * 1000u)
 
 #define LEASE_JOURNAL_TEXT_BYTES (2 * WAL_JOURNAL_ID_BYTES + 1)
 

@@ -121,8 +121,8 @@ enum status state_make_identity(struct upstream *upstream, const uint8_t id[12],
     bson_append_document_end(&command, &update);
     BSON_APPEND_BOOL(&command, "upsert", true);
     BSON_APPEND_BOOL(&command, "new", true);
-    enum status status =
-        upstream_command(upstream, UPSTREAM_OWN_DATABASE, &command, &reply, &code, ret_error);
+    enum status status = upstream_command_durable(upstream, UPSTREAM_OWN_DATABASE, &command, &reply,
+                                                  &code, ret_error);
     bson_destroy(&command);
     if (status == STATUS_REFUSED && code == 11000) {
         /* Two proxies at once: the other's identity is there now. */
@@ -213,14 +213,10 @@ static enum status run_change(struct upstream *upstream, bson_t *command, bool *
 {
     bson_t reply;
     bson_t view;
-    bson_t concern;
     int32_t code = 0;
     BSON_APPEND_BOOL(command, "new", true);
-    BSON_APPEND_DOCUMENT_BEGIN(command, "writeConcern", &concern);
-    BSON_APPEND_INT32(&concern, "w", 1);
-    bson_append_document_end(command, &concern);
-    enum status status =
-        upstream_command(upstream, UPSTREAM_OWN_DATABASE, command, &reply, &code, ret_error);
+    enum status status = upstream_command_durable(upstream, UPSTREAM_OWN_DATABASE, command, &reply,
+                                                  &code, ret_error);
     if (status == STATUS_REFUSED && code == 11000) {
         *ret_met = false;
         return STATUS_OK;

@@ -114,8 +114,8 @@ static enum status swap_modify(const struct swap *swap, struct slice guard, stru
         BSON_APPEND_BOOL(&command, "remove", true);
     }
     if (status == STATUS_OK) {
-        status =
-            command_run_durable(swap->upstream, database, &command, &reply, ret_code, ret_error);
+        status = upstream_command_durable(swap->upstream, database, &command, &reply, ret_code,
+                                          ret_error);
     }
     if (status == STATUS_OK) {
         status = reply_image(&reply, "value", ret_replaced, ret_error);
@@ -173,7 +173,8 @@ enum status swap_insert(struct upstream *upstream, const char *namespace, struct
                            : append_insert(&command, wanted.document, ret_error);
     }
     if (status == STATUS_OK) {
-        status = command_run_durable(upstream, database, &command, &reply, ret_code, ret_error);
+        status =
+            upstream_command_durable(upstream, database, &command, &reply, ret_code, ret_error);
     }
     if (status == STATUS_OK) {
         bson_destroy(&reply);

@@ -196,8 +196,9 @@ enum status upstream_command(struct upstream *upstream, const char *database, co
     return STATUS_OK;
 }
 
-enum status command_run_durable(struct upstream *upstream, const char *database, bson_t *command,
-                                bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+enum status upstream_command_durable(struct upstream *upstream, const char *database,
+                                     const bson_t *command, bson_t *ret_reply, int32_t *ret_code,
+                                     struct error *ret_error)
 {
     bson_t concern;
     struct error error = {0};

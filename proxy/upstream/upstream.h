@@ -154,4 +154,12 @@ MUST_CHECK enum status upstream_command(struct upstream *upstream, const char *d
                                         const bson_t *command, bson_t *ret_reply, int32_t *ret_code,
                                         struct error *ret_error);
 
+/*
+ * The same for a write, with a write concern that waits for the server's own journal where it has
+ * one. `command` must not carry a write concern; *ret_code must be given.
+ */
+MUST_CHECK enum status upstream_command_durable(struct upstream *upstream, const char *database,
+                                                const bson_t *command, bson_t *ret_reply,
+                                                int32_t *ret_code, struct error *ret_error);
+
 #endif
