@@ -96,6 +96,9 @@ class Server:
             )
         wait_until(self._answers, 60, f"{self.kind} answers on port {self.port}")
 
+    def running(self):
+        return self._process.running()
+
     def kill(self):
         self._process.kill()
 
