@@ -93,6 +93,23 @@ static bool run_all(mongoc_client_t *client, const char *collection, int64_t cou
     return done;
 }
 
+/* A pool, as services have it: its server selection waits where a lone client's tries once. */
+static bool run_pool(const char *address, const char *collection, int64_t count,
+                     bson_error_t *error)
+{
+    mongoc_uri_t *uri = mongoc_uri_new_with_error(address, error);
+    if (uri == NULL) {
+        return false;
+    }
+    mongoc_client_pool_t *pool = mongoc_client_pool_new(uri);
+    mongoc_client_t *client = mongoc_client_pool_pop(pool);
+    bool done = run_all(client, collection, count, error);
+    mongoc_client_pool_push(pool, client);
+    mongoc_client_pool_destroy(pool);
+    mongoc_uri_destroy(uri);
+    return done;
+}
+
 int main(int argument_count, char **arguments)
 {
     if (argument_count != 4) {
@@ -107,12 +124,10 @@ int main(int argument_count, char **arguments)
     }
     mongoc_init();
     bson_error_t error = {0};
-    mongoc_client_t *client = mongoc_client_new(arguments[1]);
-    bool done = client != NULL && run_all(client, arguments[2], count, &error);
+    bool done = run_pool(arguments[1], arguments[2], count, &error);
     if (!done) {
         printf("failed: %s\n", error.message);
     }
-    mongoc_client_destroy(client);
     mongoc_cleanup();
     return done ? 0 : 1;
 }
