@@ -240,11 +240,15 @@ def play(title, count, seed, through_holdfast):
 
 
 def show_journal(proxy):
-    for title, arguments in (("units", ["units"]), ("status", ["status"])):
-        print(f"\n$ holdfast {title} --wal DIR")
-        lines = holdfast(*arguments, "--wal", proxy.wal).stdout.splitlines()
-        shown = lines if len(lines) <= 14 else [*lines[:10], f"... {len(lines) - 10} more lines"]
-        print("\n".join(shown))
+    """A few lines of what the journal tells: some units that were committed, some rolled back."""
+    print("\n$ holdfast units --wal DIR")
+    header, *units = holdfast("units", "--wal", proxy.wal).stdout.splitlines() or [""]
+    undone = [line for line in units if " aborted " in line]
+    kept = [line for line in units if " aborted " not in line]
+    shown = [*kept[-4:], *undone[-6:]]
+    print("\n".join([header, *shown, f"... and {len(units) - len(shown)} more"]))
+    print("\n$ holdfast status --wal DIR")
+    print(holdfast("status", "--wal", proxy.wal).stdout.rstrip())
 
 
 def main():
