@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "engine/known.h"
 #include "engine/release.h"
 #include "engine/write_steps.h"
@@ -121,7 +122,8 @@ static bool put_writes(struct write_operation *operation)
     struct record_known *known = NULL;
     size_t known_count = 0;
     size_t first = unit->write_count - operation->count;
-    operation->records = calloc(operation->count, sizeof *operation->records);
+    operation->records = memory_new_aligned(operation->count, sizeof *operation->records,
+                                            _Alignof(struct write_record));
     if (operation->records == NULL || known_collect(unit, &known, &known_count) != STATUS_OK) {
         return false;
     }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "holdfast/clock.h"
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
@@ -214,7 +215,8 @@ void connection_accept(struct route_worker *owner, int descriptor, const struct 
                        socklen_t peer_size)
 {
     struct route_shared *shared = owner->shared;
-    struct connection *connection = calloc(1, sizeof *connection);
+    struct connection *connection =
+        memory_new_aligned(1, sizeof *connection, _Alignof(struct connection));
     if (connection == NULL) {
         LOG(LOG_ERROR, "net", "Out of memory for a connection");
         (void)atomic_fetch_sub(&shared->connections, 1);

@@ -96,6 +96,19 @@ def stack():
         yield made
 
 
+@pytest.fixture(autouse=True)
+def daemon_lives(request):
+    """A daemon that died under a test is that test's failure, with what it said; the next test gets
+    a living one."""
+    yield
+    if "stack" in request.fixturenames:
+        proxy = request.getfixturevalue("stack").proxy
+        if not proxy.process.running():
+            said = proxy.process.tail(60)
+            proxy.start()
+            pytest.fail(f"holdfastd died\n{said}")
+
+
 @pytest.fixture
 def client(stack):
     with stack.proxy.client() as made:
