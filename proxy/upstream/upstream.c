@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "upstream/private.h"
 
@@ -20,6 +22,11 @@ static pthread_once_t library_once = PTHREAD_ONCE_INIT;
 static void library_init(void)
 {
     mongoc_init();
+    /* Its counters lie in a shared memory segment that a kill -9 would leave behind for ever. The
+       mapping stays; nobody reads it by name. */
+    char segment[32];
+    (void)snprintf(segment, sizeof(segment), "/mongoc-%d", (int)getpid());
+    (void)shm_unlink(segment);
     /* libmongoc would write to standard error, which belongs to the JSON log. */
     mongoc_log_set_handler(NULL, NULL);
 }
