@@ -88,8 +88,13 @@ static void on_event(evutil_socket_t descriptor, short what, void *context)
             stream->readable = stream->readable || broken;
         }
     }
+    if (stream->descriptor == (int)descriptor && (what & EV_CLOSED) != 0) {
+        stream->peer_closed = true;
+        stream->readable = true;
+    }
     /* The callback may have closed it, even opened another one in its place. */
-    if (stream->descriptor == (int)descriptor && ((what & EV_READ) != 0 || stream->ended)) {
+    if (stream->descriptor == (int)descriptor &&
+        ((what & (EV_READ | EV_CLOSED)) != 0 || stream->ended)) {
         stream->readable = true;
         stream->callbacks->readable(stream->context);
     }
@@ -115,8 +120,8 @@ static enum status attach(struct stream *stream, struct worker *worker, int desc
     (void)setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     struct event_base *base = worker_base(worker);
-    if (event_assign(&stream->event, base, descriptor, EV_READ | EV_WRITE | EV_ET | EV_PERSIST,
-                     on_event, stream) != 0 ||
+    if (event_assign(&stream->event, base, descriptor,
+                     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event, stream) != 0 ||
         event_assign(&stream->kick_event, base, -1, 0, on_kick, stream) != 0 ||
         event_add(&stream->event, NULL) != 0) {
         (void)close(descriptor);
@@ -159,7 +164,7 @@ enum status stream_receive(struct stream *stream, void *memory, size_t size, siz
         if (received > 0) {
             /* Fewer than asked for: the socket was empty at that moment, the next byte is an edge.
              */
-            stream->readable = (size_t)received == size;
+            stream->readable = (size_t)received == size || stream->peer_closed;
             *ret_size = (size_t)received;
             return STATUS_OK;
         }

@@ -52,7 +52,8 @@ struct stream {
     bool connecting;
     bool readable;
     bool writable;
-    bool ended; /* the peer ended its direction, or the connection broke */
+    bool peer_closed; /* its end is there to be read, perhaps behind data: no further edge comes */
+    bool ended;       /* the peer ended its direction, or the connection broke */
     struct event event;
     struct event kick_event;
     const struct stream_transport *transport;

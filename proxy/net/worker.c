@@ -85,7 +85,7 @@ static enum status worker_init(struct worker *worker, size_t index, struct error
     if (config != NULL) {
         /* Only the owner touches its loop: no locks inside libevent, and edges, not levels. */
         (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
-        (void)event_config_require_features(config, EV_FEATURE_ET);
+        (void)event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE);
         worker->base = event_base_new_with_config(config);
         event_config_free(config);
     }
