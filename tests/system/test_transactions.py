@@ -1,12 +1,15 @@
 """Driver transactions on a server that has none: what a service sees through the proxy."""
 
+import signal
 import sys
 import threading
 import time
+import uuid
 
+import bson
 import pytest
 from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection, Process, wait_until
+from holdfast_testing import Connection, Process, encode_message, wait_until
 from pymongo import InsertOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
@@ -741,3 +744,31 @@ def test_sigterm_drains(name):
         assert stack.stored(name) == {}
         stack.proxy.verify()
         assert [u for u in stack.proxy.units() if u.get("state") == "open"] == []
+
+
+def test_end_right_behind_a_command(stack, name):
+    """A client that ends in the same moment as its last command arrives is noticed as well: the
+    proxy, stopped meanwhile, finds both at once."""
+    proxy = stack.proxy.process
+    clients = [Connection(stack.proxy.port) for _ in range(8)]
+    for client in clients:
+        assert client.run({"ping": 1, "$db": "admin"})["ok"] == 1
+    proxy.send(signal.SIGSTOP)
+    try:
+        for number, client in enumerate(clients):
+            command = {
+                "insert": name,
+                "documents": [{"_id": number}],
+                "lsid": {"id": bson.Binary(uuid.uuid4().bytes, 4)},
+                "txnNumber": bson.Int64(1),
+                "startTransaction": True,
+                "autocommit": False,
+                "$db": DATABASE,
+            }
+            client.send(encode_message(command))
+            client.socket.close()
+        time.sleep(0.2)
+    finally:
+        proxy.send(signal.SIGCONT)
+    time.sleep(0.2)
+    wait_until(lambda: not stack.stored(name), 2, "every unit is rolled back")
