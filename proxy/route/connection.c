@@ -153,7 +153,14 @@ void connection_send_server(struct connection *connection, struct slice bytes)
 
 static void on_client_readable(void *context)
 {
-    requests_read(context);
+    struct connection *connection = context;
+    bool waiting = connection->active || connection->gate_waiting;
+    if (waiting && connection->downstream.peer_closed) {
+        /* Nothing is read meanwhile, so its end would show only when the wait is over. */
+        connection_end_client(connection);
+        return;
+    }
+    requests_read(connection);
 }
 
 static void on_client_drained(void *context)

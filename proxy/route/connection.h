@@ -25,6 +25,8 @@
  *   - the client's side ends: nothing more is read from it. While a boundary works, or plain writes
  *     that are counted at a gate are on their way, the server's side stays open until their replies
  *     have come: only then is it known that they can no longer meet a unit's undo.
+ *   - the client's side ends, or only its sending direction (no driver does that), while a boundary
+ *     works for it: it counts as gone at once, for its unit may hold locks that others wait for.
  *   - both have ended and no request is active: the connection is freed, from the loop only.
  *
  * Thread: the worker's.

@@ -772,3 +772,32 @@ def test_end_right_behind_a_command(stack, name):
         proxy.send(signal.SIGCONT)
     time.sleep(0.2)
     wait_until(lambda: not stack.stored(name), 2, "every unit is rolled back")
+
+
+def test_killed_while_waiting(name):
+    """A client that is gone while its command waits for a lock is noticed at once, not when the wait
+    is over: its unit is rolled back within a second."""
+    with Stack({"unit.lockWait": "20s"}) as stack:
+        stack.direct[DATABASE][name].insert_many([{"_id": i, "a": 0} for i in range(2)])
+
+        def update(number, session, **fields):
+            return {
+                "update": name,
+                "updates": [{"q": {"_id": number}, "u": {"$inc": {"a": 1}}}],
+                "lsid": {"id": session},
+                "txnNumber": bson.Int64(1),
+                "autocommit": False,
+                "$db": DATABASE,
+                **fields,
+            }
+
+        owner, waiter = (bson.Binary(uuid.uuid4().bytes, 4) for _ in range(2))
+        with Connection(stack.proxy.port) as first, Connection(stack.proxy.port) as second:
+            assert first.run(update(0, owner, startTransaction=True))["ok"] == 1
+            assert second.run(update(1, waiter, startTransaction=True))["ok"] == 1
+            second.send(encode_message(update(0, waiter)))
+            time.sleep(0.3)
+            assert stack.stored(name)[1]["a"] == 1
+            second.socket.close()
+            wait_until(lambda: stack.stored(name)[1]["a"] == 0, 1, "the waiter is rolled back")
+            assert stack.stored(name)[0]["a"] == 1
