@@ -139,7 +139,13 @@ static void test_unit_row(void **state)
     (void)state;
     size_t size = format_unit_put(row, &unit);
     assert_int_equal(format_unit_get(9, slice_make(row, size), &read, NULL), STATUS_OK);
-    assert_memory_equal(&read.unit, &unit.unit, sizeof(read.unit));
+    /* Field by field: the bytes between them are anything. */
+    assert_int_equal(read.unit.unit, unit.unit.unit);
+    assert_int_equal(read.unit.first_lsn, unit.unit.first_lsn);
+    assert_int_equal(read.unit.last_lsn, unit.unit.last_lsn);
+    assert_int_equal(read.unit.begin_time_ms, unit.unit.begin_time_ms);
+    assert_int_equal(read.unit.last_time_ms, unit.unit.last_time_ms);
+    assert_int_equal(read.unit.state, unit.unit.state);
     assert_int_equal(read.session_key_size, 3);
     assert_memory_equal(read.session_key, "abc", 3);
     for (size_t bit = 0; bit < size * 8; bit++) {
