@@ -37,6 +37,8 @@
    with changed pages. A single larger group still goes as a whole. */
 #define BATCH_BYTES_MAX ((uint64_t)16 << 20)
 #define BATCH_GROUPS_MAX 4096u
+/* Removing rows takes pages, too: LMDB changes copies. */
+#define PRUNE_BYTES ((uint64_t)4 << 20)
 /* How often slots of dead readers are looked for, while there is something to write. */
 #define STALE_READERS_MS 1000u
 
@@ -176,6 +178,7 @@ static enum status begin_batch(struct writer *writer, struct batch *ret_batch,
         return status;
     }
     batch.only_ends = !reserve_is_kept(writer, &usage) || !ballast;
+    batch.ends_bytes = usage.map_bytes - PRUNE_BYTES;
     *ret_batch = batch;
     return STATUS_OK;
 }

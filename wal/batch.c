@@ -147,15 +147,13 @@ bool batch_group_only_ends(const struct wal_append *first)
 static enum status check_space(struct batch *batch, const struct wal_append *first, bool *ret_fits,
                                struct error *ret_error)
 {
-    if (batch_group_only_ends(first)) {
-        *ret_fits = true;
-        return STATUS_OK;
-    }
     struct store_usage usage;
+    bool ends = batch_group_only_ends(first);
     enum status status = store_usage_get(batch->transaction, &usage, ret_error);
     if (status == STATUS_OK) {
+        uint64_t limit = ends ? batch->ends_bytes : batch->quota_bytes;
         *ret_fits =
-            !batch->only_ends && usage.used_bytes + batch_group_bytes(first) <= batch->quota_bytes;
+            (ends || !batch->only_ends) && usage.used_bytes + batch_group_bytes(first) <= limit;
     }
     return status;
 }
