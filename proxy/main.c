@@ -137,6 +137,15 @@ static size_t worker_count(const struct config *config)
     return wanted < 1 ? 1 : wanted > 256 ? 256 : wanted;
 }
 
+/* What the engine must know of the server's habits. */
+static enum status probe(struct daemon *daemon, struct error *error)
+{
+    enum status status =
+        upstream_update_rules(daemon->upstream, &daemon->engine.update_rules, error);
+    /* A server that refuses the question is served all the same, with more round trips. */
+    return status == STATUS_UNREACHABLE ? status : STATUS_OK;
+}
+
 static enum status start_engine(struct daemon *daemon, struct error *error)
 {
     const struct config *config = &daemon->config;
@@ -217,6 +226,9 @@ static enum status start(struct daemon *daemon, struct error *error)
         daemon->recovered = true;
         CRASH_POINT(recovery_finished);
         status = start_engine(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        status = probe(daemon, error);
     }
     return status == STATUS_OK ? start_router(daemon, error) : status;
 }

@@ -56,6 +56,9 @@ static void append_writes(bson_t *document, const struct unit_history *history)
         if (write->command.size > 0) {
             append_slice(&entry, "command", write->command);
         }
+        if (write->refused) {
+            BSON_APPEND_BOOL(&entry, "refused", true);
+        }
         BSON_APPEND_UTF8(&entry, "connection", write->connection);
         bson_append_document_end(&list, &entry);
     }
@@ -102,6 +105,9 @@ static void print_writes(const struct unit_history *history)
         output_text(stdout, key);
         fputc('\n', stdout);
         bson_free(key);
+        if (write->refused) {
+            printf("    the server refused this write: it touched nothing\n");
+        }
         print_image("before", write->before);
         print_image("after", write->after);
         if (write->command.size > 0) {

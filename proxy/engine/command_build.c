@@ -187,34 +187,242 @@ void command_build_guarded(bson_t *guarded, const struct command_target *target,
     put_target(guarded, target);
 }
 
-void command_build_remove(bson_t *command, const struct command_target *target, struct slice key,
-                          struct slice before)
+/* [ "$$ROOT", {$literal: image} ] */
+static void put_root_and_literal(bson_t *into, const char *name, struct slice bytes)
 {
-    BSON_APPEND_UTF8(command, "findAndModify", target->collection);
-    put_query(command, (struct slice){0}, key, GUARD_EQUALS, before);
-    BSON_APPEND_BOOL(command, "remove", true);
+    bson_t operands;
+    bson_t literal;
+    BSON_APPEND_ARRAY_BEGIN(into, name, &operands);
+    BSON_APPEND_UTF8(&operands, "0", "$$ROOT");
+    BSON_APPEND_DOCUMENT_BEGIN(&operands, "1", &literal);
+    put_document(&literal, "$literal", bytes);
+    bson_append_document_end(&operands, &literal);
+    bson_append_array_end(into, &operands);
+}
+
+/* [ {$replaceWith: {$cond: [ {$eq: ["$$ROOT", before]}, after, "$$ROOT" ]}} ] */
+static void put_guarded_pipeline(bson_t *into, const struct command_document *document)
+{
+    bson_t pipeline;
+    bson_t stage;
+    bson_t condition;
+    bson_t branches;
+    bson_t part;
+    BSON_APPEND_ARRAY_BEGIN(into, "u", &pipeline);
+    BSON_APPEND_DOCUMENT_BEGIN(&pipeline, "0", &stage);
+    BSON_APPEND_DOCUMENT_BEGIN(&stage, "$replaceWith", &condition);
+    BSON_APPEND_ARRAY_BEGIN(&condition, "$cond", &branches);
+    BSON_APPEND_DOCUMENT_BEGIN(&branches, "0", &part);
+    put_root_and_literal(&part, "$eq", document->before);
+    bson_append_document_end(&branches, &part);
+    BSON_APPEND_DOCUMENT_BEGIN(&branches, "1", &part);
+    put_document(&part, "$literal", document->after);
+    bson_append_document_end(&branches, &part);
+    BSON_APPEND_UTF8(&branches, "2", "$$ROOT");
+    bson_append_array_end(&condition, &branches);
+    bson_append_document_end(&stage, &condition);
+    bson_append_document_end(&pipeline, &stage);
+    bson_append_array_end(into, &pipeline);
+}
+
+static const char *index_name(size_t index, char text[16], size_t *ret_size)
+{
+    const char *name;
+    *ret_size = bson_uint32_to_string((uint32_t)index, &name, text, 16);
+    return name;
+}
+
+static void put_write_options(bson_t *command, const struct command_target *target, bool ordered)
+{
+    BSON_APPEND_BOOL(command, "ordered", ordered);
+    if (target->bypass_validation) {
+        BSON_APPEND_BOOL(command, "bypassDocumentValidation", true);
+    }
+    put_target(command, target);
+}
+
+void command_build_replace(bson_t *command, const struct command_target *target,
+                           const struct command_document *documents, size_t count)
+{
+    bson_t array;
+    bson_t entry;
+    BSON_APPEND_UTF8(command, "update", target->collection);
+    BSON_APPEND_ARRAY_BEGIN(command, "updates", &array);
+    for (size_t i = 0; i < count; i++) {
+        char text[16];
+        size_t size;
+        const char *name = index_name(i, text, &size);
+        bson_append_document_begin(&array, name, (int)size, &entry);
+        put_document(&entry, "q", documents[i].key);
+        put_guarded_pipeline(&entry, &documents[i]);
+        bson_append_document_end(&array, &entry);
+    }
+    bson_append_array_end(command, &array);
+    put_write_options(command, target, true);
+}
+
+static void put_id(bson_t *into, const char *name, size_t size, struct slice key)
+{
+    bson_iter_t id;
+    if (bson_iter_init_from_data(&id, key.data, key.size) && bson_iter_find(&id, "_id")) {
+        bson_append_iter(into, name, (int)size, &id);
+    }
+}
+
+/* { _id: {$in: [...]}, $expr: {$in: ["$$ROOT", {$literal: [images]}]} } */
+static void put_remove_query(bson_t *into, const struct command_document *documents, size_t count)
+{
+    bson_t condition;
+    bson_t array;
+    bson_t operands;
+    bson_t literal;
+    char text[16];
+    size_t size;
+    BSON_APPEND_DOCUMENT_BEGIN(into, "_id", &condition);
+    BSON_APPEND_ARRAY_BEGIN(&condition, "$in", &array);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = index_name(i, text, &size);
+        put_id(&array, name, size, documents[i].key);
+    }
+    bson_append_array_end(&condition, &array);
+    bson_append_document_end(into, &condition);
+    BSON_APPEND_DOCUMENT_BEGIN(into, "$expr", &condition);
+    BSON_APPEND_ARRAY_BEGIN(&condition, "$in", &operands);
+    BSON_APPEND_UTF8(&operands, "0", "$$ROOT");
+    BSON_APPEND_DOCUMENT_BEGIN(&operands, "1", &literal);
+    BSON_APPEND_ARRAY_BEGIN(&literal, "$literal", &array);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = index_name(i, text, &size);
+        bson_t image;
+        if (view(documents[i].before, &image)) {
+            bson_append_document(&array, name, (int)size, &image);
+        }
+    }
+    bson_append_array_end(&literal, &array);
+    bson_append_document_end(&operands, &literal);
+    bson_append_array_end(&condition, &operands);
+    bson_append_document_end(into, &condition);
+}
+
+void command_build_remove(bson_t *command, const struct command_target *target,
+                          const struct command_document *documents, size_t count)
+{
+    bson_t array;
+    bson_t entry;
+    bson_t query;
+    bson_t expression;
+    BSON_APPEND_UTF8(command, "delete", target->collection);
+    BSON_APPEND_ARRAY_BEGIN(command, "deletes", &array);
+    BSON_APPEND_DOCUMENT_BEGIN(&array, "0", &entry);
+    BSON_APPEND_DOCUMENT_BEGIN(&entry, "q", &query);
+    if (count == 1) {
+        put_id(&query, "_id", 3, documents[0].key);
+        BSON_APPEND_DOCUMENT_BEGIN(&query, "$expr", &expression);
+        put_root_and_literal(&expression, "$eq", documents[0].before);
+        bson_append_document_end(&query, &expression);
+    } else {
+        put_remove_query(&query, documents, count);
+    }
+    bson_append_document_end(&entry, &query);
+    BSON_APPEND_INT32(&entry, "limit", count == 1 ? 1 : 0);
+    bson_append_document_end(&array, &entry);
+    bson_append_array_end(command, &array);
     put_target(command, target);
 }
 
 void command_build_insert(bson_t *command, const struct command_target *target,
-                          const struct slice *documents, size_t count)
+                          const struct slice *documents, size_t count, bool ordered)
 {
     bson_t array;
     BSON_APPEND_UTF8(command, "insert", target->collection);
     BSON_APPEND_ARRAY_BEGIN(command, "documents", &array);
     for (size_t i = 0; i < count; i++) {
         char text[16];
-        const char *name;
-        size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
+        size_t size;
+        const char *name = index_name(i, text, &size);
         bson_t document;
         if (view(documents[i], &document)) {
             bson_append_document(&array, name, (int)size, &document);
         }
     }
     bson_append_array_end(command, &array);
-    BSON_APPEND_BOOL(command, "ordered", true);
-    if (target->bypass_validation) {
-        BSON_APPEND_BOOL(command, "bypassDocumentValidation", true);
-    }
+    put_write_options(command, target, ordered);
+}
+
+/* ------------------------------------------------------------------ multi writes */
+
+static void put_projection_of_ids(bson_t *command)
+{
+    bson_t projection;
+    BSON_APPEND_DOCUMENT_BEGIN(command, "projection", &projection);
+    BSON_APPEND_INT32(&projection, "_id", 1);
+    bson_append_document_end(command, &projection);
+}
+
+static void put_ids(bson_t *into, const bson_t *ids)
+{
+    bson_t condition;
+    BSON_APPEND_DOCUMENT_BEGIN(into, "_id", &condition);
+    BSON_APPEND_ARRAY(&condition, "$in", ids);
+    bson_append_document_end(into, &condition);
+}
+
+void command_build_collect(bson_t *command, const struct command_target *target,
+                           const struct statement *statement, int32_t batch_count)
+{
+    BSON_APPEND_UTF8(command, "find", target->collection);
+    put_document(command, "filter", statement->filter);
+    put_document(command, "collation", statement->collation);
+    put_document(command, "let", statement->variables);
+    put_hint(command, statement);
+    put_projection_of_ids(command);
+    BSON_APPEND_INT32(command, "batchSize", batch_count);
     put_target(command, target);
+}
+
+void command_build_images(bson_t *command, const struct command_target *target,
+                          const struct statement *statement, const bson_t *ids)
+{
+    bson_t filter;
+    bson_t all;
+    bson_t part;
+    BSON_APPEND_UTF8(command, "find", target->collection);
+    BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
+    if (statement->filter.size <= 5) {
+        put_ids(&filter, ids);
+    } else {
+        BSON_APPEND_ARRAY_BEGIN(&filter, "$and", &all);
+        BSON_APPEND_DOCUMENT_BEGIN(&all, "0", &part);
+        put_ids(&part, ids);
+        bson_append_document_end(&all, &part);
+        put_document(&all, "1", statement->filter);
+        bson_append_array_end(&filter, &all);
+    }
+    bson_append_document_end(command, &filter);
+    put_document(command, "collation", statement->collation);
+    put_document(command, "let", statement->variables);
+    BSON_APPEND_INT32(command, "batchSize", (int32_t)bson_count_keys(ids) + 1);
+    put_target(command, target);
+}
+
+void command_build_find_ids(bson_t *command, const struct command_target *target, const bson_t *ids,
+                            bool ids_only)
+{
+    bson_t filter;
+    BSON_APPEND_UTF8(command, "find", target->collection);
+    BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
+    put_ids(&filter, ids);
+    bson_append_document_end(command, &filter);
+    if (ids_only) {
+        put_projection_of_ids(command);
+    }
+    BSON_APPEND_INT32(command, "batchSize", (int32_t)bson_count_keys(ids) + 1);
+    put_target(command, target);
+}
+
+void command_build_get_more(bson_t *command, const struct command_target *target, int64_t cursor_id)
+{
+    BSON_APPEND_INT64(command, "getMore", cursor_id);
+    BSON_APPEND_UTF8(command, "collection", target->collection);
+    BSON_APPEND_UTF8(command, "$db", target->database);
 }

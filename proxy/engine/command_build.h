@@ -2,13 +2,21 @@
 #define HOLDFAST_ENGINE_COMMAND_BUILD_H
 
 /*
- * The commands that carry out one statement on one document.
+ * The commands that carry out one statement.
  *
- *   resolve   { find, filter: the client's, sort, limit: 1 ... }      which document, and its image
- *   apply     { findAndModify, query: {$and: [the client's filter, {_id}, guard]}, update, new:
- * true } guard: {$expr: {$eq: ["$$ROOT", {$literal: before-image}]}} so that what was journaled is
- * what changes, and the reply is the exact after-image remove    { findAndModify, query: {$and:
- * [{_id}, guard]}, remove: true } insert    { insert, documents: [...], ordered: true }
+ *   resolve   { find, filter: the client's, sort, limit: 1 ... }    which document, and its image
+ *   collect   { find, filter: the client's, projection: {_id: 1} }  which documents of a multi
+ * write images    { find, filter: {$and: [{_id: {$in}}, the client's filter]} }   and their images
+ *   replace   { update, updates: [ {q: {_id}, u: [ {$replaceWith: {$cond: [guard, after,
+ *             "$$ROOT"]}} ]} ... ] }                                where the after-image is known
+ *   apply     { findAndModify, query: {$and: [the client's filter, {_id}, guard]}, update,
+ *             new: true }                                           where the server computes it
+ *   remove    { delete, deletes: [ {q: {_id: {$in}, guard}} ] }
+ *   insert    { insert, documents: [...] }
+ *
+ * The guard, {$eq: ["$$ROOT", {$literal: before-image}]}, makes that what was journaled is what
+ * changes. It stands inside the pipeline where it can, for some servers use the _id index only for
+ * a filter of exactly _id.
  *
  * All functions append to an empty, initialised document. Slices must be whole, checked documents.
  */
@@ -50,10 +58,36 @@ void command_build_update(bson_t *command, const struct command_target *target,
 void command_build_guarded(bson_t *guarded, const struct command_target *target,
                            struct slice command, struct slice before);
 
-void command_build_remove(bson_t *command, const struct command_target *target, struct slice key,
-                          struct slice before);
+/* One document of a command that changes several. */
+struct command_document {
+    struct slice key; /* {_id: value} */
+    struct slice before;
+    struct slice after; /* replace only */
+};
+
+/* Each document that still is `before` becomes `after`; n counts those found, nModified those that
+   changed. Stops at the first error. */
+void command_build_replace(bson_t *command, const struct command_target *target,
+                           const struct command_document *documents, size_t count);
+
+/* Removes each document that still is `before`; n counts them. The guard costs count * count: keep
+   it to about a hundred. */
+void command_build_remove(bson_t *command, const struct command_target *target,
+                          const struct command_document *documents, size_t count);
 
 void command_build_insert(bson_t *command, const struct command_target *target,
-                          const struct slice *documents, size_t count);
+                          const struct slice *documents, size_t count, bool ordered);
+
+/* ---- multi writes: `ids` is an array of _id values */
+
+void command_build_collect(bson_t *command, const struct command_target *target,
+                           const struct statement *statement, int32_t batch_count);
+void command_build_images(bson_t *command, const struct command_target *target,
+                          const struct statement *statement, const bson_t *ids);
+/* { find, filter: {_id: {$in: ids}}, projection: {_id: 1} if `ids_only` } */
+void command_build_find_ids(bson_t *command, const struct command_target *target, const bson_t *ids,
+                            bool ids_only);
+void command_build_get_more(bson_t *command, const struct command_target *target,
+                            int64_t cursor_id);
 
 #endif

@@ -54,7 +54,7 @@ void commit_start(struct commit *commit)
         commit->completed(commit, STATUS_FULL);
         return;
     }
-    record_put_commit(&commit->payload, known, count);
+    record_put_commit(&commit->payload, known, count, commit->reply);
     free(known);
     commit->append = (struct wal_append){
         .kind = WAL_KIND_COMMIT,

@@ -18,6 +18,7 @@
 #include "unit/gate.h"
 #include "unit/lock_table.h"
 #include "unit/unit.h"
+#include "upstream/update_rules.h"
 #include "wire/command.h"
 #include "wire/op_msg.h"
 
@@ -33,6 +34,7 @@ struct engine {
     uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */
     uint64_t unit_writes_max;
     uint64_t unit_bytes_max;
+    struct update_rules update_rules; /* of the server */
 };
 
 /*

@@ -17,6 +17,8 @@
 struct commit {
     struct engine *engine;
     struct unit *unit;
+    /* A retryable command's answer, kept in the COMMIT record; size 0: none. */
+    struct slice reply;
     void (*completed)(struct commit *commit, enum status status);
     void *context;
     /* private */
@@ -46,7 +48,8 @@ struct rollback {
 
 /*
  * Rolls the unit back on one of the pool's threads, which may wait for the server for as long as it
- * is away: fence if a write's fate is unknown, undo every image, ABORT durable, locks released. A
+ * is away: fence if a write's fate is unknown, read the unit's writes back from the journal, undo
+ * every image, ABORT durable, locks released. A
  * unit that cannot be undone without overwriting somebody's newer data is set aside
  * (UNIT_CONFLICT). `completed` is called on that thread, or from inside if nothing was ever
  * written.

@@ -1,7 +1,7 @@
 #ifndef HOLDFAST_ENGINE_KNOWN_H
 #define HOLDFAST_ENGINE_KNOWN_H
 
-/* After-images that were learned from replies and are not in the journal yet. */
+/* What was learned of earlier writes of a unit, on its way into the journal. */
 
 #include <stddef.h>
 
@@ -9,11 +9,10 @@
 #include "unit/unit.h"
 
 /*
- * Collects them (pointing into the unit). The caller frees *ret_known. STATUS_MEMORY. The unit
- * counts them as journaled from now on: call only for a record that will be appended; if that
- * fails, the unit is rolled back anyway.
+ * Lists unit->known for a record's payload; points into the unit. The caller frees *ret_known and,
+ * once the record is durable, calls unit_known_drop(unit, *ret_count). STATUS_MEMORY.
  */
-MUST_CHECK enum status known_collect(struct unit *unit, struct record_known **ret_known,
+MUST_CHECK enum status known_collect(const struct unit *unit, struct record_known **ret_known,
                                      size_t *ret_count);
 
 #endif

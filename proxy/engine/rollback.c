@@ -45,32 +45,37 @@ struct rollback_pool {
 
 /* ------------------------------------------------------------------ one unit */
 
-static void history_of(const struct unit *unit, struct record_write *writes,
-                       struct unit_history *ret_history)
+/* What the unit knows and the journal does not yet. */
+static void overlay_known(const struct unit *unit, struct unit_history *history)
 {
-    for (size_t i = 0; i < unit->write_count; i++) {
-        const struct unit_write *write = &unit->writes[i];
-        writes[i] = (struct record_write){
-            .number = (int32_t)i,
-            .operation = (enum record_operation)write->operation,
-            .namespace = write->namespace,
-            .key = slice_make(write->key, write->key_size),
-            .before = write->before,
-            .after = write->after,
-            .command = slice_make(write->command, write->command_size),
-            .connection = unit->connection,
-        };
+    for (size_t i = 0; i < unit->known_count; i++) {
+        const struct unit_known *known = &unit->known[i];
+        assert(known->number >= 0 && (size_t)known->number < history->write_count);
+        struct record_write *write = &history->writes[known->number];
+        if (known->refused) {
+            write->refused = true;
+        } else {
+            write->after = known->after;
+        }
     }
-    *ret_history = (struct unit_history){
-        .unit = unit->id,
-        .state = WAL_UNIT_OPEN,
-        .begin_time_ms = unit->began_wall_ms,
-        .writes = writes,
-        .write_count = unit->write_count,
-    };
 }
 
-static enum status try_undo(struct rollback_pool *pool, struct upstream **upstream,
+static enum status load_history(struct wal *wal, const struct unit *unit,
+                                struct unit_history **ret_history, struct error *error)
+{
+    struct wal_reader *reader = NULL;
+    enum status status = wal_reader_begin(wal, &reader, error);
+    if (status == STATUS_OK) {
+        status = unit_history_load(reader, unit->id, ret_history, error);
+        wal_reader_end(reader);
+    }
+    if (status == STATUS_OK) {
+        overlay_known(unit, *ret_history);
+    }
+    return status;
+}
+
+static enum status try_undo(struct rollback_pool *pool, struct wal *wal, struct upstream **upstream,
                             struct unit *unit, enum undo_result *ret_result, bson_t *conflict,
                             struct error *error)
 {
@@ -90,14 +95,15 @@ static enum status try_undo(struct rollback_pool *pool, struct upstream **upstre
             return fenced;
         }
     }
-    struct record_write *writes = calloc(unit->write_count + 1, sizeof *writes);
-    if (writes == NULL) {
-        return error_set(error, STATUS_MEMORY, "out of memory");
+    struct unit_history *history = NULL;
+    enum status status = load_history(wal, unit, &history, error);
+    if (status == STATUS_OK) {
+        status = undo_unit(*upstream, history, ret_result, conflict, error);
     }
-    struct unit_history history;
-    history_of(unit, writes, &history);
-    enum status status = undo_unit(*upstream, &history, ret_result, conflict, error);
-    free(writes);
+    if (status == STATUS_UNREACHABLE) {
+        unit->fate_unknown = true; /* a step of the undo may still be on its way */
+    }
+    unit_history_free(history);
     return status;
 }
 
@@ -122,14 +128,19 @@ static bool is_stopping(struct rollback_pool *pool)
 }
 
 /* False: the process ends before it could be undone; recovery will do it. */
-static bool undo(struct rollback_pool *pool, struct upstream **upstream, struct unit *unit,
-                 enum undo_result *ret_result, bson_t *conflict)
+static bool undo(struct rollback_pool *pool, struct wal *wal, struct upstream **upstream,
+                 struct unit *unit, enum undo_result *ret_result, bson_t *conflict)
 {
     bool told = false;
+    if (unit->doubt != NULL) {
+        record_put_conflict(conflict, unit->doubt, NULL, 0);
+        *ret_result = UNDO_CONFLICT;
+        return true;
+    }
     for (;;) {
         struct error error = {0};
         bson_reinit(conflict);
-        enum status status = try_undo(pool, upstream, unit, ret_result, conflict, &error);
+        enum status status = try_undo(pool, wal, upstream, unit, ret_result, conflict, &error);
         if (status == STATUS_OK) {
             return true;
         }
@@ -191,7 +202,7 @@ static void run(struct rollback_pool *pool, struct upstream **upstream, struct r
 {
     bson_t conflict = BSON_INITIALIZER;
     enum undo_result result = UNDO_DONE;
-    if (undo(pool, upstream, rollback->unit, &result, &conflict)) {
+    if (undo(pool, rollback->engine->wal, upstream, rollback->unit, &result, &conflict)) {
         CRASH_POINT(abort_undone);
         journal_end(rollback, result, &conflict);
         finish(rollback, result == UNDO_DONE ? UNIT_ABORTED : UNIT_CONFLICT);

@@ -177,11 +177,7 @@ static enum status parse_update(struct parse *parse, struct slice document)
             pipeline = BSON_ITER_HOLDS_ARRAY(&at);
             valid = iter_document(&at, &statement.update);
         } else if (strcmp(name, "multi") == 0) {
-            if (bson_iter_as_bool(&at)) {
-                return fail(parse, REPLY_CODE_OperationNotSupportedInTransaction,
-                            "an update of several documents (multi: true) is not supported in a "
-                            "transaction yet: update them one by one");
-            }
+            statement.multi = bson_iter_as_bool(&at);
         } else {
             return fail(parse, REPLY_CODE_FailedToParse,
                         "BSON field 'update.updates.%s' is unknown", name);
@@ -192,13 +188,17 @@ static enum status parse_update(struct parse *parse, struct slice document)
                     "an element of 'updates' is not a valid update");
     }
     enum status status = finish_update(parse, &statement, pipeline);
+    if (status == STATUS_OK && statement.multi && statement.update_is_replacement) {
+        status = fail(parse, REPLY_CODE_FailedToParse,
+                      "multi update is not supported for replacement-style update");
+    }
     return status == STATUS_OK ? add_statement(parse, &statement) : status;
 }
 
 static enum status parse_delete(struct parse *parse, struct slice document)
 {
     struct statement statement = {.kind = STATEMENT_DELETE};
-    bool one = false;
+    int64_t limit = -1;
     bson_iter_t at;
     bool valid = bson_check(document, NULL) == STATUS_OK &&
                  bson_iter_init_from_data(&at, document.data, document.size);
@@ -210,7 +210,7 @@ static enum status parse_delete(struct parse *parse, struct slice document)
         if (strcmp(name, "q") == 0) {
             valid = BSON_ITER_HOLDS_DOCUMENT(&at) && iter_document(&at, &statement.filter);
         } else if (strcmp(name, "limit") == 0) {
-            one = bson_iter_as_int64(&at) == 1;
+            limit = bson_iter_as_int64(&at);
         } else {
             return fail(parse, REPLY_CODE_FailedToParse,
                         "BSON field 'delete.deletes.%s' is unknown", name);
@@ -220,11 +220,11 @@ static enum status parse_delete(struct parse *parse, struct slice document)
         return fail(parse, REPLY_CODE_FailedToParse,
                     "an element of 'deletes' is not a valid delete");
     }
-    if (!one) {
-        return fail(parse, REPLY_CODE_OperationNotSupportedInTransaction,
-                    "a delete of several documents (limit: 0) is not supported in a transaction "
-                    "yet: delete them one by one");
+    if (limit != 0 && limit != 1) {
+        return fail(parse, REPLY_CODE_FailedToParse,
+                    "The limit field in delete objects must be 0 or 1");
     }
+    statement.multi = limit == 0;
     return add_statement(parse, &statement);
 }
 
@@ -295,7 +295,9 @@ static enum status parse_options(struct parse *parse, const struct command_view 
     bool valid = bson_iter_init_from_data(&at, view->body.data, view->body.size);
     while (valid && bson_iter_next(&at)) {
         const char *name = bson_iter_key(&at);
-        if (strcmp(name, "bypassDocumentValidation") == 0) {
+        if (strcmp(name, "ordered") == 0) {
+            parse->list.ordered = bson_iter_as_bool(&at);
+        } else if (strcmp(name, "bypassDocumentValidation") == 0) {
             parse->list.bypass_validation = bson_iter_as_bool(&at);
         } else if (strcmp(name, "let") == 0) {
             valid = iter_document(&at, &variables);
@@ -384,7 +386,8 @@ enum status statement_list_parse(const struct command_view *view, const struct o
                                  struct statement_list *ret_list, int *ret_code,
                                  struct error *ret_error)
 {
-    struct parse parse = {.error = ret_error, .code = REPLY_CODE_FailedToParse};
+    struct parse parse = {
+        .list.ordered = true, .error = ret_error, .code = REPLY_CODE_FailedToParse};
     enum status status = parse_command(&parse, view, message);
     if (status != STATUS_OK) {
         *ret_code = parse.code;
@@ -408,7 +411,7 @@ bool statement_is_single(const struct command_view *view, const struct op_msg *m
     if (statement_list_parse(view, message, &list, &code, NULL) != STATUS_OK) {
         return false; /* what is not a valid single write waits like any other command */
     }
-    bool single = list.count == 1;
+    bool single = list.count == 1 && !list.statements[0].multi;
     statement_list_free(&list);
     return single;
 }

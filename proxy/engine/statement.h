@@ -19,7 +19,7 @@
 
 enum statement_kind {
     STATEMENT_INSERT,
-    STATEMENT_UPDATE, /* update of one document: operators, replacement or pipeline */
+    STATEMENT_UPDATE, /* operators, replacement or pipeline */
     STATEMENT_DELETE,
 };
 
@@ -31,6 +31,7 @@ struct statement {
     bool update_is_pipeline;
     bool update_is_replacement;
     bool upsert;
+    bool multi;        /* every document that matches */
     struct slice sort; /* size 0: none; so all below */
     struct slice collation;
     struct slice array_filters; /* an array */
@@ -49,6 +50,7 @@ struct statement_list {
     enum statement_reply reply;
     struct statement *statements;
     size_t count;
+    bool ordered; /* stops at the first error */
     bool bypass_validation;
     bool return_new;     /* findAndModify: new */
     struct slice fields; /* findAndModify: projection, size 0: none */

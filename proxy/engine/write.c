@@ -4,24 +4,28 @@
  *   ENTERING    the gates of the server and of the namespace (gate.h)
  *      v
  *   SELECTING   the next statement, or a run of inserts           (none left) --> DONE, reply
+ *      |`--> COLLECTING   a multi write: all _ids that match, then batch by batch
+ *      v         |
+ *   LOCKING <----'  what is known to be touched before looking: the _id of an insert or of the
+ *      |        filter, the equality key of an upsert, the _ids of the batch
  *      v
- *   LOCKING     what is known to be touched before looking: the _id of an insert or of the filter,
- *      |        the equality key of an upsert
+ *   RESOLVING   find: which documents, and their before-images    (none, no upsert) --> SELECTING
  *      v
- *   RESOLVING   find: which document, and its before-image        (none, no upsert) --> SELECTING
+ *   LOCKING     the one document; had to wait --> RESOLVING again, it may be another one now
  *      v
- *   LOCKING     that document; had to wait --> RESOLVING again, it may be another one now
+ *   JOURNALING  before-images, and after-images (computed here) or the command, durable
  *      v
- *   JOURNALING  before-image and command, durable
- *      v
- *   SENDING     the write, pinned to the _id and guarded by the before-image; the reply is the
- *      |        after-image
- *      `------> SELECTING
+ *   SENDING     the writes, pinned to their _ids and guarded by the before-images; an after-image
+ *      |        that is not known yet is the reply     (more documents) --> SENDING
+ *      |`--> CHECKING   fewer were written than sent: which?
+ *      `------> SELECTING, or LOCKING the next batch
  *
  * (PROJECTING_* reads findAndModify's `fields` of the document that is locked anyway.)
  *
- * Any failure --> ROLLING_BACK: as in mongod a transaction does not survive an error. The error is
- * answered when the rollback is done, so that the client's next try does not meet its own locks.
+ * In a transaction any failure --> ROLLING_BACK: as in mongod it does not survive an error. The
+ * error is answered when the rollback is done, so that the client's next try does not meet its own
+ * locks. With WRITE_ERRORS_KEEP the server's refusals go into the reply and the command goes on as
+ * mongod's would; only the proxy's own failures roll back.
  *
  * Invariant: at most one thing is waited for (`wait`), and its answer comes as a task or a reply on
  * the channel's worker, which is the only thread that touches the operation.
@@ -160,6 +164,27 @@ static bool enter(struct write_operation *operation)
     return false;
 }
 
+/*
+ * The document was changed after the unit began. In a transaction an earlier read may have been of
+ * the older document. A command of its own has read nothing before: it reads again, now that the
+ * document is its own.
+ */
+static bool take_changed(struct write_operation *operation, const struct lock_name *name)
+{
+    if (operation->errors == WRITE_ERRORS_ABORT) {
+        write_fail(operation, REPLY_CODE_WriteConflict,
+                   "a document that this transaction writes was changed by another one after it "
+                   "began: run the transaction again");
+        return false;
+    }
+    if (!operation->has_reread || memcmp(&operation->reread, name, sizeof *name) != 0) {
+        operation->reread = *name;
+        operation->has_reread = true;
+        operation->waited = true;
+    }
+    return true;
+}
+
 static bool lock_one(struct write_operation *operation, const struct lock_name *name)
 {
     struct engine *engine = operation->engine;
@@ -172,10 +197,7 @@ static bool lock_one(struct write_operation *operation, const struct lock_name *
         wait_for_lock(operation);
         return false;
     case LOCK_CONFLICT:
-        write_fail(operation, REPLY_CODE_WriteConflict,
-                   "a document that this transaction writes was changed by another one after it "
-                   "began: run the transaction again");
-        return false;
+        return take_changed(operation, name);
     case LOCK_NO_MEMORY:
         write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory for a lock");
         return false;
@@ -196,8 +218,8 @@ static bool lock(struct write_operation *operation)
         operation->step = WRITE_RESOLVING;
         return true;
     }
-    if (operation->list.statements[operation->index].kind != STATEMENT_INSERT &&
-        !lock_one(operation, &operation->target_name)) {
+    if (!operation->multi && write_statement(operation)->kind != STATEMENT_INSERT &&
+        !lock_one(operation, &operation->documents[0].name)) {
         return operation->step == WRITE_ROLLING_BACK;
     }
     if (operation->waited) {
@@ -207,6 +229,7 @@ static bool lock(struct write_operation *operation)
         return true;
     }
     CRASH_POINT(unit_locked);
+    write_documents_compute(operation);
     operation->step =
         write_wants_projection(operation, false) ? WRITE_PROJECTING_BEFORE : WRITE_JOURNALING;
     return true;
@@ -226,9 +249,15 @@ static void on_reply(void *context, enum status status, struct slice reply)
         case WRITE_RESOLVING:
             write_take_resolved(operation, reply);
             break;
+        case WRITE_COLLECTING:
+            write_take_collected(operation, reply);
+            break;
         case WRITE_SENDING:
             CRASH_POINT(unit_answered);
             write_take_answer(operation, reply);
+            break;
+        case WRITE_CHECKING:
+            write_take_check(operation, reply);
             break;
         default:
             write_take_projection(operation, reply);
@@ -275,9 +304,10 @@ static void finish(struct write_operation *operation)
     statement_list_free(&operation->list);
     write_result_free(&operation->result);
     free(operation->namespace);
-    bson_destroy(&operation->key);
-    bson_destroy(&operation->command);
+    free(operation->documents);
     bson_destroy(&operation->equalities);
+    bson_destroy(&operation->ids);
+    bson_destroy(&operation->batch_ids);
     bson_destroy(&operation->begin_payload);
     /* `completed` may start another operation in this memory. */
     bson_t *reply = bson_copy(&operation->reply);
@@ -299,11 +329,14 @@ static void advance(struct write_operation *operation)
         case WRITE_SELECTING:
             write_select(operation);
             break;
+        case WRITE_COLLECTING:
+            go_on = write_collect(operation);
+            break;
         case WRITE_LOCKING:
             go_on = lock(operation);
             break;
         case WRITE_RESOLVING:
-            go_on = operation->wait == WRITE_WAIT_NONE && write_resolve(operation);
+            go_on = write_resolve(operation);
             break;
         case WRITE_PROJECTING_BEFORE:
         case WRITE_PROJECTING_AFTER:
@@ -313,7 +346,10 @@ static void advance(struct write_operation *operation)
             go_on = write_journal(operation);
             break;
         case WRITE_SENDING:
-            go_on = write_send_statement(operation);
+            go_on = write_send_documents(operation);
+            break;
+        case WRITE_CHECKING:
+            go_on = write_check(operation);
             break;
         case WRITE_ROLLING_BACK:
             go_on = roll_back(operation);
@@ -329,7 +365,7 @@ static void advance(struct write_operation *operation)
 
 void write_fail(struct write_operation *operation, int code, const char *message)
 {
-    bool transient = reply_code_is_transient(code);
+    bool transient = operation->errors == WRITE_ERRORS_ABORT && reply_code_is_transient(code);
     operation->conflicted = code == REPLY_CODE_WriteConflict;
     bson_reinit(&operation->reply);
     reply_put_error(&operation->reply, code, transient ? REPLY_LABEL_TRANSIENT : NULL, "%s",
@@ -337,24 +373,50 @@ void write_fail(struct write_operation *operation, int code, const char *message
     operation->step = WRITE_ROLLING_BACK;
 }
 
-void write_fail_statement(struct write_operation *operation, size_t index,
-                          struct slice server_reply)
+/* An error that mongod gives to a whole command, not to one of its statements. */
+static bool is_of_command(const struct reply_view *view)
+{
+    return !view->ok &&
+           (reply_code_is_transient(view->code) || view->code == REPLY_CODE_Unauthorized ||
+            view->code == REPLY_CODE_MaxTimeMSExpired);
+}
+
+static bool refuse_and_keep(struct write_operation *operation, size_t index,
+                            struct slice server_reply, const struct reply_view *view)
+{
+    bool find_and_modify = operation->list.reply == STATEMENT_REPLY_FIND_AND_MODIFY;
+    bool whole = is_of_command(view) && write_result_is_empty(&operation->result);
+    operation->step = WRITE_DONE;
+    if (whole && !find_and_modify) {
+        bson_reinit(&operation->reply);
+        reply_put_error(&operation->reply, view->code, NULL, "%s",
+                        view->message == NULL ? "the server gave no reason" : view->message);
+        return false;
+    }
+    write_result_error(&operation->result, operation->list.reply, index, server_reply);
+    return !find_and_modify && !operation->list.ordered && !is_of_command(view);
+}
+
+bool write_refused(struct write_operation *operation, size_t index, struct slice server_reply)
 {
     struct reply_view view;
-    bool parsed = reply_view_parse(server_reply, &view) == STATUS_OK;
-    bool command_level = !parsed || reply_code_is_transient(view.code) ||
-                         view.code == REPLY_CODE_Unauthorized ||
-                         view.code == REPLY_CODE_MaxTimeMSExpired;
-    if (command_level) {
-        write_fail(operation, parsed ? view.code : REPLY_CODE_InternalError,
-                   parsed && view.message != NULL ? view.message
-                                                  : "the server's answer makes no sense");
-        return;
+    bool keep = operation->errors == WRITE_ERRORS_KEEP;
+    if (reply_view_parse(server_reply, &view) != STATUS_OK) {
+        write_fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
+        return false;
     }
-    bson_reinit(&operation->reply);
-    write_reply_put_failed(&operation->reply, operation->list.reply, &operation->result, index,
-                           server_reply);
+    bool conflict = reply_code_is_transient(view.code);
+    if (keep && !conflict) {
+        return refuse_and_keep(operation, index, server_reply, &view);
+    }
+    if (conflict || is_of_command(&view)) {
+        write_fail(operation, view.code,
+                   view.message == NULL ? "the server gave no reason" : view.message);
+        return false;
+    }
+    write_result_error(&operation->result, operation->list.reply, index, server_reply);
     operation->step = WRITE_ROLLING_BACK;
+    return false;
 }
 
 /* ------------------------------------------------------------------ starting */
@@ -383,14 +445,15 @@ void write_start(struct write_operation *operation, const struct command_view *v
         .engine = operation->engine,
         .channel = operation->channel,
         .unit = operation->unit,
+        .errors = operation->errors,
         .completed = operation->completed,
         .context = operation->context,
         .task.run = on_task,
     };
     *operation = fresh;
     bson_init(&operation->reply);
-    bson_init(&operation->key);
-    bson_init(&operation->command);
+    bson_init(&operation->ids);
+    bson_init(&operation->batch_ids);
     bson_init(&operation->equalities);
     bson_init(&operation->begin_payload);
     write_result_init(&operation->result);

@@ -5,7 +5,8 @@
  * One write command (insert, update, delete, findAndModify) carried out inside a unit.
  *
  * Memory: the operation lies in the caller's memory from write_start() until `completed`, and so do
- * the message and the view it was started with. Everything runs on the channel's worker.
+ * the message and the view it was started with. It holds the images of one batch of documents at a
+ * time, however many the command writes. Everything runs on the channel's worker.
  */
 
 #include <event2/event_struct.h>
@@ -22,11 +23,13 @@
 enum write_step {
     WRITE_ENTERING,
     WRITE_SELECTING,
+    WRITE_COLLECTING,
     WRITE_LOCKING,
     WRITE_RESOLVING,
     WRITE_PROJECTING_BEFORE,
     WRITE_JOURNALING,
     WRITE_SENDING,
+    WRITE_CHECKING,
     WRITE_PROJECTING_AFTER,
     WRITE_ROLLING_BACK,
     WRITE_DONE,
@@ -41,13 +44,21 @@ enum write_wait {
     WRITE_WAIT_ROLLBACK,
 };
 
-struct write_record; /* private */
+/* What the server's refusal of a statement does. */
+enum write_errors {
+    WRITE_ERRORS_ABORT, /* the unit is rolled back: a transaction, as in mongod */
+    WRITE_ERRORS_KEEP,  /* what was done stays: a command of its own, as in mongod */
+};
+
+struct write_record;   /* private */
+struct write_document; /* private */
 
 struct write_operation {
     /* filled in by the caller */
     struct engine *engine;
     struct engine_channel *channel;
     struct unit *unit; /* checked out, open; stays with the caller */
+    enum write_errors errors;
     /*
      * The command is done. `reply`: the document for the client, valid during the call; size 0: the
      * connection to the server broke. If unit->state is not UNIT_OPEN the unit was rolled back.
@@ -76,19 +87,31 @@ struct write_operation {
     struct lock_name *names; /* to lock before it is known whether there is a document */
     size_t name_count;
     size_t name_at;
-    struct lock_name target_name; /* of the document found or to be made */
     bool resolved;
-    bool waited; /* for a lock since the document was read: read it again */
-    bool projected;
+    bool waited;             /* for a lock since the document was read: read it again */
+    struct lock_name reread; /* was read again because it had changed */
+    bool has_reread;
+    bool projected; /* findAndModify's value is there already */
     bson_t equalities;
     bool key_in_filter;
-    bson_t key; /* {_id: value} of the document */
-    struct image before;
-    uint8_t *before_bytes; /* owned: what `before` points to */
-    bson_t command;        /* update: as journaled */
+
+    /* a multi write: all _ids that its filter found, and those of the batch at work */
+    bool multi;
+    bson_t ids;
+    uint32_t id_count;
+    bson_iter_t ids_at;
+    bson_t batch_ids;
+    int64_t cursor_id; /* open on the server; 0: none */
+
+    struct write_document *documents;
+    size_t document_count;
+    size_t document_capacity;
+    size_t document_at; /* the next to be sent */
+    size_t sent_count;  /* of those in the command that is on its way */
+
     struct write_record *records;
     size_t record_count;
-    bson_t **documents; /* inserts: with _id first and timestamps filled in */
+    size_t known_count; /* entries of unit->known that the records hold */
     bson_t begin_payload;
     struct wal_append begin;
     struct rollback rollback;

@@ -12,17 +12,22 @@
 
 #include "wire/reply.h"
 
+/* As mongod: errors beyond this carry no text, so that the reply stays a document. */
+#define ERROR_TEXT_BYTES_MAX (1024u * 1024u)
+
 void write_result_init(struct write_result *result)
 {
     *result = (struct write_result){0};
     bson_init(&result->upserted);
     bson_init(&result->value);
+    bson_init(&result->errors);
 }
 
 void write_result_free(struct write_result *result)
 {
     bson_destroy(&result->upserted);
     bson_destroy(&result->value);
+    bson_destroy(&result->errors);
 }
 
 static bool find_id(struct slice key, bson_iter_t *ret_at)
@@ -90,12 +95,6 @@ static void put_counts(bson_t *reply, enum statement_reply form, const struct wr
     }
 }
 
-void write_reply_put(bson_t *reply, enum statement_reply form, const struct write_result *result)
-{
-    put_counts(reply, form, result);
-    reply_put_ok(reply);
-}
-
 /* The document that holds code and errmsg: the first write error, or the reply itself. */
 static bool find_failure(struct slice server_reply, bson_iter_t *ret_at)
 {
@@ -127,14 +126,15 @@ static void put_message(bson_t *entry, const char *message, enum statement_reply
     BSON_APPEND_UTF8(entry, "errmsg", message);
 }
 
-static void put_failure(bson_t *entry, struct slice server_reply, enum statement_reply form)
+/* `failure`: at the fields of the document that holds code and errmsg, if `found`. */
+static void put_failure(bson_t *entry, bool found, const bson_iter_t *failure,
+                        enum statement_reply form, bool with_text)
 {
     static const char *const copied[] = {"keyPattern", "keyValue", "errInfo"};
-    bson_iter_t at;
     int64_t code = REPLY_CODE_InternalError;
     const char *message = "the server gave no reason";
-    bool found = find_failure(server_reply, &at);
-    bson_iter_t all = at;
+    bson_iter_t at = *failure;
+    bson_iter_t all = *failure;
     while (found && bson_iter_next(&all)) {
         if (strcmp(bson_iter_key(&all), "code") == 0) {
             code = bson_iter_as_int64(&all);
@@ -156,27 +156,62 @@ static void put_failure(bson_t *entry, struct slice server_reply, enum statement
             }
         }
     }
-    put_message(entry, message, form);
+    put_message(entry, with_text ? message : "", form);
 }
 
-void write_reply_put_failed(bson_t *reply, enum statement_reply form,
-                            const struct write_result *result, size_t index,
-                            struct slice server_reply)
+static void add_error(struct write_result *result, enum statement_reply form, size_t index,
+                      bool found, const bson_iter_t *failure)
 {
     if (form == STATEMENT_REPLY_FIND_AND_MODIFY) {
-        BSON_APPEND_DOUBLE(reply, "ok", 0.0);
-        put_failure(reply, server_reply, form);
+        bson_reinit(&result->errors);
+        BSON_APPEND_DOUBLE(&result->errors, "ok", 0.0);
+        put_failure(&result->errors, found, failure, form, true);
+        result->error_count = 1;
         return;
     }
-    bson_t errors;
+    char text[16];
+    const char *name;
     bson_t entry;
-    put_counts(reply, form, result);
-    BSON_APPEND_ARRAY_BEGIN(reply, "writeErrors", &errors);
-    BSON_APPEND_DOCUMENT_BEGIN(&errors, "0", &entry);
+    uint32_t before = result->errors.len;
+    size_t size = bson_uint32_to_string(result->error_count++, &name, text, sizeof text);
+    bson_append_document_begin(&result->errors, name, (int)size, &entry);
     BSON_APPEND_INT32(&entry, "index", (int32_t)index);
-    put_failure(&entry, server_reply, form);
-    bson_append_document_end(&errors, &entry);
-    bson_append_array_end(reply, &errors);
+    put_failure(&entry, found, failure, form, result->error_bytes < ERROR_TEXT_BYTES_MAX);
+    bson_append_document_end(&result->errors, &entry);
+    result->error_bytes += result->errors.len - before;
+}
+
+void write_result_error(struct write_result *result, enum statement_reply form, size_t index,
+                        struct slice server_reply)
+{
+    bson_iter_t failure = {0};
+    bool found = find_failure(server_reply, &failure);
+    add_error(result, form, index, found, &failure);
+}
+
+void write_result_write_error(struct write_result *result, enum statement_reply form, size_t index,
+                              struct slice write_error)
+{
+    bson_iter_t failure = {0};
+    bool found = bson_iter_init_from_data(&failure, write_error.data, write_error.size);
+    add_error(result, form, index, found, &failure);
+}
+
+bool write_result_is_empty(const struct write_result *result)
+{
+    return result->matched == 0 && result->upserted_count == 0 && result->error_count == 0;
+}
+
+void write_reply_put(bson_t *reply, enum statement_reply form, const struct write_result *result)
+{
+    if (form == STATEMENT_REPLY_FIND_AND_MODIFY && result->error_count > 0) {
+        bson_concat(reply, &result->errors);
+        return;
+    }
+    put_counts(reply, form, result);
+    if (result->error_count > 0) {
+        BSON_APPEND_ARRAY(reply, "writeErrors", &result->errors);
+    }
     reply_put_ok(reply);
 }
 

@@ -19,7 +19,10 @@ struct write_result {
     uint32_t upserted_count;
     bool updated_existing;
     bool has_value;
-    bson_t value; /* findAndModify */
+    bson_t value;  /* findAndModify */
+    bson_t errors; /* the array writeErrors; findAndModify: the whole reply of the failure */
+    uint32_t error_count;
+    size_t error_bytes;
 };
 
 void write_result_init(struct write_result *result);
@@ -30,17 +33,21 @@ void write_result_upserted(struct write_result *result, size_t index, struct sli
 /* Size 0: null. */
 void write_result_value(struct write_result *result, struct slice document);
 
-/* Appends the reply of a command whose statements all ran. */
-void write_reply_put(bson_t *reply, enum statement_reply form, const struct write_result *result);
-
 /*
- * Appends the reply of a command whose statement `index` failed on the server with `server_reply`
- * (a reply with ok: 0, or with writeErrors): in the form of the command, with the result of the
- * statements before it.
+ * Statement `index` failed on the server with `server_reply` (a reply with ok: 0, or with
+ * writeErrors, of which the first counts).
  */
-void write_reply_put_failed(bson_t *reply, enum statement_reply form,
-                            const struct write_result *result, size_t index,
-                            struct slice server_reply);
+void write_result_error(struct write_result *result, enum statement_reply form, size_t index,
+                        struct slice server_reply);
+/* The same for the document of the array writeErrors. */
+void write_result_write_error(struct write_result *result, enum statement_reply form, size_t index,
+                              struct slice write_error);
+
+/* Nothing was done and nothing failed so far. */
+bool write_result_is_empty(const struct write_result *result);
+
+/* Appends the reply of the command: what its statements did, and what failed. */
+void write_reply_put(bson_t *reply, enum statement_reply form, const struct write_result *result);
 
 /* The server's answer to an insert of a document whose _id exists, made here. `key`: {_id: value}.
  */

@@ -1,5 +1,11 @@
 /*
- * From a statement to the one document it writes: which, and how it looks now.
+ * From a statement to the documents it writes: which, and how they look now.
+ *
+ *   inserts           the run's documents; which of their _ids exist
+ *   one document      find, limit 1
+ *   several (multi)   all matching _ids first, for a search that runs among one's own writes may
+ *                     meet a document twice; then batch by batch: lock, and read those that still
+ *                     match
  *
  * The client's own connection is asked, with its own rights, so that nobody learns or changes
  * through the proxy what the server would not let them. Worker of the channel only.
@@ -17,32 +23,96 @@
 /* A run of inserts goes to the server as one command: bounded so that it fits with its replies. */
 #define RUN_BYTES_MAX (8u * 1024u * 1024u)
 #define RUN_COUNT_MAX 1000u
+/* Documents of a multi write that are locked, journaled and sent together. */
+#define BATCH_COUNT_MAX 500u
+#define COLLECT_COUNT 10000
+
+static void fail_for_memory(struct write_operation *operation)
+{
+    write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+}
+
+static void names_clear(struct write_operation *operation)
+{
+    free(operation->names);
+    operation->names = NULL;
+    operation->name_count = operation->name_at = 0;
+}
 
 void write_statement_free(struct write_operation *operation)
 {
-    if (operation->documents != NULL) {
-        for (size_t i = 0; i < operation->count; i++) {
-            bson_destroy(operation->documents[i]);
-        }
-    }
-    free(operation->documents);
-    operation->documents = NULL;
-    free(operation->names);
-    operation->names = NULL;
-    free(operation->before_bytes);
-    operation->before_bytes = NULL;
-    operation->before = (struct image){.presence = IMAGE_UNKNOWN};
-    bson_reinit(&operation->key);
-    bson_reinit(&operation->command);
+    write_documents_clear(operation);
+    names_clear(operation);
     bson_reinit(&operation->equalities);
-    operation->name_count = operation->name_at = 0;
-    operation->key_in_filter = false;
+    bson_reinit(&operation->ids);
+    operation->id_count = 0;
+    operation->cursor_id = 0;
+    operation->key_in_filter = operation->multi = false;
     operation->resolved = operation->waited = operation->projected = false;
+}
+
+static bool is_insert(const struct write_operation *operation)
+{
+    return write_statement(operation)->kind == STATEMENT_INSERT;
 }
 
 /* ------------------------------------------------------------------ selecting */
 
-static bool select_inserts(struct write_operation *operation)
+static int compare_names(const void *a, const void *b)
+{
+    return memcmp(a, b, sizeof(struct lock_name));
+}
+
+/* A run ends before an _id that it holds already: the second one meets the first as a document
+   that exists. True: `count` names, the last of which is the second. */
+static bool has_twice(const struct lock_name *names, size_t count)
+{
+    bool twice = false;
+    struct lock_name *sorted = malloc(count * sizeof *sorted);
+    if (sorted == NULL) {
+        return true; /* a shorter run is as good */
+    }
+    memcpy(sorted, names, count * sizeof *sorted);
+    qsort(sorted, count, sizeof *sorted, compare_names);
+    for (size_t i = 1; i < count && !twice; i++) {
+        twice = compare_names(&sorted[i - 1], &sorted[i]) == 0;
+    }
+    free(sorted);
+    return twice;
+}
+
+/* The longest run of inserts without an _id that is there twice. */
+static size_t run_without_twins(const struct lock_name *names, size_t count)
+{
+    if (count < 2 || !has_twice(names, count)) {
+        return count;
+    }
+    size_t fine = 1;
+    size_t bad = count;
+    while (bad - fine > 1) {
+        size_t middle = fine + (bad - fine) / 2;
+        *(has_twice(names, middle) ? &bad : &fine) = middle;
+    }
+    return fine;
+}
+
+static bool add_insert(struct write_operation *operation, size_t statement)
+{
+    bson_t key = BSON_INITIALIZER;
+    bson_t *after = insert_document_make(operation->list.statements[statement].document, &key);
+    struct write_document *document =
+        write_document_add(operation, write_slice(&key), (struct image){.presence = IMAGE_ABSENT});
+    bson_destroy(&key);
+    if (document == NULL) {
+        bson_destroy(after);
+        return false;
+    }
+    document->after = after;
+    operation->names[operation->name_count++] = document->name;
+    return true;
+}
+
+static void select_inserts(struct write_operation *operation)
 {
     const struct statement_list *list = &operation->list;
     size_t bytes = 0;
@@ -54,54 +124,52 @@ static bool select_inserts(struct write_operation *operation)
         }
         count++;
     }
-    operation->documents = calloc(count, sizeof *operation->documents);
     operation->names = calloc(count, sizeof *operation->names);
-    if (operation->documents == NULL || operation->names == NULL) {
-        return false;
+    if (operation->names == NULL) {
+        fail_for_memory(operation);
+        return;
     }
-    operation->count = count;
-    operation->name_count = count;
     for (size_t i = 0; i < count; i++) {
-        bson_t key = BSON_INITIALIZER;
-        operation->documents[i] =
-            insert_document_make(list->statements[operation->index + i].document, &key);
-        lock_name_of(operation->namespace, slice_make(bson_get_data(&key), key.len),
-                     &operation->names[i]);
-        bson_destroy(&key);
+        if (!add_insert(operation, operation->index + i)) {
+            return;
+        }
     }
-    return true;
+    operation->count = run_without_twins(operation->names, count);
+    operation->name_count = operation->count;
+    while (operation->document_count > operation->count) {
+        write_document_drop(operation);
+    }
 }
 
 /* An upsert's lock on the values that its filter fixes: two upserts of one key meet there. */
 static void name_upsert(struct write_operation *operation, struct lock_name *ret_name)
 {
     char *name = bson_strdup_printf("upsert %s", operation->namespace);
-    lock_name_of(name, slice_make(bson_get_data(&operation->equalities), operation->equalities.len),
-                 ret_name);
+    lock_name_of(name, write_slice(&operation->equalities), ret_name);
     bson_free(name);
 }
 
-static bool select_one(struct write_operation *operation)
+/* What is known to be touched before looking: the _id of the filter, or an upsert's key. */
+static void select_one(struct write_operation *operation)
 {
-    const struct statement *statement = &operation->list.statements[operation->index];
-    operation->count = 1;
+    const struct statement *statement = write_statement(operation);
+    bson_t key = BSON_INITIALIZER;
     operation->names = calloc(1, sizeof *operation->names);
     if (operation->names == NULL) {
-        return false;
+        fail_for_memory(operation);
+        return;
     }
+    bson_reinit(&operation->equalities);
     equality_collect(statement->filter, &operation->equalities);
-    bson_reinit(&operation->key);
-    operation->key_in_filter = equality_key(&operation->equalities, &operation->key);
+    operation->key_in_filter = equality_key(&operation->equalities, &key);
     if (operation->key_in_filter) {
-        lock_name_of(operation->namespace,
-                     slice_make(bson_get_data(&operation->key), operation->key.len),
-                     &operation->names[0]);
+        lock_name_of(operation->namespace, write_slice(&key), &operation->names[0]);
         operation->name_count = 1;
     } else if (statement->upsert) {
         name_upsert(operation, &operation->names[0]);
         operation->name_count = 1;
     }
-    return true;
+    bson_destroy(&key);
 }
 
 void write_select(struct write_operation *operation)
@@ -113,102 +181,203 @@ void write_select(struct write_operation *operation)
         operation->step = WRITE_DONE;
         return;
     }
-    bool insert = operation->list.statements[operation->index].kind == STATEMENT_INSERT;
-    bool selected = insert ? select_inserts(operation) : select_one(operation);
     operation->step = WRITE_LOCKING;
-    if (!selected) {
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+    if (is_insert(operation)) {
+        select_inserts(operation);
+        return;
+    }
+    operation->count = 1;
+    operation->multi = write_statement(operation)->multi;
+    if (operation->multi) {
+        operation->step = WRITE_COLLECTING;
+    } else {
+        select_one(operation);
     }
 }
 
-/* ------------------------------------------------------------------ resolving */
+/* ------------------------------------------------------------------ a multi write's documents */
 
-/* { find, filter: {_id: {$in: [ids of the run]}}, projection: {_id: 1} } */
-static void build_find_ids(struct write_operation *operation, bson_t *command)
+/* The next batch of _ids, to be locked; none left: the next statement, or the upsert. */
+static void next_batch(struct write_operation *operation)
 {
-    bson_t filter;
-    bson_t condition;
-    bson_t ids;
-    bson_t projection;
-    BSON_APPEND_UTF8(command, "find", operation->target.collection);
-    BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
-    BSON_APPEND_DOCUMENT_BEGIN(&filter, "_id", &condition);
-    BSON_APPEND_ARRAY_BEGIN(&condition, "$in", &ids);
-    for (size_t i = 0; i < operation->count; i++) {
+    uint32_t count = 0;
+    names_clear(operation);
+    write_documents_clear(operation);
+    bson_reinit(&operation->batch_ids);
+    operation->resolved = operation->waited = false;
+    operation->names = calloc(BATCH_COUNT_MAX, sizeof *operation->names);
+    if (operation->names == NULL) {
+        fail_for_memory(operation);
+        return;
+    }
+    while (count < BATCH_COUNT_MAX && bson_iter_next(&operation->ids_at)) {
         char text[16];
         const char *name;
-        bson_iter_t id;
-        size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
-        if (bson_iter_init_find(&id, operation->documents[i], "_id")) {
-            bson_append_iter(&ids, name, (int)size, &id);
-        }
+        bson_t key = BSON_INITIALIZER;
+        size_t size = bson_uint32_to_string(count, &name, text, sizeof text);
+        bson_append_iter(&operation->batch_ids, name, (int)size, &operation->ids_at);
+        bson_append_iter(&key, "_id", 3, &operation->ids_at);
+        lock_name_of(operation->namespace, write_slice(&key), &operation->names[count]);
+        bson_destroy(&key);
+        count++;
     }
-    bson_append_array_end(&condition, &ids);
-    bson_append_document_end(&filter, &condition);
-    bson_append_document_end(command, &filter);
-    BSON_APPEND_DOCUMENT_BEGIN(command, "projection", &projection);
-    BSON_APPEND_INT32(&projection, "_id", 1);
-    bson_append_document_end(command, &projection);
-    BSON_APPEND_INT32(command, "batchSize", (int32_t)operation->count + 1);
-    BSON_APPEND_BOOL(command, "singleBatch", true);
-    BSON_APPEND_UTF8(command, "$db", operation->target.database);
+    operation->name_count = count;
+    operation->step = count == 0 ? WRITE_SELECTING : WRITE_LOCKING;
 }
 
-bool write_resolve(struct write_operation *operation)
+void write_batch_done(struct write_operation *operation)
 {
-    const struct statement *statement = &operation->list.statements[operation->index];
+    operation->step = WRITE_SELECTING;
+    if (operation->multi && operation->cursor_id != 0) {
+        write_documents_clear(operation);
+        operation->step = WRITE_RESOLVING;
+    } else if (operation->multi) {
+        next_batch(operation);
+    }
+}
+
+bool write_collect(struct write_operation *operation)
+{
     bson_t command = BSON_INITIALIZER;
-    if (statement->kind == STATEMENT_INSERT) {
-        build_find_ids(operation, &command);
+    if (operation->cursor_id != 0) {
+        command_build_get_more(&command, &operation->target, operation->cursor_id);
     } else {
-        command_build_resolve(&command, &operation->target, statement);
+        command_build_collect(&command, &operation->target, write_statement(operation),
+                              COLLECT_COUNT);
     }
     write_send(operation, &command);
     return false;
 }
 
-static bool first_document(const struct reply_view *view, struct slice *ret_document)
+static bool append_ids(struct write_operation *operation, struct slice batch)
 {
     bson_iter_t at;
-    if (view->batch.size == 0 ||
-        !bson_iter_init_from_data(&at, view->batch.data, view->batch.size) ||
-        !bson_iter_next(&at) || !BSON_ITER_HOLDS_DOCUMENT(&at)) {
+    bson_iter_t id;
+    if (batch.size == 0 || !bson_iter_init_from_data(&at, batch.data, batch.size)) {
+        return true;
+    }
+    while (bson_iter_next(&at)) {
+        char text[16];
+        const char *name;
+        if (!BSON_ITER_HOLDS_DOCUMENT(&at) || !bson_iter_recurse(&at, &id) ||
+            !bson_iter_find(&id, "_id")) {
+            return false;
+        }
+        size_t size = bson_uint32_to_string(operation->id_count, &name, text, sizeof text);
+        bson_append_iter(&operation->ids, name, (int)size, &id);
+        operation->id_count++;
+    }
+    return true;
+}
+
+static void refuse_statement(struct write_operation *operation, struct slice reply)
+{
+    if (write_refused(operation, operation->index, reply)) {
+        operation->step = WRITE_SELECTING;
+    }
+}
+
+void write_take_collected(struct write_operation *operation, struct slice reply)
+{
+    struct reply_view view;
+    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor) {
+        refuse_statement(operation, reply);
+        return;
+    }
+    if (!append_ids(operation, view.batch)) {
+        write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
+                   "documents without _id cannot be written in a unit (is it a view?)");
+        return;
+    }
+    operation->cursor_id = view.cursor_id;
+    if (operation->unit->write_count + operation->id_count > operation->engine->unit_writes_max) {
+        write_fail(operation, REPLY_CODE_TransactionTooLarge,
+                   "the command matches more documents than unit.maxWrites allows");
+        return;
+    }
+    if (operation->cursor_id != 0) {
+        return; /* still collecting */
+    }
+    if (operation->id_count == 0 && write_statement(operation)->upsert) {
+        operation->multi = false; /* it makes one document, as updateOne would */
+        operation->step = WRITE_LOCKING;
+        select_one(operation);
+        return;
+    }
+    (void)bson_iter_init(&operation->ids_at, &operation->ids);
+    next_batch(operation);
+}
+
+/* ------------------------------------------------------------------ resolving */
+
+static void put_run_ids(const struct write_operation *operation, bson_t *ids)
+{
+    for (size_t i = 0; i < operation->document_count; i++) {
+        char text[16];
+        const char *name;
+        bson_iter_t id;
+        struct slice key = operation->documents[i].key;
+        size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
+        if (bson_iter_init_from_data(&id, key.data, key.size) && bson_iter_find(&id, "_id")) {
+            bson_append_iter(ids, name, (int)size, &id);
+        }
+    }
+}
+
+bool write_resolve(struct write_operation *operation)
+{
+    bson_t command = BSON_INITIALIZER;
+    if (is_insert(operation)) {
+        bson_t ids = BSON_INITIALIZER;
+        put_run_ids(operation, &ids);
+        command_build_find_ids(&command, &operation->target, &ids, true);
+        bson_destroy(&ids);
+    } else if (operation->cursor_id != 0) {
+        command_build_get_more(&command, &operation->target, operation->cursor_id);
+    } else if (operation->multi) {
+        command_build_images(&command, &operation->target, write_statement(operation),
+                             &operation->batch_ids);
+    } else {
+        write_documents_clear(operation);
+        command_build_resolve(&command, &operation->target, write_statement(operation));
+    }
+    write_send(operation, &command);
+    return false;
+}
+
+static bool next_document(bson_iter_t *at, struct slice *ret_document)
+{
+    if (!bson_iter_next(at) || !BSON_ITER_HOLDS_DOCUMENT(at)) {
         return false;
     }
     uint32_t size;
     const uint8_t *data;
-    bson_iter_document(&at, &size, &data);
+    bson_iter_document(at, &size, &data);
     *ret_document = slice_make(data, size);
     return true;
 }
 
-/* Some _id of the run exists already: which document is the first to fail, and with what. */
-static void take_existing_ids(struct write_operation *operation, struct slice existing)
+static void mark_existing(struct write_operation *operation, struct slice id_document)
 {
     struct lock_name name;
-    lock_name_of(operation->namespace, existing, &name);
-    size_t at = 0;
-    while (at + 1 < operation->count && memcmp(&operation->names[at], &name, sizeof name) != 0) {
-        at++;
+    lock_name_of(operation->namespace, id_document, &name);
+    for (size_t i = 0; i < operation->document_count; i++) {
+        if (compare_names(&operation->documents[i].name, &name) == 0) {
+            operation->documents[i].fate = WRITE_EXISTS;
+        }
     }
-    bson_t failure = BSON_INITIALIZER;
-    write_reply_put_duplicate_id(&failure, operation->namespace, existing);
-    operation->result.matched += (int64_t)at; /* those before it would have been inserted */
-    write_fail_statement(operation, operation->index + at,
-                         slice_make(bson_get_data(&failure), failure.len));
-    bson_destroy(&failure);
 }
 
 /* The _id of a document that an upsert will make. */
-static void make_key(struct write_operation *operation)
+static void make_key(const struct write_operation *operation, bson_t *ret_key)
 {
-    const struct statement *statement = &operation->list.statements[operation->index];
+    const struct statement *statement = write_statement(operation);
     bson_iter_t at;
     bson_iter_t id;
     if (operation->key_in_filter) {
-        return; /* select_one() has it */
+        (void)equality_key(&operation->equalities, ret_key);
+        return;
     }
-    bson_reinit(&operation->key);
     bool found = !statement->update_is_pipeline &&
                  bson_iter_init_from_data(&at, statement->update.data, statement->update.size);
     if (found && statement->update_is_replacement) {
@@ -218,120 +387,107 @@ static void make_key(struct write_operation *operation)
         found = bson_iter_find_descendant(&at, "$setOnInsert._id", &id);
     }
     if (found) {
-        bson_append_iter(&operation->key, "_id", -1, &id);
+        bson_append_iter(ret_key, "_id", -1, &id);
         return;
     }
     bson_oid_t generated;
     bson_oid_init(&generated, NULL);
-    BSON_APPEND_OID(&operation->key, "_id", &generated);
+    BSON_APPEND_OID(ret_key, "_id", &generated);
 }
 
-static void keep_before(struct write_operation *operation, struct slice document)
+/* A document that was found. False: the operation has failed. */
+static bool add_found(struct write_operation *operation, struct slice found)
 {
-    free(operation->before_bytes);
-    operation->before_bytes = malloc(document.size);
-    if (operation->before_bytes == NULL) {
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
-        return;
-    }
-    memcpy(operation->before_bytes, document.data, document.size);
-    operation->before = (struct image){
-        .presence = IMAGE_PRESENT, .document = slice_make(operation->before_bytes, document.size)};
     bson_iter_t id;
-    bson_reinit(&operation->key);
-    if (!bson_iter_init_from_data(&id, document.data, document.size) ||
-        !bson_iter_find(&id, "_id")) {
+    bson_t key = BSON_INITIALIZER;
+    if (found.size > LIMIT_UNIT_DOCUMENT_BYTES_MAX) {
+        write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
+                   "documents above 7 MiB are not supported in a transaction yet");
+        return false;
+    }
+    if (!bson_iter_init_from_data(&id, found.data, found.size) || !bson_iter_find(&id, "_id")) {
         write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
                    "a document without _id cannot be written in a transaction (is it a view?)");
-        return;
+        return false;
     }
-    bson_append_iter(&operation->key, "_id", -1, &id);
+    bson_append_iter(&key, "_id", -1, &id);
+    bool added =
+        write_document_add(operation, write_slice(&key),
+                           (struct image){.presence = IMAGE_PRESENT, .document = found}) != NULL;
+    bson_destroy(&key);
+    return added;
 }
 
 /* Nothing matches: an upsert makes a document, anything else has done its work. */
 static void take_none(struct write_operation *operation)
 {
-    if (!operation->list.statements[operation->index].upsert) {
+    if (!write_statement(operation)->upsert) {
         operation->result.updated_existing = false;
         write_result_value(&operation->result, (struct slice){0});
         operation->step = WRITE_SELECTING;
         return;
     }
-    free(operation->before_bytes);
-    operation->before_bytes = NULL;
-    operation->before = (struct image){.presence = IMAGE_ABSENT};
-    make_key(operation);
+    bson_t key = BSON_INITIALIZER;
+    make_key(operation, &key);
+    (void)write_document_add(operation, write_slice(&key),
+                             (struct image){.presence = IMAGE_ABSENT});
+    bson_destroy(&key);
+}
+
+/* A collation may find an _id that is not locked: only those of the batch count. */
+static bool is_of_batch(const struct write_operation *operation, struct slice found)
+{
+    bson_iter_t id;
+    bson_t key = BSON_INITIALIZER;
+    struct lock_name name;
+    bool of_batch = false;
+    if (bson_iter_init_from_data(&id, found.data, found.size) && bson_iter_find(&id, "_id")) {
+        bson_append_iter(&key, "_id", -1, &id);
+    }
+    lock_name_of(operation->namespace, write_slice(&key), &name);
+    bson_destroy(&key);
+    for (size_t i = 0; i < operation->name_count && !of_batch; i++) {
+        of_batch = compare_names(&operation->names[i], &name) == 0;
+    }
+    return of_batch;
+}
+
+static void take_documents(struct write_operation *operation, bson_iter_t *at)
+{
+    struct slice found;
+    size_t count = 0;
+    while (next_document(at, &found)) {
+        count++;
+        if (is_insert(operation)) {
+            mark_existing(operation, found);
+        } else if (!operation->multi || is_of_batch(operation, found)) {
+            if (!add_found(operation, found)) {
+                return;
+            }
+        }
+    }
+    if (count == 0 && !is_insert(operation) && !operation->multi) {
+        take_none(operation);
+    } else if (operation->multi && operation->document_count == 0) {
+        write_batch_done(operation);
+    }
 }
 
 void write_take_resolved(struct write_operation *operation, struct slice reply)
 {
     struct reply_view view;
-    struct slice found = {0};
+    bson_iter_t at;
     operation->step = WRITE_LOCKING;
-    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor) {
-        write_fail_statement(operation, operation->index, reply);
+    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor ||
+        view.batch.size == 0 || !bson_iter_init_from_data(&at, view.batch.data, view.batch.size)) {
+        refuse_statement(operation, reply);
         return;
     }
-    bool some = first_document(&view, &found);
-    if (operation->list.statements[operation->index].kind == STATEMENT_INSERT) {
-        operation->before = (struct image){.presence = IMAGE_ABSENT};
-        operation->resolved = true;
-        if (some) {
-            take_existing_ids(operation, found);
-        }
-        return;
-    }
-    if (some) {
-        keep_before(operation, found);
-    } else {
-        take_none(operation);
-    }
+    operation->cursor_id = operation->multi ? view.cursor_id : 0;
+    take_documents(operation, &at);
     if (operation->step != WRITE_LOCKING) {
         return;
     }
     CRASH_POINT(unit_resolved);
-    if (found.size > LIMIT_UNIT_DOCUMENT_BYTES_MAX) {
-        write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
-                   "documents above 7 MiB are not supported in a transaction yet");
-        return;
-    }
-    lock_name_of(operation->namespace,
-                 slice_make(bson_get_data(&operation->key), operation->key.len),
-                 &operation->target_name);
     operation->resolved = true;
-}
-
-/* ------------------------------------------------------------------ findAndModify's projection */
-
-bool write_wants_projection(const struct write_operation *operation, bool after)
-{
-    const struct statement_list *list = &operation->list;
-    return list->reply == STATEMENT_REPLY_FIND_AND_MODIFY && list->fields.size > 0 &&
-           list->return_new == after && !operation->projected &&
-           (after || operation->before.presence == IMAGE_PRESENT);
-}
-
-bool write_project(struct write_operation *operation)
-{
-    bson_t command = BSON_INITIALIZER;
-    command_build_find_key(&command, &operation->target,
-                           slice_make(bson_get_data(&operation->key), operation->key.len),
-                           operation->list.fields);
-    write_send(operation, &command);
-    return false;
-}
-
-void write_take_projection(struct write_operation *operation, struct slice reply)
-{
-    struct reply_view view;
-    struct slice found = {0};
-    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok) {
-        write_fail_statement(operation, operation->index, reply);
-        return;
-    }
-    (void)first_document(&view, &found);
-    write_result_value(&operation->result, found);
-    operation->projected = true;
-    operation->step =
-        operation->step == WRITE_PROJECTING_BEFORE ? WRITE_JOURNALING : WRITE_SELECTING;
 }

@@ -2,33 +2,93 @@
 #define HOLDFAST_ENGINE_WRITE_STEPS_H
 
 /*
- * What write.c's machine and the files with its steps (write_resolve.c, write_apply.c) share.
- * A step function that returns bool says whether to go on at once; all of them may set the step.
+ * What write.c's machine and the files with its steps share. A step function that returns bool says
+ * whether to go on at once; all of them may set the step.
  */
 
 #include "engine/write.h"
+#include "holdfast/image.h"
 
-/* write.c: ends the command and the unit with an error. */
+/* ---- write.c */
+
+/* Ends the command and the unit with an error of the proxy's own. */
 void write_fail(struct write_operation *operation, int code, const char *message);
-/* The same with the server's own answer to statement `index`. */
-void write_fail_statement(struct write_operation *operation, size_t index,
-                          struct slice server_reply);
+/*
+ * The server refused statement `index` with this answer. WRITE_ERRORS_ABORT: ends the unit. Else
+ * the error goes into the reply, and true says that the command goes on with the next statement;
+ * false that the step is set.
+ */
+bool write_refused(struct write_operation *operation, size_t index, struct slice server_reply);
 /* Sends and destroys the command; its reply goes to the step's write_take_*(). */
 void write_send(struct write_operation *operation, bson_t *command);
 void write_on_journaled(struct wal_append *first, void *context);
 
-/* write_resolve.c: from the statement to the document and its before-image. */
+/* ---- write_document.c: the batch of documents at work */
+
+enum write_fate {
+    WRITE_PENDING,   /* to be journaled and sent */
+    WRITE_UNCHANGED, /* the update changes nothing: nothing is sent */
+    WRITE_EXISTS,    /* an insert whose _id is there already */
+    WRITE_ENDED,     /* written, or refused */
+};
+
+struct write_document {
+    struct slice key; /* owned: {_id: value} */
+    struct lock_name name;
+    struct image before; /* owned */
+    bson_t *after;       /* owned; NULL: absent (a delete), or computed by the server */
+    bson_t *command;     /* owned; what the server computes it with, as journaled; else NULL */
+    enum write_fate fate;
+    int32_t number; /* of its WRITE record */
+};
+
+/* A new one at the end, zeroed, with copies of key and image. NULL: out of memory; the operation
+   has failed. */
+struct write_document *write_document_add(struct write_operation *operation, struct slice key,
+                                          struct image before);
+/* The last one goes. */
+void write_document_drop(struct write_operation *operation);
+void write_documents_clear(struct write_operation *operation);
+/* Fills in `after` and fate of a statement's documents. */
+void write_documents_compute(struct write_operation *operation);
+/* How many of the next documents the next command takes. */
+size_t write_documents_run(const struct write_operation *operation);
+/* The server did not write these; the unit remembers it. */
+void write_documents_refuse(struct write_operation *operation, size_t first, size_t count);
+
+/* ---- write_resolve.c: from the statement to its documents and their before-images */
+
 void write_select(struct write_operation *operation);
+bool write_collect(struct write_operation *operation);
+void write_take_collected(struct write_operation *operation, struct slice reply);
 bool write_resolve(struct write_operation *operation);
 void write_take_resolved(struct write_operation *operation, struct slice reply);
+/* All documents of the batch are done: sets the step to the next batch or statement. */
+void write_batch_done(struct write_operation *operation);
+void write_statement_free(struct write_operation *operation);
+
+/* ---- write_journal.c */
+
+bool write_journal(struct write_operation *operation);
+
+/* ---- write_send.c: send, learn, project */
+
+bool write_send_documents(struct write_operation *operation);
+void write_take_answer(struct write_operation *operation, struct slice reply);
+bool write_check(struct write_operation *operation);
+void write_take_check(struct write_operation *operation, struct slice reply);
 bool write_wants_projection(const struct write_operation *operation, bool after);
 bool write_project(struct write_operation *operation);
 void write_take_projection(struct write_operation *operation, struct slice reply);
-void write_statement_free(struct write_operation *operation);
 
-/* write_apply.c: journal, send, learn. */
-bool write_journal(struct write_operation *operation);
-bool write_send_statement(struct write_operation *operation);
-void write_take_answer(struct write_operation *operation, struct slice reply);
+static inline const struct statement *write_statement(const struct write_operation *operation)
+{
+    return &operation->list.statements[operation->index];
+}
+
+static inline struct slice write_slice(const bson_t *document)
+{
+    return slice_make(bson_get_data(document), document->len);
+}
 
 #endif

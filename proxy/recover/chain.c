@@ -107,10 +107,10 @@ static enum status check_writes(const struct unit_history *history, struct error
     return STATUS_OK;
 }
 
-static void fill(struct chain_set *set, const struct entry *entries)
+static void fill(struct chain_set *set, const struct entry *entries, size_t count)
 {
     struct chain *chain = NULL;
-    for (size_t i = 0; i < set->write_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (i == 0 || compare_document(&entries[i - 1], &entries[i]) != 0) {
             chain = &set->chains[set->chain_count];
             chain->links = &set->links[i];
@@ -147,14 +147,19 @@ enum status chain_set_make(const struct unit_history *history, struct chain_set 
         chain_set_free(&set);
         return error_set(ret_error, STATUS_MEMORY, "out of memory for %zu writes", count);
     }
+    size_t happened = 0;
     for (size_t i = 0; i < count; i++) {
-        entries[i].index = i;
-        entries[i].namespace = history->writes[i].namespace;
-        entries[i].key = history->writes[i].key;
-        key_normalize(&entries[i]);
+        set.chain_of[i] = CHAIN_NONE;
+        if (!history->writes[i].refused) {
+            struct entry *entry = &entries[happened++];
+            entry->index = i;
+            entry->namespace = history->writes[i].namespace;
+            entry->key = history->writes[i].key;
+            key_normalize(entry);
+        }
     }
-    qsort(entries, count, sizeof(*entries), compare_entry);
-    fill(&set, entries);
+    qsort(entries, happened, sizeof(*entries), compare_entry);
+    fill(&set, entries, happened);
     free(entries);
     *ret_set = set;
     return STATUS_OK;

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "recover/record.h"
 
@@ -22,6 +23,8 @@ struct chain {
     size_t position;      /* the image that the document is at now */
 };
 
+#define CHAIN_NONE SIZE_MAX
+
 /* All chains of a unit. */
 struct chain_set {
     const struct record_write *writes;
@@ -29,7 +32,7 @@ struct chain_set {
     struct chain *chains;
     size_t chain_count;
     size_t *links;    /* memory of all chains' links */
-    size_t *chain_of; /* for each write, its chain */
+    size_t *chain_of; /* for each write, its chain; CHAIN_NONE: it did not happen */
     size_t *place_of; /* for each write, its place in its chain */
 };
 

@@ -119,6 +119,10 @@ static enum status take_known(struct unit_history *history, struct slice payload
                              "`known` names write %" PRId32 ", which is not before it",
                              known.number);
         }
+        if (known.refused) {
+            history->writes[known.number].refused = true;
+            continue;
+        }
         struct image *after = &history->writes[known.number].after;
         if (after->presence != IMAGE_UNKNOWN && !image_equal(*after, known.after)) {
             return error_set(ret_error, STATUS_CORRUPT,
@@ -154,6 +158,7 @@ static enum status take_record(struct unit_history *history, const struct link *
         *write_count += 1;
         return status;
     case WAL_KIND_COMMIT:
+        history->last_payload = payload;
         return take_known(history, payload, *write_count, ret_error);
     case WAL_KIND_ABORT:
     case WAL_KIND_CONFLICT:

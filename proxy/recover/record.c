@@ -59,7 +59,11 @@ static void put_known(bson_t *payload, const struct record_known *known, size_t 
         bson_uint32_to_string((uint32_t)i, &index, buffer, sizeof(buffer));
         BSON_APPEND_DOCUMENT_BEGIN(&array, index, &entry);
         BSON_APPEND_INT32(&entry, "n", known[i].number);
-        put_image(&entry, "after", known[i].after);
+        if (known[i].refused) {
+            BSON_APPEND_BOOL(&entry, "refused", true);
+        } else {
+            put_image(&entry, "after", known[i].after);
+        }
         bson_append_document_end(&array, &entry);
     }
     bson_append_array_end(payload, &array);
@@ -87,16 +91,20 @@ void record_put_write(bson_t *payload, const struct record_write *write,
     put_document(payload, "key", write->key);
     put_image(payload, "before", write->before);
     put_image(payload, "after", write->after);
-    if (write->operation == RECORD_UPDATE) {
+    if (write->command.size > 0) {
         put_document(payload, "command", write->command);
     }
     BSON_APPEND_UTF8(payload, "connection", write->connection == NULL ? "" : write->connection);
     put_known(payload, known, known_count);
 }
 
-void record_put_commit(bson_t *payload, const struct record_known *known, size_t known_count)
+void record_put_commit(bson_t *payload, const struct record_known *known, size_t known_count,
+                       struct slice reply)
 {
     put_known(payload, known, known_count);
+    if (reply.size > 0) {
+        put_document(payload, "reply", reply);
+    }
 }
 
 void record_put_abort(bson_t *payload, const char *reason)
@@ -355,7 +363,7 @@ enum status record_get_write(struct slice payload, struct record_write *ret_writ
         status =
             get_image(&view, "after", write.operation != RECORD_UPDATE, &write.after, ret_error);
     }
-    if (status == STATUS_OK && write.operation == RECORD_UPDATE) {
+    if (status == STATUS_OK && write.after.presence == IMAGE_UNKNOWN) {
         status = get_document(&view, "command", &write.command, ret_error);
     }
     if (status == STATUS_OK) {
@@ -414,13 +422,31 @@ enum status record_get_known(struct slice payload, size_t index, struct record_k
     if (status == STATUS_OK) {
         status = get_number(&entry, &known.number, ret_error);
     }
-    if (status == STATUS_OK) {
+    bson_iter_t at;
+    if (status == STATUS_OK && bson_iter_init_find(&at, &entry, "refused")) {
+        known.refused = bson_iter_as_bool(&at);
+    }
+    if (status == STATUS_OK && !known.refused) {
         status = get_image(&entry, "after", true, &known.after, ret_error);
     }
     if (status == STATUS_OK) {
         *ret_known = known;
     }
     return status;
+}
+
+enum status record_get_reply(struct slice payload, struct slice *ret_reply, struct error *ret_error)
+{
+    bson_t view;
+    bson_iter_t at;
+    enum status status = view_open(payload, &view, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!bson_iter_init_find(&at, &view, "reply")) {
+        return error_set(ret_error, STATUS_NOT_FOUND, "the record keeps no reply");
+    }
+    return get_document(&view, "reply", ret_reply, ret_error);
 }
 
 enum status record_get_reason(struct slice payload, const char **ret_reason,

@@ -13,14 +13,18 @@
  *              ns: "database.collection"
  *              key: { _id: <value> }
  *              before: <document> | null   null: the document was absent
- *              after: <document> | null    only where known before the write: insert, delete
- *              command: <document>         update only: what the server is sent, without its guard
- *                                          and $db, repeatable (no time or random operators)
+ *              after: <document> | null    where it is known before the write
+ *              command: <document>         only where `after` is not: what the server is sent,
+ *                                          without its guard and $db, repeatable (no time or
+ *                                          random operators)
  *              connection: "address:port"  the proxy's own end of the connection that carries it
  *              known: [ { n: Int32, after: <document> | null } ... ]   after-images of earlier
- *                                          writes of the unit, learned since the record before }
+ *                                          writes of the unit, learned since the record before;
+ *                                          or { n: Int32, refused: true }: the server did not
+ *                                          carry that write out }
  *
- *   COMMIT   { known: [ ... ] }            as in WRITE: with those all after-images are known
+ *   COMMIT   { known: [ ... ]              as in WRITE: with those all after-images are known
+ *              reply: <document> }         only for a retryable command: what it was answered
  *   ABORT    { reason: "..." }
  *   CONFLICT { reason: "...",
  *              documents: [ { n: Int32, ns: "...", key: {_id}, before: doc|null,
@@ -60,21 +64,25 @@ struct record_write {
     struct slice key;      /* the document {_id: value} */
     struct image before;   /* never UNKNOWN */
     struct image after;    /* UNKNOWN for updates whose reply was not journaled */
-    struct slice command;  /* RECORD_UPDATE only */
+    struct slice command;  /* size 0 if `after` was known before the write */
     const char *connection;
+    bool refused; /* the server did not carry it out: it touched nothing */
 };
 
-/* An after-image learned after its WRITE record was written. */
+/* What was learned of a write after its WRITE record was written. */
 struct record_known {
     int32_t number;
-    struct image after;
+    bool refused;       /* it did not happen; `after` is UNKNOWN */
+    struct image after; /* else never UNKNOWN */
 };
 
 /* Appends the payload to *payload, which must be an empty, initialised document. */
 void record_put_begin(bson_t *payload, const struct record_begin *begin);
 void record_put_write(bson_t *payload, const struct record_write *write,
                       const struct record_known *known, size_t known_count);
-void record_put_commit(bson_t *payload, const struct record_known *known, size_t known_count);
+/* `reply`: size 0 if there is none to keep. */
+void record_put_commit(bson_t *payload, const struct record_known *known, size_t known_count,
+                       struct slice reply);
 void record_put_abort(bson_t *payload, const char *reason);
 
 /* One document of a CONFLICT: what the journal knows of its last write, and what is there. */
@@ -102,6 +110,10 @@ MUST_CHECK enum status record_get_write(struct slice payload, struct record_writ
 MUST_CHECK enum status record_get_known(struct slice payload, size_t index,
                                         struct record_known *ret_known, struct error *ret_error);
 
+/* The `reply` of a COMMIT payload. STATUS_NOT_FOUND if it keeps none. */
+MUST_CHECK enum status record_get_reply(struct slice payload, struct slice *ret_reply,
+                                        struct error *ret_error);
+
 /* The `reason` of an ABORT or CONFLICT payload. */
 MUST_CHECK enum status record_get_reason(struct slice payload, const char **ret_reason,
                                          struct error *ret_error);
@@ -127,7 +139,7 @@ struct unit_history {
     struct record_begin begin;
     struct record_write *writes; /* writes[i].number == i */
     size_t write_count;
-    struct slice last_payload; /* payload of an ABORT or CONFLICT record, else size 0 */
+    struct slice last_payload; /* payload of a COMMIT, ABORT or CONFLICT record, else size 0 */
     void *memory;              /* private */
 };
 

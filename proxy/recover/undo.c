@@ -266,6 +266,9 @@ static enum status restore(struct undo *undo, struct error *ret_error)
     bool stopped = false;
     snprintf(comment, sizeof(comment), "holdfast: rollback of unit %" PRIu64, undo->history->unit);
     for (size_t i = undo->set.write_count; i-- > 0 && !stopped;) {
+        if (undo->set.chain_of[i] == CHAIN_NONE) {
+            continue;
+        }
         struct chain *chain = &undo->set.chains[undo->set.chain_of[i]];
         size_t target = undo->set.place_of[i];
         if (target >= chain->position) {

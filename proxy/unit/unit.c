@@ -1,5 +1,6 @@
 /*
- * What a unit holds: its state and its writes. Owned by whoever has the unit checked out.
+ * What a unit holds: its state and what is known of its writes. Owned by whoever has the unit
+ * checked out.
  */
 #include "unit/unit.h"
 
@@ -36,104 +37,46 @@ void unit_state_set(struct unit *unit, enum unit_state state)
     unit->state = state;
 }
 
-static bool copy_slice(struct slice source, uint8_t **ret_copy)
+static enum status add_known(struct unit *unit, int32_t number, bool refused, struct image after)
 {
-    if (source.size == 0) {
-        *ret_copy = NULL;
-        return true;
+    if (unit->known_count == unit->known_capacity) {
+        size_t capacity = unit->known_capacity == 0 ? 8 : unit->known_capacity * 2;
+        struct unit_known *known = realloc(unit->known, capacity * sizeof *known);
+        if (known == NULL) {
+            return STATUS_MEMORY;
+        }
+        unit->known = known;
+        unit->known_capacity = capacity;
     }
-    *ret_copy = malloc(source.size);
-    if (*ret_copy != NULL) {
-        memcpy(*ret_copy, source.data, source.size);
-    }
-    return *ret_copy != NULL;
-}
-
-static bool copy_image(struct image source, struct image *ret_copy)
-{
-    uint8_t *document = NULL;
-    if (source.presence == IMAGE_PRESENT && !copy_slice(source.document, &document)) {
-        return false;
-    }
-    *ret_copy = (struct image){
-        .presence = source.presence,
-        .document = slice_make(document, document == NULL ? 0 : source.document.size),
-    };
-    return true;
-}
-
-static void free_image(struct image *image)
-{
-    free((void *)(uintptr_t)image->document.data);
-    *image = (struct image){.presence = IMAGE_UNKNOWN};
-}
-
-static void free_write(struct unit_write *write)
-{
-    free(write->namespace);
-    free(write->key);
-    free_image(&write->before);
-    free_image(&write->after);
-    free(write->command);
-    *write = (struct unit_write){0};
-}
-
-static enum status reserve(struct unit *unit)
-{
-    if (unit->write_count < unit->write_capacity) {
-        return STATUS_OK;
-    }
-    size_t capacity = unit->write_capacity == 0 ? 8 : unit->write_capacity * 2;
-    struct unit_write *writes = realloc(unit->writes, capacity * sizeof *writes);
-    if (writes == NULL) {
+    struct image copy = {.presence = IMAGE_UNKNOWN};
+    if (!refused && !image_copy(after, &copy)) {
         return STATUS_MEMORY;
     }
-    unit->writes = writes;
-    unit->write_capacity = capacity;
+    unit->known[unit->known_count++] =
+        (struct unit_known){.number = number, .refused = refused, .after = copy};
     return STATUS_OK;
 }
 
-enum status unit_write_add(struct unit *unit, int operation, const char *namespace,
-                           struct slice key, struct image before, struct image after,
-                           struct slice command)
+enum status unit_learn(struct unit *unit, int32_t number, struct image after)
 {
-    if (reserve(unit) != STATUS_OK) {
-        return STATUS_MEMORY;
-    }
-    struct unit_write write = {.operation = operation};
-    write.namespace = strdup(namespace);
-    write.key_size = key.size;
-    write.command_size = command.size;
-    if (write.namespace == NULL || !copy_slice(key, &write.key) ||
-        !copy_slice(command, &write.command) || !copy_image(before, &write.before) ||
-        !copy_image(after, &write.after)) {
-        free_write(&write);
-        return STATUS_MEMORY;
-    }
-    write.after_journaled = after.presence != IMAGE_UNKNOWN;
-    unit->bytes += before.document.size + after.document.size + command.size;
-    unit->writes[unit->write_count++] = write;
-    return STATUS_OK;
+    return add_known(unit, number, false, after);
 }
 
-void unit_write_drop(struct unit *unit)
+enum status unit_learn_refused(struct unit *unit, int32_t number)
 {
-    assert(unit->write_count > 0);
-    free_write(&unit->writes[--unit->write_count]);
+    return add_known(unit, number, true, (struct image){.presence = IMAGE_UNKNOWN});
 }
 
-enum status unit_write_learn(struct unit *unit, size_t index, struct image after)
+void unit_known_drop(struct unit *unit, size_t count)
 {
-    assert(index < unit->write_count);
-    struct image copy;
-    if (!copy_image(after, &copy)) {
-        return STATUS_MEMORY;
+    assert(count <= unit->known_count);
+    for (size_t i = 0; i < count; i++) {
+        image_free(&unit->known[i].after);
     }
-    struct unit_write *write = &unit->writes[index];
-    free_image(&write->after);
-    write->after = copy;
-    unit->bytes += after.document.size;
-    return STATUS_OK;
+    unit->known_count -= count;
+    if (count > 0 && unit->known_count > 0) {
+        memmove(unit->known, unit->known + count, unit->known_count * sizeof *unit->known);
+    }
 }
 
 bool unit_gate_inside(const struct unit *unit, uint32_t gate)
@@ -186,10 +129,8 @@ struct unit *unit_free(struct unit *unit)
     if (unit == NULL) {
         return NULL;
     }
-    while (unit->write_count > 0) {
-        unit_write_drop(unit);
-    }
-    free(unit->writes);
+    unit_known_drop(unit, unit->known_count);
+    free(unit->known);
     free(unit->gates);
     free(unit->user);
     free(unit->client);

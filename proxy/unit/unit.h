@@ -47,17 +47,14 @@ enum unit_state {
 
 const char *unit_state_name(enum unit_state state);
 
-/* One write of a unit, with copies of everything an undo needs. */
-struct unit_write {
-    int operation;   /* enum record_operation */
-    char *namespace; /* owned */
-    uint8_t *key;    /* owned: {_id: value} */
-    size_t key_size;
-    struct image before; /* owned documents */
-    struct image after;
-    uint8_t *command; /* owned; updates only */
-    size_t command_size;
-    bool after_journaled; /* `after` is in the journal already */
+/*
+ * What was learned of a write that is in the journal, and is not in the journal itself yet: its
+ * after-image, or that the server refused it.
+ */
+struct unit_known {
+    int32_t number; /* of the write in its unit */
+    bool refused;
+    struct image after; /* owned; UNKNOWN if refused */
 };
 
 #define UNIT_SESSION_ID_BYTES 16
@@ -71,10 +68,11 @@ struct unit_session_key {
 struct unit {
     uint64_t id;
     enum unit_state state; /* changed by unit_state_set() only */
-    const char *boundary;  /* "driver" or "plain" */
+    const char *boundary;  /* "driver", "plain" or "retryable" */
     struct unit_session_key session_key;
     uint8_t session_id[UNIT_SESSION_ID_BYTES];
     bool has_session;
+    bool maybe_repeated; /* retryable: the journal may know its transaction number already */
     int64_t transaction_number;
     char *user;
     char *client;      /* address:port */
@@ -86,11 +84,15 @@ struct unit {
     uint32_t *gates; /* those it is inside of */
     size_t gate_count;
 
-    struct unit_write *writes; /* those sent or about to be */
-    size_t write_count;
-    size_t write_capacity;
-    uint64_t bytes;      /* images and commands */
-    bool begun;          /* BEGIN is in the journal */
+    size_t write_count; /* WRITE records in the journal; the next one's number */
+    uint64_t bytes;     /* images and commands in them */
+    struct unit_known *known;
+    size_t known_count;
+    size_t known_capacity;
+    bool begun; /* BEGIN is in the journal */
+    /* Not NULL: what the server has done cannot be told apart from what a stranger did; the unit is
+       for an operator. A literal. */
+    const char *doubt;
     bool fate_unknown;   /* a connection broke with a write of it on its way */
     char connection[64]; /* the proxy's end of the connection that carried the last write */
 
@@ -123,6 +125,7 @@ struct unit_request {
     struct slice session_id; /* 16 bytes */
     int64_t transaction_number;
     bool begin;
+    bool retryable;      /* begin: a plain write that may come again under the same number */
     uint64_t connection; /* number of the connection that asks */
     const char *client;
     const char *application;
@@ -138,7 +141,8 @@ enum unit_checkout {
     UNIT_CHECKOUT_ABORTED,
     UNIT_CHECKOUT_UNKNOWN, /* not in memory: the journal may know */
     UNIT_CHECKOUT_TOO_OLD, /* the session is at a higher number */
-    UNIT_CHECKOUT_EXISTS,  /* begin: this number was begun before */
+    UNIT_CHECKOUT_EXISTS,  /* begin: this number was begun before; for a retryable write: by a
+                              transaction that is open */
     UNIT_CHECKOUT_LIMIT,   /* begin: too many units are open */
     UNIT_CHECKOUT_NO_MEMORY,
 };
@@ -204,16 +208,12 @@ bool unit_table_adopt(struct unit_table *table, uint64_t unit, uint64_t connecti
 
 void unit_state_set(struct unit *unit, enum unit_state state);
 
-/*
- * Adds a write (the unit takes copies); its record's number is its index. STATUS_MEMORY.
- */
-MUST_CHECK enum status unit_write_add(struct unit *unit, int operation, const char *namespace,
-                                      struct slice key, struct image before, struct image after,
-                                      struct slice command);
-/* The newest write did not happen: the server has said so. */
-void unit_write_drop(struct unit *unit);
-/* The server has told the after-image of writes[index]. STATUS_MEMORY. */
-MUST_CHECK enum status unit_write_learn(struct unit *unit, size_t index, struct image after);
+/* The server has told the after-image of write `number` (copied). STATUS_MEMORY. */
+MUST_CHECK enum status unit_learn(struct unit *unit, int32_t number, struct image after);
+/* The server did not carry out write `number`. STATUS_MEMORY. */
+MUST_CHECK enum status unit_learn_refused(struct unit *unit, int32_t number);
+/* The first `count` entries of `known` are in the journal now. */
+void unit_known_drop(struct unit *unit, size_t count);
 
 MUST_CHECK enum status unit_gate_add(struct unit *unit, uint32_t gate);
 bool unit_gate_inside(const struct unit *unit, uint32_t gate);

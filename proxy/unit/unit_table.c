@@ -166,10 +166,12 @@ static enum unit_checkout begin(struct unit_table *table, struct session *sessio
     if (table->unit_count >= table->units_max) {
         return UNIT_CHECKOUT_LIMIT;
     }
-    struct unit *unit = unit_new(request, "driver");
+    struct unit *unit = unit_new(request, request->retryable ? "retryable" : "driver");
     if (unit == NULL) {
         return UNIT_CHECKOUT_NO_MEMORY;
     }
+    unit->maybe_repeated =
+        session == NULL || session->transaction_number == request->transaction_number;
     if (session == NULL) {
         session = session_add(table, key);
     } else {
@@ -200,7 +202,8 @@ static enum unit_checkout checkout(struct unit_table *table, const struct unit_r
     bool same = session->transaction_number == request->transaction_number;
     struct unit *unit = session->unit;
     if (unit != NULL && (same || request->begin)) {
-        if (same && request->begin) {
+        /* A retryable write's unit is always checked out: what is not is a transaction's. */
+        if (same && request->begin && !(request->retryable && unit->checked_out)) {
             return UNIT_CHECKOUT_EXISTS;
         }
         if (unit->checked_out) {
@@ -221,7 +224,8 @@ static enum unit_checkout checkout(struct unit_table *table, const struct unit_r
                               : UNIT_CHECKOUT_UNKNOWN;
     }
     if (request->begin) {
-        return UNIT_CHECKOUT_EXISTS;
+        return request->retryable ? begin(table, session, key, request, ret_unit)
+                                  : UNIT_CHECKOUT_EXISTS;
     }
     return session->ended == UNIT_COMMITTED ? UNIT_CHECKOUT_COMMITTED : UNIT_CHECKOUT_ABORTED;
 }

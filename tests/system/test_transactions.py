@@ -349,24 +349,78 @@ def test_not_in_a_transaction(stack, raw, name, command):
     assert stack.stored(name) == {}
 
 
-def test_multi_writes_are_whole_or_refused(stack, session, collection, name):
-    """updateMany and deleteMany inside a unit: built, or a clear error; never a silent half."""
-    before = [{"_id": i, "a": 0} for i in range(5)]
-    collection.insert_many(before)
-    for write in (
-        lambda: collection.update_many({}, {"$set": {"a": 1}}, session=session),
-        lambda: collection.delete_many({}, session=session),
-    ):
-        session.start_transaction()
-        collection.insert_one({"_id": 10}, session=session)
-        try:
-            write()
-        except OperationFailure as error:
-            assert len(str(error)) > 20
-        session.abort_transaction()
-        wait_until(
-            lambda: list(stack.stored(name).values()) == before, 5, "the unit is rolled back"
-        )
+# name -> (write, (matched, modified) or the number removed, what is there afterwards). The first two
+# updates are computed by the proxy, the others by the server.
+MULTI_WRITES = {
+    "set": (lambda c, s: c.update_many({}, {"$set": {"a": 1}}, session=s), (7, 6), {"a": 1}),
+    "inc": (
+        lambda c, s: c.update_many({"a": 0}, {"$inc": {"n": 1}}, session=s),
+        (6, 6),
+        {"n": 1},
+    ),
+    "mul": (lambda c, s: c.update_many({"a": 0}, {"$mul": {"n": 2}}, session=s), (6, 6), {"n": 0}),
+    "pipeline": (
+        lambda c, s: c.update_many({"a": 0}, [{"$set": {"m": "$a"}}], session=s),
+        (6, 6),
+        {"m": 0},
+    ),
+    "delete": (lambda c, s: c.delete_many({"a": 0}, session=s), 6, None),
+    "none": (lambda c, s: c.update_many({"a": 5}, {"$set": {"b": 1}}, session=s), (0, 0), {}),
+}
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+@pytest.mark.parametrize(
+    "write,counts,changed", MULTI_WRITES.values(), ids=MULTI_WRITES.keys()
+)
+def test_multi_writes(stack, session, collection, name, write, counts, changed, end):
+    """updateMany and deleteMany inside a unit answer as mongo does, see the unit's own writes, and
+    are undone whole."""
+    before = {i: {"_id": i, "a": 0 if i else 1} for i in range(6)}
+    collection.insert_many(before.values())
+    session.start_transaction()
+    collection.insert_one({"_id": 10, "a": 0}, session=session)
+    result = write(collection, session)
+    if changed is None:
+        assert result.deleted_count == counts
+    else:
+        assert (result.matched_count, result.modified_count) == counts
+    getattr(session, end + "_transaction")()
+    if end == "abort":
+        assert stack.stored(name) == before
+    elif changed is None:
+        assert stack.stored(name) == {0: before[0]}
+    else:
+        stored = stack.stored(name)
+        assert len(stored) == 7
+        matched = [d for d in stored.values() if changed.items() <= d.items()]
+        assert len(matched) == (7 if counts[0] in (7, 0) else 6)
+
+
+def test_multi_upsert(stack, session, collection, name):
+    """An updateMany with upsert makes one document if none matches."""
+    with session.start_transaction():
+        result = collection.update_many({"k": 1}, {"$set": {"a": 1}}, upsert=True, session=session)
+        assert result.upserted_id is not None
+        assert result.matched_count == 0
+        again = collection.update_many({"k": 1}, {"$set": {"a": 2}}, upsert=True, session=session)
+        assert (again.matched_count, again.modified_count) == (1, 1)
+    assert stack.stored(name) == {result.upserted_id: {"_id": result.upserted_id, "k": 1, "a": 2}}
+
+
+def test_multi_writes_of_many_batches(stack, session, collection, name):
+    """More documents than one batch holds: all of them, or none."""
+    count = 1700
+    collection.insert_many([{"_id": i, "a": 0, "s": "x" * 300} for i in range(count)])
+    with session.start_transaction():
+        result = collection.update_many({"a": 0}, {"$inc": {"a": 1}}, session=session)
+        assert (result.matched_count, result.modified_count) == (count, count)
+    assert {d["a"] for d in stack.stored(name).values()} == {1}
+    session.start_transaction()
+    assert collection.delete_many({"a": 1}, session=session).deleted_count == count
+    assert collection.count_documents({}, session=session) == 0
+    session.abort_transaction()
+    assert len(stack.stored(name, {"a": 1})) == count
 
 
 # ---------------------------------------------------------------- ends asked again

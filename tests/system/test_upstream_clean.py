@@ -110,30 +110,32 @@ def test_unacknowledged_is_acknowledged_upstream(tapped):
     check_clean(tap)
 
 
-def test_lost_reply_of_a_write(tapped):
+# Computed by the proxy and sent as an update; computed by the server.
+@pytest.mark.parametrize("update", [{"$inc": {"v": 1}}, {"$mul": {"v": 2}}], ids=["ours", "server"])
+def test_lost_reply_of_a_write(tapped, update):
     """The connection upstream breaks before the reply: the write counts as not known, its unit is
     rolled back, and the client is told to run it again."""
     server, tap, proxy = tapped
-    server.client()[DATABASE]["h"].insert_one({"_id": 1, "v": 0})
+    server.client()[DATABASE]["h"].replace_one({"_id": 1}, {"v": 3}, upsert=True)
     with proxy.client() as client, client.start_session() as session:
         collection = client[DATABASE]["h"]
         session.start_transaction()
         collection.insert_one({"_id": 2}, session=session)
 
-        def cut_findandmodify(reply):
-            return "lastErrorObject" not in reply
+        def cut_writes(reply):
+            return "lastErrorObject" not in reply and "nModified" not in reply
 
-        tap.before_reply = cut_findandmodify
+        tap.before_reply = cut_writes
         try:
             with pytest.raises(Exception) as caught:
-                collection.update_one({"_id": 1}, {"$inc": {"v": 1}}, session=session)
+                collection.update_one({"_id": 1}, update, session=session)
         finally:
             tap.before_reply = None
         if isinstance(caught.value, OperationFailure):
             assert caught.value.has_error_label("TransientTransactionError")
         session.abort_transaction()
     wait_until(
-        lambda: list(server.client()[DATABASE]["h"].find()) == [{"_id": 1, "v": 0}],
+        lambda: list(server.client()[DATABASE]["h"].find()) == [{"_id": 1, "v": 3}],
         10,
         "the unit is rolled back",
     )

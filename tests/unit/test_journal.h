@@ -81,7 +81,7 @@ static inline void journal_write(struct wal *wal, uint64_t unit, int32_t number,
 static inline void journal_commit(struct wal *wal, uint64_t unit)
 {
     bson_t payload = BSON_INITIALIZER;
-    record_put_commit(&payload, NULL, 0);
+    record_put_commit(&payload, NULL, 0, (struct slice){0});
     journal_append(wal, unit, WAL_KIND_COMMIT, &payload);
     bson_destroy(&payload);
 }

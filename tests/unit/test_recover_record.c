@@ -76,15 +76,17 @@ static void put_update(bson_t *payload)
     bson_t *before = doc("{\"_id\": 1, \"a\": {\"$numberDouble\": \"1.0\"}, \"$x\": {\"y.z\": 1}}");
     bson_t *command = doc("{\"findAndModify\": \"c\", \"query\": {\"_id\": 1}}");
     bson_t *after = doc("{\"_id\": 0}");
-    struct record_write write = {.number = 2,
+    struct record_write write = {.number = 3,
                                  .operation = RECORD_UPDATE,
                                  .namespace = "db.c.d",
                                  .key = slice_of(key),
                                  .before = present(before),
                                  .command = slice_of(command),
                                  .connection = "127.0.0.1:6"};
-    struct record_known known[] = {{0, present(after)}, {1, absent}};
-    record_put_write(payload, &write, known, 2);
+    struct record_known known[] = {{.number = 0, .after = present(after)},
+                                   {.number = 1, .after = absent},
+                                   {.number = 2, .refused = true}};
+    record_put_write(payload, &write, known, 3);
     bson_destroy(key);
     bson_destroy(before);
     bson_destroy(command);
@@ -100,7 +102,7 @@ static void a_write_comes_back_byte_for_byte(void **state)
     bson_t *before = doc("{\"_id\": 1, \"a\": {\"$numberDouble\": \"1.0\"}, \"$x\": {\"y.z\": 1}}");
     put_update(&payload);
     assert_int_equal(record_get_write(slice_of(&payload), &read, NULL), STATUS_OK);
-    assert_int_equal(read.number, 2);
+    assert_int_equal(read.number, 3);
     assert_int_equal(read.operation, RECORD_UPDATE);
     assert_string_equal(read.namespace, "db.c.d");
     assert_true(image_equal(read.before, present(before)));
@@ -112,9 +114,31 @@ static void a_write_comes_back_byte_for_byte(void **state)
     assert_int_equal(known.after.presence, IMAGE_PRESENT);
     assert_int_equal(record_get_known(slice_of(&payload), 1, &known, NULL), STATUS_OK);
     assert_int_equal(known.after.presence, IMAGE_ABSENT);
-    assert_int_equal(record_get_known(slice_of(&payload), 2, &known, NULL), STATUS_NOT_FOUND);
+    assert_false(known.refused);
+    assert_int_equal(record_get_known(slice_of(&payload), 2, &known, NULL), STATUS_OK);
+    assert_true(known.refused);
+    assert_int_equal(known.after.presence, IMAGE_UNKNOWN);
+    assert_int_equal(record_get_known(slice_of(&payload), 3, &known, NULL), STATUS_NOT_FOUND);
     bson_destroy(before);
     bson_destroy(&payload);
+}
+
+/* A retryable command's answer is in its COMMIT; other commits keep none. */
+static void a_commit_keeps_a_reply(void **state)
+{
+    (void)state;
+    bson_t with = BSON_INITIALIZER;
+    bson_t without = BSON_INITIALIZER;
+    bson_t *reply = doc("{\"n\": 1, \"ok\": 1}");
+    struct slice read = {0};
+    record_put_commit(&with, NULL, 0, slice_of(reply));
+    record_put_commit(&without, NULL, 0, (struct slice){0});
+    assert_int_equal(record_get_reply(slice_of(&with), &read, NULL), STATUS_OK);
+    assert_true(slice_equal(read, slice_of(reply)));
+    assert_int_equal(record_get_reply(slice_of(&without), &read, NULL), STATUS_NOT_FOUND);
+    bson_destroy(reply);
+    bson_destroy(&with);
+    bson_destroy(&without);
 }
 
 static void a_conflict_comes_back_with_its_images(void **state)
@@ -252,6 +276,7 @@ int main(void)
         cmocka_unit_test(begin_comes_back_as_it_was),
         cmocka_unit_test(begin_without_a_session),
         cmocka_unit_test(a_write_comes_back_byte_for_byte),
+        cmocka_unit_test(a_commit_keeps_a_reply),
         cmocka_unit_test(a_conflict_comes_back_with_its_images),
         cmocka_unit_test(other_schemas_are_corrupt),
         cmocka_unit_test(truncated_payloads_are_corrupt),

@@ -1,0 +1,134 @@
+/*
+ * The batch of documents that a write has at work: which, as they were, as they will be.
+ *
+ * Worker of the channel only.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/apply_update.h"
+#include "engine/write_steps.h"
+#include "holdfast/limits.h"
+#include "wire/reply.h"
+
+/* A command that replaces carries both images: bounded so that it fits one message. */
+#define RUN_BYTES_MAX (16u * 1024u * 1024u)
+/* The guard of a removal costs the square of this. */
+#define REMOVE_COUNT_MAX 100u
+
+struct write_document *write_document_add(struct write_operation *operation, struct slice key,
+                                          struct image before)
+{
+    if (operation->document_count == operation->document_capacity) {
+        size_t capacity = operation->document_capacity == 0 ? 4 : operation->document_capacity * 2;
+        struct write_document *grown = realloc(operation->documents, capacity * sizeof *grown);
+        if (grown == NULL) {
+            write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+            return NULL;
+        }
+        operation->documents = grown;
+        operation->document_capacity = capacity;
+    }
+    struct write_document *document = &operation->documents[operation->document_count];
+    uint8_t *key_copy = malloc(key.size);
+    *document = (struct write_document){.key = slice_make(key_copy, key.size)};
+    if (key_copy == NULL || !image_copy(before, &document->before)) {
+        free(key_copy);
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        return NULL;
+    }
+    memcpy(key_copy, key.data, key.size);
+    lock_name_of(operation->namespace, key, &document->name);
+    operation->document_count++;
+    return document;
+}
+
+void write_document_drop(struct write_operation *operation)
+{
+    struct write_document *document = &operation->documents[--operation->document_count];
+    free((void *)(uintptr_t)document->key.data);
+    image_free(&document->before);
+    bson_destroy(document->after);
+    bson_destroy(document->command);
+}
+
+void write_documents_clear(struct write_operation *operation)
+{
+    while (operation->document_count > 0) {
+        write_document_drop(operation);
+    }
+    operation->document_at = operation->sent_count = 0;
+}
+
+/* The server is to compute it: by a command that repeats exactly. */
+static void make_command(struct write_operation *operation, struct write_document *document)
+{
+    bool absent = document->before.presence == IMAGE_ABSENT;
+    document->command = bson_new();
+    command_build_update(document->command, &operation->target, write_statement(operation),
+                         document->key, absent && operation->key_in_filter, absent);
+}
+
+void write_documents_compute(struct write_operation *operation)
+{
+    const struct statement *statement = write_statement(operation);
+    if (statement->kind != STATEMENT_UPDATE) {
+        return;
+    }
+    for (size_t i = 0; i < operation->document_count; i++) {
+        struct write_document *document = &operation->documents[i];
+        document->after = bson_new();
+        if (!apply_update(statement, document->before.document, document->key,
+                          &operation->engine->update_rules, document->after)) {
+            bson_destroy(document->after);
+            document->after = NULL;
+            make_command(operation, document);
+        } else if (slice_equal(document->before.document, write_slice(document->after))) {
+            document->fate = WRITE_UNCHANGED;
+        }
+    }
+}
+
+size_t write_documents_run(const struct write_operation *operation)
+{
+    enum statement_kind kind = write_statement(operation)->kind;
+    size_t left = operation->document_count - operation->document_at;
+    size_t most = kind == STATEMENT_DELETE && left > REMOVE_COUNT_MAX ? REMOVE_COUNT_MAX : left;
+    size_t bytes = 0;
+    size_t count = 0;
+    while (count < most) {
+        const struct write_document *document =
+            &operation->documents[operation->document_at + count];
+        bool alone = document->command != NULL ||
+                     (kind == STATEMENT_UPDATE && document->before.presence == IMAGE_ABSENT);
+        if (document->fate != WRITE_PENDING || (alone && count > 0)) {
+            break;
+        }
+        bytes += document->before.document.size +
+                 (document->after == NULL ? 0 : (size_t)document->after->len);
+        if (count > 0 && bytes > RUN_BYTES_MAX) {
+            break;
+        }
+        count++;
+        if (alone) {
+            break;
+        }
+    }
+    return count;
+}
+
+void write_documents_refuse(struct write_operation *operation, size_t first, size_t count)
+{
+    for (size_t i = first; i < first + count; i++) {
+        struct write_document *document = &operation->documents[i];
+        if (document->fate != WRITE_PENDING) {
+            continue;
+        }
+        document->fate = WRITE_ENDED;
+        if (unit_learn_refused(operation->unit, document->number) != STATUS_OK) {
+            write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+            return;
+        }
+    }
+}

@@ -1,0 +1,215 @@
+/*
+ * Journaling the writes of a batch of documents.
+ *
+ * Promise: when a write leaves, its WRITE record is durable. Worker of the channel only; the
+ * journal's writer thread only posts the operation's task.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "engine/known.h"
+#include "engine/release.h"
+#include "engine/write_steps.h"
+#include "holdfast/crash_point.h"
+#include "holdfast/limits.h"
+#include "recover/record.h"
+#include "wire/reply.h"
+
+struct write_record {
+    bson_t payload;
+    struct wal_append append;
+};
+
+static size_t count_pending(const struct write_operation *operation)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < operation->document_count; i++) {
+        count += operation->documents[i].fate == WRITE_PENDING;
+    }
+    return count;
+}
+
+static bool within_limits(struct write_operation *operation, size_t pending)
+{
+    const struct engine *engine = operation->engine;
+    const struct unit *unit = operation->unit;
+    if (unit->write_count + pending > engine->unit_writes_max ||
+        unit->bytes > engine->unit_bytes_max) {
+        write_fail(operation, REPLY_CODE_TransactionTooLarge,
+                   "the unit is larger than unit.maxWrites or unit.maxBytes allows");
+        return false;
+    }
+    for (size_t i = 0; i < operation->document_count; i++) {
+        const bson_t *after = operation->documents[i].after;
+        if (after != NULL && after->len > LIMIT_UNIT_DOCUMENT_BYTES_MAX) {
+            write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
+                       "documents above 7 MiB are not supported in a transaction yet");
+            return false;
+        }
+    }
+    return true;
+}
+
+static void put_begin(struct write_operation *operation, struct wal_append *next)
+{
+    const struct unit *unit = operation->unit;
+    struct record_begin begin = {
+        .boundary = unit->boundary,
+        .user = unit->user,
+        .session_id = slice_make(unit->session_id, unit->has_session ? UNIT_SESSION_ID_BYTES : 0),
+        .transaction_number = unit->transaction_number,
+        .client = unit->client,
+        .application = unit->application,
+    };
+    bson_reinit(&operation->begin_payload);
+    record_put_begin(&operation->begin_payload, &begin);
+    operation->begin = (struct wal_append){
+        .kind = WAL_KIND_BEGIN,
+        .unit = unit->id,
+        .payload = write_slice(&operation->begin_payload),
+        .next = next,
+        .session_key =
+            slice_make(unit->session_key.bytes, unit->has_session ? sizeof unit->session_key : 0),
+        .transaction_number = unit->transaction_number,
+    };
+}
+
+static enum record_operation operation_of(const struct write_operation *operation)
+{
+    switch (write_statement(operation)->kind) {
+    case STATEMENT_INSERT:
+        return RECORD_INSERT;
+    case STATEMENT_DELETE:
+        return RECORD_DELETE;
+    case STATEMENT_UPDATE:
+        break;
+    }
+    return RECORD_UPDATE;
+}
+
+/* What a WRITE says of one document. */
+static void describe(const struct write_operation *operation, const struct write_document *document,
+                     struct record_write *ret_write)
+{
+    *ret_write = (struct record_write){
+        .number = document->number,
+        .operation = operation_of(operation),
+        .namespace = operation->namespace,
+        .key = document->key,
+        .before = document->before,
+        .connection = operation->unit->connection,
+    };
+    if (document->after != NULL) {
+        ret_write->after =
+            (struct image){.presence = IMAGE_PRESENT, .document = write_slice(document->after)};
+    } else if (document->command != NULL) {
+        ret_write->command = write_slice(document->command);
+    } else {
+        ret_write->after = (struct image){.presence = IMAGE_ABSENT};
+    }
+}
+
+static void free_records(struct write_operation *operation)
+{
+    for (size_t i = 0; i < operation->record_count; i++) {
+        bson_destroy(&operation->records[i].payload);
+    }
+    free(operation->records);
+    operation->records = NULL;
+    operation->record_count = 0;
+}
+
+static bool put_writes(struct write_operation *operation, size_t pending)
+{
+    struct unit *unit = operation->unit;
+    struct record_known *known = NULL;
+    operation->records =
+        memory_new_aligned(pending, sizeof *operation->records, _Alignof(struct write_record));
+    if (operation->records == NULL ||
+        known_collect(unit, &known, &operation->known_count) != STATUS_OK) {
+        free_records(operation);
+        return false;
+    }
+    for (size_t i = 0; i < operation->document_count; i++) {
+        struct write_document *document = &operation->documents[i];
+        struct write_record *record = &operation->records[operation->record_count];
+        struct record_write content;
+        if (document->fate != WRITE_PENDING) {
+            continue;
+        }
+        document->number = (int32_t)(unit->write_count + operation->record_count);
+        describe(operation, document, &content);
+        bson_init(&record->payload);
+        record_put_write(&record->payload, &content, known,
+                         operation->record_count == 0 ? operation->known_count : 0);
+        record->append = (struct wal_append){
+            .kind = WAL_KIND_WRITE,
+            .unit = unit->id,
+            .payload = write_slice(&record->payload),
+            .next = operation->record_count + 1 < pending ? &(record + 1)->append : NULL,
+        };
+        operation->record_count++;
+    }
+    free(known);
+    return true;
+}
+
+static bool start(struct write_operation *operation)
+{
+    struct unit *unit = operation->unit;
+    size_t pending = count_pending(operation);
+    if (pending == 0) {
+        operation->step = WRITE_SENDING;
+        return true;
+    }
+    if (!within_limits(operation, pending)) {
+        return true;
+    }
+    (void)snprintf(unit->connection, sizeof unit->connection, "%s",
+                   operation->channel->local_address);
+    if (!put_writes(operation, pending)) {
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        return true;
+    }
+    struct wal_append *first = &operation->records[0].append;
+    if (!unit->begun) {
+        put_begin(operation, first);
+        first = &operation->begin;
+    }
+    first->completed = write_on_journaled;
+    first->context = operation;
+    operation->wait = WRITE_WAIT_JOURNAL;
+    wal_append(operation->engine->wal, first);
+    return false;
+}
+
+static bool finish(struct write_operation *operation)
+{
+    struct unit *unit = operation->unit;
+    enum status status =
+        unit->begun ? operation->records[0].append.status : operation->begin.status;
+    if (status == STATUS_OK) {
+        CRASH_POINT(unit_journaled);
+        unit->begun = true;
+        unit->write_count += operation->record_count;
+        for (size_t i = 0; i < operation->record_count; i++) {
+            unit->bytes += operation->records[i].payload.len;
+        }
+        unit_known_drop(unit, operation->known_count);
+        operation->step = WRITE_SENDING;
+    } else if (status == STATUS_IO) {
+        release_end_process("a record could not be made durable", unit, status);
+    } else {
+        write_fail(operation, REPLY_CODE_OutOfDiskSpace,
+                   "the journal is full: no new writes in transactions until old records are "
+                   "pruned or wal.quota is raised");
+    }
+    free_records(operation);
+    return true;
+}
+
+bool write_journal(struct write_operation *operation)
+{
+    return operation->records == NULL ? start(operation) : finish(operation);
+}

@@ -1,0 +1,477 @@
+/*
+ * Sending a batch's journaled writes, and learning what they did.
+ *
+ *   document_at -> UNCHANGED    counted, nothing is sent
+ *                  EXISTS       the duplicate key error that mongod would give
+ *                  PENDING      a run of them in one command: inserts; replacements by computed
+ *                               after-images; removals; or one document that the server computes
+ *
+ * Worker of the channel only.
+ */
+#include <stdlib.h>
+
+#include "engine/write_steps.h"
+#include "holdfast/crash_point.h"
+#include "recover/record.h"
+#include "wire/reply.h"
+
+static void mark_written(struct write_operation *operation, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        lock_mark_written(operation->engine->locks, &operation->unit->locks,
+                          &operation->documents[operation->document_at + i].name);
+    }
+}
+
+static const struct write_document *at(const struct write_operation *operation)
+{
+    return &operation->documents[operation->document_at];
+}
+
+/* ------------------------------------------------------------------ results */
+
+static size_t statement_of(const struct write_operation *operation, size_t document)
+{
+    bool insert = write_statement(operation)->kind == STATEMENT_INSERT;
+    return operation->index + (insert ? document : 0);
+}
+
+/* The document at document_at is done. `after`: size 0 if it is absent now. */
+static void count_written(struct write_operation *operation, struct slice after)
+{
+    const struct write_document *document = at(operation);
+    struct write_result *result = &operation->result;
+    bool inserted = document->before.presence == IMAGE_ABSENT;
+    result->matched++;
+    if (write_statement(operation)->kind == STATEMENT_UPDATE) {
+        result->modified += !inserted && !slice_equal(document->before.document, after);
+        result->updated_existing = !inserted;
+        if (inserted) {
+            write_result_upserted(result, operation->index, document->key);
+        }
+    }
+    if (operation->list.reply == STATEMENT_REPLY_FIND_AND_MODIFY && !operation->projected) {
+        write_result_value(result, operation->list.return_new ? after : document->before.document);
+    }
+    operation->documents[operation->document_at].fate = WRITE_ENDED;
+    operation->document_at++;
+}
+
+static struct slice computed_after(const struct write_document *document)
+{
+    return document->after == NULL ? (struct slice){0} : write_slice(document->after);
+}
+
+static void count_run(struct write_operation *operation, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        count_written(operation, computed_after(at(operation)));
+    }
+}
+
+/* The rest of a statement is not written; the unit goes on with the next one. */
+static void skip_statement(struct write_operation *operation)
+{
+    write_documents_refuse(operation, operation->document_at,
+                           operation->document_count - operation->document_at);
+    if (operation->step != WRITE_ROLLING_BACK) {
+        operation->step = WRITE_SELECTING;
+    }
+}
+
+/* ------------------------------------------------------------------ sending */
+
+static void send_insert(struct write_operation *operation, size_t count, bool ordered)
+{
+    bson_t command = BSON_INITIALIZER;
+    struct slice *documents = calloc(count, sizeof *documents);
+    if (documents == NULL) {
+        bson_destroy(&command);
+        write_documents_refuse(operation, operation->document_at, count);
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        documents[i] = write_slice(operation->documents[operation->document_at + i].after);
+    }
+    command_build_insert(&command, &operation->target, documents, count, ordered);
+    free(documents);
+    write_send(operation, &command);
+}
+
+static void send_changes(struct write_operation *operation, size_t count)
+{
+    bson_t command = BSON_INITIALIZER;
+    struct command_document *documents = calloc(count, sizeof *documents);
+    if (documents == NULL) {
+        bson_destroy(&command);
+        write_documents_refuse(operation, operation->document_at, count);
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct write_document *document = &operation->documents[operation->document_at + i];
+        documents[i] = (struct command_document){.key = document->key,
+                                                 .before = document->before.document,
+                                                 .after = computed_after(document)};
+    }
+    if (write_statement(operation)->kind == STATEMENT_DELETE) {
+        command_build_remove(&command, &operation->target, documents, count);
+    } else {
+        command_build_replace(&command, &operation->target, documents, count);
+    }
+    free(documents);
+    write_send(operation, &command);
+}
+
+static void send_run(struct write_operation *operation)
+{
+    const struct write_document *document = at(operation);
+    bool absent = document->before.presence == IMAGE_ABSENT;
+    operation->sent_count = write_documents_run(operation);
+    mark_written(operation, operation->sent_count);
+    if (document->command != NULL) {
+        bson_t command = BSON_INITIALIZER;
+        command_build_guarded(&command, &operation->target, write_slice(document->command),
+                              document->before.document);
+        write_send(operation, &command);
+    } else if (absent) {
+        bool ordered = operation->errors == WRITE_ERRORS_ABORT || operation->list.ordered;
+        send_insert(operation, operation->sent_count, ordered);
+    } else {
+        send_changes(operation, operation->sent_count);
+    }
+    CRASH_POINT(unit_sent);
+}
+
+/* An insert whose _id is there: what mongod says to it. False: the step is set. */
+static bool refuse_existing(struct write_operation *operation)
+{
+    bson_t failure = BSON_INITIALIZER;
+    write_reply_put_duplicate_id(&failure, operation->namespace, at(operation)->key);
+    bool go_on = write_refused(operation, statement_of(operation, operation->document_at),
+                               write_slice(&failure));
+    bson_destroy(&failure);
+    operation->document_at++;
+    if (!go_on) {
+        enum write_step step = operation->step;
+        write_documents_refuse(operation, operation->document_at,
+                               operation->document_count - operation->document_at);
+        operation->step = step;
+    }
+    return go_on;
+}
+
+bool write_send_documents(struct write_operation *operation)
+{
+    while (operation->document_at < operation->document_count) {
+        switch (at(operation)->fate) {
+        case WRITE_UNCHANGED:
+            count_written(operation, at(operation)->before.document);
+            break;
+        case WRITE_EXISTS:
+            if (!refuse_existing(operation)) {
+                return true;
+            }
+            break;
+        case WRITE_PENDING:
+            send_run(operation);
+            return operation->wait == WRITE_WAIT_NONE;
+        case WRITE_ENDED:
+            operation->document_at++;
+            break;
+        }
+    }
+    if (write_wants_projection(operation, true)) {
+        operation->step = WRITE_PROJECTING_AFTER;
+    } else {
+        write_batch_done(operation);
+    }
+    return true;
+}
+
+/* ------------------------------------------------------------------ learning */
+
+/* The server's answer cannot be understood: whatever was sent may have been done. */
+static void fail_for_nonsense(struct write_operation *operation)
+{
+    operation->unit->fate_unknown = true;
+    write_fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
+}
+
+static void fail_behind(struct write_operation *operation)
+{
+    write_fail(operation, REPLY_CODE_WriteConflict,
+               "a document was changed around the proxy while it was being written: run the "
+               "command again");
+}
+
+/* Document `count` of the run was refused; those before it are done, those behind it untouched. */
+static void take_refusal(struct write_operation *operation, size_t count, struct slice reply)
+{
+    count_run(operation, count);
+    write_documents_refuse(operation, operation->document_at, operation->sent_count - count);
+    if (operation->step == WRITE_ROLLING_BACK) {
+        return;
+    }
+    if (write_refused(operation, statement_of(operation, operation->document_at), reply)) {
+        skip_statement(operation);
+    } else {
+        enum write_step step = operation->step;
+        write_documents_refuse(operation, operation->document_at,
+                               operation->document_count - operation->document_at);
+        operation->step = step;
+    }
+}
+
+/* The index in the run that a write error names; `count` if it names none of it. */
+static size_t error_index(bson_iter_t *write_error, size_t count)
+{
+    bson_iter_t inside;
+    if (BSON_ITER_HOLDS_DOCUMENT(write_error) && bson_iter_recurse(write_error, &inside) &&
+        bson_iter_find(&inside, "index")) {
+        int64_t index = bson_iter_as_int64(&inside);
+        return index >= 0 && (uint64_t)index < count ? (size_t)index : count;
+    }
+    return count;
+}
+
+static struct slice document_at_iter(const bson_iter_t *iter)
+{
+    uint32_t size = 0;
+    const uint8_t *data = NULL;
+    bson_iter_document(iter, &size, &data);
+    return slice_make(data, size);
+}
+
+/* Unordered: each error names its document, all others were inserted. */
+static void take_insert_errors(struct write_operation *operation, const struct reply_view *view)
+{
+    size_t first = operation->document_at;
+    size_t count = operation->sent_count;
+    size_t refused = 0;
+    bson_iter_t error;
+    (void)bson_iter_init_from_data(&error, view->write_errors.data, view->write_errors.size);
+    while (bson_iter_next(&error)) {
+        size_t index = error_index(&error, count);
+        if (index == count || operation->documents[first + index].fate != WRITE_PENDING) {
+            fail_for_nonsense(operation);
+            return;
+        }
+        write_documents_refuse(operation, first + index, 1);
+        write_result_write_error(&operation->result, operation->list.reply,
+                                 operation->index + first + index, document_at_iter(&error));
+        refused++;
+    }
+    if (!view->has_n || view->n != (int64_t)(count - refused)) {
+        fail_for_nonsense(operation);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (at(operation)->fate == WRITE_PENDING) {
+            count_written(operation, computed_after(at(operation)));
+        } else {
+            operation->document_at++;
+        }
+    }
+}
+
+static void take_inserted(struct write_operation *operation, const struct reply_view *view,
+                          struct slice reply)
+{
+    size_t count = operation->sent_count;
+    bool insert = write_statement(operation)->kind == STATEMENT_INSERT;
+    bool unordered = insert && operation->errors == WRITE_ERRORS_KEEP && !operation->list.ordered;
+    if (!view->ok) {
+        take_refusal(operation, 0, reply);
+    } else if (view->has_write_errors && unordered) {
+        take_insert_errors(operation, view);
+    } else if (view->has_write_errors) {
+        bson_iter_t error;
+        size_t refused = count;
+        if (bson_iter_init_from_data(&error, view->write_errors.data, view->write_errors.size) &&
+            bson_iter_next(&error)) {
+            refused = error_index(&error, count);
+        }
+        if (refused == count) {
+            fail_for_nonsense(operation);
+        } else {
+            take_refusal(operation, refused, reply);
+        }
+    } else if (view->has_n && view->n == (int64_t)count) {
+        count_run(operation, count);
+    } else {
+        fail_for_nonsense(operation); /* it says that it inserted another number than it got */
+    }
+}
+
+/* Updates by computed after-images, and removals: `done` of those sent, in their order. */
+static void take_changed(struct write_operation *operation, const struct reply_view *view,
+                         struct slice reply)
+{
+    bool remove = write_statement(operation)->kind == STATEMENT_DELETE;
+    size_t count = operation->sent_count;
+    bool counted = remove ? view->has_n : view->has_modified;
+    int64_t done = remove ? view->n : view->modified;
+    if (!view->ok) {
+        take_refusal(operation, 0, reply);
+    } else if (!counted || done < 0 || done > (int64_t)count) {
+        fail_for_nonsense(operation);
+    } else if (view->has_write_errors) {
+        bson_iter_t error;
+        size_t refused = count;
+        if (bson_iter_init_from_data(&error, view->write_errors.data, view->write_errors.size) &&
+            bson_iter_next(&error)) {
+            refused = remove ? 0 : error_index(&error, count);
+        }
+        if (refused == (size_t)done) {
+            take_refusal(operation, refused, reply);
+        } else {
+            operation->step = WRITE_CHECKING;
+        }
+    } else if (done == (int64_t)count) {
+        count_run(operation, count);
+    } else if (count == 1) {
+        write_documents_refuse(operation, operation->document_at, 1);
+        fail_behind(operation);
+    } else {
+        operation->step = WRITE_CHECKING;
+    }
+}
+
+static void take_computed(struct write_operation *operation, const struct reply_view *view,
+                          struct slice reply)
+{
+    const struct write_document *document = at(operation);
+    if (!view->ok) {
+        take_refusal(operation, 0, reply);
+        return;
+    }
+    if (view->value.size == 0) {
+        write_documents_refuse(operation, operation->document_at, 1);
+        fail_behind(operation);
+        return;
+    }
+    struct image after = {.presence = IMAGE_PRESENT, .document = view->value};
+    if (unit_learn(operation->unit, document->number, after) != STATUS_OK) {
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        return;
+    }
+    operation->unit->bytes += view->value.size;
+    count_written(operation, view->value);
+}
+
+void write_take_answer(struct write_operation *operation, struct slice reply)
+{
+    struct reply_view view;
+    const struct write_document *document = at(operation);
+    if (reply_view_parse(reply, &view) != STATUS_OK) {
+        fail_for_nonsense(operation);
+    } else if (document->command != NULL) {
+        take_computed(operation, &view, reply);
+    } else if (document->before.presence == IMAGE_ABSENT) {
+        take_inserted(operation, &view, reply);
+    } else {
+        take_changed(operation, &view, reply);
+    }
+}
+
+/* ------------------------------------------------------------------ which were written */
+
+bool write_check(struct write_operation *operation)
+{
+    bson_t command = BSON_INITIALIZER;
+    bson_t ids = BSON_INITIALIZER;
+    for (size_t i = 0; i < operation->sent_count; i++) {
+        char text[16];
+        const char *name;
+        bson_iter_t id;
+        struct slice key = operation->documents[operation->document_at + i].key;
+        size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
+        if (bson_iter_init_from_data(&id, key.data, key.size) && bson_iter_find(&id, "_id")) {
+            bson_append_iter(&ids, name, (int)size, &id);
+        }
+    }
+    command_build_find_ids(&command, &operation->target, &ids, false);
+    bson_destroy(&ids);
+    write_send(operation, &command);
+    return false;
+}
+
+static bool is_in_batch(struct slice batch, struct slice document)
+{
+    bson_iter_t iter;
+    bool found = false;
+    if (batch.size == 0 || !bson_iter_init_from_data(&iter, batch.data, batch.size)) {
+        return false;
+    }
+    while (!found && bson_iter_next(&iter)) {
+        found = BSON_ITER_HOLDS_DOCUMENT(&iter) && slice_equal(document_at_iter(&iter), document);
+    }
+    return found;
+}
+
+/*
+ * Fewer documents were written than sent: a stranger changed some in between. Replaced ones are
+ * told by their after-images. Removed ones are gone, and so are those that the stranger removed:
+ * then only an operator can tell.
+ */
+void write_take_check(struct write_operation *operation, struct slice reply)
+{
+    struct reply_view view;
+    bool remove = write_statement(operation)->kind == STATEMENT_DELETE;
+    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor ||
+        view.cursor_id != 0 || remove) {
+        operation->unit->doubt = "documents were changed around the proxy while the unit wrote "
+                                 "several of them; which of them it wrote is not known";
+        fail_behind(operation);
+        return;
+    }
+    for (size_t i = 0; i < operation->sent_count; i++) {
+        size_t index = operation->document_at + i;
+        if (!is_in_batch(view.batch, write_slice(operation->documents[index].after))) {
+            write_documents_refuse(operation, index, 1);
+        }
+    }
+    fail_behind(operation);
+}
+
+/* ------------------------------------------------------------------ findAndModify's projection */
+
+bool write_wants_projection(const struct write_operation *operation, bool after)
+{
+    const struct statement_list *list = &operation->list;
+    return list->reply == STATEMENT_REPLY_FIND_AND_MODIFY && list->fields.size > 0 &&
+           list->return_new == after && !operation->projected && operation->document_count > 0 &&
+           (after || operation->documents[0].before.presence == IMAGE_PRESENT);
+}
+
+bool write_project(struct write_operation *operation)
+{
+    bson_t command = BSON_INITIALIZER;
+    command_build_find_key(&command, &operation->target, operation->documents[0].key,
+                           operation->list.fields);
+    write_send(operation, &command);
+    return false;
+}
+
+void write_take_projection(struct write_operation *operation, struct slice reply)
+{
+    struct reply_view view;
+    bson_iter_t iter;
+    bool before = operation->step == WRITE_PROJECTING_BEFORE;
+    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || view.batch.size == 0 ||
+        !bson_iter_init_from_data(&iter, view.batch.data, view.batch.size)) {
+        if (write_refused(operation, operation->index, reply)) {
+            skip_statement(operation);
+        }
+        return;
+    }
+    struct slice found = {0};
+    if (bson_iter_next(&iter) && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
+        found = document_at_iter(&iter);
+    }
+    write_result_value(&operation->result, found);
+    operation->projected = true;
+    operation->step = before ? WRITE_JOURNALING : WRITE_SELECTING;
+}
