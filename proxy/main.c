@@ -148,6 +148,11 @@ static enum status probe(struct daemon *daemon, struct error *error)
 
 static enum status start_engine(struct daemon *daemon, struct error *error)
 {
+    static const enum engine_multi_writes multi_writes[] = {
+        [CONFIG_MULTI_WRITES_KEEP] = ENGINE_MULTI_WRITES_KEEP,
+        [CONFIG_MULTI_WRITES_STRICT] = ENGINE_MULTI_WRITES_STRICT,
+        [CONFIG_MULTI_WRITES_OFF] = ENGINE_MULTI_WRITES_OFF,
+    };
     const struct config *config = &daemon->config;
     size_t workers = worker_count(config);
     enum status status = worker_pool_start(workers, &daemon->workers, error);
@@ -161,6 +166,8 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
         .gates = gate_table_new(workers),
         .lock_wait_ms = config->unit_lock_wait_ms,
         .plain_wait_ms = config->unit_lifetime_ms,
+        .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
+        .multi_writes = multi_writes[config->unit_multi_writes],
         .unit_writes_max = config->unit_writes_max,
         .unit_bytes_max = config->unit_bytes_max,
     };

@@ -12,9 +12,11 @@
 #define LIMIT_COMMAND_OVERHEAD_BYTES (16u * 1024u)
 
 /*
- * A journaled write carries its before-image twice: as the guard in the command and in the journal.
- * Command, guard and image must fit one command document.
+ * A journaled write, and its undo, carry both images in one command document: together they must
+ * fit one.
  */
+#define LIMIT_UNIT_IMAGES_BYTES_MAX (LIMIT_DOCUMENT_BYTES_MAX - 64u * 1024u)
+/* The before-image of a write whose after-image nobody knows yet. */
 #define LIMIT_UNIT_DOCUMENT_BYTES_MAX (7u * 1024u * 1024u)
 
 /* One worker's receive buffer. 256 KiB moves 1.2 to 1.3 times what 64 KiB moves. */

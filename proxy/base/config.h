@@ -30,6 +30,17 @@ enum config_engine {
     CONFIG_ENGINE_NATIVE,
 };
 
+enum config_retryable_writes {
+    CONFIG_RETRYABLE_WRITES_ONCE,
+    CONFIG_RETRYABLE_WRITES_PASS,
+};
+
+enum config_multi_writes {
+    CONFIG_MULTI_WRITES_KEEP,
+    CONFIG_MULTI_WRITES_STRICT,
+    CONFIG_MULTI_WRITES_OFF,
+};
+
 struct config {
     /* net */
     char *net_listen;             /* net.listen, --listen: HOST:PORT, port 0 picks one */
@@ -49,9 +60,11 @@ struct config {
     enum config_engine unit_engine; /* unit.engine: auto (default) | journaled | native */
     uint64_t unit_lock_wait_ms;     /* unit.lockWait: 0..10m, default 5s */
     uint64_t unit_lifetime_ms;      /* unit.lifetime: 1s..24h, default 60s */
-    uint64_t unit_writes_max;       /* unit.maxWrites: 1..10000000, default 100000 */
-    uint64_t unit_bytes_max; /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
-    uint64_t unit_count_max; /* unit.maxOpen: 1..1000000, default 10000 */
+    enum config_retryable_writes unit_retryable_writes; /* unit.retryableWrites: once | pass */
+    enum config_multi_writes unit_multi_writes;         /* unit.multiWrites: keep | strict | off */
+    uint64_t unit_writes_max; /* unit.maxWrites: 1..10000000, default 100000 */
+    uint64_t unit_bytes_max;  /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
+    uint64_t unit_count_max;  /* unit.maxOpen: 1..1000000, default 10000 */
     /* admin */
     char *admin_listen; /* admin.listen, --admin: HOST:PORT, empty: none */
     /* http (accepted, not built yet: main refuses with a clear message) */

@@ -12,9 +12,13 @@
 /* In the order of the enums' values. */
 static const char *const durability_choices[] = {"power", "process", NULL};
 static const char *const engine_choices[] = {"auto", "journaled", "native", NULL};
+static const char *const retryable_choices[] = {"once", "pass", NULL};
+static const char *const multi_choices[] = {"keep", "strict", "off", NULL};
 static const char *const level_choices[] = {"debug", "info", "warning", "error", NULL};
 _Static_assert(WAL_DURABILITY_POWER == 0 && WAL_DURABILITY_PROCESS == 1, "durability_choices");
 _Static_assert(CONFIG_ENGINE_JOURNALED == 1 && CONFIG_ENGINE_NATIVE == 2, "engine_choices");
+_Static_assert(CONFIG_RETRYABLE_WRITES_PASS == 1, "retryable_choices");
+_Static_assert(CONFIG_MULTI_WRITES_STRICT == 1 && CONFIG_MULTI_WRITES_OFF == 2, "multi_choices");
 _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3, "level_choices");
 
 const struct config_group config_groups[] = {
@@ -128,6 +132,18 @@ const struct config_key config_keys[] = {
      .smallest = "1s",
      .largest = "24h",
      .help = "a unit older than this is rolled back"},
+    {.name = "unit.retryableWrites",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(unit_retryable_writes),
+     .standard = "once",
+     .choices = retryable_choices,
+     .help = "once: plain writes that a driver may retry are journaled, and done once"},
+    {.name = "unit.multiWrites",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(unit_multi_writes),
+     .standard = "keep",
+     .choices = multi_choices,
+     .help = "whether a plain command that writes several documents is a unit of its own"},
     {.name = "unit.maxWrites",
      .type = CONFIG_TYPE_NUMBER,
      .offset = AT(unit_writes_max),

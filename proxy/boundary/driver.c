@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "boundary/ending.h"
+#include "boundary/outcome.h"
 #include "boundary/request.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
@@ -43,18 +44,10 @@ static void no_such_transaction(struct boundary_request *request)
 /* True if the journal says that this transaction was committed. */
 static bool journal_has_commit(struct boundary_request *request)
 {
-    struct unit_session_key key;
-    unit_session_key_make(request->user, request->view.session_id, &key);
-    struct wal_reader *reader = NULL;
-    struct wal_session session = {0};
-    if (wal_reader_begin(request->engine->wal, &reader, NULL) != STATUS_OK) {
-        return false;
-    }
-    enum status status =
-        wal_read_session(reader, slice_make(key.bytes, sizeof key.bytes), &session, NULL);
-    wal_reader_end(reader);
-    return status == STATUS_OK && session.transaction_number == request->view.transaction_number &&
-           session.unit_state == WAL_UNIT_COMMITTED;
+    bson_t reply = BSON_INITIALIZER;
+    enum outcome outcome = outcome_find(request, &reply);
+    bson_destroy(&reply);
+    return outcome == OUTCOME_COMMITTED;
 }
 
 static void answer_ended(struct boundary_request *request, bool committed)
@@ -282,31 +275,6 @@ static void on_ready(struct unit_waiter *waiter)
     ending_wake(request, check_out);
 }
 
-static void after_superseded(struct boundary_request *request)
-{
-    const char *reason = unit_table_checkin(request->engine->units, request->unit);
-    (void)reason; /* an ended unit is always taken back */
-    request->unit = NULL;
-    check_out(request);
-}
-
-static void on_superseded(struct rollback *rollback)
-{
-    ending_wake(rollback->context, after_superseded);
-}
-
-static void supersede(struct boundary_request *request)
-{
-    request->rollback = (struct rollback){
-        .engine = request->engine,
-        .unit = request->unit,
-        .reason = "the session began a newer transaction",
-        .completed = on_superseded,
-        .context = request,
-    };
-    rollback_start(&request->rollback);
-}
-
 static void fail(struct boundary_request *request, int code, const char *label, const char *message)
 {
     ending_set_error(request, code, label, message);
@@ -339,7 +307,7 @@ static void check_out(struct boundary_request *request)
         request->waiting = true;
         break;
     case UNIT_CHECKOUT_SUPERSEDED:
-        supersede(request);
+        ending_supersede(request, check_out);
         break;
     case UNIT_CHECKOUT_COMMITTED:
         answer_ended(request, true);

@@ -56,6 +56,32 @@ void ending_roll_back(struct boundary_request *request, const char *reason)
     rollback_start(&request->rollback);
 }
 
+static void after_superseded(struct boundary_request *request)
+{
+    const char *reason = unit_table_checkin(request->engine->units, request->unit);
+    (void)reason; /* an ended unit is always taken back */
+    request->unit = NULL;
+    request->after_superseded(request);
+}
+
+static void on_superseded(struct rollback *rollback)
+{
+    ending_wake(rollback->context, after_superseded);
+}
+
+void ending_supersede(struct boundary_request *request, void (*resume)(struct boundary_request *))
+{
+    request->after_superseded = resume;
+    request->rollback = (struct rollback){
+        .engine = request->engine,
+        .unit = request->unit,
+        .reason = "the session began a newer transaction",
+        .completed = on_superseded,
+        .context = request,
+    };
+    rollback_start(&request->rollback);
+}
+
 void ending_finish(struct boundary_request *request)
 {
     if (request->unit != NULL) {

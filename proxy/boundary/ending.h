@@ -20,6 +20,9 @@ void ending_finish(struct boundary_request *request);
 /* Rolls the unit back, then ending_finish(). */
 void ending_roll_back(struct boundary_request *request, const char *reason);
 
+/* The request's unit is the session's older one: rolls it back, gives it back, then `resume`. */
+void ending_supersede(struct boundary_request *request, void (*resume)(struct boundary_request *));
+
 /* Replaces the reply by an error. `label` may be NULL. */
 void ending_set_error(struct boundary_request *request, int code, const char *label,
                       const char *message);

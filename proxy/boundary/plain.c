@@ -1,18 +1,31 @@
 /*
- * A plain write of one document while units are in its namespace: it waits for their locks like one
- * of them, for it is a unit of one write, begun and committed here.
+ * A plain write command that becomes a unit of its own, begun and committed here:
  *
- *   begin --> write --> (answered with an error: rolled back) --> reply
- *     ^         |  `--> commit --> reply
- *     `---------'  another unit was in the way: again, until the deadline, as mongod's plain writes
- *                  wait for transactions
+ *   retryable    it carries lsid and txnNumber, so its driver may send it again: its answer is kept
+ *                in the journal under that number, and a retry gets it instead of a second
+ * execution several      it writes several documents: what a crash leaves half done is undone among
+ * units  units are inside its namespace: it waits for their locks like one of them
+ *
+ *   check out --> (retryable: ended already, says the journal) --> the kept answer
+ *      |  `--> (an older transaction of the session is open) roll it back, check out again
+ *      v
+ *   write --> the proxy's own failure: rolled back --> another unit was in the way: check out again
+ *      |                                          `--> reply
+ *      v
+ *   commit, with the answer --> reply          what the server refused is part of the answer
+ *
+ * It is tried again until the deadline, as mongod's plain writes wait for transactions. The
+ * connection's worker.
  */
 #include "boundary/ending.h"
+#include "boundary/outcome.h"
 #include "boundary/request.h"
 #include "holdfast/clock.h"
 #include "wire/reply.h"
 
 static void begin(struct boundary_request *request);
+
+/* ------------------------------------------------------------------ writing and committing */
 
 static void after_commit(struct boundary_request *request)
 {
@@ -66,7 +79,129 @@ static void on_written(struct write_operation *operation, struct slice reply)
         .completed = on_committed,
         .context = request,
     };
+    if (request->unit->has_session) {
+        request->commit.reply = slice_make(bson_get_data(&request->reply), request->reply.len);
+    }
     commit_start(&request->commit);
+}
+
+static void write_in_unit(struct boundary_request *request)
+{
+    bool strict = request->engine->multi_writes == ENGINE_MULTI_WRITES_STRICT;
+    request->write = (struct write_operation){
+        .engine = request->engine,
+        .channel = request->channel,
+        .unit = request->unit,
+        .errors = strict ? WRITE_ERRORS_STRICT : WRITE_ERRORS_KEEP,
+        .completed = on_written,
+        .context = request,
+    };
+    request->writing = true;
+    write_start(&request->write, &request->view, &request->message);
+}
+
+/* ------------------------------------------------------------------ beginning */
+
+static void fail(struct boundary_request *request, int code, const char *message)
+{
+    ending_set_error(request, code, NULL, message);
+    ending_finish(request);
+}
+
+/* The unit was made for a command that turns out to be executed already, or must not be. */
+static void end_unused(struct boundary_request *request)
+{
+    unit_state_set(request->unit, UNIT_ABORTING);
+    unit_state_set(request->unit, UNIT_ABORTED);
+}
+
+/* A retry, or a first try of a session that this process has not seen yet: the journal knows. */
+static void run_unless_repeated(struct boundary_request *request)
+{
+    switch (outcome_find(request, &request->reply)) {
+    case OUTCOME_NONE:
+        write_in_unit(request);
+        return;
+    case OUTCOME_COMMITTED:
+        end_unused(request);
+        if (request->reply.len > 5) {
+            ending_finish(request);
+        } else {
+            fail(request, REPLY_CODE_ConflictingOperationInProgress,
+                 "this transaction number was a transaction, or an operator has ended its unit: "
+                 "its answer is not known");
+        }
+        return;
+    case OUTCOME_CONFLICT:
+        end_unused(request);
+        fail(request, REPLY_CODE_InternalError,
+             "an earlier try of this write was set aside because its documents were changed around "
+             "the proxy: see holdfast units and holdfast resolve");
+        return;
+    case OUTCOME_TOO_OLD:
+        end_unused(request);
+        fail(request, REPLY_CODE_TransactionTooOld,
+             "the session has used a higher transaction number already");
+        return;
+    case OUTCOME_UNREADABLE:
+        end_unused(request);
+        fail(request, REPLY_CODE_InternalError,
+             "the journal cannot be read: whether this write was carried out before is not known");
+        return;
+    }
+}
+
+static void on_ready(struct unit_waiter *waiter)
+{
+    struct boundary_request *request =
+        (struct boundary_request *)(void *)((uint8_t *)waiter -
+                                            offsetof(struct boundary_request, waiter));
+    ending_wake(request, begin);
+}
+
+static void check_out_session(struct boundary_request *request, const struct unit_request *wanted)
+{
+    request->waiter.ready = on_ready;
+    request->waiting = false;
+    switch (unit_table_checkout(request->engine->units, wanted, &request->waiter, &request->unit)) {
+    case UNIT_CHECKOUT_READY:
+        if (request->unit->maybe_repeated) {
+            run_unless_repeated(request);
+        } else {
+            write_in_unit(request);
+        }
+        break;
+    case UNIT_CHECKOUT_WAITING:
+        request->waiting = true;
+        break;
+    case UNIT_CHECKOUT_SUPERSEDED:
+        ending_supersede(request, begin);
+        break;
+    case UNIT_CHECKOUT_TOO_OLD:
+        fail(request, REPLY_CODE_TransactionTooOld,
+             "the session has used a higher transaction number already");
+        break;
+    case UNIT_CHECKOUT_LIMIT:
+        fail(request, REPLY_CODE_TooManyLogicalSessions,
+             "unit.maxOpen units are open: try again later");
+        break;
+    case UNIT_CHECKOUT_NO_MEMORY:
+        fail(request, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        break;
+    case UNIT_CHECKOUT_EXISTS:
+    case UNIT_CHECKOUT_COMMITTED:
+    case UNIT_CHECKOUT_ABORTED:
+    case UNIT_CHECKOUT_UNKNOWN:
+        fail(request, REPLY_CODE_ConflictingOperationInProgress,
+             "a transaction of this number is open on the session");
+        break;
+    }
+}
+
+static bool is_retryable(const struct boundary_request *request)
+{
+    return request->engine->retryable_writes && request->view.has_transaction_number &&
+           request->view.session_id.size > 0;
 }
 
 static void begin(struct boundary_request *request)
@@ -78,22 +213,34 @@ static void begin(struct boundary_request *request)
         .application = request->application,
         .id = wal_unit_next(request->engine->wal),
     };
-    request->unit = unit_table_new_plain(request->engine->units, &wanted);
-    if (request->unit == NULL) {
-        ending_set_error(request, REPLY_CODE_TooManyLogicalSessions, NULL,
-                         "unit.maxOpen transactions are open: try again later");
+    if (request->cancelled) {
+        request->reply_lost = true; /* nobody is there to answer */
         ending_finish(request);
         return;
     }
-    request->write = (struct write_operation){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .completed = on_written,
-        .context = request,
-    };
-    request->writing = true;
-    write_start(&request->write, &request->view, &request->message);
+    if (is_retryable(request)) {
+        wanted.session_id = request->view.session_id;
+        wanted.transaction_number = request->view.transaction_number;
+        wanted.begin = wanted.retryable = true;
+        check_out_session(request, &wanted);
+        return;
+    }
+    request->unit = unit_table_new_plain(request->engine->units, &wanted);
+    if (request->unit == NULL) {
+        fail(request, REPLY_CODE_TooManyLogicalSessions,
+             "unit.maxOpen units are open: try again later");
+        return;
+    }
+    write_in_unit(request);
+}
+
+bool plain_is_unit(const struct engine *engine, const struct command_view *view,
+                   const struct op_msg *message)
+{
+    if (engine->retryable_writes && view->has_transaction_number && view->session_id.size > 0) {
+        return true;
+    }
+    return engine->multi_writes != ENGINE_MULTI_WRITES_OFF && statement_is_several(view, message);
 }
 
 void plain_start(struct boundary_request *request)

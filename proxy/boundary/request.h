@@ -39,6 +39,7 @@ struct boundary_request {
     struct unit_waiter waiter;
     struct worker_task task;
     void (*resume)(struct boundary_request *request);
+    void (*after_superseded)(struct boundary_request *request);
     struct write_operation write;
     struct enter enter;
     struct commit commit;
@@ -54,7 +55,14 @@ struct boundary_request {
 /* ---- driver.c: a command of a driver's transaction (autocommit: false) */
 void driver_start(struct boundary_request *request);
 
-/* ---- plain.c: a write of one document while units are in its namespace: a unit of its own */
+/* ---- plain.c: a write command outside transactions as a unit of its own */
+
+/*
+ * Whether this write is one in any case: it may be retried, or it writes several documents. `view`
+ * and `message` must be whole. (While units are in its namespace, every write of documents is.)
+ */
+bool plain_is_unit(const struct engine *engine, const struct command_view *view,
+                   const struct op_msg *message);
 void plain_start(struct boundary_request *request);
 
 /* The client has gone: waiting ends at once; `completed` still comes. */

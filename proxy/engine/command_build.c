@@ -187,6 +187,16 @@ void command_build_guarded(bson_t *guarded, const struct command_target *target,
     put_target(guarded, target);
 }
 
+void command_build_unguarded(bson_t *command, const struct command_target *target,
+                             struct slice update)
+{
+    bson_t view_of_update;
+    if (view(update, &view_of_update)) {
+        bson_concat(command, &view_of_update);
+    }
+    put_target(command, target);
+}
+
 /* [ "$$ROOT", {$literal: image} ] */
 static void put_root_and_literal(bson_t *into, const char *name, struct slice bytes)
 {
@@ -317,9 +327,11 @@ void command_build_remove(bson_t *command, const struct command_target *target,
     BSON_APPEND_DOCUMENT_BEGIN(&entry, "q", &query);
     if (count == 1) {
         put_id(&query, "_id", 3, documents[0].key);
-        BSON_APPEND_DOCUMENT_BEGIN(&query, "$expr", &expression);
-        put_root_and_literal(&expression, "$eq", documents[0].before);
-        bson_append_document_end(&query, &expression);
+        if (documents[0].before.size > 0) {
+            BSON_APPEND_DOCUMENT_BEGIN(&query, "$expr", &expression);
+            put_root_and_literal(&expression, "$eq", documents[0].before);
+            bson_append_document_end(&query, &expression);
+        }
     } else {
         put_remove_query(&query, documents, count);
     }

@@ -58,6 +58,10 @@ void command_build_update(bson_t *command, const struct command_target *target,
 void command_build_guarded(bson_t *guarded, const struct command_target *target,
                            struct slice command, struct slice before);
 
+/* The same without the guard. */
+void command_build_unguarded(bson_t *command, const struct command_target *target,
+                             struct slice update);
+
 /* One document of a command that changes several. */
 struct command_document {
     struct slice key; /* {_id: value} */
@@ -70,7 +74,8 @@ struct command_document {
 void command_build_replace(bson_t *command, const struct command_target *target,
                            const struct command_document *documents, size_t count);
 
-/* Removes each document that still is `before`; n counts them. The guard costs count * count: keep
+/* Removes each document that still is `before`, or whatever is there if the one document's `before`
+   has size 0; n counts them. The guard costs count * count: keep
    it to about a hundred. */
 void command_build_remove(bson_t *command, const struct command_target *target,
                           const struct command_document *documents, size_t count);

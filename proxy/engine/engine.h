@@ -24,6 +24,13 @@
 
 struct rollback_pool;
 
+/* What becomes of a plain command that writes several documents. */
+enum engine_multi_writes {
+    ENGINE_MULTI_WRITES_KEEP,   /* a unit; what the server answered stays */
+    ENGINE_MULTI_WRITES_STRICT, /* a unit; any error undoes the whole command */
+    ENGINE_MULTI_WRITES_OFF,    /* passed on */
+};
+
 struct engine {
     struct wal *wal;
     struct unit_table *units;
@@ -32,6 +39,8 @@ struct engine {
     struct rollback_pool *rollbacks;
     uint64_t lock_wait_ms;
     uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */
+    bool retryable_writes;  /* plain writes with a transaction number are units, done once */
+    enum engine_multi_writes multi_writes;
     uint64_t unit_writes_max;
     uint64_t unit_bytes_max;
     struct update_rules update_rules; /* of the server */

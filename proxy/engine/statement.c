@@ -404,14 +404,14 @@ void statement_list_free(struct statement_list *list)
     *list = (struct statement_list){0};
 }
 
-bool statement_is_single(const struct command_view *view, const struct op_msg *message)
+bool statement_is_several(const struct command_view *view, const struct op_msg *message)
 {
     struct statement_list list;
     int code;
     if (statement_list_parse(view, message, &list, &code, NULL) != STATUS_OK) {
-        return false; /* what is not a valid single write waits like any other command */
+        return false;
     }
-    bool single = list.count == 1 && !list.statements[0].multi;
+    bool several = list.count > 1 || list.statements[0].multi;
     statement_list_free(&list);
-    return single;
+    return several;
 }

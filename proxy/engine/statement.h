@@ -69,10 +69,7 @@ MUST_CHECK enum status statement_list_parse(const struct command_view *view,
 
 void statement_list_free(struct statement_list *list);
 
-/*
- * How many statements a plain write has, without parsing them in full: 1 if it is a write of at
- * most one document that can run as a small unit of its own; 0 if it is not.
- */
-bool statement_is_single(const struct command_view *view, const struct op_msg *message);
+/* Whether a write may write more than one document. What cannot be parsed may not. */
+bool statement_is_several(const struct command_view *view, const struct op_msg *message);
 
 #endif

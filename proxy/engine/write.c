@@ -386,20 +386,28 @@ static bool refuse_and_keep(struct write_operation *operation, size_t index,
 {
     bool find_and_modify = operation->list.reply == STATEMENT_REPLY_FIND_AND_MODIFY;
     bool whole = is_of_command(view) && write_result_is_empty(&operation->result);
-    operation->step = WRITE_DONE;
     if (whole && !find_and_modify) {
         bson_reinit(&operation->reply);
         reply_put_error(&operation->reply, view->code, NULL, "%s",
                         view->message == NULL ? "the server gave no reason" : view->message);
+        operation->step = WRITE_DONE;
         return false;
     }
     write_result_error(&operation->result, operation->list.reply, index, server_reply);
-    return !find_and_modify && !operation->list.ordered && !is_of_command(view);
+    if (find_and_modify || operation->list.ordered || is_of_command(view)) {
+        operation->step = WRITE_DONE;
+        return false;
+    }
+    return true;
 }
 
 bool write_refused(struct write_operation *operation, size_t index, struct slice server_reply)
 {
     struct reply_view view;
+    if (write_statement(operation)->kind != STATEMENT_INSERT) {
+        operation->result.matched = operation->matched_before;
+        operation->result.modified = operation->modified_before;
+    }
     bool keep = operation->errors == WRITE_ERRORS_KEEP;
     if (reply_view_parse(server_reply, &view) != STATUS_OK) {
         write_fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
@@ -413,6 +421,10 @@ bool write_refused(struct write_operation *operation, size_t index, struct slice
         write_fail(operation, view.code,
                    view.message == NULL ? "the server gave no reason" : view.message);
         return false;
+    }
+    if (operation->errors == WRITE_ERRORS_STRICT) {
+        write_result_free(&operation->result); /* nothing of it stays */
+        write_result_init(&operation->result);
     }
     write_result_error(&operation->result, operation->list.reply, index, server_reply);
     operation->step = WRITE_ROLLING_BACK;

@@ -46,8 +46,9 @@ enum write_wait {
 
 /* What the server's refusal of a statement does. */
 enum write_errors {
-    WRITE_ERRORS_ABORT, /* the unit is rolled back: a transaction, as in mongod */
-    WRITE_ERRORS_KEEP,  /* what was done stays: a command of its own, as in mongod */
+    WRITE_ERRORS_ABORT,  /* the unit is rolled back: a transaction, as in mongod */
+    WRITE_ERRORS_KEEP,   /* what was done stays: a command of its own, as in mongod */
+    WRITE_ERRORS_STRICT, /* the same, but any error undoes the whole command */
 };
 
 struct write_record;   /* private */
@@ -84,6 +85,8 @@ struct write_operation {
     /* the statements at work: one, or a run of inserts */
     size_t index;
     size_t count;
+    int64_t matched_before; /* the counts when it began: a statement that fails adds nothing */
+    int64_t modified_before;
     struct lock_name *names; /* to lock before it is known whether there is a document */
     size_t name_count;
     size_t name_at;
@@ -107,6 +110,7 @@ struct write_operation {
     size_t document_count;
     size_t document_capacity;
     size_t document_at; /* the next to be sent */
+    bool unjournaled;   /* the one document is too big for a record; nothing undoes it */
     size_t sent_count;  /* of those in the command that is on its way */
 
     struct write_record *records;

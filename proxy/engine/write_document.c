@@ -90,6 +90,25 @@ void write_documents_compute(struct write_operation *operation)
     }
 }
 
+bool write_document_fits(const struct write_document *document)
+{
+    size_t before = document->before.document.size;
+    size_t after = document->after == NULL ? 0 : document->after->len;
+    return document->command != NULL ? before <= LIMIT_UNIT_DOCUMENT_BYTES_MAX
+                                     : before + after <= LIMIT_UNIT_IMAGES_BYTES_MAX;
+}
+
+void write_document_unjournaled(struct write_operation *operation)
+{
+    struct write_document *document = &operation->documents[0];
+    operation->unjournaled = true;
+    if (write_statement(operation)->kind == STATEMENT_UPDATE && document->after != NULL) {
+        bson_destroy(document->after);
+        document->after = NULL;
+        make_command(operation, document);
+    }
+}
+
 size_t write_documents_run(const struct write_operation *operation)
 {
     enum statement_kind kind = write_statement(operation)->kind;
@@ -126,7 +145,8 @@ void write_documents_refuse(struct write_operation *operation, size_t first, siz
             continue;
         }
         document->fate = WRITE_ENDED;
-        if (unit_learn_refused(operation->unit, document->number) != STATUS_OK) {
+        if (!operation->unjournaled &&
+            unit_learn_refused(operation->unit, document->number) != STATUS_OK) {
             write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
             return;
         }

@@ -12,7 +12,6 @@
 #include "engine/release.h"
 #include "engine/write_steps.h"
 #include "holdfast/crash_point.h"
-#include "holdfast/limits.h"
 #include "recover/record.h"
 #include "wire/reply.h"
 
@@ -40,14 +39,31 @@ static bool within_limits(struct write_operation *operation, size_t pending)
                    "the unit is larger than unit.maxWrites or unit.maxBytes allows");
         return false;
     }
-    for (size_t i = 0; i < operation->document_count; i++) {
-        const bson_t *after = operation->documents[i].after;
-        if (after != NULL && after->len > LIMIT_UNIT_DOCUMENT_BYTES_MAX) {
-            write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
-                       "documents above 7 MiB are not supported in a transaction yet");
-            return false;
-        }
+    return true;
+}
+
+/*
+ * Documents too big for a guarded write. A plain write of one document is then carried out without
+ * a record, under its lock: as safe as without the proxy, and no less. Anything else is refused.
+ */
+static bool is_too_big(struct write_operation *operation)
+{
+    bool fits = true;
+    for (size_t i = 0; i < operation->document_count && fits; i++) {
+        fits = write_document_fits(&operation->documents[i]);
     }
+    if (fits) {
+        return false;
+    }
+    if (operation->errors != WRITE_ERRORS_ABORT && operation->list.count == 1 &&
+        !write_statement(operation)->multi) {
+        write_document_unjournaled(operation);
+        operation->step = WRITE_SENDING;
+        return true;
+    }
+    write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
+               "a unit cannot write documents this big (16 MiB before and after together, 7 MiB "
+               "where the server computes the update): write it outside of one");
     return true;
 }
 
@@ -163,7 +179,7 @@ static bool start(struct write_operation *operation)
         operation->step = WRITE_SENDING;
         return true;
     }
-    if (!within_limits(operation, pending)) {
+    if (is_too_big(operation) || !within_limits(operation, pending)) {
         return true;
     }
     (void)snprintf(unit->connection, sizeof unit->connection, "%s",

@@ -17,7 +17,6 @@
 #include "engine/insert_document.h"
 #include "engine/write_steps.h"
 #include "holdfast/crash_point.h"
-#include "holdfast/limits.h"
 #include "wire/reply.h"
 
 /* A run of inserts goes to the server as one command: bounded so that it fits with its replies. */
@@ -187,6 +186,8 @@ void write_select(struct write_operation *operation)
         return;
     }
     operation->count = 1;
+    operation->matched_before = operation->result.matched;
+    operation->modified_before = operation->result.modified;
     operation->multi = write_statement(operation)->multi;
     if (operation->multi) {
         operation->step = WRITE_COLLECTING;
@@ -400,11 +401,6 @@ static bool add_found(struct write_operation *operation, struct slice found)
 {
     bson_iter_t id;
     bson_t key = BSON_INITIALIZER;
-    if (found.size > LIMIT_UNIT_DOCUMENT_BYTES_MAX) {
-        write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
-                   "documents above 7 MiB are not supported in a transaction yet");
-        return false;
-    }
     if (!bson_iter_init_from_data(&id, found.data, found.size) || !bson_iter_find(&id, "_id")) {
         write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
                    "a document without _id cannot be written in a transaction (is it a view?)");

@@ -111,9 +111,10 @@ static void send_changes(struct write_operation *operation, size_t count)
     }
     for (size_t i = 0; i < count; i++) {
         const struct write_document *document = &operation->documents[operation->document_at + i];
-        documents[i] = (struct command_document){.key = document->key,
-                                                 .before = document->before.document,
-                                                 .after = computed_after(document)};
+        documents[i] = (struct command_document){
+            .key = document->key,
+            .before = operation->unjournaled ? (struct slice){0} : document->before.document,
+            .after = computed_after(document)};
     }
     if (write_statement(operation)->kind == STATEMENT_DELETE) {
         command_build_remove(&command, &operation->target, documents, count);
@@ -132,11 +133,15 @@ static void send_run(struct write_operation *operation)
     mark_written(operation, operation->sent_count);
     if (document->command != NULL) {
         bson_t command = BSON_INITIALIZER;
-        command_build_guarded(&command, &operation->target, write_slice(document->command),
-                              document->before.document);
+        if (operation->unjournaled) {
+            command_build_unguarded(&command, &operation->target, write_slice(document->command));
+        } else {
+            command_build_guarded(&command, &operation->target, write_slice(document->command),
+                                  document->before.document);
+        }
         write_send(operation, &command);
     } else if (absent) {
-        bool ordered = operation->errors == WRITE_ERRORS_ABORT || operation->list.ordered;
+        bool ordered = operation->errors != WRITE_ERRORS_KEEP || operation->list.ordered;
         send_insert(operation, operation->sent_count, ordered);
     } else {
         send_changes(operation, operation->sent_count);
@@ -353,7 +358,8 @@ static void take_computed(struct write_operation *operation, const struct reply_
         return;
     }
     struct image after = {.presence = IMAGE_PRESENT, .document = view->value};
-    if (unit_learn(operation->unit, document->number, after) != STATUS_OK) {
+    if (!operation->unjournaled &&
+        unit_learn(operation->unit, document->number, after) != STATUS_OK) {
         write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
         return;
     }

@@ -51,6 +51,10 @@ void write_document_drop(struct write_operation *operation);
 void write_documents_clear(struct write_operation *operation);
 /* Fills in `after` and fate of a statement's documents. */
 void write_documents_compute(struct write_operation *operation);
+/* Whether its images fit a guarded write and its undo. */
+bool write_document_fits(const struct write_document *document);
+/* The one document is to be written without record and guard. */
+void write_document_unjournaled(struct write_operation *operation);
 /* How many of the next documents the next command takes. */
 size_t write_documents_run(const struct write_operation *operation);
 /* The server did not write these; the unit remembers it. */

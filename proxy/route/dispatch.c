@@ -4,7 +4,8 @@
  *   OP_QUERY             only the first hello of old drivers: its reply becomes the persona
  *   OP_MSG
  *     transaction fields    to the driver boundary, never to the server
- *     a write               through its gate; while units are inside, a unit of its own or wait
+ *     a write               a unit of its own if it may be retried or writes several documents;
+ *                           else through its gate; while units are inside, a unit or wait
  *     everything else       as it is
  *
  * Deciding changes nothing but gate counts (and the wait for one); carrying out is requests.c's.
@@ -12,7 +13,7 @@
  */
 #include <string.h>
 
-#include "engine/statement.h"
+#include "boundary/request.h"
 #include "holdfast/log.h"
 #include "route/command_table.h"
 #include "route/connection.h"
@@ -168,17 +169,40 @@ static void decide_forward_write(struct dispatch *dispatch, const struct command
     }
 }
 
+/* True: decided. How many documents a write has stands behind them, so it must be whole. */
+static bool is_unit(const struct engine *engine, const struct command_view *view,
+                    const struct op_msg *message, bool whole, struct dispatch *dispatch)
+{
+    if (!engine->retryable_writes && engine->multi_writes == ENGINE_MULTI_WRITES_OFF) {
+        return false;
+    }
+    if (!whole) {
+        dispatch->kind = DISPATCH_MORE;
+        return true;
+    }
+    if (!plain_is_unit(engine, view, message)) {
+        return false;
+    }
+    dispatch->kind = DISPATCH_OPERATION;
+    dispatch->plain_unit = true;
+    return true;
+}
+
 static void decide_write(struct connection *connection, const struct wire_header *header,
                          struct slice available, const struct command_view *view,
                          enum command_class class, struct dispatch *dispatch)
 {
-    struct gate_table *gates = connection->shared->options.engine->gates;
+    const struct engine *engine = connection->shared->options.engine;
+    struct gate_table *gates = engine->gates;
     size_t worker = worker_index(connection->owner->worker);
     uint32_t gate = gate_for(view, class);
     bool unacknowledged = (dispatch->message.flags & OP_MSG_MORE_TO_COME) != 0;
     bool changed = unacknowledged || view->has_transaction_number;
     bool whole = available.size == header->length;
     bool body_first = dispatch->message.body_offset == WIRE_HEADER_BYTES + 5;
+    if (class == COMMAND_WRITE && is_unit(engine, view, &dispatch->message, whole, dispatch)) {
+        return;
+    }
     if (changed && (!body_first || (dispatch->message.flags & OP_MSG_CHECKSUM_PRESENT) != 0)) {
         /* Never made by a driver; a message with a checksum cannot be changed as it streams. */
         refuse(dispatch, "an unacknowledged or retryable write with a checksum, or with its body "
@@ -186,12 +210,8 @@ static void decide_write(struct connection *connection, const struct wire_header
         return;
     }
     if (!connection->gate_admitted && !gate_plain_enter(gates, gate, worker)) {
-        if (class == COMMAND_WRITE && !whole) {
-            dispatch->kind = DISPATCH_MORE;
-            return;
-        }
-        if (class == COMMAND_WRITE && statement_is_single(view, &dispatch->message)) {
-            dispatch->kind = DISPATCH_OPERATION;
+        if (class == COMMAND_WRITE) {
+            dispatch->kind = whole ? DISPATCH_OPERATION : DISPATCH_MORE;
             dispatch->plain_unit = true;
             return;
         }

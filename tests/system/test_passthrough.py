@@ -88,7 +88,8 @@ def test_large_bulk(collection):
 
 
 def test_message_of_40_megabytes(stack, collection):
-    """A message near the protocol's limit of 48,000,000 bytes, in and, in batches, out."""
+    """A message near the protocol's limit of 48,000,000 bytes, in and, in batches, out: also as a
+    unit."""
     documents = [{"_id": i, "data": os.urandom(13_300_000)} for i in range(3)]
     collection.insert_many(documents)
     for document in documents:

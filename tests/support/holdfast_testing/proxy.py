@@ -139,10 +139,10 @@ class Proxy:
     def resume(self):
         self.process.send(signal.SIGCONT)
 
-    def restart(self):
+    def restart(self, crash_at=None):
         """kill -9, then again with the same journal on the same port."""
         self.kill()
-        return self.start()
+        return self.start(crash_at=crash_at)
 
     def units(self):
         """`holdfast units --json`: a list of units."""

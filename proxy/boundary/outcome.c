@@ -1,0 +1,72 @@
+/* Looking up how a transaction number ended. The connection's worker. */
+#include "boundary/outcome.h"
+
+#include "holdfast/log.h"
+#include "recover/record.h"
+
+static enum status read_reply(struct wal_reader *reader, uint64_t unit, bson_t *reply,
+                              struct error *error)
+{
+    struct wal_unit row;
+    struct wal_record record;
+    struct slice kept;
+    bson_t view;
+    enum status status = wal_read_unit(reader, unit, &row, error);
+    if (status == STATUS_OK) {
+        status = wal_read(reader, row.last_lsn, &record, error);
+    }
+    if (status == STATUS_OK && record.kind == WAL_KIND_COMMIT &&
+        record_get_reply(record.payload, &kept, NULL) == STATUS_OK &&
+        bson_init_static(&view, kept.data, kept.size)) {
+        bson_concat(reply, &view);
+    }
+    return status;
+}
+
+static enum outcome judge(struct wal_reader *reader, const struct wal_session *session,
+                          int64_t number, bson_t *reply, struct error *error)
+{
+    if (session->transaction_number > number) {
+        return OUTCOME_TOO_OLD;
+    }
+    if (session->transaction_number < number) {
+        return OUTCOME_NONE;
+    }
+    switch (session->unit_state) {
+    case WAL_UNIT_COMMITTED:
+        return read_reply(reader, session->unit, reply, error) == STATUS_OK ? OUTCOME_COMMITTED
+                                                                            : OUTCOME_UNREADABLE;
+    case WAL_UNIT_CONFLICT:
+        return OUTCOME_CONFLICT;
+    case WAL_UNIT_OPEN:
+    case WAL_UNIT_ABORTED:
+        break;
+    }
+    return OUTCOME_NONE;
+}
+
+enum outcome outcome_find(const struct boundary_request *request, bson_t *reply)
+{
+    struct unit_session_key key;
+    struct wal_reader *reader = NULL;
+    struct wal_session session = {0};
+    struct error error = {0};
+    enum outcome outcome = OUTCOME_UNREADABLE;
+    unit_session_key_make(request->user, request->view.session_id, &key);
+    enum status status = wal_reader_begin(request->engine->wal, &reader, &error);
+    if (status == STATUS_OK) {
+        status =
+            wal_read_session(reader, slice_make(key.bytes, sizeof key.bytes), &session, &error);
+    }
+    if (status == STATUS_OK) {
+        outcome = judge(reader, &session, request->view.transaction_number, reply, &error);
+    } else if (status == STATUS_NOT_FOUND) {
+        outcome = OUTCOME_NONE;
+    }
+    wal_reader_end(reader);
+    if (outcome == OUTCOME_UNREADABLE) {
+        LOG(LOG_ERROR, "journal", "The outcome of a transaction number cannot be read",
+            LOG_TEXT("reason", error.message));
+    }
+    return outcome;
+}
