@@ -145,8 +145,10 @@ void command_build_update(bson_t *command, const struct command_target *target,
 {
     const struct slice none = {0};
     /* A filter matters beyond finding the document only for positional operators ($) and for what
-       an upsert makes of it; a replacement of a document that is there needs neither. */
-    bool filter_matters = !statement->update_is_replacement || insert;
+       an upsert makes of it; a replacement of a document that is there needs neither. A random one
+       has chosen already. */
+    bool filter_matters =
+        insert || (!statement->update_is_replacement && !statement->filter_is_random);
     BSON_APPEND_UTF8(command, "findAndModify", target->collection);
     put_query(command, filter_matters ? statement->filter : none, key_in_filter ? none : key,
               GUARD_NONE, none);
@@ -400,7 +402,7 @@ void command_build_images(bson_t *command, const struct command_target *target,
     bson_t part;
     BSON_APPEND_UTF8(command, "find", target->collection);
     BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
-    if (statement->filter.size <= 5) {
+    if (statement->filter.size <= 5 || statement->filter_is_random) {
         put_ids(&filter, ids);
     } else {
         BSON_APPEND_ARRAY_BEGIN(&filter, "$and", &all);

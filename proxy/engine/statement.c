@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/literals.h"
+#include "holdfast/clock.h"
 #include "holdfast/limits.h"
 #include "wire/bson_check.h"
 #include "wire/reply.h"
@@ -19,6 +21,8 @@ static const uint8_t empty_document[5] = {5, 0, 0, 0, 0};
 struct parse {
     struct statement_list list;
     size_t capacity;
+    size_t rewritten_capacity;
+    uint64_t now_ms;
     int code;
     struct error *error;
 };
@@ -72,67 +76,11 @@ static bool is_operator_update(struct slice update)
            bson_iter_key(&at)[0] == '$';
 }
 
-/* Expressions whose value is another one at the next evaluation. */
-static bool is_unrepeatable_name(const char *name)
-{
-    static const char *const names[] = {"$rand", "$sampleRate", "$function", "$accumulator",
-                                        "$currentDate"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_unrepeatable_variable(const char *text)
-{
-    return strncmp(text, "$$NOW", 5) == 0 || strncmp(text, "$$CLUSTER_TIME", 14) == 0;
-}
-
-/* Depth is bounded: bson_check() has refused what is deeper than LIMIT_BSON_DEPTH. */
-static bool is_repeatable(bson_iter_t *at)
-{
-    while (bson_iter_next(at)) {
-        bson_iter_t child;
-        if (is_unrepeatable_name(bson_iter_key(at))) {
-            return false;
-        }
-        if (BSON_ITER_HOLDS_UTF8(at) && is_unrepeatable_variable(bson_iter_utf8(at, NULL))) {
-            return false;
-        }
-        if ((BSON_ITER_HOLDS_DOCUMENT(at) || BSON_ITER_HOLDS_ARRAY(at)) &&
-            bson_iter_recurse(at, &child) && !is_repeatable(&child)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Only a pipeline evaluates expressions; elsewhere "$$NOW" is a string like any other. */
-static bool update_is_repeatable(const struct statement *statement)
-{
-    bson_iter_t at;
-    if (!bson_iter_init_from_data(&at, statement->update.data, statement->update.size)) {
-        return false;
-    }
-    if (statement->update_is_pipeline) {
-        return is_repeatable(&at);
-    }
-    return statement->update_is_replacement || !bson_iter_find(&at, "$currentDate");
-}
-
-static enum status finish_update(struct parse *parse, struct statement *statement, bool pipeline)
+static void finish_update(struct statement *statement, bool pipeline)
 {
     statement->kind = STATEMENT_UPDATE;
     statement->update_is_pipeline = pipeline;
     statement->update_is_replacement = !pipeline && !is_operator_update(statement->update);
-    if (!update_is_repeatable(statement)) {
-        return fail(parse, REPLY_CODE_OperationNotSupportedInTransaction,
-                    "$currentDate, $$NOW, $rand and other values that change at each evaluation "
-                    "are not supported in a transaction yet: send a literal value");
-    }
-    return STATUS_OK;
 }
 
 /* ------------------------------------------------------------------ fields of statements */
@@ -187,12 +135,12 @@ static enum status parse_update(struct parse *parse, struct slice document)
         return fail(parse, REPLY_CODE_FailedToParse,
                     "an element of 'updates' is not a valid update");
     }
-    enum status status = finish_update(parse, &statement, pipeline);
-    if (status == STATUS_OK && statement.multi && statement.update_is_replacement) {
-        status = fail(parse, REPLY_CODE_FailedToParse,
-                      "multi update is not supported for replacement-style update");
+    finish_update(&statement, pipeline);
+    if (statement.multi && statement.update_is_replacement) {
+        return fail(parse, REPLY_CODE_FailedToParse,
+                    "multi update is not supported for replacement-style update");
     }
-    return status == STATUS_OK ? add_statement(parse, &statement) : status;
+    return add_statement(parse, &statement);
 }
 
 static enum status parse_delete(struct parse *parse, struct slice document)
@@ -242,7 +190,7 @@ static enum status parse_insert(struct parse *parse, struct slice document)
     return add_statement(parse, &statement);
 }
 
-/* ------------------------------------------------------------------ commands */
+/* ------------------------------------------------------------------ elements and options */
 
 typedef enum status statement_parser(struct parse *parse, struct slice document);
 
@@ -288,10 +236,10 @@ static enum status parse_elements(struct parse *parse, const struct command_view
 }
 
 /* Top-level fields of insert, update and delete that say something about all statements. */
-static enum status parse_options(struct parse *parse, const struct command_view *view)
+static enum status parse_options(struct parse *parse, const struct command_view *view,
+                                 struct slice *ret_variables)
 {
     bson_iter_t at;
-    struct slice variables = {0};
     bool valid = bson_iter_init_from_data(&at, view->body.data, view->body.size);
     while (valid && bson_iter_next(&at)) {
         const char *name = bson_iter_key(&at);
@@ -300,15 +248,114 @@ static enum status parse_options(struct parse *parse, const struct command_view 
         } else if (strcmp(name, "bypassDocumentValidation") == 0) {
             parse->list.bypass_validation = bson_iter_as_bool(&at);
         } else if (strcmp(name, "let") == 0) {
-            valid = iter_document(&at, &variables);
+            valid = iter_document(&at, ret_variables);
         }
-    }
-    for (size_t i = 0; i < parse->list.count; i++) {
-        parse->list.statements[i].variables = variables;
     }
     parse->list.max_time_ms = view->max_time_ms;
     return valid ? STATUS_OK : fail(parse, REPLY_CODE_FailedToParse, "'let' is not a document");
 }
+
+/* ------------------------------------------------------------------ literals */
+
+/* Takes over `copy` and points *part to it. */
+static enum status take_rewritten(struct parse *parse, bson_t *copy, struct slice *part)
+{
+    struct statement_list *list = &parse->list;
+    if (list->rewritten_count == parse->rewritten_capacity) {
+        size_t capacity = parse->rewritten_capacity == 0 ? 4 : parse->rewritten_capacity * 2;
+        bson_t **grown = realloc(list->rewritten, capacity * sizeof(*grown));
+        if (grown == NULL) {
+            bson_destroy(copy);
+            return fail(parse, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        }
+        list->rewritten = grown;
+        parse->rewritten_capacity = capacity;
+    }
+    list->rewritten[list->rewritten_count++] = copy;
+    *part = slice_make(bson_get_data(copy), copy->len);
+    return STATUS_OK;
+}
+
+static enum status fail_unrepeatable(struct parse *parse)
+{
+    return fail(parse, REPLY_CODE_OperationNotSupportedInTransaction,
+                "$$CLUSTER_TIME, $function and $accumulator cannot be repeated exactly, so a unit "
+                "does not take them: send a literal value");
+}
+
+static bool has_current_date(struct slice update)
+{
+    bson_iter_t at;
+    return bson_iter_init_from_data(&at, update.data, update.size) &&
+           bson_iter_find(&at, "$currentDate");
+}
+
+static enum status fix_update(struct parse *parse, struct statement *statement)
+{
+    if (statement->kind != STATEMENT_UPDATE || statement->update_is_replacement) {
+        return STATUS_OK;
+    }
+    if (!statement->update_is_pipeline) {
+        if (!has_current_date(statement->update)) {
+            return STATUS_OK;
+        }
+        bson_t *copy = literals_replace_current_date(statement->update, parse->now_ms);
+        return copy != NULL ? take_rewritten(parse, copy, &statement->update)
+                            : fail(parse, REPLY_CODE_BadValue,
+                                   "$currentDate takes true, {$type: 'date'} or "
+                                   "{$type: 'timestamp'} for each field");
+    }
+    unsigned found = literals_find(statement->update);
+    statement->update_is_random = (found & LITERALS_RANDOM) != 0;
+    if ((found & LITERALS_UNREPEATABLE) != 0) {
+        return fail_unrepeatable(parse);
+    }
+    return (found & LITERALS_NOW) == 0
+               ? STATUS_OK
+               : take_rewritten(parse,
+                                literals_replace(statement->update, LITERALS_NOW, parse->now_ms),
+                                &statement->update);
+}
+
+static enum status fix_filter(struct parse *parse, struct statement *statement)
+{
+    unsigned found = literals_find_in_filter(statement->filter);
+    statement->filter_is_random = (found & (LITERALS_RANDOM | LITERALS_UNREPEATABLE)) != 0;
+    return (found & LITERALS_NOW) == 0
+               ? STATUS_OK
+               : take_rewritten(
+                     parse,
+                     literals_replace_in_filter(statement->filter, LITERALS_NOW, parse->now_ms),
+                     &statement->filter);
+}
+
+/* The variables of let are evaluated once for a whole command, $rand as well. */
+static enum status fix_variables(struct parse *parse, struct slice *variables)
+{
+    unsigned found = literals_find(*variables);
+    if ((found & LITERALS_UNREPEATABLE) != 0) {
+        return fail_unrepeatable(parse);
+    }
+    return found == 0 ? STATUS_OK
+                      : take_rewritten(parse, literals_replace(*variables, found, parse->now_ms),
+                                       variables);
+}
+
+static enum status fix_literals(struct parse *parse, struct slice variables)
+{
+    struct statement_list *list = &parse->list;
+    enum status status = fix_variables(parse, &variables);
+    for (size_t i = 0; i < list->count && status == STATUS_OK; i++) {
+        list->statements[i].variables = variables;
+        status = fix_filter(parse, &list->statements[i]);
+        if (status == STATUS_OK) {
+            status = fix_update(parse, &list->statements[i]);
+        }
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------ commands */
 
 static enum status parse_find_and_modify(struct parse *parse, const struct command_view *view)
 {
@@ -345,13 +392,12 @@ static enum status parse_find_and_modify(struct parse *parse, const struct comma
         return fail(parse, REPLY_CODE_FailedToParse,
                     "findAndModify with remove: true takes neither upsert nor new");
     }
-    enum status status = STATUS_OK;
     if (remove) {
         statement.kind = STATEMENT_DELETE;
     } else {
-        status = finish_update(parse, &statement, pipeline);
+        finish_update(&statement, pipeline);
     }
-    return status == STATUS_OK ? add_statement(parse, &statement) : status;
+    return add_statement(parse, &statement);
 }
 
 static enum status parse_command(struct parse *parse, const struct command_view *view,
@@ -379,15 +425,21 @@ static enum status parse_command(struct parse *parse, const struct command_view 
         status = fail(parse, REPLY_CODE_InvalidLength, "Write batch sizes must be between 1 and %u",
                       STATEMENTS_MAX);
     }
-    return status == STATUS_OK ? parse_options(parse, view) : status;
+    struct slice variables = {0};
+    if (status == STATUS_OK) {
+        status = parse_options(parse, view, &variables);
+    }
+    return status == STATUS_OK ? fix_literals(parse, variables) : status;
 }
 
 enum status statement_list_parse(const struct command_view *view, const struct op_msg *message,
                                  struct statement_list *ret_list, int *ret_code,
                                  struct error *ret_error)
 {
-    struct parse parse = {
-        .list.ordered = true, .error = ret_error, .code = REPLY_CODE_FailedToParse};
+    struct parse parse = {.list.ordered = true,
+                          .error = ret_error,
+                          .code = REPLY_CODE_FailedToParse,
+                          .now_ms = clock_wall_ms()};
     enum status status = parse_command(&parse, view, message);
     if (status != STATUS_OK) {
         *ret_code = parse.code;
@@ -400,6 +452,10 @@ enum status statement_list_parse(const struct command_view *view, const struct o
 
 void statement_list_free(struct statement_list *list)
 {
+    for (size_t i = 0; i < list->rewritten_count; i++) {
+        bson_destroy(list->rewritten[i]);
+    }
+    free(list->rewritten);
     free(list->statements);
     *list = (struct statement_list){0};
 }

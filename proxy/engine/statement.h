@@ -4,8 +4,9 @@
 /*
  * Write commands taken apart: one statement for each document that may be written.
  *
- * All slices point into the command's message, which must outlive the list. Every sub-document that
- * is taken over into a command or into the journal has been validated.
+ * All slices point into the command's message, which must outlive the list, or into the list
+ * itself. Every sub-document that is taken over into a command or into the journal has been
+ * validated. Time has become literals (literals.h): one time for the whole command.
  */
 
 #include <bson/bson.h>
@@ -30,6 +31,8 @@ struct statement {
     struct slice update;   /* update: a document, or an array if update_is_pipeline */
     bool update_is_pipeline;
     bool update_is_replacement;
+    bool update_is_random; /* holds $rand, to be replaced for each document */
+    bool filter_is_random; /* may choose other documents when it is evaluated again */
     bool upsert;
     bool multi;        /* every document that matches */
     struct slice sort; /* size 0: none; so all below */
@@ -50,6 +53,8 @@ struct statement_list {
     enum statement_reply reply;
     struct statement *statements;
     size_t count;
+    bson_t **rewritten; /* owned; what slices of statements point into */
+    size_t rewritten_count;
     bool ordered; /* stops at the first error */
     bool bypass_validation;
     bool return_new;     /* findAndModify: new */

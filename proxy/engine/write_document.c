@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/apply_update.h"
+#include "engine/literals.h"
 #include "engine/write_steps.h"
 #include "holdfast/limits.h"
 #include "wire/reply.h"
@@ -65,9 +66,16 @@ void write_documents_clear(struct write_operation *operation)
 static void make_command(struct write_operation *operation, struct write_document *document)
 {
     bool absent = document->before.presence == IMAGE_ABSENT;
+    struct statement statement = *write_statement(operation);
+    bson_t *update = NULL;
+    if (statement.update_is_random) {
+        update = literals_replace(statement.update, LITERALS_RANDOM, 0);
+        statement.update = write_slice(update);
+    }
     document->command = bson_new();
-    command_build_update(document->command, &operation->target, write_statement(operation),
-                         document->key, absent && operation->key_in_filter, absent);
+    command_build_update(document->command, &operation->target, &statement, document->key,
+                         absent && operation->key_in_filter, absent);
+    bson_destroy(update);
 }
 
 void write_documents_compute(struct write_operation *operation)

@@ -1,5 +1,6 @@
 """Driver transactions on a server that has none: what a service sees through the proxy."""
 
+import datetime
 import signal
 import sys
 import threading
@@ -231,7 +232,7 @@ def test_several_statements_in_one_command(stack, session, collection, name):
 
 
 def test_operators_that_do_not_repeat(stack, session, collection, name):
-    """$inc, $push, $mul, array filters, pipelines and $currentDate: done once, or refused."""
+    """$inc, $push, $mul, array filters and pipelines: done once."""
     collection.insert_one({"_id": 1, "n": 1, "list": [1, 2, 3]})
     with session.start_transaction():
         collection.update_one({"_id": 1}, {"$inc": {"n": 2}, "$push": {"list": 4}}, session=session)
@@ -241,6 +242,79 @@ def test_operators_that_do_not_repeat(stack, session, collection, name):
         )
         collection.update_one({"_id": 1}, [{"$set": {"m": {"$add": ["$n", 1]}}}], session=session)
     assert stack.stored(name)[1] == {"_id": 1, "n": 30, "list": [1, 2, 0, 0], "m": 31}
+
+
+def test_time_becomes_a_literal(stack, session, collection, name):
+    """$currentDate and $$NOW: one time for a command, wherever an expression may stand."""
+    collection.insert_many([{"_id": i, "n": i} for i in range(3)])
+    before = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(milliseconds=1)
+    with session.start_transaction():
+        collection.update_many(
+            {},
+            {
+                "$currentDate": {"at": True, "stamp": {"$type": "timestamp"}, "x.y": {"$type": "date"}},
+                "$set": {"s": "$$NOW"},
+                "$inc": {"n": 1},
+            },
+            session=session,
+        )
+        collection.update_one(
+            {"$and": [{"$expr": {"$lte": ["$at", "$$NOW"]}}, {"_id": 1}]},
+            [{"$set": {"now": "$$NOW", "deep": {"in": ["$$NOW", {"$literal": "$$NOW"}]}}}],
+            session=session,
+        )
+        collection.update_one(
+            {"_id": 9}, {"$currentDate": {"at": False}, "$setOnInsert": {"new": 1}}, upsert=True, session=session
+        )
+    after = datetime.datetime.now(datetime.timezone.utc)
+    stored = stack.stored(name)
+
+    def is_now(value):
+        return before - datetime.timedelta(milliseconds=1) <= value.replace(tzinfo=datetime.timezone.utc) <= after
+
+    assert len({stored[i]["at"] for i in range(3)}) == 1
+    for i in range(3):
+        assert is_now(stored[i]["at"]) and is_now(stored[i]["x"]["y"])
+        assert isinstance(stored[i]["stamp"], bson.Timestamp)
+        assert abs(stored[i]["stamp"].time - after.timestamp()) < 60
+        assert stored[i]["s"] == "$$NOW" and stored[i]["n"] == i + 1
+    assert is_now(stored[1]["now"]) and is_now(stored[1]["deep"]["in"][0])
+    assert stored[1]["deep"]["in"][1] == "$$NOW"
+    assert is_now(stored[9]["at"]) and stored[9]["new"] == 1
+
+
+def test_random_values(stack, session, collection, name):
+    """$rand: another value at each place and in each document; once for all in let."""
+    collection.insert_many([{"_id": i} for i in range(40)])
+    with session.start_transaction():
+        result = collection.update_many(
+            {}, [{"$set": {"a": {"$rand": {}}, "b": {"$multiply": [{"$rand": {}}, 10]}}}], session=session
+        )
+        assert result.modified_count == 40
+        removed = collection.delete_many({"$expr": {"$lt": [{"$rand": {}}, 0.5]}}, session=session)
+    stored = stack.stored(name)
+    assert 0 < removed.deleted_count < 40 and len(stored) == 40 - removed.deleted_count
+    assert all(0 <= one["a"] < 1 and 0 <= one["b"] < 10 for one in stored.values())
+    assert len({one["a"] for one in stored.values()} | {one["b"] / 10 for one in stored.values()}) == 2 * len(stored)
+
+
+@pytest.mark.parametrize(
+    "update, code",
+    [
+        ({"$currentDate": {"a": 1}}, 2),
+        ({"$currentDate": {"a": {"$type": "year"}}}, 2),
+        ([{"$set": {"a": "$$CLUSTER_TIME"}}], 263),
+    ],
+)
+def test_time_that_is_refused(stack, session, collection, name, update, code):
+    """What $currentDate does not take, and what no literal can stand for."""
+    collection.insert_one({"_id": 1})
+    session.start_transaction()
+    with pytest.raises(OperationFailure) as caught:
+        collection.update_one({"_id": 1}, update, session=session)
+    session.abort_transaction()
+    assert caught.value.code == code
+    assert stack.stored(name) == {1: {"_id": 1}}
 
 
 def test_big_documents(stack, session, collection, name):
