@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The driver of deploy/demo: calls, kills, and the judgement afterwards.
 
-A call is judged by the token that it writes into both of its parts:
-    torn   one of its two writes is there, the other is not
+A call is judged by the token that it writes into each of its parts:
+    torn   some of its writes are there, others are not
     lost   it was acknowledged (2xx) and is not wholly there
 An unacknowledged call may be whole or absent.
 """
@@ -28,16 +28,70 @@ from holdfast_testing import (  # noqa: E402
     holdfast,
     wait_until,
 )
-from service import COLLECTION, DATABASE, VERSION_KEY, key_id  # noqa: E402
+from service import (  # noqa: E402
+    COLLECTION,
+    DATABASE,
+    VERSION_KEY,
+    certificate_parts,
+    cloud_cluster_parts,
+    cloud_parts,
+    cluster_parts,
+    key_id,
+)
 
 THREADS = 8
 CONTENT_BYTES = ((0.94, 1500, 5000), (0.99, 50000, 50000), (1.0, 480000, 480000))
 
 
+# How often each kind of call is made; what it needs to have been made before.
+KINDS = {
+    "put app": (3, None),
+    "put group": (3, None),
+    "update group": (3, "put group"),
+    "add cluster": (1, None),
+    "put cloud": (1, None),
+    "put cloud's clusters": (1, "put cloud"),
+    "put certificate": (1, None),
+    "delete certificate": (1, "put certificate"),
+}
+
+
 class Call:
-    def __init__(self, kind, name, token):
-        self.kind, self.name, self.token = kind, name, token
+    def __init__(self, kind, name, token, of=None, count=0):
+        self.kind, self.name, self.token, self.of, self.count = kind, name, token, of, count
         self.acknowledged = False
+        self.removed = False  # a later call may have removed what this one made
+
+    def request(self, chance):
+        """(method, path, document)"""
+        document = {"name": self.name, "token": self.token}
+        if self.kind == "put app":
+            draw = chance.random()
+            _, low, high = next(entry for entry in CONTENT_BYTES if draw <= entry[0])
+            document["content"] = chance.randbytes(chance.randint(low, high) // 2).hex()
+            return "POST", "/apps", document
+        if self.kind == "put cloud's clusters":
+            return "POST", f"/clouds/{self.of.name}/clusters", {**document, "count": self.count}
+        if self.kind == "update group":
+            return "POST", f"/digs/{self.name}", document
+        if self.kind == "delete certificate":
+            return "DELETE", f"/certificates/{self.name}", None
+        paths = {"put group": "/digs", "add cluster": "/clusters"}
+        paths |= {"put cloud": "/clouds", "put certificate": "/certificates"}
+        return "POST", paths[self.kind], document
+
+    def parts(self):
+        """The (key, part) that the call writes."""
+        group = {**VERSION_KEY, "deploymentIntentGroup": self.name}
+        app = {**VERSION_KEY, "app": self.name}
+        parts = {
+            "put app": [(app, "data"), (app, "appcontent")],
+            "put group": [(group, "data"), (group, "stateInfo")],
+            "add cluster": cluster_parts(self.name),
+            "put cloud": cloud_parts(self.name),
+            "put cloud's clusters": cloud_cluster_parts(self.name, self.count),
+        }.get(self.kind, certificate_parts(self.name))
+        return [part[:2] for part in parts]
 
 
 class Service:
@@ -125,43 +179,39 @@ class Round:
 
     def _client(self, number):
         chance = random.Random(f"{self._seed}.{number}")
-        digs = []
-        while (call := self._next_call(chance, number, digs)) is not None:
+        made = {kind: [] for kind in KINDS}
+        while (call := self._next_call(chance, number, made)) is not None:
             time.sleep(chance.uniform(0, 0.03))  # clients think between calls
+            status = None
             try:
-                path, document = self._body(call, chance)
-                status = request(self.service.port, "POST", path, document, 60)
+                status = request(self.service.port, *call.request(chance), 60)
                 call.acknowledged = 200 <= status < 300
             except OSError:
-                status = None
                 time.sleep(0.05)
-            if call.kind == "W4" and call.acknowledged:
-                digs.append(call.name)
-            if call.kind == "W5" and not call.acknowledged and status is not None:
-                digs.remove(call.name)  # stuck: an operator would have to look at it
+            if call.acknowledged:
+                made[call.kind].append(call)
+            if call.kind == "update group" and not call.acknowledged and status is not None:
+                made["put group"].remove(call.of)  # stuck: an operator would have to look at it
 
-    def _next_call(self, chance, number, digs):
+    def _next_call(self, chance, number, made):
         with self._lock:
             if len(self.calls) >= self.count or self._failure is not None:
                 return None
             at = len(self.calls)
-            kind = chance.choice(["W1", "W4", "W5"])
-            if kind == "W5" and not digs:
-                kind = "W4"
-            # Only this client updates its groups: what is measured are kills, not lost updates.
-            name = chance.choice(digs) if kind == "W5" else f"{kind.lower()}-{number}-{at}"
-            call = Call(kind, name, f"token-{at}")
+            kind = chance.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
+            before = KINDS[kind][1]
+            if before is not None and not made[before]:
+                kind, before = before, None
+            # Only this client works on what it made: what is measured are kills, not lost updates.
+            of = chance.choice(made[before]) if before is not None else None
+            same = kind in ("update group", "delete certificate")
+            name = of.name if same else f"{kind.replace(' ', '-')}-{number}-{at}".replace("'", "")
+            call = Call(kind, name, f"token-{at}", of, chance.randint(1, 5))
+            if kind == "delete certificate":
+                made[before].remove(of)
+                of.removed = True
             self.calls.append(call)
             return call
-
-    def _body(self, call, chance):
-        document = {"name": call.name, "token": call.token}
-        if call.kind == "W1":
-            draw = chance.random()
-            _, low, high = next(entry for entry in CONTENT_BYTES if draw <= entry[0])
-            document["content"] = chance.randbytes(chance.randint(low, high) // 2).hex()
-            return "/apps", document
-        return ("/digs" if call.kind == "W4" else f"/digs/{call.name}"), document
 
     def _killer(self):
         try:
@@ -182,34 +232,45 @@ class Round:
 
 def judge(calls, collection):
     """(torn, lost) of the calls, by what the server holds."""
-    documents = list(collection.find({}))
-    apps = {document["app"]: document for document in documents if "app" in document}
-    groups = {
-        document["deploymentIntentGroup"]: document
-        for document in documents
-        if "deploymentIntentGroup" in document
-    }
+    documents = {}
+    for document in collection.find({}):
+        key = {name: document[name] for name in document["keyId"].strip("{}").split(",")}
+        documents[frozenset(key.items())] = document
     torn = lost = 0
     for call in calls:
-        first, second = halves(call, apps, groups)
-        torn += first != second
-        lost += call.acknowledged and not (first and second)
+        there = writes_there(call, documents)
+        torn += len(set(there)) > 1
+        lost += call.acknowledged and not all(there)
     return torn, lost
 
 
-def halves(call, apps, groups):
-    document = (apps if call.kind == "W1" else groups).get(call.name, {})
-    states = [
-        action["state"]
-        for action in document.get("stateInfo", {}).get("actions", [])
-        if action["token"] == call.token
+def writes_there(call, documents):
+    """For each write of the call, whether the server holds what it made."""
+    if call.removed:
+        return [True]  # judged by the call that removes
+    found = [documents.get(frozenset(key.items()), {}) for key, _ in call.parts()]
+    if call.kind == "delete certificate":
+        return [not document for document in found]
+    if call.kind == "update group":
+        group = documents.get(frozenset({**VERSION_KEY, "deploymentIntentGroup": call.name}.items()), {})
+        states = states_of(group, call.token)
+        return ["Updated" in states, "Instantiated" in states]
+    return [
+        call.token in tokens_of(document, part)
+        for document, (_, part) in zip(found, call.parts(), strict=True)
     ]
-    if call.kind == "W5":
-        return "Updated" in states, "Instantiated" in states
-    data = document.get("data", {}).get("metadata", {}).get("userdata1") == call.token
-    if call.kind == "W4":
-        return data, "Created" in states
-    return data, document.get("appcontent", {}).get("token") == call.token
+
+
+def states_of(group, token):
+    actions = group.get("stateInfo", {}).get("actions", [])
+    return [action["state"] for action in actions if action["token"] == token]
+
+
+def tokens_of(document, part):
+    """Every token in a part: of a group's state those of all its updates."""
+    value = document.get(part, {})
+    actions = [action["token"] for action in value.get("actions", [])]
+    return [value.get("token"), value.get("metadata", {}).get("userdata1"), *actions]
 
 
 def play(title, count, seed, through_holdfast):
@@ -233,7 +294,7 @@ def play(title, count, seed, through_holdfast):
         "calls acknowledged": sum(call.acknowledged for call in game.calls),
         "service killed with -9": service.kills,
         "proxy killed with -9": game.proxy_kills if proxy else "-",
-        "torn (half of the call is there)": torn,
+        "torn (a part of the call is there)": torn,
         "lost (acknowledged, not whole)": lost,
     }
     return figures, proxy, server
@@ -258,7 +319,7 @@ def main():
     options = parser.parse_args()
     seed = random.randrange(1 << 31) if options.seed is None else options.seed
     print(f"\nEach round: {options.calls} calls from {THREADS} clients, kill -9 at random (seed {seed}).")
-    print("A call looks for its parents, writes, works 1 to 4 ms (simulated), and writes again.\n")
+    print("A call looks for its parents, then writes 2 to 10 parts with 1 to 4 ms of other work between.\n")
 
     print("Round 1: the service writes straight to the server, as such services do today")
     direct, _, server = play("round 1", options.calls, seed, False)

@@ -9,9 +9,15 @@ environment each call's body runs inside the driver's ordinary with_transaction(
 standalone server cannot do by itself; without it the same body runs as plain writes, as such
 services do today. Nothing else differs.
 
-    POST /apps      {name, token, content}   W1: data, then the app's content
-    POST /digs      {name, token}            W4: data, then the state "Created"
-    POST /digs/NAME {token}                  W5: state + "Updated", work, state + "Instantiated"
+    POST /apps      {name, token, content}   an app: data, then its content
+    POST /digs      {name, token}            a deployment intent group: data, then state "Created"
+    POST /digs/NAME {token}                  its update: + "Updated", work, + "Instantiated"
+    POST /clusters  {name, token}            a cluster: five parts in three documents
+    POST /clouds    {name, token}            a logical cloud: three parts of one document
+    POST /clouds/NAME/clusters {name, token, count}
+                                             its clusters: two documents for each of them
+    POST /certificates   {name, token}       a certificate: three documents
+    DELETE /certificates/NAME                and its removal
 """
 
 import argparse
@@ -59,6 +65,9 @@ class Store:
         if self.find(key) is None:
             raise Refused(404, f"no parent {key}")
 
+    def remove(self, key):
+        self.collection.delete_one(dict(key), session=self.session)
+
     def put_part(self, key, part, value, references=()):
         """The one write that these services have: an upsert of one part."""
         self.collection.find_one_and_update(
@@ -75,8 +84,12 @@ def other_services():
     time.sleep(random.uniform(0.001, 0.004))
 
 
+def text(size):
+    """Something of that many characters that does not compress to nothing."""
+    return random.randbytes(size // 2).hex()
+
+
 def put_app(store, body):
-    """W1"""
     store.need({"project": "p1"})
     store.need(VERSION_KEY)
     key = {**VERSION_KEY, "app": body["name"]}
@@ -90,7 +103,6 @@ def put_app(store, body):
 
 
 def put_dig(store, body):
-    """W4"""
     store.need({"project": "p1"})
     store.need(VERSION_KEY)
     key = {**VERSION_KEY, "deploymentIntentGroup": body["name"]}
@@ -105,7 +117,6 @@ def put_dig(store, body):
 
 
 def update_dig(store, name, body):
-    """W5"""
     key = {**VERSION_KEY, "deploymentIntentGroup": name}
     dig = store.find(key)
     if dig is None or "stateInfo" not in dig:
@@ -124,6 +135,66 @@ def update_dig(store, name, body):
     store.put_part(key, "stateInfo", state)
 
 
+# What the larger calls write, in this order: (key, part, bytes). The sizes are those of real ones.
+
+
+def cluster_parts(name):
+    key = {"clusterProvider": "provider1", "cluster": name}
+    placement = {"hpaPlacement": "nodes", **key}
+    return [
+        (key, "data", 550),
+        (key, "stateInfo", 300),
+        ({"cloudConfig": "kubeconfig", **key}, "config", 10800),
+        (placement, "clusterNodes", 9000),
+        (placement, "clusterLabels", 8600),
+    ]
+
+
+def cloud_parts(name):
+    key = {"project": "p1", "logicalCloud": name}
+    return [(key, "data", 900), (key, "privatekey", 3200), (key, "stateInfo", 300)]
+
+
+def cloud_cluster_parts(name, count):
+    parts = []
+    for number in range(count):
+        key = {"project": "p1", "clusterReference": f"{name}-{number}"}
+        parts += [(key, "certificate", 2400), ({"cloudConfig": "kubeconfig", **key}, "config", 10800)]
+    return parts
+
+
+def certificate_parts(name):
+    key = {"project": "p1", "certificate": name}
+    return [
+        (key, "data", 750),
+        ({"enrollment": "app", **key}, "stateInfo", 290),
+        ({"distribution": "app", **key}, "stateInfo", 290),
+    ]
+
+
+def put_parts(store, parts, body):
+    """A call that creates: nothing of it may be there; every part gets the call's token."""
+    if store.find(parts[0][0]) is not None:
+        raise Refused(409, f"{parts[0][0]} exists")
+    for number, (key, part, size) in enumerate(parts):
+        if number > 0:
+            other_services()
+        store.put_part(key, part, {"token": body["token"], "content": text(size)})
+
+
+def put_cloud_clusters(store, cloud, body):
+    store.need(cloud_parts(cloud)[0][0])
+    put_parts(store, cloud_cluster_parts(body["name"], body["count"]), body)
+
+
+def remove_certificate(store, name):
+    keys = [key for key, _, _ in certificate_parts(name)]
+    store.need(keys[0])
+    for key in reversed(keys):
+        store.remove(key)
+        other_services()
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -132,8 +203,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.carry_out(lambda: self.route(body))
+
+    def do_DELETE(self):
+        self.carry_out(self.route_delete)
+
+    def carry_out(self, route):
         try:
-            self.run_call(self.route(body))
+            self.run_call(route())
             self.answer(201, {"ok": True})
         except Refused as refused:
             self.answer(refused.code, {"error": str(refused)})
@@ -141,13 +218,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(500, {"error": str(error)[:500]})
 
     def route(self, body):
-        parts = self.path.strip("/").split("/")
-        if parts == ["apps"]:
-            return lambda store: put_app(store, body)
-        if parts == ["digs"]:
-            return lambda store: put_dig(store, body)
-        if len(parts) == 2 and parts[0] == "digs":
-            return lambda store: update_dig(store, parts[1], body)
+        match self.path.strip("/").split("/"):
+            case ["apps"]:
+                return lambda store: put_app(store, body)
+            case ["digs"]:
+                return lambda store: put_dig(store, body)
+            case ["digs", name]:
+                return lambda store: update_dig(store, name, body)
+            case ["clusters"]:
+                return lambda store: put_parts(store, cluster_parts(body["name"]), body)
+            case ["clouds"]:
+                return lambda store: put_parts(store, cloud_parts(body["name"]), body)
+            case ["clouds", cloud, "clusters"]:
+                return lambda store: put_cloud_clusters(store, cloud, body)
+            case ["certificates"]:
+                return lambda store: put_parts(store, certificate_parts(body["name"]), body)
+        raise Refused(404, "no such path")
+
+    def route_delete(self):
+        match self.path.strip("/").split("/"):
+            case ["certificates", name]:
+                return lambda store: remove_certificate(store, name)
         raise Refused(404, "no such path")
 
     def run_call(self, call):
