@@ -1,20 +1,22 @@
 /*
- * A client of the retry test: the C driver's ordinary transactions.
+ * A client of the retry test: the C driver's ordinary transactions or plain writes.
  *
- *   driver_libmongoc URI COLLECTION COUNT
+ *   driver_libmongoc URI COLLECTION COUNT transactions|plain
  *
- * Runs COUNT transactions, each of two inserts and an update, with the driver's own retry loop
- * (mongoc_client_session_with_transaction), and prints "ack N" after each. Exit code 0: the
- * application never saw an error. One thread.
+ * Runs COUNT rounds, each of two inserts and an update, and prints "ack N" after each: with the
+ * driver's own retry loop (mongoc_client_session_with_transaction), or as plain writes that the
+ * driver retries once. Exit code 0: the application never saw an error. One thread.
  */
 
 #include <errno.h>
 #include <mongoc/mongoc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct transfer {
     mongoc_collection_t *collection;
+    bool plain;
     int64_t number;
 };
 
@@ -22,7 +24,7 @@ static bool insert_half(struct transfer *transfer, mongoc_client_session_t *sess
                         const char *half, bson_t **reply, bson_error_t *error)
 {
     bson_t options = BSON_INITIALIZER;
-    bool done = mongoc_client_session_append(session, &options, error);
+    bool done = session == NULL || mongoc_client_session_append(session, &options, error);
     if (done) {
         bson_t *document = BCON_NEW("n", BCON_INT64(transfer->number), "half", BCON_UTF8(half));
         bson_t answer;
@@ -41,7 +43,7 @@ static bool count_up(struct transfer *transfer, mongoc_client_session_t *session
                      bson_error_t *error)
 {
     bson_t options = BSON_INITIALIZER;
-    bool done = mongoc_client_session_append(session, &options, error) &&
+    bool done = (session == NULL || mongoc_client_session_append(session, &options, error)) &&
                 BSON_APPEND_BOOL(&options, "upsert", true);
     if (done) {
         bson_t *selector = BCON_NEW("_id", BCON_UTF8("counter"));
@@ -70,20 +72,33 @@ static bool run_transfer(mongoc_client_session_t *session, void *context, bson_t
            count_up(transfer, session, reply, error);
 }
 
-static bool run_all(mongoc_client_t *client, const char *collection, int64_t count,
-                    bson_error_t *error)
+static bool run_one(mongoc_client_t *client, struct transfer *transfer, bson_error_t *error)
 {
-    struct transfer transfer = {.collection =
-                                    mongoc_client_get_collection(client, "test", collection)};
+    if (transfer->plain) {
+        bson_t *reply = NULL;
+        bool done = run_transfer(NULL, transfer, &reply, error);
+        bson_destroy(reply);
+        return done;
+    }
+    mongoc_client_session_t *session = mongoc_client_start_session(client, NULL, error);
+    if (session == NULL) {
+        return false;
+    }
+    bool done =
+        mongoc_client_session_with_transaction(session, run_transfer, NULL, transfer, NULL, error);
+    mongoc_client_session_destroy(session);
+    return done;
+}
+
+static bool run_all(mongoc_client_t *client, char **arguments, int64_t count, bson_error_t *error)
+{
+    struct transfer transfer = {
+        .collection = mongoc_client_get_collection(client, "test", arguments[2]),
+        .plain = strcmp(arguments[4], "plain") == 0,
+    };
     bool done = true;
     for (; done && transfer.number < count; transfer.number++) {
-        mongoc_client_session_t *session = mongoc_client_start_session(client, NULL, error);
-        done = session != NULL;
-        if (done) {
-            done = mongoc_client_session_with_transaction(session, run_transfer, NULL, &transfer,
-                                                          NULL, error);
-            mongoc_client_session_destroy(session);
-        }
+        done = run_one(client, &transfer, error);
         if (done) {
             printf("ack %lld\n", (long long)transfer.number);
             fflush(stdout);
@@ -94,16 +109,15 @@ static bool run_all(mongoc_client_t *client, const char *collection, int64_t cou
 }
 
 /* A pool, as services have it: its server selection waits where a lone client's tries once. */
-static bool run_pool(const char *address, const char *collection, int64_t count,
-                     bson_error_t *error)
+static bool run_pool(char **arguments, int64_t count, bson_error_t *error)
 {
-    mongoc_uri_t *uri = mongoc_uri_new_with_error(address, error);
+    mongoc_uri_t *uri = mongoc_uri_new_with_error(arguments[1], error);
     if (uri == NULL) {
         return false;
     }
     mongoc_client_pool_t *pool = mongoc_client_pool_new(uri);
     mongoc_client_t *client = mongoc_client_pool_pop(pool);
-    bool done = run_all(client, collection, count, error);
+    bool done = run_all(client, arguments, count, error);
     mongoc_client_pool_push(pool, client);
     mongoc_client_pool_destroy(pool);
     mongoc_uri_destroy(uri);
@@ -112,8 +126,8 @@ static bool run_pool(const char *address, const char *collection, int64_t count,
 
 int main(int argument_count, char **arguments)
 {
-    if (argument_count != 4) {
-        fprintf(stderr, "usage: %s URI COLLECTION COUNT\n", arguments[0]);
+    if (argument_count != 5) {
+        fprintf(stderr, "usage: %s URI COLLECTION COUNT transactions|plain\n", arguments[0]);
         return 2;
     }
     errno = 0;
@@ -124,7 +138,7 @@ int main(int argument_count, char **arguments)
     }
     mongoc_init();
     bson_error_t error = {0};
-    bool done = run_pool(arguments[1], arguments[2], count, &error);
+    bool done = run_pool(arguments, count, &error);
     if (!done) {
         printf("failed: %s\n", error.message);
     }

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from conftest import DATABASE, RawTransaction, is_transient
-from holdfast_testing import Connection, Process, ProcessError, build_bin
+from holdfast_testing import Connection, Process, ProcessError, build_bin, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -26,18 +26,28 @@ def check_whole(stack, name, count):
     assert stack.stored(name)["counter"]["n"] == count
 
 
-def run_driver(stack, name, arguments, environment=None):
+def rounds(program):
+    return sum(line.startswith("ack ") for line in program.lines)
+
+
+def run_driver(stack, name, mode, arguments, environment=None):
     """Runs a driver program while the proxy is killed and restarted under it."""
     chance = random.Random(11)
     program = Process(
-        [*arguments, stack.proxy.uri, name, str(COUNT)], environment, name="driver program"
+        [*arguments, stack.proxy.uri, name, str(COUNT), mode], environment, name="driver program"
     )
-    program.wait_for_line(lambda line: line.startswith("ack ") or None, 60, "its first transaction")
+    program.wait_for_line(lambda line: line.startswith("ack ") or None, 60, "its first round")
     kills = 0
-    while program.running() and kills < 12:
+    while program.running() and kills < 6:
         time.sleep(chance.uniform(0.05, 0.3))
         stack.proxy.restart()
         kills += 1
+        acknowledged = rounds(program)
+        wait_until(  # a driver retries a plain write once: it rides through one crash, not two
+            lambda before=acknowledged: rounds(program) > before or not program.running(),
+            30,
+            "the driver goes on",
+        )
     try:
         code = program.wait(90)
     except ProcessError:
@@ -48,15 +58,24 @@ def run_driver(stack, name, arguments, environment=None):
     check_whole(stack, name, COUNT)
 
 
-def test_pymongo(stack, client, collection, name):
-    """pymongo's with_transaction, four threads, the proxy killed eight times."""
+@pytest.fixture(params=["transactions", "plain"])
+def mode(request):
+    """Driver transactions, or plain writes that the driver retries by itself."""
+    return request.param
+
+
+def test_pymongo(stack, client, collection, name, mode):
+    """pymongo, four threads, the proxy killed eight times."""
     errors, done = [], []
 
     def run(numbers):
         try:
             for n in numbers:
-                with client.start_session() as session:
-                    session.with_transaction(lambda session, n=n: body(session, n))
+                if mode == "plain":
+                    body(None, n)
+                else:
+                    with client.start_session() as session:
+                        session.with_transaction(lambda session, n=n: body(session, n))
                 done.append(n)
         except Exception as error:  # noqa: BLE001 (that there is none is the claim)
             errors.append(error)
@@ -67,12 +86,22 @@ def test_pymongo(stack, client, collection, name):
         collection.insert_one({"n": n, "half": "second"}, session=session)
         collection.update_one({"_id": "counter"}, {"$inc": {"n": 1}}, upsert=True, session=session)
 
+    def rounds_by_thread():
+        return [sum(n % 4 == thread for n in list(done)) for thread in range(4)]
+
     threads = [threading.Thread(target=run, args=(range(i, 120, 4),)) for i in range(4)]
     for thread in threads:
         thread.start()
     for _ in range(8):
         time.sleep(0.25)
         stack.proxy.restart()
+        before = rounds_by_thread()
+        wait_until(
+            lambda before=before: errors
+            or all(now > then or now == 30 for now, then in zip(rounds_by_thread(), before)),
+            30,
+            "every thread goes on",
+        )
     for thread in threads:
         thread.join(100)
     assert not errors, errors[0]
@@ -80,12 +109,12 @@ def test_pymongo(stack, client, collection, name):
     check_whole(stack, name, 120)
 
 
-def test_libmongoc(stack, name):
+def test_libmongoc(stack, name, mode):
     """The C driver: built from driver_libmongoc.c."""
-    run_driver(stack, name, [build_bin() / "driver_libmongoc"])
+    run_driver(stack, name, mode, [build_bin() / "driver_libmongoc"])
 
 
-def test_node(stack, name):
+def test_node(stack, name, mode):
     """The Node.js driver, where node and npm are installed."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node or npm is not installed")
@@ -105,6 +134,7 @@ def test_node(stack, name):
     run_driver(
         stack,
         name,
+        mode,
         ["node", str(HERE / "driver_node.js")],
         {"NODE_PATH": os.fspath(folder / "node_modules")},
     )
