@@ -28,6 +28,8 @@
     X(recovery_fenced)     /* nothing sent earlier can arrive any more */                          \
     X(recovery_unit_done)  /* one unit was recovered (reached once per unit) */                    \
     X(recovery_finished)   /* all units were recovered; not yet accepting */                       \
+    X(resolve_journaled)   /* what decides a conflict is durable; no document is touched */        \
+    X(resolve_replaced)    /* one document was replaced (reached once per document) */             \
     X(wal_batch_put)       /* a batch is in the store's transaction, not committed */              \
     X(wal_batch_durable)   /* a batch is durable; nobody was told */
 

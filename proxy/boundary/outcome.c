@@ -4,23 +4,37 @@
 #include "holdfast/log.h"
 #include "recover/record.h"
 
+static enum status read_last(struct wal_reader *reader, uint64_t unit,
+                             struct wal_record *ret_record, struct error *error)
+{
+    struct wal_unit row;
+    enum status status = wal_read_unit(reader, unit, &row, error);
+    return status == STATUS_OK ? wal_read(reader, row.last_lsn, ret_record, error) : status;
+}
+
 static enum status read_reply(struct wal_reader *reader, uint64_t unit, bson_t *reply,
                               struct error *error)
 {
-    struct wal_unit row;
     struct wal_record record;
     struct slice kept;
     bson_t view;
-    enum status status = wal_read_unit(reader, unit, &row, error);
-    if (status == STATUS_OK) {
-        status = wal_read(reader, row.last_lsn, &record, error);
-    }
+    enum status status = read_last(reader, unit, &record, error);
     if (status == STATUS_OK && record.kind == WAL_KIND_COMMIT &&
         record_get_reply(record.payload, &kept, NULL) == STATUS_OK &&
         bson_init_static(&view, kept.data, kept.size)) {
         bson_concat(reply, &view);
     }
     return status;
+}
+
+/* What an operator kept of a conflict is not to be run again on top. */
+static enum outcome judge_aborted(struct wal_reader *reader, uint64_t unit, struct error *error)
+{
+    struct wal_record record;
+    if (read_last(reader, unit, &record, error) != STATUS_OK) {
+        return OUTCOME_UNREADABLE;
+    }
+    return record_is_kept(record.payload) ? OUTCOME_CONFLICT : OUTCOME_NONE;
 }
 
 static enum outcome judge(struct wal_reader *reader, const struct wal_session *session,
@@ -38,8 +52,9 @@ static enum outcome judge(struct wal_reader *reader, const struct wal_session *s
                                                                             : OUTCOME_UNREADABLE;
     case WAL_UNIT_CONFLICT:
         return OUTCOME_CONFLICT;
-    case WAL_UNIT_OPEN:
     case WAL_UNIT_ABORTED:
+        return judge_aborted(reader, session->unit, error);
+    case WAL_UNIT_OPEN:
         break;
     }
     return OUTCOME_NONE;

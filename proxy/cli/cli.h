@@ -2,7 +2,7 @@
 #define HOLDFAST_CLI_CLI_H
 
 /*
- * The program `holdfast`: looks into a journal, recovers it, verifies it.
+ * The program `holdfast`: looks into a journal, recovers it, verifies it, decides conflicts.
  *
  * Exit codes, the same for every command:
  *   0  done, and nothing is left for an operator
@@ -30,8 +30,10 @@ struct cli_options {
     uint64_t unit;        /* show UNIT */
     uint64_t connect_ms;
     uint64_t fence_ms;
+    const char *choice; /* resolve: "keep", "restore" or "apply"; NULL: only look */
     bool json;
     bool dry_run;
+    bool yes; /* resolve: do not ask */
 };
 
 /* One command: its name, what --help says, and the function. */
@@ -53,6 +55,7 @@ enum cli_exit cli_status(const struct cli_options *options);
 enum cli_exit cli_units(const struct cli_options *options);
 enum cli_exit cli_show(const struct cli_options *options);
 enum cli_exit cli_recover(const struct cli_options *options);
+enum cli_exit cli_resolve(const struct cli_options *options);
 enum cli_exit cli_verify(const struct cli_options *options);
 
 #endif

@@ -46,6 +46,19 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast recover --wal /var/lib/holdfast --upstream mongodb://localhost:27017\n",
      cli_recover},
+    {"resolve", "UNIT", "decide a unit in conflict: keep, restore or apply",
+     "A unit is in conflict if somebody else changed one of its documents around the proxy. "
+     "Without\n"
+     "a choice, shows each document as it was before the unit, as the unit left it, and as it is\n"
+     "now; works while holdfastd runs. With one of\n"
+     "  --keep     leaves all documents as they are now\n"
+     "  --restore  makes them what they were before the unit: the unit did not happen\n"
+     "  --apply    makes them what the unit left: the unit happened\n"
+     "shows what changes, asks, and does it: all documents or none, also if it is killed. Needs\n"
+     "--upstream and a stopped holdfastd; --yes does not ask.\n"
+     "\n"
+     "Example: holdfast resolve 4711 --restore --wal DIR --upstream mongodb://localhost:27017\n",
+     cli_resolve},
     {"verify", "", "check every record of the journal",
      "Reads every record and checks its checksum, its place in its unit and the indexes, in a\n"
      "process of its own. Changes nothing. Works while holdfastd runs.\n"
@@ -54,7 +67,6 @@ const struct cli_command cli_commands[] = {
      cli_verify},
     {"replay", "", "redo committed units onto a restored backup (not built yet)", "", NULL},
     {"rollback", "UNIT", "roll back one unit by hand (not built yet)", "", NULL},
-    {"resolve", "UNIT", "decide a conflict (not built yet)", "", NULL},
     {"export", "", "write records as JSON lines (not built yet)", "", NULL},
     {"prune", "", "remove ended units now (not built yet)", "", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -67,6 +79,10 @@ enum option_letter {
     OPTION_DRY_RUN,
     OPTION_STATE,
     OPTION_SET,
+    OPTION_KEEP,
+    OPTION_RESTORE,
+    OPTION_APPLY,
+    OPTION_YES,
 };
 
 static const struct option long_options[] = {
@@ -76,6 +92,10 @@ static const struct option long_options[] = {
     {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
     {"state", required_argument, NULL, OPTION_STATE},
     {"set", required_argument, NULL, OPTION_SET},
+    {"keep", no_argument, NULL, OPTION_KEEP},
+    {"restore", no_argument, NULL, OPTION_RESTORE},
+    {"apply", no_argument, NULL, OPTION_APPLY},
+    {"yes", no_argument, NULL, OPTION_YES},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -176,6 +196,17 @@ static enum status check_state(const char *state, struct error *ret_error)
                      "--state %.50s: expected open, committed, aborted, conflict or all", state);
 }
 
+static enum status take_choice(const char *choice, struct cli_options *options,
+                               struct error *ret_error)
+{
+    if (options->choice != NULL && strcmp(options->choice, choice) != 0) {
+        return error_set(ret_error, STATUS_INVALID, "--%s and --%s: only one can be done",
+                         options->choice, choice);
+    }
+    options->choice = choice;
+    return STATUS_OK;
+}
+
 static enum status take_option(int letter, struct cli_options *options, enum options_action *action,
                                char **arguments, struct error *ret_error)
 {
@@ -191,6 +222,15 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         return STATUS_OK;
     case OPTION_DRY_RUN:
         options->dry_run = true;
+        return STATUS_OK;
+    case OPTION_KEEP:
+        return take_choice("keep", options, ret_error);
+    case OPTION_RESTORE:
+        return take_choice("restore", options, ret_error);
+    case OPTION_APPLY:
+        return take_choice("apply", options, ret_error);
+    case OPTION_YES:
+        options->yes = true;
         return STATUS_OK;
     case OPTION_STATE:
         options->state = optarg;
@@ -285,7 +325,9 @@ static void help_options(void)
           "  --upstream URI   the server, mongodb://host:port, as given to holdfastd\n"
           "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
           "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
-          "  --dry-run        recover: say what would be done, change nothing\n"
+          "  --dry-run        recover, resolve: say what would be done, change nothing\n"
+          "  --keep, --restore, --apply, --yes\n"
+          "                   resolve: see holdfast help resolve\n"
           "  --set KEY=VALUE  upstream.takeover=ID     vouch for a lost journal's database\n"
           "                   upstream.fenceWait=2s    how long to wait for late writes\n"
           "                   upstream.connectTimeout=10s\n"

@@ -112,6 +112,14 @@ void record_put_abort(bson_t *payload, const char *reason)
     BSON_APPEND_UTF8(payload, "reason", reason);
 }
 
+void record_put_resolved(bson_t *payload, const char *reason, bool kept)
+{
+    record_put_abort(payload, reason);
+    if (kept) {
+        BSON_APPEND_BOOL(payload, "kept", true);
+    }
+}
+
 void record_put_conflict(bson_t *payload, const char *reason,
                          const struct record_conflict_document *documents, size_t document_count)
 {
@@ -447,6 +455,14 @@ enum status record_get_reply(struct slice payload, struct slice *ret_reply, stru
         return error_set(ret_error, STATUS_NOT_FOUND, "the record keeps no reply");
     }
     return get_document(&view, "reply", ret_reply, ret_error);
+}
+
+bool record_is_kept(struct slice payload)
+{
+    bson_t view;
+    bson_iter_t at;
+    return payload.size > 0 && bson_init_static(&view, payload.data, payload.size) &&
+           bson_iter_init_find(&at, &view, "kept") && bson_iter_as_bool(&at);
 }
 
 enum status record_get_reason(struct slice payload, const char **ret_reason,

@@ -25,7 +25,9 @@
  *
  *   COMMIT   { known: [ ... ]              as in WRITE: with those all after-images are known
  *              reply: <document> }         only for a retryable command: what it was answered
- *   ABORT    { reason: "..." }
+ *   ABORT    { reason: "...",
+ *              kept: true }              only where an operator kept what a conflict had left: the
+ *                                        unit did not happen, and is not to be run again either
  *   CONFLICT { reason: "...",
  *              documents: [ { n: Int32, ns: "...", key: {_id}, before: doc|null,
  *                             after: doc|null|(absent field: unknown), found: doc|null } ... ] }
@@ -84,6 +86,8 @@ void record_put_write(bson_t *payload, const struct record_write *write,
 void record_put_commit(bson_t *payload, const struct record_known *known, size_t known_count,
                        struct slice reply);
 void record_put_abort(bson_t *payload, const char *reason);
+/* An ABORT that ends a conflict. */
+void record_put_resolved(bson_t *payload, const char *reason, bool kept);
 
 /* One document of a CONFLICT: what the journal knows of its last write, and what is there. */
 struct record_conflict_document {
@@ -113,6 +117,9 @@ MUST_CHECK enum status record_get_known(struct slice payload, size_t index,
 /* The `reply` of a COMMIT payload. STATUS_NOT_FOUND if it keeps none. */
 MUST_CHECK enum status record_get_reply(struct slice payload, struct slice *ret_reply,
                                         struct error *ret_error);
+
+/* Whether an ABORT payload says `kept`. */
+bool record_is_kept(struct slice payload);
 
 /* The `reason` of an ABORT or CONFLICT payload. */
 MUST_CHECK enum status record_get_reason(struct slice payload, const char **ret_reason,

@@ -30,7 +30,7 @@ def build_bin():
     return pathlib.Path(os.environ.get("HOLDFAST_BUILD", _ROOT / "build/dev/bin")).resolve()
 
 
-def holdfast(*arguments, check=None, timeout=60):
+def holdfast(*arguments, check=None, timeout=60, environment=None):
     """Runs the command-line program: a CompletedProcess with text output."""
     done = subprocess.run(
         [str(build_bin() / "holdfast"), *[str(argument) for argument in arguments]],
@@ -38,6 +38,7 @@ def holdfast(*arguments, check=None, timeout=60):
         capture_output=True,
         text=True,
         timeout=timeout,
+        env={**os.environ, **(environment or {})},
     )
     if check is not None:
         assert done.returncode == check, (

@@ -1,0 +1,91 @@
+/*
+ * Work on a stopped proxy's journal (session.h).
+ *
+ * Threads: main; the journal's writer behind it.
+ */
+#include "cli/session.h"
+
+#include <string.h>
+
+#include "cli/output.h"
+#include "holdfast/clock.h"
+
+/* The daemon's default; what the journal holds already always fits. */
+#define QUOTA_BYTES (UINT64_C(64) << 30)
+
+/* Opens the journal only if there is one: a mistyped --wal must not make an empty journal. */
+static enum status open_journal(struct session *session, struct error *ret_error)
+{
+    struct wal_options options = {.directory = session->options->wal, .read_only = true};
+    enum status status = wal_open(&options, &session->wal, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    session->wal = wal_close(session->wal, false);
+    options.read_only = false;
+    options.quota_bytes = QUOTA_BYTES;
+    options.durability = WAL_DURABILITY_POWER;
+    options.owner = session->owner;
+    status = wal_open(&options, &session->wal, ret_error);
+    if (status == STATUS_OWNED) {
+        error_prefix(ret_error, "the journal is in use, and its owner recovers it by itself");
+    }
+    return status;
+}
+
+static enum status acquire(struct session *session, struct error *ret_error)
+{
+    const struct cli_options *options = session->options;
+    struct lease_options lease_options = {
+        .takeover = options->takeover,
+        .wait_ms = LEASE_VALID_MS + 2000,
+        .owner = session->owner,
+        .look_only = options->dry_run,
+    };
+    enum status status =
+        upstream_open(options->upstream, options->connect_ms, &session->upstream, ret_error);
+    if (status == STATUS_OK) {
+        status = lease_acquire(session->upstream, session->wal, &lease_options, &session->lease,
+                               ret_error);
+    }
+    session->leased = status == STATUS_OK && !options->dry_run;
+    session->renewed_ms = clock_monotonic_ms();
+    return status;
+}
+
+enum status session_open(struct session *session, struct error *ret_error)
+{
+    if (session->options->upstream == NULL) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "--upstream is missing: which server, for example mongodb://host:port?");
+    }
+    enum status status = open_journal(session, ret_error);
+    return status == STATUS_OK ? acquire(session, ret_error) : status;
+}
+
+enum status session_renew(struct session *session, struct error *ret_error)
+{
+    if (!session->leased || clock_monotonic_ms() - session->renewed_ms < LEASE_RENEW_MS) {
+        return STATUS_OK;
+    }
+    session->renewed_ms = clock_monotonic_ms();
+    return lease_renew(session->upstream, &session->lease, wal_last_lsn(session->wal), 1,
+                       ret_error);
+}
+
+/* Without a unit left open another journal may take the database over. */
+void session_close(struct session *session, bool settled)
+{
+    if (session->leased) {
+        struct error error = {0};
+        if (lease_release(session->upstream, &session->lease, wal_last_lsn(session->wal), 0,
+                          settled, &error) != STATUS_OK) {
+            output_failure(&error);
+        }
+    }
+    upstream_close(session->upstream);
+    if (session->wal != NULL) {
+        bool clean = session->options->dry_run ? wal_was_clean(session->wal) : settled;
+        wal_close(session->wal, clean);
+    }
+}

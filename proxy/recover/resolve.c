@@ -1,0 +1,400 @@
+/*
+ * Deciding conflicts (resolve.h).
+ *
+ * Invariants: no document is touched before the records with its images are durable; the conflict
+ * ends in the same group as the unit that decided it.
+ *
+ * Threads: the caller's, which owns the struct upstream.
+ */
+#include "recover/resolve.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "holdfast/crash_point.h"
+#include "recover/chain.h"
+#include "recover/undo.h"
+
+/* Nobody's: a recovery that finds our unit open waits blindly for what may still be on its way. */
+#define CONNECTION "0.0.0.0:0"
+
+/* ------------------------------------------------------------------ looking */
+
+static enum status load(struct wal *wal, uint64_t unit, struct unit_history **ret_history,
+                        struct error *ret_error)
+{
+    struct wal_reader *reader = NULL;
+    enum status status = wal_reader_begin(wal, &reader, ret_error);
+    if (status == STATUS_OK) {
+        status = unit_history_load(reader, unit, ret_history, ret_error);
+    }
+    wal_reader_end(reader);
+    if (status == STATUS_OK && (*ret_history)->state != WAL_UNIT_CONFLICT) {
+        status = error_set(ret_error, STATUS_INVALID, "unit %" PRIu64 " is %s, not in conflict",
+                           unit, wal_unit_state_name((*ret_history)->state));
+    }
+    return status;
+}
+
+/* The last after-image, where the journal does not say it and the server can. */
+static enum status learn(struct upstream *upstream, const struct unit_history *history,
+                         struct chain *chain, struct error *ret_error)
+{
+    const struct record_write *last = &history->writes[chain->links[chain->link_count - 1]];
+    if (last->after.presence != IMAGE_UNKNOWN || last->command.size == 0) {
+        return STATUS_OK;
+    }
+    enum status status =
+        upstream_evaluate(upstream, last->command, last->before, &chain->learned, ret_error);
+    return status == STATUS_CONFLICT || status == STATUS_INVALID ? STATUS_OK : status;
+}
+
+static enum status look_at(struct upstream *upstream, const struct unit_history *history,
+                           const struct chain_set *set, struct chain *chain,
+                           struct resolve_document *document, struct error *ret_error)
+{
+    const struct record_write *last = &history->writes[chain->links[chain->link_count - 1]];
+    enum status status = learn(upstream, history, chain, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    *document = (struct resolve_document){
+        .namespace = last->namespace,
+        .key = last->key,
+        .before = chain_image(set, chain, 0),
+        .after = chain_image(set, chain, chain->link_count),
+        .first = chain->links[0],
+        .last = chain->links[chain->link_count - 1],
+    };
+    return upstream_find_image(upstream, document->namespace, document->key, &document->found,
+                               ret_error);
+}
+
+static int compare_first_write(const void *a_void, const void *b_void)
+{
+    const struct resolve_document *a = a_void;
+    const struct resolve_document *b = b_void;
+    return a->first < b->first ? -1 : a->first > b->first;
+}
+
+static enum status look(struct wal *wal, struct upstream *upstream, uint64_t unit,
+                        struct resolve_plan *plan, struct error *ret_error)
+{
+    enum status status = load(wal, unit, &plan->history, ret_error);
+    struct chain_set *set = calloc(1, sizeof *set);
+    plan->chains = set;
+    if (status == STATUS_OK && set == NULL) {
+        status = error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    if (status == STATUS_OK) {
+        status = chain_set_make(plan->history, set, ret_error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    plan->documents = calloc(set->chain_count + 1, sizeof *plan->documents);
+    if (plan->documents == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    for (size_t i = 0; i < set->chain_count && status == STATUS_OK; i++) {
+        plan->document_count++;
+        status =
+            look_at(upstream, plan->history, set, &set->chains[i], &plan->documents[i], ret_error);
+    }
+    if (status == STATUS_OK) {
+        qsort(plan->documents, plan->document_count, sizeof *plan->documents, compare_first_write);
+    }
+    return status;
+}
+
+enum status resolve_look(struct wal *wal, struct upstream *upstream, uint64_t unit,
+                         struct resolve_plan *ret_plan, struct error *ret_error)
+{
+    *ret_plan = (struct resolve_plan){0};
+    enum status status = look(wal, upstream, unit, ret_plan, ret_error);
+    if (status != STATUS_OK) {
+        resolve_plan_free(ret_plan);
+    }
+    return status;
+}
+
+void resolve_plan_free(struct resolve_plan *plan)
+{
+    for (size_t i = 0; i < plan->document_count; i++) {
+        image_free(&plan->documents[i].found);
+    }
+    free(plan->documents);
+    if (plan->chains != NULL) {
+        chain_set_free(plan->chains);
+        free(plan->chains);
+    }
+    unit_history_free(plan->history);
+    *plan = (struct resolve_plan){0};
+}
+
+struct image resolve_wanted(const struct resolve_document *document, enum resolve_choice choice)
+{
+    switch (choice) {
+    case RESOLVE_KEEP:
+        break;
+    case RESOLVE_RESTORE:
+        return document->before;
+    case RESOLVE_APPLY:
+        return document->after;
+    }
+    return document->found;
+}
+
+/* ------------------------------------------------------------------ carrying out */
+
+struct decision {
+    struct wal *wal;
+    struct upstream *upstream;
+    const struct resolve_plan *plan;
+    enum resolve_choice choice;
+    /* the unit that carries it out: only the documents that change, in their order */
+    struct unit_history unit;
+    struct wal_append *appends; /* its BEGIN and WRITEs */
+    bson_t *payloads;
+    size_t payload_count;
+};
+
+static enum record_operation operation_of(struct image found, struct image wanted)
+{
+    if (found.presence == IMAGE_ABSENT) {
+        return RECORD_INSERT;
+    }
+    return wanted.presence == IMAGE_ABSENT ? RECORD_DELETE : RECORD_UPDATE;
+}
+
+/*
+ * The documents that change: applied in the unit's order, restored in the opposite one, because
+ * only those orders are sure to pass unique indexes.
+ */
+static enum status list_changes(struct decision *decision, struct error *ret_error)
+{
+    const struct resolve_plan *plan = decision->plan;
+    struct unit_history *unit = &decision->unit;
+    unit->writes = calloc(plan->document_count + 1, sizeof *unit->writes);
+    if (unit->writes == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    for (size_t i = 0; i < plan->document_count; i++) {
+        bool forward = decision->choice == RESOLVE_APPLY;
+        const struct resolve_document *document =
+            &plan->documents[forward ? i : plan->document_count - 1 - i];
+        struct image wanted = resolve_wanted(document, decision->choice);
+        if (wanted.presence == IMAGE_UNKNOWN) {
+            return error_set(ret_error, STATUS_INVALID,
+                             "what the unit wrote into a document of %.200s is not known: keep or "
+                             "restore",
+                             document->namespace);
+        }
+        if (image_equal(document->found, wanted)) {
+            continue;
+        }
+        unit->writes[unit->write_count] = (struct record_write){
+            .number = (int32_t)unit->write_count,
+            .operation = operation_of(document->found, wanted),
+            .namespace = document->namespace,
+            .key = document->key,
+            .before = document->found,
+            .after = wanted,
+            .connection = CONNECTION,
+        };
+        unit->write_count++;
+    }
+    return STATUS_OK;
+}
+
+static struct slice payload_slice(const bson_t *payload)
+{
+    return slice_make(bson_get_data(payload), payload->len);
+}
+
+/* BEGIN and WRITEs, durable. */
+static enum status journal_changes(struct decision *decision, struct error *ret_error)
+{
+    struct unit_history *unit = &decision->unit;
+    size_t count = unit->write_count + 1;
+    char application[64];
+    snprintf(application, sizeof application, "holdfast resolve %" PRIu64,
+             decision->plan->history->unit);
+    struct record_begin begin = {
+        .boundary = "resolve", .user = "", .client = "", .application = application};
+    decision->appends = calloc(count, sizeof *decision->appends);
+    decision->payloads = memory_new_aligned(count, sizeof *decision->payloads, _Alignof(bson_t));
+    if (decision->appends == NULL || decision->payloads == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    unit->unit = wal_unit_next(decision->wal);
+    for (size_t i = 0; i < count; i++) {
+        bson_init(&decision->payloads[i]);
+        decision->payload_count++;
+        if (i == 0) {
+            record_put_begin(&decision->payloads[i], &begin);
+        } else {
+            record_put_write(&decision->payloads[i], &unit->writes[i - 1], NULL, 0);
+        }
+        decision->appends[i] = (struct wal_append){
+            .kind = i == 0 ? WAL_KIND_BEGIN : WAL_KIND_WRITE,
+            .unit = unit->unit,
+            .payload = payload_slice(&decision->payloads[i]),
+            .next = i + 1 < count ? &decision->appends[i + 1] : NULL,
+        };
+    }
+    enum status status = wal_append_wait(decision->wal, decision->appends, ret_error);
+    if (status == STATUS_OK) {
+        CRASH_POINT(resolve_journaled);
+    }
+    return status;
+}
+
+/* *ret_stopped: why the server does not take it. */
+static enum status replace_all(struct decision *decision, bool *ret_stopped,
+                               struct error *ret_error)
+{
+    char comment[64];
+    snprintf(comment, sizeof comment, "holdfast: resolve of unit %" PRIu64,
+             decision->plan->history->unit);
+    for (size_t i = 0; i < decision->unit.write_count; i++) {
+        const struct record_write *write = &decision->unit.writes[i];
+        enum upstream_swap swap = UPSTREAM_SWAP_DIFFERS;
+        enum status status =
+            upstream_replace_image(decision->upstream, write->namespace, write->key, write->before,
+                                   write->after, comment, &swap, ret_error);
+        *ret_stopped = status == STATUS_CONFLICT || status == STATUS_UNSUPPORTED ||
+                       status == STATUS_REFUSED ||
+                       (status == STATUS_OK && swap == UPSTREAM_SWAP_DIFFERS);
+        if (status == STATUS_OK && *ret_stopped) {
+            error_set(ret_error, STATUS_CONFLICT, "a document of %.200s has been changed meanwhile",
+                      write->namespace);
+        }
+        if (status != STATUS_OK || *ret_stopped) {
+            return status;
+        }
+        CRASH_POINT(resolve_replaced);
+    }
+    return STATUS_OK;
+}
+
+static enum status end_own_unit(struct decision *decision, enum undo_result result,
+                                const bson_t *conflict, struct error *ret_error)
+{
+    bson_t payload = BSON_INITIALIZER;
+    record_put_abort(&payload, "a conflict could not be resolved");
+    struct wal_append append = {
+        .kind = result == UNDO_DONE ? WAL_KIND_ABORT : WAL_KIND_CONFLICT,
+        .unit = decision->unit.unit,
+        .payload = payload_slice(result == UNDO_DONE ? &payload : conflict),
+    };
+    enum status status = wal_append_wait(decision->wal, &append, ret_error);
+    bson_destroy(&payload);
+    return status;
+}
+
+/* Everything back as it was looked at. `why` is what stopped us. */
+static enum status take_back(struct decision *decision, const struct error *why,
+                             struct error *ret_error)
+{
+    bson_t conflict = BSON_INITIALIZER;
+    enum undo_result result = UNDO_DONE;
+    enum status status =
+        undo_unit(decision->upstream, &decision->unit, &result, &conflict, ret_error);
+    if (status == STATUS_OK) {
+        status = end_own_unit(decision, result, &conflict, ret_error);
+    }
+    bson_destroy(&conflict);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (result == UNDO_CONFLICT) {
+        return error_set(ret_error, STATUS_CONFLICT,
+                         "%s; taking the other changes back met a conflict, too: see unit %" PRIu64,
+                         why->message, decision->unit.unit);
+    }
+    return error_set(ret_error, STATUS_CONFLICT,
+                     "%s: nothing was changed, the unit is still in conflict", why->message);
+}
+
+/* The conflict's end, and that of the unit which carried it out if there is one, in one group. */
+static enum status end_conflict(struct decision *decision, struct error *ret_error)
+{
+    static const char *const reasons[] = {
+        [RESOLVE_KEEP] = "resolved by an operator: what is there was kept",
+        [RESOLVE_RESTORE] = "resolved by an operator: what was there before was restored",
+    };
+    bson_t own = BSON_INITIALIZER;
+    bson_t payload = BSON_INITIALIZER;
+    bool applied = decision->choice == RESOLVE_APPLY;
+    record_put_commit(&own, NULL, 0, (struct slice){0});
+    if (applied) {
+        record_put_commit(&payload, NULL, 0, (struct slice){0});
+    } else {
+        record_put_resolved(&payload, reasons[decision->choice], decision->choice == RESOLVE_KEEP);
+    }
+    struct wal_append end = {
+        .kind = applied ? WAL_KIND_COMMIT : WAL_KIND_ABORT,
+        .unit = decision->plan->history->unit,
+        .payload = payload_slice(&payload),
+    };
+    struct wal_append first = {
+        .kind = WAL_KIND_COMMIT,
+        .unit = decision->unit.unit,
+        .payload = payload_slice(&own),
+        .next = &end,
+    };
+    enum status status =
+        wal_append_wait(decision->wal, decision->unit.write_count > 0 ? &first : &end, ret_error);
+    bson_destroy(&own);
+    bson_destroy(&payload);
+    return status;
+}
+
+static enum status change(struct decision *decision, struct error *ret_error)
+{
+    struct error why = {0};
+    bool stopped = false;
+    enum status status = journal_changes(decision, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = replace_all(decision, &stopped, &why);
+    if (stopped) {
+        return take_back(decision, &why, ret_error);
+    }
+    return status == STATUS_OK
+               ? STATUS_OK
+               : error_set(ret_error, status, "%s; the next recovery takes back what was begun",
+                           why.message);
+}
+
+static void decision_free(struct decision *decision)
+{
+    for (size_t i = 0; i < decision->payload_count; i++) {
+        bson_destroy(&decision->payloads[i]);
+    }
+    free(decision->payloads);
+    free(decision->appends);
+    free(decision->unit.writes);
+}
+
+enum status resolve_carry_out(struct wal *wal, struct upstream *upstream,
+                              const struct resolve_plan *plan, enum resolve_choice choice,
+                              size_t *ret_changed, struct error *ret_error)
+{
+    struct decision decision = {.wal = wal, .upstream = upstream, .plan = plan, .choice = choice};
+    enum status status = list_changes(&decision, ret_error);
+    if (status == STATUS_OK && decision.unit.write_count > 0) {
+        status = change(&decision, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = end_conflict(&decision, ret_error);
+        *ret_changed = decision.unit.write_count;
+    }
+    decision_free(&decision);
+    return status;
+}
