@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/config.h"
+#include "engine/deadlock_log.h"
 #include "engine/engine.h"
 #include "engine/finish.h"
 #include "holdfast/clock.h"
@@ -175,6 +176,7 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
         daemon->engine.gates == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
     }
+    lock_table_on_deadlock(daemon->engine.locks, deadlock_log);
     struct rollback_pool_options rollbacks = {
         .upstream_uri = config->upstream_uri,
         .connect_ms = config->upstream_connect_ms,

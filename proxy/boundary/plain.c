@@ -14,7 +14,8 @@
  *      v
  *   commit, with the answer --> reply          what the server refused is part of the answer
  *
- * It is tried again until the deadline, as mongod's plain writes wait for transactions. The
+ * It is tried again until the deadline, as mongod's plain writes wait for transactions; a victim of
+ * a deadlock at once, for its next try waits in line behind those that it was in the way of. The
  * connection's worker.
  */
 #include "boundary/ending.h"
@@ -47,6 +48,7 @@ static void on_committed(struct commit *commit, enum status status)
 
 static void again(struct boundary_request *request)
 {
+    request->place = lock_owner_place_kept(&request->unit->locks);
     const char *reason = unit_table_checkin(request->engine->units, request->unit);
     (void)reason; /* an ended unit is always taken back */
     request->unit = NULL;
@@ -212,6 +214,7 @@ static void begin(struct boundary_request *request)
         .client = request->client,
         .application = request->application,
         .id = wal_unit_next(request->engine->wal),
+        .place = request->place,
     };
     if (request->cancelled) {
         request->reply_lost = true; /* nobody is there to answer */
@@ -249,5 +252,6 @@ void plain_start(struct boundary_request *request)
     uint64_t wait = request->view.max_time_ms > 0 ? (uint64_t)request->view.max_time_ms
                                                   : request->engine->plain_wait_ms;
     request->deadline_ms = clock_monotonic_ms() + wait;
+    request->place = 0;
     begin(request);
 }

@@ -35,6 +35,7 @@ struct boundary_request {
     /* private to the boundary */
     bool cancelled;
     uint64_t deadline_ms; /* plain.c */
+    uint64_t place;       /* plain.c: that of a unit of this write that was a deadlock's victim */
     struct unit *unit;
     struct unit_waiter waiter;
     struct worker_task task;

@@ -64,7 +64,7 @@ static void wake(struct write_operation *operation)
     worker_post(operation->channel->worker, &operation->task);
 }
 
-static void on_granted(struct lock_waiter *waiter)
+static void on_lock_wait_ended(struct lock_waiter *waiter)
 {
     wake((struct write_operation *)(void *)((uint8_t *)waiter -
                                             offsetof(struct write_operation, lock_waiter)));
@@ -188,7 +188,7 @@ static bool take_changed(struct write_operation *operation, const struct lock_na
 static bool lock_one(struct write_operation *operation, const struct lock_name *name)
 {
     struct engine *engine = operation->engine;
-    operation->lock_waiter.granted = on_granted;
+    operation->lock_waiter.ended = on_lock_wait_ended;
     switch (lock_acquire(engine->locks, &operation->unit->locks, name, &operation->lock_waiter)) {
     case LOCK_GRANTED:
         return true;
@@ -198,6 +198,11 @@ static bool lock_one(struct write_operation *operation, const struct lock_name *
         return false;
     case LOCK_CONFLICT:
         return take_changed(operation, name);
+    case LOCK_DEADLOCK:
+        write_fail(operation, REPLY_CODE_WriteConflict,
+                   "this transaction and others waited for each other's documents, and it is the "
+                   "youngest of them: run the transaction again");
+        return false;
     case LOCK_NO_MEMORY:
         write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory for a lock");
         return false;
@@ -275,6 +280,15 @@ void write_send(struct write_operation *operation, bson_t *command)
     bson_destroy(command);
 }
 
+static const char *rollback_reason(const struct write_operation *operation)
+{
+    if (operation->unit->locks.victim) {
+        return "it was the victim of a deadlock";
+    }
+    return operation->connection_lost ? "the connection to the server broke"
+                                      : "a command of the unit failed";
+}
+
 static bool roll_back(struct write_operation *operation)
 {
     if (operation->unit->state != UNIT_OPEN) {
@@ -285,8 +299,7 @@ static bool roll_back(struct write_operation *operation)
     operation->rollback = (struct rollback){
         .engine = operation->engine,
         .unit = operation->unit,
-        .reason = operation->connection_lost ? "the connection to the server broke"
-                                             : "a command of the unit failed",
+        .reason = rollback_reason(operation),
         .completed = on_rolled_back,
         .context = operation,
     };

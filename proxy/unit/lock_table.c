@@ -12,41 +12,10 @@
  * Owners are kept in the order in which they began, so the oldest one is the head of their list;
  * remembered entries are kept in the order of their change: forgetting looks at heads only.
  */
-#include "unit/lock_table.h"
+#include "unit/lock_table_private.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdlib.h>
-
-#include <uthash.h>
-
-struct lock_entry {
-    struct lock_name name;
-    struct lock_owner *holder; /* NULL: only remembered */
-    struct lock_entry *next_held;
-    bool written;
-    uint64_t changed_at; /* 0: no change is remembered */
-    struct lock_waiter *first_waiter;
-    struct lock_waiter **last_waiter;
-    struct lock_entry *older; /* remembered list */
-    struct lock_entry *younger;
-    bool remembered;
-    UT_hash_handle hh;
-};
-
-struct lock_table {
-    pthread_mutex_t mutex;
-    struct lock_entry *entries; /* uthash head */
-    uint64_t change_number;     /* of the newest change */
-    uint64_t forgotten_up_to;   /* changes up to here may have been forgotten too early */
-    size_t remembered_max;
-    size_t remembered_count;
-    size_t held_count;
-    struct lock_entry *oldest_remembered;
-    struct lock_entry *youngest_remembered;
-    struct lock_owner *oldest_owner;
-    struct lock_owner *youngest_owner;
-};
 
 struct lock_table *lock_table_new(size_t remembered_max)
 {
@@ -135,6 +104,7 @@ static void owner_unregister(struct lock_table *table, struct lock_owner *owner)
     *(owner->younger == NULL ? &table->youngest_owner : &owner->younger->older) = owner->older;
     owner->older = owner->younger = NULL;
     owner->registered = false;
+    table->owner_count--;
 }
 
 void lock_owner_begin(struct lock_table *table, struct lock_owner *owner)
@@ -147,6 +117,10 @@ void lock_owner_begin(struct lock_table *table, struct lock_owner *owner)
         *(owner->older == NULL ? &table->oldest_owner : &owner->older->younger) = owner;
         table->youngest_owner = owner;
         owner->registered = true;
+        table->owner_count++;
+        if (owner->place == 0) {
+            owner->place = ++table->newest_place;
+        }
     }
     pthread_mutex_unlock(&table->mutex);
 }
@@ -170,6 +144,33 @@ static void give(struct lock_table *table, struct lock_entry *entry, struct lock
     table->held_count++;
 }
 
+/* Takes the waiter out of its queue: its wait has ended. */
+static void dequeue(struct lock_waiter *waiter)
+{
+    struct lock_entry *entry = waiter->entry;
+    struct lock_waiter **at = &entry->first_waiter;
+    while (*at != waiter) {
+        at = &(*at)->next;
+    }
+    *at = waiter->next;
+    if (entry->last_waiter == &waiter->next) {
+        entry->last_waiter = at;
+    }
+    waiter->owner->waiting = NULL;
+    waiter->entry = NULL;
+    waiter->next = NULL;
+}
+
+static void enqueue(struct lock_entry *entry, struct lock_owner *owner, struct lock_waiter *waiter)
+{
+    waiter->owner = owner;
+    waiter->entry = entry;
+    waiter->next = NULL;
+    *entry->last_waiter = waiter;
+    entry->last_waiter = &waiter->next;
+    owner->waiting = waiter;
+}
+
 static enum lock_result acquire(struct lock_table *table, struct lock_owner *owner,
                                 const struct lock_name *name, struct lock_waiter *waiter)
 {
@@ -186,11 +187,7 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
     } else if (entry->holder == NULL) {
         give(table, entry, owner);
     } else if (entry->holder != owner) {
-        waiter->owner = owner;
-        waiter->entry = entry;
-        waiter->next = NULL;
-        *entry->last_waiter = waiter;
-        entry->last_waiter = &waiter->next;
+        enqueue(entry, owner, waiter);
         return LOCK_WAITING;
     }
     bool newer = entry->changed_at > owner->began_at || table->forgotten_up_to > owner->began_at;
@@ -200,30 +197,43 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
 enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner,
                               const struct lock_name *name, struct lock_waiter *waiter)
 {
+    struct lock_deadlock deadlock;
+    struct lock_waiter *stopped = NULL; /* another's wait, ended because it is the victim */
+    struct lock_owner *victim = NULL;
     pthread_mutex_lock(&table->mutex);
-    assert(owner->registered);
-    enum lock_result result = acquire(table, owner, name, waiter);
+    assert(owner->registered && owner->waiting == NULL);
+    enum lock_result result = owner->victim ? LOCK_DEADLOCK : acquire(table, owner, name, waiter);
+    if (result == LOCK_WAITING) {
+        victim = deadlock_find(table, owner, &deadlock);
+    }
+    if (victim != NULL) {
+        victim->victim = true;
+        stopped = victim->waiting;
+        dequeue(stopped);
+    }
     pthread_mutex_unlock(&table->mutex);
+    if (victim == NULL) {
+        return result;
+    }
+    if (table->on_deadlock != NULL) {
+        table->on_deadlock(&deadlock);
+    }
+    if (stopped == waiter) {
+        return LOCK_DEADLOCK;
+    }
+    stopped->ended(stopped);
     return result;
 }
 
 bool lock_cancel(struct lock_table *table, struct lock_waiter *waiter)
 {
     pthread_mutex_lock(&table->mutex);
-    struct lock_entry *entry = waiter->entry;
-    if (entry != NULL) {
-        struct lock_waiter **at = &entry->first_waiter;
-        while (*at != waiter) {
-            at = &(*at)->next;
-        }
-        *at = waiter->next;
-        if (entry->last_waiter == &waiter->next) {
-            entry->last_waiter = at;
-        }
-        waiter->entry = NULL;
+    bool waiting = waiter->entry != NULL;
+    if (waiting) {
+        dequeue(waiter);
     }
     pthread_mutex_unlock(&table->mutex);
-    return entry != NULL;
+    return waiting;
 }
 
 void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
@@ -243,12 +253,7 @@ static struct lock_waiter *pass_on(struct lock_table *table, struct lock_entry *
     if (waiter == NULL) {
         return NULL;
     }
-    entry->first_waiter = waiter->next;
-    if (entry->first_waiter == NULL) {
-        entry->last_waiter = &entry->first_waiter;
-    }
-    waiter->entry = NULL;
-    waiter->next = NULL;
+    dequeue(waiter);
     give(table, entry, waiter->owner);
     return waiter;
 }
@@ -258,6 +263,7 @@ void lock_release_all(struct lock_table *table, struct lock_owner *owner)
     struct lock_waiter *granted = NULL;
     struct lock_waiter **tail = &granted;
     pthread_mutex_lock(&table->mutex);
+    assert(owner->waiting == NULL);
     table->change_number++;
     owner_unregister(table, owner);
     while (owner->held != NULL) {
@@ -282,9 +288,28 @@ void lock_release_all(struct lock_table *table, struct lock_owner *owner)
     pthread_mutex_unlock(&table->mutex);
     while (granted != NULL) {
         struct lock_waiter *next = granted->next;
-        granted->granted(granted);
+        granted->ended(granted);
         granted = next;
     }
+}
+
+uint64_t lock_owner_place_kept(const struct lock_owner *owner)
+{
+    return owner->victim ? owner->place : 0;
+}
+
+void lock_table_on_deadlock(struct lock_table *table,
+                            void (*found)(const struct lock_deadlock *deadlock))
+{
+    table->on_deadlock = found;
+}
+
+uint64_t lock_table_deadlocks(struct lock_table *table)
+{
+    pthread_mutex_lock(&table->mutex);
+    uint64_t count = table->deadlock_count;
+    pthread_mutex_unlock(&table->mutex);
+    return count;
 }
 
 size_t lock_table_held(struct lock_table *table)

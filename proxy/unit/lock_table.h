@@ -13,10 +13,31 @@
  * Berenson et al., "A Critique of ANSI SQL Isolation Levels", SIGMOD 1995). A unit that was rolled
  * back counts as well: somebody may have read what it wrote.
  *
+ * Deadlocks. A unit waits for one thing at a time, and only a wait that begins can close a cycle: a
+ * lock that is handed on goes to a unit that no longer waits. So the beginning of each wait is
+ * where they are looked for, from holder to holder: a waiter also waits for those before it in its
+ * queue, but those wait for the same holder, so that whatever cycle leads through them leads past
+ * them too. Between document locks there is one way to go at each step, and no cycle was there
+ * before: the walk visits each waiting unit once at most (unit.maxOpen), with the mutex held.
+ *
+ * The youngest unit of the cycle is its victim: it gets LOCK_DEADLOCK, at once if it is the one
+ * that asks, else as the end of its wait, and for every lock from then on; its locks go when it is
+ * rolled back. Young is who has a high `place`: places are given in the order in which units begin,
+ * and who runs a victim's work again keeps the victim's place. So nobody starves: those with an
+ * earlier place than one's own become fewer, and the one with the earliest is never a victim.
+ *
+ * What else a unit waits for, and why it is no part of a cycle:
+ *   - a gate, for plain commands on their way: the server answers those without us (unit/gate.h)
+ *   - the server, the journal, its own rollback: none of them waits for a unit
+ *   - a command that waits until its session's unit is checked in (unit/unit.h) holds nothing yet
+ *   - a gate, behind a plain command that waits until no unit is inside: this can be part of a
+ * cycle with document locks, and ends as any long wait, after unit.lockWait
+ *
  * Memory: one entry a held lock, and at most `remembered_max` remembered changes; beyond that the
  * oldest are forgotten and units that began before those get LOCK_CONFLICT on any document.
  *
- * Threads: any. Waiters' callbacks run on the thread that releases, with no lock held.
+ * Threads: any. Waiters' callbacks run on the thread that releases, or that asks and closes a
+ * cycle, with no lock held.
  */
 
 #include <stdbool.h>
@@ -39,13 +60,17 @@ struct lock_owner {
     uint64_t began_at;       /* change number at which its first operation ran */
     struct lock_entry *held; /* list */
     size_t held_count;
-    bool registered;          /* its beginning holds back forgetting */
-    struct lock_owner *older; /* private: list of registered owners */
+    uint64_t unit;  /* number, for who reads of a deadlock; set by the unit */
+    uint64_t place; /* 0: given by lock_owner_begin(); else that of a victim whose work this is */
+    bool victim;    /* of a deadlock: gets no lock any more. Valid for whoever works on the unit */
+    struct lock_waiter *waiting; /* private */
+    bool registered;             /* its beginning holds back forgetting */
+    struct lock_owner *older;    /* private: list of registered owners */
     struct lock_owner *younger;
 };
 
 struct lock_waiter {
-    void (*granted)(struct lock_waiter *waiter);
+    void (*ended)(struct lock_waiter *waiter); /* the wait is over: call lock_acquire() again */
     /* private */
     struct lock_owner *owner;
     struct lock_entry *entry;
@@ -54,13 +79,30 @@ struct lock_waiter {
 
 enum lock_result {
     LOCK_GRANTED,  /* held now, also if it was before */
-    LOCK_WAITING,  /* `granted` will be called */
-    LOCK_CONFLICT, /* the document was changed after the owner began */
+    LOCK_WAITING,  /* `ended` will be called */
+    LOCK_CONFLICT, /* the document was changed after the owner began; it is held all the same */
+    LOCK_DEADLOCK, /* the owner is a victim; nothing new is held: roll its unit back */
     LOCK_NO_MEMORY,
+};
+
+/* A cycle that was found. */
+#define LOCK_DEADLOCK_UNITS_MAX 8
+struct lock_deadlock {
+    uint64_t victim;
+    uint64_t units[LOCK_DEADLOCK_UNITS_MAX]; /* each waits for the next, from the one that asked */
+    size_t unit_count;                       /* of the cycle; only the first of them are listed */
+    uint64_t total;                          /* found so far, with this one */
 };
 
 struct lock_table *lock_table_new(size_t remembered_max);
 struct lock_table *lock_table_free(struct lock_table *table);
+
+/*
+ * Tells of each deadlock: called on the thread that asked, with no lock held. Set it before the
+ * table is used by several threads. NULL: nobody is told.
+ */
+void lock_table_on_deadlock(struct lock_table *table,
+                            void (*found)(const struct lock_deadlock *deadlock));
 
 /*
  * The name of a document: `key` is {_id: value}. Numbers of equal value give one name whatever
@@ -68,14 +110,18 @@ struct lock_table *lock_table_free(struct lock_table *table);
  */
 void lock_name_of(const char *namespace, struct slice key, struct lock_name *ret_name);
 
-/* The first operation of a unit: fixes began_at. Harmless if it was called before. */
+/* The first operation of a unit: fixes began_at and place. Harmless if it was called before. */
 void lock_owner_begin(struct lock_table *table, struct lock_owner *owner);
 
-/* `waiter` is used only for LOCK_WAITING. After `granted` call again: it may be LOCK_CONFLICT. */
+/*
+ * `waiter` is used only for LOCK_WAITING: it lies in the caller's memory until `ended` or a
+ * lock_cancel() that returns true. An owner waits for one lock at a time. After `ended` call again,
+ * for the same name: the answer is not LOCK_WAITING.
+ */
 enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner,
                               const struct lock_name *name, struct lock_waiter *waiter);
 
-/* Stops waiting. True: it will not be called. False: it was granted already. */
+/* Stops waiting. True: `ended` will not be called. False: the wait has ended already. */
 bool lock_cancel(struct lock_table *table, struct lock_waiter *waiter);
 
 /* Marks the lock, which the owner holds, as of a document it has written (or may have). */
@@ -85,7 +131,11 @@ void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
 /* Releases everything, remembers written documents as changed now, and forgets the owner. */
 void lock_release_all(struct lock_table *table, struct lock_owner *owner);
 
+/* The place to begin the unit with that runs this one's work again. 0: none, it was no victim. */
+uint64_t lock_owner_place_kept(const struct lock_owner *owner);
+
 /* For figures and tests. */
+uint64_t lock_table_deadlocks(struct lock_table *table);
 size_t lock_table_held(struct lock_table *table);
 size_t lock_table_remembered(struct lock_table *table);
 

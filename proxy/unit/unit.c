@@ -108,6 +108,8 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     }
     unit->id = request->id;
     unit->boundary = boundary;
+    unit->locks.unit = request->id;
+    unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;
     unit->user = strdup(request->user);

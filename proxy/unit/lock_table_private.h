@@ -1,0 +1,51 @@
+#ifndef HOLDFAST_UNIT_LOCK_TABLE_PRIVATE_H
+#define HOLDFAST_UNIT_LOCK_TABLE_PRIVATE_H
+
+/* What the files of the lock table share. Everything here belongs to the table's mutex. */
+
+#include <pthread.h>
+
+#include <uthash.h>
+
+#include "unit/lock_table.h"
+
+struct lock_entry {
+    struct lock_name name;
+    struct lock_owner *holder; /* NULL: only remembered */
+    struct lock_entry *next_held;
+    bool written;
+    uint64_t changed_at; /* 0: no change is remembered */
+    struct lock_waiter *first_waiter;
+    struct lock_waiter **last_waiter;
+    struct lock_entry *older; /* remembered list */
+    struct lock_entry *younger;
+    bool remembered;
+    UT_hash_handle hh;
+};
+
+struct lock_table {
+    pthread_mutex_t mutex;
+    struct lock_entry *entries; /* uthash head */
+    uint64_t change_number;     /* of the newest change */
+    uint64_t forgotten_up_to;   /* changes up to here may have been forgotten too early */
+    size_t remembered_max;
+    size_t remembered_count;
+    size_t held_count;
+    struct lock_entry *oldest_remembered;
+    struct lock_entry *youngest_remembered;
+    struct lock_owner *oldest_owner;
+    struct lock_owner *youngest_owner;
+    size_t owner_count;
+    uint64_t newest_place;
+    uint64_t deadlock_count;
+    void (*on_deadlock)(const struct lock_deadlock *deadlock);
+};
+
+/*
+ * deadlock.c: `asker` has just begun to wait. If that closed a cycle, returns its victim and tells
+ * of it; else NULL.
+ */
+struct lock_owner *deadlock_find(struct lock_table *table, struct lock_owner *asker,
+                                 struct lock_deadlock *ret_deadlock);
+
+#endif
