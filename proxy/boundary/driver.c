@@ -135,6 +135,7 @@ static void on_read(void *context, enum status status, struct slice reply)
         return;
     }
     if (view.ok) {
+        lock_owner_read(request->engine->locks, &request->unit->locks);
         (void)bson_init_static(&document, reply.data, reply.size);
         bson_concat(&request->reply, &document);
         ending_finish(request);

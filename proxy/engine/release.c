@@ -7,7 +7,7 @@
 
 void release_unit(struct engine *engine, struct unit *unit)
 {
-    lock_release_all(engine->locks, &unit->locks);
+    lock_release_all(engine->locks, &unit->locks, unit->state == UNIT_ABORTED);
     while (unit->gate_count > 0) {
         gate_unit_leave(engine->gates, unit->gates[--unit->gate_count]);
     }

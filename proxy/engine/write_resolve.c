@@ -290,6 +290,7 @@ void write_take_collected(struct write_operation *operation, struct slice reply)
                    "documents without _id cannot be written in a unit (is it a view?)");
         return;
     }
+    lock_owner_read(operation->engine->locks, &operation->unit->locks);
     operation->cursor_id = view.cursor_id;
     if (operation->unit->write_count + operation->id_count > operation->engine->unit_writes_max) {
         write_fail(operation, REPLY_CODE_TransactionTooLarge,
@@ -448,6 +449,20 @@ static bool is_of_batch(const struct write_operation *operation, struct slice fo
     return of_batch;
 }
 
+/*
+ * A search that found nothing, or the first of several, tells the client of documents that are not
+ * locked, and that may be another unit's. One that found any document tells of that one only.
+ */
+static void note_search(struct write_operation *operation, size_t found)
+{
+    const struct statement *statement = write_statement(operation);
+    /* A collation may compare the _id of the filter with others than the one that is locked. */
+    bool pinned = operation->key_in_filter && statement->collation.size == 0;
+    if (!pinned && (found == 0 || statement->sort.size > 0)) {
+        lock_owner_read(operation->engine->locks, &operation->unit->locks);
+    }
+}
+
 static void take_documents(struct write_operation *operation, bson_iter_t *at)
 {
     struct slice found;
@@ -461,6 +476,9 @@ static void take_documents(struct write_operation *operation, bson_iter_t *at)
                 return;
             }
         }
+    }
+    if (!is_insert(operation) && !operation->multi) {
+        note_search(operation, count);
     }
     if (count == 0 && !is_insert(operation) && !operation->multi) {
         take_none(operation);

@@ -19,7 +19,8 @@ static void mark_written(struct write_operation *operation, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         lock_mark_written(operation->engine->locks, &operation->unit->locks,
-                          &operation->documents[operation->document_at + i].name);
+                          &operation->documents[operation->document_at + i].name,
+                          !operation->unjournaled);
     }
 }
 

@@ -4,7 +4,7 @@
  * An entry is in the table while it is held, waited for, or remembered:
  *
  *            acquire                    release, written
- *    (none) --------> held -------------------------------------> remembered (list by changed_at)
+ *    (none) --------> held -------------------------------------> remembered (list by time)
  *                      ^  \ release, not written                        |
  *                      |   `----------> (none)                          | no owner began before it
  *                      `---- next waiter                              (none)
@@ -66,15 +66,39 @@ static void drop_if_unused(struct lock_table *table, struct lock_entry *entry)
     }
 }
 
-static void remember(struct lock_table *table, struct lock_entry *entry)
+/* What the holder, who has written it, leaves behind. */
+static void remember(struct lock_table *table, struct lock_entry *entry, bool restored)
 {
+    bool known = entry->remembered;
     forget(table, entry);
-    entry->changed_at = table->change_number;
+    if (!known) {
+        entry->changed_at = entry->restored_at = 0;
+    }
+    if (restored && entry->undoable) {
+        entry->dirty_from = entry->restored_at == 0 ? entry->written_at : entry->dirty_from;
+        entry->restored_at = table->moment;
+    } else {
+        entry->changed_at = table->moment;
+    }
     entry->older = table->youngest_remembered;
     *(entry->older == NULL ? &table->oldest_remembered : &entry->older->younger) = entry;
     table->youngest_remembered = entry;
     entry->remembered = true;
     table->remembered_count++;
+}
+
+static uint64_t newest_event(const struct lock_entry *entry)
+{
+    return entry->changed_at > entry->restored_at ? entry->changed_at : entry->restored_at;
+}
+
+/* Whether the owner's unit may have seen the document, or what it does not know, otherwise. */
+static bool is_news(const struct lock_table *table, const struct lock_entry *entry,
+                    const struct lock_owner *owner)
+{
+    bool may_have_seen = entry->restored_at > owner->began_at && owner->read_at > entry->dirty_from;
+    return may_have_seen || entry->changed_at > owner->began_at ||
+           table->forgotten_up_to > owner->began_at;
 }
 
 /* Drops what no owner began before, and the oldest beyond the bound. */
@@ -83,12 +107,12 @@ static void forget_old(struct lock_table *table)
     while (table->oldest_remembered != NULL) {
         struct lock_entry *entry = table->oldest_remembered;
         bool needed =
-            table->oldest_owner != NULL && table->oldest_owner->began_at < entry->changed_at;
+            table->oldest_owner != NULL && table->oldest_owner->began_at < newest_event(entry);
         if (needed && table->remembered_count <= table->remembered_max) {
             return;
         }
         if (needed) {
-            table->forgotten_up_to = entry->changed_at;
+            table->forgotten_up_to = newest_event(entry);
         }
         forget(table, entry);
         drop_if_unused(table, entry);
@@ -111,7 +135,7 @@ void lock_owner_begin(struct lock_table *table, struct lock_owner *owner)
 {
     pthread_mutex_lock(&table->mutex);
     if (!owner->registered) {
-        owner->began_at = table->change_number;
+        owner->began_at = table->moment;
         owner->older = table->youngest_owner;
         owner->younger = NULL;
         *(owner->older == NULL ? &table->oldest_owner : &owner->older->younger) = owner;
@@ -137,7 +161,7 @@ static struct lock_entry *find(struct lock_table *table, const struct lock_name 
 static void give(struct lock_table *table, struct lock_entry *entry, struct lock_owner *owner)
 {
     entry->holder = owner;
-    entry->written = false;
+    entry->written_at = 0;
     entry->next_held = owner->held;
     owner->held = entry;
     owner->held_count++;
@@ -190,8 +214,7 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
         enqueue(entry, owner, waiter);
         return LOCK_WAITING;
     }
-    bool newer = entry->changed_at > owner->began_at || table->forgotten_up_to > owner->began_at;
-    return newer ? LOCK_CONFLICT : LOCK_GRANTED;
+    return is_news(table, entry, owner) ? LOCK_CONFLICT : LOCK_GRANTED;
 }
 
 enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner,
@@ -236,13 +259,23 @@ bool lock_cancel(struct lock_table *table, struct lock_waiter *waiter)
     return waiting;
 }
 
+void lock_owner_read(struct lock_table *table, struct lock_owner *owner)
+{
+    pthread_mutex_lock(&table->mutex);
+    owner->read_at = ++table->moment;
+    pthread_mutex_unlock(&table->mutex);
+}
+
 void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
-                       const struct lock_name *name)
+                       const struct lock_name *name, bool undoable)
 {
     pthread_mutex_lock(&table->mutex);
     struct lock_entry *entry = find(table, name);
     assert(entry != NULL && entry->holder == owner);
-    entry->written = true;
+    entry->undoable = undoable && (entry->undoable || entry->written_at == 0);
+    if (entry->written_at == 0) {
+        entry->written_at = ++table->moment;
+    }
     pthread_mutex_unlock(&table->mutex);
 }
 
@@ -258,13 +291,13 @@ static struct lock_waiter *pass_on(struct lock_table *table, struct lock_entry *
     return waiter;
 }
 
-void lock_release_all(struct lock_table *table, struct lock_owner *owner)
+void lock_release_all(struct lock_table *table, struct lock_owner *owner, bool restored)
 {
     struct lock_waiter *granted = NULL;
     struct lock_waiter **tail = &granted;
     pthread_mutex_lock(&table->mutex);
     assert(owner->waiting == NULL);
-    table->change_number++;
+    table->moment++;
     owner_unregister(table, owner);
     while (owner->held != NULL) {
         struct lock_entry *entry = owner->held;
@@ -272,8 +305,8 @@ void lock_release_all(struct lock_table *table, struct lock_owner *owner)
         entry->next_held = NULL;
         entry->holder = NULL;
         table->held_count--;
-        if (entry->written) {
-            remember(table, entry);
+        if (entry->written_at != 0) {
+            remember(table, entry, restored);
         }
         struct lock_waiter *waiter = pass_on(table, entry);
         if (waiter != NULL) {

@@ -10,8 +10,12 @@
  * The table also remembers when each document was last changed by a unit that has ended, for as
  * long as a unit lives that began before: such a unit may have read the older document, so its
  * write is refused (LOCK_CONFLICT). Without that two units lose an update (first committer wins;
- * Berenson et al., "A Critique of ANSI SQL Isolation Levels", SIGMOD 1995). A unit that was rolled
- * back counts as well: somebody may have read what it wrote.
+ * Berenson et al., "A Critique of ANSI SQL Isolation Levels", SIGMOD 1995).
+ *
+ * A unit that was rolled back has left its documents as they were, which harms only those who may
+ * have read them in between: owners that have read (lock_owner_read()) after the document was first
+ * written. Without this difference the survivor of a deadlock would fail as well, for it waits for
+ * nothing but a document that the victim has written.
  *
  * Deadlocks. A unit waits for one thing at a time, and only a wait that begins can close a cycle: a
  * lock that is handed on goes to a unit that no longer waits. So the beginning of each wait is
@@ -57,7 +61,8 @@ struct lock_name {
 
 /* The owner of locks; lies in its unit. Zero-initialised. */
 struct lock_owner {
-    uint64_t began_at;       /* change number at which its first operation ran */
+    uint64_t began_at;       /* moment of its first operation: changes after it are news to it */
+    uint64_t read_at;        /* moment after its last read of what it has not locked; 0: none */
     struct lock_entry *held; /* list */
     size_t held_count;
     uint64_t unit;  /* number, for who reads of a deadlock; set by the unit */
@@ -124,12 +129,24 @@ enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner
 /* Stops waiting. True: `ended` will not be called. False: the wait has ended already. */
 bool lock_cancel(struct lock_table *table, struct lock_waiter *waiter);
 
-/* Marks the lock, which the owner holds, as of a document it has written (or may have). */
-void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
-                       const struct lock_name *name);
+/*
+ * A read of the owner's unit has ended that may have seen what other units have written and not
+ * committed: of documents that the unit has not locked, or of which of them match something.
+ */
+void lock_owner_read(struct lock_table *table, struct lock_owner *owner);
 
-/* Releases everything, remembers written documents as changed now, and forgets the owner. */
-void lock_release_all(struct lock_table *table, struct lock_owner *owner);
+/*
+ * Marks the lock, which the owner holds, as of a document that it is about to write. `undoable`: a
+ * rollback restores the document.
+ */
+void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
+                       const struct lock_name *name, bool undoable);
+
+/*
+ * Releases everything, remembers written documents as changed or restored now, and forgets the
+ * owner. `restored`: a rollback has undone all writes that can be undone.
+ */
+void lock_release_all(struct lock_table *table, struct lock_owner *owner, bool restored);
 
 /* The place to begin the unit with that runs this one's work again. 0: none, it was no victim. */
 uint64_t lock_owner_place_kept(const struct lock_owner *owner);

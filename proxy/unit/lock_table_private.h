@@ -13,8 +13,12 @@ struct lock_entry {
     struct lock_name name;
     struct lock_owner *holder; /* NULL: only remembered */
     struct lock_entry *next_held;
-    bool written;
-    uint64_t changed_at; /* 0: no change is remembered */
+    uint64_t written_at; /* moment of the holder's first write; 0: it has not written */
+    bool undoable;       /* a rollback undoes all its writes */
+    uint64_t changed_at; /* moment of the last change; 0: none is remembered */
+    uint64_t
+        restored_at;     /* the same of the last rollback, and of the first write of all of those */
+    uint64_t dirty_from; /* that are remembered: in between nobody knows what a reader saw */
     struct lock_waiter *first_waiter;
     struct lock_waiter **last_waiter;
     struct lock_entry *older; /* remembered list */
@@ -26,7 +30,7 @@ struct lock_entry {
 struct lock_table {
     pthread_mutex_t mutex;
     struct lock_entry *entries; /* uthash head */
-    uint64_t change_number;     /* of the newest change */
+    uint64_t moment;            /* counts everything that must be told apart in time */
     uint64_t forgotten_up_to;   /* changes up to here may have been forgotten too early */
     size_t remembered_max;
     size_t remembered_count;

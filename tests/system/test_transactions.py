@@ -657,6 +657,41 @@ def test_deadlock(stack, raw, name):
     assert len(by) == 1
 
 
+# What a unit asks while another one has changed k of document 1, which is then undone.
+def _update(query, **fields):
+    return {"update": None, "updates": [{"q": query, "u": {"$set": {"seen": 1}}, **fields}]}
+
+
+SEARCHES = {  # name -> (command, whether its answer tells of document 1)
+    "found nothing": (_update({"k": 1, "n": 1}), True),
+    "found all": (_update({"k": 1}, multi=True), True),
+    "found the first": (
+        {"findAndModify": None, "query": {"k": 1}, "sort": {"n": 1}, "update": {"$inc": {"n": 9}}},
+        True,
+    ),
+    "read": ({"aggregate": None, "pipeline": [{"$match": {"k": 1}}], "cursor": {}}, True),
+    "found any": (_update({"k": 1}), False),
+    "by _id": (_update({"_id": 2, "k": 7}), False),
+    "inserted": ({"insert": None, "documents": [{"_id": 3}]}, False),
+}
+
+
+@pytest.mark.parametrize("command,tells", SEARCHES.values(), ids=SEARCHES.keys())
+def test_what_was_seen_of_the_undone(stack, raw, name, command, tells):
+    """A unit that may have seen what another one wrote, and then undid, does not build on it; one
+    that cannot have seen it goes on."""
+    stack.direct[DATABASE][name].insert_many([{"_id": i, "k": 1, "n": i} for i in (1, 2)])
+    with Connection(stack.proxy.port) as other:
+        undone, unit = RawTransaction(other), RawTransaction(raw)
+        assert unit.update(name, {"_id": 4}, {"$set": {"begun": 1}})["ok"] == 1
+        assert undone.update(name, {"_id": 1}, {"$set": {"k": 2}})["ok"] == 1
+        assert unit.run({**command, next(iter(command)): name})["ok"] == 1
+        assert undone.abort()["ok"] == 1
+        reply = unit.update(name, {"_id": 1}, {"$set": {"built": 1}})
+        assert reply.get("code") == (WRITE_CONFLICT if tells else None), reply
+        assert is_transient(reply) == tells
+
+
 def test_no_lost_update(stack, raw, name):
     """A document committed since the unit's first operation is a WriteConflict: what the unit
     has read may be old."""

@@ -235,7 +235,7 @@ static void release(struct world *world, int who)
     }
     uint64_t place = lock_owner_place_kept(&player->owner);
     assert_int_equal(place, player->owner.victim ? player->owner.place : 0);
-    lock_release_all(world->table, &player->owner);
+    lock_release_all(world->table, &player->owner, true);
     settle(world);
     begin(world, who, place);
 }
@@ -257,7 +257,7 @@ static void world_end(struct world *world)
         }
     }
     for (int i = 0; i < OWNERS; i++) {
-        lock_release_all(world->table, &world->players[i].owner);
+        lock_release_all(world->table, &world->players[i].owner, true);
     }
     assert_int_equal(lock_table_held(world->table), 0);
     lock_table_free(world->table);
@@ -472,7 +472,7 @@ static void *client_main(void *argument)
         lock_owner_begin(shared, &client->owner);
         done += client_round(client) ? 1 : 0;
         place = lock_owner_place_kept(&client->owner);
-        lock_release_all(shared, &client->owner);
+        lock_release_all(shared, &client->owner, true);
     }
     return NULL;
 }
