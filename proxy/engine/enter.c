@@ -13,11 +13,23 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
     enter_cancel(context);
 }
 
+static void on_pass(struct gate_wait *wait)
+{
+    struct enter *enter = (struct enter *)(void *)((uint8_t *)wait - offsetof(struct enter, wait));
+    gate_pass(enter->engine->gates, &enter->waiter);
+}
+
+static void stop_waiting(struct enter *enter)
+{
+    enter->waiting = false;
+    (void)event_del(&enter->timer);
+    gate_wait_end(enter->engine->locks, &enter->unit->locks);
+}
+
 static void on_task(struct worker_task *task)
 {
     struct enter *enter = (struct enter *)(void *)((uint8_t *)task - offsetof(struct enter, task));
-    enter->waiting = false;
-    (void)event_del(&enter->timer);
+    stop_waiting(enter);
     switch (go_on(enter)) {
     case ENTER_INSIDE:
         enter->completed(enter, true);
@@ -42,21 +54,20 @@ void enter_cancel(struct enter *enter)
     if (!enter->waiting || !gate_cancel(enter->engine->gates, &enter->waiter)) {
         return; /* not waiting, or its task is on the way */
     }
-    enter->waiting = false;
-    (void)event_del(&enter->timer);
-    enter->unit->gate_count--; /* listed before it was entered, and it was not */
+    stop_waiting(enter);
+    gate_list_drop(enter->engine->locks, &enter->unit->locks);
     enter->completed(enter, false);
 }
 
 static enum enter_result go_on(struct enter *enter)
 {
-    struct unit *unit = enter->unit;
+    struct lock_owner *owner = &enter->unit->locks;
     while (enter->at < 2) {
         uint32_t gate = enter->gates[enter->at++];
-        if (unit_gate_inside(unit, gate)) {
+        if (gate_list_has(owner, gate)) {
             continue;
         }
-        if (unit_gate_add(unit, gate) != STATUS_OK) {
+        if (gate_list_add(enter->engine->locks, owner, gate) != STATUS_OK) {
             return ENTER_NO_MEMORY;
         }
         if (gate_unit_enter(enter->engine->gates, gate, &enter->waiter)) {
@@ -67,9 +78,13 @@ static enum enter_result go_on(struct enter *enter)
                                   .tv_usec = (suseconds_t)(ms % 1000) * 1000};
         enter->waiting = true;
         (void)event_add(&enter->timer, &timeout);
+        if (owner->registered) {
+            enter->wait.gate = gate;
+            gate_wait_begin(enter->engine->locks, owner, &enter->wait);
+        }
         return ENTER_WAITING;
     }
-    lock_owner_begin(enter->engine->locks, &unit->locks);
+    lock_owner_begin(enter->engine->locks, owner);
     return ENTER_INSIDE;
 }
 
@@ -80,6 +95,7 @@ enum enter_result enter_start(struct enter *enter, const char *database, const c
     enter->at = 0;
     enter->waiting = false;
     enter->waiter.admitted = on_admitted;
+    enter->wait.pass = on_pass;
     enter->task.run = on_task;
     int assigned = event_assign(&enter->timer, worker_base(enter->worker), -1, 0, on_timer, enter);
     assert(assigned == 0);

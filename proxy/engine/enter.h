@@ -14,6 +14,7 @@
 
 #include "engine/engine.h"
 #include "unit/gate.h"
+#include "unit/gate_wait.h"
 
 struct enter {
     /* filled in by the caller */
@@ -28,6 +29,7 @@ struct enter {
     size_t at;
     bool waiting;
     struct gate_waiter waiter;
+    struct gate_wait wait;
     struct worker_task task;
     struct event timer;
 };

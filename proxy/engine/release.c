@@ -8,8 +8,9 @@
 void release_unit(struct engine *engine, struct unit *unit)
 {
     lock_release_all(engine->locks, &unit->locks, unit->state == UNIT_ABORTED);
-    while (unit->gate_count > 0) {
-        gate_unit_leave(engine->gates, unit->gates[--unit->gate_count]);
+    struct lock_owner *owner = &unit->locks;
+    while (owner->gate_count > 0) {
+        gate_unit_leave(engine->gates, owner->gates[--owner->gate_count]);
     }
 }
 

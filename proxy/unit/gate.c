@@ -228,6 +228,21 @@ void gate_unit_leave(struct gate_table *table, uint32_t gate)
     call_all(admitted);
 }
 
+void gate_pass(struct gate_table *table, struct gate_waiter *waiter)
+{
+    struct gate_waiter *admitted = NULL;
+    pthread_mutex_lock(&table->mutex);
+    struct gate_queues *queues = &table->queues[waiter->gate];
+    if (waiter->list == &queues->queued) {
+        queue_remove(waiter);
+        (void)atomic_fetch_add(&table->units[waiter->gate], 1);
+        queue_push(&queues->entering, waiter);
+        admitted = settle(table, waiter->gate);
+    }
+    pthread_mutex_unlock(&table->mutex);
+    call_all(admitted);
+}
+
 bool gate_cancel(struct gate_table *table, struct gate_waiter *waiter)
 {
     struct gate_waiter *admitted = NULL;

@@ -19,7 +19,8 @@
  * Both sides write first and look after (sequentially consistent), so one of them always sees the
  * other: there is no window. Fast path: two atomic additions and a load, no lock.
  *
- * Fairness: once a plain write waits, units that are not inside yet wait behind it.
+ * Fairness: once a plain write waits, units that are not inside yet wait behind it, but for those
+ * that would wait for themselves there (gate_wait.h).
  *
  * Names are hashed into a fixed table of LIMIT_NAMESPACE_GATES gates; a collision makes two
  * namespaces wait for each other, nothing else. Gate 0 is the gate of the whole server: every unit
@@ -77,6 +78,12 @@ bool gate_plain_wait(struct gate_table *table, uint32_t gate, size_t worker,
  */
 bool gate_unit_enter(struct gate_table *table, uint32_t gate, struct gate_waiter *waiter);
 void gate_unit_leave(struct gate_table *table, uint32_t gate);
+
+/*
+ * A unit that waits behind plain commands goes past them: `admitted` is called, perhaps from
+ * inside, or when the plain commands in flight have ended. Harmless if it does not wait behind any.
+ */
+void gate_pass(struct gate_table *table, struct gate_waiter *waiter);
 
 /* Stops waiting. True: it will not be called and is not inside. False: it was admitted already. */
 bool gate_cancel(struct gate_table *table, struct gate_waiter *waiter);

@@ -34,8 +34,9 @@
  *   - a gate, for plain commands on their way: the server answers those without us (unit/gate.h)
  *   - the server, the journal, its own rollback: none of them waits for a unit
  *   - a command that waits until its session's unit is checked in (unit/unit.h) holds nothing yet
- *   - a gate, behind a plain command that waits until no unit is inside: this can be part of a
- * cycle with document locks, and ends as any long wait, after unit.lockWait
+ *
+ * One more wait can be part of a cycle: at a gate, behind a plain command that waits until no unit
+ * is inside. It ends without a victim (gate_wait.h).
  *
  * Memory: one entry a held lock, and at most `remembered_max` remembered changes; beyond that the
  * oldest are forgotten and units that began before those get LOCK_CONFLICT on any document.
@@ -53,6 +54,7 @@
 
 struct lock_table;
 struct lock_entry;
+struct gate_wait;
 
 #define LOCK_DIGEST_BYTES 16
 struct lock_name {
@@ -69,8 +71,13 @@ struct lock_owner {
     uint64_t place; /* 0: given by lock_owner_begin(); else that of a victim whose work this is */
     bool victim;    /* of a deadlock: gets no lock any more. Valid for whoever works on the unit */
     struct lock_waiter *waiting; /* private */
-    bool registered;             /* its beginning holds back forgetting */
-    struct lock_owner *older;    /* private: list of registered owners */
+    struct gate_wait *at_gate;   /* private to gate_wait.h, as what follows */
+    uint32_t *gates;             /* those that its unit is inside of */
+    size_t gate_count;
+    uint64_t visited; /* by search number */
+    struct lock_owner *next_visit;
+    bool registered;          /* its beginning holds back forgetting */
+    struct lock_owner *older; /* private: list of registered owners */
     struct lock_owner *younger;
 };
 

@@ -7,6 +7,7 @@
 
 #include <uthash.h>
 
+#include "holdfast/limits.h"
 #include "unit/lock_table.h"
 
 struct lock_entry {
@@ -42,14 +43,20 @@ struct lock_table {
     size_t owner_count;
     uint64_t newest_place;
     uint64_t deadlock_count;
+    uint64_t search_number;
+    uint64_t gates_visited[LIMIT_NAMESPACE_GATES]; /* by search number */
     void (*on_deadlock)(const struct lock_deadlock *deadlock);
 };
 
 /*
- * deadlock.c: `asker` has just begun to wait. If that closed a cycle, returns its victim and tells
- * of it; else NULL.
+ * deadlock.c: `asker` has just begun to wait for a lock. If that closed a cycle of locks, returns
+ * its victim and tells of it; else NULL. If it closed one that leads through a gate, the unit there
+ * was told to pass.
  */
 struct lock_owner *deadlock_find(struct lock_table *table, struct lock_owner *asker,
                                  struct lock_deadlock *ret_deadlock);
+
+/* If the owner waits at a gate, and waits for itself there, it is told to pass. */
+void deadlock_pass_gate(struct lock_table *table, struct lock_owner *owner);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "unit/gate_wait.h"
 #include "unit/unit_private.h"
 
 static const char *const state_names[] = {
@@ -79,27 +80,6 @@ void unit_known_drop(struct unit *unit, size_t count)
     }
 }
 
-bool unit_gate_inside(const struct unit *unit, uint32_t gate)
-{
-    for (size_t i = 0; i < unit->gate_count; i++) {
-        if (unit->gates[i] == gate) {
-            return true;
-        }
-    }
-    return false;
-}
-
-enum status unit_gate_add(struct unit *unit, uint32_t gate)
-{
-    uint32_t *gates = realloc(unit->gates, (unit->gate_count + 1) * sizeof *gates);
-    if (gates == NULL) {
-        return STATUS_MEMORY;
-    }
-    unit->gates = gates;
-    unit->gates[unit->gate_count++] = gate;
-    return STATUS_OK;
-}
-
 struct unit *unit_new(const struct unit_request *request, const char *boundary)
 {
     struct unit *unit = calloc(1, sizeof *unit);
@@ -133,7 +113,7 @@ struct unit *unit_free(struct unit *unit)
     }
     unit_known_drop(unit, unit->known_count);
     free(unit->known);
-    free(unit->gates);
+    gate_list_free(&unit->locks);
     free(unit->user);
     free(unit->client);
     free(unit->application);

@@ -81,8 +81,6 @@ struct unit {
     uint64_t began_wall_ms;
 
     struct lock_owner locks;
-    uint32_t *gates; /* those it is inside of */
-    size_t gate_count;
 
     size_t write_count; /* WRITE records in the journal; the next one's number */
     uint64_t bytes;     /* images and commands in them */
@@ -216,8 +214,5 @@ MUST_CHECK enum status unit_learn(struct unit *unit, int32_t number, struct imag
 MUST_CHECK enum status unit_learn_refused(struct unit *unit, int32_t number);
 /* The first `count` entries of `known` are in the journal now. */
 void unit_known_drop(struct unit *unit, size_t count);
-
-MUST_CHECK enum status unit_gate_add(struct unit *unit, uint32_t gate);
-bool unit_gate_inside(const struct unit *unit, uint32_t gate);
 
 #endif

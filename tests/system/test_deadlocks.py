@@ -226,3 +226,30 @@ def test_many_transfers(stack, name):
     assert sum(d["v"] for d in stack.stored(name).values()) == 0
     print(f"longest wait {max(waits):.3f} s of {len(waits)}")
     assert max(waits) < SOON
+
+
+def test_past_a_waiting_command(stack, raw, name):
+    """createIndexes waits until a unit has left its collection; that unit waits for a document of a
+    second one, which now comes to the collection too: it goes past the createIndexes."""
+    indexed, held = f"{name}_indexed", f"{name}_held"
+    stack.direct[DATABASE][held].insert_one({"_id": 1, "n": 0})
+    with Connection(stack.proxy.port) as second, Connection(stack.proxy.port) as third:
+        holder, waiter = RawTransaction(raw), RawTransaction(second)
+        assert holder.update(held, {"_id": 1}, {"$inc": {"n": 1}})["ok"] == 1
+        assert waiter.insert(indexed, {"_id": 1})["ok"] == 1
+        indexes = [{"key": {"a": 1}, "name": "a"}]
+        command = {"createIndexes": indexed, "indexes": indexes, "$db": DATABASE}
+        plain = Later(lambda: third.run(command))
+        assert plain.waits()
+        started = time.monotonic()
+        inside = Later(lambda: waiter.update(held, {"_id": 1}, {"$inc": {"n": 10}}))
+        assert inside.waits()
+        assert holder.insert(indexed, {"_id": 2})["ok"] == 1
+        assert plain.waits()
+        assert holder.abort()["ok"] == 1
+        assert inside.result()["ok"] == 1
+        assert waiter.commit()["ok"] == 1
+        assert plain.result()["ok"] == 1
+        assert time.monotonic() - started < SOON
+    assert sorted(stack.stored(indexed)) == [1]
+    assert stack.stored(held)[1]["n"] == 10

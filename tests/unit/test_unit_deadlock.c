@@ -1,7 +1,7 @@
 /*
  * Deadlocks between document locks, against a naive oracle: a matrix of who waits for whom, closed
  * after every step. No cycle stays; no victim without a cycle; the victim is the youngest of its
- * cycle. Then threads that lock in any order: all of them get done.
+ * cycle. Then gates among the locks, and threads that lock in any order: all of them get done.
  *
  * HOLDFAST_SEED chooses the random schedule; it is printed.
  */
@@ -20,6 +20,8 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "unit/gate.h"
+#include "unit/gate_wait.h"
 #include "unit/lock_table.h"
 
 static struct lock_name name_of(size_t number)
@@ -78,6 +80,7 @@ static void on_ended(struct lock_waiter *waiter)
 static void begin(struct world *world, int who, uint64_t place)
 {
     struct player *player = &world->players[who];
+    gate_list_free(&player->owner);
     memset(player, 0, sizeof *player);
     player->waiter.ended = on_ended;
     player->owner.unit = ++world->units;
@@ -379,6 +382,173 @@ static void test_random_schedules(void **state)
     world_end(&world);
 }
 
+/* ------------------------------------------------------------------ gates */
+
+enum { GATE_A = 1, GATE_B = 2, GATE_C = 3 };
+
+static struct gate_table *gates;
+static struct lock_table *gates_locks;
+
+struct visitor {
+    struct lock_owner *owner;
+    struct gate_waiter waiter;
+    struct gate_wait wait;
+    int admitted;
+};
+
+static void on_admitted(struct gate_waiter *waiter)
+{
+    struct visitor *visitor =
+        (struct visitor *)(void *)((uint8_t *)waiter - offsetof(struct visitor, waiter));
+    visitor->admitted++;
+}
+
+static void on_pass(struct gate_wait *wait)
+{
+    struct visitor *visitor =
+        (struct visitor *)(void *)((uint8_t *)wait - offsetof(struct visitor, wait));
+    gate_pass(gates, &visitor->waiter);
+}
+
+/* As engine/enter.c does it. True: inside. */
+static bool enter(struct visitor *visitor, struct lock_owner *owner, uint32_t gate)
+{
+    *visitor = (struct visitor){
+        .owner = owner, .waiter.admitted = on_admitted, .wait = {.pass = on_pass, .gate = gate}};
+    assert_int_equal(gate_list_add(gates_locks, owner, gate), STATUS_OK);
+    if (gate_unit_enter(gates, gate, &visitor->waiter)) {
+        return true;
+    }
+    gate_wait_begin(gates_locks, owner, &visitor->wait);
+    return false;
+}
+
+static void gates_begin(struct world *world)
+{
+    world_begin(world);
+    gates = gate_table_new(1);
+    assert_non_null(gates);
+    gates_locks = world->table;
+}
+
+static void gates_end(struct world *world)
+{
+    assert_int_equal(lock_table_deadlocks(world->table), 0);
+    for (int i = 0; i < OWNERS; i++) {
+        gate_list_free(&world->players[i].owner);
+    }
+    world_end(world);
+    gates = gate_table_free(gates);
+}
+
+/* 0 holds lock 0; 1 is inside gate A, and a plain command waits until that is over. */
+static void gates_set_up(struct world *world, struct visitor *first, struct visitor *plain)
+{
+    gates_begin(world);
+    assert_int_equal(ask(world, 0, 0), LOCK_GRANTED);
+    assert_true(enter(first, &world->players[1].owner, GATE_A));
+    *plain = (struct visitor){.waiter.admitted = on_admitted};
+    assert_false(gate_plain_wait(gates, GATE_A, 0, &plain->waiter));
+}
+
+static void gates_leave(struct world *world, int who, uint32_t gate)
+{
+    gate_unit_leave(gates, gate);
+    gate_list_drop(world->table, &world->players[who].owner);
+}
+
+static void test_gate_asked_last(void **state)
+{
+    (void)state;
+    struct world world;
+    struct visitor first;
+    struct visitor plain;
+    struct visitor second;
+    gates_set_up(&world, &first, &plain);
+    assert_int_equal(ask(&world, 1, 0), LOCK_WAITING);
+    assert_false(enter(&second, &world.players[0].owner, GATE_A));
+    assert_int_equal(second.admitted, 1);
+    gate_wait_end(world.table, second.owner);
+    gates_leave(&world, 0, GATE_A);
+    assert_int_equal(plain.admitted, 0);
+    release(&world, 0);
+    gate_unit_leave(gates, GATE_A);
+    assert_int_equal(plain.admitted, 1);
+    gates_end(&world);
+}
+
+static void test_lock_asked_last(void **state)
+{
+    (void)state;
+    struct world world;
+    struct visitor first;
+    struct visitor plain;
+    struct visitor second;
+    gates_set_up(&world, &first, &plain);
+    /* As long as nobody inside waits for it the unit has to queue. */
+    assert_false(enter(&second, &world.players[0].owner, GATE_A));
+    assert_int_equal(second.admitted, 0);
+    /* Somebody who is not inside may wait for it. */
+    assert_int_equal(ask(&world, 2, 0), LOCK_WAITING);
+    assert_int_equal(second.admitted, 0);
+    /* Over another unit's lock: 1 waits for 3, which waits for 0. */
+    assert_int_equal(ask(&world, 3, 3), LOCK_GRANTED);
+    assert_int_equal(ask(&world, 3, 0), LOCK_WAITING);
+    assert_int_equal(second.admitted, 0);
+    assert_int_equal(ask(&world, 1, 3), LOCK_WAITING);
+    assert_int_equal(second.admitted, 1);
+    assert_int_equal(plain.admitted, 0);
+    gate_wait_end(world.table, second.owner);
+    gates_end(&world);
+}
+
+/* Two gates, two plain commands, no lock at all. */
+static void test_gates_alone(void **state)
+{
+    (void)state;
+    struct world world;
+    struct visitor inside[2];
+    struct visitor plain[2];
+    struct visitor crossing[2];
+    gates_begin(&world);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(enter(&inside[i], &world.players[i].owner, GATE_A + i));
+        plain[i] = (struct visitor){.waiter.admitted = on_admitted};
+        assert_false(gate_plain_wait(gates, GATE_A + i, 0, &plain[i].waiter));
+    }
+    assert_false(enter(&crossing[0], &world.players[0].owner, GATE_B));
+    assert_int_equal(crossing[0].admitted, 0);
+    assert_false(enter(&crossing[1], &world.players[1].owner, GATE_A));
+    assert_int_equal(crossing[0].admitted + crossing[1].admitted, 1);
+    gate_wait_end(world.table, crossing[0].owner);
+    gate_wait_end(world.table, crossing[1].owner);
+    gates_end(&world);
+}
+
+/* Two that wait at one gate do not wait for each other, nor for one inside that goes on. */
+static void test_gate_without_cycle(void **state)
+{
+    (void)state;
+    struct world world;
+    struct visitor first;
+    struct visitor plain;
+    struct visitor waiting[2];
+    gates_set_up(&world, &first, &plain);
+    assert_true(enter(&waiting[1], &world.players[2].owner, GATE_C));
+    assert_false(enter(&waiting[0], &world.players[0].owner, GATE_A));
+    assert_false(enter(&waiting[1], &world.players[2].owner, GATE_A));
+    assert_int_equal(waiting[0].admitted + waiting[1].admitted, 0);
+    gates_leave(&world, 1, GATE_A);
+    assert_int_equal(plain.admitted, 1);
+    gate_plain_leave(gates, GATE_A, 0);
+    assert_int_equal(waiting[0].admitted + waiting[1].admitted, 2);
+    gate_pass(gates, &waiting[0].waiter); /* too late: harmless */
+    assert_int_equal(waiting[0].admitted, 1);
+    gate_wait_end(world.table, waiting[0].owner);
+    gate_wait_end(world.table, waiting[1].owner);
+    gates_end(&world);
+}
+
 /* ------------------------------------------------------------------ threads */
 
 enum { THREADS = 6, ROUNDS = 400, DOCUMENTS = 5, GIVE_UP_SECONDS = 30 };
@@ -515,6 +685,8 @@ int main(void)
         cmocka_unit_test(test_the_one_that_asks), cmocka_unit_test(test_one_that_waits),
         cmocka_unit_test(test_bystander),         cmocka_unit_test(test_handed_on),
         cmocka_unit_test(test_place_is_kept),     cmocka_unit_test(test_random_schedules),
+        cmocka_unit_test(test_gate_asked_last),   cmocka_unit_test(test_lock_asked_last),
+        cmocka_unit_test(test_gates_alone),       cmocka_unit_test(test_gate_without_cycle),
         cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
