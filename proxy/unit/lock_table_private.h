@@ -16,10 +16,11 @@ struct lock_entry {
     struct lock_entry *next_held;
     uint64_t written_at; /* moment of the holder's first write; 0: it has not written */
     bool undoable;       /* a rollback undoes all its writes */
-    uint64_t changed_at; /* moment of the last change; 0: none is remembered */
-    uint64_t
-        restored_at;     /* the same of the last rollback, and of the first write of all of those */
-    uint64_t dirty_from; /* that are remembered: in between nobody knows what a reader saw */
+    /* What is remembered; moments, 0: nothing. Between dirty_from, the first write that was undone,
+       and restored_at, the last rollback, nobody knows what a reader saw. */
+    uint64_t changed_at;
+    uint64_t restored_at;
+    uint64_t dirty_from;
     struct lock_waiter *first_waiter;
     struct lock_waiter **last_waiter;
     struct lock_entry *older; /* remembered list */
