@@ -2,15 +2,16 @@
  * A plain write command that becomes a unit of its own, begun and committed here:
  *
  *   retryable    it carries lsid and txnNumber, so its driver may send it again: its answer is kept
- *                in the journal under that number, and a retry gets it instead of a second
- * execution several      it writes several documents: what a crash leaves half done is undone among
- * units  units are inside its namespace: it waits for their locks like one of them
+ *                in the journal under that number, and a retry gets it: no second execution
+ *   several      it writes several documents: what a crash leaves half done is undone
+ *   among units  units are inside its namespace: it waits for their locks like one of them
  *
  *   check out --> (retryable: ended already, says the journal) --> the kept answer
  *      |  `--> (an older transaction of the session is open) roll it back, check out again
  *      v
  *   write --> the proxy's own failure: rolled back --> another unit was in the way: check out again
- *      |                                          `--> reply
+ *      |         |                                `--> reply
+ *      |         `--> cannot be undone: set aside, an error
  *      v
  *   commit, with the answer --> reply          what the server refused is part of the answer
  *
@@ -25,6 +26,12 @@
 #include "wire/reply.h"
 
 static void begin(struct boundary_request *request);
+
+static void fail(struct boundary_request *request, int code, const char *message)
+{
+    ending_set_error(request, code, NULL, message);
+    ending_finish(request);
+}
 
 /* ------------------------------------------------------------------ writing and committing */
 
@@ -62,6 +69,13 @@ static void on_written(struct write_operation *operation, struct slice reply)
     request->writing = false;
     request->reply_lost = reply.size == 0;
     bool ended = request->unit->state != UNIT_OPEN;
+    if (request->unit->state == UNIT_CONFLICT && operation->conflicted) {
+        /* What it has written stands: a second execution would write it twice. */
+        fail(request, REPLY_CODE_InternalError,
+             "this write was set aside because its documents were changed around the proxy: see "
+             "holdfast units and holdfast resolve");
+        return;
+    }
     if (ended && operation->conflicted && !request->cancelled &&
         clock_monotonic_ms() < request->deadline_ms) {
         /* Not from inside the operation that is just ending in this memory. */
@@ -103,12 +117,6 @@ static void write_in_unit(struct boundary_request *request)
 }
 
 /* ------------------------------------------------------------------ beginning */
-
-static void fail(struct boundary_request *request, int code, const char *message)
-{
-    ending_set_error(request, code, NULL, message);
-    ending_finish(request);
-}
 
 /* The unit was made for a command that turns out to be executed already, or must not be. */
 static void end_unused(struct boundary_request *request)

@@ -192,6 +192,27 @@ def test_plain_write_half_done(stack, raw, name):
     assert [i for i, d in stored.items() if d["m"] == 1] == [0, count - 1]
 
 
+def test_plain_write_set_aside(stack, raw, name):
+    """A victim that cannot be undone, for somebody changed a document around the proxy, is set aside
+    for an operator. It is not carried out again: what it did stands, once."""
+    count = 1200
+    stack.direct[DATABASE][name].insert_many([{"_id": i, "n": 0} for i in range(count)])
+    unit = RawTransaction(raw)
+    assert unit.update(name, {"_id": count - 1}, {"$set": {"m": 1}})["ok"] == 1
+    with Connection(stack.proxy.port) as other:
+        every = {"q": {}, "u": {"$inc": {"n": 1}}, "multi": True}
+        plain = Later(lambda: other.run({"update": name, "updates": [every], "$db": DATABASE}))
+        wait_until(lambda: stack.stored(name, {"_id": 0})[0]["n"] == 1, 5, "a batch is written")
+        assert plain.waits()
+        stack.direct[DATABASE][name].update_one({"_id": 1}, {"$set": {"by": "a stranger"}})
+        assert unit.update(name, {"_id": 0}, {"$set": {"m": 1}})["code"] == WRITE_CONFLICT
+        reply = plain.result()
+        assert reply["ok"] == 0 and "set aside" in reply["errmsg"], reply
+    stored = stack.stored(name)
+    assert {d["n"] for d in stored.values()} == {0, 1}
+    assert "n" in stored[1] and stored[1]["by"] == "a stranger"
+
+
 def test_many_transfers(stack, name):
     """Clients that move money between any two accounts, in any order: all finish, nobody waits for
     long, nothing is lost."""
