@@ -391,7 +391,7 @@ static bool is_of_command(const struct reply_view *view)
 {
     return !view->ok &&
            (reply_code_is_transient(view->code) || view->code == REPLY_CODE_Unauthorized ||
-            view->code == REPLY_CODE_MaxTimeMSExpired);
+            view->code == REPLY_CODE_MaxTimeMSExpired || view->code == REPLY_CODE_Interrupted);
 }
 
 static bool refuse_and_keep(struct write_operation *operation, size_t index,
@@ -414,6 +414,22 @@ static bool refuse_and_keep(struct write_operation *operation, size_t index,
     return true;
 }
 
+static void refuse_and_roll_back(struct write_operation *operation, size_t index,
+                                 struct slice server_reply, const struct reply_view *view)
+{
+    if (reply_code_is_transient(view->code) || is_of_command(view)) {
+        write_fail(operation, view->code,
+                   view->message == NULL ? "the server gave no reason" : view->message);
+        return;
+    }
+    if (operation->errors != WRITE_ERRORS_ABORT) {
+        write_result_free(&operation->result); /* nothing of it stays */
+        write_result_init(&operation->result);
+    }
+    write_result_error(&operation->result, operation->list.reply, index, server_reply);
+    operation->step = WRITE_ROLLING_BACK;
+}
+
 bool write_refused(struct write_operation *operation, size_t index, struct slice server_reply)
 {
     struct reply_view view;
@@ -421,27 +437,25 @@ bool write_refused(struct write_operation *operation, size_t index, struct slice
         operation->result.matched = operation->matched_before;
         operation->result.modified = operation->modified_before;
     }
-    bool keep = operation->errors == WRITE_ERRORS_KEEP;
     if (reply_view_parse(server_reply, &view) != STATUS_OK) {
         write_fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
         return false;
     }
-    bool conflict = reply_code_is_transient(view.code);
-    if (keep && !conflict) {
+    if (operation->errors == WRITE_ERRORS_KEEP && !reply_code_is_transient(view.code)) {
         return refuse_and_keep(operation, index, server_reply, &view);
     }
-    if (conflict || is_of_command(&view)) {
-        write_fail(operation, view.code,
-                   view.message == NULL ? "the server gave no reason" : view.message);
-        return false;
-    }
-    if (operation->errors == WRITE_ERRORS_STRICT) {
-        write_result_free(&operation->result); /* nothing of it stays */
-        write_result_init(&operation->result);
-    }
-    write_result_error(&operation->result, operation->list.reply, index, server_reply);
-    operation->step = WRITE_ROLLING_BACK;
+    refuse_and_roll_back(operation, index, server_reply, &view);
     return false;
+}
+
+void write_broken_off(struct write_operation *operation, size_t index, struct slice server_reply)
+{
+    struct reply_view view;
+    if (reply_view_parse(server_reply, &view) != STATUS_OK) {
+        write_fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
+        return;
+    }
+    refuse_and_roll_back(operation, index, server_reply, &view);
 }
 
 /* ------------------------------------------------------------------ starting */

@@ -230,6 +230,23 @@ static void take_refusal(struct write_operation *operation, size_t count, struct
     }
 }
 
+/*
+ * The command failed as a whole. A single write was then not done. Of several, which a server does
+ * one by one, some may have been (killOp, maxTimeMS, its shutdown): none counts as refused.
+ */
+static void take_failure(struct write_operation *operation, struct slice reply)
+{
+    size_t behind = operation->document_at + operation->sent_count;
+    if (operation->sent_count == 1) {
+        take_refusal(operation, 0, reply);
+        return;
+    }
+    write_documents_refuse(operation, behind, operation->document_count - behind);
+    if (operation->step != WRITE_ROLLING_BACK) {
+        write_broken_off(operation, statement_of(operation, operation->document_at), reply);
+    }
+}
+
 /* The index in the run that a write error names; `count` if it names none of it. */
 static size_t error_index(bson_iter_t *write_error, size_t count)
 {
@@ -289,7 +306,7 @@ static void take_inserted(struct write_operation *operation, const struct reply_
     bool insert = write_statement(operation)->kind == STATEMENT_INSERT;
     bool unordered = insert && operation->errors == WRITE_ERRORS_KEEP && !operation->list.ordered;
     if (!view->ok) {
-        take_refusal(operation, 0, reply);
+        take_failure(operation, reply);
     } else if (view->has_write_errors && unordered) {
         take_insert_errors(operation, view);
     } else if (view->has_write_errors) {
@@ -320,15 +337,17 @@ static void take_changed(struct write_operation *operation, const struct reply_v
     bool counted = remove ? view->has_n : view->has_modified;
     int64_t done = remove ? view->n : view->modified;
     if (!view->ok) {
-        take_refusal(operation, 0, reply);
+        take_failure(operation, reply);
     } else if (!counted || done < 0 || done > (int64_t)count) {
         fail_for_nonsense(operation);
+    } else if (view->has_write_errors && remove) {
+        take_failure(operation, reply);
     } else if (view->has_write_errors) {
         bson_iter_t error;
         size_t refused = count;
         if (bson_iter_init_from_data(&error, view->write_errors.data, view->write_errors.size) &&
             bson_iter_next(&error)) {
-            refused = remove ? 0 : error_index(&error, count);
+            refused = error_index(&error, count);
         }
         if (refused == (size_t)done) {
             take_refusal(operation, refused, reply);

@@ -19,6 +19,11 @@ void write_fail(struct write_operation *operation, int code, const char *message
  * false that the step is set.
  */
 bool write_refused(struct write_operation *operation, size_t index, struct slice server_reply);
+/*
+ * The server broke off a command of several writes with this answer: which of them it did is not
+ * known. The unit is rolled back, whatever WRITE_ERRORS_* say; undoing finds out.
+ */
+void write_broken_off(struct write_operation *operation, size_t index, struct slice server_reply);
 /* Sends and destroys the command; its reply goes to the step's write_take_*(). */
 void write_send(struct write_operation *operation, bson_t *command);
 void write_on_journaled(struct wal_append *first, void *context);

@@ -235,10 +235,10 @@ enum status upstream_command_durable(struct upstream *upstream, const char *data
 bool code_is_final(int32_t code)
 {
     /* Everything else is the server's or the operator's passing trouble: stepping down, shutting
-       down, out of time, out of disk, not allowed. */
-    static const int32_t passing[] = {6,    7,    13,    18,    24,    46,    50,    89,   91,
-                                      112,  134,  189,   202,   211,   246,   262,   314,  317,
-                                      8000, 9001, 10107, 11600, 11602, 13435, 13436, 14031};
+       down, out of time, out of disk, interrupted, not allowed. */
+    static const int32_t passing[] = {
+        6,   7,   13,  18,  24,  46,  50,   89,   91,    112,   134,   175,   189,   202,   211,
+        237, 246, 262, 279, 314, 317, 8000, 9001, 10107, 11600, 11601, 11602, 13435, 13436, 14031};
     for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
         if (passing[i] == code) {
             return false;

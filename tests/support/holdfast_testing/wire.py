@@ -169,7 +169,8 @@ class WireTap:
 
     commands: list of (monotonic time, command document). The attribute `before_request`, a
     function of the command, runs before a request is passed on (sleep in it to delay, return False
-    to cut the connection); `before_reply`, a function of the reply, likewise.
+    to cut the connection, a document to pass that on instead); `before_reply`, a function of the
+    reply, likewise.
     """
 
     def __init__(self, port):
@@ -230,15 +231,23 @@ class WireTap:
                 if request:
                     self.commands.append((time.monotonic(), document))
                 hook = self.before_request if request else self.before_reply
-                if hook is not None and hook(document) is False:
+                changed = None if hook is None else hook(document)
+                if changed is False:
                     break
-                target.sendall(message)
+                target.sendall(message if changed is None else _with_document(message, changed))
         except OSError:
             pass
         finally:
             for peer in (source, target):
                 _hang_up(peer)
                 self._peers.discard(peer)
+
+
+def _with_document(message, document):
+    """The same OP_MSG with another document."""
+    request_id, response_to = struct.unpack_from("<ii", message, 4)
+    body = message[16:20] + b"\x00" + bson.encode(document)
+    return struct.pack("<iiii", 16 + len(body), request_id, response_to, OP_MSG) + body
 
 
 def _hang_up(peer):

@@ -1,0 +1,114 @@
+"""Commands that the server ends in the middle. It carries out the writes of one command one by one:
+a command that answers ok: 0 (killOp, maxTimeMS, a shutdown) has changed some of its documents, and
+does not say which."""
+
+import pytest
+from conftest import DATABASE, RawTransaction
+from holdfast_testing import Connection, Proxy, Server, WireTap
+
+INTERRUPTED = {"ok": 0.0, "errmsg": "operation was interrupted", "code": 11601}
+
+
+@pytest.fixture(scope="module")
+def tapped():
+    with Server() as server, WireTap(server.port) as tap:
+        with Proxy(tap.uri, {"upstream.fenceWait": "100ms"}) as proxy:
+            yield server.client(), tap, proxy
+            proxy.verify()
+
+
+class Interruption:
+    """The next command `name` with several writes does the first of them, and fails."""
+
+    LISTS = {"insert": "documents", "update": "updates", "delete": "deletes"}
+
+    def __init__(self, tap, name):
+        self.tap = tap
+        self.name = name
+        self.met = False
+        self._sent = False
+
+    def __enter__(self):
+        self.tap.before_request = self._request
+        self.tap.before_reply = self._reply
+        return self
+
+    def __exit__(self, *_):
+        self.tap.before_request = self.tap.before_reply = None
+
+    def _request(self, command):
+        if next(iter(command)) != self.name or self.met or command["$db"] != DATABASE:
+            return None
+        changed = dict(command)
+        writes = changed[self.LISTS[self.name]]
+        ids = writes[0].get("q", {}).get("_id", {}) if self.name == "delete" else None
+        if isinstance(ids, dict):
+            writes = [{**writes[0], "q": {**writes[0]["q"], "_id": ids["$in"][0]}}]
+        elif len(writes) < 2:
+            return None
+        changed[self.LISTS[self.name]] = writes[:1]
+        self.met = self._sent = True
+        return changed
+
+    def _reply(self, reply):
+        if self._sent and ("n" in reply or reply["ok"] != 1):
+            self._sent = False
+            return INTERRUPTED
+        return None
+
+
+WRITES = {
+    "insert": {"insert": None, "documents": [{"_id": i} for i in range(10, 14)]},
+    "update": {"update": None, "updates": [{"q": {}, "u": {"$inc": {"v": 1}}, "multi": True}]},
+    "delete": {"delete": None, "deletes": [{"q": {}, "limit": 0}]},
+}
+
+
+@pytest.mark.parametrize("transaction", [True, False], ids=["transaction", "plain"])
+@pytest.mark.parametrize("write", WRITES)
+def test_nothing_of_it_stays(tapped, name, write, transaction):
+    """What such a command has changed is undone with the rest of its unit."""
+    direct, tap, proxy = tapped
+    collection = direct[DATABASE][name]
+    before = [{"_id": i, "v": i} for i in range(4)]
+    collection.insert_many(before)
+    command = {**WRITES[write], write: name}
+    with Connection(proxy.port) as raw:
+        with Interruption(tap, write) as interruption:
+            if transaction:
+                reply = RawTransaction(raw).run(command)
+            else:
+                reply = raw.run({**command, "$db": DATABASE})
+        assert interruption.met
+        assert (reply["ok"], reply["code"]) == (0, INTERRUPTED["code"])
+    assert list(collection.find(sort=[("_id", 1)])) == before
+    assert [unit["state"] for unit in proxy.units()][-1].upper() == "ABORTED"
+
+
+def test_an_interrupted_undo_goes_on(tapped, name):
+    """killOp on a step of a rollback: the step is taken again, the unit is not set aside."""
+    direct, tap, proxy = tapped
+    collection = direct[DATABASE][name]
+    collection.insert_one({"_id": 1, "v": 1})
+    steps = []
+
+    def interrupt_first(command):
+        if str(command.get("comment", "")).startswith("holdfast: rollback"):
+            steps.append(command)
+            if len(steps) == 1:
+                return {"findAndModify": name, "query": {"_id": 0}, "remove": True, "$db": DATABASE}
+        return None
+
+    def answer(reply):
+        return INTERRUPTED if len(steps) == 1 and reply.get("value", 1) is None else None
+
+    with Connection(proxy.port) as raw:
+        unit = RawTransaction(raw)
+        assert unit.update(name, {"_id": 1}, {"$inc": {"v": 1}})["ok"] == 1
+        tap.before_request, tap.before_reply = interrupt_first, answer
+        try:
+            assert unit.abort()["ok"] == 1
+        finally:
+            tap.before_request = tap.before_reply = None
+    assert len(steps) == 2
+    assert collection.find_one() == {"_id": 1, "v": 1}
