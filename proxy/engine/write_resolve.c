@@ -24,6 +24,8 @@
 #define RUN_COUNT_MAX 1000u
 /* Documents of a multi write that are locked, journaled and sent together. */
 #define BATCH_COUNT_MAX 500u
+/* Each of them may grow by what the update says, and is journaled with it. */
+#define BATCH_BYTES_MAX (16u * 1024u * 1024u)
 #define COLLECT_COUNT 10000
 
 static void fail_for_memory(struct write_operation *operation)
@@ -198,20 +200,29 @@ void write_select(struct write_operation *operation)
 
 /* ------------------------------------------------------------------ a multi write's documents */
 
+static uint32_t batch_count_max(const struct statement *statement)
+{
+    size_t each = statement->update.size + statement->filter.size + statement->array_filters.size +
+                  statement->variables.size;
+    size_t count = BATCH_BYTES_MAX / (each + 1);
+    return count == 0 ? 1 : count > BATCH_COUNT_MAX ? BATCH_COUNT_MAX : (uint32_t)count;
+}
+
 /* The next batch of _ids, to be locked; none left: the next statement, or the upsert. */
 static void next_batch(struct write_operation *operation)
 {
     uint32_t count = 0;
+    uint32_t count_max = batch_count_max(write_statement(operation));
     names_clear(operation);
     write_documents_clear(operation);
     bson_reinit(&operation->batch_ids);
     operation->resolved = operation->waited = false;
-    operation->names = calloc(BATCH_COUNT_MAX, sizeof *operation->names);
+    operation->names = calloc(count_max, sizeof *operation->names);
     if (operation->names == NULL) {
         fail_for_memory(operation);
         return;
     }
-    while (count < BATCH_COUNT_MAX && bson_iter_next(&operation->ids_at)) {
+    while (count < count_max && bson_iter_next(&operation->ids_at)) {
         char text[16];
         const char *name;
         bson_t key = BSON_INITIALIZER;
@@ -292,9 +303,11 @@ void write_take_collected(struct write_operation *operation, struct slice reply)
     }
     lock_owner_read(operation->engine->locks, &operation->unit->locks);
     operation->cursor_id = view.cursor_id;
-    if (operation->unit->write_count + operation->id_count > operation->engine->unit_writes_max) {
-        write_fail(operation, REPLY_CODE_TransactionTooLarge,
-                   "the command matches more documents than unit.maxWrites allows");
+    if (operation->unit->write_count + operation->id_count > operation->engine->unit_writes_max ||
+        operation->unit->bytes + operation->ids.len > operation->engine->unit_bytes_max) {
+        write_fail(
+            operation, REPLY_CODE_TransactionTooLarge,
+            "the command matches more documents than unit.maxWrites or unit.maxBytes allows");
         return;
     }
     if (operation->cursor_id != 0) {

@@ -364,10 +364,27 @@ static void take_changed(struct write_operation *operation, const struct reply_v
     }
 }
 
+/* The after-image stays in memory until the unit's next record. False: the operation has failed. */
+static bool learn(struct write_operation *operation, struct slice after)
+{
+    struct unit *unit = operation->unit;
+    struct image image = {.presence = IMAGE_PRESENT, .document = after};
+    if (unit_learn(unit, at(operation)->number, image) != STATUS_OK) {
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        return false;
+    }
+    unit->bytes += after.size;
+    if (unit->bytes > operation->engine->unit_bytes_max) {
+        write_fail(operation, REPLY_CODE_TransactionTooLarge,
+                   "the unit is larger than unit.maxBytes allows");
+        return false;
+    }
+    return true;
+}
+
 static void take_computed(struct write_operation *operation, const struct reply_view *view,
                           struct slice reply)
 {
-    const struct write_document *document = at(operation);
     if (!view->ok) {
         take_refusal(operation, 0, reply);
         return;
@@ -377,13 +394,9 @@ static void take_computed(struct write_operation *operation, const struct reply_
         fail_behind(operation);
         return;
     }
-    struct image after = {.presence = IMAGE_PRESENT, .document = view->value};
-    if (!operation->unjournaled &&
-        unit_learn(operation->unit, document->number, after) != STATUS_OK) {
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+    if (!operation->unjournaled && !learn(operation, view->value)) {
         return;
     }
-    operation->unit->bytes += view->value.size;
     count_written(operation, view->value);
 }
 

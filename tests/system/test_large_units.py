@@ -1,0 +1,65 @@
+"""Units of many and of large documents: the daemon's memory stays bounded, and what is refused is
+refused with a clear error."""
+
+import threading
+import time
+
+import pytest
+from conftest import DATABASE, Stack
+from pymongo.errors import OperationFailure
+
+MEGABYTE = 1 << 20
+
+
+class Memory:
+    """The most memory of its own (not the journal's map) that a process was seen with."""
+
+    def __init__(self, process):
+        self.process = process
+        self.peak = 0
+        self._running = True
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._running = False
+        self._thread.join()
+
+    def _watch(self):
+        while self._running and self.process.running():
+            with open(f"/proc/{self.process.pid}/status") as status:
+                for line in status:
+                    if line.startswith("RssAnon:"):
+                        self.peak = max(self.peak, int(line.split()[1]) * 1024)
+            time.sleep(0.005)
+
+
+# Computed by the proxy; by the server, which the after-images are learned from.
+@pytest.mark.parametrize("update", ["$set", "$push"])
+def test_update_many_with_a_large_value(name, update):
+    """A value that goes into many documents is held for a few of them at a time."""
+    with Stack({"unit.maxBytes": "1GiB"}) as stack:
+        stack.direct[DATABASE][name].insert_many([{"_id": i} for i in range(120)])
+        with stack.proxy.client() as client, Memory(stack.proxy.process) as memory:
+            value = "x" * MEGABYTE
+            result = client[DATABASE][name].update_many({}, {update: {"v": value}})
+        assert (result.matched_count, result.modified_count) == (120, 120)
+        assert memory.peak < 160 * MEGABYTE, memory.peak
+        assert stack.direct[DATABASE][name].count_documents({"v": value}) == 120
+
+
+def test_small_updates_that_make_large_documents(name):
+    """What the server's answers add counts towards unit.maxBytes at once."""
+    grow = [{"$set": {"v": {"$concat": ["$v"] * 10}}}]
+    with Stack({"unit.maxBytes": "32MiB"}) as stack:
+        documents = [{"_id": i, "v": "x" * (MEGABYTE // 5)} for i in range(60)]
+        stack.direct[DATABASE][name].insert_many(documents)
+        with stack.proxy.client() as client, Memory(stack.proxy.process) as memory:
+            with pytest.raises(OperationFailure, match="unit.maxBytes") as caught:
+                client[DATABASE][name].update_many({}, grow)
+        assert caught.value.code == 257
+        assert memory.peak < 160 * MEGABYTE, memory.peak
+        assert list(stack.stored(name).values()) == documents
