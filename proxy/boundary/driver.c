@@ -41,26 +41,47 @@ static void no_such_transaction(struct boundary_request *request)
                      "again");
 }
 
-/* True if the journal says that this transaction was committed. */
-static bool journal_has_commit(struct boundary_request *request)
+static void answer_committed(struct boundary_request *request)
 {
-    bson_t reply = BSON_INITIALIZER;
-    enum outcome outcome = outcome_find(request, &reply);
-    bson_destroy(&reply);
-    return outcome == OUTCOME_COMMITTED;
-}
-
-static void answer_ended(struct boundary_request *request, bool committed)
-{
-    if (!committed) {
-        no_such_transaction(request);
-    } else if (named(request, "commitTransaction")) {
+    if (named(request, "commitTransaction")) {
         reply_put_ok(&request->reply);
     } else {
         ending_set_error(request, REPLY_CODE_TransactionCommitted, NULL,
                          "the given transaction has been committed");
     }
+}
+
+static void answer_ended(struct boundary_request *request, enum outcome outcome)
+{
+    switch (outcome) {
+    case OUTCOME_COMMITTED:
+        answer_committed(request);
+        break;
+    case OUTCOME_CONFLICT:
+        ending_set_conflict(request);
+        break;
+    case OUTCOME_UNREADABLE:
+        /* Neither answer may be guessed: "run it again" after a commit would do it twice. */
+        ending_set_error(request, REPLY_CODE_InternalError,
+                         named(request, "commitTransaction") ? REPLY_LABEL_UNKNOWN_COMMIT : NULL,
+                         "the journal cannot be read: how the given transaction ended is not "
+                         "known");
+        break;
+    case OUTCOME_NONE:
+    case OUTCOME_TOO_OLD:
+        no_such_transaction(request);
+        break;
+    }
     ending_finish(request);
+}
+
+/* Not in memory: the journal may know. */
+static void answer_from_journal(struct boundary_request *request)
+{
+    bson_t reply = BSON_INITIALIZER;
+    enum outcome outcome = outcome_find(request, &reply);
+    bson_destroy(&reply);
+    answer_ended(request, outcome);
 }
 
 /* ------------------------------------------------------------------ commit and abort */
@@ -311,13 +332,16 @@ static void check_out(struct boundary_request *request)
         ending_supersede(request, check_out);
         break;
     case UNIT_CHECKOUT_COMMITTED:
-        answer_ended(request, true);
+        answer_ended(request, OUTCOME_COMMITTED);
         break;
     case UNIT_CHECKOUT_ABORTED:
-        answer_ended(request, false);
+        answer_ended(request, OUTCOME_NONE);
+        break;
+    case UNIT_CHECKOUT_CONFLICT:
+        answer_ended(request, OUTCOME_CONFLICT);
         break;
     case UNIT_CHECKOUT_UNKNOWN:
-        answer_ended(request, journal_has_commit(request));
+        answer_from_journal(request);
         break;
     case UNIT_CHECKOUT_TOO_OLD:
         fail(request, REPLY_CODE_TransactionTooOld, NULL,

@@ -85,6 +85,9 @@ void ending_supersede(struct boundary_request *request, void (*resume)(struct bo
 void ending_finish(struct boundary_request *request)
 {
     if (request->unit != NULL) {
+        if (request->unit->state == UNIT_CONFLICT) {
+            ending_set_conflict(request);
+        }
         const char *reason = unit_table_checkin(request->engine->units, request->unit);
         if (reason != NULL) {
             ending_roll_back(request, reason);
@@ -93,6 +96,13 @@ void ending_finish(struct boundary_request *request)
         request->unit = NULL;
     }
     answer(request);
+}
+
+void ending_set_conflict(struct boundary_request *request)
+{
+    ending_set_error(request, REPLY_CODE_InternalError, NULL,
+                     "the writes of this unit could not be undone because a document was changed "
+                     "around the proxy: it was set aside; see holdfast units and holdfast resolve");
 }
 
 void ending_set_error(struct boundary_request *request, int code, const char *label,

@@ -13,7 +13,7 @@ void ending_wake(struct boundary_request *request, void (*resume)(struct boundar
 
 /*
  * Gives the unit (if any) back, rolls it back first where that was asked for meanwhile, and answers
- * with request->reply.
+ * with request->reply; of a unit that was set aside, with ending_set_conflict()'s.
  */
 void ending_finish(struct boundary_request *request);
 
@@ -22,6 +22,12 @@ void ending_roll_back(struct boundary_request *request, const char *reason);
 
 /* The request's unit is the session's older one: rolls it back, gives it back, then `resume`. */
 void ending_supersede(struct boundary_request *request, void (*resume)(struct boundary_request *));
+
+/*
+ * Replaces the reply by the error of a unit that was set aside: what it wrote may still be there.
+ * No label: a driver must not run it again on top of that.
+ */
+void ending_set_conflict(struct boundary_request *request);
 
 /* Replaces the reply by an error. `label` may be NULL. */
 void ending_set_error(struct boundary_request *request, int code, const char *label,

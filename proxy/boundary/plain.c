@@ -69,14 +69,8 @@ static void on_written(struct write_operation *operation, struct slice reply)
     request->writing = false;
     request->reply_lost = reply.size == 0;
     bool ended = request->unit->state != UNIT_OPEN;
-    if (request->unit->state == UNIT_CONFLICT && operation->conflicted) {
-        /* What it has written stands: a second execution would write it twice. */
-        fail(request, REPLY_CODE_InternalError,
-             "this write was set aside because its documents were changed around the proxy: see "
-             "holdfast units and holdfast resolve");
-        return;
-    }
-    if (ended && operation->conflicted && !request->cancelled &&
+    /* Only what was rolled back whole may be carried out again. */
+    if (request->unit->state == UNIT_ABORTED && operation->conflicted && !request->cancelled &&
         clock_monotonic_ms() < request->deadline_ms) {
         /* Not from inside the operation that is just ending in this memory. */
         ending_wake(request, again);
@@ -144,9 +138,8 @@ static void run_unless_repeated(struct boundary_request *request)
         return;
     case OUTCOME_CONFLICT:
         end_unused(request);
-        fail(request, REPLY_CODE_InternalError,
-             "an earlier try of this write was set aside because its documents were changed around "
-             "the proxy: see holdfast units and holdfast resolve");
+        ending_set_conflict(request);
+        ending_finish(request);
         return;
     case OUTCOME_TOO_OLD:
         end_unused(request);
@@ -201,6 +194,7 @@ static void check_out_session(struct boundary_request *request, const struct uni
     case UNIT_CHECKOUT_EXISTS:
     case UNIT_CHECKOUT_COMMITTED:
     case UNIT_CHECKOUT_ABORTED:
+    case UNIT_CHECKOUT_CONFLICT:
     case UNIT_CHECKOUT_UNKNOWN:
         fail(request, REPLY_CODE_ConflictingOperationInProgress,
              "a transaction of this number is open on the session");

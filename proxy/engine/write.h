@@ -112,6 +112,7 @@ struct write_operation {
     size_t document_at; /* the next to be sent */
     bool unjournaled;   /* the one document is too big for a record; nothing undoes it */
     size_t sent_count;  /* of those in the command that is on its way */
+    int64_t done_count; /* CHECKING: how many of them the server says it changed */
 
     struct write_record *records;
     size_t record_count;

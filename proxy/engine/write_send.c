@@ -336,6 +336,7 @@ static void take_changed(struct write_operation *operation, const struct reply_v
     size_t count = operation->sent_count;
     bool counted = remove ? view->has_n : view->has_modified;
     int64_t done = remove ? view->n : view->modified;
+    operation->done_count = done;
     if (!view->ok) {
         take_failure(operation, reply);
     } else if (!counted || done < 0 || done > (int64_t)count) {
@@ -450,27 +451,39 @@ static bool is_in_batch(struct slice batch, struct slice document)
     return found;
 }
 
+static void doubt(struct write_operation *operation)
+{
+    operation->unit->doubt = "documents were changed around the proxy while the unit wrote "
+                             "several of them; which of them it wrote is not known";
+    fail_behind(operation);
+}
+
 /*
  * Fewer documents were written than sent: a stranger changed some in between. Replaced ones are
- * told by their after-images. Removed ones are gone, and so are those that the stranger removed:
- * then only an operator can tell.
+ * told by their after-images, if as many are seen as the server says it changed. Removed ones are
+ * gone, and so are those that the stranger removed: then only an operator can tell.
  */
 void write_take_check(struct write_operation *operation, struct slice reply)
 {
     struct reply_view view;
+    int64_t seen = 0;
     bool remove = write_statement(operation)->kind == STATEMENT_DELETE;
     if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor ||
         view.cursor_id != 0 || remove) {
-        operation->unit->doubt = "documents were changed around the proxy while the unit wrote "
-                                 "several of them; which of them it wrote is not known";
-        fail_behind(operation);
+        doubt(operation);
         return;
     }
     for (size_t i = 0; i < operation->sent_count; i++) {
         size_t index = operation->document_at + i;
-        if (!is_in_batch(view.batch, write_slice(operation->documents[index].after))) {
+        if (is_in_batch(view.batch, write_slice(operation->documents[index].after))) {
+            seen++;
+        } else {
             write_documents_refuse(operation, index, 1);
         }
+    }
+    if (seen != operation->done_count) {
+        doubt(operation);
+        return;
     }
     fail_behind(operation);
 }

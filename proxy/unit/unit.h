@@ -139,6 +139,7 @@ enum unit_checkout {
                                  check it in, ask again */
     UNIT_CHECKOUT_COMMITTED,  /* this transaction number has ended so */
     UNIT_CHECKOUT_ABORTED,
+    UNIT_CHECKOUT_CONFLICT,
     UNIT_CHECKOUT_UNKNOWN, /* not in memory: the journal may know */
     UNIT_CHECKOUT_TOO_OLD, /* the session is at a higher number */
     UNIT_CHECKOUT_EXISTS,  /* begin: this number was begun before; for a retryable write: by a

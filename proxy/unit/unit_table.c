@@ -229,7 +229,9 @@ static enum unit_checkout checkout(struct unit_table *table, const struct unit_r
         return request->retryable ? begin(table, session, key, request, ret_unit)
                                   : UNIT_CHECKOUT_EXISTS;
     }
-    return session->ended == UNIT_COMMITTED ? UNIT_CHECKOUT_COMMITTED : UNIT_CHECKOUT_ABORTED;
+    return session->ended == UNIT_COMMITTED  ? UNIT_CHECKOUT_COMMITTED
+           : session->ended == UNIT_CONFLICT ? UNIT_CHECKOUT_CONFLICT
+                                             : UNIT_CHECKOUT_ABORTED;
 }
 
 enum unit_checkout unit_table_checkout(struct unit_table *table, const struct unit_request *request,

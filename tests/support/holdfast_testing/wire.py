@@ -234,7 +234,8 @@ class WireTap:
                 changed = None if hook is None else hook(document)
                 if changed is False:
                     break
-                target.sendall(message if changed is None else _with_document(message, changed))
+                replaced = isinstance(changed, dict)
+                target.sendall(_with_document(message, changed) if replaced else message)
         except OSError:
             pass
         finally:
