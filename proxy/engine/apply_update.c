@@ -6,7 +6,8 @@
  * new follows behind them.
  *
  * Every doubt ends in `false`: a path that runs through an array or a scalar, names that begin with
- * a dollar, numeric names, overflows, two changes that meet, more changes than fit. Pure.
+ * a dollar, numeric names, values that libbson would write in other bytes, overflows, two changes
+ * that meet, more changes than fit. Pure.
  */
 #include "engine/apply_update.h"
 
@@ -51,6 +52,18 @@ static bool is_zero_timestamp(const bson_iter_t *at)
     return seconds == 0 && increment == 0;
 }
 
+/* bson_append_iter() writes these anew: it sorts a regex's options and ends code at a NUL. */
+static bool is_rewritten(const bson_iter_t *at)
+{
+    bson_subtype_t subtype = BSON_SUBTYPE_BINARY;
+    if (BSON_ITER_HOLDS_BINARY(at)) {
+        bson_iter_binary(at, &subtype, NULL, NULL);
+    }
+    return BSON_ITER_HOLDS_REGEX(at) || BSON_ITER_HOLDS_CODE(at) ||
+           BSON_ITER_HOLDS_CODEWSCOPE(at) || BSON_ITER_HOLDS_DBPOINTER(at) ||
+           subtype == BSON_SUBTYPE_BINARY_DEPRECATED;
+}
+
 /* Neither dollars nor dots in any name below: servers differ in which of these they take. Depth is
    bounded by bson_check(). */
 static bool names_are_plain(bson_iter_t *at)
@@ -58,7 +71,7 @@ static bool names_are_plain(bson_iter_t *at)
     while (bson_iter_next(at)) {
         const char *name = bson_iter_key(at);
         bson_iter_t child;
-        if (name[0] == '$' || name[0] == '\0' || strchr(name, '.') != NULL) {
+        if (name[0] == '$' || name[0] == '\0' || strchr(name, '.') != NULL || is_rewritten(at)) {
             return false;
         }
         if ((BSON_ITER_HOLDS_DOCUMENT(at) || BSON_ITER_HOLDS_ARRAY(at)) &&
@@ -92,7 +105,7 @@ static bool value_is_plain(const bson_iter_t *value)
     if (BSON_ITER_HOLDS_DOCUMENT(value) || BSON_ITER_HOLDS_ARRAY(value)) {
         return bson_iter_recurse(value, &child) && names_are_plain(&child);
     }
-    return !is_zero_timestamp(value);
+    return !is_zero_timestamp(value) && !is_rewritten(value);
 }
 
 static bool component_is_plain(const char *component, size_t size)

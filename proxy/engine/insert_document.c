@@ -1,52 +1,71 @@
-/* Documents to insert. Any thread. */
+/*
+ * Documents to insert. Fields are copied as bytes: libbson's appending would write some of them
+ * anew (it sorts a regex's options, and ends code at a NUL). Any thread.
+ */
 #include "engine/insert_document.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <string.h>
 
 #include "holdfast/clock.h"
+#include "wire/bson_walk.h"
+
+#define OBJECT_ID_BYTES 12u
 
 static atomic_uint timestamp_increment;
 
-static void put_field(bson_t *into, const bson_iter_t *at)
+static uint8_t *put_bytes(uint8_t *at, const void *bytes, size_t size)
 {
-    uint32_t seconds = 1;
-    uint32_t increment = 1;
-    if (BSON_ITER_HOLDS_TIMESTAMP(at)) {
-        bson_iter_timestamp(at, &seconds, &increment);
+    memcpy(at, bytes, size);
+    return at + size;
+}
+
+static uint8_t *put_generated_id(uint8_t *at)
+{
+    static const uint8_t head[] = {BSON_TYPE_OID, '_', 'i', 'd', 0};
+    bson_oid_t generated;
+    bson_oid_init(&generated, NULL);
+    at = put_bytes(at, head, sizeof head);
+    return put_bytes(at, generated.bytes, OBJECT_ID_BYTES);
+}
+
+static uint8_t *put_field(uint8_t *at, const struct bson_element *field)
+{
+    static const uint8_t zero[8];
+    at = put_bytes(at, field->raw.data, field->raw.size);
+    if (field->type == BSON_TYPE_TIMESTAMP && memcmp(field->value.data, zero, sizeof zero) == 0) {
+        /* increment (4) | seconds (4) */
+        slice_store_u32le(at - 8, 1 + atomic_fetch_add(&timestamp_increment, 1));
+        slice_store_u32le(at - 4, (uint32_t)(clock_wall_ms() / 1000));
     }
-    if (seconds == 0 && increment == 0) {
-        seconds = (uint32_t)(clock_wall_ms() / 1000);
-        increment = 1 + atomic_fetch_add(&timestamp_increment, 1);
-        bson_append_timestamp(into, bson_iter_key(at), -1, seconds, increment);
-        return;
-    }
-    bson_append_iter(into, NULL, 0, at);
+    return at;
 }
 
 bson_t *insert_document_make(struct slice document, bson_t *key)
 {
-    bson_t *made = bson_sized_new(document.size + 32);
-    bson_iter_t id;
-    bson_iter_t at;
-    if (bson_iter_init_from_data(&id, document.data, document.size) && bson_iter_find(&id, "_id")) {
-        bson_append_iter(made, NULL, 0, &id);
-    } else {
-        bson_oid_t generated;
-        bson_oid_init(&generated, NULL);
-        BSON_APPEND_OID(made, "_id", &generated);
-    }
-    if (bson_iter_init_find(&id, made, "_id")) {
-        bson_append_iter(key, NULL, 0, &id);
-    }
-    bool id_seen = false;
-    (void)bson_iter_init_from_data(&at, document.data, document.size);
-    while (bson_iter_next(&at)) {
-        if (!id_seen && strcmp(bson_iter_key(&at), "_id") == 0) {
-            id_seen = true; /* a second one is the server's to refuse */
-            continue;
+    bson_t *made = bson_new();
+    struct bson_element id = {0};
+    struct bson_element field;
+    struct slice fields;
+    bson_iter_t made_id;
+    bool has_id = bson_element_find(document, "_id", &id);
+    size_t size = document.size + (has_id ? 0 : 5 + OBJECT_ID_BYTES);
+    uint8_t *start = bson_reserve_buffer(made, (uint32_t)size);
+    bool opened = bson_fields_open(document, &fields);
+    assert(start != NULL && opened); /* checked BSON of at most 16 MiB */
+    slice_store_u32le(start, (uint32_t)size);
+    uint8_t *at = start + 4;
+    at = has_id ? put_bytes(at, id.raw.data, id.raw.size) : put_generated_id(at);
+    while (bson_element_next(&fields, &field)) {
+        /* A second _id is the server's to refuse. */
+        if (field.raw.data != id.raw.data) {
+            at = put_field(at, &field);
         }
-        put_field(made, &at);
+    }
+    *at = 0;
+    if (bson_iter_init_find(&made_id, made, "_id")) {
+        bson_append_iter(key, NULL, 0, &made_id);
     }
     return made;
 }

@@ -2,6 +2,7 @@
 
 import datetime
 import signal
+import struct
 import sys
 import threading
 import time
@@ -9,6 +10,8 @@ import uuid
 
 import bson
 import pytest
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import Connection, Process, encode_message, wait_until
 from pymongo import InsertOne, ReturnDocument, UpdateOne
@@ -113,6 +116,33 @@ def test_units_of_several_collections(stack, client, session, name):
 
 
 # ---------------------------------------------------------------- reads inside
+
+
+def raw_document(*elements):
+    body = b"".join(elements)
+    return RawBSONDocument(struct.pack("<i", len(body) + 5) + body + b"\x00")
+
+
+def test_bytes_of_other_fields_are_kept(stack, raw, name):
+    """Code with a NUL inside, which libbson's appending would cut: an insert stores the bytes it
+    was given, an update changes none that it does not name."""
+    code = b"\x0dcode\x00" + struct.pack("<i", 4) + b"a\x00b\x00"
+
+    def document(key, value):
+        number = struct.pack("<i", value)
+        return raw_document(
+            b"\x10_id\x00" + struct.pack("<i", key), code, b"\x10v\x00" + number
+        )
+
+    options = CodecOptions(document_class=RawBSONDocument)
+    direct = stack.direct[DATABASE].get_collection(name, codec_options=options)
+    direct.insert_one(document(2, 0))
+    unit = RawTransaction(raw)
+    assert unit.insert(name, document(1, 0))["ok"] == 1
+    assert unit.update(name, {"_id": 2}, {"$inc": {"v": 1}})["ok"] == 1
+    assert unit.commit()["ok"] == 1
+    assert direct.find_one({"_id": 1}).raw == document(1, 0).raw
+    assert direct.find_one({"_id": 2}).raw == document(2, 1).raw
 
 
 def test_own_writes_are_seen(session, collection):
