@@ -26,6 +26,20 @@ static void add(struct equality_list *list, const char *name, const bson_iter_t 
     }
 }
 
+/* { $in: [value] } is an equality: servers make the field of it, too. */
+static void collect_only(struct equality_list *list, const char *name, const bson_iter_t *in)
+{
+    bson_iter_t element;
+    if (!BSON_ITER_HOLDS_ARRAY(in) || !bson_iter_recurse(in, &element) ||
+        !bson_iter_next(&element) || BSON_ITER_HOLDS_REGEX(&element)) {
+        return;
+    }
+    bson_iter_t only = element;
+    if (!bson_iter_next(&element)) {
+        add(list, name, &only);
+    }
+}
+
 static void collect_value(struct equality_list *list, const char *name, bson_iter_t *at)
 {
     bson_iter_t inside;
@@ -37,6 +51,8 @@ static void collect_value(struct equality_list *list, const char *name, bson_ite
         add(list, name, at);
     } else if (strcmp(bson_iter_key(&inside), "$eq") == 0) {
         add(list, name, &inside);
+    } else if (strcmp(bson_iter_key(&inside), "$in") == 0) {
+        collect_only(list, name, &inside);
     }
 }
 

@@ -383,25 +383,37 @@ static void mark_existing(struct write_operation *operation, struct slice id_doc
     }
 }
 
+/* The _id that the update itself gives to a new document. */
+static bool find_new_id(const struct statement *statement, bson_iter_t *ret_id)
+{
+    static const char *const paths[] = {"$setOnInsert._id", "$set._id"};
+    struct slice update = statement->update;
+    bson_iter_t at;
+    if (statement->update_is_pipeline) {
+        return false;
+    }
+    if (statement->update_is_replacement) {
+        return bson_iter_init_from_data(ret_id, update.data, update.size) &&
+               bson_iter_find(ret_id, "_id");
+    }
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        if (bson_iter_init_from_data(&at, update.data, update.size) &&
+            bson_iter_find_descendant(&at, paths[i], ret_id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The _id of a document that an upsert will make. */
 static void make_key(const struct write_operation *operation, bson_t *ret_key)
 {
-    const struct statement *statement = write_statement(operation);
-    bson_iter_t at;
     bson_iter_t id;
     if (operation->key_in_filter) {
         (void)equality_key(&operation->equalities, ret_key);
         return;
     }
-    bool found = !statement->update_is_pipeline &&
-                 bson_iter_init_from_data(&at, statement->update.data, statement->update.size);
-    if (found && statement->update_is_replacement) {
-        found = bson_iter_find(&at, "_id");
-        id = at;
-    } else if (found) {
-        found = bson_iter_find_descendant(&at, "$setOnInsert._id", &id);
-    }
-    if (found) {
+    if (find_new_id(write_statement(operation), &id)) {
         bson_append_iter(ret_key, "_id", -1, &id);
         return;
     }
@@ -428,6 +440,28 @@ static bool add_found(struct write_operation *operation, struct slice found)
     return added;
 }
 
+/* A pipeline with an expression for _id: what it yields is not known before the write. */
+static bool computes_id(const struct statement *statement)
+{
+    bson_iter_t stage;
+    bson_iter_t at;
+    bson_iter_t field;
+    if (!statement->update_is_pipeline ||
+        !bson_iter_init_from_data(&stage, statement->update.data, statement->update.size)) {
+        return false;
+    }
+    while (bson_iter_next(&stage)) {
+        if (BSON_ITER_HOLDS_DOCUMENT(&stage) && bson_iter_recurse(&stage, &at) &&
+            bson_iter_next(&at) && BSON_ITER_HOLDS_DOCUMENT(&at) &&
+            (strcmp(bson_iter_key(&at), "$set") == 0 ||
+             strcmp(bson_iter_key(&at), "$addFields") == 0) &&
+            bson_iter_recurse(&at, &field) && bson_iter_find(&field, "_id")) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Nothing matches: an upsert makes a document, anything else has done its work. */
 static void take_none(struct write_operation *operation)
 {
@@ -435,6 +469,11 @@ static void take_none(struct write_operation *operation)
         operation->result.updated_existing = false;
         write_result_value(&operation->result, (struct slice){0});
         operation->step = WRITE_SELECTING;
+        return;
+    }
+    if (!operation->key_in_filter && computes_id(write_statement(operation))) {
+        write_fail(operation, REPLY_CODE_BadValue,
+                   "an upsert whose pipeline computes _id must have that _id in its filter");
         return;
     }
     bson_t key = BSON_INITIALIZER;

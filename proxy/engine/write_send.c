@@ -365,6 +365,18 @@ static void take_changed(struct write_operation *operation, const struct reply_v
     }
 }
 
+static bool has_key(struct slice image, struct slice key)
+{
+    bson_t found = BSON_INITIALIZER;
+    bson_iter_t id;
+    if (bson_iter_init_from_data(&id, image.data, image.size) && bson_iter_find(&id, "_id")) {
+        bson_append_iter(&found, "_id", 3, &id);
+    }
+    bool same = slice_equal(write_slice(&found), key);
+    bson_destroy(&found);
+    return same;
+}
+
 /* The after-image stays in memory until the unit's next record. False: the operation has failed. */
 static bool learn(struct write_operation *operation, struct slice after)
 {
@@ -393,6 +405,11 @@ static void take_computed(struct write_operation *operation, const struct reply_
     if (view->value.size == 0) {
         write_documents_refuse(operation, operation->document_at, 1);
         fail_behind(operation);
+        return;
+    }
+    if (!operation->unjournaled && !has_key(view->value, at(operation)->key)) {
+        operation->unit->doubt = "the server wrote a document of another _id than it was sent";
+        fail_for_nonsense(operation);
         return;
     }
     if (!operation->unjournaled && !learn(operation, view->value)) {

@@ -501,6 +501,48 @@ def test_multi_writes(stack, session, collection, name, write, counts, changed, 
         assert len(matched) == (7 if counts[0] in (7, 0) else 6)
 
 
+# filter, update, the document that it makes
+NEW_IDS = {
+    "in": ({"_id": {"$in": [7]}}, {"$set": {"v": 1}}, {"_id": 7, "v": 1}),
+    "in_and": ({"$and": [{"_id": {"$in": [7]}}]}, {"$mul": {"v": 1}}, {"_id": 7, "v": 0}),
+    "set": ({"k": 1}, {"$set": {"_id": 7}}, {"_id": 7, "k": 1}),
+    "set_on_insert": ({"k": 1}, {"$setOnInsert": {"_id": 7}}, {"_id": 7, "k": 1}),
+    "replacement": ({"k": 1}, {"_id": 7, "v": 1}, {"_id": 7, "v": 1}),
+    "pipeline": ({"_id": 7}, [{"$set": {"v": 1}}], {"_id": 7, "v": 1}),
+}
+
+
+@pytest.mark.parametrize("case", NEW_IDS)
+def test_new_id_of_an_upsert(stack, raw, name, case):
+    """The _id comes from where mongo takes it, and the abort takes that document away again."""
+    query, update, made = NEW_IDS[case]
+    updates = [{"q": query, "u": update, "upsert": True}]
+    unit = RawTransaction(raw)
+    reply = unit.run({"update": name, "updates": updates})
+    assert reply.get("upserted") == [{"index": 0, "_id": 7}], reply
+    assert stack.stored(name) == {7: made}
+    assert unit.abort()["ok"] == 1
+    assert stack.stored(name) == {}
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [{"$set": {"_id": 7}}, {"$addFields": {"_id": 7}}, {"$replaceWith": {"_id": 7, "k": 1}}],
+    ids=lambda stage: next(iter(stage))[1:],
+)
+def test_new_id_that_is_not_known_beforehand(name, stage):
+    """An upsert by pipeline whose _id the server computes is refused, or set aside if the server
+    has done it: a document that the journal does not name is not undone by anything."""
+    with Stack({"upstream.fenceWait": "100ms"}) as stack, Connection(stack.proxy.port) as raw:
+        updates = [{"q": {"k": 1}, "u": [stage], "upsert": True}]
+        unit = RawTransaction(raw)
+        reply = unit.run({"update": name, "updates": updates})
+        assert reply["ok"] == 0, reply
+        if stack.stored(name):
+            assert "set aside" in reply["errmsg"], reply
+        assert unit.commit()["ok"] == 0
+
+
 def test_multi_upsert(stack, session, collection, name):
     """An updateMany with upsert makes one document if none matches."""
     with session.start_transaction():
