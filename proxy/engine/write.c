@@ -386,6 +386,13 @@ void write_fail(struct write_operation *operation, int code, const char *message
     operation->step = WRITE_ROLLING_BACK;
 }
 
+void write_fail_behind(struct write_operation *operation)
+{
+    write_fail(operation, REPLY_CODE_WriteConflict,
+               "a document was changed around the proxy while it was being written: run the "
+               "command again");
+}
+
 /* An error that mongod gives to a whole command, not to one of its statements. */
 static bool is_of_command(const struct reply_view *view)
 {

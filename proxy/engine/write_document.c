@@ -160,3 +160,12 @@ void write_documents_refuse(struct write_operation *operation, size_t first, siz
         }
     }
 }
+
+void write_skip_statement(struct write_operation *operation)
+{
+    write_documents_refuse(operation, operation->document_at,
+                           operation->document_count - operation->document_at);
+    if (operation->step != WRITE_ROLLING_BACK) {
+        operation->step = WRITE_SELECTING;
+    }
+}

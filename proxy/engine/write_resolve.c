@@ -15,6 +15,7 @@
 
 #include "engine/equality.h"
 #include "engine/insert_document.h"
+#include "engine/new_id.h"
 #include "engine/write_steps.h"
 #include "holdfast/crash_point.h"
 #include "wire/reply.h"
@@ -383,45 +384,6 @@ static void mark_existing(struct write_operation *operation, struct slice id_doc
     }
 }
 
-/* The _id that the update itself gives to a new document. */
-static bool find_new_id(const struct statement *statement, bson_iter_t *ret_id)
-{
-    static const char *const paths[] = {"$setOnInsert._id", "$set._id"};
-    struct slice update = statement->update;
-    bson_iter_t at;
-    if (statement->update_is_pipeline) {
-        return false;
-    }
-    if (statement->update_is_replacement) {
-        return bson_iter_init_from_data(ret_id, update.data, update.size) &&
-               bson_iter_find(ret_id, "_id");
-    }
-    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
-        if (bson_iter_init_from_data(&at, update.data, update.size) &&
-            bson_iter_find_descendant(&at, paths[i], ret_id)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The _id of a document that an upsert will make. */
-static void make_key(const struct write_operation *operation, bson_t *ret_key)
-{
-    bson_iter_t id;
-    if (operation->key_in_filter) {
-        (void)equality_key(&operation->equalities, ret_key);
-        return;
-    }
-    if (find_new_id(write_statement(operation), &id)) {
-        bson_append_iter(ret_key, "_id", -1, &id);
-        return;
-    }
-    bson_oid_t generated;
-    bson_oid_init(&generated, NULL);
-    BSON_APPEND_OID(ret_key, "_id", &generated);
-}
-
 /* A document that was found. False: the operation has failed. */
 static bool add_found(struct write_operation *operation, struct slice found)
 {
@@ -440,28 +402,6 @@ static bool add_found(struct write_operation *operation, struct slice found)
     return added;
 }
 
-/* A pipeline with an expression for _id: what it yields is not known before the write. */
-static bool computes_id(const struct statement *statement)
-{
-    bson_iter_t stage;
-    bson_iter_t at;
-    bson_iter_t field;
-    if (!statement->update_is_pipeline ||
-        !bson_iter_init_from_data(&stage, statement->update.data, statement->update.size)) {
-        return false;
-    }
-    while (bson_iter_next(&stage)) {
-        if (BSON_ITER_HOLDS_DOCUMENT(&stage) && bson_iter_recurse(&stage, &at) &&
-            bson_iter_next(&at) && BSON_ITER_HOLDS_DOCUMENT(&at) &&
-            (strcmp(bson_iter_key(&at), "$set") == 0 ||
-             strcmp(bson_iter_key(&at), "$addFields") == 0) &&
-            bson_iter_recurse(&at, &field) && bson_iter_find(&field, "_id")) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Nothing matches: an upsert makes a document, anything else has done its work. */
 static void take_none(struct write_operation *operation)
 {
@@ -471,13 +411,17 @@ static void take_none(struct write_operation *operation)
         operation->step = WRITE_SELECTING;
         return;
     }
-    if (!operation->key_in_filter && computes_id(write_statement(operation))) {
+    if (!operation->key_in_filter && new_id_is_computed(write_statement(operation))) {
         write_fail(operation, REPLY_CODE_BadValue,
                    "an upsert whose pipeline computes _id must have that _id in its filter");
         return;
     }
     bson_t key = BSON_INITIALIZER;
-    make_key(operation, &key);
+    if (operation->key_in_filter) {
+        (void)equality_key(&operation->equalities, &key);
+    } else {
+        new_id_make(write_statement(operation), &key);
+    }
     (void)write_document_add(operation, write_slice(&key),
                              (struct image){.presence = IMAGE_ABSENT});
     bson_destroy(&key);

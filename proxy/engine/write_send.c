@@ -70,16 +70,6 @@ static void count_run(struct write_operation *operation, size_t count)
     }
 }
 
-/* The rest of a statement is not written; the unit goes on with the next one. */
-static void skip_statement(struct write_operation *operation)
-{
-    write_documents_refuse(operation, operation->document_at,
-                           operation->document_count - operation->document_at);
-    if (operation->step != WRITE_ROLLING_BACK) {
-        operation->step = WRITE_SELECTING;
-    }
-}
-
 /* ------------------------------------------------------------------ sending */
 
 static void send_insert(struct write_operation *operation, size_t count, bool ordered)
@@ -205,13 +195,6 @@ static void fail_for_nonsense(struct write_operation *operation)
     write_fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
 }
 
-static void fail_behind(struct write_operation *operation)
-{
-    write_fail(operation, REPLY_CODE_WriteConflict,
-               "a document was changed around the proxy while it was being written: run the "
-               "command again");
-}
-
 /* Document `count` of the run was refused; those before it are done, those behind it untouched. */
 static void take_refusal(struct write_operation *operation, size_t count, struct slice reply)
 {
@@ -221,7 +204,7 @@ static void take_refusal(struct write_operation *operation, size_t count, struct
         return;
     }
     if (write_refused(operation, statement_of(operation, operation->document_at), reply)) {
-        skip_statement(operation);
+        write_skip_statement(operation);
     } else {
         enum write_step step = operation->step;
         write_documents_refuse(operation, operation->document_at,
@@ -259,14 +242,6 @@ static size_t error_index(bson_iter_t *write_error, size_t count)
     return count;
 }
 
-static struct slice document_at_iter(const bson_iter_t *iter)
-{
-    uint32_t size = 0;
-    const uint8_t *data = NULL;
-    bson_iter_document(iter, &size, &data);
-    return slice_make(data, size);
-}
-
 /* Unordered: each error names its document, all others were inserted. */
 static void take_insert_errors(struct write_operation *operation, const struct reply_view *view)
 {
@@ -283,7 +258,7 @@ static void take_insert_errors(struct write_operation *operation, const struct r
         }
         write_documents_refuse(operation, first + index, 1);
         write_result_write_error(&operation->result, operation->list.reply,
-                                 operation->index + first + index, document_at_iter(&error));
+                                 operation->index + first + index, write_slice_at(&error));
         refused++;
     }
     if (!view->has_n || view->n != (int64_t)(count - refused)) {
@@ -359,7 +334,7 @@ static void take_changed(struct write_operation *operation, const struct reply_v
         count_run(operation, count);
     } else if (count == 1) {
         write_documents_refuse(operation, operation->document_at, 1);
-        fail_behind(operation);
+        write_fail_behind(operation);
     } else {
         operation->step = WRITE_CHECKING;
     }
@@ -404,7 +379,7 @@ static void take_computed(struct write_operation *operation, const struct reply_
     }
     if (view->value.size == 0) {
         write_documents_refuse(operation, operation->document_at, 1);
-        fail_behind(operation);
+        write_fail_behind(operation);
         return;
     }
     if (!operation->unjournaled && !has_key(view->value, at(operation)->key)) {
@@ -431,116 +406,4 @@ void write_take_answer(struct write_operation *operation, struct slice reply)
     } else {
         take_changed(operation, &view, reply);
     }
-}
-
-/* ------------------------------------------------------------------ which were written */
-
-bool write_check(struct write_operation *operation)
-{
-    bson_t command = BSON_INITIALIZER;
-    bson_t ids = BSON_INITIALIZER;
-    for (size_t i = 0; i < operation->sent_count; i++) {
-        char text[16];
-        const char *name;
-        bson_iter_t id;
-        struct slice key = operation->documents[operation->document_at + i].key;
-        size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
-        if (bson_iter_init_from_data(&id, key.data, key.size) && bson_iter_find(&id, "_id")) {
-            bson_append_iter(&ids, name, (int)size, &id);
-        }
-    }
-    command_build_find_ids(&command, &operation->target, &ids, false);
-    bson_destroy(&ids);
-    write_send(operation, &command);
-    return false;
-}
-
-static bool is_in_batch(struct slice batch, struct slice document)
-{
-    bson_iter_t iter;
-    bool found = false;
-    if (batch.size == 0 || !bson_iter_init_from_data(&iter, batch.data, batch.size)) {
-        return false;
-    }
-    while (!found && bson_iter_next(&iter)) {
-        found = BSON_ITER_HOLDS_DOCUMENT(&iter) && slice_equal(document_at_iter(&iter), document);
-    }
-    return found;
-}
-
-static void doubt(struct write_operation *operation)
-{
-    operation->unit->doubt = "documents were changed around the proxy while the unit wrote "
-                             "several of them; which of them it wrote is not known";
-    fail_behind(operation);
-}
-
-/*
- * Fewer documents were written than sent: a stranger changed some in between. Replaced ones are
- * told by their after-images, if as many are seen as the server says it changed. Removed ones are
- * gone, and so are those that the stranger removed: then only an operator can tell.
- */
-void write_take_check(struct write_operation *operation, struct slice reply)
-{
-    struct reply_view view;
-    int64_t seen = 0;
-    bool remove = write_statement(operation)->kind == STATEMENT_DELETE;
-    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor ||
-        view.cursor_id != 0 || remove) {
-        doubt(operation);
-        return;
-    }
-    for (size_t i = 0; i < operation->sent_count; i++) {
-        size_t index = operation->document_at + i;
-        if (is_in_batch(view.batch, write_slice(operation->documents[index].after))) {
-            seen++;
-        } else {
-            write_documents_refuse(operation, index, 1);
-        }
-    }
-    if (seen != operation->done_count) {
-        doubt(operation);
-        return;
-    }
-    fail_behind(operation);
-}
-
-/* ------------------------------------------------------------------ findAndModify's projection */
-
-bool write_wants_projection(const struct write_operation *operation, bool after)
-{
-    const struct statement_list *list = &operation->list;
-    return list->reply == STATEMENT_REPLY_FIND_AND_MODIFY && list->fields.size > 0 &&
-           list->return_new == after && !operation->projected && operation->document_count > 0 &&
-           (after || operation->documents[0].before.presence == IMAGE_PRESENT);
-}
-
-bool write_project(struct write_operation *operation)
-{
-    bson_t command = BSON_INITIALIZER;
-    command_build_find_key(&command, &operation->target, operation->documents[0].key,
-                           operation->list.fields);
-    write_send(operation, &command);
-    return false;
-}
-
-void write_take_projection(struct write_operation *operation, struct slice reply)
-{
-    struct reply_view view;
-    bson_iter_t iter;
-    bool before = operation->step == WRITE_PROJECTING_BEFORE;
-    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || view.batch.size == 0 ||
-        !bson_iter_init_from_data(&iter, view.batch.data, view.batch.size)) {
-        if (write_refused(operation, operation->index, reply)) {
-            skip_statement(operation);
-        }
-        return;
-    }
-    struct slice found = {0};
-    if (bson_iter_next(&iter) && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
-        found = document_at_iter(&iter);
-    }
-    write_result_value(&operation->result, found);
-    operation->projected = true;
-    operation->step = before ? WRITE_JOURNALING : WRITE_SELECTING;
 }

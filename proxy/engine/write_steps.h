@@ -13,6 +13,8 @@
 
 /* Ends the command and the unit with an error of the proxy's own. */
 void write_fail(struct write_operation *operation, int code, const char *message);
+/* The same: a stranger was seen to change a document that the unit writes. */
+void write_fail_behind(struct write_operation *operation);
 /*
  * The server refused statement `index` with this answer. WRITE_ERRORS_ABORT: ends the unit. Else
  * the error goes into the reply, and true says that the command goes on with the next statement;
@@ -65,6 +67,9 @@ size_t write_documents_run(const struct write_operation *operation);
 /* The server did not write these; the unit remembers it. */
 void write_documents_refuse(struct write_operation *operation, size_t first, size_t count);
 
+/* The rest of the statement is not written; the unit goes on with the next one. */
+void write_skip_statement(struct write_operation *operation);
+
 /* ---- write_resolve.c: from the statement to its documents and their before-images */
 
 void write_select(struct write_operation *operation);
@@ -80,10 +85,13 @@ void write_statement_free(struct write_operation *operation);
 
 bool write_journal(struct write_operation *operation);
 
-/* ---- write_send.c: send, learn, project */
+/* ---- write_send.c: send, learn */
 
 bool write_send_documents(struct write_operation *operation);
 void write_take_answer(struct write_operation *operation, struct slice reply);
+
+/* ---- write_look.c: which were written, and findAndModify's projection */
+
 bool write_check(struct write_operation *operation);
 void write_take_check(struct write_operation *operation, struct slice reply);
 bool write_wants_projection(const struct write_operation *operation, bool after);
@@ -93,6 +101,17 @@ void write_take_projection(struct write_operation *operation, struct slice reply
 static inline const struct statement *write_statement(const struct write_operation *operation)
 {
     return &operation->list.statements[operation->index];
+}
+
+/* The document that the iterator is at; size 0 if it is none. */
+static inline struct slice write_slice_at(const bson_iter_t *iter)
+{
+    uint32_t size = 0;
+    const uint8_t *data = NULL;
+    if (BSON_ITER_HOLDS_DOCUMENT(iter)) {
+        bson_iter_document(iter, &size, &data);
+    }
+    return slice_make(data, size);
 }
 
 static inline struct slice write_slice(const bson_t *document)

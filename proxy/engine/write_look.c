@@ -1,0 +1,120 @@
+/*
+ * Looking besides a write: which documents it wrote, where the server's counts leave that open; and
+ * findAndModify's projection of the document that is locked anyway.
+ *
+ * Worker of the channel only.
+ */
+#include "engine/write_steps.h"
+#include "wire/reply.h"
+
+/* ------------------------------------------------------------------ which were written */
+
+bool write_check(struct write_operation *operation)
+{
+    bson_t command = BSON_INITIALIZER;
+    bson_t ids = BSON_INITIALIZER;
+    for (size_t i = 0; i < operation->sent_count; i++) {
+        char text[16];
+        const char *name;
+        bson_iter_t id;
+        struct slice key = operation->documents[operation->document_at + i].key;
+        size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
+        if (bson_iter_init_from_data(&id, key.data, key.size) && bson_iter_find(&id, "_id")) {
+            bson_append_iter(&ids, name, (int)size, &id);
+        }
+    }
+    command_build_find_ids(&command, &operation->target, &ids, false);
+    bson_destroy(&ids);
+    write_send(operation, &command);
+    return false;
+}
+
+static bool is_in_batch(struct slice batch, struct slice document)
+{
+    bson_iter_t iter;
+    bool found = false;
+    if (batch.size == 0 || !bson_iter_init_from_data(&iter, batch.data, batch.size)) {
+        return false;
+    }
+    while (!found && bson_iter_next(&iter)) {
+        found = BSON_ITER_HOLDS_DOCUMENT(&iter) && slice_equal(write_slice_at(&iter), document);
+    }
+    return found;
+}
+
+static void doubt(struct write_operation *operation)
+{
+    operation->unit->doubt = "documents were changed around the proxy while the unit wrote "
+                             "several of them; which of them it wrote is not known";
+    write_fail_behind(operation);
+}
+
+/*
+ * Fewer documents were written than sent: a stranger changed some in between. Replaced ones are
+ * told by their after-images, if as many are seen as the server says it changed. Removed ones are
+ * gone, and so are those that the stranger removed: then only an operator can tell.
+ */
+void write_take_check(struct write_operation *operation, struct slice reply)
+{
+    struct reply_view view;
+    int64_t seen = 0;
+    bool remove = write_statement(operation)->kind == STATEMENT_DELETE;
+    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor ||
+        view.cursor_id != 0 || remove) {
+        doubt(operation);
+        return;
+    }
+    for (size_t i = 0; i < operation->sent_count; i++) {
+        size_t index = operation->document_at + i;
+        if (is_in_batch(view.batch, write_slice(operation->documents[index].after))) {
+            seen++;
+        } else {
+            write_documents_refuse(operation, index, 1);
+        }
+    }
+    if (seen != operation->done_count) {
+        doubt(operation);
+        return;
+    }
+    write_fail_behind(operation);
+}
+
+/* ------------------------------------------------------------------ findAndModify's projection */
+
+bool write_wants_projection(const struct write_operation *operation, bool after)
+{
+    const struct statement_list *list = &operation->list;
+    return list->reply == STATEMENT_REPLY_FIND_AND_MODIFY && list->fields.size > 0 &&
+           list->return_new == after && !operation->projected && operation->document_count > 0 &&
+           (after || operation->documents[0].before.presence == IMAGE_PRESENT);
+}
+
+bool write_project(struct write_operation *operation)
+{
+    bson_t command = BSON_INITIALIZER;
+    command_build_find_key(&command, &operation->target, operation->documents[0].key,
+                           operation->list.fields);
+    write_send(operation, &command);
+    return false;
+}
+
+void write_take_projection(struct write_operation *operation, struct slice reply)
+{
+    struct reply_view view;
+    bson_iter_t iter;
+    bool before = operation->step == WRITE_PROJECTING_BEFORE;
+    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || view.batch.size == 0 ||
+        !bson_iter_init_from_data(&iter, view.batch.data, view.batch.size)) {
+        if (write_refused(operation, operation->index, reply)) {
+            write_skip_statement(operation);
+        }
+        return;
+    }
+    struct slice found = {0};
+    if (bson_iter_next(&iter) && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
+        found = write_slice_at(&iter);
+    }
+    write_result_value(&operation->result, found);
+    operation->projected = true;
+    operation->step = before ? WRITE_JOURNALING : WRITE_SELECTING;
+}
