@@ -105,7 +105,10 @@ void write_take_projection(struct write_operation *operation, struct slice reply
     bool before = operation->step == WRITE_PROJECTING_BEFORE;
     if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || view.batch.size == 0 ||
         !bson_iter_init_from_data(&iter, view.batch.data, view.batch.size)) {
-        if (write_refused(operation, operation->index, reply)) {
+        if (!before) {
+            /* mongod would have said so before it wrote anything */
+            write_broken_off(operation, operation->index, reply);
+        } else if (write_refused(operation, operation->index, reply)) {
             write_skip_statement(operation);
         }
         return;

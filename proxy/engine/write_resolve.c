@@ -427,8 +427,12 @@ static void take_none(struct write_operation *operation)
     bson_destroy(&key);
 }
 
-/* A collation may find an _id that is not locked: only those of the batch count. */
-static bool is_of_batch(const struct write_operation *operation, struct slice found)
+/*
+ * A collation may find an _id that is not locked: only those of the batch count. Each of them once:
+ * where their images take several replies, the writes of the first may move a document along the
+ * index that the server walks, so that it comes again.
+ */
+static bool take_of_batch(struct write_operation *operation, struct slice found)
 {
     bson_iter_t id;
     bson_t key = BSON_INITIALIZER;
@@ -441,6 +445,10 @@ static bool is_of_batch(const struct write_operation *operation, struct slice fo
     bson_destroy(&key);
     for (size_t i = 0; i < operation->name_count && !of_batch; i++) {
         of_batch = compare_names(&operation->names[i], &name) == 0;
+        if (of_batch) {
+            operation->names[i] = operation->names[--operation->name_count];
+            operation->name_at = operation->name_count; /* all of them are locked */
+        }
     }
     return of_batch;
 }
@@ -467,7 +475,7 @@ static void take_documents(struct write_operation *operation, bson_iter_t *at)
         count++;
         if (is_insert(operation)) {
             mark_existing(operation, found);
-        } else if (!operation->multi || is_of_batch(operation, found)) {
+        } else if (!operation->multi || take_of_batch(operation, found)) {
             if (!add_found(operation, found)) {
                 return;
             }

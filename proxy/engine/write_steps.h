@@ -22,7 +22,7 @@ void write_fail_behind(struct write_operation *operation);
  */
 bool write_refused(struct write_operation *operation, size_t index, struct slice server_reply);
 /*
- * The server broke off a command of several writes with this answer: which of them it did is not
+ * The server failed with this answer when writes were done already, and which of them may not be
  * known. The unit is rolled back, whatever WRITE_ERRORS_* say; undoing finds out.
  */
 void write_broken_off(struct write_operation *operation, size_t index, struct slice server_reply);

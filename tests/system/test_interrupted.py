@@ -112,3 +112,34 @@ def test_an_interrupted_undo_goes_on(tapped, name):
             tap.before_request = tap.before_reply = None
     assert len(steps) == 2
     assert collection.find_one() == {"_id": 1, "v": 1}
+
+
+def test_a_document_that_comes_twice(tapped, name):
+    """The images of a multi write come in several replies. What was written after the first may
+    move a document along the index that the server walks: it comes again, and is not written
+    again."""
+    direct, tap, proxy = tapped
+    collection = direct[DATABASE][name]
+    collection.insert_many([{"_id": i, "n": 0} for i in range(4)])
+    again = []
+
+    def in_two_replies(command):
+        images = command.get("find") == name and "projection" not in command
+        return {**command, "batchSize": 2} if images and "batchSize" in command else None
+
+    def repeat(reply):
+        batch = reply.get("cursor", {}).get("nextBatch")
+        if not batch:
+            return None
+        again.append(collection.find_one({"_id": 0}))
+        return {**reply, "cursor": {**reply["cursor"], "nextBatch": again + batch}}
+
+    tap.before_request, tap.before_reply = in_two_replies, repeat
+    try:
+        with proxy.client() as client:
+            result = client[DATABASE][name].update_many({}, {"$inc": {"n": 1}})
+    finally:
+        tap.before_request = tap.before_reply = None
+    assert again == [{"_id": 0, "n": 1}]
+    assert (result.matched_count, result.modified_count) == (4, 4)
+    assert [d["n"] for d in collection.find()] == [1, 1, 1, 1]

@@ -349,6 +349,18 @@ def test_documents_too_big_for_a_record(stack, client, name):
     assert list(stack.stored(name)) == [2]
 
 
+def test_find_and_modify_whose_projection_fails(stack, client, name):
+    """The write that was done before the projection failed is undone: an error says that nothing
+    was done."""
+    stack.direct[DATABASE][name].insert_one({"_id": 1, "n": 0})
+    for after in (False, True):
+        with pytest.raises(OperationFailure):
+            client[DATABASE][name].find_one_and_update(
+                {"_id": 1}, {"$inc": {"n": 1}}, {"n": {"$noSuchOperator": 1}}, return_document=after
+            )
+        assert stack.stored(name) == {1: {"_id": 1, "n": 0}}
+
+
 def test_limit(name):
     """More documents than unit.maxWrites: refused whole, with a clear message."""
     with Stack({"unit.maxWrites": "100"}) as stack:
