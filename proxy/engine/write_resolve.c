@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/equality.h"
+#include "engine/id_list.h"
 #include "engine/insert_document.h"
 #include "engine/new_id.h"
 #include "engine/write_steps.h"
@@ -318,6 +319,10 @@ void write_take_collected(struct write_operation *operation, struct slice reply)
         operation->multi = false; /* it makes one document, as updateOne would */
         operation->step = WRITE_LOCKING;
         select_one(operation);
+        return;
+    }
+    if (id_list_drop_repeated(&operation->ids, operation->id_count) != STATUS_OK) {
+        fail_for_memory(operation);
         return;
     }
     (void)bson_iter_init(&operation->ids_at, &operation->ids);

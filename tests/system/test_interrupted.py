@@ -143,3 +143,32 @@ def test_a_document_that_comes_twice(tapped, name):
     assert again == [{"_id": 0, "n": 1}]
     assert (result.matched_count, result.modified_count) == (4, 4)
     assert [d["n"] for d in collection.find()] == [1, 1, 1, 1]
+
+
+def test_an_id_that_is_found_twice(tapped, name):
+    """The search of a multi write takes no snapshot: a document that somebody moves along its index
+    meanwhile is found again, far behind the first time. It is written once."""
+    direct, tap, proxy = tapped
+    collection = direct[DATABASE][name]
+    collection.insert_many([{"_id": i, "n": 0} for i in range(5)])
+    searches = []
+
+    def repeat(reply):
+        batch = reply.get("cursor", {}).get("firstBatch")
+        if searches or not batch or batch[0] != {"_id": 0}:
+            return None
+        searches.append(batch)
+        repeated = [*batch, {"_id": 0.0}]
+        return {**reply, "cursor": {**reply["cursor"], "firstBatch": repeated}}
+
+    # So much that two documents make a batch.
+    large = {"$inc": {"n": 1}, "$setOnInsert": {"v": "x" * 6_000_000}}
+    tap.before_reply = repeat
+    try:
+        with proxy.client() as client:
+            result = client[DATABASE][name].update_many({}, large)
+    finally:
+        tap.before_reply = None
+    assert searches
+    assert (result.matched_count, result.modified_count) == (5, 5)
+    assert [d["n"] for d in collection.find()] == [1] * 5
