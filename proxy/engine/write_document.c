@@ -13,8 +13,11 @@
 #include "holdfast/limits.h"
 #include "wire/reply.h"
 
-/* A command that replaces carries both images: bounded so that it fits one message. */
-#define RUN_BYTES_MAX (16u * 1024u * 1024u)
+/* A command carries both images and the key of each document, and is itself bounded as a document.
+ */
+#define RUN_BYTES_MAX LIMIT_DOCUMENT_BYTES_MAX
+/* What stands around them: a guarded pipeline has about 150 bytes of its own. */
+#define RUN_OVERHEAD_BYTES 256u
 /* The guard of a removal costs the square of this. */
 #define REMOVE_COUNT_MAX 100u
 
@@ -100,7 +103,7 @@ void write_documents_compute(struct write_operation *operation)
 
 bool write_document_fits(const struct write_document *document)
 {
-    size_t before = document->before.document.size;
+    size_t before = document->before.document.size + document->key.size;
     size_t after = document->after == NULL ? 0 : document->after->len;
     return document->command != NULL ? before <= LIMIT_UNIT_DOCUMENT_BYTES_MAX
                                      : before + after <= LIMIT_UNIT_IMAGES_BYTES_MAX;
@@ -132,7 +135,7 @@ size_t write_documents_run(const struct write_operation *operation)
         if (document->fate != WRITE_PENDING || (alone && count > 0)) {
             break;
         }
-        bytes += document->before.document.size +
+        bytes += RUN_OVERHEAD_BYTES + document->key.size + document->before.document.size +
                  (document->after == NULL ? 0 : (size_t)document->after->len);
         if (count > 0 && bytes > RUN_BYTES_MAX) {
             break;

@@ -4,8 +4,10 @@ refused with a clear error."""
 import threading
 import time
 
+import bson
 import pytest
 from conftest import DATABASE, Stack
+from holdfast_testing import Proxy, Server, WireTap
 from pymongo.errors import OperationFailure
 
 MEGABYTE = 1 << 20
@@ -63,3 +65,27 @@ def test_small_updates_that_make_large_documents(name):
         assert caught.value.code == 257
         assert memory.peak < 160 * MEGABYTE, memory.peak
         assert list(stack.stored(name).values()) == documents
+
+
+@pytest.mark.parametrize("write", ["update", "delete", "insert"])
+def test_no_command_is_larger_than_a_server_takes(name, write):
+    """Many documents go to the server in commands of at most 16 MiB and a little: mongod closes the
+    connection of a longer one."""
+    # So that the images of all come close to 16 MiB, and their commands beyond.
+    size, count = {"update": (16_700, 500), "delete": (166_000, 200), "insert": (16_700, 1001)}[write]
+    documents = [{"_id": i, "v": "x" * size} for i in range(count)]
+    with Server() as server, WireTap(server.port) as tap, Proxy(tap.uri) as proxy:
+        direct = server.client()[DATABASE][name]
+        if write != "insert":
+            direct.insert_many(documents)
+        with proxy.client() as client:
+            collection = client[DATABASE][name]
+            if write == "update":
+                assert collection.update_many({}, {"$set": {"w": 1}}).modified_count == count
+            elif write == "delete":
+                assert collection.delete_many({}).deleted_count == count
+            else:
+                collection.insert_many(documents)
+        sent = [len(bson.encode(command)) for _, command in tap.commands if write in command]
+    assert max(sent) > 7 * MEGABYTE
+    assert max(sent) <= 16 * MEGABYTE + 16 * 1024
