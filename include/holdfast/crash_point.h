@@ -22,7 +22,7 @@
     X(commit_acknowledged) /* the client was answered */                                           \
     X(abort_requested)     /* the unit is to be rolled back; nothing is undone */                  \
     X(undo_checked)        /* all images were compared; nothing is restored */                     \
-    X(undo_restored)       /* one image was restored (reached once per image) */                   \
+    X(undo_restored)       /* one image was restored, or is on its way back */                     \
     X(abort_undone)        /* all images are restored; the ABORT record is not written */          \
     X(abort_durable)       /* the ABORT record is durable; locks are still held */                 \
     X(recovery_fenced)     /* nothing sent earlier can arrive any more */                          \

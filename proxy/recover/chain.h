@@ -21,6 +21,7 @@ struct chain {
     bool broken;          /* somebody else wrote between two of the unit's writes */
     struct image learned; /* the last image, where the server had to be asked; owned */
     size_t position;      /* the image that the document is at now */
+    bool parked;          /* it is on its way from there to an older one (park.h) */
 };
 
 #define CHAIN_NONE SIZE_MAX

@@ -22,6 +22,7 @@
 
 #include "holdfast/crash_point.h"
 #include "recover/chain.h"
+#include "recover/park.h"
 
 /* What a CONFLICT record may hold of images; more documents are counted, not shown. */
 #define CONFLICT_BYTES_MAX (48u * 1024u * 1024u)
@@ -151,6 +152,12 @@ static enum status judge_document(struct undo *undo, struct chain *chain, struct
     const struct record_write *last = &undo->history->writes[chain->links[chain->link_count - 1]];
     char reason[sizeof(undo->reason)];
     struct error why = {0};
+    if (park_is_parked(undo->history->unit, last->key, *found)) {
+        chain->position = chain->link_count;
+        chain->parked = true;
+        undo->summary.restorable++;
+        return STATUS_OK;
+    }
     bool known = find_position(undo, chain, *found);
     /* At its oldest image a document needs nothing, whatever happened in between. */
     if (image_equal(chain_image(&undo->set, chain, 0), *found)) {
@@ -229,12 +236,19 @@ static enum status restore_step(struct undo *undo, struct chain *chain, size_t t
                                 struct error *ret_error)
 {
     const struct record_write *write = &undo->history->writes[chain->links[target]];
-    struct image expected = chain_image(&undo->set, chain, chain->position);
-    struct image wanted = chain_image(&undo->set, chain, target);
+    struct park_step step = {
+        .unit = undo->history->unit,
+        .namespace = write->namespace,
+        .key = write->key,
+        .expected = chain_image(&undo->set, chain, chain->position),
+        .wanted = chain_image(&undo->set, chain, target),
+        .parked = chain->parked,
+        .comment = comment,
+    };
     enum upstream_swap swap = UPSTREAM_SWAP_DIFFERS;
     struct error error = {0};
-    enum status status = upstream_replace_image(undo->upstream, write->namespace, write->key,
-                                                expected, wanted, comment, &swap, &error);
+    enum status status = park_replace_image(undo->upstream, &step, &swap, &error);
+    chain->parked = step.parked;
     if (status == STATUS_CONFLICT || status == STATUS_UNSUPPORTED) {
         *ret_stopped = true;
         return step_conflict(undo, chain, *steps_done, error.message, ret_error);

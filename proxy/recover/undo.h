@@ -13,8 +13,9 @@
  *   2. The images are restored strictly newest write first, because only the order of the writes,
  *      reversed, is sure to pass unique indexes. Writes that follow each other on one document are
  *      one step. Each step is guarded by the image that it replaces.
- * A document that is at its oldest image already is left alone, so a rollback that was interrupted
- * can be begun again any number of times.
+ * Two images that are too big for one command take two steps (park.h): until the second the
+ * document is {_id, holdfast: {undo: <unit>}}. A document that is at its oldest image already is
+ * left alone, so a rollback that was interrupted can be begun again any number of times.
  *
  * Preconditions, not checked here: nothing that the unit sent can still arrive (fence.h, or all its
  * replies are here), and no one else of this proxy writes to these documents (their locks are

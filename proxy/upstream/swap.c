@@ -29,6 +29,8 @@
 
 /* What a command needs besides its images: names, _id, comment. Far more than they are. */
 #define COMMAND_ROOM_BYTES 8192u
+#define IMAGES_BYTES_MAX                                                                           \
+    ((size_t)LIMIT_DOCUMENT_BYTES_MAX + LIMIT_COMMAND_OVERHEAD_BYTES - COMMAND_ROOM_BYTES)
 
 struct swap {
     struct upstream *upstream;
@@ -468,6 +470,17 @@ static enum status swap_nothing(const struct swap *swap, enum upstream_swap *ret
     return status;
 }
 
+static size_t images_bytes(struct slice key, struct image expected, struct image wanted)
+{
+    return key.size + (expected.presence == IMAGE_PRESENT ? expected.document.size : 0) +
+           (wanted.presence == IMAGE_PRESENT ? wanted.document.size : 0);
+}
+
+bool upstream_images_fit(struct slice key, struct image expected, struct image wanted)
+{
+    return images_bytes(key, expected, wanted) <= IMAGES_BYTES_MAX;
+}
+
 enum status upstream_replace_image(struct upstream *upstream, const char *namespace,
                                    struct slice key, struct image expected, struct image wanted,
                                    const char *comment, enum upstream_swap *ret_swap,
@@ -478,16 +491,12 @@ enum status upstream_replace_image(struct upstream *upstream, const char *namesp
     if (expected.presence == IMAGE_UNKNOWN || wanted.presence == IMAGE_UNKNOWN) {
         return error_set(ret_error, STATUS_INVALID, "an image is unknown");
     }
-    size_t size = key.size;
-    size += expected.presence == IMAGE_PRESENT ? expected.document.size : 0;
-    size += wanted.presence == IMAGE_PRESENT ? wanted.document.size : 0;
     bool both = expected.presence == IMAGE_PRESENT && wanted.presence == IMAGE_PRESENT;
-    size_t size_max = LIMIT_DOCUMENT_BYTES_MAX + LIMIT_COMMAND_OVERHEAD_BYTES - COMMAND_ROOM_BYTES;
-    if (size > size_max) {
+    if (!upstream_images_fit(key, expected, wanted)) {
         return error_set(ret_error, STATUS_UNSUPPORTED,
                          "the document's images have %zu bytes; together they must fit one "
                          "command (%zu)",
-                         size, size_max);
+                         images_bytes(key, expected, wanted), IMAGES_BYTES_MAX);
     }
     if (both) {
         return swap_replace(&swap, expected, wanted, ret_swap, ret_error);

@@ -87,6 +87,9 @@ enum upstream_swap {
                               hold `wanted` exactly: nothing was changed, or it was put back */
 };
 
+/* Whether both images fit one command, as upstream_replace_image() needs it. */
+bool upstream_images_fit(struct slice key, struct image expected, struct image wanted);
+
 /*
  * Takes the document from `expected` to `wanted`, each PRESENT or ABSENT, by one command that
  * changes it only if it is still `expected`. Validation rules of the collection do not apply:

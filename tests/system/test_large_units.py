@@ -6,8 +6,8 @@ import time
 
 import bson
 import pytest
-from conftest import DATABASE, Stack
-from holdfast_testing import Proxy, Server, WireTap
+from conftest import DATABASE, RawTransaction, Stack
+from holdfast_testing import Connection, Proxy, Server, WireTap
 from pymongo.errors import OperationFailure
 
 MEGABYTE = 1 << 20
@@ -89,3 +89,31 @@ def test_no_command_is_larger_than_a_server_takes(name, write):
         sent = [len(bson.encode(command)) for _, command in tap.commands if write in command]
     assert max(sent) > 7 * MEGABYTE
     assert max(sent) <= 16 * MEGABYTE + 16 * 1024
+
+
+# Not interrupted; killed while the document is on its way back; before it is.
+@pytest.mark.parametrize("crash_at", [None, "undo_restored:1", "undo_checked:1"])
+def test_a_document_that_the_server_made_large(name, crash_at):
+    """Both images together do not fit one command: the rollback takes two steps, and goes on
+    between them after a crash."""
+    with Stack({"upstream.fenceWait": "100ms"}) as stack:
+        before = {"_id": 1, "a": "x" * (5 * MEGABYTE)}
+        stack.direct[DATABASE][name].insert_one(before)
+        if crash_at:
+            stack.proxy.restart(crash_at=crash_at)
+        with Connection(stack.proxy.port, timeout=60) as raw:
+            unit = RawTransaction(raw)
+            grow = [{"$set": {"b": {"$concat": ["$a", "$a"]}}}]
+            assert unit.update(name, {"_id": 1}, grow)["ok"] == 1
+            assert len(stack.stored(name)[1]["b"]) == 10 * MEGABYTE
+            if crash_at:
+                unit.run({"abortTransaction": 1}, "admin", begin=False)
+            else:
+                assert unit.abort()["ok"] == 1
+        if crash_at:
+            stack.proxy.process.wait()
+            between = stack.stored(name)[1]
+            assert ("holdfast" in between) == (crash_at == "undo_restored:1")
+            stack.proxy.start()
+        assert stack.stored(name) == {1: before}
+        assert [unit["state"] for unit in stack.proxy.units()] == ["aborted"]
