@@ -90,6 +90,8 @@ void ending_finish(struct boundary_request *request)
         }
         const char *reason = unit_table_checkin(request->engine->units, request->unit);
         if (reason != NULL) {
+            /* What the command did is undone now: its answer must not say otherwise. */
+            ending_set_error(request, REPLY_CODE_NoSuchTransaction, REPLY_LABEL_TRANSIENT, reason);
             ending_roll_back(request, reason);
             return;
         }

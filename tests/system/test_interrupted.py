@@ -2,8 +2,10 @@
 a command that answers ok: 0 (killOp, maxTimeMS, a shutdown) has changed some of its documents, and
 does not say which."""
 
+import time
+
 import pytest
-from conftest import DATABASE, RawTransaction
+from conftest import DATABASE, RawTransaction, is_transient
 from holdfast_testing import Connection, Proxy, Server, WireTap
 
 INTERRUPTED = {"ok": 0.0, "errmsg": "operation was interrupted", "code": 11601}
@@ -172,3 +174,20 @@ def test_an_id_that_is_found_twice(tapped, name):
     assert searches
     assert (result.matched_count, result.modified_count) == (5, 5)
     assert [d["n"] for d in collection.find()] == [1] * 5
+
+
+def test_a_unit_that_ends_during_its_command(name):
+    """A write that is answered after its unit has lived too long was undone, and says so."""
+    with Server() as server, WireTap(server.port) as tap:
+        settings = {"unit.lifetime": "1s", "upstream.fenceWait": "100ms"}
+        with Proxy(tap.uri, settings) as proxy, Connection(proxy.port) as raw:
+
+            def hold(command):
+                if "insert" in command and command["$db"] == DATABASE:
+                    time.sleep(1.5)
+
+            tap.before_request = hold
+            unit = RawTransaction(raw)
+            assert is_transient(unit.insert(name, {"_id": 1}))
+            assert server.client()[DATABASE][name].find_one() is None
+            assert is_transient(unit.commit())
