@@ -142,7 +142,10 @@ static void mistakes_are_named_and_exit_2(void **state)
         {"recover --wal $DIR --set upstream.fenceWait=soon", "time"},
         {"replay --wal $DIR", "not built yet"},
         {"rollback 7 --wal $DIR", "not built yet"},
-        {"resolve 7", "not built yet"},
+        {"resolve 7", "--wal"},
+        {"resolve 7 --wal $DIR", "--upstream"},
+        {"resolve 7 --wal $DIR --keep --apply", "only one"},
+        {"resolve seven --wal $DIR", "not a unit"},
         {"export", "not built yet"},
         {"prune", "not built yet"},
     };
