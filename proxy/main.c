@@ -50,6 +50,26 @@ struct daemon {
     struct router *router;
 };
 
+/*
+ * What can be told of the settings without touching anything: --check-config and every start ask
+ * it. Opening the upstream's URI connects to nobody yet.
+ */
+static enum status check_settings(const struct config *config, struct error *error)
+{
+    if (config->http_listen[0] != '\0') {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "http.listen: the HTTP boundary is not built yet");
+    }
+    if (config->unit_engine == CONFIG_ENGINE_NATIVE) {
+        return error_set(error, STATUS_UNSUPPORTED, "unit.engine: native is not built yet");
+    }
+    struct upstream *upstream = NULL;
+    enum status status =
+        upstream_open(config->upstream_uri, config->upstream_connect_ms, &upstream, error);
+    upstream_close(upstream);
+    return status == STATUS_OK ? STATUS_OK : error_prefix(error, "upstream.uri");
+}
+
 static enum status open_journal(struct daemon *daemon, struct error *error)
 {
     struct wal_options options = {
@@ -67,9 +87,6 @@ static enum status check_topology(struct daemon *daemon, struct error *error)
     enum status status = upstream_describe(daemon->upstream, &server, error);
     if (status != STATUS_OK) {
         return status;
-    }
-    if (daemon->config.unit_engine == CONFIG_ENGINE_NATIVE) {
-        return error_set(error, STATUS_UNSUPPORTED, "unit.engine: native is not built yet");
     }
     if (server.topology != UPSTREAM_STANDALONE &&
         daemon->config.unit_engine != CONFIG_ENGINE_JOURNALED) {
@@ -214,9 +231,6 @@ static enum status start_router(struct daemon *daemon, struct error *error)
 
 static enum status start(struct daemon *daemon, struct error *error)
 {
-    if (daemon->config.http_listen != NULL && daemon->config.http_listen[0] != '\0') {
-        return error_set(error, STATUS_UNSUPPORTED, "the HTTP boundary is not built yet");
-    }
     enum status status = open_journal(daemon, error);
     if (status == STATUS_OK) {
         status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
@@ -339,12 +353,18 @@ int main(int argument_count, char **arguments)
     enum config_action action = CONFIG_RUN;
     enum status status =
         config_from_arguments(argument_count, arguments, &daemon.config, &action, &error);
+    if (status == STATUS_OK && action == CONFIG_RUN) {
+        status = check_settings(&daemon.config, &error);
+    }
     if (status != STATUS_OK) {
         (void)fprintf(stderr, "holdfastd: %s\n", error.message);
         config_free(&daemon.config);
         return EXIT_CANNOT_RUN;
     }
     if (action == CONFIG_EXIT || daemon.config.check_only) {
+        if (action == CONFIG_RUN) {
+            printf("The configuration is valid.\n");
+        }
         config_free(&daemon.config);
         return 0;
     }

@@ -288,7 +288,12 @@ BAD_OPTIONS = {
     "port too large": ["--listen", "127.0.0.1:99999", *GOOD[2:]],
     "no uri": [*GOOD[:2], "--upstream", "localhost", *GOOD[4:]],
     "missing config": [*GOOD, "--config", "no-such-file.yaml"],
-    "http is not built yet": [*GOOD, "--http-listen", "127.0.0.1:0"],
+    "http alone": [*GOOD, "--http-listen", "127.0.0.1:0"],
+    "http is not built yet": [
+        *GOOD, "--http-listen", "127.0.0.1:0", "--http-service", "127.0.0.1:80"
+    ],
+    "native is not built yet": [*GOOD, "--set", "unit.engine=native"],
+    "uri that no driver takes": [*GOOD[:2], "--upstream", "mongodb://h:99999", *GOOD[4:]],
 }
 
 
@@ -298,37 +303,44 @@ def test_bad_options(tmp_path, arguments):
     for extra in ([], ["--check-config"]):
         arguments = [str(tmp_path / "wal") if a == "somewhere" else a for a in arguments]
         done = daemon(*arguments, *extra)
-        assert done.returncode > 0, done.stdout
+        assert done.returncode == 2, done.stdout
         assert len(done.stderr.strip()) > 15
         assert not (tmp_path / "wal").exists()
 
 
 @pytest.mark.parametrize(
-    "text,line",
+    "text,line,key",
     [
-        ("net:\n  listen: 127.0.0.1:0\n  nonsense: 1\n", 3),
-        ("unit:\n  lockWait: 5s\n  lockWait: 6s\n", 3),
-        ("wal:\n  durability: perhaps\n", 2),
-        ("net: [\n", 1),
-        ("- 1\n", 1),
+        ("net:\n  listen: 127.0.0.1:0\n  nonsense: 1\n", 3, "net.nonsense"),
+        ("unit:\n  lockWait: 5s\n  lockWait: 6s\n", 3, "unit.lockWait"),
+        ("wal:\n  durability: perhaps\n", 2, "wal.durability"),
+        ("net: [\n", 2, ""),
+        ("- 1\n", 1, ""),
     ],
 )
-def test_bad_config_file(tmp_path, text, line):
-    """The message names the file and the line."""
+def test_bad_config_file(tmp_path, text, line, key):
+    """The message names the file, the line and the key."""
     (tmp_path / "holdfast.yaml").write_text(text)
     done = daemon("--config", tmp_path / "holdfast.yaml", "--check-config")
-    assert done.returncode > 0
-    assert "holdfast.yaml" in done.stderr
-    assert str(line) in done.stderr or "\n" not in text.strip()
+    assert done.returncode == 2
+    assert f"holdfast.yaml:{line}: " in done.stderr
+    assert key in done.stderr
 
 
 def test_check_config(tmp_path):
-    (tmp_path / "holdfast.yaml").write_text(
-        "net:\n  listen: 127.0.0.1:0\nupstream:\n  uri: mongodb://127.0.0.1:1/\n"
-        f"wal:\n  directory: {tmp_path}/wal\n"
-    )
-    done = daemon("--config", tmp_path / "holdfast.yaml", "--check-config")
-    assert done.returncode == 0, done.stderr
+    """Valid: 0, and nothing is made, opened or asked, even where a start could not succeed."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        (tmp_path / "holdfast.yaml").write_text(
+            f"net:\n  listen: {taken}\nadmin:\n  listen: {taken}\n"
+            f"upstream:\n  uri: mongodb://{taken}/\nwal:\n  directory: {tmp_path}/wal\n"
+        )
+        done = daemon("--config", tmp_path / "holdfast.yaml", "--check-config")
+        other.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "valid" in done.stdout
     assert not (tmp_path / "wal").exists()
 
 
