@@ -39,6 +39,8 @@
 #define PRUNE_MS 60000u
 
 struct daemon {
+    int argument_count; /* for reading the configuration again */
+    char **arguments;
     struct config config;
     struct wal *wal;
     struct upstream *upstream;
@@ -164,6 +166,15 @@ static enum status probe(struct daemon *daemon, struct error *error)
     return status == STATUS_UNREACHABLE ? status : STATUS_OK;
 }
 
+/* What SIGHUP may change; also of a running engine. */
+static void set_engine_limits(struct engine *engine, const struct config *config)
+{
+    atomic_store(&engine->lock_wait_ms, config->unit_lock_wait_ms);
+    atomic_store(&engine->plain_wait_ms, config->unit_lifetime_ms);
+    atomic_store(&engine->unit_writes_max, config->unit_writes_max);
+    atomic_store(&engine->unit_bytes_max, config->unit_bytes_max);
+}
+
 static enum status start_engine(struct daemon *daemon, struct error *error)
 {
     static const enum engine_multi_writes multi_writes[] = {
@@ -182,13 +193,10 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
         .locks = lock_table_new(REMEMBERED_CHANGES_MAX),
         .gates = gate_table_new(workers),
-        .lock_wait_ms = config->unit_lock_wait_ms,
-        .plain_wait_ms = config->unit_lifetime_ms,
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
-        .unit_writes_max = config->unit_writes_max,
-        .unit_bytes_max = config->unit_bytes_max,
     };
+    set_engine_limits(&daemon->engine, config);
     if (daemon->engine.units == NULL || daemon->engine.locks == NULL ||
         daemon->engine.gates == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
@@ -271,6 +279,48 @@ static void prune(struct daemon *daemon)
     }
 }
 
+static void on_changed(void *context, const char *key, bool live)
+{
+    size_t *changes = context;
+    ++*changes;
+    if (live) {
+        LOG(LOG_INFO, "config", "Setting changed", LOG_TEXT("key", key));
+    } else {
+        LOG(LOG_WARNING, "config", "This setting needs a restart to change", LOG_TEXT("key", key));
+    }
+}
+
+/*
+ * SIGHUP: the file and the options once more. A configuration with any mistake is refused whole. A
+ * good one is taken over here, and what other threads read of it is published as atomics, each of
+ * which makes sense beside the old value of any other.
+ */
+static void reload(struct daemon *daemon)
+{
+    struct config next;
+    struct error error = {0};
+    enum config_action action = CONFIG_RUN;
+    enum status status =
+        config_from_arguments(daemon->argument_count, daemon->arguments, &next, &action, &error);
+    if (status == STATUS_OK) {
+        status = check_settings(&next, &error);
+    }
+    if (status == STATUS_OK) {
+        size_t changes = 0;
+        config_take_over(&daemon->config, &next, on_changed, &changes);
+        const struct config *config = &daemon->config;
+        log_set_level(config->log_level);
+        set_engine_limits(&daemon->engine, config);
+        unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
+        router_set_limits(daemon->router, config->net_connections_max, config->unit_lifetime_ms);
+        LOG(LOG_INFO, "config", "Configuration read again", LOG_NUMBER("changes", changes));
+    } else {
+        LOG(LOG_ERROR, "config", "The new configuration is refused; the running one stays",
+            LOG_TEXT("reason", error.message));
+    }
+    config_free(&next);
+}
+
 /*
  * Renews the lease until a signal asks for the end. A lease that somebody else has taken means that
  * another proxy recovers our units now: the process ends at once, so that none of its writes
@@ -286,7 +336,7 @@ static void run(struct daemon *daemon, const sigset_t *signals)
             return;
         }
         if (received == SIGHUP) {
-            LOG(LOG_INFO, "main", "SIGHUP: changed settings take effect at the next start");
+            reload(daemon);
         }
         struct error error = {0};
         enum status status =
@@ -349,6 +399,8 @@ static void stop(struct daemon *daemon)
 int main(int argument_count, char **arguments)
 {
     static struct daemon daemon;
+    daemon.argument_count = argument_count;
+    daemon.arguments = arguments;
     struct error error = {0};
     enum config_action action = CONFIG_RUN;
     enum status status =

@@ -223,6 +223,9 @@ static void print_key(const struct config_key *key)
     } else {
         printf("      default: none\n");
     }
+    if (key->live) {
+        printf("      may change in the file while holdfastd runs: SIGHUP reads it again\n");
+    }
 }
 
 static void print_help(void)

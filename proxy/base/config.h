@@ -91,7 +91,15 @@ MUST_CHECK enum status config_from_arguments(int argument_count, char **argument
                                              enum config_action *ret_action,
                                              struct error *ret_error);
 
-/* Reads the configuration again in the same way (SIGHUP); the caller decides what it takes over. */
+/*
+ * Puts what may change while the proxy runs from `next`, read anew by config_from_arguments(), into
+ * `running`. `changed` is called for each key that differs: `live` says that it was taken over;
+ * otherwise `running` keeps its value and a restart is needed.
+ */
+void config_take_over(struct config *running, const struct config *next,
+                      void (*changed)(void *context, const char *key, bool live), void *context);
+
+/* Releases what config_from_arguments() made. NULL and zeros are harmless. */
 void config_free(struct config *config);
 
 #endif

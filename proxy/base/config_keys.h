@@ -39,6 +39,7 @@ struct config_key {
     const char *largest;        /* NUMBER, DURATION, SIZE */
     const char *const *choices; /* CHOICE: ended by NULL */
     bool required;
+    bool live; /* may change while the proxy runs (SIGHUP); never a text */
     const char *help;
 };
 

@@ -9,6 +9,7 @@
  * drawn in write.c, those of an end in finish.c, and undoing is recover/undo.h.
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,12 +38,13 @@ struct engine {
     struct lock_table *locks;
     struct gate_table *gates;
     struct rollback_pool *rollbacks;
-    uint64_t lock_wait_ms;
-    uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */
-    bool retryable_writes;  /* plain writes with a transaction number are units, done once */
+    /* Limits that may change while the proxy runs: read once where something new begins. */
+    _Atomic uint64_t lock_wait_ms;
+    _Atomic uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */
+    _Atomic uint64_t unit_writes_max;
+    _Atomic uint64_t unit_bytes_max;
+    bool retryable_writes; /* plain writes with a transaction number are units, done once */
     enum engine_multi_writes multi_writes;
-    uint64_t unit_writes_max;
-    uint64_t unit_bytes_max;
     struct update_rules update_rules; /* of the server */
 };
 

@@ -70,6 +70,8 @@ struct route_shared {
     size_t worker_count;
     _Atomic uint64_t next_number;
     _Atomic uint64_t connections;
+    _Atomic uint64_t connections_max;
+    _Atomic uint64_t unit_lifetime_ms;
     _Atomic bool draining;
 };
 

@@ -66,7 +66,7 @@ static void on_accepted(void *context, int descriptor, const struct sockaddr *pe
     struct route_shared *shared = context;
     struct handover *handover = NULL;
     uint64_t open_now = atomic_fetch_add(&shared->connections, 1);
-    if (open_now < shared->options.connections_max) {
+    if (open_now < atomic_load(&shared->connections_max)) {
         handover = calloc(1, sizeof *handover);
     }
     if (handover == NULL) {
@@ -162,7 +162,7 @@ static void on_housekeeping(evutil_socket_t descriptor, short what, void *contex
     struct router *router = context;
     struct engine *engine = router->shared.options.engine;
     uint64_t now = clock_monotonic_ms();
-    uint64_t lifetime = router->shared.options.unit_lifetime_ms;
+    uint64_t lifetime = atomic_load(&router->shared.unit_lifetime_ms);
     struct unit *unit;
     while (now > lifetime &&
            (unit = unit_table_take_older(engine->units, now - lifetime, reason)) != NULL) {
@@ -222,6 +222,7 @@ enum status router_start(const struct router_options *options, struct router **r
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     router->shared.options = *options;
+    router_set_limits(router, options->connections_max, options->unit_lifetime_ms);
     router->shared.workers = workers;
     router->shared.worker_count = count;
     (void)sem_init(&router->done, 0, 0);
@@ -238,6 +239,12 @@ enum status router_start(const struct router_options *options, struct router **r
     run_on_first_worker(router, on_start_housekeeping);
     *ret_router = router;
     return STATUS_OK;
+}
+
+void router_set_limits(struct router *router, uint64_t connections_max, uint64_t unit_lifetime_ms)
+{
+    atomic_store(&router->shared.connections_max, connections_max);
+    atomic_store(&router->shared.unit_lifetime_ms, unit_lifetime_ms);
 }
 
 const char *router_address(const struct router *router)

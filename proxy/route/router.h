@@ -22,8 +22,8 @@ struct router_options {
     const char *listen;          /* HOST:PORT */
     struct network_address upstream;
     const char *upstream_name; /* for the log */
-    uint64_t connections_max;
-    uint64_t unit_lifetime_ms;
+    uint64_t connections_max;  /* as router_set_limits() */
+    uint64_t unit_lifetime_ms; /* as router_set_limits() */
 };
 
 /* Listens and serves from now on. Errors: as listener_open(). */
@@ -32,6 +32,13 @@ MUST_CHECK enum status router_start(const struct router_options *options,
 
 /* HOST:PORT with the real port. */
 const char *router_address(const struct router *router);
+
+/*
+ * Changes limits while serving. `connections_max`: of clients at a time; those beyond it that are
+ * open already stay. `unit_lifetime_ms`: units older than this are rolled back, open ones too. Any
+ * thread.
+ */
+void router_set_limits(struct router *router, uint64_t connections_max, uint64_t unit_lifetime_ms);
 
 /* Connections open now. */
 uint64_t router_connections(const struct router *router);

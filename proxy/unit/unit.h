@@ -118,6 +118,9 @@ struct unit_waiter {
 struct unit_table *unit_table_new(size_t units_max, size_t sessions_max);
 struct unit_table *unit_table_free(struct unit_table *table);
 
+/* From now on; units beyond it that are open already go on. */
+void unit_table_set_units_max(struct unit_table *table, size_t units_max);
+
 struct unit_request {
     const char *user;
     struct slice session_id; /* 16 bytes */

@@ -77,6 +77,13 @@ struct unit_table *unit_table_free(struct unit_table *table)
     return NULL;
 }
 
+void unit_table_set_units_max(struct unit_table *table, size_t units_max)
+{
+    pthread_mutex_lock(&table->mutex);
+    table->units_max = units_max;
+    pthread_mutex_unlock(&table->mutex);
+}
+
 void unit_session_key_make(const char *user, struct slice session_id,
                            struct unit_session_key *ret_key)
 {

@@ -356,6 +356,24 @@ static void test_twice_config_is_refused(void **state)
 }
 
 /* conf/holdfast.yaml sets every key, and every key that has a default to that default. */
+/* Whether the comment that ends at `end`, a newline, has the mark. */
+static bool comment_says_live(const char *text, const char *end)
+{
+    static const char mark[] = "[live]";
+    const char *start = end;
+    for (;;) {
+        const char *line = start;
+        while (line > text && line[-1] != '\n') {
+            line--;
+        }
+        if (line == text || strncmp(line, "  #", 3) != 0) {
+            break;
+        }
+        start = line - 1;
+    }
+    return memmem(start, (size_t)(end - start), mark, sizeof(mark) - 1) != NULL;
+}
+
 static void test_shipped_file_is_true_to_the_table(void **state)
 {
     (void)state;
@@ -385,6 +403,9 @@ static void test_shipped_file_is_true_to_the_table(void **state)
         if (strstr(text, line) == NULL) {
             fail_msg("%s is not shown in conf/holdfast.yaml", key->name);
         }
+        if (comment_says_live(text, strstr(text, line)) != key->live) {
+            fail_msg("%s: [live] in conf/holdfast.yaml is not what the table says", key->name);
+        }
         assert_int_equal(config_key_number(&shipped, key), config_key_number(&standard, key));
         const char *value = config_key_text(&shipped, key);
         if (value != NULL && !key->required) {
@@ -393,6 +414,61 @@ static void test_shipped_file_is_true_to_the_table(void **state)
     }
     config_free(&shipped);
     config_free(&standard);
+}
+
+struct seen_changes {
+    size_t live;
+    size_t other;
+    char last[64];
+};
+
+static void on_changed(void *context, const char *key, bool live)
+{
+    struct seen_changes *seen = context;
+    ++*(live ? &seen->live : &seen->other);
+    (void)snprintf(seen->last, sizeof(seen->last), "%s", key);
+}
+
+static void test_taking_over_changes_live_keys_only(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < config_keys_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        const char *other = key->choices != NULL           ? key->choices[1]
+                            : key->largest != NULL         ? key->largest
+                            : key->type == CONFIG_TYPE_URI ? "mongodb://other:1"
+                            : key->type == CONFIG_TYPE_HEX ? "ab12"
+                                                           : "other:2";
+        if (key->choices != NULL && strcmp(other, key->standard) == 0) {
+            other = key->choices[0];
+        }
+        struct config running;
+        struct config next;
+        struct error error = {0};
+        struct seen_changes seen = {0};
+        assert_int_equal(config_set_defaults(&running, &error), STATUS_OK);
+        assert_int_equal(config_set_defaults(&next, &error), STATUS_OK);
+        config_take_over(&running, &next, on_changed, &seen);
+        assert_int_equal(seen.live + seen.other, 0);
+        assert_int_equal(config_key_set(&next, key, other, &error), STATUS_OK);
+        uint64_t before = config_key_number(&running, key);
+        config_take_over(&running, &next, on_changed, &seen);
+        assert_int_equal(seen.live, key->live ? 1 : 0);
+        assert_int_equal(seen.other, key->live ? 0 : 1);
+        assert_string_equal(seen.last, key->name);
+        assert_int_equal(config_key_number(&running, key),
+                         key->live ? config_key_number(&next, key) : before);
+        const char *text = config_key_text(&running, key);
+        if (text != NULL) {
+            assert_string_equal(text, key->standard);
+        }
+        /* What was taken over is no difference any more; what was not is named again. */
+        config_take_over(&running, &next, on_changed, &seen);
+        assert_int_equal(seen.live, key->live ? 1 : 0);
+        assert_int_equal(seen.other, key->live ? 0 : 2);
+        config_free(&running);
+        config_free(&next);
+    }
 }
 
 static size_t capture_output(const char *word, char *text, size_t capacity)
@@ -452,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_file_of_many_megabytes_is_refused),
         cmocka_unit_test(test_twice_config_is_refused),
         cmocka_unit_test(test_shipped_file_is_true_to_the_table),
+        cmocka_unit_test(test_taking_over_changes_live_keys_only),
         cmocka_unit_test(test_help_and_version_need_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
