@@ -48,7 +48,7 @@ def running(tmp_path_factory):
         made = Configured(server, tmp_path_factory.mktemp("reload") / "holdfast.yaml")
         try:
             yield made
-            assert made.proxy.stop() == 0
+            assert made.proxy.stop() == 0, made.proxy.process.tail(60)
         finally:
             made.proxy.close()
 
