@@ -9,6 +9,7 @@
  * main thread does everything that may block: the lease, signals, the shutdown.
  */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

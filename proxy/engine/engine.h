@@ -9,7 +9,6 @@
  * drawn in write.c, those of an end in finish.c, and undoing is recover/undo.h.
  */
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 

@@ -67,7 +67,8 @@ struct unit_session_key {
 
 struct unit {
     uint64_t id;
-    enum unit_state state; /* changed by unit_state_set() only */
+    /* Changed by unit_state_set() only, by who has it checked out; atomic for those who look on. */
+    _Atomic enum unit_state state;
     const char *boundary;  /* "driver", "plain" or "retryable" */
     struct unit_session_key session_key;
     uint8_t session_id[UNIT_SESSION_ID_BYTES];
