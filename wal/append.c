@@ -87,7 +87,7 @@ static void fail_for_good(struct writer *writer, const struct error *error)
     pthread_mutex_unlock(&writer->lock);
 }
 
-static bool has_failed(struct writer *writer)
+bool writer_has_failed(struct writer *writer)
 {
     pthread_mutex_lock(&writer->lock);
     bool failed = writer->failure.status != STATUS_OK;
@@ -237,11 +237,18 @@ static struct run cut_front(struct run *run, size_t count)
     return front;
 }
 
+static void note_room(struct wal *wal, const struct wal_append *first, enum status status)
+{
+    if ((status == STATUS_OK || status == STATUS_FULL) && !batch_group_only_ends(first)) {
+        atomic_store(&wal->short_of_room, status == STATUS_FULL);
+    }
+}
+
 /* Writes a run and completes it. Recursion halves the run: its depth is the logarithm of it. */
 static void settle_run(struct writer *writer, struct run run)
 {
     struct error error;
-    if (has_failed(writer)) {
+    if (writer_has_failed(writer)) {
         complete_run(run, STATUS_IO);
         return;
     }
@@ -250,6 +257,7 @@ static void settle_run(struct writer *writer, struct run run)
         for (size_t i = 0; i < run.count; i++) {
             struct wal_append *group = run.first;
             run.first = group->queue_next;
+            note_room(writer->wal, group, group->status);
             complete(group, group->status);
         }
         return;
@@ -260,6 +268,7 @@ static void settle_run(struct writer *writer, struct run run)
         return;
     }
     if (run.count == 1) {
+        note_room(writer->wal, run.first, STATUS_FULL);
         complete_run(run, STATUS_FULL);
         return;
     }
@@ -319,7 +328,7 @@ static void run_tasks(struct writer *writer, struct task *tasks)
         struct error error = {0};
         tasks = task->next;
         enum status status = STATUS_IO;
-        if (!has_failed(writer)) {
+        if (!writer_has_failed(writer)) {
             status = run_task(writer, task->task, &error);
         }
         pthread_mutex_lock(&writer->lock);

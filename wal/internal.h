@@ -35,6 +35,7 @@ struct wal {
     _Atomic uint64_t unit_next;
     _Atomic uint64_t batches;
     _Atomic uint64_t groups;
+    _Atomic bool short_of_room; /* the last BEGIN or WRITE found none */
 };
 
 /*
@@ -51,6 +52,9 @@ MUST_CHECK enum status writer_start(struct wal *wal, struct writer **ret_writer,
                                     struct error *ret_error);
 /* Waits until the queue is empty, then ends the thread. NULL is harmless; returns NULL. */
 struct writer *writer_stop(struct writer *writer);
+
+/* True after a failure of the disk, which is final. */
+bool writer_has_failed(struct writer *writer);
 
 /* Waits. STATUS_IO after an earlier failure of the disk; else what the task or its commit says. */
 MUST_CHECK enum status writer_run(struct writer *writer, const struct writer_task *task,

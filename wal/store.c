@@ -609,3 +609,9 @@ bool store_ballast_keep(struct store *store)
     store->ballast_unsupported = errno == EOPNOTSUPP || errno == ENOSYS;
     return true;
 }
+
+bool store_disk_has_room(const struct store *store)
+{
+    struct statvfs disk;
+    return statvfs(store->directory, &disk) != 0 || disk.f_bavail * disk.f_frsize >= BALLAST_BYTES;
+}

@@ -127,4 +127,7 @@ MUST_CHECK enum status store_check_free_pages(struct store_transaction *transact
  */
 bool store_ballast_keep(struct store *store);
 
+/* Whether the disk could take a ballast now. Any thread. */
+bool store_disk_has_room(const struct store *store);
+
 #endif

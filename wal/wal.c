@@ -19,6 +19,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,9 @@
 
 #define QUOTA_BYTES_MIN ((uint64_t)1 << 20)
 #define QUOTA_BYTES_MAX ((uint64_t)1 << 46)
+/* A journal that was short of room counts as writable again from so much on, or a part of it. */
+#define ROOM_BYTES ((uint64_t)1 << 20)
+#define ROOM_PART_OF_QUOTA 16
 /* Beyond the quota: room for the records that end units, and for the pages that LMDB copies. */
 #define RESERVE_BYTES_MIN ((uint64_t)64 << 20)
 #define RESERVE_BYTES_MAX ((uint64_t)1 << 30)
@@ -453,4 +457,35 @@ enum status wal_statistics_get(struct wal *wal, struct wal_statistics *ret_stati
         *ret_statistics = statistics;
     }
     return status;
+}
+
+enum status wal_check_writable(struct wal *wal, struct error *ret_error)
+{
+    struct store_transaction *transaction = NULL;
+    struct store_usage usage;
+    if (writer_has_failed(wal->writer)) {
+        return error_set(ret_error, STATUS_IO, "the journal's disk has failed");
+    }
+    if (!atomic_load(&wal->short_of_room)) {
+        return STATUS_OK;
+    }
+    enum status status = store_begin(wal->store, false, &transaction, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = store_usage_get(transaction, &usage, ret_error);
+    store_abort(transaction);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    uint64_t room = wal->quota_bytes / ROOM_PART_OF_QUOTA;
+    if (usage.used_bytes + (room < ROOM_BYTES ? room : ROOM_BYTES) > wal->quota_bytes) {
+        return error_set(ret_error, STATUS_FULL,
+                         "the journal is at its quota: %" PRIu64 " of %" PRIu64 " bytes are used",
+                         usage.used_bytes, wal->quota_bytes);
+    }
+    if (!store_disk_has_room(wal->store)) {
+        return error_set(ret_error, STATUS_FULL, "the journal's disk is full");
+    }
+    return STATUS_OK;
 }

@@ -266,6 +266,15 @@ struct wal_statistics {
 MUST_CHECK enum status wal_statistics_get(struct wal *wal, struct wal_statistics *ret_statistics,
                                           struct error *ret_error);
 
+/*
+ * Whether new units could be journaled at this moment, as far as can be told without writing: for
+ * health checks. Never waits for the writer or a sync. Any thread.
+ *
+ * STATUS_OK; STATUS_FULL (records were refused for lack of room, and the quota or the disk that was
+ * short still is); STATUS_IO (the disk has failed; final), and the errors of reading.
+ */
+MUST_CHECK enum status wal_check_writable(struct wal *wal, struct error *ret_error);
+
 /* ------------------------------------------------------------------ verification */
 
 struct wal_damage {

@@ -306,6 +306,30 @@ static void test_prune_gives_space_back_and_no_number_twice(void **state)
 
 /* ------------------------------------------------------------------ being killed */
 
+static void test_writable_until_full_and_again_after_pruning(void **state)
+{
+    struct wal *wal = fixture_open(*state);
+    struct error error = {0};
+    static char text[256 * 1024];
+    enum status status = STATUS_OK;
+    uint64_t unit = 0;
+    memset(text, 'x', sizeof(text) - 1);
+    for (int i = 0; i < 1000 && status == STATUS_OK; i++) {
+        assert_status(wal_check_writable(wal, &error), STATUS_OK, &error);
+        unit = wal_unit_next(wal);
+        status = fixture_append(wal, WAL_KIND_BEGIN, unit, text, NULL);
+        if (status == STATUS_OK) {
+            assert_status(fixture_append(wal, WAL_KIND_COMMIT, unit, "", NULL), STATUS_OK, &error);
+        }
+    }
+    assert_int_equal(status, STATUS_FULL);
+    assert_int_equal(wal_check_writable(wal, &error), STATUS_FULL);
+    assert_non_null(strstr(error.message, "quota"));
+    assert_status(wal_prune(wal, UINT64_MAX, NULL, &error), STATUS_OK, &error);
+    assert_status(wal_check_writable(wal, &error), STATUS_OK, &error);
+    wal_close(wal, true);
+}
+
 static void test_killed_owner_leaves_what_was_completed(void **state)
 {
     const struct fixture *fixture = *state;
@@ -376,6 +400,7 @@ int main(void)
         TEST(test_numbers_and_identity_survive),
         TEST(test_prune),
         TEST(test_prune_gives_space_back_and_no_number_twice),
+        TEST(test_writable_until_full_and_again_after_pruning),
         TEST(test_killed_owner_leaves_what_was_completed),
         TEST(test_second_open_in_the_same_process_is_refused),
     };
