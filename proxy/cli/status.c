@@ -6,14 +6,10 @@
 #include <string.h>
 
 #include "cli/output.h"
-#include "recover/lease.h"
+#include "recover/journal_status.h"
 
 struct status_facts {
-    char journal[LEASE_JOURNAL_TEXT_BYTES];
-    char identity[25]; /* "" before the first start */
-    uint64_t epoch;
-    bool clean;
-    struct wal_statistics journal_figures;
+    struct journal_status journal;
     bool has_server;
     struct upstream_description server;
     struct lease_state lease;
@@ -27,31 +23,6 @@ static const char *topology_name(enum upstream_topology topology)
         [UPSTREAM_SHARDED] = "sharded cluster",
     };
     return names[topology];
-}
-
-static enum status gather_journal(struct wal *wal, struct status_facts *facts,
-                                  struct error *ret_error)
-{
-    uint8_t bytes[16];
-    size_t size = 0;
-    lease_journal_text(wal_journal_id(wal), facts->journal);
-    facts->clean = wal_was_clean(wal);
-    enum status status =
-        wal_property_get(wal, LEASE_PROPERTY_IDENTITY, bytes, sizeof(bytes), &size, ret_error);
-    for (size_t i = 0; status == STATUS_OK && i < size && i < 12; i++) {
-        snprintf(facts->identity + 2 * i, 3, "%02x", bytes[i]);
-    }
-    if (status == STATUS_OK || status == STATUS_NOT_FOUND) {
-        status =
-            wal_property_get(wal, LEASE_PROPERTY_EPOCH, bytes, sizeof(bytes), &size, ret_error);
-    }
-    if (status == STATUS_OK && size == 8) {
-        facts->epoch = slice_load_u64be(bytes);
-    }
-    if (status == STATUS_OK || status == STATUS_NOT_FOUND) {
-        status = wal_statistics_get(wal, &facts->journal_figures, ret_error);
-    }
-    return status;
 }
 
 static enum status gather_server(const struct cli_options *options, struct status_facts *facts,
@@ -81,7 +52,7 @@ static void append_lease(bson_t *document, const struct status_facts *facts)
     if (facts->lease.exists) {
         BSON_APPEND_DOCUMENT_BEGIN(&server, "lease", &lease);
         BSON_APPEND_UTF8(&lease, "journal", facts->lease.journal);
-        BSON_APPEND_BOOL(&lease, "ours", strcmp(facts->lease.journal, facts->journal) == 0);
+        BSON_APPEND_BOOL(&lease, "ours", strcmp(facts->lease.journal, facts->journal.journal) == 0);
         BSON_APPEND_INT64(&lease, "epoch", facts->lease.epoch);
         BSON_APPEND_UTF8(&lease, "owner", facts->lease.owner);
         BSON_APPEND_UTF8(&lease, "host", facts->lease.host);
@@ -98,22 +69,8 @@ static void append_lease(bson_t *document, const struct status_facts *facts)
 
 static void print_json(const struct status_facts *facts)
 {
-    const struct wal_statistics *figures = &facts->journal_figures;
     bson_t document = BSON_INITIALIZER;
-    BSON_APPEND_UTF8(&document, "journal", facts->journal);
-    if (facts->identity[0] == '\0') {
-        BSON_APPEND_NULL(&document, "identity");
-    } else {
-        BSON_APPEND_UTF8(&document, "identity", facts->identity);
-    }
-    BSON_APPEND_INT64(&document, "epoch", (int64_t)facts->epoch);
-    BSON_APPEND_BOOL(&document, "closedCleanly", facts->clean);
-    BSON_APPEND_INT64(&document, "records", (int64_t)figures->records);
-    BSON_APPEND_INT64(&document, "firstLsn", (int64_t)figures->first_lsn);
-    BSON_APPEND_INT64(&document, "lastLsn", (int64_t)figures->last_lsn);
-    BSON_APPEND_INT64(&document, "usedBytes", (int64_t)figures->used_bytes);
-    BSON_APPEND_INT64(&document, "unitsOpen", (int64_t)figures->units_open);
-    BSON_APPEND_INT64(&document, "unitsConflict", (int64_t)figures->units_conflict);
+    journal_status_append(&document, &facts->journal);
     if (facts->has_server) {
         append_lease(&document, facts);
     }
@@ -131,7 +88,8 @@ static void print_lease(const struct status_facts *facts)
         return;
     }
     printf("lease       %s, epoch %" PRId64 ", LSN %" PRId64 ", %s\n",
-           strcmp(lease->journal, facts->journal) == 0 ? "this journal's" : "another journal's",
+           strcmp(lease->journal, facts->journal.journal) == 0 ? "this journal's"
+                                                               : "another journal's",
            lease->epoch, lease->last_lsn,
            lease->clean                              ? "given back"
            : lease->age_ms < (int64_t)LEASE_VALID_MS ? "held"
@@ -145,12 +103,14 @@ static void print_lease(const struct status_facts *facts)
 
 static void print_text(const struct status_facts *facts)
 {
-    const struct wal_statistics *figures = &facts->journal_figures;
-    printf("journal     %s\n", facts->journal);
-    printf("database    %s\n", facts->identity[0] == '\0' ? "none yet" : facts->identity);
-    printf("epoch       %" PRIu64 "\n", facts->epoch);
-    printf("closed      %s\n",
-           facts->clean ? "cleanly" : "no: holdfastd is running, or ended without closing it");
+    const struct wal_statistics *figures = &facts->journal.figures;
+    printf("journal     %s\n", facts->journal.journal);
+    printf("database    %s\n",
+           facts->journal.identity[0] == '\0' ? "none yet" : facts->journal.identity);
+    printf("epoch       %" PRIu64 "\n", facts->journal.epoch);
+    printf("closed      %s\n", facts->journal.clean
+                                   ? "cleanly"
+                                   : "no: holdfastd is running, or ended without closing it");
     printf("records     %" PRIu64 ", LSN %" PRIu64 " to %" PRIu64 "\n", figures->records,
            figures->first_lsn, figures->last_lsn);
     printf("used        %" PRIu64 " bytes\n", figures->used_bytes);
@@ -169,7 +129,7 @@ enum cli_exit cli_status(const struct cli_options *options)
     if (wal == NULL) {
         return CLI_FAILED;
     }
-    enum status status = gather_journal(wal, &facts, &error);
+    enum status status = journal_status_read(wal, &facts.journal, &error);
     wal_close(wal, false);
     if (status == STATUS_OK && options->upstream != NULL) {
         status = gather_server(options, &facts, &error);
@@ -182,5 +142,5 @@ enum cli_exit cli_status(const struct cli_options *options)
     } else {
         print_text(&facts);
     }
-    return facts.journal_figures.units_conflict > 0 ? CLI_LEFT : CLI_CLEAN;
+    return facts.journal.figures.units_conflict > 0 ? CLI_LEFT : CLI_CLEAN;
 }
