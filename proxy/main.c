@@ -1,7 +1,7 @@
 /*
  * holdfastd: wires the layers together and lives through one life of the proxy.
  *
- *   configuration -> journal -> server -> lease -> recovery -> workers -> listening
+ *   configuration -> admin port -> journal -> server -> lease -> recovery -> workers -> listening
  *   ... until SIGTERM or SIGINT: drain -> roll back what is open -> lease and journal closed
  * cleanly
  *
@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "admin/admin.h"
 #include "base/config.h"
 #include "engine/deadlock_log.h"
 #include "engine/engine.h"
@@ -43,6 +44,7 @@ struct daemon {
     int argument_count; /* for reading the configuration again */
     char **arguments;
     struct config config;
+    struct admin *admin; /* NULL: not wanted */
     struct wal *wal;
     struct upstream *upstream;
     struct lease lease;
@@ -238,10 +240,28 @@ static enum status start_router(struct daemon *daemon, struct error *error)
     return status;
 }
 
+static enum status start_admin(struct daemon *daemon, struct error *error)
+{
+    if (daemon->config.admin_listen[0] == '\0') {
+        return STATUS_OK;
+    }
+    enum status status = admin_start(daemon->config.admin_listen, &daemon->admin, error);
+    if (status != STATUS_OK) {
+        return error_prefix(error, "admin.listen");
+    }
+    LOG(LOG_INFO, "admin", "Listening", LOG_TEXT("listener", "admin"),
+        LOG_TEXT("address", admin_address(daemon->admin)));
+    return STATUS_OK;
+}
+
 static enum status start(struct daemon *daemon, struct error *error)
 {
-    enum status status = open_journal(daemon, error);
+    enum status status = start_admin(daemon, error);
     if (status == STATUS_OK) {
+        status = open_journal(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        admin_recovering(daemon->admin, daemon->wal);
         status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
                                &daemon->upstream, error);
     }
@@ -262,7 +282,13 @@ static enum status start(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         status = probe(daemon, error);
     }
-    return status == STATUS_OK ? start_router(daemon, error) : status;
+    if (status == STATUS_OK) {
+        status = start_router(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        admin_serving(daemon->admin, &daemon->engine, daemon->router);
+    }
+    return status;
 }
 
 /* ------------------------------------------------------------------ running */
@@ -347,7 +373,9 @@ static void run(struct daemon *daemon, const sigset_t *signals)
             LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
                 LOG_TEXT("reason", error.message));
             _exit(EXIT_CANNOT_RUN);
-        } else if (status != STATUS_OK) {
+        }
+        admin_upstream_seen(daemon->admin, status == STATUS_OK ? NULL : error.message);
+        if (status != STATUS_OK) {
             LOG(LOG_WARNING, "main", "The lease could not be renewed",
                 LOG_TEXT("reason", error.message));
         }
@@ -362,6 +390,7 @@ static void drain(struct daemon *daemon)
 {
     LOG(LOG_INFO, "main", "Draining",
         LOG_NUMBER("units", unit_table_open_count(daemon->engine.units)));
+    admin_draining(daemon->admin);
     router_drain(daemon->router);
     uint64_t until = clock_monotonic_ms() + DRAIN_MS_MAX;
     while (unit_table_open_count(daemon->engine.units) > 0 && clock_monotonic_ms() < until) {
@@ -380,6 +409,7 @@ static void stop(struct daemon *daemon)
     if (daemon->engine.units != NULL) {
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;
     }
+    daemon->admin = admin_stop(daemon->admin); /* before what it looks at */
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
     if (daemon->leased) {

@@ -26,7 +26,7 @@ const struct config_group config_groups[] = {
     {"upstream", "The MongoDB server behind the proxy"},
     {"wal", "The journal"},
     {"unit", "Units: atomic groups of writes"},
-    {"admin", "Health, metrics and the status page"},
+    {"admin", "Health, readiness and status, by HTTP"},
     {"http", "A service's own HTTP port in front of its calls"},
     {"log", "Log lines, on standard error"},
 };

@@ -31,7 +31,16 @@ enum engine_multi_writes {
     ENGINE_MULTI_WRITES_OFF,    /* passed on */
 };
 
+/* How units have ended since the start. One relaxed addition where a durable record was waited for:
+   too rare to be worth one counter a worker. */
+struct engine_counters {
+    _Atomic uint64_t committed;
+    _Atomic uint64_t rolled_back;
+    _Atomic uint64_t conflicts; /* set aside */
+};
+
 struct engine {
+    struct engine_counters counters;
     struct wal *wal;
     struct unit_table *units;
     struct lock_table *locks;

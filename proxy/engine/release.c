@@ -1,12 +1,22 @@
 /* Letting go of what a unit held. Any thread; the unit is checked out by the caller. */
 #include "engine/release.h"
 
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "holdfast/log.h"
 
+static void count_end(struct engine_counters *counters, enum unit_state state)
+{
+    _Atomic uint64_t *counter = state == UNIT_COMMITTED ? &counters->committed
+                                : state == UNIT_ABORTED ? &counters->rolled_back
+                                                        : &counters->conflicts;
+    (void)atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
 void release_unit(struct engine *engine, struct unit *unit)
 {
+    count_end(&engine->counters, unit->state);
     lock_release_all(engine->locks, &unit->locks, unit->state == UNIT_ABORTED);
     struct lock_owner *owner = &unit->locks;
     while (owner->gate_count > 0) {

@@ -142,8 +142,8 @@ static void run_on_worker(struct listener *listener, void (*run)(struct worker_t
     }
 }
 
-static enum status bind_and_listen(const char *host_and_port, int *ret_descriptor,
-                                   struct error *ret_error)
+enum status listener_bind(const char *host_and_port, int *ret_descriptor, char *ret_address,
+                          struct error *ret_error)
 {
     struct network_address address;
     enum status status = network_address_resolve(host_and_port, &address, ret_error);
@@ -166,6 +166,11 @@ static enum status bind_and_listen(const char *host_and_port, int *ret_descripto
             "cannot listen on %s: %s%s", host_and_port, strerror(failure),
             failure == EADDRINUSE ? " (another program has this port: choose another one)" : "");
     }
+    struct sockaddr_storage bound;
+    socklen_t size = sizeof bound;
+    if (ret_address != NULL && getsockname(descriptor, (struct sockaddr *)&bound, &size) == 0) {
+        network_address_text((struct sockaddr *)&bound, size, ret_address);
+    }
     *ret_descriptor = descriptor;
     return STATUS_OK;
 }
@@ -178,15 +183,11 @@ enum status listener_open(const char *host_and_port, struct worker *worker,
     if (listener == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
-    enum status status = bind_and_listen(host_and_port, &listener->descriptor, ret_error);
+    enum status status =
+        listener_bind(host_and_port, &listener->descriptor, listener->address, ret_error);
     if (status != STATUS_OK) {
         free(listener);
         return status;
-    }
-    struct sockaddr_storage bound;
-    socklen_t size = sizeof bound;
-    if (getsockname(listener->descriptor, (struct sockaddr *)&bound, &size) == 0) {
-        network_address_text((struct sockaddr *)&bound, size, listener->address);
     }
     listener->worker = worker;
     listener->accepted = accepted;

@@ -29,6 +29,14 @@ MUST_CHECK enum status network_address_resolve(const char *host_and_port,
 void network_address_text(const struct sockaddr *address, socklen_t size, char *text);
 
 /*
+ * Makes a non-blocking socket that listens on HOST:PORT; the caller owns it. *ret_address (may be
+ * NULL) gets the address with the real port, NETWORK_ADDRESS_TEXT_BYTES. Errors: STATUS_INVALID,
+ * STATUS_UNREACHABLE (the name does not resolve), STATUS_EXISTS (the port is taken), STATUS_IO.
+ */
+MUST_CHECK enum status listener_bind(const char *host_and_port, int *ret_descriptor,
+                                     char *ret_address, struct error *ret_error);
+
+/*
  * Binds and listens; connections are accepted by `worker` and given to `accepted` there, as
  * non-blocking descriptors that the callee owns. Errors: STATUS_INVALID, STATUS_EXISTS (the port is
  * taken), STATUS_IO. Call before the worker has other listeners' load, from any thread.

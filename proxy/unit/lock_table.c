@@ -360,3 +360,19 @@ size_t lock_table_remembered(struct lock_table *table)
     pthread_mutex_unlock(&table->mutex);
     return count;
 }
+
+size_t lock_table_view(struct lock_table *table, struct lock_view *views, size_t max)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&table->mutex);
+    for (const struct lock_owner *owner = table->oldest_owner; owner != NULL && count < max;
+         owner = owner->younger) {
+        views[count++] = (struct lock_view){
+            .unit = owner->unit,
+            .waits_for = owner->waiting == NULL ? 0 : owner->waiting->entry->holder->unit,
+            .held_count = owner->held_count,
+        };
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return count;
+}

@@ -158,6 +158,16 @@ void lock_release_all(struct lock_table *table, struct lock_owner *owner, bool r
 /* The place to begin the unit with that runs this one's work again. 0: none, it was no victim. */
 uint64_t lock_owner_place_kept(const struct lock_owner *owner);
 
+/* One owner as somebody sees it who looks on: whom it blocks, and who blocks it. */
+struct lock_view {
+    uint64_t unit;
+    uint64_t waits_for; /* the unit that holds the lock it waits for; 0: it waits for none */
+    size_t held_count;
+};
+
+/* Up to `max` of the owners that have begun, oldest first; returns how many. */
+size_t lock_table_view(struct lock_table *table, struct lock_view *views, size_t max);
+
 /* For figures and tests. */
 uint64_t lock_table_deadlocks(struct lock_table *table);
 size_t lock_table_held(struct lock_table *table);

@@ -87,8 +87,8 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
         return NULL;
     }
     unit->id = request->id;
-    unit->boundary = boundary;
     unit->locks.unit = request->id;
+    unit->boundary = boundary;
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;

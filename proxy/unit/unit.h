@@ -69,7 +69,7 @@ struct unit {
     uint64_t id;
     /* Changed by unit_state_set() only, by who has it checked out; atomic for those who look on. */
     _Atomic enum unit_state state;
-    const char *boundary;  /* "driver", "plain" or "retryable" */
+    const char *boundary; /* "driver", "plain" or "retryable" */
     struct unit_session_key session_key;
     uint8_t session_id[UNIT_SESSION_ID_BYTES];
     bool has_session;
@@ -160,6 +160,22 @@ enum unit_checkout unit_table_checkout(struct unit_table *table, const struct un
 
 /* A unit without a session, checked out, counted in the limit. NULL: limit or out of memory. */
 struct unit *unit_table_new_plain(struct unit_table *table, const struct unit_request *request);
+
+/* An open unit as somebody sees it who looks on. */
+struct unit_view {
+    uint64_t id;
+    enum unit_state state;
+    bool busy;             /* somebody works on it at this moment */
+    const char *boundary;  /* a literal */
+    const char *ends_with; /* why it is to be rolled back, a literal; NULL: it is not */
+    uint64_t age_ms;
+    char user[128]; /* texts are cut */
+    char client[64];
+    char application[128];
+};
+
+/* Up to `max` of the open units, oldest first; returns how many. */
+size_t unit_table_view(struct unit_table *table, struct unit_view *views, size_t max);
 
 /* Stops waiting. True: `ready` will not be called. */
 bool unit_table_cancel(struct unit_table *table, struct unit_waiter *waiter);

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <openssl/sha.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -412,6 +413,30 @@ size_t unit_table_open_count(struct unit_table *table)
 {
     pthread_mutex_lock(&table->mutex);
     size_t count = table->unit_count;
+    pthread_mutex_unlock(&table->mutex);
+    return count;
+}
+
+size_t unit_table_view(struct unit_table *table, struct unit_view *views, size_t max)
+{
+    uint64_t now_ms = clock_monotonic_ms();
+    size_t count = 0;
+    pthread_mutex_lock(&table->mutex);
+    for (const struct unit *unit = table->oldest; unit != NULL && count < max;
+         unit = unit->younger) {
+        struct unit_view *view = &views[count++];
+        *view = (struct unit_view){
+            .id = unit->id,
+            .state = unit->state,
+            .busy = unit->checked_out,
+            .boundary = unit->boundary,
+            .ends_with = unit->abort_reason,
+            .age_ms = now_ms > unit->began_ms ? now_ms - unit->began_ms : 0,
+        };
+        (void)snprintf(view->user, sizeof view->user, "%s", unit->user);
+        (void)snprintf(view->client, sizeof view->client, "%s", unit->client);
+        (void)snprintf(view->application, sizeof view->application, "%s", unit->application);
+    }
     pthread_mutex_unlock(&table->mutex);
     return count;
 }

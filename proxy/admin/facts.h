@@ -1,0 +1,45 @@
+#ifndef HOLDFAST_ADMIN_FACTS_H
+#define HOLDFAST_ADMIN_FACTS_H
+
+/* What the pages are made of, and the judgement whether clients should be sent here. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "holdfast/wal.h"
+#include "route/router.h"
+
+#define ADMIN_REASON_BYTES 640
+/* The main thread talks to the server every LEASE_RENEW_MS; silence for longer than this counts. */
+#define ADMIN_UPSTREAM_SILENCE_MS 5000u
+
+#define ADMIN_PHASE_LIST(X)                                                                        \
+    X(STARTING, "starting")                                                                        \
+    X(RECOVERING, "recovering")                                                                    \
+    X(SERVING, "serving")                                                                          \
+    X(DRAINING, "draining")
+
+enum admin_phase {
+#define X(name, text) ADMIN_##name,
+    ADMIN_PHASE_LIST(X)
+#undef X
+};
+
+const char *admin_phase_name(enum admin_phase phase);
+
+/* A copy for one answer. What it points to outlives the admin server. */
+struct admin_facts {
+    enum admin_phase phase;
+    struct wal *wal;            /* NULL: not open yet */
+    struct engine *engine;      /* NULL: not serving yet */
+    struct router *router;      /* NULL: not serving yet */
+    uint64_t started_ms;        /* monotonic */
+    uint64_t upstream_seen_ms;  /* monotonic: the server's last answer; 0: none yet */
+    char upstream_failure[512]; /* "" if the last talk went well */
+};
+
+/* Whether to send clients here; if not, why. */
+bool admin_facts_ready(const struct admin_facts *facts, char ret_reason[ADMIN_REASON_BYTES]);
+
+#endif

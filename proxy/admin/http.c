@@ -1,0 +1,293 @@
+/*
+ * The admin server's HTTP (http.h), on libevent's evhttp.
+ *
+ * evhttp bounds a request's size and how long a peer may be silent, but neither the number of
+ * connections nor a peer that sends one byte now and then, and it tells nobody when a connection
+ * ends. So each connection is also a visitor of ours, who holds a second reference to its socket.
+ * The sweep, every SWEEP_MS while there are visitors, looks at each:
+ *
+ *   accept --> visitor --> evhttp has let go of the socket (its callbacks are gone) --> released
+ *     ^            `-----> past the deadline: shut down; evhttp sees the end and lets go --^   |
+ *     `------- the listener rests while ADMIN_HTTP_CONNECTIONS_MAX are here <------------------'
+ *
+ * Thread: everything but start, address and stop belongs to the server's own.
+ */
+#include "admin/http.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/bufferevent.h>
+#include <event2/http.h>
+#include <event2/listener.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "holdfast/clock.h"
+#include "net/listener.h"
+#include "net/worker.h"
+
+#define SWEEP_MS 50
+static const struct timeval sweep_period = {.tv_usec = SWEEP_MS * 1000};
+
+struct visitor {
+    struct bufferevent *socket; /* NULL: the place is free */
+    uint64_t until_ms;          /* monotonic */
+};
+
+struct admin_http {
+    const struct admin_http_page *pages;
+    size_t page_count;
+    void *context;
+    char address[NETWORK_ADDRESS_TEXT_BYTES];
+    struct worker_pool *pool; /* of one */
+    int descriptor;           /* listens; evhttp's once `server` listens on it */
+    struct evhttp *server;
+    struct evconnlistener *listener;
+    struct visitor visitors[ADMIN_HTTP_CONNECTIONS_MAX];
+    size_t visitor_count;
+    struct event *sweep; /* pending while there are visitors */
+    struct worker_task task;
+    sem_t done;
+};
+
+/* ------------------------------------------------------------------ visitors */
+
+static void release(struct admin_http *http, struct visitor *visitor)
+{
+    (void)bufferevent_decref(visitor->socket); /* closes it, if evhttp has let go */
+    visitor->socket = NULL;
+    http->visitor_count--;
+}
+
+static void on_sweep(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    struct admin_http *http = context;
+    uint64_t now_ms = clock_monotonic_ms();
+    for (size_t i = 0; i < ADMIN_HTTP_CONNECTIONS_MAX; i++) {
+        struct visitor *visitor = &http->visitors[i];
+        bufferevent_event_cb evhttps = NULL;
+        if (visitor->socket == NULL) {
+            continue;
+        }
+        bufferevent_getcb(visitor->socket, NULL, NULL, &evhttps, NULL);
+        if (evhttps == NULL) {
+            release(http, visitor);
+        } else if (now_ms > visitor->until_ms) {
+            (void)shutdown((int)bufferevent_getfd(visitor->socket), SHUT_RDWR);
+        }
+    }
+    if (http->visitor_count < ADMIN_HTTP_CONNECTIONS_MAX) {
+        (void)evconnlistener_enable(http->listener);
+    }
+    if (http->visitor_count > 0) {
+        (void)event_add(http->sweep, &sweep_period);
+    }
+}
+
+/* There is a free place: the listener rests when there is none. */
+static void welcome(struct admin_http *http, struct bufferevent *socket)
+{
+    struct visitor *visitor = http->visitors;
+    while (visitor->socket != NULL) {
+        visitor++;
+        assert(visitor < http->visitors + ADMIN_HTTP_CONNECTIONS_MAX);
+    }
+    bufferevent_incref(socket);
+    visitor->socket = socket;
+    visitor->until_ms = clock_monotonic_ms() + ADMIN_HTTP_CONNECTION_MS;
+    if (http->visitor_count++ == 0) {
+        (void)event_add(http->sweep, &sweep_period);
+    }
+    if (http->visitor_count == ADMIN_HTTP_CONNECTIONS_MAX) {
+        (void)evconnlistener_disable(http->listener);
+    }
+}
+
+/* evhttp asks for the buffers of a connection that it has accepted. */
+static struct bufferevent *on_accept(struct event_base *base, void *context)
+{
+    struct bufferevent *socket = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    if (socket != NULL) { /* else evhttp has no memory either, and drops the connection */
+        welcome(context, socket);
+    }
+    return socket;
+}
+
+/* ------------------------------------------------------------------ requests */
+
+static const struct admin_http_page *find_page(const struct admin_http *http,
+                                               const struct evhttp_request *request)
+{
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+    const char *path = uri == NULL ? NULL : evhttp_uri_get_path(uri);
+    for (size_t i = 0; path != NULL && i < http->page_count; i++) {
+        if (strcmp(http->pages[i].path, path) == 0) {
+            return &http->pages[i];
+        }
+    }
+    return NULL;
+}
+
+static void answer_unknown(const struct admin_http *http, struct evbuffer *body)
+{
+    (void)evbuffer_add_printf(body, "no such page; there are");
+    for (size_t i = 0; i < http->page_count; i++) {
+        (void)evbuffer_add_printf(body, " %s", http->pages[i].path);
+    }
+    (void)evbuffer_add_printf(body, "\n");
+}
+
+static void on_request(struct evhttp_request *request, void *context)
+{
+    const struct admin_http *http = context;
+    const struct admin_http_page *page = find_page(http, request);
+    enum evhttp_cmd_type method = evhttp_request_get_command(request);
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+    struct evbuffer *body = evbuffer_new();
+    const char *content_type = "text/plain; charset=utf-8";
+    int code = HTTP_OK;
+    if (body == NULL) {
+        evhttp_send_error(request, HTTP_INTERNAL, NULL);
+        return;
+    }
+    if (page == NULL) {
+        code = HTTP_NOTFOUND;
+        answer_unknown(http, body);
+    } else if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD) {
+        code = HTTP_BADMETHOD;
+        (void)evhttp_add_header(headers, "Allow", "GET, HEAD");
+        (void)evbuffer_add_printf(body, "GET or HEAD only\n");
+    } else {
+        content_type = page->content_type;
+        code = page->write(http->context, body);
+    }
+    (void)evhttp_add_header(headers, "Content-Type", content_type);
+    (void)evhttp_add_header(headers, "Cache-Control", "no-store");
+    (void)evhttp_add_header(headers, "Connection", "close");
+    evhttp_send_reply(request, code, NULL, body);
+    evbuffer_free(body);
+}
+
+/* ------------------------------------------------------------------ starting and stopping */
+
+static struct admin_http *http_of(struct worker_task *task)
+{
+    return (struct admin_http *)(void *)((uint8_t *)task - offsetof(struct admin_http, task));
+}
+
+static void free_on_thread(struct admin_http *http, struct evhttp *server)
+{
+    if (server != NULL) {
+        evhttp_free(server); /* lets go of every socket, and closes the one that listens */
+    }
+    for (size_t i = 0; i < ADMIN_HTTP_CONNECTIONS_MAX; i++) {
+        if (http->visitors[i].socket != NULL) {
+            release(http, &http->visitors[i]);
+        }
+    }
+    if (http->sweep != NULL) {
+        event_free(http->sweep);
+    }
+}
+
+/* Leaves `server` NULL if it could not be made. */
+static void on_start(struct worker_task *task)
+{
+    struct admin_http *http = http_of(task);
+    struct event_base *base = worker_base(worker_pool_get(http->pool, 0));
+    struct evhttp *server = evhttp_new(base);
+    http->sweep = event_new(base, -1, 0, on_sweep, http);
+    if (server != NULL && http->sweep != NULL) {
+        evhttp_set_allowed_methods(server, UINT16_MAX); /* told apart in on_request() */
+        evhttp_set_max_headers_size(server, ADMIN_HTTP_HEADER_BYTES);
+        evhttp_set_max_body_size(server, 0);
+        evhttp_set_timeout(server, ADMIN_HTTP_CONNECTION_MS / 1000);
+        evhttp_set_bevcb(server, on_accept, http);
+        evhttp_set_gencb(server, on_request, http);
+        struct evhttp_bound_socket *bound =
+            evhttp_accept_socket_with_handle(server, http->descriptor);
+        if (bound != NULL) {
+            http->listener = evhttp_bound_socket_get_listener(bound);
+            http->server = server;
+        }
+    }
+    if (http->server == NULL) {
+        free_on_thread(http, server);
+    }
+    (void)sem_post(&http->done);
+}
+
+static void on_stop(struct worker_task *task)
+{
+    struct admin_http *http = http_of(task);
+    free_on_thread(http, http->server);
+    (void)sem_post(&http->done);
+}
+
+static void run_on_thread(struct admin_http *http, void (*run)(struct worker_task *))
+{
+    http->task.run = run;
+    worker_post(worker_pool_get(http->pool, 0), &http->task);
+    while (sem_wait(&http->done) != 0) {
+        assert(errno == EINTR);
+    }
+}
+
+static void http_free(struct admin_http *http)
+{
+    worker_pool_stop(http->pool);
+    (void)sem_destroy(&http->done);
+    free(http);
+}
+
+enum status admin_http_start(const char *host_and_port, const struct admin_http_page *pages,
+                             size_t page_count, void *context, struct admin_http **ret_http,
+                             struct error *ret_error)
+{
+    struct admin_http *http = calloc(1, sizeof *http);
+    if (http == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    http->pages = pages;
+    http->page_count = page_count;
+    http->context = context;
+    (void)sem_init(&http->done, 0, 0);
+    enum status status = listener_bind(host_and_port, &http->descriptor, http->address, ret_error);
+    if (status != STATUS_OK) {
+        http_free(http);
+        return status;
+    }
+    status = worker_pool_start(1, &http->pool, ret_error);
+    if (status == STATUS_OK) {
+        run_on_thread(http, on_start);
+        if (http->server == NULL) {
+            status = error_set(ret_error, STATUS_MEMORY, "out of memory for the admin server");
+        }
+    }
+    if (status != STATUS_OK) {
+        (void)close(http->descriptor);
+        http_free(http);
+        return status;
+    }
+    *ret_http = http;
+    return STATUS_OK;
+}
+
+const char *admin_http_address(const struct admin_http *http)
+{
+    return http->address;
+}
+
+struct admin_http *admin_http_stop(struct admin_http *http)
+{
+    if (http != NULL) {
+        run_on_thread(http, on_stop);
+        http_free(http);
+    }
+    return NULL;
+}

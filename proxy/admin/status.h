@@ -1,0 +1,26 @@
+#ifndef HOLDFAST_ADMIN_STATUS_H
+#define HOLDFAST_ADMIN_STATUS_H
+
+/* The page /status. */
+
+#include "admin/facts.h"
+
+/* Units listed; the figures count all. */
+#define ADMIN_UNITS_LISTED_MAX 1000
+
+/*
+ * One JSON object, to be freed with bson_free(); NULL: out of memory. Beside what
+ * `holdfast status --json` shows of the journal:
+ *
+ *   proxy        {version, pid, phase, ready, reason (if not ready), uptimeMillis}
+ *   quotaBytes   of the journal
+ *   upstream     {answers, answeredMillisAgo}
+ *   connections  clients' connections now
+ *   units        {open, committed, rolledBack, conflicts (all since the start), locksHeld,
+ *                 list: [{unit, state, boundary, user, client, appName, ageMillis, busy, locksHeld,
+ *                         waitsFor (the unit that holds the lock it waits for), endsWith}],
+ *                 listed: how many of `open` the list shows, oldest first}
+ */
+char *admin_status_json(const struct admin_facts *facts);
+
+#endif
