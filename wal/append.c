@@ -475,6 +475,7 @@ static enum status explain_append(struct wal *wal, enum status status, struct er
                                         : "these records may not follow what their unit's "
                                           "records in the journal say");
     default:
+        assert(wal->writer != NULL); /* without one the answer is INVALID */
         pthread_mutex_lock(&wal->writer->lock);
         struct error failure = wal->writer->failure;
         pthread_mutex_unlock(&wal->writer->lock);

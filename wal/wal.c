@@ -463,6 +463,9 @@ enum status wal_check_writable(struct wal *wal, struct error *ret_error)
 {
     struct store_transaction *transaction = NULL;
     struct store_usage usage;
+    if (wal->read_only) {
+        return error_set(ret_error, STATUS_INVALID, "the journal was opened to read only");
+    }
     if (writer_has_failed(wal->writer)) {
         return error_set(ret_error, STATUS_IO, "the journal's disk has failed");
     }

@@ -271,7 +271,8 @@ MUST_CHECK enum status wal_statistics_get(struct wal *wal, struct wal_statistics
  * health checks. Never waits for the writer or a sync. Any thread.
  *
  * STATUS_OK; STATUS_FULL (records were refused for lack of room, and the quota or the disk that was
- * short still is); STATUS_IO (the disk has failed; final), and the errors of reading.
+ * short still is); STATUS_IO (the disk has failed; final); STATUS_INVALID (read_only); and the
+ * errors of reading.
  */
 MUST_CHECK enum status wal_check_writable(struct wal *wal, struct error *ret_error);
 

@@ -31,7 +31,9 @@ static void append_text(bson_t *document, const char *name, const char *text)
     if (!bson_utf8_validate(text, size, false)) {
         plain = bson_strdup(text);
         for (char *at = plain; *at != '\0'; at++) {
-            *at = (unsigned char)*at < 0x80 ? *at : '?';
+            if ((unsigned char)*at >= 0x80) {
+                *at = '?';
+            }
         }
     }
     BSON_APPEND_UTF8(document, name, plain == NULL ? text : plain);

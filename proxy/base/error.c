@@ -25,7 +25,7 @@ const char *status_name(enum status status)
     return status_names[index];
 }
 
-enum status error_set(struct error *ret_error, enum status status, const char *format, ...)
+enum status(error_set)(struct error *ret_error, enum status status, const char *format, ...)
 {
     if (ret_error == NULL) {
         return status;

@@ -263,6 +263,7 @@ static enum status take_rewritten(struct parse *parse, bson_t *copy, struct slic
     struct statement_list *list = &parse->list;
     if (list->rewritten_count == parse->rewritten_capacity) {
         size_t capacity = parse->rewritten_capacity == 0 ? 4 : parse->rewritten_capacity * 2;
+        /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what it holds */
         bson_t **grown = realloc(list->rewritten, capacity * sizeof(*grown));
         if (grown == NULL) {
             bson_destroy(copy);

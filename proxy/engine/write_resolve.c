@@ -10,6 +10,7 @@
  * The client's own connection is asked, with its own rights, so that nobody learns or changes
  * through the proxy what the server would not let them. Worker of the channel only.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -127,6 +128,7 @@ static void select_inserts(struct write_operation *operation)
         }
         count++;
     }
+    assert(count > 0); /* a command without documents was refused */
     operation->names = calloc(count, sizeof *operation->names);
     if (operation->names == NULL) {
         fail_for_memory(operation);

@@ -95,7 +95,7 @@ static void on_acceptable(evutil_socket_t descriptor, short what, void *context)
     (void)what;
     struct listener *listener = context;
     for (int burst = 0; burst < 64; burst++) {
-        struct sockaddr_storage peer;
+        struct sockaddr_storage peer = {0};
         socklen_t size = sizeof peer;
         int accepted =
             accept4((int)descriptor, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -166,7 +166,7 @@ enum status listener_bind(const char *host_and_port, int *ret_descriptor, char *
             "cannot listen on %s: %s%s", host_and_port, strerror(failure),
             failure == EADDRINUSE ? " (another program has this port: choose another one)" : "");
     }
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t size = sizeof bound;
     if (ret_address != NULL && getsockname(descriptor, (struct sockaddr *)&bound, &size) == 0) {
         network_address_text((struct sockaddr *)&bound, size, ret_address);

@@ -9,6 +9,7 @@
  */
 #include "unit/gate.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -96,6 +97,7 @@ static void queue_push(struct gate_waiter **list, struct gate_waiter *waiter)
 
 static void queue_remove(struct gate_waiter *waiter)
 {
+    assert(waiter->next != NULL && waiter->previous != NULL); /* a ring has no ends */
     if (waiter->next == waiter) {
         *waiter->list = NULL;
     } else {

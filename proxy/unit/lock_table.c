@@ -61,6 +61,7 @@ static void forget(struct lock_table *table, struct lock_entry *entry)
 static void drop_if_unused(struct lock_table *table, struct lock_entry *entry)
 {
     if (entry->holder == NULL && !entry->remembered) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is in the table */
         HASH_DEL(table->entries, entry);
         free(entry);
     }

@@ -113,6 +113,7 @@ static void idle_add(struct unit_table *table, struct session *session)
     while (table->session_count > table->sessions_max && table->oldest_idle != NULL) {
         struct session *oldest = table->oldest_idle;
         idle_remove(table, oldest);
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is in the table */
         HASH_DEL(table->sessions, oldest);
         table->session_count--;
         free(oldest);

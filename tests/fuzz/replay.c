@@ -93,6 +93,10 @@ int main(int argument_count, char **arguments)
             return 1;
         }
     }
+    if (count == 0) {
+        fprintf(stderr, "no seeds: it tests nothing\n");
+        return 1;
+    }
     uint32_t random = 20260101;
     int accepted = 0;
     for (int i = 0; i < MUTATIONS; i++) {
