@@ -133,6 +133,7 @@ static void append_units(bson_t *document, struct engine *engine, struct snapsho
     BSON_APPEND_INT64(&units, "committed", (int64_t)atomic_load(&counters->committed));
     BSON_APPEND_INT64(&units, "rolledBack", (int64_t)atomic_load(&counters->rolled_back));
     BSON_APPEND_INT64(&units, "conflicts", (int64_t)atomic_load(&counters->conflicts));
+    BSON_APPEND_INT64(&units, "deadlocks", (int64_t)lock_table_deadlocks(engine->locks));
     BSON_APPEND_INT64(&units, "locksHeld", (int64_t)lock_table_held(engine->locks));
     BSON_APPEND_INT64(&units, "listed", (int64_t)snapshot->unit_count);
     BSON_APPEND_ARRAY_BEGIN(&units, "list", &list);

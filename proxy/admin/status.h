@@ -16,8 +16,8 @@
  *   quotaBytes   of the journal
  *   upstream     {answers, answeredMillisAgo}
  *   connections  clients' connections now
- *   units        {open, committed, rolledBack, conflicts (all since the start), locksHeld,
- *                 list: [{unit, state, boundary, user, client, appName, ageMillis, busy, locksHeld,
+ *   units        {open, committed, rolledBack, conflicts, deadlocks (all since the start),
+ * locksHeld, list: [{unit, state, boundary, user, client, appName, ageMillis, busy, locksHeld,
  *                         waitsFor (the unit that holds the lock it waits for), endsWith}],
  *                 listed: how many of `open` the list shows, oldest first}
  */
