@@ -14,6 +14,9 @@
  */
 MUST_CHECK enum status directory_make(const char *path, struct error *ret_error);
 
+/* Waits until the names in the directory, and its own name, are on the disk. STATUS_IO. */
+MUST_CHECK enum status directory_sync(const char *path, struct error *ret_error);
+
 /*
  * STATUS_UNSUPPORTED if the directory is on a filesystem whose locks and shared maps do not reach
  * all processes that can see it. STATUS_NOT_FOUND, STATUS_IO.

@@ -5,6 +5,7 @@
  * What the parts of the open journal share. Private to wal/.
  *
  *   wal.c        open, close, properties, figures
+ *   make.c       making a journal
  *   append.c     the queue and the writer thread; calls batch.c to put groups into a transaction
  *   read.c       readers
  *   retention.c  pruning, as tasks of the writer thread
@@ -59,6 +60,12 @@ bool writer_has_failed(struct writer *writer);
 /* Waits. STATUS_IO after an earlier failure of the disk; else what the task or its commit says. */
 MUST_CHECK enum status writer_run(struct writer *writer, const struct writer_task *task,
                                   struct error *ret_error);
+
+/*
+ * Makes the journal in `directory`, which holds none: a power cut leaves all of it or nothing.
+ * Errors: STATUS_FULL, STATUS_IO, STATUS_INVALID (path too long).
+ */
+MUST_CHECK enum status make_journal(const char *directory, struct error *ret_error);
 
 /*
  * Checks in a child process what opening and recovery are going to read: see scan.c. STATUS_OK,

@@ -4,12 +4,12 @@
  * Order of opening, for writing
  *   1. the directory: made if absent, refused on a network filesystem
  *   2. the owner's lock: from here on no other process can be in the middle of the same
- *   3. a child process reads what recovery is going to read (scan.c): if a damaged page kills a
- *      reader, it kills the child
- *   4. the environment; in a new journal tables, format version and id, in one transaction
+ *   3. if there is none yet, the journal is made (make.c); else a child process reads what recovery
+ *      is going to read (scan.c): if a damaged page kills a reader, it kills the child
+ *   4. the environment
  *   5. the clean mark is read and taken away, durably
  *   6. the writer thread
- * To read only: 3 and 4 without making anything.
+ * To read only: the filesystem of 1, the child of 3, and 4.
  *
  * Order of closing: everything submitted is completed, the clean mark, the writer thread's end, one
  * last sync, the environment, the lock.
@@ -23,7 +23,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "wal/directory.h"
@@ -87,34 +86,6 @@ static enum status data_file_bytes(const char *directory, uint64_t *ret_bytes,
     return STATUS_OK;
 }
 
-/* Gives a new journal its tables, version and id. */
-static enum status make_journal(struct wal *wal, struct store_transaction *transaction,
-                                struct error *ret_error)
-{
-    uint8_t version[4];
-    uint8_t id[WAL_JOURNAL_ID_BYTES];
-    uint8_t clean = 1;
-    if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id)) {
-        return error_set(ret_error, STATUS_IO, "cannot get random bytes: %s", strerror(errno));
-    }
-    (void)wal;
-    slice_store_u32be(version, FORMAT_VERSION);
-    enum status status = store_make_tables(transaction, ret_error);
-    if (status == STATUS_OK) {
-        status = rows_property_put(transaction, FORMAT_PROPERTY_VERSION,
-                                   slice_make(version, sizeof(version)), ret_error);
-    }
-    if (status == STATUS_OK) {
-        status = rows_property_put(transaction, FORMAT_PROPERTY_ID, slice_make(id, sizeof(id)),
-                                   ret_error);
-    }
-    if (status == STATUS_OK) {
-        status =
-            rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
-    }
-    return status;
-}
-
 static enum status read_identity(struct wal *wal, struct store_transaction *transaction,
                                  struct error *ret_error)
 {
@@ -145,21 +116,20 @@ static enum status read_identity(struct wal *wal, struct store_transaction *tran
     return status;
 }
 
-static enum status open_to_write(struct wal *wal, enum store_content content,
+static enum status open_to_write(struct wal *wal, enum store_content content, const char *directory,
                                  struct error *ret_error)
 {
+    if (content == STORE_NOTHING) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "%s holds an LMDB environment that is not a journal", directory);
+    }
     uint8_t clean = 0;
     struct store_transaction *transaction = NULL;
     enum status status = store_begin(wal->store, true, &transaction, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
-    if (content == STORE_NOTHING) {
-        status = make_journal(wal, transaction, ret_error);
-    }
-    if (status == STATUS_OK) {
-        status = read_identity(wal, transaction, ret_error);
-    }
+    status = read_identity(wal, transaction, ret_error);
     if (status == STATUS_OK) {
         status =
             rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
@@ -194,6 +164,8 @@ static enum status open_store(struct wal *wal, const struct wal_options *options
     enum status status = data_file_bytes(options->directory, &bytes, ret_error);
     if (status == STATUS_OK && bytes > 0) {
         status = scan_check_before_open(options->directory, options->read_only, ret_error);
+    } else if (status == STATUS_OK && !options->read_only) {
+        status = make_journal(options->directory, ret_error);
     }
     if (status != STATUS_OK) {
         return status;
@@ -258,7 +230,7 @@ enum status wal_open(const struct wal_options *options, struct wal **ret_wal,
     }
     if (status == STATUS_OK) {
         status = options->read_only ? open_to_read(wal, content, options->directory, ret_error)
-                                    : open_to_write(wal, content, ret_error);
+                                    : open_to_write(wal, content, options->directory, ret_error);
     }
     if (status != STATUS_OK) {
         release(wal);

@@ -20,8 +20,8 @@ SECONDS = float(os.environ.get("HOLDFAST_BANK_SECONDS", "20"))
 def test_bank():
     """No money is made or lost, every balance follows from the transfers that are there, and every
     acknowledged transfer is there."""
-    seed = int(os.environ.get("HOLDFAST_SEED", random.randrange(1 << 31)))
-    print(f"HOLDFAST_SEED={seed}")
+    seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 31)))
+    print(f"HOLDFAST_TEST_SEED={seed}")
     chance = random.Random(seed)
     acknowledged, failures = set(), []
 

@@ -1,0 +1,82 @@
+#ifndef HOLDFAST_TESTS_CRASH_STORAGE_H
+#define HOLDFAST_TESTS_CRASH_STORAGE_H
+
+/*
+ * A shim between LMDB and the kernel: it records what is done to data.mdb, and makes chosen calls
+ * fail. All else goes on to the kernel, so the journal under test runs as always; only the syncs of
+ * data.mdb do not, for no power is really cut and thousands of images would wait for them.
+ *
+ *     liblmdb.so -- pwrite, writev, fdatasync ... --> storage.c (in the executable) --> libc
+ *                                                         |
+ *                                                         +--> events, in order
+ *
+ * One recording at a time in a process. Any thread.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum storage_kind {
+    STORAGE_WRITE,         /* into the page cache */
+    STORAGE_WRITE_THROUGH, /* by a descriptor with O_DSYNC: LMDB's meta pages */
+    STORAGE_RESIZE,        /* ftruncate: `offset` is the new size */
+    STORAGE_SYNC,          /* fdatasync or fsync of data.mdb */
+    STORAGE_RENAME,        /* of new/data.mdb to data.mdb */
+    STORAGE_SYNC_DIRECTORY,
+    STORAGE_MARK, /* storage_mark(): something the test itself did */
+};
+
+struct storage_event {
+    enum storage_kind kind;
+    bool failed; /* the caller was told so: nobody knows what of it reached the disk */
+    uint64_t offset;
+    size_t size;
+    uint8_t *bytes;
+    int mark_kind;
+    uint64_t mark;
+};
+
+struct storage_trace {
+    struct storage_event *events;
+    size_t count;
+};
+
+void storage_record_start(void);
+/* Ends the recording and gives it to the caller. */
+struct storage_trace storage_record_stop(void);
+void storage_trace_free(struct storage_trace *trace);
+
+/* Adds a mark to the recording and returns its place there; 0 when nothing is recorded. */
+size_t storage_mark(int kind, uint64_t value);
+
+/* Which call fails, and how. */
+enum storage_call {
+    STORAGE_CALL_NONE,
+    STORAGE_CALL_WRITE,         /* STORAGE_WRITE */
+    STORAGE_CALL_WRITE_THROUGH, /* STORAGE_WRITE_THROUGH */
+    STORAGE_CALL_SYNC,          /* STORAGE_SYNC */
+    STORAGE_CALL_ANY_WRITE,     /* both kinds of write */
+};
+
+enum storage_failure {
+    STORAGE_NOT_DONE, /* the call does nothing but fail */
+    STORAGE_DONE,     /* the page cache has the bytes, and yet the call fails */
+    STORAGE_SHORT,    /* a write does its first half and says so, without an error */
+};
+
+struct storage_fault {
+    enum storage_call call;
+    unsigned from;  /* the calls of this kind from this one on, counted from 1, ... */
+    unsigned count; /* ... so many of them, fail */
+    int error;      /* errno; not for STORAGE_SHORT */
+    enum storage_failure failure;
+};
+
+/* Replaces the fault and begins to count anew. NULL: no fault. */
+void storage_fault_set(const struct storage_fault *fault);
+/* How many calls have been made to fail since it was set. */
+unsigned storage_fault_hits(void);
+
+#endif

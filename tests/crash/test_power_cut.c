@@ -1,0 +1,178 @@
+/*
+ * A power cut at any moment: a journal of `power` durability comes up with everything that it had
+ * acknowledged, groups whole, nothing else. What a disk is assumed to do is in disk.h.
+ *
+ * LMDB's own rules, which this proves rather than trusts: it never overwrites a page that one of
+ * the last two meta pages needs; it syncs the new pages, then writes 120 bytes of a meta page by a
+ * descriptor with O_DSYNC. These lie within one sector, so that a meta page is old or new, never
+ * torn.
+ *
+ * HOLDFAST_TEST_SEED repeats a run.
+ */
+
+#include <sys/random.h>
+
+#include "disk.h"
+#include "storage.h"
+#include "wal_fixture.h"
+#include "workload.h"
+
+enum { GROUPS = 160, PHASES = 5 };
+
+static uint64_t seed_of_run;
+
+/* ------------------------------------------------------------------ recording */
+
+static struct wal *open_journal(const struct fixture *fixture, enum wal_durability durability)
+{
+    struct wal *wal = NULL;
+    struct error error;
+    struct wal_options options = fixture_options(fixture);
+    options.durability = durability;
+    assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
+    return wal;
+}
+
+/* The journal's whole life, from its making on. */
+static struct storage_trace record_life(const struct fixture *fixture, struct workload *workload,
+                                        enum wal_durability durability)
+{
+    storage_record_start();
+    struct wal *wal = open_journal(fixture, durability);
+    for (unsigned phase = 0; phase < PHASES; phase++) {
+        workload_run(workload, wal, GROUPS / PHASES, seed_of_run + phase * 100);
+        if (phase == 1) {
+            workload_long_unit(workload, wal);
+        }
+        if (phase == 3) {
+            wal_close(wal, true);
+            wal = open_journal(fixture, durability);
+        } else {
+            workload_prune(workload, wal);
+        }
+    }
+    wal_close(wal, true);
+    assert_int_equal(workload->failed, 0);
+    return storage_record_stop();
+}
+
+/* ------------------------------------------------------------------ cutting */
+
+struct cuts {
+    const struct workload *workload;
+    const struct storage_trace *trace;
+    char directory[300];
+    unsigned made;
+    unsigned failed;
+    char first_failure[600];
+};
+
+static void cut_here(struct cuts *cuts, const struct disk *disk, size_t place, enum disk_cut cut,
+                     uint64_t acknowledged, uint64_t *seed)
+{
+    char why[400] = "";
+    struct workload_promise promise = {.acknowledged = acknowledged, .place = place};
+    assert_int_equal(mkdir(cuts->directory, 0700), 0);
+    disk_cut_power(disk, cut, seed, cuts->directory);
+    cuts->made++;
+    bool is_kept = workload_check(cuts->workload, cuts->directory, &promise, why, sizeof(why));
+    nftw(cuts->directory, fixture_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    if (!is_kept && cuts->failed++ == 0) {
+        snprintf(cuts->first_failure, sizeof(cuts->first_failure),
+                 "a cut at event %zu of %zu that %s what was not durable: %s", place,
+                 cuts->trace->count, disk_cut_name(cut), why);
+    }
+}
+
+static bool is_boundary(const struct storage_trace *trace, size_t place)
+{
+    if (place >= trace->count) {
+        return true;
+    }
+    enum storage_kind kind = trace->events[place].kind;
+    return kind == STORAGE_SYNC || kind == STORAGE_WRITE_THROUGH;
+}
+
+/* Where to cut: before and after every sync and every meta page, and ... */
+struct places {
+    unsigned sparse;              /* at one of so many other places */
+    size_t dense_from, dense_end; /* at every one of these, many times over */
+};
+
+static unsigned cuts_at(const struct storage_trace *trace, const struct places *places,
+                        size_t place, uint64_t *seed)
+{
+    if (place >= places->dense_from && place < places->dense_end) {
+        return 30;
+    }
+    bool after = place > 0 && is_boundary(trace, place - 1);
+    bool is_chosen =
+        is_boundary(trace, place) || after || fixture_random(seed) % places->sparse == 0;
+    return is_chosen ? 2 : 0;
+}
+
+static struct cuts cut_everywhere(const struct fixture *fixture, const struct workload *workload,
+                                  const struct storage_trace *trace, const struct places *places)
+{
+    struct cuts cuts = {.workload = workload, .trace = trace};
+    struct disk *disk = disk_new(trace);
+    uint64_t seed = seed_of_run;
+    uint64_t acknowledged = 0;
+    fixture_path(fixture, "image", cuts.directory, sizeof(cuts.directory));
+    for (size_t place = 0; place <= trace->count; place++) {
+        disk_play_until(disk, place);
+        for (unsigned left = cuts_at(trace, places, place, &seed); left > 0; left--) {
+            enum disk_cut cut = (enum disk_cut)(fixture_random(&seed) % DISK_CUT_COUNT);
+            cut_here(&cuts, disk, place, cut, acknowledged, &seed);
+        }
+        if (place < trace->count && trace->events[place].kind == STORAGE_MARK &&
+            trace->events[place].mark_kind == WORKLOAD_ACKNOWLEDGED) {
+            acknowledged = trace->events[place].mark;
+        }
+    }
+    disk_free(disk);
+    print_message("%u cuts of %zu events, %u with losses\n", cuts.made, trace->count, cuts.failed);
+    return cuts;
+}
+
+/* ------------------------------------------------------------------ the tests */
+
+static void test_power_durability_keeps_what_it_acknowledged(void **state)
+{
+    static struct workload workload;
+    struct storage_trace trace = record_life(*state, &workload, WAL_DURABILITY_POWER);
+    struct cuts cuts = cut_everywhere(*state, &workload, &trace, &(struct places){.sparse = 4});
+    storage_trace_free(&trace);
+    if (cuts.failed > 0) {
+        fail_msg("HOLDFAST_TEST_SEED=%llu: %s", (unsigned long long)seed_of_run,
+                 cuts.first_failure);
+    }
+}
+
+/* The same with no barriers must lose something: else the cuts above prove nothing. */
+static void test_process_durability_does_not(void **state)
+{
+    static struct workload workload;
+    struct storage_trace trace = record_life(*state, &workload, WAL_DURABILITY_PROCESS);
+    struct cuts cuts = cut_everywhere(*state, &workload, &trace, &(struct places){.sparse = 40});
+    storage_trace_free(&trace);
+    assert_true(cuts.failed > cuts.made / 10);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_power_durability_keeps_what_it_acknowledged),
+        TEST(test_process_durability_does_not),
+    };
+    const char *given = getenv("HOLDFAST_TEST_SEED");
+    if (given != NULL) {
+        seed_of_run = strtoull(given, NULL, 10);
+    } else if (getrandom(&seed_of_run, sizeof(seed_of_run), 0) != sizeof(seed_of_run)) {
+        return 1;
+    }
+    print_message("HOLDFAST_TEST_SEED=%llu\n", (unsigned long long)seed_of_run);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,127 @@
+/*
+ * Making a journal: data.mdb appears whole or not at all.
+ *
+ *   1. DIRECTORY/new/ is made; what an attempt that was cut short left there is removed
+ *   2. an environment in it gets tables, format version and id, in one durable transaction
+ *   3. new/data.mdb is renamed to data.mdb
+ *   4. DIRECTORY and its parent are synced, so that their names survive a power cut, too
+ *   5. new/ is removed
+ *
+ * LMDB writes the first pages of a new file without a barrier. Made in place, a power cut could
+ * leave a file that nobody can tell from a damaged journal, and nobody may write over that.
+ *
+ * The thread that opens the journal, holding the owner's lock.
+ */
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "wal/directory.h"
+#include "wal/internal.h"
+#include "wal/rows.h"
+
+/* The first transaction needs a few pages; the map of the journal proper is made when it is opened.
+ */
+#define MAP_BYTES ((uint64_t)1 << 20)
+
+static enum status put_identity(struct store_transaction *transaction, struct error *ret_error)
+{
+    uint8_t version[4];
+    uint8_t id[WAL_JOURNAL_ID_BYTES];
+    uint8_t clean = 1;
+    if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id)) {
+        return error_set(ret_error, STATUS_IO, "cannot get random bytes: %s", strerror(errno));
+    }
+    slice_store_u32be(version, FORMAT_VERSION);
+    enum status status = store_make_tables(transaction, ret_error);
+    if (status == STATUS_OK) {
+        status = rows_property_put(transaction, FORMAT_PROPERTY_VERSION,
+                                   slice_make(version, sizeof(version)), ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = rows_property_put(transaction, FORMAT_PROPERTY_ID, slice_make(id, sizeof(id)),
+                                   ret_error);
+    }
+    if (status == STATUS_OK) {
+        status =
+            rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
+    }
+    return status;
+}
+
+static enum status make_environment(const char *directory, struct error *ret_error)
+{
+    struct store *store = NULL;
+    struct store_transaction *transaction = NULL;
+    enum store_content content = STORE_NOTHING;
+    struct store_options options = {
+        .directory = directory,
+        .map_bytes = MAP_BYTES,
+        .durability = WAL_DURABILITY_POWER,
+    };
+    enum status status = store_open(&options, &store, &content, ret_error);
+    if (status == STATUS_OK) {
+        status = store_begin(store, true, &transaction, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = put_identity(transaction, ret_error);
+        if (status == STATUS_OK) {
+            status = store_commit(transaction, ret_error);
+        } else {
+            store_abort(transaction);
+        }
+    }
+    store_close(store);
+    return status;
+}
+
+/* Removes what may be in new/; ret_error may be NULL. */
+static enum status remove_files(const char *directory, struct error *ret_error)
+{
+    static const char *const names[] = {"data.mdb", "lock.mdb"};
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (snprintf(path, sizeof(path), "%s/%s", directory, names[i]) >= (int)sizeof(path)) {
+            return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+        }
+        if (unlink(path) != 0 && errno != ENOENT) {
+            return error_set(ret_error, STATUS_IO, "cannot remove %s: %s", path, strerror(errno));
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status make_journal(const char *directory, struct error *ret_error)
+{
+    char place[PATH_MAX];
+    char made[PATH_MAX];
+    char wanted[PATH_MAX];
+    if (snprintf(place, sizeof(place), "%s/new", directory) >= (int)sizeof(place) ||
+        snprintf(made, sizeof(made), "%s/new/data.mdb", directory) >= (int)sizeof(made) ||
+        snprintf(wanted, sizeof(wanted), "%s/data.mdb", directory) >= (int)sizeof(wanted)) {
+        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    }
+    enum status status = directory_make(place, ret_error);
+    if (status == STATUS_OK) {
+        status = remove_files(place, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = make_environment(place, ret_error);
+    }
+    if (status == STATUS_OK && rename(made, wanted) != 0) {
+        status = error_set(ret_error, STATUS_IO, "cannot make %s: %s", wanted, strerror(errno));
+    }
+    if (status == STATUS_OK) {
+        status = directory_sync(directory, ret_error);
+    }
+    if (status == STATUS_OK) {
+        /* An empty directory that stays behind does no harm. */
+        (void)remove_files(place, NULL);
+        (void)rmdir(place);
+    }
+    return status;
+}
