@@ -79,6 +79,7 @@ struct run {
 
 static void fail_for_good(struct writer *writer, const struct error *error)
 {
+    atomic_store(&writer->wal->failed, true);
     pthread_mutex_lock(&writer->lock);
     if (writer->failure.status == STATUS_OK) {
         writer->failure = *error;

@@ -208,6 +208,41 @@ static enum status fill_cut_file(struct store *store, struct error *ret_error)
     return STATUS_OK;
 }
 
+/*
+ * Makes the two meta pages on the disk those that we see, before the first page is used again.
+ *
+ * They can differ when a former owner could not write a meta page for an error of the disk: LMDB
+ * then put the old one back into the page cache, while the disk may have the new one, or get it
+ * later. We go on from the old one and use pages again that the new one needs; a power cut before
+ * our first meta page is on the disk would bring up the new one over them. Writing both pages back
+ * as they are also covers a cache that dropped them as written after a sync that failed.
+ */
+static enum status settle_meta_pages(struct store *store, struct error *ret_error)
+{
+    MDB_stat root;
+    int descriptor = -1;
+    int code = mdb_env_stat(store->environment, &root);
+    code = code != 0 ? code : mdb_env_get_fd(store->environment, &descriptor);
+    if (code != 0) {
+        return fail(store, code, "ask for its meta pages", ret_error);
+    }
+    size_t size = 2 * (size_t)root.ms_psize;
+    uint8_t *pages = malloc(size);
+    if (pages == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    ssize_t done = pread(descriptor, pages, size, 0);
+    if (done == (ssize_t)size) {
+        done = pwrite(descriptor, pages, size, 0);
+    }
+    code = done == (ssize_t)size ? 0 : done < 0 ? errno : EIO;
+    if (code == 0 && fdatasync(descriptor) != 0) {
+        code = errno;
+    }
+    free(pages);
+    return code == 0 ? STATUS_OK : fail(store, code, "write its meta pages back", ret_error);
+}
+
 static enum status configure(struct store *store, const struct store_options *options,
                              struct error *ret_error)
 {
@@ -253,6 +288,9 @@ enum status store_open(const struct store_options *options, struct store **ret_s
     status = configure(store, options, ret_error);
     if (status == STATUS_OK && !options->read_only) {
         status = fill_cut_file(store, ret_error);
+    }
+    if (status == STATUS_OK && !options->read_only && options->durability == WAL_DURABILITY_POWER) {
+        status = settle_meta_pages(store, ret_error);
     }
     if (status == STATUS_OK) {
         store_clear_stale_readers(store);

@@ -251,6 +251,13 @@ static enum status mark_clean(struct wal *wal, struct store_transaction *transac
     return rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
 }
 
+/* A sync after one that failed may succeed without having written anything: it would prove nothing.
+ */
+static enum status sync_if_sound(struct wal *wal)
+{
+    return atomic_load(&wal->failed) ? STATUS_IO : store_sync(wal->store, NULL);
+}
+
 struct wal *wal_close(struct wal *wal, bool clean)
 {
     if (wal == NULL) {
@@ -260,14 +267,14 @@ struct wal *wal_close(struct wal *wal, bool clean)
         if (clean) {
             /* Without `process` durability the mark must not reach the disk before the records. */
             struct writer_task task = {.run = mark_clean};
-            enum status status = store_sync(wal->store, NULL);
+            enum status status = sync_if_sound(wal);
             if (status == STATUS_OK) {
                 status = writer_run(wal->writer, &task, NULL);
             }
             (void)status; /* without the mark the next open takes the longer way: no harm */
         }
         wal->writer = writer_stop(wal->writer);
-        enum status status = store_sync(wal->store, NULL);
+        enum status status = sync_if_sound(wal);
         (void)status; /* with `power` there is nothing left to sync, with `process` no promise */
     }
     return release(wal);

@@ -10,6 +10,7 @@
  * HOLDFAST_TEST_SEED repeats a run.
  */
 
+#include <errno.h>
 #include <sys/random.h>
 
 #include "disk.h"
@@ -159,6 +160,62 @@ static void test_process_durability_does_not(void **state)
     assert_true(cuts.failed > cuts.made / 10);
 }
 
+/*
+ * The disk refuses a call, the journal fails for good, its owner starts again; and then the power
+ * is cut. The refused bytes may be on the disk, or on their way to it: a meta page that nobody
+ * acknowledged must not come back to life over pages that were used again.
+ */
+static void cut_after_failure(const struct fixture *fixture, const struct storage_fault *fault)
+{
+    struct workload *workload = calloc(1, sizeof(*workload));
+    assert_non_null(workload);
+    storage_record_start();
+    struct wal *wal = open_journal(fixture, WAL_DURABILITY_POWER);
+    workload_run(workload, wal, GROUPS / PHASES, seed_of_run);
+    workload_prune(workload, wal); /* pages to use again */
+    workload_run(workload, wal, GROUPS / PHASES, seed_of_run + 1);
+    storage_fault_set(fault);
+    assert_int_equal(workload_begin(workload, wal), STATUS_IO);
+    assert_int_equal(storage_fault_hits(), 1);
+    storage_fault_set(NULL);
+    wal_close(wal, false);
+    size_t reopened = storage_mark(0, 0);
+    wal = open_journal(fixture, WAL_DURABILITY_POWER);
+    assert_int_equal(workload_begin(workload, wal), STATUS_OK);
+    workload_run(workload, wal, GROUPS / PHASES, seed_of_run + 2);
+    wal_close(wal, false);
+    struct storage_trace trace = storage_record_stop();
+    struct places places = {.sparse = 1000, .dense_from = reopened, .dense_end = reopened + 12};
+    struct cuts cuts = cut_everywhere(fixture, workload, &trace, &places);
+    storage_trace_free(&trace);
+    free(workload);
+    if (cuts.failed > 0) {
+        fail_msg("HOLDFAST_TEST_SEED=%llu, call %d, failure %d: %s",
+                 (unsigned long long)seed_of_run, fault->call, fault->failure, cuts.first_failure);
+    }
+}
+
+static void test_power_cut_after_a_meta_page_that_failed(void **state)
+{
+    struct storage_fault fault = {
+        .call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1, .error = EIO};
+    fault.failure = STORAGE_DONE;
+    cut_after_failure(*state, &fault);
+}
+
+static void test_power_cut_after_half_a_meta_page(void **state)
+{
+    struct storage_fault fault = {.call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1};
+    fault.failure = STORAGE_SHORT;
+    cut_after_failure(*state, &fault);
+}
+
+static void test_power_cut_after_a_sync_that_failed(void **state)
+{
+    struct storage_fault fault = {.call = STORAGE_CALL_SYNC, .from = 1, .count = 1, .error = EIO};
+    cut_after_failure(*state, &fault);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -166,6 +223,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_power_durability_keeps_what_it_acknowledged),
         TEST(test_process_durability_does_not),
+        TEST(test_power_cut_after_a_meta_page_that_failed),
+        TEST(test_power_cut_after_half_a_meta_page),
+        TEST(test_power_cut_after_a_sync_that_failed),
     };
     const char *given = getenv("HOLDFAST_TEST_SEED");
     if (given != NULL) {
