@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@ static size_t capacity;
 static struct storage_fault fault;
 static unsigned fault_calls;
 static unsigned fault_hits;
+static atomic_bool disk_full;
 
 static struct {
     ssize_t (*write)(int, const void *, size_t);
@@ -40,6 +42,8 @@ static struct {
     int (*fsync)(int);
     int (*ftruncate)(int, off_t);
     int (*rename)(const char *, const char *);
+    int (*statvfs)(const char *, struct statvfs *);
+    int (*fallocate)(int, int, off_t, off_t);
 } real;
 
 /* Before any thread: the C library's own definitions are those behind ours. */
@@ -53,6 +57,8 @@ __attribute__((constructor)) static void find_real(void)
     real.fsync = dlsym(RTLD_NEXT, "fsync");
     real.ftruncate = dlsym(RTLD_NEXT, "ftruncate");
     real.rename = dlsym(RTLD_NEXT, "rename");
+    real.statvfs = dlsym(RTLD_NEXT, "statvfs");
+    real.fallocate = dlsym(RTLD_NEXT, "fallocate");
 }
 
 /* ------------------------------------------------------------------ recording */
@@ -154,6 +160,11 @@ unsigned storage_fault_hits(void)
     return hits;
 }
 
+void storage_disk_full_set(bool full)
+{
+    disk_full = full;
+}
+
 static bool is_meant(enum storage_kind kind)
 {
     switch (fault.call) {
@@ -253,20 +264,22 @@ static int journal_sync(void)
     return fails ? -1 : 0;
 }
 
+static int directory_sync_seen(void)
+{
+    pthread_mutex_lock(&lock);
+    if (recording) {
+        add_event(STORAGE_SYNC_DIRECTORY);
+    }
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
 static int any_sync(int descriptor, int (*sync)(int))
 {
     if (is_journal_file(descriptor)) {
         return journal_sync();
     }
-    int result = sync(descriptor);
-    if (watching && result == 0 && is_directory(descriptor)) {
-        pthread_mutex_lock(&lock);
-        if (recording) {
-            add_event(STORAGE_SYNC_DIRECTORY);
-        }
-        pthread_mutex_unlock(&lock);
-    }
-    return result;
+    return is_directory(descriptor) ? directory_sync_seen() : sync(descriptor);
 }
 
 int fdatasync(int descriptor)
@@ -302,6 +315,24 @@ int rename(const char *from, const char *to)
     }
     pthread_mutex_unlock(&lock);
     return result;
+}
+
+int statvfs(const char *path, struct statvfs *ret_room)
+{
+    int result = real.statvfs(path, ret_room);
+    if (disk_full) {
+        ret_room->f_bavail = 0;
+    }
+    return result;
+}
+
+int fallocate(int descriptor, int mode, off_t offset, off_t size)
+{
+    if (disk_full) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return is_journal_file(descriptor) ? 0 : real.fallocate(descriptor, mode, offset, size);
 }
 
 ssize_t pwritev(int descriptor, const struct iovec *parts, int count, off_t offset)

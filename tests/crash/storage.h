@@ -3,8 +3,8 @@
 
 /*
  * A shim between LMDB and the kernel: it records what is done to data.mdb, and makes chosen calls
- * fail. All else goes on to the kernel, so the journal under test runs as always; only the syncs of
- * data.mdb do not, for no power is really cut and thousands of images would wait for them.
+ * fail. All else goes on to the kernel, so the journal under test runs as always; only syncs and
+ * fallocate() do not: no power is really cut, and thousands of images would wait for them.
  *
  *     liblmdb.so -- pwrite, writev, fdatasync ... --> storage.c (in the executable) --> libc
  *                                                         |
@@ -76,6 +76,9 @@ struct storage_fault {
 
 /* Replaces the fault and begins to count anew. NULL: no fault. */
 void storage_fault_set(const struct storage_fault *fault);
+/* While true, the file system says that it has no room: statvfs() gives 0, fallocate() fails. */
+void storage_disk_full_set(bool full);
+
 /* How many calls have been made to fail since it was set. */
 unsigned storage_fault_hits(void);
 

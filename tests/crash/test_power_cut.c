@@ -104,7 +104,7 @@ static unsigned cuts_at(const struct storage_trace *trace, const struct places *
                         size_t place, uint64_t *seed)
 {
     if (place >= places->dense_from && place < places->dense_end) {
-        return 30;
+        return 12;
     }
     bool after = place > 0 && is_boundary(trace, place - 1);
     bool is_chosen =
@@ -161,12 +161,14 @@ static void test_process_durability_does_not(void **state)
 }
 
 /*
- * The disk refuses a call, the journal fails for good, its owner starts again; and then the power
- * is cut. The refused bytes may be on the disk, or on their way to it: a meta page that nobody
- * acknowledged must not come back to life over pages that were used again.
+ * The disk refuses a call, and then the power is cut. An error is final: the journal fails for good
+ * and its owner starts again; a lack of room is not. The refused bytes may be on the disk, or on
+ * their way to it: a meta page that nobody acknowledged must not come back to life over pages that
+ * were used again.
  */
 static void cut_after_failure(const struct fixture *fixture, const struct storage_fault *fault)
 {
+    enum status expected = fault->error == ENOSPC ? STATUS_FULL : STATUS_IO;
     struct workload *workload = calloc(1, sizeof(*workload));
     assert_non_null(workload);
     storage_record_start();
@@ -175,17 +177,19 @@ static void cut_after_failure(const struct fixture *fixture, const struct storag
     workload_prune(workload, wal); /* pages to use again */
     workload_run(workload, wal, GROUPS / PHASES, seed_of_run + 1);
     storage_fault_set(fault);
-    assert_int_equal(workload_begin(workload, wal), STATUS_IO);
+    size_t refused = storage_mark(0, 0);
+    assert_int_equal(workload_begin(workload, wal), expected);
     assert_int_equal(storage_fault_hits(), 1);
     storage_fault_set(NULL);
-    wal_close(wal, false);
-    size_t reopened = storage_mark(0, 0);
-    wal = open_journal(fixture, WAL_DURABILITY_POWER);
-    assert_int_equal(workload_begin(workload, wal), STATUS_OK);
+    if (expected == STATUS_IO) {
+        wal_close(wal, false);
+        wal = open_journal(fixture, WAL_DURABILITY_POWER);
+        assert_int_equal(workload_begin(workload, wal), STATUS_OK);
+    }
     workload_run(workload, wal, GROUPS / PHASES, seed_of_run + 2);
     wal_close(wal, false);
     struct storage_trace trace = storage_record_stop();
-    struct places places = {.sparse = 1000, .dense_from = reopened, .dense_end = reopened + 12};
+    struct places places = {.sparse = 1000, .dense_from = refused, .dense_end = refused + 18};
     struct cuts cuts = cut_everywhere(fixture, workload, &trace, &places);
     storage_trace_free(&trace);
     free(workload);
@@ -216,6 +220,14 @@ static void test_power_cut_after_a_sync_that_failed(void **state)
     cut_after_failure(*state, &fault);
 }
 
+/* A disk that promises room lazily says so when it is synced. */
+static void test_power_cut_after_a_sync_that_found_no_room(void **state)
+{
+    struct storage_fault fault = {
+        .call = STORAGE_CALL_SYNC, .from = 1, .count = 1, .error = ENOSPC};
+    cut_after_failure(*state, &fault);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -226,6 +238,7 @@ int main(void)
         TEST(test_power_cut_after_a_meta_page_that_failed),
         TEST(test_power_cut_after_half_a_meta_page),
         TEST(test_power_cut_after_a_sync_that_failed),
+        TEST(test_power_cut_after_a_sync_that_found_no_room),
     };
     const char *given = getenv("HOLDFAST_TEST_SEED");
     if (given != NULL) {
