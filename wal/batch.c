@@ -22,6 +22,10 @@
 #include "wal/format.h"
 #include "wal/rows.h"
 
+/* A record with a short payload takes a seventh of a page, 585 bytes; the rest is for the list of
+   free pages and for pages that are not full. */
+#define SHORT_END_BYTES ((uint64_t)1024)
+
 /* The unit that was looked at last. Groups mostly stay with one unit. */
 struct cursor {
     struct format_unit row;
@@ -144,16 +148,56 @@ bool batch_group_only_ends(const struct wal_append *first)
     return true;
 }
 
+static uint64_t begins_of(const struct wal_append *first)
+{
+    uint64_t begins = 0;
+    for (const struct wal_append *record = first; record != NULL; record = record->next) {
+        begins += record->kind == WAL_KIND_BEGIN ? 1 : 0;
+    }
+    return begins;
+}
+
+/* True for what has a place set aside: see "Space" in holdfast/wal.h. */
+static enum status has_own_place(struct batch *batch, const struct wal_append *first, bool *ret_has,
+                                 struct error *ret_error)
+{
+    struct format_unit row;
+    bool is_short = first->next == NULL && first->payload.size <= WAL_SHORT_PAYLOAD_BYTES;
+    *ret_has = is_short && batch_group_only_ends(first);
+    if (!*ret_has || first->kind != WAL_KIND_CONFLICT) {
+        return STATUS_OK;
+    }
+    enum status status = rows_unit(batch->transaction, first->unit, &row, ret_error);
+    if (status == STATUS_OK) {
+        *ret_has = row.unit.state == WAL_UNIT_OPEN; /* a second one has none */
+    }
+    return status;
+}
+
+/*
+ * Invariant: what is used, and SHORT_END_BYTES twice for each open unit and once for each conflict,
+ * fit into ends_bytes. What has its own place gives it back with what it uses; all else must leave
+ * the places of the others. Conflicts are counted as open units here, which is on the safe side.
+ */
 static enum status check_space(struct batch *batch, const struct wal_append *first, bool *ret_fits,
                                struct error *ret_error)
 {
     struct store_usage usage;
+    uint64_t open = 0;
     bool ends = batch_group_only_ends(first);
+    bool own_place = false;
     enum status status = store_usage_get(batch->transaction, &usage, ret_error);
     if (status == STATUS_OK) {
-        uint64_t limit = ends ? batch->ends_bytes : batch->quota_bytes;
-        *ret_fits =
-            (ends || !batch->only_ends) && usage.used_bytes + batch_group_bytes(first) <= limit;
+        status = store_entries(batch->transaction, STORE_OPEN, &open, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = has_own_place(batch, first, &own_place, ret_error);
+    }
+    if (status == STATUS_OK) {
+        uint64_t wanted = usage.used_bytes + batch_group_bytes(first);
+        uint64_t places = own_place ? 0 : (open + begins_of(first)) * 2 * SHORT_END_BYTES;
+        *ret_fits = wanted + places <= batch->ends_bytes &&
+                    (ends || (!batch->only_ends && wanted <= batch->quota_bytes));
     }
     return status;
 }

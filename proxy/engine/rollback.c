@@ -163,23 +163,37 @@ static bool undo(struct rollback_pool *pool, struct wal *wal, struct upstream **
     }
 }
 
-static void journal_end(struct rollback *rollback, enum undo_result result, bson_t *conflict)
+static enum status append_end(struct rollback *rollback, enum wal_kind kind, const bson_t *payload)
 {
-    struct unit *unit = rollback->unit;
-    bson_t abort_payload = BSON_INITIALIZER;
-    record_put_abort(&abort_payload, rollback->reason);
-    bool done = result == UNDO_DONE;
-    const bson_t *payload = done ? &abort_payload : conflict;
     struct wal_append append = {
-        .kind = done ? WAL_KIND_ABORT : WAL_KIND_CONFLICT,
-        .unit = unit->id,
+        .kind = kind,
+        .unit = rollback->unit->id,
         .payload = slice_make(bson_get_data(payload), payload->len),
     };
-    struct error error = {0};
-    enum status status = wal_append_wait(rollback->engine->wal, &append, &error);
-    bson_destroy(&abort_payload);
+    return wal_append_wait(rollback->engine->wal, &append, NULL);
+}
+
+/* A short end always fits: if a conflict's images do not, they are left out. */
+static void journal_end(struct rollback *rollback, enum undo_result result, const bson_t *conflict)
+{
+    bson_t payload = BSON_INITIALIZER;
+    enum status status = STATUS_OK;
+    if (result == UNDO_DONE) {
+        record_put_abort(&payload, rollback->reason);
+        status = append_end(rollback, WAL_KIND_ABORT, &payload);
+    } else {
+        status = append_end(rollback, WAL_KIND_CONFLICT, conflict);
+        if (status == STATUS_FULL) {
+            status = record_put_conflict_short(
+                &payload, slice_make(bson_get_data(conflict), conflict->len), NULL);
+            status =
+                status != STATUS_OK ? status : append_end(rollback, WAL_KIND_CONFLICT, &payload);
+        }
+    }
+    bson_destroy(&payload);
     if (status != STATUS_OK) {
-        release_end_process("the end of a rollback could not be made durable", unit, status);
+        release_end_process("the end of a rollback could not be made durable", rollback->unit,
+                            status);
     }
     CRASH_POINT(abort_durable);
 }

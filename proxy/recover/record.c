@@ -13,7 +13,11 @@
 #include "recover/record.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
+
+/* The rest of a short payload is for the field names around the reason. */
+#define SHORT_REASON_BYTES (WAL_SHORT_PAYLOAD_BYTES - 64u)
 
 static const char *const operation_names[] = {
     [RECORD_INSERT] = "insert",
@@ -503,6 +507,27 @@ enum status record_get_conflict(struct slice payload, size_t index,
     }
     if (status == STATUS_OK) {
         *ret_document = document;
+    }
+    return status;
+}
+
+enum status record_put_conflict_short(bson_t *payload, struct slice conflict,
+                                      struct error *ret_error)
+{
+    const char *reason = "";
+    char shortened[SHORT_REASON_BYTES];
+    enum status status = record_get_reason(conflict, &reason, ret_error);
+    if (status == STATUS_OK) {
+        /* A character that is cut in two would not be UTF-8: the end of the reason is left out. */
+        size_t size = strlen(reason);
+        size = size < SHORT_REASON_BYTES - 100 ? size : SHORT_REASON_BYTES - 100;
+        while (size > 0 && ((unsigned char)reason[size] & 0xC0) == 0x80) {
+            size--;
+        }
+        snprintf(shortened, sizeof(shortened),
+                 "%.*s (the journal is full: the images are not in this record)", (int)size,
+                 reason);
+        record_put_conflict(payload, shortened, NULL, 0);
     }
     return status;
 }

@@ -101,6 +101,12 @@ struct record_conflict_document {
 
 void record_put_conflict(bson_t *payload, const char *reason,
                          const struct record_conflict_document *documents, size_t document_count);
+/*
+ * What `conflict`, the payload of a CONFLICT, says without its images, in no more than
+ * WAL_SHORT_PAYLOAD_BYTES: that still fits into a full journal. STATUS_CORRUPT.
+ */
+MUST_CHECK enum status record_put_conflict_short(bson_t *payload, struct slice conflict,
+                                                 struct error *ret_error);
 
 /*
  * Read a payload. Everything returned points into `payload`, which must outlive it. STATUS_CORRUPT

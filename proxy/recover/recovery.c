@@ -196,23 +196,17 @@ static enum status append_end(struct recovery *recovery, uint64_t unit, enum wal
 static enum status append_conflict(struct recovery *recovery, uint64_t unit, const bson_t *conflict,
                                    struct error *ret_error)
 {
-    struct error error = {0};
-    const char *reason = "";
-    char shortened[1024];
-    enum status status = append_end(recovery, unit, WAL_KIND_CONFLICT, conflict, &error);
+    enum status status = append_end(recovery, unit, WAL_KIND_CONFLICT, conflict, ret_error);
     if (status == STATUS_FULL) {
         bson_t payload = BSON_INITIALIZER;
-        status =
-            record_get_reason(slice_make(bson_get_data(conflict), conflict->len), &reason, &error);
+        status = record_put_conflict_short(
+            &payload, slice_make(bson_get_data(conflict), conflict->len), ret_error);
         if (status == STATUS_OK) {
-            snprintf(shortened, sizeof(shortened),
-                     "%s (the journal is full: the images are not in this record)", reason);
-            record_put_conflict(&payload, shortened, NULL, 0);
-            status = append_end(recovery, unit, WAL_KIND_CONFLICT, &payload, &error);
+            status = append_end(recovery, unit, WAL_KIND_CONFLICT, &payload, ret_error);
         }
         bson_destroy(&payload);
     }
-    return status == STATUS_OK ? STATUS_OK : error_set(ret_error, status, "%s", error.message);
+    return status;
 }
 
 static enum status end_unit(struct recovery *recovery, uint64_t unit, enum undo_result result,

@@ -169,6 +169,34 @@ static void a_conflict_comes_back_with_its_images(void **state)
     bson_destroy(found);
 }
 
+/* What a full journal takes: short, whatever the reason, and still UTF-8. */
+static void a_short_conflict_keeps_the_reason(void **state)
+{
+    char reason[3001] = "";
+    (void)state;
+    for (size_t size = 0; size < sizeof(reason) - 3; size += 2) {
+        bson_t conflict = BSON_INITIALIZER;
+        bson_t shortened = BSON_INITIALIZER;
+        const char *kept = NULL;
+        struct error error;
+        record_put_conflict(&conflict, reason, NULL, 0);
+        assert_int_equal(
+            record_put_conflict_short(&shortened,
+                                      slice_make(bson_get_data(&conflict), conflict.len), &error),
+            STATUS_OK);
+        assert_true(shortened.len <= WAL_SHORT_PAYLOAD_BYTES);
+        assert_true(bson_validate(&shortened, BSON_VALIDATE_UTF8, NULL));
+        assert_int_equal(
+            record_get_reason(slice_make(bson_get_data(&shortened), shortened.len), &kept, &error),
+            STATUS_OK);
+        assert_memory_equal(kept, reason, size < 200 ? size : 200);
+        assert_non_null(strstr(kept, "the journal is full"));
+        bson_destroy(&conflict);
+        bson_destroy(&shortened);
+        memcpy(reason + size, size % 3 == 0 ? "ab" : "\xC3\xA9", 3);
+    }
+}
+
 static void other_schemas_are_corrupt(void **state)
 {
     static const char *const writes[] = {
@@ -278,6 +306,7 @@ int main(void)
         cmocka_unit_test(a_write_comes_back_byte_for_byte),
         cmocka_unit_test(a_commit_keeps_a_reply),
         cmocka_unit_test(a_conflict_comes_back_with_its_images),
+        cmocka_unit_test(a_short_conflict_keeps_the_reason),
         cmocka_unit_test(other_schemas_are_corrupt),
         cmocka_unit_test(truncated_payloads_are_corrupt),
         cmocka_unit_test(mutated_payloads_never_crash),
