@@ -94,17 +94,18 @@ static bool is_boundary(const struct storage_trace *trace, size_t place)
     return kind == STORAGE_SYNC || kind == STORAGE_WRITE_THROUGH;
 }
 
-/* Where to cut: before and after every sync and every meta page, and ... */
+/* Where to cut: before and after every sync and every meta page, and at one of `sparse` other
+   places; or, with `sparse` 0, only at each of these places, many times over. */
 struct places {
-    unsigned sparse;              /* at one of so many other places */
-    size_t dense_from, dense_end; /* at every one of these, many times over */
+    unsigned sparse;
+    size_t dense_from, dense_end;
 };
 
 static unsigned cuts_at(const struct storage_trace *trace, const struct places *places,
                         size_t place, uint64_t *seed)
 {
-    if (place >= places->dense_from && place < places->dense_end) {
-        return 12;
+    if (places->sparse == 0) {
+        return place >= places->dense_from && place < places->dense_end ? 12 : 0;
     }
     bool after = place > 0 && is_boundary(trace, place - 1);
     bool is_chosen =
@@ -112,8 +113,8 @@ static unsigned cuts_at(const struct storage_trace *trace, const struct places *
     return is_chosen ? 2 : 0;
 }
 
-static struct cuts cut_everywhere(const struct fixture *fixture, const struct workload *workload,
-                                  const struct storage_trace *trace, const struct places *places)
+static struct cuts cut_power(const struct fixture *fixture, const struct workload *workload,
+                             const struct storage_trace *trace, const struct places *places)
 {
     struct cuts cuts = {.workload = workload, .trace = trace};
     struct disk *disk = disk_new(trace);
@@ -142,7 +143,7 @@ static void test_power_durability_keeps_what_it_acknowledged(void **state)
 {
     static struct workload workload;
     struct storage_trace trace = record_life(*state, &workload, WAL_DURABILITY_POWER);
-    struct cuts cuts = cut_everywhere(*state, &workload, &trace, &(struct places){.sparse = 4});
+    struct cuts cuts = cut_power(*state, &workload, &trace, &(struct places){.sparse = 4});
     storage_trace_free(&trace);
     if (cuts.failed > 0) {
         fail_msg("HOLDFAST_TEST_SEED=%llu: %s", (unsigned long long)seed_of_run,
@@ -155,7 +156,7 @@ static void test_process_durability_does_not(void **state)
 {
     static struct workload workload;
     struct storage_trace trace = record_life(*state, &workload, WAL_DURABILITY_PROCESS);
-    struct cuts cuts = cut_everywhere(*state, &workload, &trace, &(struct places){.sparse = 40});
+    struct cuts cuts = cut_power(*state, &workload, &trace, &(struct places){.sparse = 40});
     storage_trace_free(&trace);
     assert_true(cuts.failed > cuts.made / 10);
 }
@@ -189,8 +190,8 @@ static void cut_after_failure(const struct fixture *fixture, const struct storag
     workload_run(workload, wal, GROUPS / PHASES, seed_of_run + 2);
     wal_close(wal, false);
     struct storage_trace trace = storage_record_stop();
-    struct places places = {.sparse = 1000, .dense_from = refused, .dense_end = refused + 18};
-    struct cuts cuts = cut_everywhere(fixture, workload, &trace, &places);
+    struct places places = {.dense_from = refused, .dense_end = refused + 18};
+    struct cuts cuts = cut_power(fixture, workload, &trace, &places);
     storage_trace_free(&trace);
     free(workload);
     if (cuts.failed > 0) {

@@ -51,14 +51,25 @@ def holdfast(*arguments, check=None, timeout=60, environment=None):
 class Proxy:
     """holdfastd in front of `upstream` (a Server, or a URI), started by the constructor.
 
-    settings: {"unit.lockWait": "200ms"} become --set options. Its port and journal stay the same
-    over restarts; the journal is removed by close() unless `wal` named it.
+    settings: {"unit.lockWait": "200ms"} become --set options; `environment` is added to ours. Its
+    port and journal stay the same over restarts; the journal is removed by close() unless `wal`
+    named it.
     """
 
-    def __init__(self, upstream, settings=None, wal=None, crash_at=None, options=(), start=True):
+    def __init__(
+        self,
+        upstream,
+        settings=None,
+        wal=None,
+        crash_at=None,
+        options=(),
+        start=True,
+        environment=None,
+    ):
         self.upstream_uri = upstream if isinstance(upstream, str) else upstream.uri
         self.settings = dict(settings or {})
         self.options = list(options)
+        self.environment = dict(environment or {})
         self.crash_at = crash_at
         self._own_wal = wal is None
         self.wal = str(wal or os.path.join(tempfile.mkdtemp(prefix="holdfast-wal-"), "wal"))
@@ -105,7 +116,7 @@ class Proxy:
         """Starts it and waits until it accepts. ProxyFailed if it ends before that."""
         crash_at = crash_at or self.crash_at
         self.crash_at = None  # one start only: the next one is to recover
-        environment = {"HOLDFAST_CRASH_AT": crash_at} if crash_at else {}
+        environment = {**self.environment, **({"HOLDFAST_CRASH_AT": crash_at} if crash_at else {})}
         self.process = Process(self.arguments(), environment, name="holdfastd")
         self.port = wait_until(self._accepting, timeout, "holdfastd accepts connections")
         return self
