@@ -239,8 +239,8 @@ def test_many_transfers(stack, name):
                 source, target = chance.sample(range(accounts), 2)
                 session.with_transaction(transfer)
 
-    seed = int(os.environ.get("HOLDFAST_SEED", random.randrange(1 << 30)))
-    print(f"HOLDFAST_SEED={seed}")
+    seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 30)))
+    print(f"HOLDFAST_TEST_SEED={seed}")
     running = [Later(lambda seed=seed + i: one_client(seed)) for i in range(clients)]
     for each in running:
         each.result()

@@ -12,8 +12,8 @@ CALLS = 250
 
 def test_no_call_is_torn_or_lost():
     """Through Holdfast every call of every kind is whole or absent, and every acknowledged one kept."""
-    seed = os.environ.get("HOLDFAST_SEED", str(random.randrange(1 << 31)))
-    print(f"HOLDFAST_SEED={seed}")
+    seed = os.environ.get("HOLDFAST_TEST_SEED", str(random.randrange(1 << 31)))
+    print(f"HOLDFAST_TEST_SEED={seed}")
     command = [sys.executable, str(DEMO), "--calls", str(CALLS), "--seed", seed]
     result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     print(result.stdout[-5000:], result.stderr[-5000:])

@@ -3,7 +3,7 @@
  * after every step. No cycle stays; no victim without a cycle; the victim is the youngest of its
  * cycle. Then gates among the locks, and threads that lock in any order: all of them get done.
  *
- * HOLDFAST_SEED chooses the random schedule; it is printed.
+ * HOLDFAST_TEST_SEED chooses the random schedule; it is printed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,9 +33,9 @@ static struct lock_name name_of(size_t number)
 
 static unsigned seed_of_run(void)
 {
-    const char *chosen = getenv("HOLDFAST_SEED");
+    const char *chosen = getenv("HOLDFAST_TEST_SEED");
     unsigned seed = chosen != NULL ? (unsigned)strtoul(chosen, NULL, 10) : (unsigned)time(NULL);
-    printf("HOLDFAST_SEED=%u\n", seed);
+    printf("HOLDFAST_TEST_SEED=%u\n", seed);
     return seed;
 }
 
