@@ -85,27 +85,31 @@ enum status directory_make(const char *path, struct error *ret_error)
     return STATUS_OK;
 }
 
+/* 0 or errno. A filesystem that has nothing to sync there says EINVAL. */
+static int sync_descriptor(int descriptor)
+{
+    return fsync(descriptor) == 0 || errno == EINVAL ? 0 : errno;
+}
+
 enum status directory_sync(const char *path, struct error *ret_error)
 {
-    int failure = 0;
     int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int parent = directory < 0 ? -1 : openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (parent < 0 || fsync(directory) != 0 || fsync(parent) != 0) {
-        failure = errno;
-    }
-    if (parent >= 0) {
-        close(parent);
+    int failure = directory < 0 ? errno : sync_descriptor(directory);
+    if (failure == 0) {
+        int parent = openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (parent >= 0) {
+            failure = sync_descriptor(parent);
+            close(parent);
+        } else if (errno != EACCES) { /* in a parent that we cannot read we made nothing */
+            failure = errno;
+        }
     }
     if (directory >= 0) {
         close(directory);
     }
-    /* EINVAL: a filesystem that has nothing to sync there. EACCES: a parent that may be passed but
-       not read; then the directory was there before us. */
-    if (failure == 0 || failure == EINVAL || failure == EACCES) {
-        return STATUS_OK;
-    }
-    return error_set(ret_error, STATUS_IO, "cannot sync the directory %s: %s", path,
-                     strerror(failure));
+    return failure == 0 ? STATUS_OK
+                        : error_set(ret_error, STATUS_IO, "cannot sync the directory %s: %s", path,
+                                    strerror(failure));
 }
 
 enum status directory_check_filesystem(const char *path, struct error *ret_error)

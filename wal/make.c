@@ -1,11 +1,13 @@
 /*
  * Making a journal: data.mdb appears whole or not at all.
  *
- *   1. DIRECTORY/new/ is made; what an attempt that was cut short left there is removed
+ *   1. DIRECTORY/journal.new/ is made; what an attempt that was cut short left there is removed
  *   2. an environment in it gets tables, format version and id, in one durable transaction
- *   3. new/data.mdb is renamed to data.mdb
- *   4. DIRECTORY and its parent are synced, so that their names survive a power cut, too
- *   5. new/ is removed
+ *   3. journal.new/data.mdb is renamed to data.mdb
+ *   4. journal.new/ is removed
+ *
+ * That its name survives a power cut, too, is for wal_open() to see to, which has to in any case:
+ * whoever made the journal may have died after 3.
  *
  * LMDB writes the first pages of a new file without a barrier. Made in place, a power cut could
  * leave a file that nobody can tell from a damaged journal, and nobody may write over that.
@@ -79,7 +81,7 @@ static enum status make_environment(const char *directory, struct error *ret_err
     return status;
 }
 
-/* Removes what may be in new/; ret_error may be NULL. */
+/* Removes what may be in journal.new/; ret_error may be NULL. */
 static enum status remove_files(const char *directory, struct error *ret_error)
 {
     static const char *const names[] = {"data.mdb", "lock.mdb"};
@@ -100,8 +102,8 @@ enum status make_journal(const char *directory, struct error *ret_error)
     char place[PATH_MAX];
     char made[PATH_MAX];
     char wanted[PATH_MAX];
-    if (snprintf(place, sizeof(place), "%s/new", directory) >= (int)sizeof(place) ||
-        snprintf(made, sizeof(made), "%s/new/data.mdb", directory) >= (int)sizeof(made) ||
+    if (snprintf(place, sizeof(place), "%s/journal.new", directory) >= (int)sizeof(place) ||
+        snprintf(made, sizeof(made), "%s/journal.new/data.mdb", directory) >= (int)sizeof(made) ||
         snprintf(wanted, sizeof(wanted), "%s/data.mdb", directory) >= (int)sizeof(wanted)) {
         return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
     }
@@ -114,9 +116,6 @@ enum status make_journal(const char *directory, struct error *ret_error)
     }
     if (status == STATUS_OK && rename(made, wanted) != 0) {
         status = error_set(ret_error, STATUS_IO, "cannot make %s: %s", wanted, strerror(errno));
-    }
-    if (status == STATUS_OK) {
-        status = directory_sync(directory, ret_error);
     }
     if (status == STATUS_OK) {
         /* An empty directory that stays behind does no harm. */

@@ -54,6 +54,7 @@ enum store_content {
 /*
  * Opens the environment; makes its files if there are none and not read_only. STATUS_INVALID: the
  * environment holds something that is not a journal. STATUS_VERSION: another LMDB file format.
+ * With `power` durability, what is visible then is on the disk.
  */
 MUST_CHECK enum status store_open(const struct store_options *options, struct store **ret_store,
                                   enum store_content *ret_content, struct error *ret_error);

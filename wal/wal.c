@@ -6,7 +6,8 @@
  *   2. the owner's lock: from here on no other process can be in the middle of the same
  *   3. if there is none yet, the journal is made (make.c); else a child process reads what recovery
  *      is going to read (scan.c): if a damaged page kills a reader, it kills the child
- *   4. the environment
+ *   4. the environment; with `power` durability the directory is synced: the file's name, too, must
+ *      survive a power cut
  *   5. the clean mark is read and taken away, durably
  *   6. the writer thread
  * To read only: the filesystem of 1, the child of 3, and 4.
@@ -178,7 +179,11 @@ static enum status open_store(struct wal *wal, const struct wal_options *options
         .durability = options->durability,
         .read_only = options->read_only,
     };
-    return store_open(&store, &wal->store, ret_content, ret_error);
+    status = store_open(&store, &wal->store, ret_content, ret_error);
+    if (status == STATUS_OK && !options->read_only && options->durability == WAL_DURABILITY_POWER) {
+        status = directory_sync(options->directory, ret_error);
+    }
+    return status;
 }
 
 static enum status prepare_directory(struct wal *wal, const struct wal_options *options,

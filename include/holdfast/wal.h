@@ -169,6 +169,9 @@ struct wal_append {
     struct wal_append *queue_next;
 };
 
+/* The payload of a record for which there is room even in a full journal: see wal_append(). */
+#define WAL_SHORT_PAYLOAD_BYTES 512u
+
 /*
  * Appends a group of records atomically: after a crash all of them are there or none. Groups are
  * written in the order of the calls; many groups share one commit. Never blocks on the disk. Any
@@ -183,7 +186,6 @@ struct wal_append {
  * WAL_SHORT_PAYLOAD_BYTES: these always fit, so that what is open can always be ended. A larger end
  * may fail with FULL when the reserve is short; then end the unit with a short one.
  */
-#define WAL_SHORT_PAYLOAD_BYTES 512u
 void wal_append(struct wal *wal, struct wal_append *first);
 
 /* The same, and waits for the completion. Not from the writer thread or an event loop. */

@@ -35,7 +35,7 @@ struct sector {
 };
 
 enum name {
-    NAME_OLD,     /* new/data.mdb */
+    NAME_OLD,     /* journal.new/data.mdb */
     NAME_CHANGES, /* renamed, its directory not synced yet */
     NAME_FINAL,   /* data.mdb */
 };
@@ -303,10 +303,10 @@ static int make_file(const struct disk *disk, enum disk_cut cut, uint64_t *seed,
     char path[512];
     bool is_final = has_final_name(disk, cut, seed);
     if (!is_final) {
-        snprintf(path, sizeof(path), "%s/new", directory);
+        snprintf(path, sizeof(path), "%s/journal.new", directory);
         assert_int_equal(mkdir(path, 0700), 0);
     }
-    snprintf(path, sizeof(path), "%s/%sdata.mdb", directory, is_final ? "" : "new/");
+    snprintf(path, sizeof(path), "%s/%sdata.mdb", directory, is_final ? "" : "journal.new/");
     int descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
     assert_true(descriptor >= 0);
     return descriptor;

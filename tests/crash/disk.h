@@ -47,8 +47,8 @@ struct disk *disk_free(struct disk *disk);
 void disk_play_until(struct disk *disk, size_t place);
 
 /*
- * Writes what a power cut at this moment leaves to data.mdb, or to new/data.mdb, in the empty
- * directory `directory`. `seed` is moved on.
+ * Writes what a power cut at this moment leaves to data.mdb, or to journal.new/data.mdb, in the
+ * empty directory `directory`. `seed` is moved on.
  */
 void disk_cut_power(const struct disk *disk, enum disk_cut cut, uint64_t *seed,
                     const char *directory);

@@ -23,7 +23,7 @@ enum storage_kind {
     STORAGE_WRITE_THROUGH, /* by a descriptor with O_DSYNC: LMDB's meta pages */
     STORAGE_RESIZE,        /* ftruncate: `offset` is the new size */
     STORAGE_SYNC,          /* fdatasync or fsync of data.mdb */
-    STORAGE_RENAME,        /* of new/data.mdb to data.mdb */
+    STORAGE_RENAME,        /* of journal.new/data.mdb to data.mdb */
     STORAGE_SYNC_DIRECTORY,
     STORAGE_MARK, /* storage_mark(): something the test itself did */
 };

@@ -162,6 +162,30 @@ static void test_process_durability_does_not(void **state)
 }
 
 /*
+ * Who made the journal did not sync its directory, or died before: the next owner does. (Cuts begin
+ * with the first acknowledgement: before it `process` durability promised nothing.)
+ */
+static void test_power_cut_after_another_made_the_journal(void **state)
+{
+    static struct workload workload;
+    storage_record_start();
+    wal_close(open_journal(*state, WAL_DURABILITY_PROCESS), false);
+    struct wal *wal = open_journal(*state, WAL_DURABILITY_POWER);
+    assert_int_equal(workload_begin(&workload, wal), STATUS_OK);
+    size_t acknowledged = storage_mark(0, 0);
+    assert_int_equal(workload_begin(&workload, wal), STATUS_OK);
+    wal_close(wal, false);
+    struct storage_trace trace = storage_record_stop();
+    struct places places = {.dense_from = acknowledged, .dense_end = trace.count};
+    struct cuts cuts = cut_power(*state, &workload, &trace, &places);
+    storage_trace_free(&trace);
+    if (cuts.failed > 0) {
+        fail_msg("HOLDFAST_TEST_SEED=%llu: %s", (unsigned long long)seed_of_run,
+                 cuts.first_failure);
+    }
+}
+
+/*
  * The disk refuses a call, and then the power is cut. An error is final: the journal fails for good
  * and its owner starts again; a lack of room is not. The refused bytes may be on the disk, or on
  * their way to it: a meta page that nobody acknowledged must not come back to life over pages that
@@ -236,6 +260,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_power_durability_keeps_what_it_acknowledged),
         TEST(test_process_durability_does_not),
+        TEST(test_power_cut_after_another_made_the_journal),
         TEST(test_power_cut_after_a_meta_page_that_failed),
         TEST(test_power_cut_after_half_a_meta_page),
         TEST(test_power_cut_after_a_sync_that_failed),
