@@ -37,7 +37,7 @@ struct wal {
     _Atomic uint64_t batches;
     _Atomic uint64_t groups;
     _Atomic bool short_of_room; /* the last BEGIN or WRITE found none */
-    _Atomic bool failed; /* the disk: nobody may sync or write any more */
+    _Atomic bool failed;        /* the disk: nobody may sync or write any more */
 };
 
 /*
