@@ -1,0 +1,71 @@
+/* See commands.h. */
+#include "bench/commands.h"
+
+#include "bench/documents.h"
+
+void commands_find_one(bson_t *command, const char *collection)
+{
+    bson_t filter;
+    BSON_APPEND_UTF8(command, "find", collection);
+    BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
+    BSON_APPEND_INT32(&filter, "_id", 0);
+    bson_append_document_end(command, &filter);
+    BSON_APPEND_INT32(command, "limit", 1);
+    BSON_APPEND_BOOL(command, "singleBatch", true);
+    BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
+}
+
+void commands_find_all(bson_t *command, const char *collection, uint32_t count)
+{
+    bson_t filter;
+    BSON_APPEND_UTF8(command, "find", collection);
+    BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
+    bson_append_document_end(command, &filter);
+    BSON_APPEND_INT32(command, "limit", (int32_t)count);
+    BSON_APPEND_INT32(command, "batchSize", (int32_t)count);
+    BSON_APPEND_BOOL(command, "singleBatch", true);
+    BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
+}
+
+void commands_increment(bson_t *command, const char *collection)
+{
+    bson_t updates;
+    bson_t update;
+    bson_t part;
+    bson_t fields;
+    BSON_APPEND_UTF8(command, "update", collection);
+    BSON_APPEND_ARRAY_BEGIN(command, "updates", &updates);
+    BSON_APPEND_DOCUMENT_BEGIN(&updates, "0", &update);
+    BSON_APPEND_DOCUMENT_BEGIN(&update, "q", &part);
+    BSON_APPEND_INT32(&part, "_id", 0);
+    bson_append_document_end(&update, &part);
+    BSON_APPEND_DOCUMENT_BEGIN(&update, "u", &part);
+    BSON_APPEND_DOCUMENT_BEGIN(&part, "$inc", &fields);
+    BSON_APPEND_INT32(&fields, "value", 1);
+    bson_append_document_end(&part, &fields);
+    bson_append_document_end(&update, &part);
+    bson_append_document_end(&updates, &update);
+    bson_append_array_end(command, &updates);
+    BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
+}
+
+void commands_put_transaction(bson_t *command, const uint8_t session[COMMANDS_SESSION_BYTES],
+                              bool start)
+{
+    bson_t lsid;
+    BSON_APPEND_DOCUMENT_BEGIN(command, "lsid", &lsid);
+    BSON_APPEND_BINARY(&lsid, "id", BSON_SUBTYPE_UUID, session, COMMANDS_SESSION_BYTES);
+    bson_append_document_end(command, &lsid);
+    BSON_APPEND_INT64(command, "txnNumber", 0);
+    if (start) {
+        BSON_APPEND_BOOL(command, "startTransaction", true);
+    }
+    BSON_APPEND_BOOL(command, "autocommit", false);
+}
+
+void commands_commit(bson_t *command, const uint8_t session[COMMANDS_SESSION_BYTES])
+{
+    BSON_APPEND_INT32(command, "commitTransaction", 1);
+    commands_put_transaction(command, session, false);
+    BSON_APPEND_UTF8(command, "$db", "admin");
+}

@@ -1,0 +1,22 @@
+#ifndef HOLDFAST_BENCH_COMMANDS_H
+#define HOLDFAST_BENCH_COMMANDS_H
+
+/* The commands of the loads, as drivers would send them. Any thread. */
+
+#include <bson/bson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define COMMANDS_SESSION_BYTES 16
+
+/* Append to the empty document *command; numbers that change are put in later (script.c). */
+void commands_find_one(bson_t *command, const char *collection);
+void commands_find_all(bson_t *command, const char *collection, uint32_t count);
+void commands_increment(bson_t *command, const char *collection);
+
+/* Appends what makes a command part of a transaction, its number still 0. */
+void commands_put_transaction(bson_t *command, const uint8_t session[COMMANDS_SESSION_BYTES],
+                              bool start);
+void commands_commit(bson_t *command, const uint8_t session[COMMANDS_SESSION_BYTES]);
+
+#endif

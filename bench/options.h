@@ -1,0 +1,69 @@
+#ifndef HOLDFAST_BENCH_OPTIONS_H
+#define HOLDFAST_BENCH_OPTIONS_H
+
+/* The command line of holdfast-bench. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "holdfast/error.h"
+#include "net/listener.h"
+
+/* One list makes the enum, the names and the help. */
+#define BENCH_LOAD_LIST(X)                                                                         \
+    X(POINT_READ, "point-read", "find of one document by _id")                                     \
+    X(POINT_WRITE, "point-write", "update ($inc) of one document by _id, without a session")       \
+    X(UNIT, "unit", "driver transaction: three updates and commitTransaction")                     \
+    X(LARGE_READ, "large-read", "find that returns --bytes in one reply")                          \
+    X(IDLE, "idle", "connections that say hello and are held open")
+
+enum bench_load {
+#define X(name, text, help) BENCH_LOAD_##name,
+    BENCH_LOAD_LIST(X)
+#undef X
+};
+
+/* "point-read", ... */
+const char *bench_load_name(enum bench_load load);
+
+#define BENCH_CONNECTIONS_MAX 50000u
+#define BENCH_DOCUMENTS_MAX 10000000u
+/* A reply holds at most 16 MB of documents. */
+#define BENCH_BYTES_MAX 15000000u
+#define BENCH_PIDS_MAX 16u
+
+struct bench_options {
+    enum bench_load load;
+    const char *target; /* as given; `address` is what it resolved to */
+    struct network_address address;
+    uint32_t connections; /* 1 to BENCH_CONNECTIONS_MAX */
+    uint32_t documents;   /* 1 to BENCH_DOCUMENTS_MAX; large-read: unused */
+    uint32_t bytes;       /* of documents in a reply of large-read, up to BENCH_BYTES_MAX */
+    uint64_t seconds_ns;  /* measured time, nanoseconds, at most an hour */
+    uint64_t warmup_ns;
+    pid_t pids[BENCH_PIDS_MAX]; /* whose CPU time and memory are reported */
+    size_t pid_count;
+    bool json;
+};
+
+enum bench_action {
+    BENCH_RUN,
+    BENCH_HELP,
+    BENCH_VERSION,
+};
+
+/*
+ * Reads the arguments and resolves --target. Errors: STATUS_INVALID, STATUS_UNREACHABLE; the
+ * message names the option. Texts in *ret_options point into `arguments`.
+ */
+MUST_CHECK enum status bench_options_parse(int argument_count, char **arguments,
+                                           enum bench_action *ret_action,
+                                           struct bench_options *ret_options,
+                                           struct error *ret_error);
+
+/* Prints the manual to standard output. */
+void bench_options_help(void);
+
+#endif

@@ -1,0 +1,103 @@
+/* See report.h. */
+#include "bench/report.h"
+
+#include <bson/bson.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+static double seconds(uint64_t ns)
+{
+    return (double)ns / 1e9;
+}
+
+static double per_second(const struct run_result *result)
+{
+    return result->measured_ns == 0 ? 0 : (double)result->operations / seconds(result->measured_ns);
+}
+
+static double micros(const struct run_result *result, double percent)
+{
+    return (double)histogram_percentile(&result->latency, percent) / 1e3;
+}
+
+static double process_cpu(const struct run_process *process)
+{
+    return seconds(process->after.cpu_ns - process->before.cpu_ns);
+}
+
+void report_text(const struct bench_options *options, const struct run_result *result)
+{
+    printf("load         %s, %u connections, %.1f s on %s\n", bench_load_name(options->load),
+           options->connections, seconds(result->measured_ns), options->target);
+    if (options->load == BENCH_LOAD_IDLE) {
+        printf("held         %" PRIu64 " connections\n", result->operations);
+    } else {
+        printf("operations   %" PRIu64 ", %.0f a second\n", result->operations, per_second(result));
+        printf("latency      p50 %.0f us, p95 %.0f us, p99 %.0f us, max %.0f us\n",
+               micros(result, 50), micros(result, 95), micros(result, 99), micros(result, 100));
+    }
+    if (options->load == BENCH_LOAD_UNIT) {
+        printf("retries      %" PRIu64 "\n", result->retries);
+    }
+    printf("own CPU      %.2f s\n", seconds(result->own_cpu_ns));
+    for (size_t i = 0; i < options->pid_count; i++) {
+        const struct run_process *process = &result->processes[i];
+        printf("process %-8ld CPU %.2f s, memory %" PRIu64 " KiB, %" PRIu64 " KiB at the start\n",
+               (long)process->pid, process_cpu(process), process->after.rss_bytes / 1024,
+               process->at_start.rss_bytes / 1024);
+    }
+    printf("errors       %" PRIu64 "\n", result->errors);
+    if (result->errors > 0) {
+        printf("first error  %s\n", result->first_error);
+    }
+}
+
+static void append_processes(bson_t *document, const struct bench_options *options,
+                             const struct run_result *result)
+{
+    bson_t array;
+    BSON_APPEND_ARRAY_BEGIN(document, "processes", &array);
+    for (size_t i = 0; i < options->pid_count; i++) {
+        const struct run_process *process = &result->processes[i];
+        char key[16];
+        bson_t each;
+        snprintf(key, sizeof key, "%zu", i);
+        BSON_APPEND_DOCUMENT_BEGIN(&array, key, &each);
+        BSON_APPEND_INT64(&each, "pid", process->pid);
+        BSON_APPEND_DOUBLE(&each, "cpuSeconds", process_cpu(process));
+        BSON_APPEND_INT64(&each, "rssBytesAtStart", (int64_t)process->at_start.rss_bytes);
+        BSON_APPEND_INT64(&each, "rssBytesAfter", (int64_t)process->after.rss_bytes);
+        bson_append_document_end(&array, &each);
+    }
+    bson_append_array_end(document, &array);
+}
+
+void report_json(const struct bench_options *options, const struct run_result *result)
+{
+    bson_t document = BSON_INITIALIZER;
+    bson_t latency;
+    BSON_APPEND_UTF8(&document, "load", bench_load_name(options->load));
+    BSON_APPEND_UTF8(&document, "target", options->target);
+    BSON_APPEND_INT64(&document, "connections", options->connections);
+    BSON_APPEND_DOUBLE(&document, "seconds", seconds(result->measured_ns));
+    BSON_APPEND_INT64(&document, "operations", (int64_t)result->operations);
+    BSON_APPEND_INT64(&document, "operationsTotal", (int64_t)result->operations_total);
+    BSON_APPEND_DOUBLE(&document, "operationsPerSecond", per_second(result));
+    BSON_APPEND_INT64(&document, "errors", (int64_t)result->errors);
+    if (result->errors > 0) {
+        BSON_APPEND_UTF8(&document, "firstError", result->first_error);
+    }
+    BSON_APPEND_INT64(&document, "retries", (int64_t)result->retries);
+    BSON_APPEND_DOCUMENT_BEGIN(&document, "latencyMicros", &latency);
+    BSON_APPEND_DOUBLE(&latency, "p50", micros(result, 50));
+    BSON_APPEND_DOUBLE(&latency, "p95", micros(result, 95));
+    BSON_APPEND_DOUBLE(&latency, "p99", micros(result, 99));
+    BSON_APPEND_DOUBLE(&latency, "max", micros(result, 100));
+    bson_append_document_end(&document, &latency);
+    BSON_APPEND_DOUBLE(&document, "ownCpuSeconds", seconds(result->own_cpu_ns));
+    append_processes(&document, options, result);
+    char *text = bson_as_relaxed_extended_json(&document, NULL);
+    puts(text);
+    bson_free(text);
+    bson_destroy(&document);
+}
