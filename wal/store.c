@@ -570,6 +570,7 @@ enum status store_usage_get(struct store_transaction *transaction, struct store_
         .used_bytes = pages * figures.ms_psize,
         .file_bytes = ((uint64_t)info.me_last_pgno + 1) * figures.ms_psize,
         .map_bytes = info.me_mapsize,
+        .commits = mdb_txn_id(transaction->txn),
     };
     return STATUS_OK;
 }

@@ -108,6 +108,7 @@ struct store_usage {
     uint64_t used_bytes; /* of pages in use, without pages free for use again */
     uint64_t file_bytes; /* up to the last page ever used, as of the last commit */
     uint64_t map_bytes;
+    uint64_t commits; /* since the environment was made; a write transaction counts itself */
 };
 
 /* As of the transaction. Costs a few memory reads. */

@@ -420,6 +420,7 @@ static enum status read_statistics(struct wal *wal, struct store_transaction *tr
     if (status == STATUS_OK) {
         statistics->quota_bytes = wal->quota_bytes;
         statistics->used_bytes = usage.used_bytes;
+        statistics->commits = usage.commits;
         statistics->batches = atomic_load(&wal->batches);
         statistics->groups = atomic_load(&wal->groups);
     }

@@ -265,7 +265,8 @@ struct wal_statistics {
     uint64_t last_lsn;
     uint64_t units_open;
     uint64_t units_conflict;
-    uint64_t batches; /* LMDB commits since wal_open() */
+    uint64_t commits; /* LMDB commits since the journal was made, by whomever */
+    uint64_t batches; /* of them, groups appended since wal_open() */
     uint64_t groups;  /* groups appended since wal_open() */
 };
 

@@ -114,6 +114,7 @@ static void print_text(const struct status_facts *facts)
     printf("records     %" PRIu64 ", LSN %" PRIu64 " to %" PRIu64 "\n", figures->records,
            figures->first_lsn, figures->last_lsn);
     printf("used        %" PRIu64 " bytes\n", figures->used_bytes);
+    printf("commits     %" PRIu64 " of the journal's storage\n", figures->commits);
     printf("open        %" PRIu64 " units\n", figures->units_open);
     printf("conflict    %" PRIu64 " units\n", figures->units_conflict);
     if (facts->has_server) {

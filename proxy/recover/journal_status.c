@@ -49,6 +49,7 @@ void journal_status_append(bson_t *document, const struct journal_status *status
     BSON_APPEND_INT64(document, "firstLsn", (int64_t)figures->first_lsn);
     BSON_APPEND_INT64(document, "lastLsn", (int64_t)figures->last_lsn);
     BSON_APPEND_INT64(document, "usedBytes", (int64_t)figures->used_bytes);
+    BSON_APPEND_INT64(document, "commits", (int64_t)figures->commits);
     BSON_APPEND_INT64(document, "unitsOpen", (int64_t)figures->units_open);
     BSON_APPEND_INT64(document, "unitsConflict", (int64_t)figures->units_conflict);
 }

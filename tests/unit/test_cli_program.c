@@ -203,6 +203,7 @@ static void json_is_json(void **state)
     document = json_output();
     assert_true(json_has(document, "journal"));
     assert_true(json_has(document, "unitsOpen"));
+    assert_true(json_has(document, "commits"));
     bson_destroy(document);
     assert_int_equal(run("units --json --wal %s", left.directory), CLI_CLEAN);
     document = json_output();

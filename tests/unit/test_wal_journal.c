@@ -267,6 +267,23 @@ static void test_prune(void **state)
     fixture_assert_undamaged(*state);
 }
 
+static void test_commits_are_counted_for_every_reader(void **state)
+{
+    struct wal *wal = fixture_open(*state);
+    struct wal_statistics before = fixture_statistics(wal);
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 1, "", NULL), STATUS_OK);
+    assert_int_equal(fixture_append(wal, WAL_KIND_WRITE, 1, "w", NULL), STATUS_OK);
+    assert_int_equal(fixture_append(wal, WAL_KIND_COMMIT, 1, "", NULL), STATUS_OK);
+    struct wal_statistics after = fixture_statistics(wal);
+    assert_int_equal(after.batches - before.batches, 3);
+    assert_int_equal(after.commits - before.commits, 3);
+    wal_close(wal, false);
+    wal = fixture_open(*state); /* another life knows what was, unlike `batches` */
+    assert_int_equal(fixture_statistics(wal).batches, 0);
+    assert_true(fixture_statistics(wal).commits >= after.commits);
+    wal_close(wal, true);
+}
+
 static void test_prune_gives_space_back_and_no_number_twice(void **state)
 {
     enum { WRITES = 2000 };
@@ -399,6 +416,7 @@ int main(void)
         TEST(test_properties),
         TEST(test_numbers_and_identity_survive),
         TEST(test_prune),
+        TEST(test_commits_are_counted_for_every_reader),
         TEST(test_prune_gives_space_back_and_no_number_twice),
         TEST(test_writable_until_full_and_again_after_pruning),
         TEST(test_killed_owner_leaves_what_was_completed),

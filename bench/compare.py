@@ -1,0 +1,364 @@
+#!/usr/bin/env python3
+"""What Holdfast costs: interleaved runs of holdfast-bench, compared as ratios.
+
+passthrough  point-read, point-write and large-read, straight at the server, through holdfastd and
+             through HAProxy in TCP mode, both with the same number of worker threads
+units        a driver transaction of three updates: through holdfastd with wal.durability=power
+             against the server's own transactions with a sync for each commit, and with process
+             against the server's own without
+idle         memory of holdfastd for each connection that is held open
+
+Prints a table and writes compare.json and compare.md to --output. Everything it starts is its own
+and ends with it.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests/support"))
+
+PARTS = ("passthrough", "units", "idle")
+PASSTHROUGH = {
+    "point-read": ["point-read"],
+    "point-write": ["point-write"],
+    "large-read 1 MB": ["large-read", "--bytes", 1_000_000],
+    "large-read 10 MB": ["large-read", "--bytes", 10_000_000],
+}
+UNIT_CONNECTIONS = (1, 32)
+# A file descriptor towards each side, and some of its own.
+DESCRIPTORS_A_CONNECTION = 2
+DESCRIPTORS_SPARE = 200
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        prog="bench/compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=20, help="of each comparison (20)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each run (2)")
+    parser.add_argument("--warmup", type=float, default=0.4, help="before each run (0.4)")
+    parser.add_argument("--connections", type=int, default=32, help="of passthrough (32)")
+    parser.add_argument("--idle", type=int, default=4000, help="idle connections (4000)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="workers of a proxy")
+    parser.add_argument("--only", action="append", choices=PARTS, help="this part; repeatable")
+    parser.add_argument("--output", default=HERE.parent / "build/bench", type=pathlib.Path)
+    chosen = parser.parse_args()
+    if chosen.rounds < 1 or chosen.threads < 1 or chosen.idle < 1 or chosen.connections < 1:
+        parser.error("--rounds, --threads, --idle and --connections are at least 1")
+    chosen.only = chosen.only or list(PARTS)
+    return chosen
+
+
+OPTIONS = options()
+
+# Behind the options, so that --help needs nothing installed.
+from holdfast_testing import (  # noqa: E402
+    Process,
+    Proxy,
+    Server,
+    build_bin,
+    free_port,
+    holdfast,
+    server_kind,
+    wait_until,
+)
+from statistics_of_pairs import geometric_mean, ratio_with_interval  # noqa: E402
+
+
+def bench(target, load, connections, processes=()):
+    """One run of holdfast-bench: its JSON. Errors end the comparison: it would compare nothing."""
+    arguments = [build_bin() / "holdfast-bench", *load, "--target", target]
+    arguments += ["--connections", connections, "--seconds", OPTIONS.seconds]
+    arguments += ["--warmup", OPTIONS.warmup, "--json"]
+    for process in processes:
+        arguments += ["--pid", process.pid]
+    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=600)
+    if done.returncode != 0:
+        raise SystemExit(f"compare: {' '.join(load[:1])} at {target}: {done.stdout}{done.stderr}")
+    return json.loads(done.stdout)
+
+
+class HAProxy:
+    """HAProxy in TCP mode in front of a server."""
+
+    def __init__(self, server):
+        self.directory = tempfile.mkdtemp(prefix="holdfast-haproxy-")
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        path = os.path.join(self.directory, "haproxy.cfg")
+        with open(path, "w") as file:
+            file.write(
+                f"global\n    nbthread {OPTIONS.threads}\n    maxconn 9000\n"
+                "defaults\n    mode tcp\n    timeout connect 10s\n"
+                "    timeout client 1h\n    timeout server 1h\n"
+                f"frontend in\n    bind {self.address}\n    default_backend out\n"
+                f"backend out\n    server s {server.address}\n"
+            )
+        self.process = Process(["haproxy", "-db", "-f", path])
+        wait_until(self._accepts, 10, "HAProxy accepts connections")
+
+    def _accepts(self):
+        import socket
+
+        if not self.process.running():
+            raise SystemExit(f"compare: HAProxy ended: {self.process.output()}")
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        except OSError:
+            return False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def proxy(server, **settings):
+    return Proxy(server, {"net.threads": str(OPTIONS.threads), **settings})
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def rounds(variants, measure):
+    """{variant: [one result per round]}; each round starts with another variant."""
+    results = {name: [] for name in variants}
+    names = list(variants)
+    for name in names:
+        measure(variants[name])  # makes the documents, fills caches; not counted
+    for number in range(OPTIONS.rounds):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            results[name].append(measure(variants[name]))
+    return results
+
+
+def rates(results):
+    return [result["operationsPerSecond"] for result in results]
+
+
+def compared(results, measured, reference):
+    """One line of the result: throughput, CPU and latency of `measured` against `reference`."""
+    ratio, low, high = ratio_with_interval(rates(results[measured]), rates(results[reference]))
+    median = ratio_with_interval(
+        [result["latencyMicros"]["p50"] for result in results[measured]],
+        [result["latencyMicros"]["p50"] for result in results[reference]],
+    )
+    tail = ratio_with_interval(
+        [result["latencyMicros"]["p99"] for result in results[measured]],
+        [result["latencyMicros"]["p99"] for result in results[reference]],
+    )
+    return {
+        "measured": measured,
+        "reference": reference,
+        "rounds": len(results[measured]),
+        "throughputRatio": ratio,
+        "throughputInterval": [low, high],
+        "p50Ratio": median[0],
+        "p50Interval": list(median[1:]),
+        "p99Ratio": tail[0],
+        "p99Interval": list(tail[1:]),
+    }
+
+
+def cpu_micros(results, place):
+    """Microseconds of CPU per operation of the process that was given as number `place`."""
+    each = [
+        result["processes"][place]["cpuSeconds"] * 1e6 / result["operations"]
+        for result in results
+        if result["operations"] > 0
+    ]
+    return sum(each) / len(each)
+
+
+# ------------------------------------------------------------------ the three parts
+
+
+def compare_passthrough():
+    lines = []
+    with Server() as server, proxy(server) as through:
+        variants = {"direct": (server.address, []), "holdfastd": (through.address, [through])}
+        haproxy = HAProxy(server) if shutil.which("haproxy") else None
+        if haproxy is not None:
+            variants["HAProxy"] = (haproxy.address, [haproxy])
+        try:
+            for name, load in PASSTHROUGH.items():
+                say(f"passthrough: {name}")
+                results = rounds(
+                    variants,
+                    lambda variant, load=load: bench(
+                        variant[0],
+                        load,
+                        OPTIONS.connections,
+                        [one.process for one in variant[1]],
+                    ),
+                )
+                for measured, reference in (
+                    ("holdfastd", "direct"),
+                    ("HAProxy", "direct"),
+                    ("holdfastd", "HAProxy"),
+                ):
+                    if measured in results and reference in results:
+                        line = compared(results, measured, reference)
+                        line["load"] = name
+                        line["connections"] = OPTIONS.connections
+                        line["cpuMicros"] = cpu_micros(results[measured], 0)
+                        lines.append(line)
+        finally:
+            if haproxy is not None:
+                haproxy.__exit__()
+    return lines
+
+
+def journal_commits(through):
+    found = json.loads(holdfast("status", "--wal", through.wal, "--json", check=0).stdout)
+    return found["commits"]
+
+
+def unit_run(variant, connections):
+    address, through = variant
+    if through is None:
+        return bench(address, ["unit"], connections)
+    before = journal_commits(through)
+    result = bench(address, ["unit"], connections, [through.process])
+    result["commitsPerUnit"] = (journal_commits(through) - before) / result["operationsTotal"]
+    return result
+
+
+def compare_units():
+    lines = []
+    for durability, sync in (("power", True), ("process", False)):
+        with (
+            Server() as standalone,
+            Server(mode="replicaset", sync=sync) as native,
+            proxy(standalone, **{"wal.durability": durability}) as through,
+        ):
+            variants = {
+                f"holdfastd, {durability}": (through.address, through),
+                f"native, {'synced' if sync else 'not synced'}": (native.address, None),
+            }
+            measured, reference = variants
+            for connections in UNIT_CONNECTIONS:
+                say(f"units: {durability}, {connections} connections")
+                results = rounds(
+                    variants,
+                    lambda variant, connections=connections: unit_run(variant, connections),
+                )
+                line = compared(results, measured, reference)
+                line["load"] = "unit of 3 updates"
+                line["connections"] = connections
+                line["cpuMicros"] = cpu_micros(results[measured], 0)
+                line["commitsPerUnit"] = geometric_mean(
+                    [result["commitsPerUnit"] for result in results[measured]]
+                )
+                line["retries"] = sum(result["retries"] for result in results[measured])
+                lines.append(line)
+    return lines
+
+
+def measure_idle():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the daemon inherits it
+    possible = (hard - DESCRIPTORS_SPARE) // DESCRIPTORS_A_CONNECTION
+    count = min(OPTIONS.idle, possible)
+    if count < OPTIONS.idle:
+        say(f"idle: {count} connections, for `ulimit -n` allows no more")
+    say(f"idle: {count} connections")
+    with Server() as server, proxy(server) as through:
+        result = bench(through.address, ["idle"], count, [through.process])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    (process,) = result["processes"]
+    grown = process["rssBytesAfter"] - process["rssBytesAtStart"]
+    return {
+        "connections": count,
+        "rssBytesAtStart": process["rssBytesAtStart"],
+        "rssBytesAfter": process["rssBytesAfter"],
+        "rssBytesPerConnection": grown / count,
+    }
+
+
+# ------------------------------------------------------------------ what is said of it
+
+
+def interval(line, name):
+    low, high = line[f"{name}Interval"]
+    return f"{line[f'{name}Ratio']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def markdown(report):
+    about = report["about"]
+    text = [
+        f"Server {about['server']}, {about['cores']} cores, {about['threads']} worker threads in "
+        f"each proxy, {about['rounds']} rounds of {about['seconds']:g} s.",
+        "",
+    ]
+    for part, title in (("passthrough", "Passthrough"), ("units", "Units")):
+        if part not in report:
+            continue
+        text += [
+            f"**{title}**",
+            "",
+            "| load | connections | measured / reference | throughput | p50 | p99 | CPU us | "
+            "commits |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for line in report[part]:
+            commits = f"{line['commitsPerUnit']:.2f}" if "commitsPerUnit" in line else ""
+            text.append(
+                f"| {line['load']} | {line['connections']} | {line['measured']} / "
+                f"{line['reference']} | {interval(line, 'throughput')} | {interval(line, 'p50')} | "
+                f"{interval(line, 'p99')} | {line['cpuMicros']:.0f} | {commits} |"
+            )
+        text.append("")
+    if "idle" in report:
+        idle = report["idle"]
+        text += [
+            f"**Idle**: {idle['connections']} connections, "
+            f"{idle['rssBytesPerConnection'] / 1024:.1f} KiB of memory each.",
+            "",
+        ]
+    return "\n".join(text)
+
+
+def main():
+    report = {
+        "about": {
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "server": server_kind(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": OPTIONS.threads,
+            "rounds": OPTIONS.rounds,
+            "seconds": OPTIONS.seconds,
+            "loadAverageBefore": os.getloadavg(),
+        }
+    }
+    parts = {"passthrough": compare_passthrough, "units": compare_units, "idle": measure_idle}
+    for name in OPTIONS.only:
+        report[name] = parts[name]()
+    report["about"]["loadAverageAfter"] = os.getloadavg()
+    OPTIONS.output.mkdir(parents=True, exist_ok=True)
+    text = markdown(report)
+    (OPTIONS.output / "compare.json").write_text(json.dumps(report, indent=2) + "\n")
+    (OPTIONS.output / "compare.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
