@@ -13,6 +13,7 @@ and ends with it.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -20,6 +21,7 @@ import pathlib
 import platform
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,7 @@ PASSTHROUGH = {
     "large-read 1 MB": ["large-read", "--bytes", 1_000_000],
     "large-read 10 MB": ["large-read", "--bytes", 10_000_000],
 }
+PASSTHROUGH_PAIRS = (("holdfastd", "direct"), ("HAProxy", "direct"), ("holdfastd", "HAProxy"))
 UNIT_CONNECTIONS = (1, 32)
 # A file descriptor towards each side, and some of its own.
 DESCRIPTORS_A_CONNECTION = 2
@@ -110,8 +113,6 @@ class HAProxy:
         wait_until(self._accepts, 10, "HAProxy accepts connections")
 
     def _accepts(self):
-        import socket
-
         if not self.process.running():
             raise SystemExit(f"compare: HAProxy ended: {self.process.output()}")
         try:
@@ -192,37 +193,28 @@ def cpu_micros(results, place):
 
 def compare_passthrough():
     lines = []
-    with Server() as server, proxy(server) as through:
-        variants = {"direct": (server.address, []), "holdfastd": (through.address, [through])}
-        haproxy = HAProxy(server) if shutil.which("haproxy") else None
-        if haproxy is not None:
-            variants["HAProxy"] = (haproxy.address, [haproxy])
-        try:
-            for name, load in PASSTHROUGH.items():
-                say(f"passthrough: {name}")
-                results = rounds(
-                    variants,
-                    lambda variant, load=load: bench(
-                        variant[0],
-                        load,
-                        OPTIONS.connections,
-                        [one.process for one in variant[1]],
-                    ),
-                )
-                for measured, reference in (
-                    ("holdfastd", "direct"),
-                    ("HAProxy", "direct"),
-                    ("holdfastd", "HAProxy"),
-                ):
-                    if measured in results and reference in results:
-                        line = compared(results, measured, reference)
-                        line["load"] = name
-                        line["connections"] = OPTIONS.connections
-                        line["cpuMicros"] = cpu_micros(results[measured], 0)
-                        lines.append(line)
-        finally:
-            if haproxy is not None:
-                haproxy.__exit__()
+    with contextlib.ExitStack() as started:
+        server = started.enter_context(Server())
+        through = started.enter_context(proxy(server))
+        variants = {"direct": (server, []), "holdfastd": (through, [through.process])}
+        if shutil.which("haproxy"):
+            haproxy = started.enter_context(HAProxy(server))
+            variants["HAProxy"] = (haproxy, [haproxy.process])
+        for name, load in PASSTHROUGH.items():
+            say(f"passthrough: {name}")
+            results = rounds(
+                variants,
+                lambda variant, load=load: bench(
+                    variant[0].address, load, OPTIONS.connections, variant[1]
+                ),
+            )
+            for measured, reference in PASSTHROUGH_PAIRS:
+                if measured in results and reference in results:
+                    line = compared(results, measured, reference)
+                    line["load"] = name
+                    line["connections"] = OPTIONS.connections
+                    line["cpuMicros"] = cpu_micros(results[measured], 0)
+                    lines.append(line)
     return lines
 
 
@@ -305,7 +297,8 @@ def markdown(report):
     about = report["about"]
     text = [
         f"Server {about['server']}, {about['cores']} cores, {about['threads']} worker threads in "
-        f"each proxy, {about['rounds']} rounds of {about['seconds']:g} s.",
+        f"each proxy, journals on {about['filesystem']}, {about['rounds']} rounds of "
+        f"{about['seconds']:g} s.",
         "",
     ]
     for part, title in (("passthrough", "Passthrough"), ("units", "Units")):
@@ -336,12 +329,29 @@ def markdown(report):
     return "\n".join(text)
 
 
+def write(report):
+    text = markdown(report)
+    OPTIONS.output.mkdir(parents=True, exist_ok=True)
+    (OPTIONS.output / "compare.json").write_text(json.dumps(report, indent=2) + "\n")
+    (OPTIONS.output / "compare.md").write_text(text)
+    return text
+
+
+def journal_filesystem():
+    """Where journals and data are: a sync to memory (tmpfs) would prove nothing."""
+    found = subprocess.run(
+        ["stat", "-f", "-c", "%T", tempfile.gettempdir()], capture_output=True, text=True
+    )
+    return found.stdout.strip() or "unknown"
+
+
 def main():
     report = {
         "about": {
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "server": server_kind(),
             "machine": platform.machine(),
+            "filesystem": journal_filesystem(),
             "cores": os.cpu_count(),
             "threads": OPTIONS.threads,
             "rounds": OPTIONS.rounds,
@@ -349,15 +359,14 @@ def main():
             "loadAverageBefore": os.getloadavg(),
         }
     }
+    if report["about"]["filesystem"] == "tmpfs":
+        say("compare: TMPDIR is in memory: what a sync costs does not show; set it to a disk")
     parts = {"passthrough": compare_passthrough, "units": compare_units, "idle": measure_idle}
     for name in OPTIONS.only:
         report[name] = parts[name]()
-    report["about"]["loadAverageAfter"] = os.getloadavg()
-    OPTIONS.output.mkdir(parents=True, exist_ok=True)
-    text = markdown(report)
-    (OPTIONS.output / "compare.json").write_text(json.dumps(report, indent=2) + "\n")
-    (OPTIONS.output / "compare.md").write_text(text)
-    print(text)
+        report["about"]["loadAverageAfter"] = os.getloadavg()
+        write(report)  # what stands is kept if a later part fails
+    print(write(report))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,12 @@ static double micros(const struct run_result *result, double percent)
     return (double)histogram_percentile(&result->latency, percent) / 1e3;
 }
 
+/* 0 for a process that has ended meanwhile. */
 static double process_cpu(const struct run_process *process)
 {
+    if (process->after.cpu_ns < process->before.cpu_ns) {
+        return 0;
+    }
     return seconds(process->after.cpu_ns - process->before.cpu_ns);
 }
 

@@ -54,6 +54,13 @@ enum phase {
     PHASE_DRAIN,
 };
 
+/* When processes are looked at; see struct run_process. */
+enum moment {
+    MOMENT_START,
+    MOMENT_BEFORE,
+    MOMENT_AFTER,
+};
+
 struct bench {
     const struct bench_options *options;
     struct documents documents;
@@ -87,23 +94,30 @@ static void count_error(struct bench *bench, const char *message)
 
 /* ------------------------------------------------------------------ processes */
 
-static enum status look_at_processes(struct bench *bench, size_t offset, struct error *ret_error)
+/* Looks at all; the result is the last failure. What cannot be read stays 0. */
+static enum status look_at_processes(struct bench *bench, enum moment moment,
+                                     struct error *ret_error)
 {
     const struct bench_options *options = bench->options;
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < options->pid_count && status == STATUS_OK; i++) {
+    enum status result = STATUS_OK;
+    for (size_t i = 0; i < options->pid_count; i++) {
         struct run_process *process = &bench->result->processes[i];
-        struct process_usage *usages[] = {&process->at_start, &process->before, &process->after};
+        struct process_usage *usages[] = {
+            [MOMENT_START] = &process->at_start,
+            [MOMENT_BEFORE] = &process->before,
+            [MOMENT_AFTER] = &process->after,
+        };
         process->pid = options->pids[i];
-        status = process_usage_read(process->pid, usages[offset], ret_error);
+        enum status status = process_usage_read(process->pid, usages[moment], ret_error);
+        result = status == STATUS_OK ? result : status;
     }
-    return status;
+    return result;
 }
 
-static void look_again(struct bench *bench, size_t offset)
+static void look_again(struct bench *bench, enum moment moment)
 {
     struct error error = {0};
-    if (look_at_processes(bench, offset, &error) != STATUS_OK) {
+    if (look_at_processes(bench, moment, &error) != STATUS_OK) {
         count_error(bench, error.message);
     }
 }
@@ -119,13 +133,13 @@ static void phase_set(struct bench *bench, enum phase phase, uint64_t now)
         bench->phase_end_ns = now + bench->options->warmup_ns;
         break;
     case PHASE_MEASURED:
-        look_again(bench, 1);
+        look_again(bench, MOMENT_BEFORE);
         bench->own_cpu_before_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
         bench->measured_from_ns = now;
         bench->phase_end_ns = now + bench->options->seconds_ns;
         break;
     case PHASE_DRAIN:
-        look_again(bench, 2);
+        look_again(bench, MOMENT_AFTER);
         result->own_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - bench->own_cpu_before_ns;
         result->measured_ns = now - bench->measured_from_ns;
         bench->phase_end_ns = now + DRAIN_NS_MAX;
@@ -350,7 +364,7 @@ static enum status set_up(struct bench *bench, struct error *ret_error)
         status = prepare_documents(bench, ret_error);
     }
     if (status == STATUS_OK) {
-        status = look_at_processes(bench, 0, ret_error);
+        status = look_at_processes(bench, MOMENT_START, ret_error);
     }
     if (status != STATUS_OK) {
         return status;
@@ -414,7 +428,11 @@ static void loop(struct bench *bench)
         now = clock_ns(CLOCK_MONOTONIC);
         advance(bench, now);
     }
-    if (bench->phase != PHASE_DRAIN) { /* all connections were lost */
+    /* All connections were lost before the time was over. */
+    if (bench->phase == PHASE_WARMUP) {
+        phase_set(bench, PHASE_MEASURED, now);
+    }
+    if (bench->phase == PHASE_MEASURED) {
         phase_set(bench, PHASE_DRAIN, now);
     }
     for (; bench->at_work > 0; bench->at_work--) {

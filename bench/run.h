@@ -19,7 +19,7 @@ struct run_process {
     pid_t pid;
     struct process_usage at_start; /* before the first connection of the run */
     struct process_usage before;   /* when the measured time began */
-    struct process_usage after;    /* when it ended */
+    struct process_usage after;    /* when that ended; 0 if the process had */
 };
 
 struct run_result {

@@ -1,0 +1,74 @@
+"""bench/compare runs to its end and writes what it found; what it found is not judged here."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from holdfast_testing import server_kind
+
+BENCH = pathlib.Path(__file__).resolve().parent.parent.parent / "bench"
+sys.path.insert(0, str(BENCH))
+
+from statistics_of_pairs import geometric_mean, ratio_with_interval  # noqa: E402
+
+
+def compare(*arguments):
+    return subprocess.run(
+        [sys.executable, str(BENCH / "compare.py"), *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def test_ratio_of_pairs():
+    """Each pair drifts by another factor, which cancels out; the interval holds the truth."""
+    drift = [1, 2, 3, 5, 8, 13]
+    noise = [0.9, 1.1, 1.0, 0.95, 1.05, 1.0]
+    ratio, low, high = ratio_with_interval(
+        [300 * d * n for d, n in zip(drift, noise)], [200 * d for d in drift]
+    )
+    assert ratio == pytest.approx(1.5, rel=0.02)
+    assert low < 1.5 < high
+    assert 1.3 < low and high < 1.7
+    assert ratio_with_interval([2, 4, 8], [1, 2, 4]) == pytest.approx((2, 2, 2))
+    assert geometric_mean([1, 100]) == pytest.approx(10)
+
+
+@pytest.mark.parametrize("measured, reference", [([], []), ([1], [1, 2])])
+def test_no_pairs(measured, reference):
+    with pytest.raises(ValueError):
+        ratio_with_interval(measured, reference)
+
+
+@pytest.mark.skipif(server_kind() == "secantusd-py", reason="it has no --sync-on-commit")
+def test_all_parts(tmp_path):
+    options = ["--rounds", 1, "--seconds", 0.2, "--warmup", 0.1, "--idle", 20]
+    options += ["--connections", 4, "--threads", 2, "--output", tmp_path]
+    done = compare(*options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "compare.json").read_text())
+    assert {line["load"] for line in report["passthrough"]} == {
+        "point-read",
+        "point-write",
+        "large-read 1 MB",
+        "large-read 10 MB",
+    }
+    for line in report["passthrough"] + report["units"]:
+        low, high = line["throughputInterval"]
+        assert 0 < low <= line["throughputRatio"] <= high
+    alone = [line for line in report["units"] if line["connections"] == 1]
+    assert len(alone) == 2
+    for line in alone:
+        assert line["commitsPerUnit"] == pytest.approx(4, abs=0.2)
+    assert report["idle"]["connections"] == 20
+    assert done.stdout.strip() == (tmp_path / "compare.md").read_text().strip()
+
+
+def test_bad_options():
+    assert compare("--rounds", 0).returncode == 2
+    assert compare("--only", "nothing").returncode == 2
+    assert "passthrough" in compare("--help").stdout
