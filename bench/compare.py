@@ -293,6 +293,21 @@ def interval(line, name):
     return f"{line[f'{name}Ratio']:.2f} ({low:.2f} to {high:.2f})"
 
 
+def table(lines, with_commits):
+    """Rows of Markdown. A commit of the journal is a sync to the disk, with durability power."""
+    titles = ["load", "connections", "measured / reference", "throughput", "p50", "p99", "CPU us"]
+    titles += ["commits a unit"] if with_commits else []
+    rows = [titles, ["---"] * len(titles)]
+    for line in lines:
+        row = [line["load"], str(line["connections"])]
+        row += [f"{line['measured']} / {line['reference']}"]
+        row += [interval(line, name) for name in ("throughput", "p50", "p99")]
+        row += [f"{line['cpuMicros']:.0f}"]
+        row += [f"{line['commitsPerUnit']:.2f}"] if with_commits else []
+        rows.append(row)
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
 def markdown(report):
     about = report["about"]
     text = [
@@ -301,24 +316,10 @@ def markdown(report):
         f"{about['seconds']:g} s.",
         "",
     ]
-    for part, title in (("passthrough", "Passthrough"), ("units", "Units")):
-        if part not in report:
-            continue
-        text += [
-            f"**{title}**",
-            "",
-            "| load | connections | measured / reference | throughput | p50 | p99 | CPU us | "
-            "commits |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        for line in report[part]:
-            commits = f"{line['commitsPerUnit']:.2f}" if "commitsPerUnit" in line else ""
-            text.append(
-                f"| {line['load']} | {line['connections']} | {line['measured']} / "
-                f"{line['reference']} | {interval(line, 'throughput')} | {interval(line, 'p50')} | "
-                f"{interval(line, 'p99')} | {line['cpuMicros']:.0f} | {commits} |"
-            )
-        text.append("")
+    if "passthrough" in report:
+        text += ["**Passthrough**", "", *table(report["passthrough"], False), ""]
+    if "units" in report:
+        text += ["**Units**", "", *table(report["units"], True), ""]
     if "idle" in report:
         idle = report["idle"]
         text += [
@@ -340,9 +341,9 @@ def write(report):
 def journal_filesystem():
     """Where journals and data are: a sync to memory (tmpfs) would prove nothing."""
     found = subprocess.run(
-        ["stat", "-f", "-c", "%T", tempfile.gettempdir()], capture_output=True, text=True
+        ["df", "--output=fstype", tempfile.gettempdir()], capture_output=True, text=True
     )
-    return found.stdout.strip() or "unknown"
+    return found.stdout.split()[-1] if found.returncode == 0 else "unknown"
 
 
 def main():
