@@ -6,6 +6,7 @@
  */
 #include "bench/script.h"
 
+#include <assert.h>
 #include <bson/bson.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -147,18 +148,19 @@ static void aim(struct script *script)
         [BENCH_LOAD_POINT_WRITE] = "updates.0.q._id",
         [BENCH_LOAD_UNIT] = "updates.0.q._id",
         [BENCH_LOAD_LARGE_READ] = NULL,
+        [BENCH_LOAD_IDLE] = NULL,
     };
     struct buffer *request = &script->requests[script->step];
     bson_t body;
     bson_iter_t top;
     bson_iter_t at;
     slice_store_u32le(request->data + REQUEST_ID_OFFSET, ++script->request_id);
-    if (!bson_init_static(&body, request->data + BODY_OFFSET, request->size - BODY_OFFSET)) {
-        return;
-    }
+    bool valid =
+        bson_init_static(&body, request->data + BODY_OFFSET, request->size - BODY_OFFSET) &&
+        bson_iter_init(&top, &body);
+    assert(valid); /* commands.c made it */
     const char *field = document_fields[script->load];
-    if (field != NULL && bson_iter_init(&top, &body) &&
-        bson_iter_find_descendant(&top, field, &at)) {
+    if (field != NULL && bson_iter_find_descendant(&top, field, &at)) {
         bson_iter_overwrite_int32(&at, (int32_t)next_document(script));
     }
     if (script->load == BENCH_LOAD_UNIT && bson_iter_init_find(&at, &body, "txnNumber")) {
