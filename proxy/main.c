@@ -44,7 +44,7 @@ struct daemon {
     int argument_count; /* for reading the configuration again */
     char **arguments;
     struct config config;
-    struct admin *admin; /* NULL: not wanted */
+    struct admin *admin;
     struct wal *wal;
     struct upstream *upstream;
     struct lease lease;
@@ -242,15 +242,20 @@ static enum status start_router(struct daemon *daemon, struct error *error)
 
 static enum status start_admin(struct daemon *daemon, struct error *error)
 {
+    char address[NETWORK_ADDRESS_TEXT_BYTES];
+    daemon->admin = admin_new();
+    if (daemon->admin == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory");
+    }
     if (daemon->config.admin_listen[0] == '\0') {
         return STATUS_OK;
     }
-    enum status status = admin_start(daemon->config.admin_listen, &daemon->admin, error);
+    enum status status = admin_listen(daemon->admin, daemon->config.admin_listen, address, error);
     if (status != STATUS_OK) {
         return error_prefix(error, "admin.listen");
     }
     LOG(LOG_INFO, "admin", "Listening", LOG_TEXT("listener", "admin"),
-        LOG_TEXT("address", admin_address(daemon->admin)));
+        LOG_TEXT("address", address));
     return STATUS_OK;
 }
 
@@ -262,6 +267,9 @@ static enum status start(struct daemon *daemon, struct error *error)
     }
     if (status == STATUS_OK) {
         admin_recovering(daemon->admin, daemon->wal);
+        status = admin_control(daemon->admin, daemon->config.wal_directory, error);
+    }
+    if (status == STATUS_OK) {
         status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
                                &daemon->upstream, error);
     }

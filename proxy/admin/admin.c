@@ -13,13 +13,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "admin/control.h"
 #include "admin/facts.h"
 #include "admin/http.h"
 #include "admin/status.h"
+#include "base/local_socket.h"
 #include "holdfast/clock.h"
 
 struct admin {
-    struct admin_http *http;
+    struct admin_http *http;    /* NULL: not wanted */
+    struct admin_http *control; /* NULL: not yet, or no more */
+    const char *directory;      /* of the control socket; NULL: not yet */
     pthread_mutex_t mutex;
     struct admin_facts facts; /* the mutex */
 };
@@ -34,15 +38,17 @@ static struct admin_facts facts_now(struct admin *admin)
 
 /* ------------------------------------------------------------------ pages */
 
-static int write_health(void *context, struct evbuffer *body)
+static int write_health(void *context, const char *query, struct evbuffer *body)
 {
+    (void)query;
     (void)context;
     (void)evbuffer_add_printf(body, "alive\n");
     return 200;
 }
 
-static int write_ready(void *context, struct evbuffer *body)
+static int write_ready(void *context, const char *query, struct evbuffer *body)
 {
+    (void)query;
     struct admin_facts facts = facts_now(context);
     char reason[ADMIN_REASON_BYTES];
     if (admin_facts_ready(&facts, reason)) {
@@ -53,8 +59,9 @@ static int write_ready(void *context, struct evbuffer *body)
     return 503;
 }
 
-static int write_status(void *context, struct evbuffer *body)
+static int write_status(void *context, const char *query, struct evbuffer *body)
 {
+    (void)query;
     struct admin_facts facts = facts_now(context);
     char *text = admin_status_json(&facts);
     if (text == NULL) {
@@ -66,66 +73,78 @@ static int write_status(void *context, struct evbuffer *body)
     return 200;
 }
 
+static int write_rollback(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_control_rollback(&facts, query, body);
+}
+
 static const struct admin_http_page pages[] = {
-    {"/healthz", "text/plain; charset=utf-8", write_health},
-    {"/readyz", "text/plain; charset=utf-8", write_ready},
-    {"/status", "application/json", write_status},
+    {"/healthz", "text/plain; charset=utf-8", false, write_health},
+    {"/readyz", "text/plain; charset=utf-8", false, write_ready},
+    {"/status", "application/json", false, write_status},
+};
+
+static const struct admin_http_page control_pages[] = {
+    {"/status", "application/json", false, write_status},
+    {"/rollback", "text/plain; charset=utf-8", true, write_rollback},
 };
 
 /* ------------------------------------------------------------------ the main thread's side */
 
-enum status admin_start(const char *host_and_port, struct admin **ret_admin,
-                        struct error *ret_error)
+struct admin *admin_new(void)
 {
     struct admin *admin = calloc(1, sizeof *admin);
-    if (admin == NULL) {
-        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    if (admin != NULL) {
+        (void)pthread_mutex_init(&admin->mutex, NULL);
+        admin->facts.started_ms = clock_monotonic_ms();
     }
-    (void)pthread_mutex_init(&admin->mutex, NULL);
-    admin->facts.started_ms = clock_monotonic_ms();
-    enum status status = admin_http_start(host_and_port, pages, sizeof(pages) / sizeof(pages[0]),
-                                          admin, &admin->http, ret_error);
-    if (status != STATUS_OK) {
-        (void)pthread_mutex_destroy(&admin->mutex);
-        free(admin);
-        return status;
-    }
-    *ret_admin = admin;
-    return STATUS_OK;
+    return admin;
 }
 
-const char *admin_address(const struct admin *admin)
+enum status admin_listen(struct admin *admin, const char *host_and_port,
+                         char ret_address[NETWORK_ADDRESS_TEXT_BYTES], struct error *ret_error)
 {
-    return admin == NULL ? NULL : admin_http_address(admin->http);
+    int descriptor = -1;
+    enum status status = listener_bind(host_and_port, &descriptor, ret_address, ret_error);
+    return status == STATUS_OK
+               ? admin_http_start(descriptor, pages, sizeof(pages) / sizeof(pages[0]), admin,
+                                  &admin->http, ret_error)
+               : status;
+}
+
+enum status admin_control(struct admin *admin, const char *directory, struct error *ret_error)
+{
+    int descriptor = -1;
+    admin->directory = directory;
+    enum status status =
+        local_socket_listen(directory, LOCAL_SOCKET_CONTROL, &descriptor, ret_error);
+    return status == STATUS_OK ? admin_http_start(descriptor, control_pages,
+                                                  sizeof(control_pages) / sizeof(control_pages[0]),
+                                                  admin, &admin->control, ret_error)
+                               : status;
 }
 
 void admin_recovering(struct admin *admin, struct wal *wal)
 {
-    if (admin != NULL) {
-        pthread_mutex_lock(&admin->mutex);
-        admin->facts.phase = ADMIN_RECOVERING;
-        admin->facts.wal = wal;
-        pthread_mutex_unlock(&admin->mutex);
-    }
+    pthread_mutex_lock(&admin->mutex);
+    admin->facts.phase = ADMIN_RECOVERING;
+    admin->facts.wal = wal;
+    pthread_mutex_unlock(&admin->mutex);
 }
 
 void admin_serving(struct admin *admin, struct engine *engine, struct router *router)
 {
-    if (admin != NULL) {
-        pthread_mutex_lock(&admin->mutex);
-        admin->facts.phase = ADMIN_SERVING;
-        admin->facts.engine = engine;
-        admin->facts.router = router;
-        admin->facts.upstream_seen_ms = clock_monotonic_ms();
-        pthread_mutex_unlock(&admin->mutex);
-    }
+    pthread_mutex_lock(&admin->mutex);
+    admin->facts.phase = ADMIN_SERVING;
+    admin->facts.engine = engine;
+    admin->facts.router = router;
+    admin->facts.upstream_seen_ms = clock_monotonic_ms();
+    pthread_mutex_unlock(&admin->mutex);
 }
 
 void admin_upstream_seen(struct admin *admin, const char *failure)
 {
-    if (admin == NULL) {
-        return;
-    }
     pthread_mutex_lock(&admin->mutex);
     (void)snprintf(admin->facts.upstream_failure, sizeof admin->facts.upstream_failure, "%s",
                    failure == NULL ? "" : failure);
@@ -137,17 +156,20 @@ void admin_upstream_seen(struct admin *admin, const char *failure)
 
 void admin_draining(struct admin *admin)
 {
-    if (admin != NULL) {
-        pthread_mutex_lock(&admin->mutex);
-        admin->facts.phase = ADMIN_DRAINING;
-        pthread_mutex_unlock(&admin->mutex);
-    }
+    pthread_mutex_lock(&admin->mutex);
+    admin->facts.phase = ADMIN_DRAINING;
+    pthread_mutex_unlock(&admin->mutex);
+    admin->control = admin_http_stop(admin->control);
 }
 
 struct admin *admin_stop(struct admin *admin)
 {
     if (admin != NULL) {
+        admin_http_stop(admin->control);
         admin_http_stop(admin->http);
+        if (admin->directory != NULL) {
+            local_socket_remove(admin->directory, LOCAL_SOCKET_CONTROL);
+        }
         (void)pthread_mutex_destroy(&admin->mutex);
         free(admin);
     }

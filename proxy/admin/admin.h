@@ -12,9 +12,14 @@
  * It asks for no password and shows users' names and addresses, never documents: keep it on
  * localhost or behind something that asks.
  *
- * All functions but start take NULL for "no admin server" and do nothing then. They are called by
- * the main thread; what they tell is published to the server's own thread under a mutex, and
- * nothing of it is on any client's path.
+ * And the control socket, a file in the journal's directory that only the daemon's own user can
+ * reach: what `holdfast` asks of the living proxy.
+ *
+ *   GET /status             the same
+ *   POST /rollback?unit=N   rolls the open unit N back (control.h)
+ *
+ * All functions are called by the main thread; what they tell is published to the servers' own
+ * threads under a mutex, and nothing of it is on any client's path.
  */
 
 #include <stdbool.h>
@@ -22,16 +27,26 @@
 #include "engine/engine.h"
 #include "holdfast/error.h"
 #include "holdfast/wal.h"
+#include "net/listener.h"
 #include "route/router.h"
 
 struct admin;
 
-/* Serves at once, not ready yet. Errors: as admin_http_start(). Give it to admin_stop(). */
-MUST_CHECK enum status admin_start(const char *host_and_port, struct admin **ret_admin,
-                                   struct error *ret_error);
+/* Nobody is served yet. NULL: out of memory. Give it to admin_stop(). */
+struct admin *admin_new(void);
 
-/* HOST:PORT with the real port; NULL for none. */
-const char *admin_address(const struct admin *admin);
+/*
+ * Serves HOST:PORT at once, not ready yet. *ret_address gets it with the real port. Errors: as
+ * listener_bind(), STATUS_MEMORY.
+ */
+MUST_CHECK enum status admin_listen(struct admin *admin, const char *host_and_port,
+                                    char ret_address[NETWORK_ADDRESS_TEXT_BYTES],
+                                    struct error *ret_error);
+
+/* Serves the control socket in the journal's directory, which must be ours; `directory` outlives
+   the admin server. Errors: STATUS_IO, STATUS_MEMORY. */
+MUST_CHECK enum status admin_control(struct admin *admin, const char *directory,
+                                     struct error *ret_error);
 
 /* The journal is open; recovery runs. `wal` outlives the admin server, as all that follows. */
 void admin_recovering(struct admin *admin, struct wal *wal);
@@ -42,10 +57,10 @@ void admin_serving(struct admin *admin, struct engine *engine, struct router *ro
 /* The main thread has spoken with the server. `failure`: why not, NULL if it went well. */
 void admin_upstream_seen(struct admin *admin, const char *failure);
 
-/* No new clients; the end is near. */
+/* No new clients; the end is near. The control socket is not served any more. */
 void admin_draining(struct admin *admin);
 
-/* Stops serving. Returns NULL. */
+/* Stops serving. NULL is harmless; returns NULL. */
 struct admin *admin_stop(struct admin *admin);
 
 #endif

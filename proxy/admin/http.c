@@ -26,7 +26,6 @@
 #include <unistd.h>
 
 #include "holdfast/clock.h"
-#include "net/listener.h"
 #include "net/worker.h"
 
 #define SWEEP_MS 50
@@ -41,7 +40,6 @@ struct admin_http {
     const struct admin_http_page *pages;
     size_t page_count;
     void *context;
-    char address[NETWORK_ADDRESS_TEXT_BYTES];
     struct worker_pool *pool; /* of one */
     int descriptor;           /* listens; evhttp's once `server` listens on it */
     struct evhttp *server;
@@ -142,11 +140,16 @@ static void answer_unknown(const struct admin_http *http, struct evbuffer *body)
     (void)evbuffer_add_printf(body, "\n");
 }
 
+static bool is_allowed(const struct admin_http_page *page, enum evhttp_cmd_type method)
+{
+    return page->acts ? method == EVHTTP_REQ_POST
+                      : method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD;
+}
+
 static void on_request(struct evhttp_request *request, void *context)
 {
     const struct admin_http *http = context;
     const struct admin_http_page *page = find_page(http, request);
-    enum evhttp_cmd_type method = evhttp_request_get_command(request);
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
     struct evbuffer *body = evbuffer_new();
     const char *content_type = "text/plain; charset=utf-8";
@@ -158,13 +161,15 @@ static void on_request(struct evhttp_request *request, void *context)
     if (page == NULL) {
         code = HTTP_NOTFOUND;
         answer_unknown(http, body);
-    } else if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD) {
+    } else if (!is_allowed(page, evhttp_request_get_command(request))) {
+        const char *allowed = page->acts ? "POST" : "GET, HEAD";
         code = HTTP_BADMETHOD;
-        (void)evhttp_add_header(headers, "Allow", "GET, HEAD");
-        (void)evbuffer_add_printf(body, "GET or HEAD only\n");
+        (void)evhttp_add_header(headers, "Allow", allowed);
+        (void)evbuffer_add_printf(body, "allowed here: %s\n", allowed);
     } else {
+        const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
         content_type = page->content_type;
-        code = page->write(http->context, body);
+        code = page->write(http->context, query == NULL ? "" : query, body);
     }
     (void)evhttp_add_header(headers, "Content-Type", content_type);
     (void)evhttp_add_header(headers, "Cache-Control", "no-store");
@@ -245,24 +250,20 @@ static void http_free(struct admin_http *http)
     free(http);
 }
 
-enum status admin_http_start(const char *host_and_port, const struct admin_http_page *pages,
-                             size_t page_count, void *context, struct admin_http **ret_http,
-                             struct error *ret_error)
+enum status admin_http_start(int descriptor, const struct admin_http_page *pages, size_t page_count,
+                             void *context, struct admin_http **ret_http, struct error *ret_error)
 {
     struct admin_http *http = calloc(1, sizeof *http);
     if (http == NULL) {
+        (void)close(descriptor);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
+    http->descriptor = descriptor;
     http->pages = pages;
     http->page_count = page_count;
     http->context = context;
     (void)sem_init(&http->done, 0, 0);
-    enum status status = listener_bind(host_and_port, &http->descriptor, http->address, ret_error);
-    if (status != STATUS_OK) {
-        http_free(http);
-        return status;
-    }
-    status = worker_pool_start(1, &http->pool, ret_error);
+    enum status status = worker_pool_start(1, &http->pool, ret_error);
     if (status == STATUS_OK) {
         run_on_thread(http, on_start);
         if (http->server == NULL) {
@@ -276,11 +277,6 @@ enum status admin_http_start(const char *host_and_port, const struct admin_http_
     }
     *ret_http = http;
     return STATUS_OK;
-}
-
-const char *admin_http_address(const struct admin_http *http)
-{
-    return http->address;
 }
 
 struct admin_http *admin_http_stop(struct admin_http *http)

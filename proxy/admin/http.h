@@ -2,8 +2,8 @@
 #define HOLDFAST_ADMIN_HTTP_H
 
 /*
- * A small HTTP server for people and monitors: fixed pages, GET and HEAD only, one request a
- * connection. It has an event loop and a thread of its own.
+ * A small HTTP server for people and monitors: fixed pages, each to be looked at (GET, HEAD) or to
+ * be acted by (POST), one request a connection. It has an event loop and a thread of its own.
  *
  * Bounded against whoever reaches it: ADMIN_HTTP_CONNECTIONS_MAX connections (others wait in the
  * kernel's queue), ADMIN_HTTP_HEADER_BYTES of request, no request body, ADMIN_HTTP_CONNECTION_MS
@@ -11,6 +11,7 @@
  */
 
 #include <event2/buffer.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "holdfast/error.h"
@@ -24,21 +25,22 @@ struct admin_http;
 struct admin_http_page {
     const char *path;         /* "/status" */
     const char *content_type; /* of its text */
-    /* Appends the text to `body` and returns the HTTP status. On the server's thread. */
-    int (*write)(void *context, struct evbuffer *body);
+    bool acts;                /* POST, else GET and HEAD */
+    /*
+     * Appends the text to `body` and returns the HTTP status. `query` is what stands behind the
+     * question mark, as it came, or "". On the server's thread.
+     */
+    int (*write)(void *context, const char *query, struct evbuffer *body);
 };
 
 /*
- * Listens on HOST:PORT and serves `pages`, which outlive it. Errors: as listener_bind(),
- * STATUS_MEMORY. The caller gives *ret_http to admin_http_stop().
+ * Serves `pages`, which outlive it, on a socket that listens and does not block. Takes the
+ * descriptor over, also on failure. Errors: STATUS_MEMORY. The caller gives *ret_http to
+ * admin_http_stop().
  */
-MUST_CHECK enum status admin_http_start(const char *host_and_port,
-                                        const struct admin_http_page *pages, size_t page_count,
-                                        void *context, struct admin_http **ret_http,
-                                        struct error *ret_error);
-
-/* HOST:PORT with the real port. */
-const char *admin_http_address(const struct admin_http *http);
+MUST_CHECK enum status admin_http_start(int descriptor, const struct admin_http_page *pages,
+                                        size_t page_count, void *context,
+                                        struct admin_http **ret_http, struct error *ret_error);
 
 /* Closes every connection and waits for the thread. NULL is harmless; returns NULL. */
 struct admin_http *admin_http_stop(struct admin_http *http);

@@ -33,7 +33,8 @@ struct cli_options {
     const char *choice; /* resolve: "keep", "restore" or "apply"; NULL: only look */
     bool json;
     bool dry_run;
-    bool yes; /* resolve: do not ask */
+    bool yes;   /* resolve: do not ask */
+    bool locks; /* units: of the living daemon, with whom they wait for */
 };
 
 /* One command: its name, what --help says, and the function. */
@@ -55,6 +56,7 @@ enum cli_exit cli_status(const struct cli_options *options);
 enum cli_exit cli_units(const struct cli_options *options);
 enum cli_exit cli_show(const struct cli_options *options);
 enum cli_exit cli_recover(const struct cli_options *options);
+enum cli_exit cli_rollback(const struct cli_options *options);
 enum cli_exit cli_resolve(const struct cli_options *options);
 enum cli_exit cli_verify(const struct cli_options *options);
 

@@ -27,6 +27,8 @@ const struct cli_command cli_commands[] = {
      "Prints one line per unit: its number, state, boundary, when it began, how many writes it\n"
      "made, for whom, and why it ended. --state open|committed|aborted|conflict shows only those.\n"
      "Works while holdfastd runs; then open units are at work, not left behind.\n"
+     "--locks shows the units open in a living holdfastd, how many locks each holds and which\n"
+     "unit it waits for.\n"
      "\n"
      "Example: holdfast units --wal /var/lib/holdfast --state conflict\n",
      cli_units},
@@ -46,6 +48,13 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast recover --wal /var/lib/holdfast --upstream mongodb://localhost:27017\n",
      cli_recover},
+    {"rollback", "UNIT", "roll back one open unit of a living holdfastd",
+     "For a unit that holds locks others wait for (units --locks). Its client's next command is\n"
+     "answered NoSuchTransaction. A unit whose command is at work is rolled back behind it. Waits\n"
+     "for the end. What a dead holdfastd left open is for holdfast recover.\n"
+     "\n"
+     "Example: holdfast rollback 4711 --wal /var/lib/holdfast\n",
+     cli_rollback},
     {"resolve", "UNIT", "decide a unit in conflict: keep, restore or apply",
      "A unit is in conflict if somebody else changed one of its documents around the proxy. "
      "Without\n"
@@ -66,7 +75,6 @@ const struct cli_command cli_commands[] = {
      "Example: holdfast verify --wal /var/lib/holdfast\n",
      cli_verify},
     {"replay", "", "redo committed units onto a restored backup (not built yet)", "", NULL},
-    {"rollback", "UNIT", "roll back one unit by hand (not built yet)", "", NULL},
     {"export", "", "write records as JSON lines (not built yet)", "", NULL},
     {"prune", "", "remove ended units now (not built yet)", "", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -83,6 +91,7 @@ enum option_letter {
     OPTION_RESTORE,
     OPTION_APPLY,
     OPTION_YES,
+    OPTION_LOCKS,
 };
 
 static const struct option long_options[] = {
@@ -96,6 +105,7 @@ static const struct option long_options[] = {
     {"restore", no_argument, NULL, OPTION_RESTORE},
     {"apply", no_argument, NULL, OPTION_APPLY},
     {"yes", no_argument, NULL, OPTION_YES},
+    {"locks", no_argument, NULL, OPTION_LOCKS},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -229,6 +239,9 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         return take_choice("restore", options, ret_error);
     case OPTION_APPLY:
         return take_choice("apply", options, ret_error);
+    case OPTION_LOCKS:
+        options->locks = true;
+        return STATUS_OK;
     case OPTION_YES:
         options->yes = true;
         return STATUS_OK;
@@ -325,6 +338,7 @@ static void help_options(void)
           "  --upstream URI   the server, mongodb://host:port, as given to holdfastd\n"
           "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
           "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
+          "  --locks          units: the living holdfastd's, and who waits for whom\n"
           "  --dry-run        recover, resolve: say what would be done, change nothing\n"
           "  --keep, --restore, --apply, --yes\n"
           "                   resolve: see holdfast help resolve\n"

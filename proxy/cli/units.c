@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/locks.h"
 #include "cli/output.h"
 #include "recover/record.h"
 
@@ -201,6 +202,9 @@ enum cli_exit cli_units(const struct cli_options *options)
     struct listing listing = {.options = options};
     struct error error = {0};
     enum status status = STATUS_OK;
+    if (options->locks) {
+        return locks_print(options);
+    }
     struct wal *wal = output_open_journal(options);
     if (wal == NULL) {
         return CLI_FAILED;

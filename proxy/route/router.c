@@ -111,7 +111,7 @@ static void end_orphan(struct orphan_search *search)
     static const char reason[] = "the client has gone";
     struct engine *engine = search->shared->options.engine;
     if (unit_table_adopt(engine->units, search->orphan.unit, 0)) {
-        struct unit *unit = unit_table_take(engine->units, search->orphan.unit, reason);
+        struct unit *unit = unit_table_take(engine->units, search->orphan.unit, reason, NULL);
         if (unit != NULL) {
             rollback_detached(engine, unit, reason);
         }

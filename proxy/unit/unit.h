@@ -188,9 +188,11 @@ MUST_CHECK const char *unit_table_checkin(struct unit_table *table, struct unit 
 
 /*
  * Takes an open unit to roll it back: returns it checked out, or NULL if there is none or somebody
- * works on it, who is then told at check-in. `reason` is a literal.
+ * works on it, who is then told at check-in. `reason` is a literal. *ret_found (may be NULL): there
+ * is one.
  */
-struct unit *unit_table_take(struct unit_table *table, uint64_t id, const char *reason);
+struct unit *unit_table_take(struct unit_table *table, uint64_t id, const char *reason,
+                             bool *ret_found);
 
 /* The same for the open unit of a session. */
 struct unit *unit_table_take_session(struct unit_table *table, const char *user,

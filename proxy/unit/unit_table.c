@@ -363,10 +363,15 @@ static struct unit *find_unit(struct unit_table *table, uint64_t id)
     return unit;
 }
 
-struct unit *unit_table_take(struct unit_table *table, uint64_t id, const char *reason)
+struct unit *unit_table_take(struct unit_table *table, uint64_t id, const char *reason,
+                             bool *ret_found)
 {
     pthread_mutex_lock(&table->mutex);
-    struct unit *unit = take(find_unit(table, id), reason);
+    struct unit *found = find_unit(table, id);
+    if (ret_found != NULL) {
+        *ret_found = found != NULL && !has_ended(found);
+    }
+    struct unit *unit = take(found, reason);
     pthread_mutex_unlock(&table->mutex);
     return unit;
 }

@@ -1,0 +1,19 @@
+#ifndef HOLDFAST_ADMIN_CONTROL_H
+#define HOLDFAST_ADMIN_CONTROL_H
+
+/* What an operator can do to the living proxy. The control server's thread. */
+
+#include <event2/buffer.h>
+
+#include "admin/facts.h"
+
+/*
+ * POST /rollback?unit=N. Starts the rollback of an open unit; its client's next command is answered
+ * NoSuchTransaction. A unit whose command is at work is rolled back when that has ended. Appends a
+ * line for the operator and returns 200, 400 (no number), 404 (no such open unit) or 503 (not
+ * serving).
+ */
+int admin_control_rollback(const struct admin_facts *facts, const char *query,
+                           struct evbuffer *body);
+
+#endif
