@@ -144,11 +144,10 @@ void command_build_update(bson_t *command, const struct command_target *target,
                           bool insert)
 {
     const struct slice none = {0};
-    /* A filter matters beyond finding the document only for positional operators ($) and for what
-       an upsert makes of it; a replacement of a document that is there needs neither. A random one
-       has chosen already. */
-    bool filter_matters =
-        insert || (!statement->update_is_replacement && !statement->filter_is_random);
+    /* Beyond finding the document, which has been done, a filter matters only for positional
+       operators and for what an upsert makes of it. It may not even be repeatable elsewhere: $text
+       needs an index that the scratch collection of a recovery has not. */
+    bool filter_matters = insert || statement->update_is_positional;
     BSON_APPEND_UTF8(command, "findAndModify", target->collection);
     put_query(command, filter_matters ? statement->filter : none, key_in_filter ? none : key,
               GUARD_NONE, none);

@@ -9,8 +9,9 @@
  * write images    { find, filter: {$and: [{_id: {$in}}, the client's filter]} }   and their images
  *   replace   { update, updates: [ {q: {_id}, u: [ {$replaceWith: {$cond: [guard, after,
  *             "$$ROOT"]}} ]} ... ] }                                where the after-image is known
- *   apply     { findAndModify, query: {$and: [the client's filter, {_id}, guard]}, update,
- *             new: true }                                           where the server computes it
+ *   apply     { findAndModify, query: {$and: [{_id}, guard]}, update, new: true }
+ *                                                                   where the server computes it;
+ *             with the client's filter as well for an upsert's insert and for `a.$`
  *   remove    { delete, deletes: [ {q: {_id: {$in}, guard}} ] }
  *   insert    { insert, documents: [...] }
  *

@@ -76,11 +76,42 @@ static bool is_operator_update(struct slice update)
            bson_iter_key(&at)[0] == '$';
 }
 
+/* Whether a path has the component "$". */
+static bool is_positional_path(const char *path)
+{
+    for (const char *at = path; (at = strstr(at, ".$")) != NULL; at += 2) {
+        if (at[2] == '\0' || at[2] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_positional_update(struct slice update)
+{
+    bson_iter_t at;
+    bson_iter_t field;
+    bool valid = bson_iter_init_from_data(&at, update.data, update.size);
+    while (valid && bson_iter_next(&at)) {
+        if (!BSON_ITER_HOLDS_DOCUMENT(&at) || !bson_iter_recurse(&at, &field)) {
+            continue;
+        }
+        while (bson_iter_next(&field)) {
+            if (is_positional_path(bson_iter_key(&field))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static void finish_update(struct statement *statement, bool pipeline)
 {
     statement->kind = STATEMENT_UPDATE;
     statement->update_is_pipeline = pipeline;
     statement->update_is_replacement = !pipeline && !is_operator_update(statement->update);
+    statement->update_is_positional =
+        !pipeline && !statement->update_is_replacement && is_positional_update(statement->update);
 }
 
 /* ------------------------------------------------------------------ fields of statements */

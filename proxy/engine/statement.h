@@ -31,8 +31,9 @@ struct statement {
     struct slice update;   /* update: a document, or an array if update_is_pipeline */
     bool update_is_pipeline;
     bool update_is_replacement;
-    bool update_is_random; /* holds $rand, to be replaced for each document */
-    bool filter_is_random; /* may choose other documents when it is evaluated again */
+    bool update_is_positional; /* "a.$": what it changes depends on how the filter matched */
+    bool update_is_random;     /* holds $rand, to be replaced for each document */
+    bool filter_is_random;     /* may choose other documents when it is evaluated again */
     bool upsert;
     bool multi;        /* every document that matches */
     struct slice sort; /* size 0: none; so all below */
