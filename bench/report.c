@@ -63,7 +63,7 @@ static void append_processes(bson_t *document, const struct bench_options *optio
     BSON_APPEND_ARRAY_BEGIN(document, "processes", &array);
     for (size_t i = 0; i < options->pid_count; i++) {
         const struct run_process *process = &result->processes[i];
-        char key[16];
+        char key[24];
         bson_t each;
         snprintf(key, sizeof key, "%zu", i);
         BSON_APPEND_DOCUMENT_BEGIN(&array, key, &each);
