@@ -269,8 +269,8 @@ static bool named_one_of(const struct boundary_request *request, const char *con
 
 static void run(struct boundary_request *request)
 {
-    static const char *const writes[] = {"insert",        "update",        "delete",
-                                         "findAndModify", "findandmodify", NULL};
+    static const char *const writes[] = {"insert",        "update",    "delete", "findAndModify",
+                                         "findandmodify", "bulkWrite", NULL};
     static const char *const reads[] = {"find",    "aggregate",   "distinct",
                                         "getMore", "killCursors", NULL};
     if (named(request, "commitTransaction")) {

@@ -19,6 +19,8 @@
  * a deadlock at once, for its next try waits in line behind those that it was in the way of. The
  * connection's worker.
  */
+#include <string.h>
+
 #include "boundary/ending.h"
 #include "boundary/outcome.h"
 #include "boundary/request.h"
@@ -245,7 +247,9 @@ bool plain_is_unit(const struct engine *engine, const struct command_view *view,
     if (engine->retryable_writes && view->has_transaction_number && view->session_id.size > 0) {
         return true;
     }
-    return engine->multi_writes != ENGINE_MULTI_WRITES_OFF && statement_is_several(view, message);
+    /* Only a unit can carry out bulkWrite: most servers have no such command. */
+    return strcmp(view->name, "bulkWrite") == 0 ||
+           (engine->multi_writes != ENGINE_MULTI_WRITES_OFF && statement_is_several(view, message));
 }
 
 void plain_start(struct boundary_request *request)

@@ -7,31 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/literals.h"
+#include "engine/statement_parse.h"
 #include "holdfast/clock.h"
 #include "holdfast/limits.h"
 #include "wire/bson_check.h"
-#include "wire/reply.h"
 
 /* mongod's own bound for statements in one command. */
 #define STATEMENTS_MAX 100000u
 
 static const uint8_t empty_document[5] = {5, 0, 0, 0, 0};
 
-struct parse {
-    struct statement_list list;
-    size_t capacity;
-    size_t rewritten_capacity;
-    uint64_t now_ms;
-    int code;
-    struct error *error;
-};
+struct statement statement_new(enum statement_kind kind)
+{
+    return (struct statement){.kind = kind,
+                              .filter = slice_make(empty_document, sizeof empty_document)};
+}
 
-/* Remembers the code for the client; the text goes into the error. */
-#define fail(parse_, code_, ...)                                                                   \
-    ((parse_)->code = (code_), error_set((parse_)->error, STATUS_INVALID, __VA_ARGS__))
-
-static bool iter_document(const bson_iter_t *at, struct slice *ret_document)
+bool parse_document(const bson_iter_t *at, struct slice *ret_document)
 {
     uint32_t size = 0;
     const uint8_t *data = NULL;
@@ -47,7 +39,7 @@ static bool iter_document(const bson_iter_t *at, struct slice *ret_document)
     return bson_check(*ret_document, NULL) == STATUS_OK;
 }
 
-static enum status add_statement(struct parse *parse, const struct statement *statement)
+enum status parse_add(struct parse *parse, const struct statement *statement)
 {
     struct statement_list *list = &parse->list;
     if (list->count == STATEMENTS_MAX) {
@@ -105,33 +97,37 @@ static bool is_positional_update(struct slice update)
     return false;
 }
 
-static void finish_update(struct statement *statement, bool pipeline)
+enum status parse_update_done(struct parse *parse, struct statement *statement, bool pipeline)
 {
     statement->kind = STATEMENT_UPDATE;
     statement->update_is_pipeline = pipeline;
     statement->update_is_replacement = !pipeline && !is_operator_update(statement->update);
     statement->update_is_positional =
         !pipeline && !statement->update_is_replacement && is_positional_update(statement->update);
+    if (statement->multi && statement->update_is_replacement) {
+        return fail(parse, REPLY_CODE_FailedToParse,
+                    "multi update is not supported for replacement-style update");
+    }
+    return STATUS_OK;
 }
 
 /* ------------------------------------------------------------------ fields of statements */
 
-/* Fields that updates, deletes and findAndModify share. True: it was one and is taken. */
-static bool take_common(const char *name, const bson_iter_t *at, struct statement *statement,
-                        bool *ret_valid)
+bool parse_common(const char *name, const bson_iter_t *at, struct statement *statement,
+                  bool *ret_valid)
 {
     *ret_valid = true;
     if (strcmp(name, "collation") == 0) {
-        *ret_valid = iter_document(at, &statement->collation);
+        *ret_valid = parse_document(at, &statement->collation);
     } else if (strcmp(name, "arrayFilters") == 0) {
-        *ret_valid = BSON_ITER_HOLDS_ARRAY(at) && iter_document(at, &statement->array_filters);
+        *ret_valid = BSON_ITER_HOLDS_ARRAY(at) && parse_document(at, &statement->array_filters);
     } else if (strcmp(name, "hint") == 0) {
         *ret_valid = BSON_ITER_HOLDS_DOCUMENT(at) || BSON_ITER_HOLDS_UTF8(at);
         statement->hint = *bson_iter_value((bson_iter_t *)(uintptr_t)at);
     } else if (strcmp(name, "upsert") == 0) {
         statement->upsert = bson_iter_as_bool(at);
     } else if (strcmp(name, "sort") == 0) {
-        *ret_valid = iter_document(at, &statement->sort);
+        *ret_valid = parse_document(at, &statement->sort);
     } else {
         return false;
     }
@@ -140,21 +136,21 @@ static bool take_common(const char *name, const bson_iter_t *at, struct statemen
 
 static enum status parse_update(struct parse *parse, struct slice document)
 {
-    struct statement statement = {.filter = slice_make(empty_document, sizeof empty_document)};
+    struct statement statement = statement_new(STATEMENT_UPDATE);
     bool pipeline = false;
     bson_iter_t at;
     bool valid = bson_check(document, NULL) == STATUS_OK &&
                  bson_iter_init_from_data(&at, document.data, document.size);
     while (valid && bson_iter_next(&at)) {
         const char *name = bson_iter_key(&at);
-        if (take_common(name, &at, &statement, &valid)) {
+        if (parse_common(name, &at, &statement, &valid)) {
             continue;
         }
         if (strcmp(name, "q") == 0) {
-            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && iter_document(&at, &statement.filter);
+            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && parse_document(&at, &statement.filter);
         } else if (strcmp(name, "u") == 0) {
             pipeline = BSON_ITER_HOLDS_ARRAY(&at);
-            valid = iter_document(&at, &statement.update);
+            valid = parse_document(&at, &statement.update);
         } else if (strcmp(name, "multi") == 0) {
             statement.multi = bson_iter_as_bool(&at);
         } else {
@@ -166,12 +162,8 @@ static enum status parse_update(struct parse *parse, struct slice document)
         return fail(parse, REPLY_CODE_FailedToParse,
                     "an element of 'updates' is not a valid update");
     }
-    finish_update(&statement, pipeline);
-    if (statement.multi && statement.update_is_replacement) {
-        return fail(parse, REPLY_CODE_FailedToParse,
-                    "multi update is not supported for replacement-style update");
-    }
-    return add_statement(parse, &statement);
+    enum status status = parse_update_done(parse, &statement, pipeline);
+    return status == STATUS_OK ? parse_add(parse, &statement) : status;
 }
 
 static enum status parse_delete(struct parse *parse, struct slice document)
@@ -183,11 +175,11 @@ static enum status parse_delete(struct parse *parse, struct slice document)
                  bson_iter_init_from_data(&at, document.data, document.size);
     while (valid && bson_iter_next(&at)) {
         const char *name = bson_iter_key(&at);
-        if (take_common(name, &at, &statement, &valid)) {
+        if (parse_common(name, &at, &statement, &valid)) {
             continue;
         }
         if (strcmp(name, "q") == 0) {
-            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && iter_document(&at, &statement.filter);
+            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && parse_document(&at, &statement.filter);
         } else if (strcmp(name, "limit") == 0) {
             limit = bson_iter_as_int64(&at);
         } else {
@@ -204,10 +196,11 @@ static enum status parse_delete(struct parse *parse, struct slice document)
                     "The limit field in delete objects must be 0 or 1");
     }
     statement.multi = limit == 0;
-    return add_statement(parse, &statement);
+    return parse_add(parse, &statement);
 }
 
-static enum status parse_insert(struct parse *parse, struct slice document)
+enum status parse_insert_document(struct parse *parse, struct statement *statement,
+                                  struct slice document)
 {
     if (bson_check(document, NULL) != STATUS_OK) {
         return fail(parse, REPLY_CODE_FailedToParse, "a document to insert is not valid BSON");
@@ -217,21 +210,30 @@ static enum status parse_insert(struct parse *parse, struct slice document)
                     "object to insert too large. size in bytes: %zu, max size: %u", document.size,
                     LIMIT_DOCUMENT_BYTES_MAX);
     }
-    struct statement statement = {.kind = STATEMENT_INSERT, .document = document};
-    return add_statement(parse, &statement);
+    statement->kind = STATEMENT_INSERT;
+    statement->document = document;
+    return STATUS_OK;
+}
+
+static enum status parse_insert(struct parse *parse, struct slice document)
+{
+    struct statement statement = {0};
+    enum status status = parse_insert_document(parse, &statement, document);
+    return status == STATUS_OK ? parse_add(parse, &statement) : status;
 }
 
 /* ------------------------------------------------------------------ elements and options */
 
-typedef enum status statement_parser(struct parse *parse, struct slice document);
-
-static enum status parse_elements(struct parse *parse, const struct command_view *view,
-                                  const struct op_msg *message, const char *name,
-                                  statement_parser *parse_one)
+enum status parse_elements(struct parse *parse, const struct command_view *view,
+                           const struct op_msg *message, const char *name, const char *other,
+                           element_parser *parse_one)
 {
     struct slice sections = message->sections;
     struct op_msg_sequence sequence;
     while (op_msg_sequence_next(&sections, &sequence)) {
+        if (other != NULL && slice_equal(sequence.identifier, slice_text(other))) {
+            continue;
+        }
         if (!slice_equal(sequence.identifier, slice_text(name))) {
             return fail(parse, REPLY_CODE_FailedToParse, "a document sequence has an unknown name");
         }
@@ -254,7 +256,7 @@ static enum status parse_elements(struct parse *parse, const struct command_view
     }
     while (bson_iter_next(&element)) {
         struct slice document;
-        if (!BSON_ITER_HOLDS_DOCUMENT(&element) || !iter_document(&element, &document)) {
+        if (!BSON_ITER_HOLDS_DOCUMENT(&element) || !parse_document(&element, &document)) {
             return fail(parse, REPLY_CODE_TypeMismatch, "an element of '%s' is not a document",
                         name);
         }
@@ -279,120 +281,18 @@ static enum status parse_options(struct parse *parse, const struct command_view 
         } else if (strcmp(name, "bypassDocumentValidation") == 0) {
             parse->list.bypass_validation = bson_iter_as_bool(&at);
         } else if (strcmp(name, "let") == 0) {
-            valid = iter_document(&at, ret_variables);
+            valid = parse_document(&at, ret_variables);
         }
     }
     parse->list.max_time_ms = view->max_time_ms;
     return valid ? STATUS_OK : fail(parse, REPLY_CODE_FailedToParse, "'let' is not a document");
 }
 
-/* ------------------------------------------------------------------ literals */
-
-/* Takes over `copy` and points *part to it. */
-static enum status take_rewritten(struct parse *parse, bson_t *copy, struct slice *part)
-{
-    struct statement_list *list = &parse->list;
-    if (list->rewritten_count == parse->rewritten_capacity) {
-        size_t capacity = parse->rewritten_capacity == 0 ? 4 : parse->rewritten_capacity * 2;
-        /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what it holds */
-        bson_t **grown = realloc(list->rewritten, capacity * sizeof(*grown));
-        if (grown == NULL) {
-            bson_destroy(copy);
-            return fail(parse, REPLY_CODE_ExceededMemoryLimit, "out of memory");
-        }
-        list->rewritten = grown;
-        parse->rewritten_capacity = capacity;
-    }
-    list->rewritten[list->rewritten_count++] = copy;
-    *part = slice_make(bson_get_data(copy), copy->len);
-    return STATUS_OK;
-}
-
-static enum status fail_unrepeatable(struct parse *parse)
-{
-    return fail(parse, REPLY_CODE_OperationNotSupportedInTransaction,
-                "$$CLUSTER_TIME, $function and $accumulator cannot be repeated exactly, so a unit "
-                "does not take them: send a literal value");
-}
-
-static bool has_current_date(struct slice update)
-{
-    bson_iter_t at;
-    return bson_iter_init_from_data(&at, update.data, update.size) &&
-           bson_iter_find(&at, "$currentDate");
-}
-
-static enum status fix_update(struct parse *parse, struct statement *statement)
-{
-    if (statement->kind != STATEMENT_UPDATE || statement->update_is_replacement) {
-        return STATUS_OK;
-    }
-    if (!statement->update_is_pipeline) {
-        if (!has_current_date(statement->update)) {
-            return STATUS_OK;
-        }
-        bson_t *copy = literals_replace_current_date(statement->update, parse->now_ms);
-        return copy != NULL ? take_rewritten(parse, copy, &statement->update)
-                            : fail(parse, REPLY_CODE_BadValue,
-                                   "$currentDate takes true, {$type: 'date'} or "
-                                   "{$type: 'timestamp'} for each field");
-    }
-    unsigned found = literals_find(statement->update);
-    statement->update_is_random = (found & LITERALS_RANDOM) != 0;
-    if ((found & LITERALS_UNREPEATABLE) != 0) {
-        return fail_unrepeatable(parse);
-    }
-    return (found & LITERALS_NOW) == 0
-               ? STATUS_OK
-               : take_rewritten(parse,
-                                literals_replace(statement->update, LITERALS_NOW, parse->now_ms),
-                                &statement->update);
-}
-
-static enum status fix_filter(struct parse *parse, struct statement *statement)
-{
-    unsigned found = literals_find_in_filter(statement->filter);
-    statement->filter_is_random = (found & (LITERALS_RANDOM | LITERALS_UNREPEATABLE)) != 0;
-    return (found & LITERALS_NOW) == 0
-               ? STATUS_OK
-               : take_rewritten(
-                     parse,
-                     literals_replace_in_filter(statement->filter, LITERALS_NOW, parse->now_ms),
-                     &statement->filter);
-}
-
-/* The variables of let are evaluated once for a whole command, $rand as well. */
-static enum status fix_variables(struct parse *parse, struct slice *variables)
-{
-    unsigned found = literals_find(*variables);
-    if ((found & LITERALS_UNREPEATABLE) != 0) {
-        return fail_unrepeatable(parse);
-    }
-    return found == 0 ? STATUS_OK
-                      : take_rewritten(parse, literals_replace(*variables, found, parse->now_ms),
-                                       variables);
-}
-
-static enum status fix_literals(struct parse *parse, struct slice variables)
-{
-    struct statement_list *list = &parse->list;
-    enum status status = fix_variables(parse, &variables);
-    for (size_t i = 0; i < list->count && status == STATUS_OK; i++) {
-        list->statements[i].variables = variables;
-        status = fix_filter(parse, &list->statements[i]);
-        if (status == STATUS_OK) {
-            status = fix_update(parse, &list->statements[i]);
-        }
-    }
-    return status;
-}
-
 /* ------------------------------------------------------------------ commands */
 
 static enum status parse_find_and_modify(struct parse *parse, const struct command_view *view)
 {
-    struct statement statement = {.kind = STATEMENT_UPDATE,
-                                  .filter = slice_make(empty_document, sizeof empty_document)};
+    struct statement statement = statement_new(STATEMENT_UPDATE);
     bool remove = false;
     bool pipeline = false;
     bson_iter_t at;
@@ -400,20 +300,20 @@ static enum status parse_find_and_modify(struct parse *parse, const struct comma
                  bson_iter_init_from_data(&at, view->body.data, view->body.size);
     while (valid && bson_iter_next(&at)) {
         const char *name = bson_iter_key(&at);
-        if (take_common(name, &at, &statement, &valid)) {
+        if (parse_common(name, &at, &statement, &valid)) {
             continue;
         }
         if (strcmp(name, "query") == 0) {
-            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && iter_document(&at, &statement.filter);
+            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && parse_document(&at, &statement.filter);
         } else if (strcmp(name, "update") == 0) {
             pipeline = BSON_ITER_HOLDS_ARRAY(&at);
-            valid = iter_document(&at, &statement.update);
+            valid = parse_document(&at, &statement.update);
         } else if (strcmp(name, "remove") == 0) {
             remove = bson_iter_as_bool(&at);
         } else if (strcmp(name, "new") == 0) {
             parse->list.return_new = bson_iter_as_bool(&at);
         } else if (strcmp(name, "fields") == 0) {
-            valid = iter_document(&at, &parse->list.fields);
+            valid = parse_document(&at, &parse->list.fields);
         }
     }
     if (!valid || remove == (statement.update.size > 0)) {
@@ -424,31 +324,34 @@ static enum status parse_find_and_modify(struct parse *parse, const struct comma
         return fail(parse, REPLY_CODE_FailedToParse,
                     "findAndModify with remove: true takes neither upsert nor new");
     }
+    enum status status = STATUS_OK;
     if (remove) {
         statement.kind = STATEMENT_DELETE;
     } else {
-        finish_update(&statement, pipeline);
+        status = parse_update_done(parse, &statement, pipeline);
     }
-    return add_statement(parse, &statement);
+    return status == STATUS_OK ? parse_add(parse, &statement) : status;
 }
 
 static enum status parse_command(struct parse *parse, const struct command_view *view,
                                  const struct op_msg *message)
 {
-    if (view->collection == NULL) {
+    enum status status;
+    if (strcmp(view->name, "bulkWrite") == 0) {
+        parse->list.reply = STATEMENT_REPLY_BULK;
+        status = parse_bulk(parse, view, message);
+    } else if (view->collection == NULL) {
         return fail(parse, REPLY_CODE_InvalidNamespace, "'%s' needs the name of a collection",
                     view->name);
-    }
-    enum status status;
-    if (strcmp(view->name, "insert") == 0) {
+    } else if (strcmp(view->name, "insert") == 0) {
         parse->list.reply = STATEMENT_REPLY_INSERT;
-        status = parse_elements(parse, view, message, "documents", parse_insert);
+        status = parse_elements(parse, view, message, "documents", NULL, parse_insert);
     } else if (strcmp(view->name, "update") == 0) {
         parse->list.reply = STATEMENT_REPLY_UPDATE;
-        status = parse_elements(parse, view, message, "updates", parse_update);
+        status = parse_elements(parse, view, message, "updates", NULL, parse_update);
     } else if (strcmp(view->name, "delete") == 0) {
         parse->list.reply = STATEMENT_REPLY_DELETE;
-        status = parse_elements(parse, view, message, "deletes", parse_delete);
+        status = parse_elements(parse, view, message, "deletes", NULL, parse_delete);
     } else {
         parse->list.reply = STATEMENT_REPLY_FIND_AND_MODIFY;
         status = parse_find_and_modify(parse, view);
@@ -461,7 +364,7 @@ static enum status parse_command(struct parse *parse, const struct command_view 
     if (status == STATUS_OK) {
         status = parse_options(parse, view, &variables);
     }
-    return status == STATUS_OK ? fix_literals(parse, variables) : status;
+    return status == STATUS_OK ? parse_literals(parse, variables) : status;
 }
 
 enum status statement_list_parse(const struct command_view *view, const struct op_msg *message,
@@ -489,6 +392,11 @@ void statement_list_free(struct statement_list *list)
     }
     free(list->rewritten);
     free(list->statements);
+    for (size_t i = 0; i < list->namespace_count; i++) {
+        bson_free(list->namespaces[i].database);
+        bson_free(list->namespaces[i].collection);
+    }
+    free(list->namespaces);
     *list = (struct statement_list){0};
 }
 

@@ -26,9 +26,10 @@ enum statement_kind {
 
 struct statement {
     enum statement_kind kind;
-    struct slice document; /* insert */
-    struct slice filter;   /* update, delete; the empty document if absent */
-    struct slice update;   /* update: a document, or an array if update_is_pipeline */
+    uint32_t namespace_number; /* of the list's namespaces; 0 where it has none */
+    struct slice document;     /* insert */
+    struct slice filter;       /* update, delete; the empty document if absent */
+    struct slice update;       /* update: a document, or an array if update_is_pipeline */
     bool update_is_pipeline;
     bool update_is_replacement;
     bool update_is_positional; /* "a.$": what it changes depends on how the filter matched */
@@ -48,12 +49,22 @@ enum statement_reply {
     STATEMENT_REPLY_UPDATE,          /* {n, nModified, upserted} */
     STATEMENT_REPLY_DELETE,          /* {n} */
     STATEMENT_REPLY_FIND_AND_MODIFY, /* {lastErrorObject, value} */
+    STATEMENT_REPLY_BULK,            /* {cursor: a result for each statement, counts} */
+};
+
+/* Texts belong to the list. */
+struct statement_namespace {
+    char *database;
+    char *collection;
 };
 
 struct statement_list {
     enum statement_reply reply;
     struct statement *statements;
     size_t count;
+    struct statement_namespace *namespaces; /* owned; NULL: all are in the command's own */
+    size_t namespace_count;
+    bool errors_only;   /* bulkWrite: results of what failed only */
     bson_t **rewritten; /* owned; what slices of statements point into */
     size_t rewritten_count;
     bool ordered; /* stops at the first error */

@@ -310,7 +310,7 @@ static bool roll_back(struct write_operation *operation)
 static void finish(struct write_operation *operation)
 {
     if (operation->reply.len == 5) {
-        write_reply_put(&operation->reply, operation->list.reply, &operation->result);
+        write_reply_put(&operation->reply, &operation->list, &operation->result);
     }
     (void)event_del(&operation->timer);
     write_statement_free(operation);
@@ -430,8 +430,7 @@ static void refuse_and_roll_back(struct write_operation *operation, size_t index
         return;
     }
     if (operation->errors != WRITE_ERRORS_ABORT) {
-        write_result_free(&operation->result); /* nothing of it stays */
-        write_result_init(&operation->result);
+        write_result_clear(&operation->result, operation->list.count); /* nothing of it stays */
     }
     write_result_error(&operation->result, operation->list.reply, index, server_reply);
     operation->step = WRITE_ROLLING_BACK;
@@ -443,6 +442,9 @@ bool write_refused(struct write_operation *operation, size_t index, struct slice
     if (write_statement(operation)->kind != STATEMENT_INSERT) {
         operation->result.matched = operation->matched_before;
         operation->result.modified = operation->modified_before;
+        if (operation->result.each != NULL) {
+            operation->result.each[index] = (struct write_count){0};
+        }
     }
     if (reply_view_parse(server_reply, &view) != STATUS_OK) {
         write_fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
@@ -467,21 +469,39 @@ void write_broken_off(struct write_operation *operation, size_t index, struct sl
 
 /* ------------------------------------------------------------------ starting */
 
-static enum status prepare(struct write_operation *operation, const struct command_view *view)
+bool write_take_namespace(struct write_operation *operation, const char *database,
+                          const char *collection)
 {
+    size_t size = strlen(database) + 1 + strlen(collection) + 1;
+    char *namespace = realloc(operation->namespace, size);
+    if (namespace == NULL) {
+        return false;
+    }
+    (void)snprintf(namespace, size, "%s.%s", database, collection);
+    operation->namespace = namespace;
     operation->target = (struct command_target){
-        .database = view->database,
-        .collection = view->collection,
+        .database = database,
+        .collection = collection,
         .bypass_validation = operation->list.bypass_validation,
         .max_time_ms = operation->list.max_time_ms,
     };
-    size_t size = strlen(view->database) + 1 + strlen(view->collection) + 1;
-    operation->namespace = malloc(size);
-    if (operation->namespace == NULL) {
+    return true;
+}
+
+static enum status prepare(struct write_operation *operation, const struct command_view *view)
+{
+    const struct statement_list *list = &operation->list;
+    const struct statement_namespace *first =
+        list->namespaces == NULL ? NULL : &list->namespaces[list->statements[0].namespace_number];
+    if (list->reply == STATEMENT_REPLY_BULK &&
+        !write_result_count_each(&operation->result, list->count)) {
         return STATUS_MEMORY;
     }
-    (void)snprintf(operation->namespace, size, "%s.%s", view->database, view->collection);
-    return STATUS_OK;
+    operation->namespace_number = list->statements[0].namespace_number;
+    return write_take_namespace(operation, first == NULL ? view->database : first->database,
+                                first == NULL ? view->collection : first->collection)
+               ? STATUS_OK
+               : STATUS_MEMORY;
 }
 
 void write_start(struct write_operation *operation, const struct command_view *view,

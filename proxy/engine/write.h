@@ -2,7 +2,7 @@
 #define HOLDFAST_ENGINE_WRITE_H
 
 /*
- * One write command (insert, update, delete, findAndModify) carried out inside a unit.
+ * One write command (insert, update, delete, findAndModify, bulkWrite) carried out inside a unit.
  *
  * Memory: the operation lies in the caller's memory from write_start() until `completed`, and so do
  * the message and the view it was started with. It holds the images of one batch of documents at a
@@ -72,6 +72,7 @@ struct write_operation {
     struct statement_list list;
     struct command_target target;
     char *namespace;
+    uint32_t namespace_number; /* of the list's */
     enum write_step step;
     enum write_wait wait;
     bool conflicted;

@@ -5,11 +5,14 @@
  *   update           { n, nModified, upserted?, writeErrors?, ok }
  *   findAndModify    { lastErrorObject: {n, updatedExisting, upserted?}, value, ok }
  *   writeErrors      [ { index, code, keyPattern?, keyValue?, errmsg } ]
+ *   bulkWrite        write_reply_bulk.c
  */
 #include "engine/write_reply.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "engine/write_reply_bulk.h"
 #include "wire/reply.h"
 
 /* As mongod: errors beyond this carry no text, so that the reply stays a document. */
@@ -28,6 +31,36 @@ void write_result_free(struct write_result *result)
     bson_destroy(&result->upserted);
     bson_destroy(&result->value);
     bson_destroy(&result->errors);
+    free(result->each);
+    result->each = NULL;
+}
+
+void write_result_clear(struct write_result *result, size_t count)
+{
+    struct write_count *each = result->each;
+    result->each = NULL;
+    write_result_free(result);
+    write_result_init(result);
+    result->each = each;
+    if (each != NULL) {
+        memset(each, 0, count * sizeof *each);
+    }
+}
+
+bool write_result_count_each(struct write_result *result, size_t count)
+{
+    result->each = calloc(count, sizeof *result->each);
+    return result->each != NULL;
+}
+
+void write_result_count(struct write_result *result, size_t index, bool modified)
+{
+    result->matched++;
+    result->modified += modified;
+    if (result->each != NULL) {
+        result->each[index].matched++;
+        result->each[index].modified += modified;
+    }
 }
 
 static bool find_id(struct slice key, bson_iter_t *ret_at)
@@ -116,7 +149,8 @@ static bool find_failure(struct slice server_reply, bson_iter_t *ret_at)
 static void put_message(bson_t *entry, const char *message, enum statement_reply form)
 {
     static const char prefix[] = "Plan executor error during findAndModify";
-    if (form == STATEMENT_REPLY_UPDATE && strncmp(message, prefix, sizeof prefix - 1) == 0) {
+    if ((form == STATEMENT_REPLY_UPDATE || form == STATEMENT_REPLY_BULK) &&
+        strncmp(message, prefix, sizeof prefix - 1) == 0) {
         char *text =
             bson_strdup_printf("Plan executor error during update%s", message + sizeof prefix - 1);
         BSON_APPEND_UTF8(entry, "errmsg", text);
@@ -202,8 +236,14 @@ bool write_result_is_empty(const struct write_result *result)
     return result->matched == 0 && result->upserted_count == 0 && result->error_count == 0;
 }
 
-void write_reply_put(bson_t *reply, enum statement_reply form, const struct write_result *result)
+void write_reply_put(bson_t *reply, const struct statement_list *list,
+                     const struct write_result *result)
 {
+    enum statement_reply form = list->reply;
+    if (form == STATEMENT_REPLY_BULK) {
+        write_reply_put_bulk(reply, list, result);
+        return;
+    }
     if (form == STATEMENT_REPLY_FIND_AND_MODIFY && result->error_count > 0) {
         bson_concat(reply, &result->errors);
         return;

@@ -11,6 +11,12 @@
 #include "holdfast/image.h"
 #include "holdfast/slice.h"
 
+/* What one statement has done, where the reply tells it. */
+struct write_count {
+    int32_t matched; /* an upsert's insert too */
+    int32_t modified;
+};
+
 /* What the statements have done so far. Initialise with write_result_init(). */
 struct write_result {
     int64_t matched;
@@ -23,10 +29,17 @@ struct write_result {
     bson_t errors; /* the array writeErrors; findAndModify: the whole reply of the failure */
     uint32_t error_count;
     size_t error_bytes;
+    struct write_count *each; /* bulkWrite: of each statement; else NULL */
 };
 
 void write_result_init(struct write_result *result);
+/* Counts each of `count` statements by itself, too. False: out of memory. */
+bool write_result_count_each(struct write_result *result, size_t count);
+/* Statement `index` has written a document. */
+void write_result_count(struct write_result *result, size_t index, bool modified);
 void write_result_free(struct write_result *result);
+/* As if nothing had been done. `count`: of statements. */
+void write_result_clear(struct write_result *result, size_t count);
 
 /* `key` is {_id: value} of the document that statement `index` upserted. */
 void write_result_upserted(struct write_result *result, size_t index, struct slice key);
@@ -47,7 +60,8 @@ void write_result_write_error(struct write_result *result, enum statement_reply 
 bool write_result_is_empty(const struct write_result *result);
 
 /* Appends the reply of the command: what its statements did, and what failed. */
-void write_reply_put(bson_t *reply, enum statement_reply form, const struct write_result *result);
+void write_reply_put(bson_t *reply, const struct statement_list *list,
+                     const struct write_result *result);
 
 /* The server's answer to an insert of a document whose _id exists, made here. `key`: {_id: value}.
  */

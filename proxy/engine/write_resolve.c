@@ -116,12 +116,21 @@ static bool add_insert(struct write_operation *operation, size_t statement)
     return true;
 }
 
+/* A bulkWrite's inserts may have others between them. */
+static bool belongs_to_run(const struct write_operation *operation,
+                           const struct statement *statement)
+{
+    return statement->kind == STATEMENT_INSERT &&
+           statement->namespace_number == operation->namespace_number;
+}
+
 static void select_inserts(struct write_operation *operation)
 {
     const struct statement_list *list = &operation->list;
     size_t bytes = 0;
     size_t count = 0;
-    while (operation->index + count < list->count && count < RUN_COUNT_MAX) {
+    while (operation->index + count < list->count && count < RUN_COUNT_MAX &&
+           belongs_to_run(operation, &list->statements[operation->index + count])) {
         bytes += list->statements[operation->index + count].document.size;
         if (count > 0 && bytes > RUN_BYTES_MAX) {
             break;
@@ -177,6 +186,19 @@ static void select_one(struct write_operation *operation)
     bson_destroy(&key);
 }
 
+/* The statement is selected when its namespace has been entered. */
+static void enter_next_namespace(struct write_operation *operation)
+{
+    uint32_t number = write_statement(operation)->namespace_number;
+    const struct statement_namespace *next = &operation->list.namespaces[number];
+    operation->namespace_number = number;
+    if (write_take_namespace(operation, next->database, next->collection)) {
+        operation->step = WRITE_ENTERING;
+    } else {
+        fail_for_memory(operation);
+    }
+}
+
 void write_select(struct write_operation *operation)
 {
     operation->index += operation->count;
@@ -184,6 +206,10 @@ void write_select(struct write_operation *operation)
     operation->count = 0;
     if (operation->index == operation->list.count) {
         operation->step = WRITE_DONE;
+        return;
+    }
+    if (write_statement(operation)->namespace_number != operation->namespace_number) {
+        enter_next_namespace(operation);
         return;
     }
     operation->step = WRITE_LOCKING;

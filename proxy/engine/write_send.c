@@ -43,9 +43,10 @@ static void count_written(struct write_operation *operation, struct slice after)
     const struct write_document *document = at(operation);
     struct write_result *result = &operation->result;
     bool inserted = document->before.presence == IMAGE_ABSENT;
-    result->matched++;
-    if (write_statement(operation)->kind == STATEMENT_UPDATE) {
-        result->modified += !inserted && !slice_equal(document->before.document, after);
+    bool update = write_statement(operation)->kind == STATEMENT_UPDATE;
+    write_result_count(result, statement_of(operation, operation->document_at),
+                       update && !inserted && !slice_equal(document->before.document, after));
+    if (update) {
         result->updated_existing = !inserted;
         if (inserted) {
             write_result_upserted(result, operation->index, document->key);

@@ -11,6 +11,10 @@
 
 /* ---- write.c */
 
+/* From now on statements are of this namespace; the texts outlive the operation. False: out of
+ * memory. */
+bool write_take_namespace(struct write_operation *operation, const char *database,
+                          const char *collection);
 /* Ends the command and the unit with an error of the proxy's own. */
 void write_fail(struct write_operation *operation, int code, const char *message);
 /* The same: a stranger was seen to change a document that the unit writes. */

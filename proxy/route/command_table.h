@@ -9,7 +9,7 @@ enum command_class {
     COMMAND_PASS,            /* reads and everything the proxy has no business with */
     COMMAND_HELLO,           /* its reply is rewritten */
     COMMAND_LOGIN,           /* tells which user the connection belongs to */
-    COMMAND_WRITE,           /* writes documents of one namespace */
+    COMMAND_WRITE,           /* writes documents: of one namespace, but for bulkWrite */
     COMMAND_NAMESPACE_WRITE, /* changes a namespace as a whole */
     COMMAND_SERVER_WRITE,    /* may change several namespaces */
     COMMAND_END_SESSIONS,    /* ends sessions and with them their transactions */

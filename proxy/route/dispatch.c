@@ -173,7 +173,8 @@ static void decide_forward_write(struct dispatch *dispatch, const struct command
 static bool is_unit(const struct engine *engine, const struct command_view *view,
                     const struct op_msg *message, bool whole, struct dispatch *dispatch)
 {
-    if (!engine->retryable_writes && engine->multi_writes == ENGINE_MULTI_WRITES_OFF) {
+    if (!engine->retryable_writes && engine->multi_writes == ENGINE_MULTI_WRITES_OFF &&
+        strcmp(view->name, "bulkWrite") != 0) {
         return false;
     }
     if (!whole) {

@@ -71,12 +71,33 @@ static const uint8_t removal[] = {
     0,   0,   0,   0,   3,   'c', 'o', 'l', 'l', 'a', 't', 'i', 'o', 'n', 0,   20,  0,
     0,   0,   2,   'l', 'o', 'c', 'a', 'l', 'e', 0,   3,   0,   0,   0,   'e', 'n', 0,
     0,   0,   0,   2,   36,  'd', 'b', 0,   2,   0,   0,   0,   'd', 0,   0};
+/* a bulkWrite of all kinds */
+static const uint8_t bulk[] = {
+    2,   1,   0,   0,   16,  'b', 'u', 'l', 'k', 'W', 'r', 'i', 't', 'e', 0,   1,   0,   0,   0,
+    4,   'o', 'p', 's', 0,   172, 0,   0,   0,   3,   '0', 0,   39,  0,   0,   0,   16,  'i', 'n',
+    's', 'e', 'r', 't', 0,   0,   0,   0,   0,   3,   'd', 'o', 'c', 'u', 'm', 'e', 'n', 't', 0,
+    12,  0,   0,   0,   16,  'a', 0,   1,   0,   0,   0,   0,   0,   3,   '1', 0,   'J', 0,   0,
+    0,   16,  'u', 'p', 'd', 'a', 't', 'e', 0,   0,   0,   0,   0,   3,   'f', 'i', 'l', 't', 'e',
+    'r', 0,   5,   0,   0,   0,   0,   3,   'u', 'p', 'd', 'a', 't', 'e', 'M', 'o', 'd', 's', 0,
+    23,  0,   0,   0,   3,   36,  's', 'e', 't', 0,   12,  0,   0,   0,   16,  'a', 0,   1,   0,
+    0,   0,   0,   0,   8,   'u', 'p', 's', 'e', 'r', 't', 0,   1,   0,   3,   '2', 0,   45,  0,
+    0,   0,   16,  'd', 'e', 'l', 'e', 't', 'e', 0,   0,   0,   0,   0,   3,   'f', 'i', 'l', 't',
+    'e', 'r', 0,   12,  0,   0,   0,   16,  'a', 0,   1,   0,   0,   0,   0,   8,   'm', 'u', 'l',
+    't', 'i', 0,   1,   0,   0,   4,   'n', 's', 'I', 'n', 'f', 'o', 0,   25,  0,   0,   0,   3,
+    '0', 0,   17,  0,   0,   0,   2,   'n', 's', 0,   4,   0,   0,   0,   'd', 46,  'c', 0,   0,
+    0,   8,   'e', 'r', 'r', 'o', 'r', 's', 'O', 'n', 'l', 'y', 0,   0,   2,   36,  'd', 'b', 0,
+    6,   0,   0,   0,   'a', 'd', 'm', 'i', 'n', 0,   0};
 
 const bool fuzz_size_comes_first = true;
 
 const struct fuzz_seed fuzz_seeds[] = {
-    {insert, sizeof(insert)},   {operators, sizeof(operators)}, {pipeline, sizeof(pipeline)},
-    {replace, sizeof(replace)}, {removal, sizeof(removal)},     {NULL, 0},
+    {insert, sizeof(insert)},
+    {operators, sizeof(operators)},
+    {pipeline, sizeof(pipeline)},
+    {replace, sizeof(replace)},
+    {removal, sizeof(removal)},
+    {bulk, sizeof(bulk)},
+    {NULL, 0},
 };
 
 /* { _id: 1, a: { b: 2 }, n: 3, m: "x" } */
