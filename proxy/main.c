@@ -95,10 +95,11 @@ static enum status check_topology(struct daemon *daemon, struct error *error)
     }
     if (server.topology != UPSTREAM_STANDALONE &&
         daemon->config.unit_engine != CONFIG_ENGINE_JOURNALED) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "the server is a member of a replica set or a cluster, for which the "
-                         "native engine is not built yet: use a standalone server, or set "
-                         "unit.engine=journaled if this proxy is its only writer");
+        return error_set(
+            error, STATUS_UNSUPPORTED,
+            "the server is a member of a replica set or a cluster (or itself a proxy), "
+            "for which the native engine is not built yet: use a standalone server, "
+            "or set unit.engine=journaled if this proxy is its only writer");
     }
     if (server.wire_version_max < 9) {
         return error_set(error, STATUS_UNSUPPORTED,

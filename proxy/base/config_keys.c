@@ -27,7 +27,7 @@ const struct config_group config_groups[] = {
     {"wal", "The journal"},
     {"unit", "Units: atomic groups of writes"},
     {"admin", "Health, readiness and status, by HTTP"},
-    {"http", "A service's own HTTP port in front of its calls"},
+    {"http", "A service's own HTTP port in front of its calls (not built yet)"},
     {"log", "Log lines, on standard error"},
 };
 const size_t config_groups_count = sizeof(config_groups) / sizeof(config_groups[0]);
@@ -119,7 +119,7 @@ const struct config_key config_keys[] = {
      .offset = AT(unit_engine),
      .standard = "auto",
      .choices = engine_choices,
-     .help = "auto takes what the server's topology asks for"},
+     .help = "auto takes what the server's topology asks for; native is not built yet"},
     {.name = "unit.lockWait",
      .type = CONFIG_TYPE_DURATION,
      .offset = AT(unit_lock_wait_ms),

@@ -282,7 +282,8 @@ static enum status take_words(int count, char **words, enum options_action *acti
     }
     *ret_command = command_find(words[0]);
     if (*ret_command == NULL) {
-        return error_set(ret_error, STATUS_INVALID, "there is no command %.50s", words[0]);
+        return error_set(ret_error, STATUS_INVALID,
+                         "there is no command %.50s; holdfast --help lists them", words[0]);
     }
     if (*action != OPTIONS_RUN || (*ret_command)->run == NULL) {
         return STATUS_OK;

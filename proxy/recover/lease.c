@@ -194,7 +194,8 @@ static enum status owned_error(const struct lease_state *lease, struct error *re
 {
     return error_set(ret_error, STATUS_OWNED,
                      "the database is in use by %.120s (host %.100s, pid %d, journal %s), which "
-                     "renewed its lease %" PRId64 " ms ago",
+                     "renewed its lease %" PRId64 " ms ago. A server has one holdfastd: stop that "
+                     "one first; if it is dead, wait some seconds",
                      lease->owner[0] == '\0' ? "another proxy" : lease->owner, lease->host,
                      lease->pid, lease->journal, lease->age_ms);
 }

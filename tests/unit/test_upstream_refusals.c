@@ -41,6 +41,23 @@ static void uris_that_are_not_one_host_are_refused(void **state)
     }
 }
 
+static void tls_is_refused_before_anybody_is_asked(void **state)
+{
+    static const char *const uris[] = {
+        "mongodb://localhost:1/?tls=true",
+        "mongodb://localhost:1/?ssl=true",
+        "mongodb://localhost:1/?tlsCAFile=/nonexistent",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(uris) / sizeof(uris[0]); i++) {
+        struct upstream *upstream = NULL;
+        struct error error = {0};
+        assert_int_equal(upstream_open(uris[i], 100, &upstream, &error), STATUS_UNSUPPORTED);
+        assert_null(upstream);
+        assert_non_null(strstr(error.message, "TLS"));
+    }
+}
+
 static void a_password_is_not_repeated(void **state)
 {
     (void)state;
@@ -127,6 +144,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uris_that_are_not_one_host_are_refused),
+        cmocka_unit_test(tls_is_refused_before_anybody_is_asked),
         cmocka_unit_test(a_password_is_not_repeated),
         cmocka_unit_test(nobody_there_is_unreachable),
         cmocka_unit_test(a_web_server_is_no_upstream),
