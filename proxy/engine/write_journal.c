@@ -218,8 +218,9 @@ static bool finish(struct write_operation *operation)
         release_end_process("a record could not be made durable", unit, status);
     } else {
         write_fail(operation, REPLY_CODE_OutOfDiskSpace,
-                   "the journal is full: no new writes in transactions until old records are "
-                   "pruned or wal.quota is raised");
+                   "the journal is full: transactions and writes that are journaled are refused "
+                   "until units older than wal.retention make room, or wal.quota or the disk is "
+                   "made larger");
     }
     free_records(operation);
     return true;
