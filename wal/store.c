@@ -156,7 +156,9 @@ static enum status open_tables(struct store *store, enum store_content *ret_cont
         status = fail(store, code, "read its list of tables", ret_error);
     } else if (root.ms_entries != 0) {
         status = error_set(ret_error, STATUS_INVALID,
-                           "%s holds an LMDB environment that is not a journal", store->directory);
+                           "%s holds an LMDB environment that is not a journal, or one whose first "
+                           "pages are damaged: keep it, and see holdfast verify",
+                           store->directory);
     } else {
         *ret_content = STORE_NOTHING;
     }

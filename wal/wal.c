@@ -122,7 +122,9 @@ static enum status open_to_write(struct wal *wal, enum store_content content, co
 {
     if (content == STORE_NOTHING) {
         return error_set(ret_error, STATUS_INVALID,
-                         "%s holds an LMDB environment that is not a journal", directory);
+                         "%s holds an LMDB environment that is not a journal, or one whose first "
+                         "pages are damaged: keep it, and see holdfast verify",
+                         directory);
     }
     uint8_t clean = 0;
     struct store_transaction *transaction = NULL;

@@ -48,8 +48,8 @@ static void print_unit_json(struct recover_work *work, const struct recovery_uni
 static void print_unit_text(struct recover_work *work, const struct recovery_unit *unit)
 {
     const char *reason = "";
-    printf("unit %" PRIu64 " (%zu writes): %s", unit->history->unit, unit->history->write_count,
-           result_text(work, unit->result));
+    printf("unit %" PRIu64 " (%zu write%s): %s", unit->history->unit, unit->history->write_count,
+           unit->history->write_count == 1 ? "" : "s", result_text(work, unit->result));
     if (unit->result == UNDO_CONFLICT &&
         record_get_reason(unit->conflict, &reason, NULL) == STATUS_OK) {
         fputs(": ", stdout);
@@ -96,9 +96,9 @@ static void print_report(const struct recover_work *work, const struct recovery_
                fence_certainty_name(report->fence));
         return;
     }
-    printf("%" PRIu64 " units %srolled back, %" PRIu64 " %sset aside as conflicts, %" PRIu64
-           " conflicts left\n",
-           report->units_rolled_back, would, report->conflicts_new, would, report->conflicts_left);
+    printf("%srolled back: %" PRIu64 "; %sset aside as conflicts: %" PRIu64
+           "; conflicts left: %" PRIu64 "\n",
+           would, report->units_rolled_back, would, report->conflicts_new, report->conflicts_left);
 }
 
 static enum status run(struct recover_work *work, struct recovery_report *report,

@@ -319,7 +319,7 @@ static void recover_rolls_back_and_parks(void **state)
     assert_says("would be set aside");
     assert_int_equal(run("recover --wal %s --upstream %s %s", left.directory, server.uri, where),
                      CLI_LEFT);
-    assert_says("1 units rolled back, 1 set aside as conflicts, 1 conflicts left");
+    assert_says("rolled back: 1; set aside as conflicts: 1; conflicts left: 1");
     struct image now = current(upstream, NS, key_of("{\"_id\": 1}"));
     assert_true(image_equal(now, image_of("{\"_id\": 1, \"a\": 1}")));
     image_free(&now);
