@@ -254,6 +254,9 @@ static enum status configure(struct store *store, const struct store_options *op
     } else if (options->durability == WAL_DURABILITY_PROCESS) {
         flags |= MDB_NOSYNC;
     }
+    if (options->scattered) {
+        flags |= MDB_NORDAHEAD;
+    }
     int code = mdb_env_create(&store->environment);
     code = code != 0 ? code : mdb_env_set_maxdbs(store->environment, STORE_TABLE_COUNT);
     code = code != 0 ? code : mdb_env_set_maxreaders(store->environment, READERS_MAX);

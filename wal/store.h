@@ -43,6 +43,7 @@ struct store_options {
     uint64_t map_bytes; /* ignored if read_only: the map is as large as the file says */
     enum wal_durability durability;
     bool read_only;
+    bool scattered; /* few pages far apart will be read: the kernel shall not read ahead */
 };
 
 /* What was found in the directory. */
