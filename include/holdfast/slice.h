@@ -48,6 +48,12 @@ MUST_CHECK static inline bool slice_take(struct slice *slice, size_t size, struc
     return true;
 }
 
+/* Where `part`, which was cut out of `whole`, begins in it. */
+static inline size_t slice_offset(struct slice whole, struct slice part)
+{
+    return (size_t)(part.data - whole.data);
+}
+
 /* Little-endian integers: BSON and the MongoDB wire protocol. */
 static inline uint32_t slice_load_u32le(const uint8_t *at)
 {

@@ -1,7 +1,8 @@
 /*
  * `holdfast show UNIT` (cli.h): everything the journal knows of one unit.
  *
- * Threads: main only. The unit is copied out of the journal before anything is printed.
+ * Threads: main only. The journal's reader is closed before anything is printed; each image is
+ * copied out of the journal when its turn comes.
  */
 
 #include <inttypes.h>
@@ -10,7 +11,7 @@
 
 #include "cli/output.h"
 #include "cli/side_by_side.h"
-#include "recover/record.h"
+#include "recover/history.h"
 
 static void append_begin(bson_t *document, const struct unit_history *history)
 {
@@ -36,46 +37,74 @@ static void append_slice(bson_t *document, const char *name, struct slice value)
                         (struct image){.presence = IMAGE_PRESENT, .document = value});
 }
 
-static void append_writes(bson_t *document, const struct unit_history *history)
+static enum status append_place(bson_t *document, const char *name,
+                                const struct unit_history *history,
+                                const struct history_image *place, struct error *ret_error)
+{
+    struct image image = {0};
+    enum status status = history_image_read(history, place, &image, ret_error);
+    if (status == STATUS_OK) {
+        output_append_image(document, name, image);
+    }
+    image_free(&image);
+    return status;
+}
+
+static enum status append_write(bson_t *entry, const struct unit_history *history, size_t number,
+                                struct error *ret_error)
+{
+    const struct history_write *write = &history->writes[number];
+    BSON_APPEND_INT32(entry, "n", (int32_t)number);
+    BSON_APPEND_UTF8(entry, "op", record_operation_name(write->operation));
+    BSON_APPEND_UTF8(entry, "ns", write->namespace);
+    append_slice(entry, "key", write->key);
+    enum status status = append_place(entry, "before", history, &write->before, ret_error);
+    if (status == STATUS_OK) {
+        status = append_place(entry, "after", history, &write->after, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = append_place(entry, "command", history, &write->command, ret_error);
+    }
+    if (write->refused) {
+        BSON_APPEND_BOOL(entry, "refused", true);
+    }
+    BSON_APPEND_UTF8(entry, "connection", write->connection);
+    return status;
+}
+
+static enum status append_writes(bson_t *document, const struct unit_history *history,
+                                 struct error *ret_error)
 {
     bson_t list;
+    enum status status = STATUS_OK;
     BSON_APPEND_ARRAY_BEGIN(document, "writes", &list);
-    for (size_t i = 0; i < history->write_count; i++) {
-        const struct record_write *write = &history->writes[i];
+    for (size_t i = 0; i < history->write_count && status == STATUS_OK; i++) {
         char buffer[16];
         const char *index;
         bson_t entry;
         bson_uint32_to_string((uint32_t)i, &index, buffer, sizeof(buffer));
         BSON_APPEND_DOCUMENT_BEGIN(&list, index, &entry);
-        BSON_APPEND_INT32(&entry, "n", write->number);
-        BSON_APPEND_UTF8(&entry, "op", record_operation_name(write->operation));
-        BSON_APPEND_UTF8(&entry, "ns", write->namespace);
-        append_slice(&entry, "key", write->key);
-        output_append_image(&entry, "before", write->before);
-        output_append_image(&entry, "after", write->after);
-        if (write->command.size > 0) {
-            append_slice(&entry, "command", write->command);
-        }
-        if (write->refused) {
-            BSON_APPEND_BOOL(&entry, "refused", true);
-        }
-        BSON_APPEND_UTF8(&entry, "connection", write->connection);
+        status = append_write(&entry, history, i, ret_error);
         bson_append_document_end(&list, &entry);
     }
     bson_append_array_end(document, &list);
+    return status;
 }
 
 /* The payload of an ABORT or CONFLICT is what an operator should see: as it is. */
-static void print_json(const struct unit_history *history)
+static enum status print_json(const struct unit_history *history, struct error *ret_error)
 {
     bson_t document = BSON_INITIALIZER;
     append_begin(&document, history);
-    append_writes(&document, history);
-    if (history->last_payload.size > 0) {
-        append_slice(&document, "outcome", history->last_payload);
+    enum status status = append_writes(&document, history, ret_error);
+    if (status == STATUS_OK) {
+        if (history->last_payload.size > 0) {
+            append_slice(&document, "outcome", history->last_payload);
+        }
+        output_bson_line(stdout, &document);
     }
-    output_bson_line(stdout, &document);
     bson_destroy(&document);
+    return status;
 }
 
 static void print_labelled(const char *label, const char *text)
@@ -85,21 +114,29 @@ static void print_labelled(const char *label, const char *text)
     fputc('\n', stdout);
 }
 
-static void print_image(const char *label, struct image image)
+static enum status print_image(const char *label, const struct unit_history *history,
+                               const struct history_image *place, struct error *ret_error)
 {
-    char *text = output_image(image);
-    printf("    %-8s", label);
-    output_text(stdout, text);
-    fputc('\n', stdout);
-    bson_free(text);
+    struct image image = {0};
+    enum status status = history_image_read(history, place, &image, ret_error);
+    if (status == STATUS_OK) {
+        char *text = output_image(image);
+        printf("    %-8s", label);
+        output_text(stdout, text);
+        fputc('\n', stdout);
+        bson_free(text);
+    }
+    image_free(&image);
+    return status;
 }
 
-static void print_writes(const struct unit_history *history)
+static enum status print_writes(const struct unit_history *history, struct error *ret_error)
 {
-    for (size_t i = 0; i < history->write_count && !ferror(stdout); i++) {
-        const struct record_write *write = &history->writes[i];
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < history->write_count && status == STATUS_OK && !ferror(stdout); i++) {
+        const struct history_write *write = &history->writes[i];
         char *key = output_json(write->key);
-        printf("\nwrite %" PRId32 "  %s ", write->number, record_operation_name(write->operation));
+        printf("\nwrite %zu  %s ", i, record_operation_name(write->operation));
         output_text(stdout, write->namespace);
         fputc(' ', stdout);
         output_text(stdout, key);
@@ -108,13 +145,15 @@ static void print_writes(const struct unit_history *history)
         if (write->refused) {
             printf("    the server refused this write: it touched nothing\n");
         }
-        print_image("before", write->before);
-        print_image("after", write->after);
-        if (write->command.size > 0) {
-            print_image("command",
-                        (struct image){.presence = IMAGE_PRESENT, .document = write->command});
+        status = print_image("before", history, &write->before, ret_error);
+        if (status == STATUS_OK) {
+            status = print_image("after", history, &write->after, ret_error);
+        }
+        if (status == STATUS_OK && write->command.presence == IMAGE_PRESENT) {
+            status = print_image("command", history, &write->command, ret_error);
         }
     }
+    return status;
 }
 
 static void print_conflict(const struct unit_history *history)
@@ -133,7 +172,7 @@ static void print_conflict(const struct unit_history *history)
     }
 }
 
-static void print_text(const struct unit_history *history)
+static enum status print_text(const struct unit_history *history, struct error *ret_error)
 {
     char began[OUTPUT_TIME_BYTES];
     char last[OUTPUT_TIME_BYTES];
@@ -152,10 +191,11 @@ static void print_text(const struct unit_history *history)
         record_get_reason(history->last_payload, &reason, NULL) == STATUS_OK) {
         print_labelled("reason", reason);
     }
-    print_writes(history);
-    if (history->state == WAL_UNIT_CONFLICT) {
+    enum status status = print_writes(history, ret_error);
+    if (status == STATUS_OK && history->state == WAL_UNIT_CONFLICT) {
         print_conflict(history);
     }
+    return status;
 }
 
 /* A unit that cannot be read whole: the records that can be found, and what is wrong. */
@@ -184,33 +224,25 @@ static void print_damaged(struct wal *wal, uint64_t unit_number)
 enum cli_exit cli_show(const struct cli_options *options)
 {
     struct unit_history *history = NULL;
-    struct wal_reader *reader = NULL;
     struct error error = {0};
+    enum cli_exit code = CLI_CLEAN;
     struct wal *wal = output_open_journal(options);
     if (wal == NULL) {
         return CLI_FAILED;
     }
-    enum status status = wal_reader_begin(wal, &reader, &error);
+    enum status status = unit_history_load(wal, options->unit, &history, &error);
     if (status == STATUS_OK) {
-        status = unit_history_load(reader, options->unit, &history, &error);
+        code = history->state == WAL_UNIT_CONFLICT ? CLI_LEFT : CLI_CLEAN;
+        status = options->json ? print_json(history, &error) : print_text(history, &error);
     }
-    reader = wal_reader_end(reader);
-    if (status == STATUS_CORRUPT) {
-        output_failure(&error);
-        print_damaged(wal, options->unit);
-        wal_close(wal, false);
-        return CLI_LEFT;
-    }
-    wal_close(wal, false);
     if (status != STATUS_OK) {
-        return output_failure(&error);
+        code = output_failure(&error);
     }
-    enum cli_exit code = history->state == WAL_UNIT_CONFLICT ? CLI_LEFT : CLI_CLEAN;
-    if (options->json) {
-        print_json(history);
-    } else {
-        print_text(history);
+    if (status == STATUS_CORRUPT) {
+        print_damaged(wal, options->unit);
+        code = CLI_LEFT;
     }
     unit_history_free(history);
+    wal_close(wal, false);
     return code;
 }

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 
 #include "cli/output.h"
-#include "recover/record.h"
+#include "recover/history.h"
 
 #define DAMAGE_MAX (sizeof(((struct wal_verification *)0)->damage) / sizeof(struct wal_damage))
 
@@ -36,16 +36,17 @@ static enum status check_open_units(const struct cli_options *options,
         if (status == STATUS_OK) {
             status = wal_read_open_next(reader, unit.unit, &unit, ret_error);
         }
+        wal_reader_end(reader);
         if (status == STATUS_OK) {
-            enum status loaded = unit_history_load(reader, unit.unit, &history, &error);
+            enum status loaded = unit_history_load(wal, unit.unit, &history, &error);
             unit_history_free(history);
             if (loaded == STATUS_CORRUPT) {
                 add_damage(found, unit.last_lsn, error.message);
-            } else if (loaded != STATUS_OK) {
+            } else if (loaded != STATUS_OK && loaded != STATUS_NOT_FOUND) {
+                /* NOT_FOUND: the daemon has ended and removed it since. */
                 status = error_set(ret_error, loaded, "%s", error.message);
             }
         }
-        wal_reader_end(reader);
     }
     wal_close(wal, false);
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;

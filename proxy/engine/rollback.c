@@ -24,7 +24,7 @@
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
 #include "recover/fence.h"
-#include "recover/record.h"
+#include "recover/history.h"
 #include "recover/undo.h"
 #include "upstream/upstream.h"
 
@@ -51,11 +51,11 @@ static void overlay_known(const struct unit *unit, struct unit_history *history)
     for (size_t i = 0; i < unit->known_count; i++) {
         const struct unit_known *known = &unit->known[i];
         assert(known->number >= 0 && (size_t)known->number < history->write_count);
-        struct record_write *write = &history->writes[known->number];
+        struct history_write *write = &history->writes[known->number];
         if (known->refused) {
             write->refused = true;
         } else {
-            write->after = known->after;
+            write->after = history_image_here(known->after);
         }
     }
 }
@@ -63,12 +63,7 @@ static void overlay_known(const struct unit *unit, struct unit_history *history)
 static enum status load_history(struct wal *wal, const struct unit *unit,
                                 struct unit_history **ret_history, struct error *error)
 {
-    struct wal_reader *reader = NULL;
-    enum status status = wal_reader_begin(wal, &reader, error);
-    if (status == STATUS_OK) {
-        status = unit_history_load(reader, unit->id, ret_history, error);
-        wal_reader_end(reader);
-    }
+    enum status status = unit_history_load(wal, unit->id, ret_history, error);
     if (status == STATUS_OK) {
         overlay_known(unit, *ret_history);
     }

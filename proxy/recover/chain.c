@@ -73,31 +73,77 @@ static int compare_entry(const void *a_void, const void *b_void)
     return a->index == b->index ? 0 : a->index < b->index ? -1 : 1;
 }
 
-struct image chain_image(const struct chain_set *set, const struct chain *chain, size_t index)
+struct history_image chain_image(const struct chain_set *set, const struct chain *chain,
+                                 size_t index)
 {
-    if (index < chain->link_count) {
-        return set->writes[chain->links[index]].before;
-    }
-    struct image after = set->writes[chain->links[index - 1]].after;
-    return after.presence == IMAGE_UNKNOWN ? chain->learned : after;
+    return index < chain->link_count ? set->writes[chain->links[index]].before
+                                     : set->writes[chain->links[index - 1]].after;
 }
 
-/* A write's after-image is the next one's before-image, unless somebody came in between. */
-static void chain_check(const struct chain_set *set, struct chain *chain)
+const struct history_write *chain_last(const struct chain_set *set, const struct chain *chain)
 {
-    for (size_t i = 0; i + 1 < chain->link_count; i++) {
-        struct image after = set->writes[chain->links[i]].after;
-        struct image before = set->writes[chain->links[i + 1]].before;
-        if (after.presence != IMAGE_UNKNOWN && !image_equal(after, before)) {
-            chain->broken = true;
-        }
+    return &set->writes[chain->links[chain->link_count - 1]];
+}
+
+/* ------------------------------------------------------------------ comparing */
+
+struct comparison {
+    struct image found;
+    size_t position;
+    bool oldest;
+    bool broken;
+};
+
+/* Image `index` of the chain; `former` is what the write before it left, as far as that is known.
+ */
+static void compare_image(struct comparison *comparison, size_t index, struct image former,
+                          struct image image)
+{
+    /* A write's after-image is the next one's before-image, unless somebody came in between. */
+    if (former.presence != IMAGE_UNKNOWN && !image_equal(former, image)) {
+        comparison->broken = true;
+    }
+    if (image_equal(image, comparison->found)) {
+        comparison->oldest = comparison->oldest || index == 0;
+        comparison->position = index;
     }
 }
+
+enum status chain_compare(const struct unit_history *history, const struct chain_set *set,
+                          const struct chain *chain, struct image found, size_t *ret_position,
+                          bool *ret_oldest, bool *ret_broken, struct error *ret_error)
+{
+    struct comparison comparison = {.found = found, .position = CHAIN_NONE};
+    struct wal_reader *reader = NULL;
+    struct image former = {.presence = IMAGE_UNKNOWN};
+    enum status status = history_reader_begin(history, &reader, ret_error);
+    for (size_t i = 0; status == STATUS_OK && i < chain->link_count; i++) {
+        const struct history_write *write = &set->writes[chain->links[i]];
+        struct image before;
+        status = history_image_view(reader, &write->before, &before, ret_error);
+        if (status == STATUS_OK) {
+            compare_image(&comparison, i, former, before);
+            status = history_image_view(reader, &write->after, &former, ret_error);
+        }
+    }
+    if (status == STATUS_OK) {
+        compare_image(&comparison, chain->link_count, former, former);
+    }
+    wal_reader_end(reader);
+    if (status == STATUS_OK) {
+        *ret_position = comparison.position;
+        *ret_oldest = comparison.oldest;
+        *ret_broken = comparison.broken;
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------ grouping */
 
 static enum status check_writes(const struct unit_history *history, struct error *ret_error)
 {
     for (size_t i = 0; i < history->write_count; i++) {
-        const struct record_write *write = &history->writes[i];
+        const struct history_write *write = &history->writes[i];
         if (write->before.presence == IMAGE_UNKNOWN || write->namespace == NULL ||
             write->key.size < 5) {
             return error_set(ret_error, STATUS_CORRUPT, "write %zu has no before-image or no key",
@@ -120,9 +166,6 @@ static void fill(struct chain_set *set, const struct entry *entries, size_t coun
         set->chain_of[entries[i].index] = set->chain_count - 1;
         set->place_of[entries[i].index] = chain->link_count;
         chain->link_count++;
-    }
-    for (size_t i = 0; i < set->chain_count; i++) {
-        chain_check(set, &set->chains[i]);
     }
 }
 
@@ -167,9 +210,6 @@ enum status chain_set_make(const struct unit_history *history, struct chain_set 
 
 void chain_set_free(struct chain_set *set)
 {
-    for (size_t i = 0; i < set->chain_count; i++) {
-        image_free(&set->chains[i].learned);
-    }
     free(set->chains);
     free(set->links);
     free(set->chain_of);

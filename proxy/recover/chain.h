@@ -13,22 +13,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "recover/record.h"
+#include "recover/history.h"
 
 struct chain {
-    size_t *links;        /* this document's writes, oldest first */
-    size_t link_count;    /* so there are link_count + 1 images */
-    bool broken;          /* somebody else wrote between two of the unit's writes */
-    struct image learned; /* the last image, where the server had to be asked; owned */
-    size_t position;      /* the image that the document is at now */
-    bool parked;          /* it is on its way from there to an older one (park.h) */
+    size_t *links;     /* this document's writes, oldest first */
+    size_t link_count; /* so there are link_count + 1 images */
+    size_t position;   /* the image that the document is at now */
+    bool parked;       /* it is on its way from there to an older one (park.h) */
 };
 
 #define CHAIN_NONE SIZE_MAX
 
 /* All chains of a unit. */
 struct chain_set {
-    const struct record_write *writes;
+    const struct history_write *writes;
     size_t write_count;
     struct chain *chains;
     size_t chain_count;
@@ -43,6 +41,21 @@ MUST_CHECK enum status chain_set_make(const struct unit_history *history, struct
 void chain_set_free(struct chain_set *set);
 
 /* The image `index` of the chain, 0 to link_count; UNKNOWN only for the last. */
-struct image chain_image(const struct chain_set *set, const struct chain *chain, size_t index);
+struct history_image chain_image(const struct chain_set *set, const struct chain *chain,
+                                 size_t index);
+
+/* The unit's last write to the document. */
+const struct history_write *chain_last(const struct chain_set *set, const struct chain *chain);
+
+/*
+ * Compares the document that was found with the chain's images, byte for byte. *ret_position: the
+ * newest image that equals it, CHAIN_NONE if none does. *ret_oldest: it is the oldest, whatever
+ * newer one it is, too. *ret_broken: somebody else wrote between two of the unit's writes. Errors:
+ * those of history.h.
+ */
+MUST_CHECK enum status chain_compare(const struct unit_history *history,
+                                     const struct chain_set *set, const struct chain *chain,
+                                     struct image found, size_t *ret_position, bool *ret_oldest,
+                                     bool *ret_broken, struct error *ret_error);
 
 #endif

@@ -138,32 +138,4 @@ MUST_CHECK enum status record_get_conflict(struct slice payload, size_t index,
 /* "insert", "update", "delete". Never NULL. */
 const char *record_operation_name(enum record_operation operation);
 
-/* ------------------------------------------------------------------ a whole unit */
-
-/*
- * All writes of one unit, oldest first, each with the after-image that the journal knows. Owns
- * copies of everything in it.
- */
-struct unit_history {
-    uint64_t unit;
-    enum wal_unit_state state;
-    uint64_t begin_time_ms;
-    uint64_t last_time_ms;
-    struct record_begin begin;
-    struct record_write *writes; /* writes[i].number == i */
-    size_t write_count;
-    struct slice last_payload; /* payload of a COMMIT, ABORT or CONFLICT record, else size 0 */
-    void *memory;              /* private */
-};
-
-/*
- * Follows the unit's chain of records from its last one back. STATUS_NOT_FOUND, STATUS_CORRUPT.
- * Give the result to unit_history_free().
- */
-MUST_CHECK enum status unit_history_load(struct wal_reader *reader, uint64_t unit,
-                                         struct unit_history **ret_history,
-                                         struct error *ret_error);
-/* NULL is harmless; returns NULL. */
-struct unit_history *unit_history_free(struct unit_history *history);
-
 #endif

@@ -86,18 +86,6 @@ static bool add_address(struct text_list *list, const char *text)
 
 /* ------------------------------------------------------------------ 1. read every open unit */
 
-static enum status load(struct recovery *recovery, uint64_t unit, struct unit_history **ret_history,
-                        struct error *ret_error)
-{
-    struct wal_reader *reader = NULL;
-    enum status status = wal_reader_begin(recovery->wal, &reader, ret_error);
-    if (status == STATUS_OK) {
-        status = unit_history_load(reader, unit, ret_history, ret_error);
-    }
-    wal_reader_end(reader);
-    return status;
-}
-
 static enum status list_open(struct recovery *recovery, struct error *ret_error)
 {
     struct wal_reader *reader = NULL;
@@ -140,7 +128,8 @@ static enum status check_open(struct recovery *recovery, struct error *ret_error
     enum status status = STATUS_OK;
     for (size_t i = 0; i < recovery->open.count && status == STATUS_OK; i++) {
         struct unit_history *history = NULL;
-        status = load(recovery, recovery->open.units[i].unit, &history, ret_error);
+        status =
+            unit_history_load(recovery->wal, recovery->open.units[i].unit, &history, ret_error);
         for (size_t w = 0; status == STATUS_OK && w < history->write_count; w++) {
             if (!add_address(&recovery->addresses, history->writes[w].connection)) {
                 status = error_set(ret_error, STATUS_MEMORY, "out of memory");
@@ -269,7 +258,8 @@ static enum status roll_back(struct recovery *recovery, struct error *ret_error)
     enum status status = STATUS_OK;
     for (size_t i = 0; i < recovery->open.count && status == STATUS_OK; i++) {
         struct unit_history *history = NULL;
-        status = load(recovery, recovery->open.units[i].unit, &history, ret_error);
+        status =
+            unit_history_load(recovery->wal, recovery->open.units[i].unit, &history, ret_error);
         if (status == STATUS_OK) {
             status = undo_one(recovery, history, ret_error);
         }

@@ -28,7 +28,7 @@
 
 #include "holdfast/error.h"
 #include "recover/fence.h"
-#include "recover/record.h"
+#include "recover/history.h"
 #include "recover/undo.h"
 #include "upstream/upstream.h"
 

@@ -26,12 +26,7 @@
 static enum status load(struct wal *wal, uint64_t unit, struct unit_history **ret_history,
                         struct error *ret_error)
 {
-    struct wal_reader *reader = NULL;
-    enum status status = wal_reader_begin(wal, &reader, ret_error);
-    if (status == STATUS_OK) {
-        status = unit_history_load(reader, unit, ret_history, ret_error);
-    }
-    wal_reader_end(reader);
+    enum status status = unit_history_load(wal, unit, ret_history, ret_error);
     if (status == STATUS_OK && (*ret_history)->state != WAL_UNIT_CONFLICT) {
         status = error_set(ret_error, STATUS_INVALID, "unit %" PRIu64 " is %s, not in conflict",
                            unit, wal_unit_state_name((*ret_history)->state));
@@ -41,36 +36,57 @@ static enum status load(struct wal *wal, uint64_t unit, struct unit_history **re
 
 /* The last after-image, where the journal does not say it and the server can. */
 static enum status learn(struct upstream *upstream, const struct unit_history *history,
-                         struct chain *chain, struct error *ret_error)
+                         const struct history_write *last, struct image before,
+                         struct image *ret_after, struct error *ret_error)
 {
-    const struct record_write *last = &history->writes[chain->links[chain->link_count - 1]];
-    if (last->after.presence != IMAGE_UNKNOWN || last->command.size == 0) {
+    struct image command = {0};
+    if (last->command.presence == IMAGE_UNKNOWN) {
         return STATUS_OK;
     }
-    enum status status =
-        upstream_evaluate(upstream, last->command, last->before, &chain->learned, ret_error);
-    return status == STATUS_CONFLICT || status == STATUS_INVALID ? STATUS_OK : status;
+    enum status status = history_image_read(history, &last->command, &command, ret_error);
+    if (status == STATUS_OK) {
+        status = upstream_evaluate(upstream, command.document, before, ret_after, ret_error);
+        status = status == STATUS_CONFLICT || status == STATUS_INVALID ? STATUS_OK : status;
+    }
+    image_free(&command);
+    return status;
+}
+
+static enum status read_after(struct upstream *upstream, const struct unit_history *history,
+                              const struct history_write *last, struct image *ret_after,
+                              struct error *ret_error)
+{
+    struct image before = {0};
+    if (last->after.presence != IMAGE_UNKNOWN) {
+        return history_image_read(history, &last->after, ret_after, ret_error);
+    }
+    enum status status = history_image_read(history, &last->before, &before, ret_error);
+    if (status == STATUS_OK) {
+        status = learn(upstream, history, last, before, ret_after, ret_error);
+    }
+    image_free(&before);
+    return status;
 }
 
 static enum status look_at(struct upstream *upstream, const struct unit_history *history,
-                           const struct chain_set *set, struct chain *chain,
+                           const struct chain_set *set, const struct chain *chain,
                            struct resolve_document *document, struct error *ret_error)
 {
-    const struct record_write *last = &history->writes[chain->links[chain->link_count - 1]];
-    enum status status = learn(upstream, history, chain, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    const struct history_write *last = chain_last(set, chain);
+    struct history_image before = chain_image(set, chain, 0);
     *document = (struct resolve_document){
         .namespace = last->namespace,
         .key = last->key,
-        .before = chain_image(set, chain, 0),
-        .after = chain_image(set, chain, chain->link_count),
         .first = chain->links[0],
         .last = chain->links[chain->link_count - 1],
     };
-    return upstream_find_image(upstream, document->namespace, document->key, &document->found,
-                               ret_error);
+    enum status status = history_image_read(history, &before, &document->before, ret_error);
+    if (status == STATUS_OK) {
+        status = read_after(upstream, history, last, &document->after, ret_error);
+    }
+    return status == STATUS_OK ? upstream_find_image(upstream, document->namespace, document->key,
+                                                     &document->found, ret_error)
+                               : status;
 }
 
 static int compare_first_write(const void *a_void, const void *b_void)
@@ -83,27 +99,24 @@ static int compare_first_write(const void *a_void, const void *b_void)
 static enum status look(struct wal *wal, struct upstream *upstream, uint64_t unit,
                         struct resolve_plan *plan, struct error *ret_error)
 {
+    struct chain_set set = {0};
     enum status status = load(wal, unit, &plan->history, ret_error);
-    struct chain_set *set = calloc(1, sizeof *set);
-    plan->chains = set;
-    if (status == STATUS_OK && set == NULL) {
-        status = error_set(ret_error, STATUS_MEMORY, "out of memory");
-    }
     if (status == STATUS_OK) {
-        status = chain_set_make(plan->history, set, ret_error);
+        status = chain_set_make(plan->history, &set, ret_error);
     }
     if (status != STATUS_OK) {
         return status;
     }
-    plan->documents = calloc(set->chain_count + 1, sizeof *plan->documents);
+    plan->documents = calloc(set.chain_count + 1, sizeof *plan->documents);
     if (plan->documents == NULL) {
-        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+        status = error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
-    for (size_t i = 0; i < set->chain_count && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < set.chain_count && status == STATUS_OK; i++) {
         plan->document_count++;
         status =
-            look_at(upstream, plan->history, set, &set->chains[i], &plan->documents[i], ret_error);
+            look_at(upstream, plan->history, &set, &set.chains[i], &plan->documents[i], ret_error);
     }
+    chain_set_free(&set);
     if (status == STATUS_OK) {
         qsort(plan->documents, plan->document_count, sizeof *plan->documents, compare_first_write);
     }
@@ -124,13 +137,11 @@ enum status resolve_look(struct wal *wal, struct upstream *upstream, uint64_t un
 void resolve_plan_free(struct resolve_plan *plan)
 {
     for (size_t i = 0; i < plan->document_count; i++) {
+        image_free(&plan->documents[i].before);
+        image_free(&plan->documents[i].after);
         image_free(&plan->documents[i].found);
     }
     free(plan->documents);
-    if (plan->chains != NULL) {
-        chain_set_free(plan->chains);
-        free(plan->chains);
-    }
     unit_history_free(plan->history);
     *plan = (struct resolve_plan){0};
 }
@@ -156,7 +167,9 @@ struct decision {
     const struct resolve_plan *plan;
     enum resolve_choice choice;
     /* the unit that carries it out: only the documents that change, in their order */
-    struct unit_history unit;
+    uint64_t unit;
+    struct record_write *writes;
+    size_t write_count;
     struct wal_append *appends; /* its BEGIN and WRITEs */
     bson_t *payloads;
     size_t payload_count;
@@ -177,9 +190,8 @@ static enum record_operation operation_of(struct image found, struct image wante
 static enum status list_changes(struct decision *decision, struct error *ret_error)
 {
     const struct resolve_plan *plan = decision->plan;
-    struct unit_history *unit = &decision->unit;
-    unit->writes = calloc(plan->document_count + 1, sizeof *unit->writes);
-    if (unit->writes == NULL) {
+    decision->writes = calloc(plan->document_count + 1, sizeof *decision->writes);
+    if (decision->writes == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     for (size_t i = 0; i < plan->document_count; i++) {
@@ -196,8 +208,8 @@ static enum status list_changes(struct decision *decision, struct error *ret_err
         if (image_equal(document->found, wanted)) {
             continue;
         }
-        unit->writes[unit->write_count] = (struct record_write){
-            .number = (int32_t)unit->write_count,
+        decision->writes[decision->write_count] = (struct record_write){
+            .number = (int32_t)decision->write_count,
             .operation = operation_of(document->found, wanted),
             .namespace = document->namespace,
             .key = document->key,
@@ -205,7 +217,7 @@ static enum status list_changes(struct decision *decision, struct error *ret_err
             .after = wanted,
             .connection = CONNECTION,
         };
-        unit->write_count++;
+        decision->write_count++;
     }
     return STATUS_OK;
 }
@@ -218,8 +230,7 @@ static struct slice payload_slice(const bson_t *payload)
 /* BEGIN and WRITEs, durable. */
 static enum status journal_changes(struct decision *decision, struct error *ret_error)
 {
-    struct unit_history *unit = &decision->unit;
-    size_t count = unit->write_count + 1;
+    size_t count = decision->write_count + 1;
     char application[64];
     snprintf(application, sizeof application, "holdfast resolve %" PRIu64,
              decision->plan->history->unit);
@@ -230,18 +241,18 @@ static enum status journal_changes(struct decision *decision, struct error *ret_
     if (decision->appends == NULL || decision->payloads == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
-    unit->unit = wal_unit_next(decision->wal);
+    decision->unit = wal_unit_next(decision->wal);
     for (size_t i = 0; i < count; i++) {
         bson_init(&decision->payloads[i]);
         decision->payload_count++;
         if (i == 0) {
             record_put_begin(&decision->payloads[i], &begin);
         } else {
-            record_put_write(&decision->payloads[i], &unit->writes[i - 1], NULL, 0);
+            record_put_write(&decision->payloads[i], &decision->writes[i - 1], NULL, 0);
         }
         decision->appends[i] = (struct wal_append){
             .kind = i == 0 ? WAL_KIND_BEGIN : WAL_KIND_WRITE,
-            .unit = unit->unit,
+            .unit = decision->unit,
             .payload = payload_slice(&decision->payloads[i]),
             .next = i + 1 < count ? &decision->appends[i + 1] : NULL,
         };
@@ -260,8 +271,8 @@ static enum status replace_all(struct decision *decision, bool *ret_stopped,
     char comment[64];
     snprintf(comment, sizeof comment, "holdfast: resolve of unit %" PRIu64,
              decision->plan->history->unit);
-    for (size_t i = 0; i < decision->unit.write_count; i++) {
-        const struct record_write *write = &decision->unit.writes[i];
+    for (size_t i = 0; i < decision->write_count; i++) {
+        const struct record_write *write = &decision->writes[i];
         enum upstream_swap swap = UPSTREAM_SWAP_DIFFERS;
         enum status status =
             upstream_replace_image(decision->upstream, write->namespace, write->key, write->before,
@@ -288,7 +299,7 @@ static enum status end_own_unit(struct decision *decision, enum undo_result resu
     record_put_abort(&payload, "a conflict could not be resolved");
     struct wal_append append = {
         .kind = result == UNDO_DONE ? WAL_KIND_ABORT : WAL_KIND_CONFLICT,
-        .unit = decision->unit.unit,
+        .unit = decision->unit,
         .payload = payload_slice(result == UNDO_DONE ? &payload : conflict),
     };
     enum status status = wal_append_wait(decision->wal, &append, ret_error);
@@ -302,8 +313,12 @@ static enum status take_back(struct decision *decision, const struct error *why,
 {
     bson_t conflict = BSON_INITIALIZER;
     enum undo_result result = UNDO_DONE;
-    enum status status =
-        undo_unit(decision->upstream, &decision->unit, &result, &conflict, ret_error);
+    struct unit_history *unit = NULL;
+    enum status status = unit_history_load(decision->wal, decision->unit, &unit, ret_error);
+    if (status == STATUS_OK) {
+        status = undo_unit(decision->upstream, unit, &result, &conflict, ret_error);
+    }
+    unit_history_free(unit);
     if (status == STATUS_OK) {
         status = end_own_unit(decision, result, &conflict, ret_error);
     }
@@ -314,7 +329,7 @@ static enum status take_back(struct decision *decision, const struct error *why,
     if (result == UNDO_CONFLICT) {
         return error_set(ret_error, STATUS_CONFLICT,
                          "%s; taking the other changes back met a conflict, too: see unit %" PRIu64,
-                         why->message, decision->unit.unit);
+                         why->message, decision->unit);
     }
     return error_set(ret_error, STATUS_CONFLICT,
                      "%s: nothing was changed, the unit is still in conflict", why->message);
@@ -343,12 +358,12 @@ static enum status end_conflict(struct decision *decision, struct error *ret_err
     };
     struct wal_append first = {
         .kind = WAL_KIND_COMMIT,
-        .unit = decision->unit.unit,
+        .unit = decision->unit,
         .payload = payload_slice(&own),
         .next = &end,
     };
     enum status status =
-        wal_append_wait(decision->wal, decision->unit.write_count > 0 ? &first : &end, ret_error);
+        wal_append_wait(decision->wal, decision->write_count > 0 ? &first : &end, ret_error);
     bson_destroy(&own);
     bson_destroy(&payload);
     return status;
@@ -379,7 +394,7 @@ static void decision_free(struct decision *decision)
     }
     free(decision->payloads);
     free(decision->appends);
-    free(decision->unit.writes);
+    free(decision->writes);
 }
 
 enum status resolve_carry_out(struct wal *wal, struct upstream *upstream,
@@ -388,12 +403,12 @@ enum status resolve_carry_out(struct wal *wal, struct upstream *upstream,
 {
     struct decision decision = {.wal = wal, .upstream = upstream, .plan = plan, .choice = choice};
     enum status status = list_changes(&decision, ret_error);
-    if (status == STATUS_OK && decision.unit.write_count > 0) {
+    if (status == STATUS_OK && decision.write_count > 0) {
         status = change(&decision, ret_error);
     }
     if (status == STATUS_OK) {
         status = end_conflict(&decision, ret_error);
-        *ret_changed = decision.unit.write_count;
+        *ret_changed = decision.write_count;
     }
     decision_free(&decision);
     return status;

@@ -25,7 +25,7 @@
 #include "holdfast/error.h"
 #include "holdfast/image.h"
 #include "holdfast/wal.h"
-#include "recover/record.h"
+#include "recover/history.h"
 #include "upstream/upstream.h"
 
 enum resolve_choice {
@@ -46,10 +46,9 @@ struct resolve_document {
 };
 
 struct resolve_plan {
-    struct unit_history *history;
+    struct unit_history *history; /* its journal may be closed: no image of it is read any more */
     struct resolve_document *documents;
     size_t document_count;
-    void *chains; /* private */
 };
 
 /*

@@ -32,11 +32,15 @@ struct undo {
     const struct unit_history *history;
     struct chain_set set;
     struct undo_summary summary;
-    /* documents in conflict, as they go into the record; `found` is owned */
+    /* documents in conflict, as they go into the record; their images are owned */
     struct record_conflict_document *conflicts;
     size_t conflict_shown;
     size_t conflict_bytes;
     char reason[640];
+    /* of the restoring */
+    char comment[64];
+    size_t steps_done;
+    bool stopped; /* a step met a conflict */
 };
 
 static size_t image_bytes(struct image image)
@@ -44,41 +48,77 @@ static size_t image_bytes(struct image image)
     return image.presence == IMAGE_PRESENT ? image.document.size : 0;
 }
 
-/* Takes over *found. The first document's reason stands for the unit. */
-static enum status add_conflict(struct undo *undo, const struct chain *chain, struct image *found,
-                                const char *reason, struct error *ret_error)
+static void conflict_free(struct record_conflict_document *document)
 {
-    const struct record_write *last = &undo->history->writes[chain->links[chain->link_count - 1]];
-    struct record_conflict_document document = {
-        .number = (int32_t)chain->links[chain->link_count - 1],
-        .namespace = last->namespace,
-        .key = last->key,
-        .before = chain_image(&undo->set, chain, 0),
-        .after = chain_image(&undo->set, chain, chain->link_count),
-        .found = *found,
-    };
-    size_t bytes = image_bytes(document.before) + image_bytes(document.after) +
-                   image_bytes(document.found) + document.key.size;
-    undo->summary.conflicts++;
-    if (undo->reason[0] == '\0') {
-        snprintf(undo->reason, sizeof(undo->reason), "%s", reason);
+    image_free(&document->before);
+    image_free(&document->after);
+    image_free(&document->found);
+}
+
+/* The document's images as the unit saw it. `learned`: its last one if the server told it, else
+   UNKNOWN; moved. */
+static enum status read_conflict(struct undo *undo, const struct chain *chain,
+                                 struct image *learned, struct record_conflict_document *document,
+                                 struct error *ret_error)
+{
+    struct history_image before = chain_image(&undo->set, chain, 0);
+    struct history_image after = chain_image(&undo->set, chain, chain->link_count);
+    enum status status = history_image_read(undo->history, &before, &document->before, ret_error);
+    if (status == STATUS_OK && after.presence != IMAGE_UNKNOWN) {
+        status = history_image_read(undo->history, &after, &document->after, ret_error);
+    } else if (status == STATUS_OK) {
+        document->after = *learned;
+        *learned = (struct image){.presence = IMAGE_UNKNOWN};
     }
+    return status;
+}
+
+/* Keeps the document for the record, within bounds; frees it otherwise. */
+static enum status keep_conflict(struct undo *undo, struct record_conflict_document *document,
+                                 struct error *ret_error)
+{
+    size_t bytes = image_bytes(document->before) + image_bytes(document->after) +
+                   image_bytes(document->found) + document->key.size;
     /* The first is always shown: an operator needs at least one document to look at. */
     if (undo->conflict_shown > 0 && undo->conflict_bytes + bytes > CONFLICT_BYTES_MAX) {
-        image_free(found);
+        conflict_free(document);
         return STATUS_OK;
     }
     void *more = realloc(undo->conflicts, (undo->conflict_shown + 1) * sizeof(*undo->conflicts));
     if (more == NULL) {
-        image_free(found);
+        conflict_free(document);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     undo->conflicts = more;
-    undo->conflicts[undo->conflict_shown] = document;
+    undo->conflicts[undo->conflict_shown] = *document;
     undo->conflict_shown++;
     undo->conflict_bytes += bytes;
-    *found = (struct image){.presence = IMAGE_UNKNOWN};
     return STATUS_OK;
+}
+
+/* Takes over *found, and *learned if it is of use. The first document's reason stands for the
+   unit. */
+static enum status add_conflict(struct undo *undo, const struct chain *chain, struct image *found,
+                                struct image *learned, const char *reason, struct error *ret_error)
+{
+    const struct history_write *last = chain_last(&undo->set, chain);
+    struct record_conflict_document document = {
+        .number = (int32_t)chain->links[chain->link_count - 1],
+        .namespace = last->namespace,
+        .key = last->key,
+        .found = *found,
+    };
+    *found = (struct image){.presence = IMAGE_UNKNOWN};
+    undo->summary.conflicts++;
+    if (undo->reason[0] == '\0') {
+        snprintf(undo->reason, sizeof(undo->reason), "%s", reason);
+    }
+    enum status status = read_conflict(undo, chain, learned, &document, ret_error);
+    if (status != STATUS_OK) {
+        conflict_free(&document);
+        return status;
+    }
+    return keep_conflict(undo, &document, ret_error);
 }
 
 static void put_conflict(const struct undo *undo, bson_t *conflict)
@@ -97,7 +137,7 @@ static void put_conflict(const struct undo *undo, bson_t *conflict)
 static void undo_free(struct undo *undo)
 {
     for (size_t i = 0; i < undo->conflict_shown; i++) {
-        image_free(&undo->conflicts[i].found);
+        conflict_free(&undo->conflicts[i]);
     }
     free(undo->conflicts);
     chain_set_free(&undo->set);
@@ -105,38 +145,38 @@ static void undo_free(struct undo *undo)
 
 /* ------------------------------------------------------------------ looking */
 
-/* The newest image that equals `found`; false if none does. */
-static bool find_position(const struct undo *undo, struct chain *chain, struct image found)
-{
-    for (size_t i = chain->link_count + 1; i-- > 0;) {
-        if (image_equal(chain_image(&undo->set, chain, i), found)) {
-            chain->position = i;
-            return true;
-        }
-    }
-    return false;
-}
-
 /*
  * Asks the server what the last write makes of its before-image, if the journal does not say.
  * STATUS_CONFLICT: it cannot say either.
  */
-static enum status learn_last(struct undo *undo, struct chain *chain, struct error *ret_error)
+static enum status learn_last(const struct undo *undo, const struct chain *chain,
+                              struct image *ret_learned, struct error *ret_error)
 {
-    const struct record_write *last = &undo->history->writes[chain->links[chain->link_count - 1]];
-    if (last->after.presence != IMAGE_UNKNOWN || chain->learned.presence != IMAGE_UNKNOWN) {
+    const struct history_write *last = chain_last(&undo->set, chain);
+    struct image command = {0};
+    struct image before = {0};
+    if (last->after.presence != IMAGE_UNKNOWN) {
         return STATUS_OK;
     }
-    if (last->command.size == 0) {
+    if (last->command.presence == IMAGE_UNKNOWN) {
         return error_set(ret_error, STATUS_CONFLICT, "its command is not in the journal");
     }
-    enum status status =
-        upstream_evaluate(undo->upstream, last->command, last->before, &chain->learned, ret_error);
-    return status == STATUS_INVALID ? STATUS_CONFLICT : status;
+    enum status status = history_image_read(undo->history, &last->command, &command, ret_error);
+    if (status == STATUS_OK) {
+        status = history_image_read(undo->history, &last->before, &before, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status =
+            upstream_evaluate(undo->upstream, command.document, before, ret_learned, ret_error);
+        status = status == STATUS_INVALID ? STATUS_CONFLICT : status;
+    }
+    image_free(&command);
+    image_free(&before);
+    return status;
 }
 
 /* In words, for a document that is none of its images. */
-static void describe_stranger(const struct record_write *write, struct image found,
+static void describe_stranger(const struct history_write *write, struct image found,
                               const char *detail, char *ret_reason, size_t capacity)
 {
     const char *what = found.presence == IMAGE_ABSENT
@@ -146,58 +186,68 @@ static void describe_stranger(const struct record_write *write, struct image fou
              write->namespace, what, detail[0] == '\0' ? "" : "; ", detail);
 }
 
+/* `learned` gets the last image if the server had to be asked. */
 static enum status judge_document(struct undo *undo, struct chain *chain, struct image *found,
-                                  struct error *ret_error)
+                                  struct image *learned, struct error *ret_error)
 {
-    const struct record_write *last = &undo->history->writes[chain->links[chain->link_count - 1]];
+    const struct history_write *last = chain_last(&undo->set, chain);
     char reason[sizeof(undo->reason)];
     struct error why = {0};
+    bool oldest = false;
+    bool broken = false;
     if (park_is_parked(undo->history->unit, last->key, *found)) {
         chain->position = chain->link_count;
         chain->parked = true;
         undo->summary.restorable++;
         return STATUS_OK;
     }
-    bool known = find_position(undo, chain, *found);
+    enum status status = chain_compare(undo->history, &undo->set, chain, *found, &chain->position,
+                                       &oldest, &broken, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
     /* At its oldest image a document needs nothing, whatever happened in between. */
-    if (image_equal(chain_image(&undo->set, chain, 0), *found)) {
+    if (oldest) {
         chain->position = 0;
         return STATUS_OK;
     }
-    if (!known) {
-        enum status status = learn_last(undo, chain, &why);
+    if (chain->position == CHAIN_NONE) {
+        status = learn_last(undo, chain, learned, &why);
         if (status != STATUS_OK && status != STATUS_CONFLICT) {
             return error_set(ret_error, status, "%s", why.message);
         }
-        known = status == STATUS_OK && find_position(undo, chain, *found);
+        if (image_equal(*learned, *found)) {
+            chain->position = chain->link_count;
+        }
     }
-    if (known && !chain->broken) {
+    if (chain->position != CHAIN_NONE && !broken) {
         undo->summary.restorable++;
         return STATUS_OK;
     }
-    if (known) {
+    if (chain->position != CHAIN_NONE) {
         snprintf(reason, sizeof(reason),
                  "a document of %.200s was changed by somebody else between two writes of the unit",
                  last->namespace);
     } else {
         describe_stranger(last, *found, why.message, reason, sizeof(reason));
     }
-    return add_conflict(undo, chain, found, reason, ret_error);
+    return add_conflict(undo, chain, found, learned, reason, ret_error);
 }
 
 static enum status look(struct undo *undo, struct error *ret_error)
 {
     for (size_t i = 0; i < undo->set.chain_count; i++) {
         struct chain *chain = &undo->set.chains[i];
-        const struct record_write *last =
-            &undo->history->writes[chain->links[chain->link_count - 1]];
+        const struct history_write *last = chain_last(&undo->set, chain);
         struct image found = {0};
+        struct image learned = {0};
         enum status status =
             upstream_find_image(undo->upstream, last->namespace, last->key, &found, ret_error);
         if (status == STATUS_OK) {
-            status = judge_document(undo, chain, &found, ret_error);
+            status = judge_document(undo, chain, &found, &learned, ret_error);
         }
         image_free(&found);
+        image_free(&learned);
         if (status != STATUS_OK) {
             return status;
         }
@@ -207,13 +257,16 @@ static enum status look(struct undo *undo, struct error *ret_error)
 
 /* ------------------------------------------------------------------ restoring */
 
-/* A step was not possible: what is there now, and why. */
-static enum status step_conflict(struct undo *undo, const struct chain *chain, size_t steps_done,
-                                 const char *why, struct error *ret_error)
+/* A step was not possible: what is there now, and why. *expected is taken over where the journal
+   does not have it. */
+static enum status step_conflict(struct undo *undo, const struct chain *chain,
+                                 struct image *expected, const char *why, struct error *ret_error)
 {
-    const struct record_write *last = &undo->history->writes[chain->links[chain->link_count - 1]];
+    const struct history_write *last = chain_last(&undo->set, chain);
     char reason[sizeof(undo->reason)];
     struct image found = {0};
+    struct image unknown = {0};
+    undo->stopped = true;
     enum status status =
         upstream_find_image(undo->upstream, last->namespace, last->key, &found, ret_error);
     if (status != STATUS_OK) {
@@ -222,51 +275,84 @@ static enum status step_conflict(struct undo *undo, const struct chain *chain, s
     snprintf(reason, sizeof(reason),
              "a document of %.200s could not be restored: %.300s; the unit is undone in part (%zu "
              "images were restored before)",
-             last->namespace, why, steps_done);
-    status = add_conflict(undo, chain, &found, reason, ret_error);
-    image_free(&found);
-    return status;
+             last->namespace, why, undo->steps_done);
+    return add_conflict(undo, chain, &found,
+                        chain->position == chain->link_count ? expected : &unknown, reason,
+                        ret_error);
 }
 
-/*
- * One step from chain->position down to `target`. *ret_stopped: it met a conflict.
- */
-static enum status restore_step(struct undo *undo, struct chain *chain, size_t target,
-                                const char *comment, size_t *steps_done, bool *ret_stopped,
-                                struct error *ret_error)
+/* The image that the document is at. What the server told while all were looked at was not kept: it
+   is asked again, and tells the same. */
+static enum status read_expected(const struct undo *undo, const struct chain *chain,
+                                 struct image *ret_expected, struct error *ret_error)
 {
-    const struct record_write *write = &undo->history->writes[chain->links[target]];
+    struct history_image expected = chain_image(&undo->set, chain, chain->position);
+    if (chain->position == chain->link_count && expected.presence == IMAGE_UNKNOWN &&
+        !chain->parked) {
+        return learn_last(undo, chain, ret_expected, ret_error);
+    }
+    return history_image_read(undo->history, &expected, ret_expected, ret_error);
+}
+
+static enum status replace_image(struct undo *undo, struct chain *chain, size_t target,
+                                 struct image *expected, struct image *wanted,
+                                 struct error *ret_error)
+{
+    const struct history_write *write = &undo->history->writes[chain->links[target]];
     struct park_step step = {
         .unit = undo->history->unit,
         .namespace = write->namespace,
         .key = write->key,
-        .expected = chain_image(&undo->set, chain, chain->position),
-        .wanted = chain_image(&undo->set, chain, target),
+        .expected = *expected,
+        .wanted = *wanted,
         .parked = chain->parked,
-        .comment = comment,
+        .comment = undo->comment,
     };
     enum upstream_swap swap = UPSTREAM_SWAP_DIFFERS;
     struct error error = {0};
     enum status status = park_replace_image(undo->upstream, &step, &swap, &error);
     chain->parked = step.parked;
     if (status == STATUS_CONFLICT || status == STATUS_UNSUPPORTED) {
-        *ret_stopped = true;
-        return step_conflict(undo, chain, *steps_done, error.message, ret_error);
+        return step_conflict(undo, chain, expected, error.message, ret_error);
     }
     if (status != STATUS_OK) {
         return error_set(ret_error, status, "%s", error.message);
     }
     if (swap == UPSTREAM_SWAP_DIFFERS) {
-        *ret_stopped = true;
-        return step_conflict(undo, chain, *steps_done,
+        return step_conflict(undo, chain, expected,
                              "it was changed while the unit was being undone, or the server "
                              "cannot hold its former bytes",
                              ret_error);
     }
     chain->position = target;
-    *steps_done += 1;
+    undo->steps_done++;
     CRASH_POINT(undo_restored);
     return STATUS_OK;
+}
+
+/* One step from chain->position down to `target`. */
+static enum status restore_step(struct undo *undo, struct chain *chain, size_t target,
+                                struct error *ret_error)
+{
+    struct history_image before = chain_image(&undo->set, chain, target);
+    struct image expected = {0};
+    struct image wanted = {0};
+    struct error error = {0};
+    enum status status = read_expected(undo, chain, &expected, &error);
+    if (status == STATUS_CONFLICT) {
+        return step_conflict(undo, chain, &expected, error.message, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = history_image_read(undo->history, &before, &wanted, &error);
+    }
+    if (status != STATUS_OK) {
+        error_set(ret_error, status, "%s", error.message);
+    } else {
+        status = replace_image(undo, chain, target, &expected, &wanted, ret_error);
+    }
+    image_free(&expected);
+    image_free(&wanted);
+    return status;
 }
 
 /*
@@ -275,11 +361,9 @@ static enum status restore_step(struct undo *undo, struct chain *chain, size_t t
  */
 static enum status restore(struct undo *undo, struct error *ret_error)
 {
-    char comment[64];
-    size_t steps_done = 0;
-    bool stopped = false;
-    snprintf(comment, sizeof(comment), "holdfast: rollback of unit %" PRIu64, undo->history->unit);
-    for (size_t i = undo->set.write_count; i-- > 0 && !stopped;) {
+    snprintf(undo->comment, sizeof(undo->comment), "holdfast: rollback of unit %" PRIu64,
+             undo->history->unit);
+    for (size_t i = undo->set.write_count; i-- > 0 && !undo->stopped;) {
         if (undo->set.chain_of[i] == CHAIN_NONE) {
             continue;
         }
@@ -291,8 +375,7 @@ static enum status restore(struct undo *undo, struct error *ret_error)
         if (i > 0 && undo->set.chain_of[i - 1] == undo->set.chain_of[i]) {
             continue; /* the next turn goes further back */
         }
-        enum status status =
-            restore_step(undo, chain, target, comment, &steps_done, &stopped, ret_error);
+        enum status status = restore_step(undo, chain, target, ret_error);
         if (status != STATUS_OK) {
             return status;
         }

@@ -21,14 +21,15 @@
  * replies are here), and no one else of this proxy writes to these documents (their locks are
  * held). After STATUS_UNREACHABLE a step may still be on its way: fence before the next attempt.
  *
- * Only unit, writes and write_count of the history are used; the rollback of a live unit fills in
- * just those. Needs the struct upstream of the calling thread.
+ * Only wal, unit, writes and write_count of the history are used. One document's images are in
+ * memory at a time, and what goes into a CONFLICT; no reader of the journal is open while the
+ * server is asked anything. Needs the struct upstream of the calling thread.
  */
 
 #include <bson/bson.h>
 
 #include "holdfast/error.h"
-#include "recover/record.h"
+#include "recover/history.h"
 #include "upstream/upstream.h"
 
 enum undo_result {
@@ -50,7 +51,8 @@ struct undo_summary {
  * in part.
  *
  * Errors: those of upstream.h; nothing is decided then and the call can be repeated.
- * STATUS_CORRUPT if the writes contradict each other (number, missing image).
+ * STATUS_CORRUPT if the writes contradict each other (number, missing image) or an image cannot be
+ * read any more; those of reading the journal.
  */
 MUST_CHECK enum status undo_unit(struct upstream *upstream, const struct unit_history *history,
                                  enum undo_result *ret_result, bson_t *conflict,

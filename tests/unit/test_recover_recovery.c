@@ -242,7 +242,6 @@ static void histories_that_contradict_themselves_are_corrupt(void **state)
 {
     (void)state;
     char directory[TEST_DIRECTORY_BYTES];
-    struct wal_reader *reader = NULL;
     struct unit_history *history = NULL;
     struct error error = {0};
     directory_new(directory);
@@ -252,16 +251,96 @@ static void histories_that_contradict_themselves_are_corrupt(void **state)
     uint64_t sound = journal_begin(wal);
     journal_write(wal, sound, 0, NS, "{\"_id\": 1}", "", "{\"_id\": 1}", NULL);
     journal_write(wal, sound, 1, NS, "{\"_id\": 1}", "{\"_id\": 1}", "", NULL);
-    assert_int_equal(wal_reader_begin(wal, &reader, &error), STATUS_OK);
-    assert_int_equal(unit_history_load(reader, gap, &history, &error), STATUS_CORRUPT);
+    assert_int_equal(unit_history_load(wal, gap, &history, &error), STATUS_CORRUPT);
     assert_null(history);
-    assert_int_equal(unit_history_load(reader, 999, &history, &error), STATUS_NOT_FOUND);
-    assert_int_equal(unit_history_load(reader, sound, &history, &error), STATUS_OK);
-    wal_reader_end(reader);
+    assert_int_equal(unit_history_load(wal, 999, &history, &error), STATUS_NOT_FOUND);
+    assert_int_equal(unit_history_load(wal, sound, &history, &error), STATUS_OK);
     assert_int_equal(history->write_count, 2);
     assert_int_equal(history->writes[1].operation, RECORD_DELETE);
     assert_string_equal(history->begin.user, "admin.alice");
     unit_history_free(history);
+    wal_close(wal, true);
+    directory_remove(directory);
+}
+
+static void assert_image(const struct unit_history *history, const struct history_image *place,
+                         const char *json)
+{
+    struct image image = {0};
+    struct image wanted = image_of(json);
+    assert_int_equal(history_image_read(history, place, &image, NULL), STATUS_OK);
+    assert_true(image_equal(image, wanted));
+    image_free(&image);
+    image_free(&wanted);
+}
+
+/* A history holds no images: they are read from the journal, and said to be gone when they are. */
+static void images_are_read_where_they_are(void **state)
+{
+    (void)state;
+    char directory[TEST_DIRECTORY_BYTES];
+    struct unit_history *history = NULL;
+    struct image image = {0};
+    struct error error = {0};
+    directory_new(directory);
+    struct wal *wal = journal_open(directory);
+    uint64_t unit = journal_begin(wal);
+    struct record_write write = {.number = 0,
+                                 .operation = RECORD_UPDATE,
+                                 .namespace = NS,
+                                 .key = key_of("{\"_id\": 1}"),
+                                 .before = image_of("{\"_id\": 1, \"a\": 1}"),
+                                 .command = key_of("{\"update\": \"c\"}"),
+                                 .connection = "10.0.0.1:6"};
+    struct record_known known = {.number = 0, .after = image_of("{\"_id\": 1, \"a\": 2}")};
+    bson_t first = BSON_INITIALIZER;
+    bson_t second = BSON_INITIALIZER;
+    record_put_write(&first, &write, NULL, 0);
+    journal_append(wal, unit, WAL_KIND_WRITE, &first);
+    write.number = 1;
+    write.key = key_of("{\"_id\": \"two\"}");
+    write.before = (struct image){.presence = IMAGE_ABSENT};
+    write.operation = RECORD_INSERT;
+    write.after = image_of("{\"_id\": \"two\"}");
+    record_put_write(&second, &write, &known, 1);
+    journal_append(wal, unit, WAL_KIND_WRITE, &second);
+    assert_int_equal(unit_history_load(wal, unit, &history, &error), STATUS_OK);
+    assert_image(history, &history->writes[0].before, "{\"_id\": 1, \"a\": 1}");
+    assert_image(history, &history->writes[0].after, "{\"_id\": 1, \"a\": 2}");
+    assert_image(history, &history->writes[0].command, "{\"update\": \"c\"}");
+    assert_image(history, &history->writes[1].before, "");
+    assert_image(history, &history->writes[1].after, "{\"_id\": \"two\"}");
+    assert_int_equal(history->writes[1].command.presence, IMAGE_UNKNOWN);
+    assert_true(slice_equal(history->writes[1].key, write.key));
+    assert_ptr_equal(history->writes[0].namespace, history->writes[1].namespace);
+    journal_commit(wal, unit);
+    assert_int_equal(wal_prune(wal, UINT64_MAX, NULL, &error), STATUS_OK);
+    assert_int_equal(history_image_read(history, &history->writes[0].after, &image, &error),
+                     STATUS_CORRUPT);
+    unit_history_free(history);
+    bson_destroy(&first);
+    bson_destroy(&second);
+    wal_close(wal, true);
+    directory_remove(directory);
+}
+
+static void two_different_after_images_are_corrupt(void **state)
+{
+    (void)state;
+    char directory[TEST_DIRECTORY_BYTES];
+    struct unit_history *history = NULL;
+    struct error error = {0};
+    directory_new(directory);
+    struct wal *wal = journal_open(directory);
+    uint64_t unit = journal_begin(wal);
+    struct record_known known = {.number = 0, .after = image_of("{\"_id\": 1}")};
+    bson_t payload = BSON_INITIALIZER;
+    journal_write(wal, unit, 0, NS, "{\"_id\": 1}", "", "{\"_id\": 1, \"a\": 1}", NULL);
+    record_put_commit(&payload, &known, 1, (struct slice){0});
+    journal_append(wal, unit, WAL_KIND_COMMIT, &payload);
+    assert_int_equal(unit_history_load(wal, unit, &history, &error), STATUS_CORRUPT);
+    assert_non_null(strstr(error.message, "two different after-images"));
+    bson_destroy(&payload);
     wal_close(wal, true);
     directory_remove(directory);
 }
@@ -305,6 +384,8 @@ int main(int argument_count, char **arguments)
         cmocka_unit_test(a_damaged_unit_stops_everything),
         cmocka_unit_test(a_fence_waits_as_long_as_it_says),
         cmocka_unit_test(histories_that_contradict_themselves_are_corrupt),
+        cmocka_unit_test(images_are_read_where_they_are),
+        cmocka_unit_test(two_different_after_images_are_corrupt),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -23,7 +23,7 @@ static bool have_server;
 /* A unit that is made up in memory, as the rollback of a live unit makes it. */
 struct unit {
     struct unit_history history;
-    struct record_write writes[WRITES_MAX];
+    struct history_write writes[WRITES_MAX];
 };
 
 static void need_server(void)
@@ -37,17 +37,17 @@ static void need_server(void)
 static void add_write(struct unit *unit, enum record_operation operation, const char *namespace,
                       const char *key, const char *before, const char *after, const char *command)
 {
-    struct record_write *write = &unit->writes[unit->history.write_count];
-    write->number = (int32_t)unit->history.write_count;
+    struct history_write *write = &unit->writes[unit->history.write_count];
     write->operation = operation;
     write->namespace = namespace;
     write->key = key_of(key);
-    write->before = image_of(before);
+    write->before = history_image_here(image_of(before));
     if (strcmp(after, "?") != 0) {
-        write->after = image_of(after);
+        write->after = history_image_here(image_of(after));
     }
     if (command != NULL) {
-        write->command = key_of(command);
+        write->command = history_image_here(
+            (struct image){.presence = IMAGE_PRESENT, .document = key_of(command)});
     }
     unit->history.writes = unit->writes;
     unit->history.write_count++;
