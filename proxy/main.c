@@ -24,6 +24,7 @@
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
+#include "net/descriptors.h"
 #include "recover/lease.h"
 #include "recover/recovery.h"
 #include "route/router.h"
@@ -53,6 +54,7 @@ struct daemon {
     struct worker_pool *workers;
     struct engine engine;
     struct router *router;
+    uint64_t descriptors; /* how many this process may have */
 };
 
 /*
@@ -215,6 +217,22 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
     return rollback_pool_start(&rollbacks, &daemon->engine.rollbacks, error);
 }
 
+/* net.maxIncomingConnections, or fewer if there are not descriptors enough. */
+static uint64_t connections_max(const struct daemon *daemon)
+{
+    uint64_t wanted = daemon->config.net_connections_max;
+    uint64_t possible = descriptors_connections(daemon->descriptors);
+    if (wanted <= possible) {
+        return wanted;
+    }
+    LOG(LOG_WARNING, "net",
+        "Fewer connections than net.maxIncomingConnections: raise the limit of open files "
+        "(ulimit -Hn, LimitNOFILE) to twice that and 256",
+        LOG_NUMBER("connections", possible), LOG_NUMBER("wanted", wanted),
+        LOG_NUMBER("openFiles", daemon->descriptors));
+    return possible;
+}
+
 static enum status start_router(struct daemon *daemon, struct error *error)
 {
     static char name[300];
@@ -223,7 +241,7 @@ static enum status start_router(struct daemon *daemon, struct error *error)
         .workers = daemon->workers,
         .listen = daemon->config.net_listen,
         .upstream_name = name,
-        .connections_max = daemon->config.net_connections_max,
+        .connections_max = connections_max(daemon),
         .unit_lifetime_ms = daemon->config.unit_lifetime_ms,
     };
     enum status status = upstream_host(daemon->config.upstream_uri, name, sizeof name, error);
@@ -348,7 +366,7 @@ static void reload(struct daemon *daemon)
         log_set_level(config->log_level);
         set_engine_limits(&daemon->engine, config);
         unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
-        router_set_limits(daemon->router, config->net_connections_max, config->unit_lifetime_ms);
+        router_set_limits(daemon->router, connections_max(daemon), config->unit_lifetime_ms);
         LOG(LOG_INFO, "config", "Configuration read again", LOG_NUMBER("changes", changes));
     } else {
         LOG(LOG_ERROR, "config", "The new configuration is refused; the running one stays",
@@ -461,6 +479,7 @@ int main(int argument_count, char **arguments)
         return 0;
     }
     log_set_level(daemon.config.log_level);
+    daemon.descriptors = descriptors_raise();
     sigset_t signals;
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);

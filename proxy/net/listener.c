@@ -27,6 +27,7 @@ struct listener {
     struct worker *worker;
     struct event *event;
     struct event *pause_event;
+    bool short_of_descriptors; /* told, and nothing was accepted since */
     void (*accepted)(void *context, int descriptor, const struct sockaddr *peer,
                      socklen_t peer_size);
     void *context;
@@ -101,13 +102,17 @@ static void on_acceptable(evutil_socket_t descriptor, short what, void *context)
             accept4((int)descriptor, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                LOG(LOG_ERROR, "net", "Cannot accept connections, pausing",
-                    LOG_TEXT("reason", strerror(errno)));
+                if (!listener->short_of_descriptors) {
+                    LOG(LOG_ERROR, "net", "Cannot accept connections, pausing",
+                        LOG_TEXT("reason", strerror(errno)));
+                }
+                listener->short_of_descriptors = true;
                 (void)event_del(listener->event);
                 (void)event_add(listener->pause_event, &accept_pause);
             }
             return;
         }
+        listener->short_of_descriptors = false;
         listener->accepted(listener->context, accepted, (struct sockaddr *)&peer, size);
     }
 }

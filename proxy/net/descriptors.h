@@ -1,0 +1,20 @@
+#ifndef HOLDFAST_NET_DESCRIPTORS_H
+#define HOLDFAST_NET_DESCRIPTORS_H
+
+/* How many file descriptors, and so connections, this process may have. */
+
+#include <stdint.h>
+
+/*
+ * Raises the soft limit of open files to the hard one, as far as the system lets us. Returns the
+ * limit that holds now; UINT64_MAX: none. Once, at the start of the process.
+ */
+uint64_t descriptors_raise(void);
+
+/*
+ * How many client connections `descriptors` suffice for: each takes two, its own and one to the
+ * server; some are kept for the journal, recovery, rollbacks and the admin server. At least 1.
+ */
+uint64_t descriptors_connections(uint64_t descriptors);
+
+#endif

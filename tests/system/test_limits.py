@@ -1,0 +1,85 @@
+"""At each limit of the daemon: a clear answer, a line in the log, no spinning, and it goes on."""
+
+import contextlib
+import os
+import pathlib
+import resource
+import time
+
+from conftest import RawTransaction, Stack
+from holdfast_testing import Connection, build_bin, wait_until
+
+
+def processor_seconds(process):
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def said(proxy, message):
+    return [entry for entry in proxy.log() if entry["msg"].startswith(message)]
+
+
+def open_descriptors(process):
+    return len(os.listdir(f"/proc/{process.pid}/fd"))
+
+
+def test_the_limit_of_open_files_is_raised():
+    """A soft limit that a shell set does not bound the proxy: only the hard one does."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(300, before[1]), before[1]))
+    try:
+        with Stack() as stack:
+            assert resource.prlimit(stack.proxy.process.pid, resource.RLIMIT_NOFILE)[0] == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_connections_that_the_limit_of_open_files_allows(tmp_path, monkeypatch, name):
+    """With few descriptors fewer connections than configured are served, and said to be; what is
+    kept is enough to work and to roll back."""
+    programs = build_bin()
+    (tmp_path / "holdfast").symlink_to(programs / "holdfast")
+    limited = tmp_path / "holdfastd"
+    limited.write_text(f'#!/bin/sh\nulimit -n 280\nexec "{programs}/holdfastd" "$@"\n')
+    limited.chmod(0o755)
+    monkeypatch.setenv("HOLDFAST_BUILD", str(tmp_path))
+    with Stack() as stack:
+        (line,) = said(stack.proxy, "Fewer connections than net.maxIncomingConnections")
+        assert line["attr"]["connections"] == (280 - 256) // 2
+        wait_until(lambda: open_descriptors(stack.proxy.process) < 256, 5, "the trial is closed")
+        with contextlib.ExitStack() as open_ones:
+            clients = [
+                open_ones.enter_context(Connection(stack.proxy.port)) for _ in range(12)
+            ]
+            unit = RawTransaction(clients[0])
+            assert unit.insert(name, {"_id": 1})["ok"] == 1
+            for client in clients:
+                assert client.run({"ping": 1, "$db": "admin"})["ok"] == 1
+            with Connection(stack.proxy.port) as one_more:
+                assert one_more.closed_by_peer()
+            assert said(stack.proxy, "Connection refused: net.maxIncomingConnections")
+            assert unit.abort()["ok"] == 1
+            assert stack.stored(name) == {}
+
+
+def test_out_of_descriptors():
+    """Nothing is accepted while there is no descriptor: one line says so, nothing spins, who waits
+    is served when there is one again."""
+    with Stack() as stack:
+        process = stack.proxy.process
+        before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        with Connection(stack.proxy.port) as client:
+            assert client.run({"ping": 1, "$db": "admin"})["ok"] == 1
+            highest = max(map(int, os.listdir(f"/proc/{process.pid}/fd")))
+            free = highest + 1 - open_descriptors(process)
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+            assert free == 0, "a new descriptor would be below the limit"
+            with Connection(stack.proxy.port) as waiting:
+                wait_until(lambda: said(stack.proxy, "Cannot accept"), 5, "it says so")
+                used = processor_seconds(process)
+                time.sleep(1)
+                assert processor_seconds(process) - used < 0.3
+                assert len(said(stack.proxy, "Cannot accept")) == 1
+                assert client.run({"ping": 1, "$db": "admin"})["ok"] == 1
+                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+                assert waiting.run({"ping": 1, "$db": "admin"})["ok"] == 1
