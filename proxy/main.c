@@ -36,7 +36,7 @@
 #define EXIT_CANNOT_RUN 2
 #define DRAIN_MS_MAX 10000u
 #define ROLLBACK_THREADS 4
-/* Changes and sessions that are remembered: 100 bytes each. */
+/* Changes and sessions that are remembered: 200 and 150 bytes each. */
 #define REMEMBERED_CHANGES_MAX 1000000u
 #define REMEMBERED_SESSIONS_MAX 200000u
 #define PRUNE_MS 60000u
@@ -197,7 +197,7 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
     daemon->engine = (struct engine){
         .wal = daemon->wal,
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
-        .locks = lock_table_new(REMEMBERED_CHANGES_MAX),
+        .locks = lock_table_new((size_t)config->unit_locks_max, REMEMBERED_CHANGES_MAX),
         .gates = gate_table_new(workers),
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
@@ -366,6 +366,7 @@ static void reload(struct daemon *daemon)
         log_set_level(config->log_level);
         set_engine_limits(&daemon->engine, config);
         unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
+        lock_table_set_locks_max(daemon->engine.locks, (size_t)config->unit_locks_max);
         router_set_limits(daemon->router, connections_max(daemon), config->unit_lifetime_ms);
         LOG(LOG_INFO, "config", "Configuration read again", LOG_NUMBER("changes", changes));
     } else {

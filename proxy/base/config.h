@@ -65,6 +65,7 @@ struct config {
     uint64_t unit_writes_max; /* unit.maxWrites: 1..10000000, default 100000 */
     uint64_t unit_bytes_max;  /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
     uint64_t unit_count_max;  /* unit.maxOpen: 1..1000000, default 10000 */
+    uint64_t unit_locks_max;  /* unit.maxLocks: 1..100000000, default 1000000 */
     /* admin */
     char *admin_listen; /* admin.listen, --admin: HOST:PORT, empty: none */
     /* http (accepted, not built yet: main refuses with a clear message) */

@@ -203,6 +203,10 @@ static bool lock_one(struct write_operation *operation, const struct lock_name *
                    "this transaction and others waited for each other's documents, and it is the "
                    "youngest of them: run the transaction again");
         return false;
+    case LOCK_LIMIT:
+        write_fail(operation, REPLY_CODE_LockTimeout,
+                   "unit.maxLocks documents are locked by open units: try again later");
+        return false;
     case LOCK_NO_MEMORY:
         write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory for a lock");
         return false;

@@ -17,14 +17,22 @@
 #include <assert.h>
 #include <stdlib.h>
 
-struct lock_table *lock_table_new(size_t remembered_max)
+struct lock_table *lock_table_new(size_t locks_max, size_t remembered_max)
 {
     struct lock_table *table = calloc(1, sizeof *table);
     if (table != NULL) {
         (void)pthread_mutex_init(&table->mutex, NULL);
+        table->locks_max = locks_max;
         table->remembered_max = remembered_max;
     }
     return table;
+}
+
+void lock_table_set_locks_max(struct lock_table *table, size_t locks_max)
+{
+    pthread_mutex_lock(&table->mutex);
+    table->locks_max = locks_max;
+    pthread_mutex_unlock(&table->mutex);
 }
 
 struct lock_table *lock_table_free(struct lock_table *table)
@@ -200,6 +208,9 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
                                 const struct lock_name *name, struct lock_waiter *waiter)
 {
     struct lock_entry *entry = find(table, name);
+    if ((entry == NULL || entry->holder == NULL) && table->held_count >= table->locks_max) {
+        return LOCK_LIMIT;
+    }
     if (entry == NULL) {
         entry = calloc(1, sizeof *entry);
         if (entry == NULL) {

@@ -94,6 +94,7 @@ enum lock_result {
     LOCK_WAITING,  /* `ended` will be called */
     LOCK_CONFLICT, /* the document was changed after the owner began; it is held all the same */
     LOCK_DEADLOCK, /* the owner is a victim; nothing new is held: roll its unit back */
+    LOCK_LIMIT,    /* so many locks are held in all; it does not wait: roll its unit back */
     LOCK_NO_MEMORY,
 };
 
@@ -106,7 +107,14 @@ struct lock_deadlock {
     uint64_t total;                          /* found so far, with this one */
 };
 
-struct lock_table *lock_table_new(size_t remembered_max);
+/*
+ * `remembered_max`: changes that are remembered; beyond it the oldest are forgotten, and units that
+ * began before them get LOCK_CONFLICT. `locks_max`: locks held in all. An entry of either is 200
+ * bytes. NULL: out of memory.
+ */
+struct lock_table *lock_table_new(size_t locks_max, size_t remembered_max);
+/* From now on; locks beyond it that are held already stay. */
+void lock_table_set_locks_max(struct lock_table *table, size_t locks_max);
 struct lock_table *lock_table_free(struct lock_table *table);
 
 /*

@@ -34,6 +34,7 @@ struct lock_table {
     struct lock_entry *entries; /* uthash head */
     uint64_t moment;            /* counts everything that must be told apart in time */
     uint64_t forgotten_up_to;   /* changes up to here may have been forgotten too early */
+    size_t locks_max;
     size_t remembered_max;
     size_t remembered_count;
     size_t held_count;

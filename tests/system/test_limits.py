@@ -6,8 +6,10 @@ import pathlib
 import resource
 import time
 
-from conftest import RawTransaction, Stack
+from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import Connection, build_bin, wait_until
+
+LOCK_TIMEOUT = 24
 
 
 def processor_seconds(process):
@@ -83,3 +85,24 @@ def test_out_of_descriptors():
                 assert client.run({"ping": 1, "$db": "admin"})["ok"] == 1
                 resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
                 assert waiting.run({"ping": 1, "$db": "admin"})["ok"] == 1
+
+
+def test_locks(name):
+    """More documents than unit.maxLocks: transactions are told to run again, plain writes that it
+    was too much; afterwards both can."""
+    with Stack({"unit.maxLocks": "10"}) as stack, Connection(stack.proxy.port) as raw:
+        first, second = RawTransaction(raw), RawTransaction(raw)
+        for i in range(9):
+            assert first.insert(name, {"_id": i})["ok"] == 1
+        assert second.insert(name, {"_id": 9})["ok"] == 1
+        reply = second.insert(name, {"_id": 10})
+        assert (reply["ok"], reply["code"]) == (0, LOCK_TIMEOUT), reply
+        assert "unit.maxLocks" in reply["errmsg"] and is_transient(reply)
+        assert first.insert(name, {"_id": 11})["ok"] == 1
+        many = {"insert": name, "documents": [{"_id": 20 + i} for i in range(3)], "$db": DATABASE}
+        reply = raw.run(many)
+        assert (reply["ok"], reply["code"]) == (0, LOCK_TIMEOUT), reply
+        assert "unit.maxLocks" in reply["errmsg"] and not is_transient(reply)
+        assert first.commit()["ok"] == 1
+        assert raw.run(many)["n"] == 3
+        assert sorted(stack.stored(name)) == [*range(9), 11, 20, 21, 22]

@@ -83,6 +83,7 @@ static void test_defaults_are_those_of_the_header(void **state)
     assert_int_equal(config.unit_writes_max, 100000);
     assert_int_equal(config.unit_bytes_max, UINT64_C(256) << 20);
     assert_int_equal(config.unit_count_max, 10000);
+    assert_int_equal(config.unit_locks_max, 1000000);
     assert_string_equal(config.admin_listen, "");
     assert_string_equal(config.http_listen, "");
     assert_string_equal(config.http_service, "");

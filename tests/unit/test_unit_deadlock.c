@@ -48,7 +48,7 @@ static void on_deadlock(const struct lock_deadlock *deadlock)
 
 /* ------------------------------------------------------------------ a world of owners and locks */
 
-enum { OWNERS = 12, LOCKS = 7 };
+enum { OWNERS = 12, LOCKS = 7, LOCKS_MAX = 1000 };
 
 struct player {
     struct lock_owner owner;
@@ -91,7 +91,7 @@ static void begin(struct world *world, int who, uint64_t place)
 static void world_begin(struct world *world)
 {
     memset(world, 0, sizeof *world);
-    world->table = lock_table_new(100);
+    world->table = lock_table_new(LOCKS_MAX, 100);
     assert_non_null(world->table);
     lock_table_on_deadlock(world->table, on_deadlock);
     for (int i = 0; i < OWNERS; i++) {
@@ -652,7 +652,7 @@ static void test_threads(void **state)
     (void)state;
     static struct client clients[THREADS];
     unsigned seed = seed_of_run();
-    shared = lock_table_new(100);
+    shared = lock_table_new(LOCKS_MAX, 100);
     assert_non_null(shared);
     for (unsigned i = 0; i < THREADS; i++) {
         clients[i] = (struct client){.waiter.ended = on_client_ended, .seed = seed + i};

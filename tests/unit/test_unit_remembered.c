@@ -12,11 +12,22 @@
 
 #include "unit/lock_table.h"
 
-enum { REMEMBERED_MAX = 4 };
+enum { REMEMBERED_MAX = 4, LOCKS_MAX = 16 };
 
 static struct lock_table *table;
 static struct lock_owner reader;
 static struct lock_waiter unused;
+
+/* Takes `count` documents from `first` on; returns the last answer. */
+static enum lock_result lock_many(struct lock_owner *owner, uint8_t first, size_t count)
+{
+    enum lock_result result = LOCK_GRANTED;
+    for (size_t i = 0; i < count && result == LOCK_GRANTED; i++) {
+        struct lock_name name = {{(uint8_t)(first + i)}};
+        result = lock_acquire(table, owner, &name, &unused);
+    }
+    return result;
+}
 
 static struct lock_name name_of(uint8_t number)
 {
@@ -26,7 +37,7 @@ static struct lock_name name_of(uint8_t number)
 static int begin(void **state)
 {
     (void)state;
-    table = lock_table_new(REMEMBERED_MAX);
+    table = lock_table_new(LOCKS_MAX, REMEMBERED_MAX);
     reader = (struct lock_owner){0};
     lock_owner_begin(table, &reader);
     return table == NULL;
@@ -150,6 +161,29 @@ static void test_too_many(void **state)
     assert_int_equal(reader_locks(101), LOCK_CONFLICT);
 }
 
+/* Beyond the bound nothing new is held; what is held is granted again, and what is freed can be
+   taken. Remembered changes do not count. */
+static void test_limit(void **state)
+{
+    (void)state;
+    struct lock_owner other = {0};
+    lock_owner_begin(table, &other);
+    lock_release_all(table, write_one(&(struct lock_owner){0}, 200, false), true);
+    assert_int_equal(lock_many(&reader, 1, LOCKS_MAX - 1), LOCK_GRANTED);
+    assert_int_equal(lock_many(&other, 101, 1), LOCK_GRANTED);
+    assert_int_equal(lock_many(&other, 102, 1), LOCK_LIMIT);
+    assert_int_equal(lock_many(&other, 200, 1), LOCK_LIMIT);
+    assert_int_equal(lock_table_held(table), LOCKS_MAX);
+    assert_int_equal(lock_many(&reader, 1, LOCKS_MAX - 1), LOCK_GRANTED);
+    lock_release_all(table, &reader, false);
+    assert_int_equal(lock_many(&other, 102, 1), LOCK_GRANTED);
+    lock_table_set_locks_max(table, 2);
+    assert_int_equal(lock_many(&other, 103, 1), LOCK_LIMIT);
+    lock_table_set_locks_max(table, 3);
+    assert_int_equal(lock_many(&other, 103, 1), LOCK_GRANTED);
+    lock_release_all(table, &other, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +195,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_committed_then_restored, begin, end),
         cmocka_unit_test_setup_teardown(test_not_undoable, begin, end),
         cmocka_unit_test_setup_teardown(test_too_many, begin, end),
+        cmocka_unit_test_setup_teardown(test_limit, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
