@@ -30,6 +30,8 @@
 /* Each of them may grow by what the update says, and is journaled with it. */
 #define BATCH_BYTES_MAX (16u * 1024u * 1024u)
 #define COLLECT_COUNT 10000
+/* All collected _ids, and one more reply of them: libbson's documents end at 2 GiB. */
+#define IDS_BYTES_MAX (1024u * 1024u * 1024u)
 
 static void fail_for_memory(struct write_operation *operation)
 {
@@ -334,7 +336,8 @@ void write_take_collected(struct write_operation *operation, struct slice reply)
     lock_owner_read(operation->engine->locks, &operation->unit->locks);
     operation->cursor_id = view.cursor_id;
     if (operation->unit->write_count + operation->id_count > operation->engine->unit_writes_max ||
-        operation->unit->bytes + operation->ids.len > operation->engine->unit_bytes_max) {
+        operation->unit->bytes + operation->ids.len > operation->engine->unit_bytes_max ||
+        operation->ids.len > IDS_BYTES_MAX) {
         write_fail(
             operation, REPLY_CODE_TransactionTooLarge,
             "the command matches more documents than unit.maxWrites or unit.maxBytes allows");

@@ -7,10 +7,19 @@ import time
 import bson
 import pytest
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, Proxy, Server, WireTap
+from holdfast_testing import Connection, Proxy, Server, WireTap, wait_until
 from pymongo.errors import OperationFailure
 
 MEGABYTE = 1 << 20
+
+
+def anonymous_bytes(process):
+    """Its memory of its own; 0 if it is just ending."""
+    with open(f"/proc/{process.pid}/status") as status:
+        for line in status:
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 class Memory:
@@ -32,10 +41,7 @@ class Memory:
 
     def _watch(self):
         while self._running and self.process.running():
-            with open(f"/proc/{self.process.pid}/status") as status:
-                for line in status:
-                    if line.startswith("RssAnon:"):
-                        self.peak = max(self.peak, int(line.split()[1]) * 1024)
+            self.peak = max(self.peak, anonymous_bytes(self.process))
             time.sleep(0.005)
 
 
@@ -116,4 +122,32 @@ def test_a_document_that_the_server_made_large(name, crash_at):
             assert ("holdfast" in between) == (crash_at == "undo_restored:1")
             stack.proxy.start()
         assert stack.stored(name) == {1: before}
+        assert [unit["state"] for unit in stack.proxy.units()] == ["aborted"]
+
+
+@pytest.mark.parametrize("how", ["abort", "recovery"])
+def test_rolling_back_a_large_unit(name, how):
+    """A rollback reads the images one after the other: it takes memory by the number of documents,
+    not by their size."""
+    settings = {"unit.maxBytes": "1GiB", "upstream.fenceWait": "100ms"}
+    with Stack(settings) as stack, Connection(stack.proxy.port, timeout=60) as raw:
+        before = [{"_id": i, "v": "x" * MEGABYTE} for i in range(100)]
+        stack.direct[DATABASE][name].insert_many(before)
+        unit = RawTransaction(raw)
+        update = {"q": {}, "u": {"$set": {"w": 1}}, "multi": True}
+        assert unit.run({"update": name, "updates": [update]})["nModified"] == 100
+        start = anonymous_bytes(stack.proxy.process)
+        if how == "abort":
+            with Memory(stack.proxy.process) as memory:
+                assert unit.abort()["ok"] == 1
+        else:
+            stack.proxy.kill()
+            killed, start = stack.proxy.process, 0
+            starting = threading.Thread(target=stack.proxy.start)
+            starting.start()
+            wait_until(lambda: stack.proxy.process is not killed, 5, "it is started again")
+            with Memory(stack.proxy.process) as memory:
+                starting.join()
+        assert memory.peak - start < 50 * MEGABYTE, (memory.peak, start)
+        assert list(stack.stored(name).values()) == before
         assert [unit["state"] for unit in stack.proxy.units()] == ["aborted"]
