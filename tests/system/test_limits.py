@@ -4,12 +4,26 @@ import contextlib
 import os
 import pathlib
 import resource
+import threading
 import time
 
+import bson
+import pytest
 from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection, build_bin, wait_until
+from holdfast_testing import (
+    Connection,
+    Memory,
+    Proxy,
+    Server,
+    WireTap,
+    anonymous_bytes,
+    build_bin,
+    encode_message,
+    wait_until,
+)
 
 LOCK_TIMEOUT = 24
+MEGABYTE = 1 << 20
 
 
 def processor_seconds(process):
@@ -106,3 +120,57 @@ def test_locks(name):
         assert first.commit()["ok"] == 1
         assert raw.run(many)["n"] == 3
         assert sorted(stack.stored(name)) == [*range(9), 11, 20, 21, 22]
+
+
+def large_documents(stack, name, count):
+    documents = [{"_id": i, "v": "x" * MEGABYTE} for i in range(count)]
+    stack.direct[DATABASE][name].insert_many(documents)
+    return documents
+
+
+# Outside a unit a reply is streamed; inside one it is held whole, one at a time.
+@pytest.mark.parametrize("in_unit, megabytes", [(False, 4), (True, 3 * 48)])
+def test_a_client_that_does_not_read(name, in_unit, megabytes):
+    """Many large replies that a client asks for and does not take: what is kept of them is bounded,
+    others are served, and they are there when it reads."""
+    with Stack() as stack, Connection(stack.proxy.port, timeout=60) as idle:
+        large_documents(stack, name, 15)
+        find = {"find": name, "filter": {}, "batchSize": 100, "$db": DATABASE}
+        if in_unit:
+            unit = RawTransaction(idle)
+            assert unit.insert(name, {"_id": "own"})["ok"] == 1
+            find |= {"lsid": unit.lsid, "txnNumber": bson.Int64(1), "autocommit": False}
+        start = anonymous_bytes(stack.proxy.process)
+        with Memory(stack.proxy.process) as memory, Connection(stack.proxy.port) as other:
+            idle.send(encode_message(find) * 20)
+            time.sleep(2)
+            assert other.run({"ping": 1, "$db": "admin"})["ok"] == 1
+        assert memory.peak - start < megabytes * MEGABYTE, (memory.peak, start)
+        for _ in range(20):
+            batch = idle.receive()["cursor"]["firstBatch"]
+            assert [d["_id"] for d in batch] == [*range(15)] + ["own"] * in_unit
+
+
+def test_a_server_that_does_not_read(name):
+    """A client sends on while the server takes nothing: the client is held up, the proxy keeps a
+    little, and all of it arrives."""
+    inserts = [
+        {"insert": name, "documents": [{"_id": i, "v": "x" * MEGABYTE}], "$db": DATABASE}
+        for i in range(60)
+    ]
+    taken = threading.Event()
+    with Server() as server, WireTap(server.port) as tap, Proxy(tap.uri) as proxy:
+        with Connection(proxy.port, timeout=60) as raw:
+            assert raw.run({"ping": 1, "$db": "admin"})["ok"] == 1
+            tap.before_request = lambda command: "insert" not in command or taken.wait(30)
+            bytes_of_all = b"".join(map(encode_message, inserts))
+            sender = threading.Thread(target=raw.send, args=(bytes_of_all,), daemon=True)
+            start = anonymous_bytes(proxy.process)
+            with Memory(proxy.process) as memory:
+                sender.start()
+                time.sleep(2)
+            assert sender.is_alive()
+            assert memory.peak - start < 4 * MEGABYTE, (memory.peak, start)
+            taken.set()
+            assert [raw.receive()["n"] for _ in inserts] == [1] * len(inserts)
+            sender.join()

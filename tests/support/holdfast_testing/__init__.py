@@ -3,6 +3,7 @@
 Everything started here is ended again by its process id, also after a failed test or Ctrl-C.
 """
 
+from .memory import Memory, anonymous_bytes
 from .process import Process, ProcessError, end_all_started, free_port, wait_until
 from .proxy import Proxy, ProxyFailed, build_bin, holdfast
 from .server import Server, server_kind
@@ -10,12 +11,14 @@ from .wire import Connection, WireTap, decode_message, encode_message, encode_qu
 
 __all__ = [
     "Connection",
+    "Memory",
     "Process",
     "ProcessError",
     "Proxy",
     "ProxyFailed",
     "Server",
     "WireTap",
+    "anonymous_bytes",
     "build_bin",
     "decode_message",
     "encode_message",
