@@ -12,10 +12,10 @@
  *   client <---------------- replies.c <--[ partial message ]------ server
  *       downstream's pending                  reply_incoming
  *
- * Whole messages that need no change never enter a buffer of ours: they go from the worker's
- * receive buffer to the other socket. What is kept is at most one message each way
- * (LIMIT_MESSAGE_BYTES_MAX) and what the other side does not take (BACK_PRESSURE_BYTES, then its
- * source is not read).
+ * Messages that need no change never enter a buffer of ours: they go from the worker's receive
+ * buffer to the other socket; a write once it is there whole. What is kept is at most one message
+ * each way (LIMIT_MESSAGE_BYTES_MAX) and what the other side does not take (BACK_PRESSURE_BYTES,
+ * then its source is not read).
  *
  * `expected` says for each request on its way, oldest first, what to do with its reply.
  *

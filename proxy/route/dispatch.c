@@ -116,6 +116,19 @@ static void end_sessions(struct connection *connection, const struct command_vie
     }
 }
 
+/* Whether replies, or the rest of one, have to reach the client before that to a further command.
+ */
+static bool client_is_owed(const struct connection *connection)
+{
+    for (uint32_t i = 0; i < connection->expected_count; i++) {
+        if (connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind !=
+            EXPECT_SWALLOW) {
+            return true;
+        }
+    }
+    return connection->reply_remaining > 0;
+}
+
 /* ------------------------------------------------------------------ plain writes */
 
 static void on_gate_task(struct worker_task *task)
@@ -210,9 +223,15 @@ static void decide_write(struct connection *connection, const struct wire_header
                          "behind its documents");
         return;
     }
+    /* In the gate it keeps units out until its reply is there. A client must not be able to draw
+       that out: by not sending the rest, or by not reading the replies that come before. */
+    if (!whole || client_is_owed(connection)) {
+        dispatch->kind = whole ? DISPATCH_BLOCKED : DISPATCH_MORE;
+        return;
+    }
     if (!connection->gate_admitted && !gate_plain_enter(gates, gate, worker)) {
         if (class == COMMAND_WRITE) {
-            dispatch->kind = whole ? DISPATCH_OPERATION : DISPATCH_MORE;
+            dispatch->kind = DISPATCH_OPERATION;
             dispatch->plain_unit = true;
             return;
         }
@@ -256,6 +275,10 @@ static void decide_command(struct connection *connection, const struct wire_head
     if (command_view_parse(dispatch->message.body, &view, &error) != STATUS_OK) {
         if (available.size < header->length) {
             dispatch->kind = DISPATCH_MORE;
+            return;
+        }
+        if (client_is_owed(connection)) {
+            dispatch->kind = DISPATCH_BLOCKED; /* a reply may be passing, in parts */
             return;
         }
         bson_init(&dispatch->body);

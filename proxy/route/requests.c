@@ -2,8 +2,8 @@
  * From the client to the server.
  *
  * A message that needs no change is forwarded from the receive buffer as its bytes arrive; messages
- * one after the other go out with one system call. Only a message that cannot be decided yet, or
- * that a boundary takes, is put together in `incoming`. The connection's worker.
+ * one after the other go out with one system call. Only a message that cannot be decided yet, a
+ * write, or one that a boundary takes is put together in `incoming`. The connection's worker.
  */
 #include "route/connection.h"
 

@@ -170,13 +170,14 @@ class WireTap:
     commands: list of (monotonic time, command document). The attribute `before_request`, a
     function of the command, runs before a request is passed on (sleep in it to delay, return False
     to cut the connection, a document to pass that on instead); `before_reply`, a function of the
-    reply, likewise.
+    reply, likewise. `within_reply`, a function of the reply, runs when half of it is passed on.
     """
 
     def __init__(self, port):
         self.commands = []
         self.before_request = None
         self.before_reply = None
+        self.within_reply = None
         self._upstream = port
         self._peers = set()
         self._closing = False
@@ -235,7 +236,13 @@ class WireTap:
                 if changed is False:
                     break
                 replaced = isinstance(changed, dict)
-                target.sendall(_with_document(message, changed) if replaced else message)
+                message = _with_document(message, changed) if replaced else message
+                if not request and self.within_reply is not None:
+                    half = len(message) // 2
+                    target.sendall(message[:half])
+                    self.within_reply(document)
+                    message = message[half:]
+                target.sendall(message)
         except OSError:
             pass
         finally:
