@@ -154,9 +154,12 @@ void connection_send_server(struct connection *connection, struct slice bytes)
 static void on_client_readable(void *context)
 {
     struct connection *connection = context;
-    bool waiting = connection->active || connection->gate_waiting;
-    if (waiting && connection->downstream.peer_closed) {
-        /* Nothing is read meanwhile, so its end would show only when the wait is over. */
+    /* Who asked for no answer may leave at once: that, and what was sent behind it, is done. */
+    bool waiting =
+        (connection->active && !connection->request_unanswered) || connection->gate_waiting;
+    if ((waiting && connection->downstream.peer_closed) || connection->downstream.ended) {
+        /* Nothing is read meanwhile, nor while it takes none of what is kept for it: its end would
+           show only later, or never. */
         connection_end_client(connection);
         return;
     }

@@ -27,6 +27,8 @@
  *     have come: only then is it known that they can no longer meet a unit's undo.
  *   - the client's side ends, or only its sending direction (no driver does that), while a boundary
  *     works for it: it counts as gone at once, for its unit may hold locks that others wait for.
+ *     Not so while what works is an unacknowledged write, whose sender waits for nothing: that, and
+ *     what was sent behind it, is carried out.
  *   - both have ended and no request is active: the connection is freed, from the loop only.
  *
  * Thread: the worker's.

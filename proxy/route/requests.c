@@ -119,8 +119,11 @@ static bool carry_out(struct connection *connection, const struct wire_header *h
     return false;
 }
 
-/* Works through `data` as far as possible; returns how much of it is done with. */
-static size_t process(struct connection *connection, struct slice data)
+/*
+ * Works through `data` as far as possible; returns how much of it is done with. *ret_blocked: what
+ * is next has to wait, for replies or for a gate; more bytes would not help.
+ */
+static size_t process(struct connection *connection, struct slice data, bool *ret_blocked)
 {
     size_t at = 0;
     size_t kept_from = 0;
@@ -147,6 +150,7 @@ static size_t process(struct connection *connection, struct slice data)
             dispatch_decide(connection, &header, available, &dispatch);
         }
         if (!carry_out(connection, &header, &dispatch, data, &at, &kept_from)) {
+            *ret_blocked = dispatch.kind == DISPATCH_BLOCKED;
             break;
         }
     }
@@ -164,8 +168,10 @@ static void keep(struct connection *connection, struct slice rest)
     }
 }
 
+/* False: nothing more can be done now. */
 static bool read_more(struct connection *connection)
 {
+    bool blocked = false;
     uint8_t *memory = worker_receive_buffer(connection->owner->worker);
     size_t size = 0;
     enum status status =
@@ -182,21 +188,22 @@ static bool read_more(struct connection *connection)
         keep(connection, data);
         return true;
     }
-    size_t done = process(connection, data);
+    size_t done = process(connection, data, &blocked);
     keep(connection, part(data, done, size));
-    return true;
+    return !blocked;
 }
 
 void requests_read(struct connection *connection)
 {
     size_t tried = SIZE_MAX; /* bytes of `incoming` that led to nothing */
+    bool blocked = false;
     if (connection->reading) {
         return;
     }
     connection->reading = true;
-    while (may_read(connection)) {
+    while (!blocked && may_read(connection)) {
         if (connection->incoming.size > 0 && connection->incoming.size != tried) {
-            size_t done = process(connection, buffer_slice(&connection->incoming));
+            size_t done = process(connection, buffer_slice(&connection->incoming), &blocked);
             if (!connection->client_gone) {
                 buffer_consume(&connection->incoming, done);
                 if (connection->incoming.size == 0) {

@@ -1,13 +1,14 @@
 """Clients that stop in the middle: neither units nor their own other commands suffer for it."""
 
+import os
 import socket
 import threading
 import time
 
 import pytest
 from conftest import DATABASE, RawTransaction
-from holdfast_testing import Connection, Proxy, Server, WireTap
-from holdfast_testing.wire import FLAG_CHECKSUM, encode_message, receive_message
+from holdfast_testing import Connection, Proxy, Server, WireTap, wait_until
+from holdfast_testing.wire import FLAG_CHECKSUM, FLAG_MORE_TO_COME, encode_message, receive_message
 
 BIG = 1 << 20
 
@@ -80,3 +81,45 @@ def test_an_answer_waits_for_the_reply_before_it(name):
             for request_id in (71, 72):
                 message = receive_message(raw.socket)
                 assert int.from_bytes(message[8:12], "little") == request_id
+
+
+def descriptors(stack):
+    return len(os.listdir(f"/proc/{stack.proxy.process.pid}/fd"))
+
+
+def test_gone_with_replies_unread(stack, name, slow):
+    """A client that goes away while more waits for it than is kept leaves nothing behind."""
+    with Connection(stack.proxy.port) as other:
+        assert other.run({"ping": 1, "$db": "admin"})["ok"] == 1
+        slow.sendall(encode_message({"ping": 1, "$db": "admin"}))
+        assert receive_message(slow) is not None
+        before = descriptors(stack)
+        slow.sendall(encode_message({"find": name, "batchSize": 100, "$db": DATABASE}))
+        slow.recv(1, socket.MSG_PEEK)
+        time.sleep(0.3)
+        slow.close()
+        wait_until(lambda: descriptors(stack) == before - 2, 5, "both of its sockets closed")
+
+
+def unacknowledged(name, first, count, size=10):
+    documents = [{"_id": i, "x": "x" * size} for i in range(first, first + count)]
+    command = {"insert": name, "writeConcern": {"w": 0}, "$db": DATABASE}
+    return encode_message(command, FLAG_MORE_TO_COME, {"documents": documents})
+
+
+def test_unacknowledged_writes_faster_than_the_server(stack, name):
+    """They wait in the client's socket; none is lost, and the connection stays."""
+    count = 70000
+    with Connection(stack.proxy.port, timeout=60) as raw:
+        for i in range(count):
+            raw.send(unacknowledged(name, i, 1, 1000))
+        assert raw.run({"ping": 1, "$db": "admin"})["ok"] == 1
+    assert stack.direct[DATABASE][name].count_documents({}) == count
+
+
+def test_unacknowledged_writes_of_a_client_that_leaves(stack, name):
+    """What was sent before the end is carried out, as by mongod."""
+    with Connection(stack.proxy.port) as raw:
+        for i in range(20):
+            raw.send(unacknowledged(name, 100 * i, 100))
+    wait_until(lambda: stack.direct[DATABASE][name].count_documents({}) == 2000, 10, "all of them")
