@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "holdfast/clock.h"
+#include "wire/bson_copy.h"
 
 struct replacement {
     unsigned which;
@@ -177,7 +178,7 @@ static void put_value(bson_t *into, const bson_iter_t *at, const struct replacem
         put_values(&copy, &child, replacement);
         end(into, at, &copy);
     } else {
-        bson_append_iter(into, name, size, at);
+        bson_copy_element(into, at);
     }
 }
 
@@ -218,12 +219,12 @@ static void put_conditions(bson_t *into, bson_iter_t *at, const struct replaceme
                     put_conditions(&part, &element, replacement);
                     end(&copy, &child, &part);
                 } else {
-                    bson_append_iter(&copy, NULL, 0, &child);
+                    bson_copy_element(&copy, &child);
                 }
             }
             end(into, at, &copy);
         } else {
-            bson_append_iter(into, NULL, 0, at);
+            bson_copy_element(into, at);
         }
     }
 }
@@ -288,8 +289,7 @@ static bool collect(bson_t *into, struct slice update, const char *operator_name
         }
         valid = BSON_ITER_HOLDS_DOCUMENT(&at) && bson_iter_recurse(&at, &field);
         while (valid && bson_iter_next(&field)) {
-            valid =
-                is_date ? put_date(into, &field, now_ms) : bson_append_iter(into, NULL, 0, &field);
+            valid = is_date ? put_date(into, &field, now_ms) : bson_copy_element(into, &field);
         }
     }
     return valid;
@@ -307,7 +307,7 @@ bson_t *literals_replace_current_date(struct slice update, uint64_t now_ms)
         while (bson_iter_next(&at)) {
             const char *name = bson_iter_key(&at);
             if (strcmp(name, "$set") != 0 && strcmp(name, "$currentDate") != 0) {
-                bson_append_iter(copy, NULL, 0, &at);
+                bson_copy_element(copy, &at);
             }
         }
     }

@@ -166,6 +166,59 @@ static void timestamps_differ(void **state)
     bson_destroy(from);
 }
 
+/* {r: /a/xi, c: Code("a\0b")}: libbson would sort the options and cut the code. */
+static const uint8_t rewritten[] = {24,   0,   0, 0,                                /* length */
+                                    0x0B, 'r', 0, 'a', 0, 'x', 'i', 0,              /* regex */
+                                    0x0D, 'c', 0, 4,   0, 0,   0,   'a', 0, 'b', 0, /* code */
+                                    0};
+
+static void assert_begins_as_rewritten(bson_iter_t *at)
+{
+    uint32_t size = 0;
+    const uint8_t *bytes = NULL;
+    assert_true(BSON_ITER_HOLDS_DOCUMENT(at));
+    bson_iter_document(at, &size, &bytes);
+    assert_true(size > sizeof rewritten);
+    assert_memory_equal(bytes + 4, rewritten + 4, sizeof rewritten - 5);
+}
+
+static void other_values_stay_as_they_are(void **state)
+{
+    (void)state;
+    bson_t fields;
+    bson_t *from = bson_new();
+    bson_t *values = bson_new();
+    bson_iter_t at;
+    assert_true(bson_init_static(&fields, rewritten, sizeof rewritten));
+    assert_true(bson_concat(values, &fields));
+    BSON_APPEND_UTF8(values, "n", "$$NOW");
+    BSON_APPEND_DOCUMENT(from, "$set", &fields);
+    bson_t *update = bson_copy(from);
+    BCON_APPEND(update, "$currentDate", "{", "t", BCON_BOOL(true), "}");
+    bson_t *copy = literals_replace_current_date(slice_of(update), NOW);
+    assert_non_null(copy);
+    assert_true(bson_iter_init_find(&at, copy, "$set"));
+    assert_begins_as_rewritten(&at);
+    bson_destroy(copy);
+
+    bson_reinit(from);
+    BSON_APPEND_DOCUMENT(from, "$expr", values);
+    copy = literals_replace(slice_of(from), LITERALS_NOW, NOW);
+    assert_true(bson_iter_init_find(&at, copy, "$expr"));
+    assert_begins_as_rewritten(&at);
+    bson_destroy(copy);
+
+    bson_reinit(values);
+    assert_true(bson_concat(values, &fields));
+    BCON_APPEND(values, "$expr", "$$NOW");
+    copy = literals_replace_in_filter(slice_of(values), LITERALS_NOW, NOW);
+    assert_memory_equal(bson_get_data(copy) + 4, rewritten + 4, sizeof rewritten - 5);
+    bson_destroy(copy);
+    bson_destroy(update);
+    bson_destroy(values);
+    bson_destroy(from);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +229,7 @@ int main(void)
         cmocka_unit_test(current_date_becomes_set),
         cmocka_unit_test(invalid_current_date),
         cmocka_unit_test(timestamps_differ),
+        cmocka_unit_test(other_values_stay_as_they_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
