@@ -70,6 +70,29 @@ static enum status load_history(struct wal *wal, const struct unit *unit,
     return status;
 }
 
+/*
+ * Nothing of the unit may be on its way any more: neither what its client's connection carried, nor
+ * a step of an undo on ours that broke. No address of ours is known, so that a server that shows
+ * addresses is asked for one that is nobody's: then the whole wait passes.
+ */
+static enum status fence(struct rollback_pool *pool, struct upstream *upstream,
+                         const struct unit *unit, struct error *error)
+{
+    const char *connection = unit->connection;
+    const char *nobody = "0.0.0.0:0";
+    enum fence_certainty certainty = FENCE_NONE;
+    enum status status = STATUS_OK;
+    if (unit->fate_unknown) {
+        status = fence_wait(upstream, &connection, 1, pool->options.fence_ms, NULL, NULL,
+                            &certainty, error);
+    }
+    if (status == STATUS_OK && unit->undo_broken && certainty != FENCE_WAITED) {
+        status = fence_wait(upstream, &nobody, 1, pool->options.fence_ms, NULL, NULL, &certainty,
+                            error);
+    }
+    return status;
+}
+
 static enum status try_undo(struct rollback_pool *pool, struct wal *wal, struct upstream **upstream,
                             struct unit *unit, enum undo_result *ret_result, bson_t *conflict,
                             struct error *error)
@@ -81,22 +104,17 @@ static enum status try_undo(struct rollback_pool *pool, struct wal *wal, struct 
             return opened;
         }
     }
-    if (unit->fate_unknown) {
-        const char *connection = unit->connection;
-        enum fence_certainty certainty;
-        enum status fenced = fence_wait(*upstream, &connection, 1, pool->options.fence_ms, NULL,
-                                        NULL, &certainty, error);
-        if (fenced != STATUS_OK) {
-            return fenced;
-        }
+    enum status status = fence(pool, *upstream, unit, error);
+    if (status != STATUS_OK) {
+        return status;
     }
     struct unit_history *history = NULL;
-    enum status status = load_history(wal, unit, &history, error);
+    status = load_history(wal, unit, &history, error);
     if (status == STATUS_OK) {
         status = undo_unit(*upstream, history, ret_result, conflict, error);
     }
     if (status == STATUS_UNREACHABLE) {
-        unit->fate_unknown = true; /* a step of the undo may still be on its way */
+        unit->undo_broken = true; /* a step of the undo may still be on its way */
     }
     unit_history_free(history);
     return status;

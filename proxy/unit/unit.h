@@ -93,6 +93,7 @@ struct unit {
        for an operator. A literal. */
     const char *doubt;
     bool fate_unknown;   /* a connection broke with a write of it on its way */
+    bool undo_broken;    /* the same of a rollback's own connection and a step of the undo */
     char connection[64]; /* the proxy's end of the connection that carried the last write */
 
     /* (table) */
