@@ -100,10 +100,27 @@ static enum status fail(const struct store *store, int code, const char *what,
                      store->directory, what, mdb_strerror(code));
 }
 
+/*
+ * LMDB gives its environment up for good when a meta page could not be written. Then nobody knows
+ * which one the disk has, and "full", which says that nothing happened, would be a guess.
+ */
+static bool has_given_up(const struct store *store)
+{
+    MDB_txn *txn = NULL;
+    int code = mdb_txn_begin(store->environment, NULL, MDB_RDONLY, &txn);
+    if (code == 0) {
+        mdb_txn_abort(txn);
+    }
+    return code == MDB_PANIC;
+}
+
 /* LMDB reports a short write as EIO. On a disk without room that is what it is: full. */
 static int code_of_commit(const struct store *store, int code)
 {
     struct statvfs disk;
+    if (code != 0 && has_given_up(store)) {
+        return MDB_PANIC;
+    }
     if (code == EIO && statvfs(store->directory, &disk) == 0 &&
         disk.f_bavail * disk.f_frsize < BALLAST_BYTES / 16) {
         return ENOSPC;

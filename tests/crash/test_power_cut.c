@@ -193,7 +193,8 @@ static void test_power_cut_after_another_made_the_journal(void **state)
  */
 static void cut_after_failure(const struct fixture *fixture, const struct storage_fault *fault)
 {
-    enum status expected = fault->error == ENOSPC ? STATUS_FULL : STATUS_IO;
+    bool lacks_room = fault->error == ENOSPC && fault->call != STORAGE_CALL_WRITE_THROUGH;
+    enum status expected = lacks_room ? STATUS_FULL : STATUS_IO;
     struct workload *workload = calloc(1, sizeof(*workload));
     assert_non_null(workload);
     storage_record_start();
@@ -232,6 +233,16 @@ static void test_power_cut_after_a_meta_page_that_failed(void **state)
     cut_after_failure(*state, &fault);
 }
 
+/* A file system that copies on write may lack room for a page that it has: whatever the reason, of
+   a meta page that failed nobody knows what the disk has. */
+static void test_power_cut_after_a_meta_page_that_found_no_room(void **state)
+{
+    struct storage_fault fault = {
+        .call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1, .error = ENOSPC};
+    fault.failure = STORAGE_DONE;
+    cut_after_failure(*state, &fault);
+}
+
 static void test_power_cut_after_half_a_meta_page(void **state)
 {
     struct storage_fault fault = {.call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1};
@@ -262,6 +273,7 @@ int main(void)
         TEST(test_process_durability_does_not),
         TEST(test_power_cut_after_another_made_the_journal),
         TEST(test_power_cut_after_a_meta_page_that_failed),
+        TEST(test_power_cut_after_a_meta_page_that_found_no_room),
         TEST(test_power_cut_after_half_a_meta_page),
         TEST(test_power_cut_after_a_sync_that_failed),
         TEST(test_power_cut_after_a_sync_that_found_no_room),
