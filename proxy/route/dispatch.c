@@ -254,16 +254,16 @@ static void decide_write(struct connection *connection, const struct wire_header
 
 /* ------------------------------------------------------------------ OP_MSG */
 
-/* A boundary takes one message at a time, whole, with nothing before it still unanswered. */
-static void decide_operation(struct connection *connection, const struct wire_header *header,
-                             struct slice available, struct dispatch *dispatch)
+/* What the proxy answers: one message at a time, whole, with nothing before it still unanswered. */
+static void decide_own(struct connection *connection, const struct wire_header *header,
+                       struct slice available, enum dispatch_kind kind, struct dispatch *dispatch)
 {
     if (available.size < header->length) {
         dispatch->kind = DISPATCH_MORE;
     } else if (connection->expected_count > 0 || connection->reply_remaining > 0) {
         dispatch->kind = DISPATCH_BLOCKED;
     } else {
-        dispatch->kind = DISPATCH_OPERATION;
+        dispatch->kind = kind;
     }
 }
 
@@ -273,23 +273,17 @@ static void decide_command(struct connection *connection, const struct wire_head
     struct command_view view;
     struct error error = {0};
     if (command_view_parse(dispatch->message.body, &view, &error) != STATUS_OK) {
-        if (available.size < header->length) {
-            dispatch->kind = DISPATCH_MORE;
-            return;
+        decide_own(connection, header, available, DISPATCH_ANSWER, dispatch);
+        if (dispatch->kind == DISPATCH_ANSWER) {
+            bson_init(&dispatch->body);
+            reply_put_error(&dispatch->body, REPLY_CODE_FailedToParse, NULL, "%s", error.message);
         }
-        if (client_is_owed(connection)) {
-            dispatch->kind = DISPATCH_BLOCKED; /* a reply may be passing, in parts */
-            return;
-        }
-        bson_init(&dispatch->body);
-        reply_put_error(&dispatch->body, REPLY_CODE_FailedToParse, NULL, "%s", error.message);
-        dispatch->kind = DISPATCH_ANSWER;
         return;
     }
     enum command_class class = command_classify(&view);
     if (view.has_autocommit || view.has_start_transaction || class == COMMAND_TRANSACTION) {
         note_session(connection, &view);
-        decide_operation(connection, header, available, dispatch);
+        decide_own(connection, header, available, DISPATCH_OPERATION, dispatch);
         return;
     }
     if (class == COMMAND_WRITE || class == COMMAND_NAMESPACE_WRITE ||
@@ -297,7 +291,7 @@ static void decide_command(struct connection *connection, const struct wire_head
         note_session(connection, &view);
         decide_write(connection, header, available, &view, class, dispatch);
         if (dispatch->kind == DISPATCH_OPERATION) {
-            decide_operation(connection, header, available, dispatch);
+            decide_own(connection, header, available, DISPATCH_OPERATION, dispatch);
         }
         return;
     }

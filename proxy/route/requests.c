@@ -70,6 +70,12 @@ static bool carry_out(struct connection *connection, const struct wire_header *h
 {
     struct slice available = part(data, *at, data.size);
     size_t here = available.size < header->length ? available.size : header->length;
+    if (dispatch->expects_reply &&
+        (dispatch->kind == DISPATCH_FORWARD || dispatch->kind == DISPATCH_REWRITE)) {
+        /* Before anything is sent: if that breaks the connection, what is expected, and only that,
+           leaves its gate. There is room: dispatch_decide() has looked. */
+        (void)expected_push(connection, dispatch->expected);
+    }
     if (dispatch->kind == DISPATCH_FORWARD) {
         *at += here;
         connection->request_remaining = header->length - (uint32_t)here;
@@ -77,10 +83,6 @@ static bool carry_out(struct connection *connection, const struct wire_header *h
         /* What was forwarded before this message goes out before it. */
         connection_send_server(connection, part(data, *kept_from, *at));
         *kept_from = *at;
-    }
-    if (dispatch->expects_reply &&
-        (dispatch->kind == DISPATCH_FORWARD || dispatch->kind == DISPATCH_REWRITE)) {
-        (void)expected_push(connection, dispatch->expected); /* room was checked */
     }
     switch (dispatch->kind) {
     case DISPATCH_MORE:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -102,6 +103,14 @@ class Server:
     def kill(self):
         self._process.kill()
 
+    def pause(self):
+        self._process.send(signal.SIGSTOP)
+        tasks = pathlib.Path(f"/proc/{self._process.pid}/task")
+        wait_until(lambda: all(map(_stands_still, tasks.iterdir())), 5, "the server stands still")
+
+    def resume(self):
+        self._process.send(signal.SIGCONT)
+
     def stop(self):
         self._process.terminate(60)
 
@@ -184,3 +193,7 @@ class Server:
                 60,
                 "the replica set has a primary",
             )
+
+
+def _stands_still(task):
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
