@@ -69,8 +69,9 @@ enum status directory_make(const char *path, struct error *ret_error)
         return STATUS_OK;
     }
     if (errno != EEXIST) {
-        return error_set(ret_error, STATUS_IO, "cannot make the directory %s: %s", path,
-                         strerror(errno));
+        return error_set(ret_error, STATUS_IO, "cannot make the directory %s: %s%s", path,
+                         strerror(errno),
+                         errno == ENOENT ? " (only its last part is made: make its parents)" : "");
     }
     if (stat(path, &found) != 0) {
         return error_set(ret_error, STATUS_IO, "cannot look at %s: %s", path, strerror(errno));

@@ -259,7 +259,9 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case ':':
         return error_set(ret_error, STATUS_INVALID, "%.100s needs a value", arguments[optind - 1]);
     default:
-        return error_set(ret_error, STATUS_INVALID, "unknown option %.100s", arguments[optind - 1]);
+        return error_set(ret_error, STATUS_INVALID,
+                         "unknown option %.100s; holdfast --help lists them",
+                         arguments[optind - 1]);
     }
 }
 

@@ -28,7 +28,9 @@ static enum status open_journal(struct session *session, struct error *ret_error
     options.owner = session->owner;
     status = wal_open(&options, &session->wal, ret_error);
     if (status == STATUS_OWNED) {
-        error_prefix(ret_error, "the journal is in use, and its owner recovers it by itself");
+        error_prefix(ret_error,
+                     "the journal is in use: stop holdfastd first (it recovers by itself "
+                     "at its start)");
     }
     return status;
 }

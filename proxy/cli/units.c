@@ -119,7 +119,7 @@ static void row_print_text(struct listing *listing, const struct row *row)
     if (row->writes >= 0) {
         snprintf(writes, sizeof(writes), "%" PRId64, row->writes);
     }
-    fprintf(listing->batch, "%8" PRIu64 "  %-9s  %-8s  %-24s  %6s  ", row->unit.unit,
+    fprintf(listing->batch, "%8" PRIu64 "  %-9s  %-9s  %-24s  %6s  ", row->unit.unit,
             wal_unit_state_name(row->unit.state), row->begin.boundary, began, writes);
     output_text(listing->batch, row->begin.user[0] == '\0' ? "-" : row->begin.user);
     fputs("  ", listing->batch);
@@ -212,7 +212,7 @@ enum cli_exit cli_units(const struct cli_options *options)
     if (options->json) {
         fputs("{\"units\": [", stdout);
     } else {
-        printf("%8s  %-9s  %-8s  %-24s  %6s  %s\n", "UNIT", "STATE", "BOUNDARY", "BEGAN", "WRITES",
+        printf("%8s  %-9s  %-9s  %-24s  %6s  %s\n", "UNIT", "STATE", "BOUNDARY", "BEGAN", "WRITES",
                "USER  CLIENT  REASON");
     }
     while (status == STATUS_OK && !ferror(stdout)) {

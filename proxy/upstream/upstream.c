@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -29,6 +30,21 @@ static void library_init(void)
     (void)shm_unlink(segment);
     /* libmongoc would write to standard error, which belongs to the JSON log. */
     mongoc_log_set_handler(NULL, NULL);
+}
+
+/* libmongoc 1.23 follows a null pointer if it is to log in by a password that nobody gave. */
+static enum status login_check(const mongoc_uri_t *uri, struct error *ret_error)
+{
+    const char *mechanism = mongoc_uri_get_auth_mechanism(uri);
+    bool by_password = mechanism == NULL || strncasecmp(mechanism, "SCRAM-", 6) == 0 ||
+                       strcasecmp(mechanism, "PLAIN") == 0;
+    if (mongoc_uri_get_username(uri) != NULL && mongoc_uri_get_password(uri) == NULL &&
+        by_password) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "the upstream URI names a user but no password: "
+                         "mongodb://user:password@host:port");
+    }
+    return STATUS_OK;
 }
 
 static enum status uri_check(const mongoc_uri_t *uri, struct error *ret_error)
@@ -51,7 +67,12 @@ static enum status uri_check(const mongoc_uri_t *uri, struct error *ret_error)
             "the upstream URI asks for TLS, which is not built yet: take its tls or "
             "ssl options out, and keep the proxy and the server on one trusted network");
     }
-    return STATUS_OK;
+    if (mongoc_uri_get_replica_set(uri) != NULL) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "the upstream URI has replicaSet=: take it out, the proxy connects to "
+                         "the one server that is named and to no other");
+    }
+    return login_check(uri, ret_error);
 }
 
 static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms)

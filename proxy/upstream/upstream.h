@@ -35,8 +35,9 @@ struct upstream;
 
 /*
  * Prepares access to the one server of `uri`; connects with the first call that needs it. A server
- * is waited for connect_ms at most. Several hosts, mongodb+srv: and a malformed URI are
- * STATUS_INVALID, TLS is STATUS_UNSUPPORTED. The caller gives *ret_upstream to upstream_close().
+ * is waited for connect_ms at most. Several hosts, mongodb+srv:, replicaSet=, a user
+ * without the password it needs and a malformed URI are STATUS_INVALID, TLS is STATUS_UNSUPPORTED.
+ * The caller gives *ret_upstream to upstream_close().
  */
 MUST_CHECK enum status upstream_open(const char *uri, uint64_t connect_ms,
                                      struct upstream **ret_upstream, struct error *ret_error);

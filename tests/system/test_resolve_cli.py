@@ -109,7 +109,7 @@ def test_refusals(conflict):
     no_server = ["resolve", str(conflict.number), "--wal", conflict.stack.proxy.wal]
     assert "--upstream" in holdfast(*no_server, "--keep", check=2).stderr
     conflict.stack.proxy.start()
-    assert "in use" in conflict.resolve("--keep", "--yes", check=2).stderr
+    assert "stop holdfastd first" in conflict.resolve("--keep", "--yes", check=2).stderr
     conflict.stack.proxy.kill()
     assert "recover" in conflict.resolve("--keep", "--yes", check=2).stderr
     assert conflict.stored() == FOUND and conflict.state() == "conflict"

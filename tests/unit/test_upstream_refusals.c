@@ -58,6 +58,28 @@ static void tls_is_refused_before_anybody_is_asked(void **state)
     }
 }
 
+/* A user without a password was once a crash of libmongoc, the other a wait for nobody. */
+static void uris_that_cannot_work_are_refused_at_once(void **state)
+{
+    static const struct {
+        const char *uri;
+        const char *says;
+    } cases[] = {
+        {"mongodb://user@localhost:1", "no password"},
+        {"mongodb://user@localhost:1/?authMechanism=SCRAM-SHA-256", "no password"},
+        {"mongodb://user@localhost:1/?authMechanism=PLAIN", "no password"},
+        {"mongodb://localhost:1/?replicaSet=rs0", "replicaSet="},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct upstream *upstream = NULL;
+        struct error error = {0};
+        assert_int_equal(upstream_open(cases[i].uri, 100, &upstream, &error), STATUS_INVALID);
+        assert_null(upstream);
+        assert_non_null(strstr(error.message, cases[i].says));
+    }
+}
+
 static void a_password_is_not_repeated(void **state)
 {
     (void)state;
@@ -145,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uris_that_are_not_one_host_are_refused),
         cmocka_unit_test(tls_is_refused_before_anybody_is_asked),
+        cmocka_unit_test(uris_that_cannot_work_are_refused_at_once),
         cmocka_unit_test(a_password_is_not_repeated),
         cmocka_unit_test(nobody_there_is_unreachable),
         cmocka_unit_test(a_web_server_is_no_upstream),
