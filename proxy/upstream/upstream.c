@@ -60,6 +60,12 @@ static enum status uri_check(const mongoc_uri_t *uri, struct error *ret_error)
                          "the upstream URI must name exactly one host, as in "
                          "mongodb://host:port");
     }
+    /* libmongoc takes the first @ for the end of the password and would tell the rest as a host. */
+    if (strchr(hosts->host, '@') != NULL) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "the upstream URI has a user or password with an @: write it as %%40, and "
+                         "likewise : as %%3A, / as %%2F and %% as %%25");
+    }
     /* libmongoc could, but the clients' connections, which it does not make, go out in plain. */
     if (mongoc_uri_get_tls(uri)) {
         return error_set(
@@ -155,17 +161,25 @@ struct upstream *upstream_close(struct upstream *upstream)
 
 /* ------------------------------------------------------------------ commands */
 
+#define CODE_UNAUTHORIZED 13
+
 static enum status error_translate(const bson_error_t *error, struct error *ret_error)
 {
     switch (error->domain) {
     case MONGOC_ERROR_SERVER:
     case MONGOC_ERROR_WRITE_CONCERN:
-        return error_set(ret_error, STATUS_REFUSED, "the server answered: %s (code %u)",
-                         error->message, error->code);
+        return error_set(ret_error, STATUS_REFUSED, "the server answered: %s (code %u)%s",
+                         error->message, error->code,
+                         error->code == CODE_UNAUTHORIZED
+                             ? ": the upstream URI needs a user with the rights that "
+                               "docs/OPERATIONS.md names"
+                             : "");
     case MONGOC_ERROR_CLIENT:
         if (error->code == MONGOC_ERROR_CLIENT_AUTHENTICATE) {
-            return error_set(ret_error, STATUS_REFUSED, "the server refuses the login: %s",
-                             error->message);
+            return error_set(
+                ret_error, STATUS_REFUSED,
+                "the server refuses the login: %s (check user, password and authSource)",
+                error->message);
         }
         return error_set(ret_error, STATUS_UNREACHABLE, "%s", error->message);
     case MONGOC_ERROR_SASL:

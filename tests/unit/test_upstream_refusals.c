@@ -88,6 +88,10 @@ static void a_password_is_not_repeated(void **state)
     assert_int_equal(upstream_open("mongodb://user:secret@a:1,b:2", 100, &upstream, &error),
                      STATUS_INVALID);
     assert_null(strstr(error.message, "secret"));
+    assert_int_equal(upstream_open("mongodb://user:very@secret@a:1", 100, &upstream, &error),
+                     STATUS_INVALID);
+    assert_null(strstr(error.message, "secret"));
+    assert_non_null(strstr(error.message, "%40"));
 }
 
 /* A listener on a port of its own; -1 as *ret_listener closes it at once: nobody there. */
