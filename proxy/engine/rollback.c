@@ -87,8 +87,8 @@ static enum status fence(struct rollback_pool *pool, struct upstream *upstream,
                             &certainty, error);
     }
     if (status == STATUS_OK && unit->undo_broken && certainty != FENCE_WAITED) {
-        status = fence_wait(upstream, &nobody, 1, pool->options.fence_ms, NULL, NULL, &certainty,
-                            error);
+        status =
+            fence_wait(upstream, &nobody, 1, pool->options.fence_ms, NULL, NULL, &certainty, error);
     }
     return status;
 }
