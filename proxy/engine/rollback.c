@@ -34,7 +34,9 @@ struct rollback_pool {
     struct rollback_pool_options options;
     char *upstream_uri;
     pthread_mutex_t mutex;
-    pthread_cond_t changed;
+    pthread_cond_t work; /* the queue grew, or `stopping`: only threads without work wait for it, so
+                            that one signal is never lost on a thread that has its own */
+    pthread_cond_t stop; /* `stopping`; on the monotonic clock */
     struct rollback *first;
     struct rollback **last;
     size_t running;
@@ -122,12 +124,12 @@ static enum status try_undo(struct rollback_pool *pool, struct wal *wal, struct 
 
 static void wait_before_retry(struct rollback_pool *pool)
 {
-    uint64_t until_ms = clock_wall_ms() + RETRY_MS;
+    uint64_t until_ms = clock_monotonic_ms() + RETRY_MS;
     struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
                              .tv_nsec = (long)(until_ms % 1000) * 1000000L};
     pthread_mutex_lock(&pool->mutex);
     if (!pool->stopping) {
-        (void)pthread_cond_timedwait(&pool->changed, &pool->mutex, &until);
+        (void)pthread_cond_timedwait(&pool->stop, &pool->mutex, &until);
     }
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -246,7 +248,7 @@ static void *rollback_main(void *context)
     pthread_mutex_lock(&pool->mutex);
     for (;;) {
         while (pool->first == NULL && !pool->stopping) {
-            (void)pthread_cond_wait(&pool->changed, &pool->mutex);
+            (void)pthread_cond_wait(&pool->work, &pool->mutex);
         }
         struct rollback *rollback = pool->first;
         if (rollback == NULL) {
@@ -278,7 +280,12 @@ enum status rollback_pool_start(const struct rollback_pool_options *options,
     pool->options = *options;
     pool->last = &pool->first;
     (void)pthread_mutex_init(&pool->mutex, NULL);
-    (void)pthread_cond_init(&pool->changed, NULL);
+    (void)pthread_cond_init(&pool->work, NULL);
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&pool->stop, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
     for (size_t i = 0; i < options->threads; i++) {
         if (pthread_create(&pool->threads[i], NULL, rollback_main, pool) != 0) {
             rollback_pool_stop(pool);
@@ -297,12 +304,14 @@ struct rollback_pool *rollback_pool_stop(struct rollback_pool *pool)
     }
     pthread_mutex_lock(&pool->mutex);
     pool->stopping = true;
-    (void)pthread_cond_broadcast(&pool->changed);
+    (void)pthread_cond_broadcast(&pool->work);
+    (void)pthread_cond_broadcast(&pool->stop);
     pthread_mutex_unlock(&pool->mutex);
     for (size_t i = 0; i < pool->thread_count; i++) {
         (void)pthread_join(pool->threads[i], NULL);
     }
-    (void)pthread_cond_destroy(&pool->changed);
+    (void)pthread_cond_destroy(&pool->work);
+    (void)pthread_cond_destroy(&pool->stop);
     (void)pthread_mutex_destroy(&pool->mutex);
     free(pool->upstream_uri);
     free(pool);
@@ -333,7 +342,7 @@ void rollback_start(struct rollback *rollback)
     pthread_mutex_lock(&pool->mutex);
     *pool->last = rollback;
     pool->last = &rollback->next;
-    (void)pthread_cond_signal(&pool->changed);
+    (void)pthread_cond_signal(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
 }
 

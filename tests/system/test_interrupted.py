@@ -2,6 +2,7 @@
 a command that answers ok: 0 (killOp, maxTimeMS, a shutdown) has changed some of its documents, and
 does not say which."""
 
+import threading
 import time
 
 import pytest
@@ -191,3 +192,33 @@ def test_a_unit_that_ends_during_its_command(name):
             assert is_transient(unit.insert(name, {"_id": 1}))
             assert server.client()[DATABASE][name].find_one() is None
             assert is_transient(unit.commit())
+
+
+def test_a_rollback_that_cannot_end_delays_no_other(name):
+    """One unit's documents cannot be reached; whatever threads wait for that to change, another
+    unit's rollback is carried out at once."""
+    unreachable = name + "_unreachable"
+    blocked = threading.Event()
+    answers = []
+
+    def cut(command):
+        return False if blocked.is_set() and unreachable in command.values() else None
+
+    with Server() as server, WireTap(server.port) as tap:
+        tap.before_request = cut
+        with Proxy(tap.uri, {"upstream.fenceWait": "10ms"}) as proxy, Connection(proxy.port) as raw:
+            with Connection(proxy.port, 60) as patient:
+                stuck = RawTransaction(patient)
+                assert stuck.insert(unreachable, {"_id": 1})["ok"] == 1
+                blocked.set()
+                aborting = threading.Thread(target=lambda: answers.append(stuck.abort()))
+                aborting.start()
+                for number in range(1, 41):
+                    unit = RawTransaction(raw, number=number)
+                    assert unit.insert(name, {"_id": 1})["ok"] == 1
+                    time.sleep(0.02)
+                    assert unit.abort()["ok"] == 1
+                blocked.clear()
+                aborting.join(60)
+                assert answers[0]["ok"] == 1
+            proxy.verify()
