@@ -73,7 +73,8 @@ def test_connections_that_the_limit_of_open_files_allows(tmp_path, monkeypatch, 
                 assert client.run({"ping": 1, "$db": "admin"})["ok"] == 1
             with Connection(stack.proxy.port) as one_more:
                 assert one_more.closed_by_peer()
-            assert said(stack.proxy, "Connection refused: net.maxIncomingConnections")
+            refused = "Connection refused: net.maxIncomingConnections"
+            wait_until(lambda: said(stack.proxy, refused), 5, "the log names the setting")
             assert unit.abort()["ok"] == 1
             assert stack.stored(name) == {}
 
