@@ -21,6 +21,7 @@
 #include "engine/deadlock_log.h"
 #include "engine/engine.h"
 #include "engine/finish.h"
+#include "engine/unique_cache.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
@@ -214,7 +215,11 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
         .fence_ms = config->upstream_fence_ms,
         .threads = ROLLBACK_THREADS,
     };
-    return rollback_pool_start(&rollbacks, &daemon->engine.rollbacks, error);
+    status = rollback_pool_start(&rollbacks, &daemon->engine.rollbacks, error);
+    return status != STATUS_OK
+               ? status
+               : unique_cache_start(config->upstream_uri, config->upstream_connect_ms,
+                                    &daemon->engine.unique, error);
 }
 
 /* net.maxIncomingConnections, or fewer if there are not descriptors enough. */
@@ -433,6 +438,7 @@ static void stop(struct daemon *daemon)
     if (daemon->router != NULL) {
         drain(daemon);
     }
+    daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
     if (daemon->engine.units != NULL) {
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;

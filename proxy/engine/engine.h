@@ -23,6 +23,7 @@
 #include "wire/op_msg.h"
 
 struct rollback_pool;
+struct unique_cache;
 
 /* What becomes of a plain command that writes several documents. */
 enum engine_multi_writes {
@@ -46,6 +47,7 @@ struct engine {
     struct lock_table *locks;
     struct gate_table *gates;
     struct rollback_pool *rollbacks;
+    struct unique_cache *unique;
     /* Limits that may change while the proxy runs: read once where something new begins. */
     _Atomic uint64_t lock_wait_ms;
     _Atomic uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */

@@ -3,6 +3,8 @@
  *
  *   ENTERING    the gates of the server and of the namespace (gate.h)
  *      v
+ *   LEARNING_UNIQUE   which unique indexes there are: mostly known (unique_cache.h)
+ *      v
  *   SELECTING   the next statement, or a run of inserts           (none left) --> DONE, reply
  *      |`--> COLLECTING   a multi write: all _ids that match, then batch by batch
  *      v         |
@@ -13,6 +15,8 @@
  *      v
  *   LOCKING     the one document; had to wait --> RESOLVING again, it may be another one now
  *      v
+ *   LOCKING_UNIQUE   keys of unique indexes that the writes take or give up; an upsert that had to
+ *      v             wait --> RESOLVING again, there may be a document now
  *   JOURNALING  before-images, and after-images (computed here) or the command, durable
  *      v
  *   SENDING     the writes, pinned to their _ids and guarded by the before-images; an after-image
@@ -59,33 +63,34 @@ static void on_task(struct worker_task *task)
     advance(operation);
 }
 
-static void wake(struct write_operation *operation)
+void write_wake(struct write_operation *operation)
 {
     worker_post(operation->channel->worker, &operation->task);
 }
 
 static void on_lock_wait_ended(struct lock_waiter *waiter)
 {
-    wake((struct write_operation *)(void *)((uint8_t *)waiter -
-                                            offsetof(struct write_operation, lock_waiter)));
+    write_wake((struct write_operation *)(void *)((uint8_t *)waiter -
+                                                  offsetof(struct write_operation, lock_waiter)));
 }
 
 static void on_rolled_back(struct rollback *rollback)
 {
-    wake(rollback->context);
+    write_wake(rollback->context);
 }
 
 void write_on_journaled(struct wal_append *first, void *context)
 {
     (void)first;
-    wake(context);
+    write_wake(context);
 }
 
 static void fail_waiting(struct write_operation *operation)
 {
-    write_fail(operation, REPLY_CODE_WriteConflict,
-               "another transaction holds a document that this one needs, and did not end within "
-               "unit.lockWait: run the transaction again");
+    write_fail(
+        operation, REPLY_CODE_WriteConflict,
+        "another transaction holds a document or a unique value that this one needs, and did "
+        "not end within unit.lockWait: run the transaction again");
 }
 
 static void give_up(struct write_operation *operation)
@@ -104,7 +109,7 @@ static void on_entered(struct enter *enter, bool inside)
     struct write_operation *operation = enter->context;
     operation->wait = WRITE_WAIT_NONE;
     if (inside) {
-        operation->step = WRITE_SELECTING;
+        operation->step = WRITE_LEARNING_UNIQUE;
     } else {
         fail_waiting(operation);
     }
@@ -152,7 +157,7 @@ static bool enter(struct write_operation *operation)
     switch (
         enter_start(&operation->enter, operation->target.database, operation->target.collection)) {
     case ENTER_INSIDE:
-        operation->step = WRITE_SELECTING;
+        operation->step = WRITE_LEARNING_UNIQUE;
         return true;
     case ENTER_WAITING:
         operation->wait = WRITE_WAIT_GATE;
@@ -185,7 +190,9 @@ static bool take_changed(struct write_operation *operation, const struct lock_na
     return true;
 }
 
-static bool lock_one(struct write_operation *operation, const struct lock_name *name)
+/* False: it waits, or has failed. */
+static bool acquire(struct write_operation *operation, const struct lock_name *name,
+                    bool is_document)
 {
     struct engine *engine = operation->engine;
     operation->lock_waiter.ended = on_lock_wait_ended;
@@ -197,7 +204,7 @@ static bool lock_one(struct write_operation *operation, const struct lock_name *
         wait_for_lock(operation);
         return false;
     case LOCK_CONFLICT:
-        return take_changed(operation, name);
+        return !is_document || take_changed(operation, name);
     case LOCK_DEADLOCK:
         write_fail(operation, REPLY_CODE_WriteConflict,
                    "this transaction and others waited for each other's documents, and it is the "
@@ -212,6 +219,16 @@ static bool lock_one(struct write_operation *operation, const struct lock_name *
         return false;
     }
     return false;
+}
+
+static bool lock_one(struct write_operation *operation, const struct lock_name *name)
+{
+    return acquire(operation, name, true);
+}
+
+bool write_lock_key(struct write_operation *operation, const struct lock_name *name)
+{
+    return acquire(operation, name, false);
 }
 
 static bool lock(struct write_operation *operation)
@@ -239,8 +256,7 @@ static bool lock(struct write_operation *operation)
     }
     CRASH_POINT(unit_locked);
     write_documents_compute(operation);
-    operation->step =
-        write_wants_projection(operation, false) ? WRITE_PROJECTING_BEFORE : WRITE_JOURNALING;
+    operation->step = WRITE_LOCKING_UNIQUE;
     return true;
 }
 
@@ -322,6 +338,7 @@ static void finish(struct write_operation *operation)
     write_result_free(&operation->result);
     free(operation->namespace);
     free(operation->documents);
+    operation->unique = unique_indexes_release(operation->unique);
     bson_destroy(&operation->equalities);
     bson_destroy(&operation->ids);
     bson_destroy(&operation->batch_ids);
@@ -343,6 +360,9 @@ static void advance(struct write_operation *operation)
         case WRITE_ENTERING:
             go_on = enter(operation);
             break;
+        case WRITE_LEARNING_UNIQUE:
+            go_on = write_learn_unique(operation);
+            break;
         case WRITE_SELECTING:
             write_select(operation);
             break;
@@ -354,6 +374,9 @@ static void advance(struct write_operation *operation)
             break;
         case WRITE_RESOLVING:
             go_on = write_resolve(operation);
+            break;
+        case WRITE_LOCKING_UNIQUE:
+            go_on = write_lock_unique(operation);
             break;
         case WRITE_PROJECTING_BEFORE:
         case WRITE_PROJECTING_AFTER:

@@ -17,15 +17,18 @@
 #include "engine/enter.h"
 #include "engine/finish.h"
 #include "engine/statement.h"
+#include "engine/unique_cache.h"
 #include "engine/write_reply.h"
 #include "unit/lock_table.h"
 
 enum write_step {
     WRITE_ENTERING,
+    WRITE_LEARNING_UNIQUE,
     WRITE_SELECTING,
     WRITE_COLLECTING,
     WRITE_LOCKING,
     WRITE_RESOLVING,
+    WRITE_LOCKING_UNIQUE,
     WRITE_PROJECTING_BEFORE,
     WRITE_JOURNALING,
     WRITE_SENDING,
@@ -38,6 +41,7 @@ enum write_step {
 enum write_wait {
     WRITE_WAIT_NONE,
     WRITE_WAIT_GATE,
+    WRITE_WAIT_INDEXES,
     WRITE_WAIT_LOCK,
     WRITE_WAIT_JOURNAL,
     WRITE_WAIT_SERVER,
@@ -82,6 +86,14 @@ struct write_operation {
     struct event timer;
     struct enter enter;
     struct lock_waiter lock_waiter;
+
+    /* unique indexes of the namespace, and the keys in them that the batch at work locks */
+    struct unique_indexes *unique;
+    struct unique_lookup unique_lookup;
+    bool asked_unique;
+    bool unique_collected;
+    struct unique_keys unique_keys;
+    size_t unique_at;
 
     /* the statements at work: one, or a run of inserts */
     size_t index;

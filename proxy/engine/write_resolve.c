@@ -49,6 +49,7 @@ void write_statement_free(struct write_operation *operation)
 {
     write_documents_clear(operation);
     names_clear(operation);
+    write_unique_clear(operation);
     bson_reinit(&operation->equalities);
     bson_reinit(&operation->ids);
     operation->id_count = 0;

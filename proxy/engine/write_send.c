@@ -391,6 +391,9 @@ static void take_computed(struct write_operation *operation, const struct reply_
     if (!operation->unjournaled && !learn(operation, view->value)) {
         return;
     }
+    if (!write_take_unique(operation, at(operation)->before.document, view->value)) {
+        return;
+    }
     count_written(operation, view->value);
 }
 

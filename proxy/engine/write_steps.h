@@ -32,6 +32,13 @@ bool write_refused(struct write_operation *operation, size_t index, struct slice
 void write_broken_off(struct write_operation *operation, size_t index, struct slice server_reply);
 /* Sends and destroys the command; its reply goes to the step's write_take_*(). */
 void write_send(struct write_operation *operation, bson_t *command);
+/* Posts the operation's task: what it waits for has come. Any thread. */
+void write_wake(struct write_operation *operation);
+/*
+ * Locks a key of a unique index. False: it waits, and is called again when the wait is over; or it
+ * has failed.
+ */
+bool write_lock_key(struct write_operation *operation, const struct lock_name *name);
 void write_on_journaled(struct wal_append *first, void *context);
 
 /* ---- write_document.c: the batch of documents at work */
@@ -84,6 +91,19 @@ void write_take_resolved(struct write_operation *operation, struct slice reply);
 /* All documents of the batch are done: sets the step to the next batch or statement. */
 void write_batch_done(struct write_operation *operation);
 void write_statement_free(struct write_operation *operation);
+
+/* ---- write_unique.c */
+
+/* Which unique indexes the namespace has. */
+bool write_learn_unique(struct write_operation *operation);
+/* Locks the keys that the batch changes. */
+bool write_lock_unique(struct write_operation *operation);
+/*
+ * The server has made `after` of `before`: locks the keys that only its answer shows. False: the
+ * operation has failed.
+ */
+bool write_take_unique(struct write_operation *operation, struct slice before, struct slice after);
+void write_unique_clear(struct write_operation *operation);
 
 /* ---- write_journal.c */
 

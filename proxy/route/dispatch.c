@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "boundary/request.h"
+#include "engine/unique_cache.h"
 #include "holdfast/log.h"
 #include "route/command_table.h"
 #include "route/connection.h"
@@ -243,6 +244,9 @@ static void decide_write(struct connection *connection, const struct wire_header
         }
     }
     connection->gate_admitted = false;
+    if (class != COMMAND_WRITE) {
+        unique_cache_forget(engine->unique, gate); /* it may create or drop an index */
+    }
     dispatch->expected.kind = unacknowledged ? EXPECT_SWALLOW : EXPECT_WRITE;
     dispatch->expected.gate = gate;
     dispatch->expects_reply = true;

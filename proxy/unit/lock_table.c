@@ -223,6 +223,9 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
     } else if (entry->holder == NULL) {
         give(table, entry, owner);
     } else if (entry->holder != owner) {
+        if (waiter == NULL) {
+            return LOCK_WAITING;
+        }
         enqueue(entry, owner, waiter);
         return LOCK_WAITING;
     }
@@ -238,7 +241,7 @@ enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner
     pthread_mutex_lock(&table->mutex);
     assert(owner->registered && owner->waiting == NULL);
     enum lock_result result = owner->victim ? LOCK_DEADLOCK : acquire(table, owner, name, waiter);
-    if (result == LOCK_WAITING) {
+    if (result == LOCK_WAITING && waiter != NULL) {
         victim = deadlock_find(table, owner, &deadlock);
     }
     if (victim != NULL) {

@@ -5,7 +5,9 @@
  * Document locks of units: strict two-phase, exclusive, first come first served.
  *
  * A lock is named by (namespace, document key) through a digest, so that documents whose keys
- * MongoDB takes for equal ({_id: 1} and {_id: 1.0}) share one lock.
+ * MongoDB takes for equal ({_id: 1} and {_id: 1.0}) share one lock. Other names stand for what is
+ * no document: an upsert's equality key, a key of a unique index (engine/unique_keys.h). Those are
+ * never marked as written, so nothing is remembered of them.
  *
  * The table also remembers when each document was last changed by a unit that has ended, for as
  * long as a unit lives that began before: such a unit may have read the older document, so its
@@ -136,7 +138,8 @@ void lock_owner_begin(struct lock_table *table, struct lock_owner *owner);
 /*
  * `waiter` is used only for LOCK_WAITING: it lies in the caller's memory until `ended` or a
  * lock_cancel() that returns true. An owner waits for one lock at a time. After `ended` call again,
- * for the same name: the answer is not LOCK_WAITING.
+ * for the same name: the answer is not LOCK_WAITING. NULL: the owner does not wait; LOCK_WAITING
+ * then says that another one holds the lock.
  */
 enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner,
                               const struct lock_name *name, struct lock_waiter *waiter);

@@ -1,0 +1,346 @@
+"""A value of a unique index that an open unit gives up or takes is held until the unit ends: nobody
+else takes it, so a rollback can always restore what was there."""
+
+import contextlib
+import threading
+
+import pytest
+from conftest import DATABASE, RawTransaction, Stack, is_transient
+from holdfast_testing import Connection
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+WRITE_CONFLICT = 112
+DUPLICATE = 11000
+LOCK_WAIT = 20
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with Stack({"unit.lockWait": f"{LOCK_WAIT}s"}) as made:
+        yield made
+        assert all(unit["state"] != "conflict" for unit in made.proxy.units())
+        made.proxy.verify()
+
+
+class Later:
+    """A call in a thread of its own, and what it returned."""
+
+    def __init__(self, call):
+        self._thread = threading.Thread(target=self._run, args=(call,))
+        self._thread.start()
+
+    def _run(self, call):
+        try:
+            self._value = call()
+        except Exception as error:  # handed to whoever asks for the result
+            self._value = error
+
+    def waits(self):
+        self._thread.join(0.3)
+        return self._thread.is_alive()
+
+    def result(self):
+        self._thread.join(LOCK_WAIT / 2)
+        assert not self._thread.is_alive(), "it still waits"
+        if isinstance(self._value, Exception):
+            raise self._value
+        return self._value
+
+
+@pytest.fixture
+def units(stack):
+    """Makes raw transactions, each on a connection of its own."""
+    with contextlib.ExitStack() as opened:
+        yield lambda: RawTransaction(opened.enter_context(Connection(stack.proxy.port)))
+
+
+# What a unit does to {_id: 1}, the document that another write then meets, and the index.
+FREED = {
+    "delete": (
+        [("u", 1)], {}, {"u": 7}, {"q": {"_id": 1}, "limit": 1}, {"u": 7.0},
+    ),
+    "update": (
+        [("u", 1)], {}, {"u": 7}, {"$set": {"u": 8}}, {"u": 7},
+    ),
+    "unset": (
+        [("u", 1)], {}, {"u": 7}, {"$unset": {"u": 1}}, {"u": 7},
+    ),
+    "becomes_taken": (
+        [("u", 1)], {}, {"u": 7}, {"$set": {"u": 8}}, {"u": 8},
+    ),
+    "replacement": (
+        [("u", 1)], {}, {"u": 7}, {"v": 1}, {"u": 7},
+    ),
+    "missing_is_null": (
+        [("u", 1)], {}, {"v": 1}, {"$set": {"u": 8}}, {"u": None},
+    ),
+    "compound": (
+        [("a.b", 1), ("c", -1)], {}, {"a": {"b": 1}, "c": "x"}, {"$set": {"c": "y"}},
+        {"a": {"b": 1}, "c": "x"},
+    ),
+    "multikey": (
+        [("t", 1)], {}, {"t": [1, 2, 3]}, {"$set": {"t": [1, 3]}}, {"t": [9, 2]},
+    ),
+    "multikey_documents": (
+        [("t.x", 1), ("t.y", 1)], {}, {"t": [{"x": 1, "y": 2}, {"x": 3}]}, {"$set": {"t": []}},
+        {"t": [{"x": 5, "y": 1}, {"x": 1, "y": 2}]},
+    ),
+    "sparse": (
+        [("u", 1)], {"sparse": True}, {"u": 7}, {"$unset": {"u": 1}}, {"u": 7},
+    ),
+    "partial": (
+        [("u", 1)], {"partialFilterExpression": {"live": True}}, {"u": 7, "live": True},
+        {"$set": {"live": False}}, {"u": 7, "live": True},
+    ),
+    # computed by the server
+    "pulled": (
+        [("t", 1)], {}, {"t": [1, 2, 3]}, {"$pull": {"t": 2}}, {"t": 2},
+    ),
+    "pipeline": (
+        [("u", 1)], {}, {"u": 7}, [{"$set": {"u": {"$add": ["$u", 1]}}}], {"u": 7},
+    ),
+    "renamed": (
+        [("u", 1)], {}, {"u": 7}, {"$rename": {"u": "w"}}, {"u": 7},
+    ),
+    "multiplied": (
+        [("u", 1)], {}, {"u": 7}, {"$mul": {"u": 2}}, {"u": 14},
+    ),
+}
+
+
+def prepare(stack, client, name, case):
+    keys, options, before, change, taken = FREED[case]
+    collection = client[DATABASE][name]
+    collection.create_index(keys, unique=True, **options)
+    collection.insert_one({"_id": 1, **before})
+    return collection, {"_id": 1, **before}, change, {"_id": 2, **taken}
+
+
+def change_in_unit(unit, name, case, change):
+    if case == "delete":
+        reply = unit.run({"delete": name, "deletes": [change]})
+    else:
+        reply = unit.update(name, {"_id": 1}, change)
+    assert reply["ok"] == 1 and "writeErrors" not in reply and reply["n"] == 1
+
+
+@pytest.mark.parametrize("case", FREED)
+def test_rolled_back(stack, client, name, units, case):
+    """A plain insert of the value waits; the rollback restores; then it is what it is: a duplicate,
+    or a value that nobody took."""
+    collection, before, change, taken = prepare(stack, client, name, case)
+    unit = units()
+    change_in_unit(unit, name, case, change)
+    insert = Later(lambda: collection.insert_one(taken))
+    assert insert.waits()
+    assert unit.abort()["ok"] == 1
+    if case in ("becomes_taken", "multiplied"):
+        insert.result()
+        assert stack.stored(name) == {1: before, 2: taken}
+    else:
+        with pytest.raises(DuplicateKeyError):
+            insert.result()
+        assert stack.stored(name) == {1: before}
+
+
+def is_taken_by_itself(stack, name, case):
+    """Whether the server alone still calls the value taken after the change. Of a value that was
+    given up it should not, but SecantusDB does after every update."""
+    keys, options, before, change, taken = FREED[case]
+    twin = stack.direct[DATABASE][f"{name}_twin"]
+    twin.create_index(keys, unique=True, **options)
+    twin.insert_one({"_id": 1, **before})
+    if case == "delete":
+        twin.delete_one({"_id": 1})
+    elif case == "replacement":
+        twin.replace_one({"_id": 1}, change)
+    else:
+        twin.update_one({"_id": 1}, change)
+    try:
+        twin.insert_one({"_id": 2, **taken})
+    except DuplicateKeyError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("case", FREED)
+def test_committed(stack, client, name, units, case):
+    """The commit lets the plain insert in, or tells it that the value is taken for good."""
+    collection, _, change, taken = prepare(stack, client, name, case)
+    unit = units()
+    change_in_unit(unit, name, case, change)
+    insert = Later(lambda: collection.insert_one(taken))
+    assert insert.waits()
+    assert unit.commit()["ok"] == 1
+    if is_taken_by_itself(stack, name, case):
+        with pytest.raises(DuplicateKeyError):
+            insert.result()
+    else:
+        insert.result()
+        assert stack.stored(name)[2] == taken
+
+
+def test_two_units_take_one_value(stack, client, name, units):
+    """The second waits: a duplicate key would be untrue once the first is rolled back."""
+    client[DATABASE][name].create_index("u", unique=True)
+    first, second = units(), units()
+    assert first.insert(name, {"_id": 1, "u": 7})["ok"] == 1
+    insert = Later(lambda: second.insert(name, {"_id": 2, "u": 7}))
+    assert insert.waits()
+    assert first.abort()["ok"] == 1
+    assert insert.result()["n"] == 1
+    assert second.commit()["ok"] == 1
+    assert stack.stored(name) == {2: {"_id": 2, "u": 7}}
+
+
+def test_no_conflict_of_its_own(stack, client, name, units):
+    """A value that was given up by a commit is no change of what a transaction has read: it takes it
+    without a write conflict."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True)
+    collection.insert_one({"_id": 1, "u": 7})
+    first, second = units(), units()
+    assert second.insert(name, {"_id": 3, "u": 9})["ok"] == 1
+    assert first.delete(name, {"_id": 1})["n"] == 1
+    insert = Later(lambda: second.insert(name, {"_id": 2, "u": 7}))
+    assert insert.waits()
+    assert first.commit()["ok"] == 1
+    assert insert.result()["n"] == 1
+    assert second.commit()["ok"] == 1
+    assert set(stack.stored(name)) == {2, 3}
+
+
+def test_others_do_not_wait(stack, client, name, units):
+    """Other values, documents that a sparse index leaves out, and updates of other fields go on."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True, sparse=True)
+    collection.insert_many([{"_id": 1, "u": 1}, {"_id": 2, "u": 2}, {"_id": 3}])
+    unit = units()
+    assert unit.delete(name, {"_id": 1})["n"] == 1
+    assert unit.insert(name, {"_id": 10})["n"] == 1
+    done = Later(
+        lambda: [
+            collection.insert_one({"_id": 4, "u": 4}),
+            collection.insert_one({"_id": 5}),
+            collection.update_one({"_id": 2}, {"$set": {"v": 1}}),
+            collection.update_one({"_id": 3}, {"$push": {"list": 1}}),
+        ]
+    )
+    done.result()
+    assert unit.abort()["ok"] == 1
+    assert set(stack.stored(name)) == {1, 2, 3, 4, 5}
+
+
+def test_upsert_finds_what_was_restored(stack, client, name, units):
+    """An upsert by a value that an open unit has given up waits for it and then updates."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True)
+    collection.insert_one({"_id": 1, "u": 7})
+    unit = units()
+    assert unit.delete(name, {"_id": 1})["n"] == 1
+    upsert = Later(lambda: collection.update_one({"u": 7}, {"$set": {"v": 1}}, upsert=True))
+    assert upsert.waits()
+    assert unit.abort()["ok"] == 1
+    assert upsert.result().matched_count == 1
+    assert stack.stored(name) == {1: {"_id": 1, "u": 7, "v": 1}}
+
+
+def test_server_computed_value_is_given_back(stack, client, name, units):
+    """What only the server computes cannot be locked beforehand: the one who took a value that
+    another unit may restore is rolled back, and that unit is not hurt."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True)
+    collection.insert_many([{"_id": 1, "u": 8}, {"_id": 2, "u": 4}, {"_id": 3, "u": 4.5}])
+    first, second = units(), units()
+    assert first.delete(name, {"_id": 1})["n"] == 1
+    reply = second.update(name, {"_id": 2}, {"$mul": {"u": 2}})
+    assert reply["code"] == WRITE_CONFLICT and is_transient(reply)
+    with pytest.raises(OperationFailure) as caught:
+        collection.update_one({"_id": 2}, {"$mul": {"u": 2}})
+    assert caught.value.code == WRITE_CONFLICT
+    assert first.abort()["ok"] == 1
+    assert stack.stored(name) == {
+        1: {"_id": 1, "u": 8}, 2: {"_id": 2, "u": 4}, 3: {"_id": 3, "u": 4.5},
+    }
+
+
+def test_two_units_cross(stack, client, name, units):
+    """Each wants the value that the other has given up: a deadlock like any other."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True)
+    collection.insert_many([{"_id": 1, "u": 1}, {"_id": 2, "u": 2}])
+    first, second = units(), units()
+    assert first.update(name, {"_id": 1}, {"$set": {"u": 11}})["n"] == 1
+    assert second.update(name, {"_id": 2}, {"$set": {"u": 12}})["n"] == 1
+    older = Later(lambda: first.update(name, {"_id": 1}, {"$set": {"u": 2}}))
+    assert older.waits()
+    reply = second.update(name, {"_id": 2}, {"$set": {"u": 1}})
+    assert reply["code"] == WRITE_CONFLICT and is_transient(reply)
+    assert older.result()["writeErrors"][0]["code"] == DUPLICATE, "2 is the victim's again"
+    assert stack.stored(name) == {1: {"_id": 1, "u": 1}, 2: {"_id": 2, "u": 2}}
+
+
+def test_swap_inside_one_unit(stack, client, name, units):
+    """Two documents change places by way of a third value; undone, both are as they were."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True)
+    documents = {1: {"_id": 1, "u": 1}, 2: {"_id": 2, "u": 2}}
+    collection.insert_many(documents.values())
+    unit = units()
+    for number, value in ((1, 0), (2, 1), (1, 2)):
+        assert unit.update(name, {"_id": number}, {"$set": {"u": value}})["n"] == 1
+    assert unit.abort()["ok"] == 1
+    assert stack.stored(name) == documents
+
+
+def test_index_created_between_units(stack, client, name, units):
+    """createIndexes waits for the units inside; the next one knows the index."""
+    collection = client[DATABASE][name]
+    collection.insert_one({"_id": 1, "u": 7})
+    unit = units()
+    assert unit.update(name, {"_id": 1}, {"$set": {"v": 1}})["n"] == 1
+    create = Later(lambda: collection.create_index("u", unique=True))
+    assert create.waits()
+    assert unit.commit()["ok"] == 1
+    create.result()
+    unit = units()
+    assert unit.delete(name, {"_id": 1})["n"] == 1
+    insert = Later(lambda: collection.insert_one({"_id": 2, "u": 7}))
+    assert insert.waits()
+    assert unit.abort()["ok"] == 1
+    with pytest.raises(DuplicateKeyError):
+        insert.result()
+
+
+def test_dropped_index_is_forgotten(stack, client, name, units):
+    """Once the index is gone nobody waits for its values."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True, name="by_u")
+    collection.insert_one({"_id": 1, "u": 7})
+    unit = units()
+    assert unit.delete(name, {"_id": 1})["n"] == 1
+    assert unit.abort()["ok"] == 1
+    collection.drop_index("by_u")
+    unit = units()
+    assert unit.delete(name, {"_id": 1})["n"] == 1
+    Later(lambda: collection.insert_one({"_id": 2, "u": 7})).result()
+    assert unit.abort()["ok"] == 1
+    assert set(stack.stored(name)) == {1, 2}
+
+
+def test_crash_with_the_unit_open(name):
+    """kill -9 while the insert waits: recovery restores, and the insert's retry meets the value."""
+    with Stack({"unit.lockWait": f"{LOCK_WAIT}s"}) as made, made.proxy.client() as client:
+        collection = client[DATABASE][name]
+        collection.create_index("u", unique=True)
+        collection.insert_one({"_id": 1, "u": 7})
+        with Connection(made.proxy.port) as connection:
+            unit = RawTransaction(connection)
+            assert unit.delete(name, {"_id": 1})["n"] == 1
+            insert = Later(lambda: collection.insert_one({"_id": 2, "u": 7}))
+            assert insert.waits()
+            made.proxy.restart()
+        with pytest.raises(DuplicateKeyError):
+            insert.result()
+        assert made.stored(name) == {1: {"_id": 1, "u": 7}}
+        assert all(unit["state"] != "conflict" for unit in made.proxy.units())
