@@ -476,13 +476,20 @@ static bool may_hold_text(const bson_value_t *value)
     }
 }
 
+/* Servers differ in whether an empty array that is itself an element is like nothing. */
+static bool is_nothing(const bson_value_t *value)
+{
+    return value->value_type == BSON_TYPE_UNDEFINED ||
+           (value->value_type == BSON_TYPE_ARRAY && value->value.v_doc.data_len <= 5);
+}
+
 static bool add_key(const struct unique_index *index, const struct search *search,
                     struct unique_keys *keys)
 {
     bson_t key = BSON_INITIALIZER;
     for (size_t i = 0; i < index->path_count; i++) {
         const bson_value_t *value = &search->values[i];
-        if (!search->found[i] || value->value_type == BSON_TYPE_UNDEFINED) {
+        if (!search->found[i] || is_nothing(value)) {
             bson_append_null(&key, "", 0);
         } else if (index->folds_strings && may_hold_text(value)) {
             bson_append_utf8(&key, "", 0, "", 0);
