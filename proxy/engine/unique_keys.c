@@ -532,7 +532,9 @@ static bool follow(struct search *search, size_t field, struct slice document,
             return false;
         }
         found = BSON_ITER_HOLDS_DOCUMENT(&at) && bson_iter_recurse(&at, &inside);
-        at = inside;
+        if (found) {
+            at = inside;
+        }
     }
     search->found[field] = false;
     return false;
