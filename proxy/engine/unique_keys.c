@@ -6,458 +6,40 @@
  *
  *    {a: [{x: 1, y: 2}, {x: 3}], b: 5}  in  {a.x, a.y, b}  ->  (1, 2, 5) (3, null, 5)
  *
- * Missing, null, undefined and the empty array share one lock. A document is only left out of a
- * sparse or partial index if it has none of the fields that would bring it in.
- *
- * Whether a write changes keys is decided by the bytes of the top-level fields that they are made
- * of, not by the locks: these may be the same for different keys.
+ * Missing, null, undefined and the empty array share one lock. Pure.
  */
 #include "engine/unique_keys.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* mongod's own limit for the fields of an index. */
-#define FIELDS_MAX 32u
-
-struct unique_index {
-    char *scope;   /* of its lock names: namespace and name of the index */
-    bson_t fields; /* its key pattern, which `paths` point into */
-    const char *paths[FIELDS_MAX];
-    size_t path_count;
-    bson_t filter; /* of a partial index; else empty */
-    bool sparse;
-    bool folds_strings; /* it has a collation */
-    bool whole;         /* its keys are not told apart */
-};
-
-struct unique_indexes {
-    atomic_size_t holders;
-    struct unique_index *items;
-    size_t count;
-};
-
-/* ------------------------------------------------------------------ definitions */
-
-static bool is_number(const char *text, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        if (text[i] < '0' || text[i] > '9') {
-            return false;
-        }
-    }
-    return size > 0;
-}
-
-static size_t component_size(const char *path)
-{
-    return strcspn(path, ".");
-}
-
-static bool has_number(const char *path)
-{
-    for (;;) {
-        size_t size = component_size(path);
-        if (is_number(path, size)) {
-            return true;
-        }
-        if (path[size] == '\0') {
-            return false;
-        }
-        path += size + 1;
-    }
-}
-
-static bool is_id_only(const bson_t *fields)
-{
-    return bson_count_keys(fields) == 1 && bson_has_field(fields, "_id");
-}
-
-static void take_fields(struct unique_index *index)
-{
-    bson_iter_t at;
-    (void)bson_iter_init(&at, &index->fields);
-    while (bson_iter_next(&at)) {
-        const char *path = bson_iter_key(&at);
-        if (!BSON_ITER_HOLDS_NUMBER(&at) || has_number(path) || index->path_count == FIELDS_MAX) {
-            index->whole = true;
-            return;
-        }
-        index->paths[index->path_count++] = path;
-    }
-}
-
-static bool flag(const bson_t *definition, const char *name)
-{
-    bson_iter_t at;
-    return bson_iter_init_find(&at, definition, name) && bson_iter_as_bool(&at);
-}
-
-static bool has_collation(const bson_t *definition)
-{
-    bson_iter_t at;
-    bson_iter_t locale;
-    if (!bson_iter_init_find(&at, definition, "collation") || !BSON_ITER_HOLDS_DOCUMENT(&at)) {
-        return false;
-    }
-    return !bson_iter_recurse(&at, &locale) || !bson_iter_find(&locale, "locale") ||
-           !BSON_ITER_HOLDS_UTF8(&locale) || strcmp(bson_iter_utf8(&locale, NULL), "simple") != 0;
-}
-
-static void copy_document(bson_iter_t *at, bson_t *copy)
-{
-    uint32_t size;
-    const uint8_t *data;
-    bson_t view;
-    bson_iter_document(at, &size, &data);
-    if (bson_init_static(&view, data, size)) {
-        bson_concat(copy, &view);
-    }
-}
-
-/* Adds the index if it is a unique one. False: this is no definition of an index. */
-static bool add_index(struct unique_indexes *indexes, const char *namespace,
-                      const bson_t *definition)
-{
-    bson_iter_t key;
-    bson_iter_t name;
-    bson_iter_t filter;
-    if (!bson_iter_init_find(&key, definition, "key") || !BSON_ITER_HOLDS_DOCUMENT(&key) ||
-        !bson_iter_init_find(&name, definition, "name") || !BSON_ITER_HOLDS_UTF8(&name)) {
-        return false;
-    }
-    /* An index that is prepared to become unique refuses duplicates already. */
-    if (!flag(definition, "unique") && !flag(definition, "prepareUnique")) {
-        return true;
-    }
-    struct unique_index *index = &indexes->items[indexes->count];
-    bson_init(&index->fields);
-    copy_document(&key, &index->fields);
-    if (is_id_only(&index->fields)) {
-        bson_destroy(&index->fields);
-        return true;
-    }
-    bson_init(&index->filter);
-    if (bson_iter_init_find(&filter, definition, "partialFilterExpression") &&
-        BSON_ITER_HOLDS_DOCUMENT(&filter)) {
-        copy_document(&filter, &index->filter);
-    }
-    index->scope = bson_strdup_printf("unique %s %s", namespace, bson_iter_utf8(&name, NULL));
-    index->sparse = flag(definition, "sparse");
-    index->folds_strings = has_collation(definition);
-    take_fields(index);
-    indexes->count++;
-    return true;
-}
-
-struct unique_indexes *unique_indexes_none(void)
-{
-    struct unique_indexes *indexes = calloc(1, sizeof *indexes);
-    if (indexes != NULL) {
-        atomic_init(&indexes->holders, 1);
-    }
-    return indexes;
-}
-
-/* The whole list of indexes in a reply; false if it is not there, or not all of it. */
-static bool find_batch(const bson_t *reply, bson_t *ret_batch)
-{
-    bson_iter_t at;
-    bson_iter_t id;
-    bson_iter_t batch;
-    uint32_t size;
-    const uint8_t *data;
-    if (!bson_iter_init_find(&at, reply, "cursor") || !BSON_ITER_HOLDS_DOCUMENT(&at) ||
-        !bson_iter_recurse(&at, &id) || !bson_iter_find(&id, "id") ||
-        bson_iter_as_int64(&id) != 0 || !bson_iter_recurse(&at, &batch) ||
-        !bson_iter_find(&batch, "firstBatch") || !BSON_ITER_HOLDS_ARRAY(&batch)) {
-        return false;
-    }
-    bson_iter_array(&batch, &size, &data);
-    return bson_init_static(ret_batch, data, size);
-}
-
-struct unique_indexes *unique_indexes_parse(const char *namespace, const bson_t *reply)
-{
-    bson_t batch;
-    bson_iter_t at;
-    struct unique_indexes *indexes = unique_indexes_none();
-    bool taken = indexes != NULL && find_batch(reply, &batch) && bson_iter_init(&at, &batch);
-    if (taken) {
-        indexes->items = calloc(bson_count_keys(&batch) + 1, sizeof *indexes->items);
-        taken = indexes->items != NULL;
-    }
-    while (taken && bson_iter_next(&at)) {
-        uint32_t size = 0;
-        const uint8_t *data = NULL;
-        bson_t definition;
-        if (BSON_ITER_HOLDS_DOCUMENT(&at)) {
-            bson_iter_document(&at, &size, &data);
-        }
-        taken = size > 0 && bson_init_static(&definition, data, size) &&
-                add_index(indexes, namespace, &definition);
-    }
-    return taken ? indexes : unique_indexes_release(indexes);
-}
-
-struct unique_indexes *unique_indexes_hold(struct unique_indexes *indexes)
-{
-    (void)atomic_fetch_add(&indexes->holders, 1);
-    return indexes;
-}
-
-struct unique_indexes *unique_indexes_release(struct unique_indexes *indexes)
-{
-    if (indexes == NULL || atomic_fetch_sub(&indexes->holders, 1) > 1) {
-        return NULL;
-    }
-    for (size_t i = 0; i < indexes->count; i++) {
-        bson_free(indexes->items[i].scope);
-        bson_destroy(&indexes->items[i].fields);
-        bson_destroy(&indexes->items[i].filter);
-    }
-    free(indexes->items);
-    free(indexes);
-    return NULL;
-}
-
-size_t unique_indexes_count(const struct unique_indexes *indexes)
-{
-    return indexes->count;
-}
-
-/* ------------------------------------------------------------------ what a write may change */
-
-static bool same_component(const char *a, const char *b)
-{
-    size_t size = component_size(a);
-    return size == component_size(b) && memcmp(a, b, size) == 0;
-}
-
-/* Whether a change at `path` may change keys of the index. */
-static bool depends_on(const struct unique_index *index, const char *path)
-{
-    bson_iter_t at;
-    (void)bson_iter_init(&at, &index->fields);
-    while (bson_iter_next(&at)) {
-        if (same_component(bson_iter_key(&at), path)) {
-            return true;
-        }
-    }
-    (void)bson_iter_init(&at, &index->filter);
-    while (bson_iter_next(&at)) {
-        if (bson_iter_key(&at)[0] == '$' || same_component(bson_iter_key(&at), path)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool any_depends_on(const struct unique_indexes *indexes, const char *path)
-{
-    bool found = false;
-    for (size_t i = 0; i < indexes->count && !found; i++) {
-        found = depends_on(&indexes->items[i], path);
-    }
-    return found;
-}
-
-/* {path: operand}; the operand of $rename is a path as well. */
-static bool touches(const struct unique_indexes *indexes, bson_iter_t *operator)
-{
-    bool rename = strcmp(bson_iter_key(operator), "$rename") == 0;
-    bson_iter_t at;
-    if (!BSON_ITER_HOLDS_DOCUMENT(operator) || !bson_iter_recurse(operator, & at)) {
-        return true;
-    }
-    while (bson_iter_next(&at)) {
-        if (any_depends_on(indexes, bson_iter_key(&at)) ||
-            (rename && BSON_ITER_HOLDS_UTF8(&at) &&
-             any_depends_on(indexes, bson_iter_utf8(&at, NULL)))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool unique_indexes_touched(const struct unique_indexes *indexes, const struct statement *statement)
-{
-    bson_iter_t at;
-    if (indexes->count == 0 || statement->kind != STATEMENT_UPDATE) {
-        return false;
-    }
-    if (statement->update_is_pipeline || statement->update_is_replacement ||
-        !bson_iter_init_from_data(&at, statement->update.data, statement->update.size)) {
-        return true;
-    }
-    while (bson_iter_next(&at)) {
-        if (touches(indexes, &at)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The bytes of the value that the iterator is at, behind its type and name. */
-static struct slice value_bytes(const bson_iter_t *at)
-{
-    uint32_t start = bson_iter_offset((bson_iter_t *)(uintptr_t)at) + 1 + bson_iter_key_len(at) + 1;
-    return slice_make(at->raw + start, at->next_off - start);
-}
-
-static bool find_top(struct slice document, const char *path, bson_iter_t *ret_at)
-{
-    return bson_iter_init_from_data(ret_at, document.data, document.size) &&
-           bson_iter_find_w_len(ret_at, path, (int)component_size(path));
-}
-
-/* Whether the top-level field of the path is the same, byte for byte. */
-static bool same_field(struct slice before, struct slice after, const char *path)
-{
-    bson_iter_t old;
-    bson_iter_t new;
-    bool was = find_top(before, path, &old);
-    bool is = find_top(after, path, &new);
-    if (!was || !is) {
-        return was == is;
-    }
-    return bson_iter_type(&old) == bson_iter_type(&new) &&
-           slice_equal(value_bytes(&old), value_bytes(&new));
-}
-
-static bool same_keys(const struct unique_index *index, struct slice before, struct slice after)
-{
-    bson_iter_t at;
-    if (before.size == 0 || after.size == 0) {
-        return false;
-    }
-    (void)bson_iter_init(&at, &index->fields);
-    while (bson_iter_next(&at)) {
-        if (!same_field(before, after, bson_iter_key(&at))) {
-            return false;
-        }
-    }
-    (void)bson_iter_init(&at, &index->filter);
-    while (bson_iter_next(&at)) {
-        if (bson_iter_key(&at)[0] == '$' || !same_field(before, after, bson_iter_key(&at))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* ------------------------------------------------------------------ what is not in the index */
-
-/* Whether there is nothing at the path for certain: no array on the way hides it. */
-static bool is_missing(struct slice document, const char *path)
-{
-    bson_iter_t at;
-    if (!bson_iter_init_from_data(&at, document.data, document.size)) {
-        return false;
-    }
-    for (;;) {
-        size_t size = component_size(path);
-        bson_iter_t inside;
-        if (!bson_iter_find_w_len(&at, path, (int)size)) {
-            return true;
-        }
-        if (path[size] == '\0' || BSON_ITER_HOLDS_ARRAY(&at)) {
-            return false;
-        }
-        if (!BSON_ITER_HOLDS_DOCUMENT(&at)) {
-            return true;
-        }
-        if (!bson_iter_recurse(&at, &inside)) {
-            return false;
-        }
-        at = inside;
-        path += size + 1;
-    }
-}
-
-/* Values that a comparison never finds in a missing field. */
-static bool is_something(const bson_iter_t *at)
-{
-    switch (bson_iter_type(at)) {
-    case BSON_TYPE_INT32:
-    case BSON_TYPE_INT64:
-    case BSON_TYPE_DOUBLE:
-    case BSON_TYPE_DECIMAL128:
-    case BSON_TYPE_UTF8:
-    case BSON_TYPE_BOOL:
-    case BSON_TYPE_OID:
-    case BSON_TYPE_DATE_TIME:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Whether the condition of a filter never holds for a missing field. */
-static bool wants_something(bson_iter_t *condition)
-{
-    static const char *const comparisons[] = {"$eq", "$gt", "$gte", "$lt", "$lte"};
-    bson_iter_t at;
-    if (!BSON_ITER_HOLDS_DOCUMENT(condition)) {
-        return is_something(condition);
-    }
-    if (!bson_iter_recurse(condition, &at)) {
-        return false;
-    }
-    while (bson_iter_next(&at)) {
-        const char *operator= bson_iter_key(&at);
-        bool wanted = strcmp(operator, "$exists") == 0 && bson_iter_as_bool(&at);
-        for (size_t i = 0; i < sizeof comparisons / sizeof comparisons[0]; i++) {
-            wanted = wanted || (strcmp(operator, comparisons[i]) == 0 && is_something(&at));
-        }
-        if (wanted || strcmp(operator, "$type") == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_left_out(const struct unique_index *index, struct slice document)
-{
-    bson_iter_t at;
-    (void)bson_iter_init(&at, &index->filter);
-    while (bson_iter_next(&at)) {
-        if (bson_iter_key(&at)[0] != '$' && is_missing(document, bson_iter_key(&at)) &&
-            wants_something(&at)) {
-            return true;
-        }
-    }
-    bool missing = index->sparse;
-    (void)bson_iter_init(&at, &index->fields);
-    while (missing && bson_iter_next(&at)) {
-        missing = is_missing(document, bson_iter_key(&at));
-    }
-    return missing;
-}
-
-/* ------------------------------------------------------------------ keys */
+#include "engine/unique_index.h"
 
 /* What is known of a key, and where to look for the rest. */
 struct search {
-    const char *rest[FIELDS_MAX];    /* of each path; NULL: its value is known */
-    bson_value_t values[FIELDS_MAX]; /* point into the document */
-    bool found[FIELDS_MAX];          /* else its value is null */
+    const char *rest[UNIQUE_FIELDS_MAX]; /* of each path; NULL: its value is known */
+    struct slice
+        later[UNIQUE_FIELDS_MAX]; /* the array that the rest is in, met beside another one */
+    bson_value_t values[UNIQUE_FIELDS_MAX]; /* point into the document */
+    bool found[UNIQUE_FIELDS_MAX];          /* else its value is null */
 };
 
-static bool add_name(struct unique_keys *keys, const char *scope, const bson_t *key)
+static enum status add_name(struct unique_keys *keys, const char *scope, const bson_t *key)
 {
+    if (keys->count == keys->count_max) {
+        return STATUS_FULL;
+    }
     if (keys->count == keys->capacity) {
         size_t capacity = keys->capacity == 0 ? 16 : keys->capacity * 2;
         struct lock_name *grown = realloc(keys->names, capacity * sizeof *grown);
         if (grown == NULL) {
-            return false;
+            return STATUS_MEMORY;
         }
         keys->names = grown;
         keys->capacity = capacity;
     }
     lock_name_of(scope, slice_make(bson_get_data(key), key->len), &keys->names[keys->count++]);
-    return true;
+    return STATUS_OK;
 }
 
 /* Types that hold text which a collation may take for equal. */
@@ -483,8 +65,8 @@ static bool is_nothing(const bson_value_t *value)
            (value->value_type == BSON_TYPE_ARRAY && value->value.v_doc.data_len <= 5);
 }
 
-static bool add_key(const struct unique_index *index, const struct search *search,
-                    struct unique_keys *keys)
+static enum status add_key(const struct unique_index *index, const struct search *search,
+                           struct unique_keys *keys)
 {
     bson_t key = BSON_INITIALIZER;
     for (size_t i = 0; i < index->path_count; i++) {
@@ -497,55 +79,87 @@ static bool add_key(const struct unique_index *index, const struct search *searc
             bson_append_value(&key, "", 0, value);
         }
     }
-    bool added = add_name(keys, index->scope, &key);
+    enum status status = add_name(keys, index->scope, &key);
     bson_destroy(&key);
-    return added;
+    return status;
+}
+
+static struct slice array_at(const bson_iter_t *at)
+{
+    uint32_t size;
+    const uint8_t *data;
+    bson_iter_array(at, &size, &data);
+    return slice_make(data, size);
 }
 
 /*
- * Follows the rest of a path through documents, to its end or to an array. True: *ret_array is that
- * array, and the rest is behind it ("" at the end of the path). False: the value is known.
+ * Follows the rest of a path through documents, to its end or to an array. The array is returned,
+ * and the rest is what lies behind it ("" at the end of the path). Size 0: the value is known.
  */
-static bool follow(struct search *search, size_t field, struct slice document,
-                   bson_iter_t *ret_array)
+static struct slice follow(struct search *search, size_t field, struct slice document)
 {
     const char *path = search->rest[field];
     bson_iter_t at;
-    bool found = bson_iter_init_from_data(&at, document.data, document.size);
+    bool found = document.size > 0 && bson_iter_init_from_data(&at, document.data, document.size);
     search->rest[field] = NULL;
+    search->found[field] = false;
     while (found) {
-        size_t size = component_size(path);
+        size_t size = unique_component_size(path);
         bson_iter_t inside;
-        found = bson_iter_find_w_len(&at, path, (int)size);
-        if (!found) {
+        if (!bson_iter_find_w_len(&at, path, (int)size)) {
             break;
         }
         path += path[size] == '\0' ? size : size + 1;
         if (BSON_ITER_HOLDS_ARRAY(&at)) {
-            *ret_array = at;
             search->rest[field] = path;
-            return true;
+            return array_at(&at);
         }
         if (path[0] == '\0') {
             search->values[field] = *bson_iter_value(&at);
             search->found[field] = true;
-            return false;
+            break;
         }
         found = BSON_ITER_HOLDS_DOCUMENT(&at) && bson_iter_recurse(&at, &inside);
         if (found) {
             at = inside;
         }
     }
-    search->found[field] = false;
-    return false;
+    return (struct slice){0};
 }
 
-static bool add_keys(const struct unique_index *index, const struct search *from,
-                     struct slice document, struct unique_keys *keys);
+/*
+ * Follows all paths to values or arrays. Returns the array to go through next, *of_array the paths
+ * that go on in it; size 0: all values are known. Of two arrays side by side, which mongod refuses
+ * and other servers do not, one is kept for later.
+ */
+static struct slice next_array(struct search *search, size_t count, struct slice document,
+                               bool *of_array)
+{
+    struct slice array = {0};
+    for (size_t i = 0; i < count; i++) {
+        if (search->rest[i] != NULL && search->later[i].size == 0) {
+            search->later[i] = follow(search, i, document);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (search->later[i].size == 0) {
+            continue;
+        }
+        array = array.size == 0 ? search->later[i] : array;
+        of_array[i] = search->later[i].data == array.data;
+        if (of_array[i]) {
+            search->later[i] = (struct slice){0};
+        }
+    }
+    return array;
+}
 
-/* The keys by one element of the array that the paths with `of_array` have met. */
-static bool add_element(const struct unique_index *index, const struct search *from,
-                        const bool *of_array, bson_iter_t *element, struct unique_keys *keys)
+static enum status add_keys(const struct unique_index *index, const struct search *from,
+                            struct slice document, struct unique_keys *keys);
+
+/* The keys by one element of the array; NULL: it is empty. */
+static enum status add_element(const struct unique_index *index, const struct search *from,
+                               const bool *of_array, bson_iter_t *element, struct unique_keys *keys)
 {
     struct search search = *from;
     uint32_t size = 0;
@@ -554,65 +168,44 @@ static bool add_element(const struct unique_index *index, const struct search *f
         bson_iter_document(element, &size, &data);
     }
     for (size_t i = 0; i < index->path_count; i++) {
-        if (!of_array[i]) {
-            continue;
-        }
-        if (search.rest[i][0] == '\0') {
+        if (of_array[i] && search.rest[i][0] == '\0') {
+            search.rest[i] = NULL;
             search.found[i] = element != NULL;
             if (element != NULL) {
                 search.values[i] = *bson_iter_value(element);
             }
-            search.rest[i] = NULL;
-        } else if (size == 0) {
-            search.found[i] = false;
-            search.rest[i] = NULL;
         }
     }
     return add_keys(index, &search, slice_make(data, size), keys);
 }
 
-/* Recursion is bounded by the depth of the document. */
-static bool add_keys(const struct unique_index *index, const struct search *from,
-                     struct slice document, struct unique_keys *keys)
+/* Recursion is bounded by the arrays on the paths, UNIQUE_FIELDS_MAX * COMPONENTS_MAX. */
+static enum status add_keys(const struct unique_index *index, const struct search *from,
+                            struct slice document, struct unique_keys *keys)
 {
     struct search search = *from;
-    bool of_array[FIELDS_MAX] = {false};
-    bson_iter_t array;
+    bool of_array[UNIQUE_FIELDS_MAX] = {false};
+    struct slice array = next_array(&search, index->path_count, document, of_array);
     bson_iter_t element;
-    bool has_array = false;
-    for (size_t i = 0; i < index->path_count; i++) {
-        bson_iter_t met;
-        if (search.rest[i] == NULL || !follow(&search, i, document, &met)) {
-            continue;
-        }
-        if (has_array && met.raw + met.off != array.raw + array.off) {
-            /* Two arrays side by side: the server refuses the document. */
-            search.rest[i] = NULL;
-            search.found[i] = false;
-            continue;
-        }
-        array = met;
-        has_array = of_array[i] = true;
-    }
-    if (!has_array) {
+    if (array.size == 0) {
         return add_key(index, &search, keys);
     }
-    if (!bson_iter_recurse(&array, &element) || !bson_iter_next(&element)) {
+    if (!bson_iter_init_from_data(&element, array.data, array.size) || !bson_iter_next(&element)) {
         return add_element(index, &search, of_array, NULL, keys);
     }
-    bool added = true;
+    enum status status;
     do {
-        added = add_element(index, &search, of_array, &element, keys);
-    } while (added && bson_iter_next(&element));
-    return added;
+        status = add_element(index, &search, of_array, &element, keys);
+    } while (status == STATUS_OK && bson_iter_next(&element));
+    return status;
 }
 
-static bool add_document(const struct unique_index *index, struct slice document,
-                         struct unique_keys *keys)
+static enum status add_document(const struct unique_index *index, struct slice document,
+                                struct unique_keys *keys)
 {
     struct search search = {0};
-    if (document.size == 0 || is_left_out(index, document)) {
-        return true;
+    if (document.size == 0 || unique_index_leaves_out(index, document)) {
+        return STATUS_OK;
     }
     if (index->whole) {
         bson_t nothing = BSON_INITIALIZER;
@@ -622,15 +215,19 @@ static bool add_document(const struct unique_index *index, struct slice document
     return add_keys(index, &search, document, keys);
 }
 
-bool unique_keys_of_change(const struct unique_indexes *indexes, struct slice before,
-                           struct slice after, struct unique_keys *keys)
+enum status unique_keys_of_change(const struct unique_indexes *indexes, struct slice before,
+                                  struct slice after, struct unique_keys *keys)
 {
-    for (size_t i = 0; i < indexes->count; i++) {
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < indexes->count && status == STATUS_OK; i++) {
         const struct unique_index *index = &indexes->items[i];
-        if (!same_keys(index, before, after) &&
-            (!add_document(index, before, keys) || !add_document(index, after, keys))) {
-            return false;
+        if (unique_index_is_unchanged(index, before, after)) {
+            continue;
+        }
+        status = add_document(index, before, keys);
+        if (status == STATUS_OK) {
+            status = add_document(index, after, keys);
         }
     }
-    return true;
+    return status;
 }

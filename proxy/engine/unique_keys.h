@@ -20,6 +20,7 @@
 #include <stddef.h>
 
 #include "engine/statement.h"
+#include "holdfast/error.h"
 #include "holdfast/slice.h"
 #include "unit/lock_table.h"
 
@@ -43,18 +44,21 @@ size_t unique_indexes_count(const struct unique_indexes *indexes);
 bool unique_indexes_touched(const struct unique_indexes *indexes,
                             const struct statement *statement);
 
-/* Zero-initialised; `names` is the caller's to free(). */
+/* Zero-initialised but for `count_max`; `names` is the caller's to free(). */
 struct unique_keys {
     struct lock_name *names;
     size_t count;
+    size_t count_max;
     size_t capacity;
 };
 
 /*
  * Adds the locks of all keys that the document has before or after a write that may change them.
- * Size 0: it is absent then. Both must have passed bson_check(). False: out of memory.
+ * Size 0: it is absent then. Both must have passed bson_check(). STATUS_MEMORY; STATUS_FULL: there
+ * are more than count_max.
  */
-bool unique_keys_of_change(const struct unique_indexes *indexes, struct slice before,
-                           struct slice after, struct unique_keys *keys);
+MUST_CHECK enum status unique_keys_of_change(const struct unique_indexes *indexes,
+                                             struct slice before, struct slice after,
+                                             struct unique_keys *keys);
 
 #endif

@@ -85,29 +85,48 @@ static struct slice after_of(const struct write_document *document)
     return document->after == NULL ? (struct slice){0} : write_slice(document->after);
 }
 
+/* Adds the keys of one document. False: the operation has failed. */
+static bool add_change(struct write_operation *operation, struct slice before, struct slice after,
+                       struct unique_keys *keys)
+{
+    switch (unique_keys_of_change(operation->unique, before, after, keys)) {
+    case STATUS_OK:
+        return true;
+    case STATUS_FULL:
+        write_fail(operation, REPLY_CODE_TransactionTooLarge,
+                   "the unit writes more keys of unique indexes than unit.maxBytes allows");
+        return false;
+    default:
+        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory for a lock");
+        return false;
+    }
+}
+
+/* How many locks the unit may still take. */
+static size_t key_count_max(const struct write_operation *operation)
+{
+    uint64_t most = operation->engine->unit_bytes_max;
+    uint64_t used = operation->unit->bytes;
+    return used >= most ? 0 : (size_t)((most - used) / LOCK_BYTES);
+}
+
 /* The keys of all documents that are to be written. False: the operation has failed. */
 static bool collect(struct write_operation *operation)
 {
     struct unique_keys *keys = &operation->unique_keys;
     bool touched = unique_indexes_touched(operation->unique, write_statement(operation));
     operation->unique_collected = true;
+    keys->count_max = key_count_max(operation);
     for (size_t i = 0; i < operation->document_count; i++) {
         const struct write_document *document = &operation->documents[i];
         if (document->fate != WRITE_PENDING || (document->command != NULL && !touched)) {
             continue;
         }
-        if (!unique_keys_of_change(operation->unique, document->before.document, after_of(document),
-                                   keys)) {
-            write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory for a lock");
+        if (!add_change(operation, document->before.document, after_of(document), keys)) {
             return false;
         }
     }
     operation->unit->bytes += keys->count * LOCK_BYTES;
-    if (operation->unit->bytes > operation->engine->unit_bytes_max) {
-        write_fail(operation, REPLY_CODE_TransactionTooLarge,
-                   "the unit writes more keys of unique indexes than unit.maxBytes allows");
-        return false;
-    }
     /* In one order, so that two commands that meet do not cross. */
     if (keys->count > 1) {
         qsort(keys->names, keys->count, sizeof *keys->names, compare_names);
@@ -144,13 +163,14 @@ bool write_lock_unique(struct write_operation *operation)
 
 bool write_take_unique(struct write_operation *operation, struct slice before, struct slice after)
 {
-    struct unique_keys keys = {0};
+    struct unique_keys keys = {.count_max = key_count_max(operation)};
     enum lock_result result = LOCK_GRANTED;
-    if (!unique_keys_of_change(operation->unique, before, after, &keys)) {
-        result = LOCK_NO_MEMORY;
+    if (!add_change(operation, before, after, &keys)) {
+        free(keys.names);
+        return false;
     }
     operation->unit->bytes += keys.count * LOCK_BYTES;
-    for (size_t i = 0; i < keys.count && result != LOCK_WAITING && result != LOCK_NO_MEMORY; i++) {
+    for (size_t i = 0; i < keys.count && (result == LOCK_GRANTED || result == LOCK_CONFLICT); i++) {
         result =
             lock_acquire(operation->engine->locks, &operation->unit->locks, &keys.names[i], NULL);
     }
