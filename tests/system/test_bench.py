@@ -155,7 +155,8 @@ def test_a_target_that_goes_away():
             options += ["--pid", own.proxy.process.pid]
             result = bench("point-write", "--target", own.proxy.address, *options, check=1)
             killer.join()
-            assert result["errors"] in (4, 5), "the process may be seen as a zombie"
+            # One a connection, and one each time that the dead process is looked at.
+            assert 4 <= result["errors"] <= 6
             assert result["seconds"] < 30 and result["operationsPerSecond"] < 1e6
             assert 0 <= result["processes"][0]["cpuSeconds"] < 30
             # A write may be done and its answer lost: one on each connection.

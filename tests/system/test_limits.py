@@ -39,6 +39,16 @@ def open_descriptors(process):
     return len(os.listdir(f"/proc/{process.pid}/fd"))
 
 
+def served(proxy):
+    """A connection that is answered; None if it was refused."""
+    connection = Connection(proxy.port)
+    with contextlib.suppress(OSError):
+        if connection.run({"ping": 1, "$db": "admin"}) is not None:
+            return connection
+    connection.close()
+    return None
+
+
 def test_the_limit_of_open_files_is_raised():
     """A soft limit that a shell set does not bound the proxy: only the hard one does."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -64,8 +74,10 @@ def test_connections_that_the_limit_of_open_files_allows(tmp_path, monkeypatch, 
         assert line["attr"]["connections"] == (280 - 256) // 2
         wait_until(lambda: open_descriptors(stack.proxy.process) < 256, 5, "the trial is closed")
         with contextlib.ExitStack() as open_ones:
+            # A place may still be taken by the connection that looked whether the proxy accepts.
             clients = [
-                open_ones.enter_context(Connection(stack.proxy.port)) for _ in range(12)
+                open_ones.enter_context(wait_until(lambda: served(stack.proxy), 5, "a free place"))
+                for _ in range(12)
             ]
             unit = RawTransaction(clients[0])
             assert unit.insert(name, {"_id": 1})["ok"] == 1
