@@ -334,7 +334,7 @@ static enum status parse_find_and_modify(struct parse *parse, const struct comma
 }
 
 static enum status parse_command(struct parse *parse, const struct command_view *view,
-                                 const struct op_msg *message)
+                                 const struct op_msg *message, struct slice *ret_variables)
 {
     enum status status;
     if (strcmp(view->name, "bulkWrite") == 0) {
@@ -360,22 +360,27 @@ static enum status parse_command(struct parse *parse, const struct command_view 
         status = fail(parse, REPLY_CODE_InvalidLength, "Write batch sizes must be between 1 and %u",
                       STATEMENTS_MAX);
     }
-    struct slice variables = {0};
-    if (status == STATUS_OK) {
-        status = parse_options(parse, view, &variables);
-    }
-    return status == STATUS_OK ? parse_literals(parse, variables) : status;
+    return status == STATUS_OK ? parse_options(parse, view, ret_variables) : status;
+}
+
+static struct parse parse_new(struct error *ret_error)
+{
+    return (struct parse){.list.ordered = true,
+                          .error = ret_error,
+                          .code = REPLY_CODE_FailedToParse,
+                          .now_ms = clock_wall_ms()};
 }
 
 enum status statement_list_parse(const struct command_view *view, const struct op_msg *message,
                                  struct statement_list *ret_list, int *ret_code,
                                  struct error *ret_error)
 {
-    struct parse parse = {.list.ordered = true,
-                          .error = ret_error,
-                          .code = REPLY_CODE_FailedToParse,
-                          .now_ms = clock_wall_ms()};
-    enum status status = parse_command(&parse, view, message);
+    struct parse parse = parse_new(ret_error);
+    struct slice variables = {0};
+    enum status status = parse_command(&parse, view, message, &variables);
+    if (status == STATUS_OK) {
+        status = parse_literals(&parse, variables);
+    }
     if (status != STATUS_OK) {
         *ret_code = parse.code;
         statement_list_free(&parse.list);
@@ -402,12 +407,12 @@ void statement_list_free(struct statement_list *list)
 
 bool statement_is_several(const struct command_view *view, const struct op_msg *message)
 {
-    struct statement_list list;
-    int code;
-    if (statement_list_parse(view, message, &list, &code, NULL) != STATUS_OK) {
-        return false;
-    }
-    bool several = list.count > 1 || list.statements[0].multi;
-    statement_list_free(&list);
+    struct parse parse = parse_new(NULL);
+    struct slice variables = {0};
+    /* Most write one document: for those nothing is rewritten here. */
+    bool several = parse_command(&parse, view, message, &variables) == STATUS_OK &&
+                   (parse.list.count > 1 || parse.list.statements[0].multi) &&
+                   parse_literals(&parse, variables) == STATUS_OK;
+    statement_list_free(&parse.list);
     return several;
 }
