@@ -74,14 +74,13 @@ static enum status load_history(struct wal *wal, const struct unit *unit,
 
 /*
  * Nothing of the unit may be on its way any more: neither what its client's connection carried, nor
- * a step of an undo on ours that broke. No address of ours is known, so that a server that shows
- * addresses is asked for one that is nobody's: then the whole wait passes.
+ * a step of an undo on ours, whose address is not known, that broke.
  */
 static enum status fence(struct rollback_pool *pool, struct upstream *upstream,
                          const struct unit *unit, struct error *error)
 {
     const char *connection = unit->connection;
-    const char *nobody = "0.0.0.0:0";
+    const char *nobody = FENCE_NOBODY;
     enum fence_certainty certainty = FENCE_NONE;
     enum status status = STATUS_OK;
     if (unit->fate_unknown) {

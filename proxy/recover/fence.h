@@ -31,6 +31,12 @@
 #include "holdfast/error.h"
 #include "upstream/upstream.h"
 
+/*
+ * An address that no connection has. Where the address of what may still be on its way is not
+ * known, it stands for it: no server shows it, so that the whole wait passes.
+ */
+#define FENCE_NOBODY "0.0.0.0:0"
+
 enum fence_certainty {
     FENCE_NONE,
     FENCE_GONE,

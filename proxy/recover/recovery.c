@@ -147,14 +147,14 @@ static enum status check_open(struct recovery *recovery, struct error *ret_error
 
 static enum status fence(struct recovery *recovery, struct error *ret_error)
 {
-    static const char *const nobody[] = {"0.0.0.0:0"};
+    static const char *const nobody[] = {FENCE_NOBODY};
     const char *const *addresses = (const char *const *)recovery->addresses.texts;
     size_t count = recovery->addresses.count;
     if (recovery->options->dry_run) {
         return STATUS_OK;
     }
     if (recovery->options->fence_blindly) {
-        /* No address of theirs is known: an address that is nobody's makes the wait a blind one. */
+        /* No address of theirs is known. */
         addresses = nobody;
         count = 1;
     }

@@ -16,10 +16,8 @@
 #include "base/memory.h"
 #include "holdfast/crash_point.h"
 #include "recover/chain.h"
+#include "recover/fence.h"
 #include "recover/undo.h"
-
-/* Nobody's: a recovery that finds our unit open waits blindly for what may still be on its way. */
-#define CONNECTION "0.0.0.0:0"
 
 /* ------------------------------------------------------------------ looking */
 
@@ -34,38 +32,16 @@ static enum status load(struct wal *wal, uint64_t unit, struct unit_history **re
     return status;
 }
 
-/* The last after-image, where the journal does not say it and the server can. */
-static enum status learn(struct upstream *upstream, const struct unit_history *history,
-                         const struct history_write *last, struct image before,
-                         struct image *ret_after, struct error *ret_error)
-{
-    struct image command = {0};
-    if (last->command.presence == IMAGE_UNKNOWN) {
-        return STATUS_OK;
-    }
-    enum status status = history_image_read(history, &last->command, &command, ret_error);
-    if (status == STATUS_OK) {
-        status = upstream_evaluate(upstream, command.document, before, ret_after, ret_error);
-        status = status == STATUS_CONFLICT || status == STATUS_INVALID ? STATUS_OK : status;
-    }
-    image_free(&command);
-    return status;
-}
-
+/* UNKNOWN if neither journal nor server can tell. */
 static enum status read_after(struct upstream *upstream, const struct unit_history *history,
                               const struct history_write *last, struct image *ret_after,
                               struct error *ret_error)
 {
-    struct image before = {0};
     if (last->after.presence != IMAGE_UNKNOWN) {
         return history_image_read(history, &last->after, ret_after, ret_error);
     }
-    enum status status = history_image_read(history, &last->before, &before, ret_error);
-    if (status == STATUS_OK) {
-        status = learn(upstream, history, last, before, ret_after, ret_error);
-    }
-    image_free(&before);
-    return status;
+    enum status status = undo_evaluate(upstream, history, last, ret_after, ret_error);
+    return status == STATUS_CONFLICT ? STATUS_OK : status;
 }
 
 static enum status look_at(struct upstream *upstream, const struct unit_history *history,
@@ -215,7 +191,7 @@ static enum status list_changes(struct decision *decision, struct error *ret_err
             .key = document->key,
             .before = document->found,
             .after = wanted,
-            .connection = CONNECTION,
+            .connection = FENCE_NOBODY, /* ours is not known */
         };
         decision->write_count++;
     }

@@ -145,34 +145,36 @@ static void undo_free(struct undo *undo)
 
 /* ------------------------------------------------------------------ looking */
 
-/*
- * Asks the server what the last write makes of its before-image, if the journal does not say.
- * STATUS_CONFLICT: it cannot say either.
- */
-static enum status learn_last(const struct undo *undo, const struct chain *chain,
-                              struct image *ret_learned, struct error *ret_error)
+enum status undo_evaluate(struct upstream *upstream, const struct unit_history *history,
+                          const struct history_write *write, struct image *ret_after,
+                          struct error *ret_error)
 {
-    const struct history_write *last = chain_last(&undo->set, chain);
     struct image command = {0};
     struct image before = {0};
-    if (last->after.presence != IMAGE_UNKNOWN) {
-        return STATUS_OK;
-    }
-    if (last->command.presence == IMAGE_UNKNOWN) {
+    if (write->command.presence == IMAGE_UNKNOWN) {
         return error_set(ret_error, STATUS_CONFLICT, "its command is not in the journal");
     }
-    enum status status = history_image_read(undo->history, &last->command, &command, ret_error);
+    enum status status = history_image_read(history, &write->command, &command, ret_error);
     if (status == STATUS_OK) {
-        status = history_image_read(undo->history, &last->before, &before, ret_error);
+        status = history_image_read(history, &write->before, &before, ret_error);
     }
     if (status == STATUS_OK) {
-        status =
-            upstream_evaluate(undo->upstream, command.document, before, ret_learned, ret_error);
+        status = upstream_evaluate(upstream, command.document, before, ret_after, ret_error);
         status = status == STATUS_INVALID ? STATUS_CONFLICT : status;
     }
     image_free(&command);
     image_free(&before);
     return status;
+}
+
+/* Asks for the last after-image, if the journal does not say it. STATUS_CONFLICT: nobody can. */
+static enum status learn_last(const struct undo *undo, const struct chain *chain,
+                              struct image *ret_learned, struct error *ret_error)
+{
+    const struct history_write *last = chain_last(&undo->set, chain);
+    return last->after.presence != IMAGE_UNKNOWN
+               ? STATUS_OK
+               : undo_evaluate(undo->upstream, undo->history, last, ret_learned, ret_error);
 }
 
 /* In words, for a document that is none of its images. */

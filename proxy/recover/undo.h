@@ -63,4 +63,14 @@ MUST_CHECK enum status undo_check(struct upstream *upstream, const struct unit_h
                                   enum undo_result *ret_result, bson_t *conflict,
                                   struct undo_summary *ret_summary, struct error *ret_error);
 
+/*
+ * What the server makes of the write's before-image by its journaled command; for a write whose
+ * after-image the journal does not say. The caller gives *ret_after to image_free().
+ * STATUS_CONFLICT: nobody can tell, *ret_after is untouched. Errors also: those of upstream.h and
+ * of reading the journal.
+ */
+MUST_CHECK enum status undo_evaluate(struct upstream *upstream, const struct unit_history *history,
+                                     const struct history_write *write, struct image *ret_after,
+                                     struct error *ret_error);
+
 #endif
