@@ -1,0 +1,133 @@
+#ifndef HOLDFAST_BOUNDARY_DOMAIN_H
+#define HOLDFAST_BOUNDARY_DOMAIN_H
+
+/*
+ * A domain: one service or several that work on one database, and the API calls that are open in
+ * it. It answers two questions: may this call begin now, and to which call does this write belong.
+ *
+ * Correlation
+ *   exclusive   one mutating call at a time; every write of any of the services belongs to it
+ *   trace       many at once, each named by its trace-id, which its writes carry in `comment`
+ *
+ * Both are the same thing here: *slots*, one in an exclusive domain, one for each trace-id in the
+ * other. A slot holds one call at a time, and a fair, bounded queue of those that wait for it.
+ *
+ *                 call_begin()             the unit has ended, and no handler is left
+ *      (queue) ------------------> OPEN ------------------------------------------------> free
+ *                                   |                                                       ^
+ *                                   | the unit has ended, a handler may be alive            |
+ *                                   `----------------------> FENCED ------------------------'
+ *
+ * A *handler* is the service's code at work for one request. It has ended when its complete answer
+ * has come. If its connection broke instead, it may be dead or go on writing: it counts as ended
+ * when every mongo connection that its service had at that moment is closed and read empty, or when
+ * no write has been refused for the quiet period. As long as a slot is fenced its writes are
+ * refused, and no other call begins in it: a handler that outlives its unit can write neither
+ * outside of it nor into the next one. After a start of the proxy the whole domain is fenced for
+ * the quiet period, since handlers of the former life may be alive.
+ *
+ * Threads: any; one mutex for each domain, short sections. Callbacks come on the worker that the
+ * call names, from its loop.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "observe/observe.h"
+#include "unit/unit.h"
+#include "wire/traceparent.h"
+
+enum domain_correlation {
+    DOMAIN_EXCLUSIVE,
+    DOMAIN_TRACE,
+};
+
+/* Waits are in milliseconds. */
+struct domain_options {
+    const char *name; /* for log and metrics; copied */
+    enum domain_correlation correlation;
+    bool observe_only; /* no units, no queue, no fence: only the report */
+    uint64_t queue_wait_ms;
+    size_t queue_max;
+    uint64_t quiet_ms;
+    bool fenced_at_start;    /* handlers of a former life may be alive */
+    struct engine *engine;   /* outlives the domain */
+    struct observe *observe; /* outlives the domain; NULL: nothing is observed */
+};
+
+struct domain;
+
+/* NULL: out of memory. */
+struct domain *domain_new(const struct domain_options *options);
+/* No call and no link is left. NULL is harmless; returns NULL. */
+struct domain *domain_free(struct domain *domain);
+
+const char *domain_name(const struct domain *domain);
+bool domain_is_observe_only(const struct domain *domain);
+
+/* Housekeeping: ends waits and quiet periods that are over. Every 50 ms or so, one thread. */
+void domain_tick(struct domain *domain, uint64_t now_ms);
+
+/* No call begins any more: those that wait are told CALL_DRAINING. */
+void domain_drain(struct domain *domain);
+
+/* Calls that are open or fenced, for the end of the process. */
+size_t domain_calls(struct domain *domain);
+
+/* ---- mongo connections */
+
+/* One mongo connection of a service of the domain; lies in the connection's memory. */
+struct domain_link {
+    struct domain *domain; /* NULL: not linked */
+    size_t service;
+    uint64_t opened; /* private */
+    struct domain_link *next;
+    struct domain_link *previous;
+};
+
+void domain_link_open(struct domain *domain, size_t service, struct domain_link *link);
+/* Everything that was read from it has been decided. Harmless for a link that is not open. */
+void domain_link_close(struct domain_link *link);
+
+/* Where a write belongs that comes now. */
+enum domain_write {
+    DOMAIN_WRITE_IN_CALL, /* into the unit of *ret_call */
+    DOMAIN_WRITE_BESIDE,  /* no call is open: a background task's, a plain write */
+    DOMAIN_WRITE_REFUSED, /* of a handler that has outlived its call, or of none: see *ret_reason */
+};
+
+struct domain_write_call {
+    struct unit_session_key key; /* of its unit */
+    uint64_t observed;           /* its number for observe_write(), or 0 */
+};
+
+/*
+ * Decides, and counts. `trace`: what the write carries, or NULL. *ret_reason is a literal fit for
+ * the client. In an observe-only domain always BESIDE, with ret_call->observed set if it can be
+ * told to which call the write belongs.
+ */
+enum domain_write domain_write_decide(struct domain *domain, const struct trace_id *trace,
+                                      struct domain_write_call *ret_call, const char **ret_reason);
+
+/* ---- figures */
+
+struct domain_figures {
+    const char *name;
+    size_t open;        /* calls */
+    size_t fenced;      /* slots; an exclusive domain after a start counts as one */
+    size_t waiting;     /* in the queue */
+    uint64_t committed; /* calls, since the start */
+    uint64_t rolled_back;
+    uint64_t conflicts;
+    uint64_t queued;        /* had to wait */
+    uint64_t queue_refused; /* 503 at its end */
+    uint64_t writes_in_calls;
+    uint64_t writes_beside;  /* plain: no call was open */
+    uint64_t writes_refused; /* of handlers that have outlived their call, or untraced */
+};
+
+void domain_figures_get(struct domain *domain, struct domain_figures *ret_figures);
+
+#endif
