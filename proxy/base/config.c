@@ -193,6 +193,14 @@ static const char *value_word(enum config_type type)
         return "DIR";
     case CONFIG_TYPE_HEX:
         return "ID";
+    case CONFIG_TYPE_ADDRESS:
+        return "IP";
+    case CONFIG_TYPE_ADDRESSES:
+        return "IP,IP...";
+    case CONFIG_TYPE_NAME:
+        return "NAME";
+    case CONFIG_TYPE_TEXT:
+        return "TEXT";
     case CONFIG_TYPE_DURATION:
         return "TIME";
     case CONFIG_TYPE_SIZE:
@@ -241,6 +249,8 @@ static void print_help(void)
            "  --check-config      say whether the configuration is valid, and exit\n"
            "  --help, --version\n\n"
            "Every key below is also a key of the file: net.listen is listen: under net:.\n"
+           "Several HTTP services are a sequence of the file, services:, as the shipped\n"
+           "holdfast.yaml shows.\n"
            "TIME is 500ms, 5s, 30m, 24h, 7d or 10y; SIZE is 16MiB, 64GiB, 1TiB or bytes.\n");
     for (size_t g = 0; g < config_groups_count; g++) {
         size_t size = strlen(config_groups[g].name);
