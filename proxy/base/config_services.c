@@ -156,13 +156,15 @@ enum status config_services_complete(const struct config *config,
 {
     size_t first = config->http_listen[0] == '\0' ? 0 : 1;
     size_t count = first + config->services_count;
-    struct config_service *services = NULL;
+    if (count == 0) {
+        *ret_services = NULL;
+        *ret_count = 0;
+        return STATUS_OK;
+    }
     enum status status = STATUS_OK;
-    if (count > 0) {
-        services = calloc(count, sizeof(*services));
-        if (services == NULL) {
-            return error_set(ret_error, STATUS_MEMORY, "services: out of memory");
-        }
+    struct config_service *services = calloc(count, sizeof(*services));
+    if (services == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "services: out of memory");
     }
     if (first > 0) {
         status = copy_keys(config, &services[0], ret_error);

@@ -201,7 +201,7 @@ static void test_the_whole_list_has_that_of_the_options(void **state)
         if (count == 0) {
             assert_null(list);
         }
-        if (first > 0) {
+        if (first > 0 && list != NULL) {
             assert_string_equal(list[0].name, "service");
             assert_string_equal(list[0].domain, "default");
             assert_string_equal(list[0].listen, "h:8");
@@ -212,7 +212,7 @@ static void test_the_whole_list_has_that_of_the_options(void **state)
             assert_string_equal(list[0].application, "");
             assert_string_equal(list[0].address, "");
         }
-        if (i / 2 > 0) {
+        if (i / 2 > 0 && list != NULL) {
             assert_string_equal(list[first].name, "a");
             assert_string_equal(list[first].mongo, "h:3");
             assert_string_equal(list[first + 1].application, "b");
