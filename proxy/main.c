@@ -22,6 +22,7 @@
 #include "engine/engine.h"
 #include "engine/finish.h"
 #include "engine/unique_cache.h"
+#include "front/routes.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
@@ -68,7 +69,9 @@ struct daemon {
  */
 static enum status check_settings(const struct config *config, struct error *error)
 {
-    enum status status = front_check_routes(config->http_routes, error);
+    struct routes *routes = NULL;
+    enum status status = routes_parse(config->http_routes, &routes, error);
+    routes_free(routes);
     if (status != STATUS_OK) {
         return error_prefix(error, "http.routes");
     }
