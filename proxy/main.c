@@ -26,6 +26,7 @@
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
 #include "net/descriptors.h"
+#include "observe/observe.h"
 #include "recover/lease.h"
 #include "recover/recovery.h"
 #include "route/router.h"
@@ -55,6 +56,7 @@ struct daemon {
     struct worker_pool *workers;
     struct engine engine;
     struct router *router;
+    struct observe *observe;
     uint64_t descriptors; /* how many this process may have */
 };
 
@@ -315,10 +317,12 @@ static enum status start(struct daemon *daemon, struct error *error)
         status = probe(daemon, error);
     }
     if (status == STATUS_OK) {
-        status = start_router(daemon, error);
+        daemon->observe = observe_new();
+        status = daemon->observe == NULL ? error_set(error, STATUS_MEMORY, "out of memory")
+                                         : start_router(daemon, error);
     }
     if (status == STATUS_OK) {
-        admin_serving(daemon->admin, &daemon->engine, daemon->router);
+        admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->observe);
     }
     return status;
 }
@@ -399,6 +403,7 @@ static void run(struct daemon *daemon, const sigset_t *signals)
             reload(daemon);
         }
         struct error error = {0};
+        observe_tick(daemon->observe, clock_monotonic_ms());
         enum status status =
             lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal),
                         (uint32_t)unit_table_open_count(daemon->engine.units), &error);
@@ -446,6 +451,7 @@ static void stop(struct daemon *daemon)
     daemon->admin = admin_stop(daemon->admin); /* before what it looks at */
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
+    daemon->observe = observe_free(daemon->observe);
     if (daemon->leased) {
         struct error error = {0};
         if (lease_release(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, clean,
