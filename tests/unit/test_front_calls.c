@@ -453,6 +453,53 @@ static void test_observed_call_streams_and_is_ended(void **state)
     rig_stop(&pair.rig);
 }
 
+/* What was streamed cannot be taken back: the connection breaks, and so does the call. */
+static void test_streamed_call_that_breaks_off(void **state)
+{
+    (void)state;
+    for (int joined = 0; joined < 2; joined++) {
+        struct pair pair;
+        char byte;
+        rig_init(&pair.rig);
+        fake.unit = 0;
+        fake.joined = joined == 1;
+        start(&pair);
+        begin(&pair);
+        send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+        expect_text(pair.caller, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+        (void)close(pair.service);
+        assert_int_equal(recv(pair.caller, &byte, 1, 0), -1);
+        assert_int_equal(errno, ECONNRESET);
+        assert_true(fake_log_gets(joined ? "lost; " : "lost; roll_back the service was lost"));
+        assert_false(joined && fake_log_has("roll_back"));
+        (void)close(pair.caller);
+        pair.caller = caller_connect(&pair.rig);
+        begin(&pair); /* before any byte: it can be told */
+        (void)close(pair.service);
+        expect_refusal(pair.caller, "503", "serviceLost");
+        rig_stop(&pair.rig);
+    }
+}
+
+/* The caller of a streamed call leaves: the call goes on, its answer is dropped. */
+static void test_caller_leaves_a_streamed_call(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.unit = 0;
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    expect_text(pair.caller, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    (void)close(pair.caller);
+    expect_silence(pair.service);
+    send_text(pair.service, "llo");
+    assert_true(fake_log_gets("answered; commit; ended; "));
+    expect_end(pair.service);
+    rig_stop(&pair.rig);
+}
+
 static void test_listed_peers_are_inside(void **state)
 {
     (void)state;
@@ -632,6 +679,8 @@ int main(void)
         cmocka_unit_test(test_large_held_answer_and_slow_caller),
         cmocka_unit_test(test_joined_call_streams),
         cmocka_unit_test(test_observed_call_streams_and_is_ended),
+        cmocka_unit_test(test_streamed_call_that_breaks_off),
+        cmocka_unit_test(test_caller_leaves_a_streamed_call),
         cmocka_unit_test(test_listed_peers_are_inside),
         cmocka_unit_test(test_reads_wait),
         cmocka_unit_test(test_trace_is_added_or_kept),
