@@ -275,7 +275,7 @@ void exchange_next(struct exchange *exchange)
     }
     reset_request(exchange);
     exchange_set_state(exchange, EXCHANGE_IDLE);
-    exchange_set_timer(exchange, FRONT_IDLE_MS);
+    exchange_set_timer(exchange, exchange->shared->idle_ms);
 }
 
 /* ------------------------------------------------------------------ what follows from what is */
@@ -487,7 +487,7 @@ void exchange_accept(struct front_worker *owner, const struct front_endpoint *en
     init(exchange, owner, endpoint);
     network_address_text(peer, peer_size, exchange->caller_text);
     exchange->inside = endpoint->inside || peers_have(endpoint->peers, peer);
-    exchange_set_timer(exchange, FRONT_IDLE_MS);
+    exchange_set_timer(exchange, exchange->shared->idle_ms);
     if (stream_open(&exchange->caller, owner->worker, descriptor, &caller_callbacks, exchange) !=
         STATUS_OK) {
         exchange_caller_gone(exchange);

@@ -72,6 +72,8 @@ struct front_options {
     size_t answer_bytes_max; /* of a held answer, head and body */
     size_t connections_max;  /* of callers, over all services */
     const char *routes;      /* as routes.h; or "" */
+    uint64_t head_ms;        /* 0: FRONT_HEAD_MS */
+    uint64_t idle_ms;        /* 0: FRONT_IDLE_MS */
 };
 
 struct front;

@@ -128,7 +128,7 @@ static size_t take_head(struct exchange *exchange, struct slice data)
     }
     if (exchange->state == EXCHANGE_IDLE) {
         exchange_set_state(exchange, EXCHANGE_HEAD);
-        exchange_set_timer(exchange, FRONT_HEAD_MS);
+        exchange_set_timer(exchange, exchange->shared->head_ms);
     }
     switch (head_find_end(&exchange->scan, data, &size)) {
     case HEAD_MORE:

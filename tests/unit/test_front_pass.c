@@ -463,6 +463,36 @@ static void test_bounds_and_versions(void **state)
     rig_stop(&pair.rig);
 }
 
+static void test_slow_heads_and_idle_connections(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.head_ms = 100;
+    pair.rig.options.idle_ms = 250;
+    rig_start(&pair.rig);
+    pair.caller = caller_connect(&pair.rig);
+    pair.service = -1;
+    exchange_texts(&pair, "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 204 OK\r\n\r\n", false);
+    for (int i = 0; i < 3; i++) { /* bytes that come bring no new time */
+        send_text(pair.caller, "G");
+        (void)nanosleep(&(struct timespec){.tv_nsec = 40 * 1000 * 1000}, NULL);
+    }
+    expect_refusal(pair.caller, "408", "headTimeout");
+    expect_end(pair.caller);
+    expect_end(pair.service);
+    expect_end(caller_connect(&pair.rig)); /* one that never asks */
+    /* a service that takes long is no idle connection */
+    pair.caller = caller_connect(&pair.rig);
+    send_text(pair.caller, "GET / HTTP/1.1\r\n\r\n");
+    pair.service = service_accept(&pair.rig);
+    expect_text(pair.service, "GET / HTTP/1.1\r\n\r\n");
+    (void)nanosleep(&(struct timespec){.tv_nsec = 400 * 1000 * 1000}, NULL);
+    send_text(pair.service, "HTTP/1.1 204 OK\r\n\r\n");
+    expect_text(pair.caller, "HTTP/1.1 204 OK\r\n\r\n");
+    rig_stop(&pair.rig);
+}
+
 static void test_service_talks_unasked_or_nonsense(void **state)
 {
     (void)state;
@@ -523,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_smuggling_is_refused),
         cmocka_unit_test(test_malformed_chunks_are_not_forwarded),
         cmocka_unit_test(test_bounds_and_versions),
+        cmocka_unit_test(test_slow_heads_and_idle_connections),
         cmocka_unit_test(test_service_talks_unasked_or_nonsense),
         cmocka_unit_test(test_limits_of_connections_and_drain),
     };
