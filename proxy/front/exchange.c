@@ -237,6 +237,7 @@ static void reset_request(struct exchange *exchange)
 
 static void close_caller(struct exchange *exchange)
 {
+    calls_caller_left(exchange); /* nothing more of a request is forwarded */
     if (!exchange->handler_open) {
         backend_close(exchange);
     }

@@ -266,6 +266,9 @@ static void pump(struct exchange *exchange)
         if (exchange->incoming.size > 0) {
             process_kept(exchange);
         }
+        if (exchange->request_complete) {
+            backend_flush_head(exchange); /* before looking for what follows */
+        }
         size_t wanted = exchange->caller_gone ? 0 : bytes_wanted(exchange);
         if (wanted == 0 || exchange->caller_ended) {
             return;

@@ -384,6 +384,29 @@ static void test_answer_too_large(void **state)
     rig_stop(&pair.rig);
 }
 
+/* Its service would wait for the rest of the request for ever. */
+static void test_answer_too_large_for_a_partial_request(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.answer_bytes_max = 100;
+    start(&pair);
+    send_text(pair.caller, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhe");
+    pair.service = service_accept(&pair.rig);
+    free(receive_head(pair.service));
+    expect_text(pair.service, "he");
+    send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n");
+    char bytes[200];
+    memset(bytes, 'x', sizeof bytes);
+    send_bytes(pair.service, bytes, 150);
+    expect_refusal(pair.caller, "503", "answerTooLarge");
+    expect_end(pair.caller);
+    expect_end(pair.service);
+    assert_true(fake_log_gets("maxAnswer; ended; lost; "));
+    rig_stop(&pair.rig);
+}
+
 static void test_large_held_answer_and_slow_caller(void **state)
 {
     (void)state;
@@ -676,6 +699,7 @@ int main(void)
         cmocka_unit_test(test_caller_leaves_a_whole_request),
         cmocka_unit_test(test_caller_leaves_a_partial_request),
         cmocka_unit_test(test_answer_too_large),
+        cmocka_unit_test(test_answer_too_large_for_a_partial_request),
         cmocka_unit_test(test_large_held_answer_and_slow_caller),
         cmocka_unit_test(test_joined_call_streams),
         cmocka_unit_test(test_observed_call_streams_and_is_ended),

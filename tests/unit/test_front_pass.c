@@ -469,7 +469,7 @@ static void test_slow_heads_and_idle_connections(void **state)
     struct pair pair;
     rig_init(&pair.rig);
     pair.rig.options.head_ms = 100;
-    pair.rig.options.idle_ms = 250;
+    pair.rig.options.idle_ms = 500;
     rig_start(&pair.rig);
     pair.caller = caller_connect(&pair.rig);
     pair.service = -1;
@@ -487,7 +487,7 @@ static void test_slow_heads_and_idle_connections(void **state)
     send_text(pair.caller, "GET / HTTP/1.1\r\n\r\n");
     pair.service = service_accept(&pair.rig);
     expect_text(pair.service, "GET / HTTP/1.1\r\n\r\n");
-    (void)nanosleep(&(struct timespec){.tv_nsec = 400 * 1000 * 1000}, NULL);
+    (void)nanosleep(&(struct timespec){.tv_nsec = 700 * 1000 * 1000}, NULL);
     send_text(pair.service, "HTTP/1.1 204 OK\r\n\r\n");
     expect_text(pair.caller, "HTTP/1.1 204 OK\r\n\r\n");
     rig_stop(&pair.rig);
