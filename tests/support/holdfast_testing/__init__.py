@@ -4,6 +4,7 @@ Everything started here is ended again by its process id, also after a failed te
 """
 
 from .memory import Memory, anonymous_bytes
+from .old_server import OldServer
 from .process import Process, ProcessError, end_all_started, free_port, wait_until
 from .proxy import Proxy, ProxyFailed, build_bin, holdfast
 from .server import Server, server_kind
@@ -12,6 +13,7 @@ from .wire import Connection, WireTap, decode_message, encode_message, encode_qu
 __all__ = [
     "Connection",
     "Memory",
+    "OldServer",
     "Process",
     "ProcessError",
     "Proxy",
