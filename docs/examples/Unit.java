@@ -7,8 +7,6 @@ import static com.mongodb.client.model.Filters.eq;
 import static com.mongodb.client.model.Filters.gt;
 import static com.mongodb.client.model.Updates.inc;
 
-import com.mongodb.ConnectionString;
-import com.mongodb.MongoClientSettings;
 import com.mongodb.MongoCommandException;
 import com.mongodb.client.MongoClient;
 import com.mongodb.client.MongoClients;
@@ -64,11 +62,7 @@ public class Unit {
     }
 
     public static void main(String[] arguments) {
-        MongoClientSettings settings = MongoClientSettings.builder()
-            .applyConnectionString(new ConnectionString(arguments[0]))
-            .retryWrites(false)
-            .build();
-        try (MongoClient client = MongoClients.create(settings)) {
+        try (MongoClient client = MongoClients.create(arguments[0])) {
             placeOrder(client, arguments[1], arguments[2]);
             System.out.println(arguments[1] + ": placed");
         } catch (RuntimeException error) {

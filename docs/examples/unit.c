@@ -105,7 +105,6 @@ int main(int argument_count, char **arguments)
     mongoc_uri_t *uri = mongoc_uri_new_with_error(arguments[1], &error);
     bool placed = false;
     if (uri != NULL) {
-        mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, false);
         mongoc_client_t *client = mongoc_client_new_from_uri(uri);
         placed = place_order(client, arguments[2], arguments[3], &error);
         mongoc_client_destroy(client);

@@ -68,7 +68,7 @@ func placeOrder(ctx context.Context, client *mongo.Client, order, item string) e
 }
 
 func run(uri, order, item string) error {
-	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetRetryWrites(false))
+	client, err := mongo.Connect(options.Client().ApplyURI(uri))
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ async function placeOrder(client, order, item) {
 
 async function main() {
   const [uri, order, item] = process.argv.slice(2);
-  const client = new MongoClient(uri, { retryWrites: false });
+  const client = new MongoClient(uri);
   try {
     await placeOrder(client, order, item);
     console.log(`${order}: placed`);

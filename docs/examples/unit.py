@@ -47,7 +47,7 @@ def place_order(client, order, item):
 
 if __name__ == "__main__":
     uri, order, item = sys.argv[1:]
-    with MongoClient(uri, retryWrites=False) as client:
+    with MongoClient(uri) as client:
         try:
             place_order(client, order, item)
         except (SoldOut, PyMongoError) as error:

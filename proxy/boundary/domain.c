@@ -550,15 +550,18 @@ static enum domain_write refuse(struct domain *domain, struct domain_slot *slot,
     return DOMAIN_WRITE_REFUSED;
 }
 
+static const char started_reason[] =
+    "the proxy was started a moment ago: a call that was open before it has been rolled back, and "
+    "writes are refused until its handler is silent";
+static const char ended_reason[] =
+    "the API call that this write belongs to has ended: it is not carried out";
+
 static enum domain_write decide(struct domain *domain, const struct trace_id *trace,
                                 struct domain_write_call *ret_call, const char **ret_reason)
 {
     static const struct trace_id none;
     if (domain->fenced_until_ms != 0) {
-        return refuse(domain, NULL,
-                      "the proxy was started a moment ago: a call that was open before it has been "
-                      "rolled back, and writes are refused until its handler is silent",
-                      ret_reason);
+        return refuse(domain, NULL, started_reason, ret_reason);
     }
     if (is_trace(domain) && trace == NULL) {
         return refuse(domain, NULL,
@@ -576,9 +579,7 @@ static enum domain_write decide(struct domain *domain, const struct trace_id *tr
         return DOMAIN_WRITE_IN_CALL;
     }
     if (slot == NULL || slot->handlers != NULL || is_trace(domain)) {
-        return refuse(domain, slot,
-                      "the API call that this write belongs to has ended: it is not carried out",
-                      ret_reason);
+        return refuse(domain, slot, ended_reason, ret_reason);
     }
     domain->figures.writes_beside++;
     return DOMAIN_WRITE_BESIDE;
@@ -613,6 +614,20 @@ enum domain_write domain_write_decide(struct domain *domain, const struct trace_
     }
     pthread_mutex_unlock(&domain->mutex);
     return result;
+}
+
+bool domain_refuses(struct domain *domain, const struct trace_id *trace, const char **ret_reason)
+{
+    bool refused = false;
+    pthread_mutex_lock(&domain->mutex);
+    struct domain_slot *slot = is_trace(domain) && trace == NULL ? NULL : slot_find(domain, trace);
+    bool over = slot != NULL && slot->handlers != NULL && (slot->open == NULL || slot->closing);
+    if (domain->fenced_until_ms != 0 || over) {
+        (void)refuse(domain, slot, over ? ended_reason : started_reason, ret_reason);
+        refused = true;
+    }
+    pthread_mutex_unlock(&domain->mutex);
+    return refused;
 }
 
 /* ------------------------------------------------------------------ housekeeping */

@@ -115,6 +115,12 @@ struct domain_write_call {
 enum domain_write domain_write_decide(struct domain *domain, const struct trace_id *trace,
                                       struct domain_write_call *ret_call, const char **ret_reason);
 
+/*
+ * For writes that say themselves to which unit they belong (a driver's transaction, a name in their
+ * comment): whether the domain is fenced against them, too. Counts a refusal.
+ */
+bool domain_refuses(struct domain *domain, const struct trace_id *trace, const char **ret_reason);
+
 /* ---- figures */
 
 struct domain_figures {

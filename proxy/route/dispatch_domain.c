@@ -54,6 +54,19 @@ void dispatch_observe(struct connection *connection, const struct command_view *
     observe(connection, call.observed, found, view, message, message_bytes);
 }
 
+bool dispatch_domain_refuses(struct connection *connection, const struct command_view *view,
+                             struct dispatch *dispatch)
+{
+    struct trace_id trace;
+    const char *reason = NULL;
+    if (connection->link.domain == NULL ||
+        !domain_refuses(connection->link.domain, trace_of(view, &trace), &reason)) {
+        return false;
+    }
+    dispatch_error(dispatch, REPLY_CODE_NoSuchTransaction, reason);
+    return true;
+}
+
 bool dispatch_domain_write(struct connection *connection, const struct command_view *view,
                            enum command_class class, size_t message_bytes,
                            struct dispatch *dispatch)

@@ -225,6 +225,10 @@ def test_a_handler_whose_connection_broke_writes_nothing(patient, name):
             except OperationFailure as error:
                 result.append(error.code)
             time.sleep(1.5)
+        try:  # nor by a unit of its own
+            collection.insert_one({"_id": 2}, comment={"unit": name, "begin": True, "last": True})
+        except OperationFailure as error:
+            result.append(error.code)
         done.set()
 
     patient.service.handlers["/broken"] = handler
@@ -232,7 +236,7 @@ def test_a_handler_whose_connection_broke_writes_nothing(patient, name):
     assert answer.status == 503 and answer.reason == "serviceLost"
     gate.go.set()
     assert done.wait(10)
-    assert result == [251] * 3
+    assert result == [251] * 4
     assert patient.stored(name) == {}
 
 
