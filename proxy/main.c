@@ -26,9 +26,11 @@
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
 #include "net/descriptors.h"
+#include "observe/observe.h"
 #include "recover/lease.h"
 #include "recover/recovery.h"
 #include "route/router.h"
+#include "service/services.h"
 #include "unit/gate.h"
 #include "unit/lock_table.h"
 #include "unit/unit.h"
@@ -54,6 +56,8 @@ struct daemon {
     bool recovered; /* no unit of an earlier life is open */
     struct worker_pool *workers;
     struct engine engine;
+    struct observe *observe;
+    struct services *services;
     struct router *router;
     uint64_t descriptors; /* how many this process may have */
 };
@@ -64,16 +68,15 @@ struct daemon {
  */
 static enum status check_settings(const struct config *config, struct error *error)
 {
-    if (config->http_listen[0] != '\0') {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "http.listen: the HTTP boundary is not built yet");
+    enum status status = front_check_routes(config->http_routes, error);
+    if (status != STATUS_OK) {
+        return error_prefix(error, "http.routes");
     }
     if (config->unit_engine == CONFIG_ENGINE_NATIVE) {
         return error_set(error, STATUS_UNSUPPORTED, "unit.engine: native is not built yet");
     }
     struct upstream *upstream = NULL;
-    enum status status =
-        upstream_open(config->upstream_uri, config->upstream_connect_ms, &upstream, error);
+    status = upstream_open(config->upstream_uri, config->upstream_connect_ms, &upstream, error);
     upstream_close(upstream);
     return status == STATUS_OK ? STATUS_OK : error_prefix(error, "upstream.uri");
 }
@@ -244,7 +247,8 @@ static enum status start_router(struct daemon *daemon, struct error *error)
     struct router_options options = {
         .engine = &daemon->engine,
         .workers = daemon->workers,
-        .listen = daemon->config.net_listen,
+        .observe = daemon->observe,
+        .observe_only = daemon->config.unit_boundary == CONFIG_BOUNDARY_OBSERVE,
         .upstream_name = name,
         .connections_max = connections_max(daemon),
         .unit_lifetime_ms = daemon->config.unit_lifetime_ms,
@@ -256,10 +260,14 @@ static enum status start_router(struct daemon *daemon, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
+    services_router(daemon->services, &options);
     status = router_start(&options, &daemon->router, error);
     if (status == STATUS_OK) {
+        status = services_serve(daemon->services, daemon->workers, daemon->router, error);
+    }
+    if (status == STATUS_OK) {
         LOG(LOG_INFO, "net", "Listening", LOG_TEXT("listener", "mongo"),
-            LOG_TEXT("address", router_address(daemon->router)), LOG_TEXT("upstream", name));
+            LOG_TEXT("address", router_address(daemon->router, 0)), LOG_TEXT("upstream", name));
     }
     return status;
 }
@@ -313,6 +321,12 @@ static enum status start(struct daemon *daemon, struct error *error)
     }
     if (status == STATUS_OK) {
         status = probe(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        daemon->observe = observe_new();
+        status = daemon->observe == NULL ? error_set(error, STATUS_MEMORY, "out of memory")
+                                         : services_new(&daemon->config, &daemon->engine,
+                                                        daemon->observe, &daemon->services, error);
     }
     if (status == STATUS_OK) {
         status = start_router(daemon, error);
@@ -372,6 +386,7 @@ static void reload(struct daemon *daemon)
         set_engine_limits(&daemon->engine, config);
         unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
         lock_table_set_locks_max(daemon->engine.locks, (size_t)config->unit_locks_max);
+        services_set_limits(daemon->services, config);
         router_set_limits(daemon->router, connections_max(daemon), config->unit_lifetime_ms);
         LOG(LOG_INFO, "config", "Configuration read again", LOG_NUMBER("changes", changes));
     } else {
@@ -424,11 +439,17 @@ static void drain(struct daemon *daemon)
     LOG(LOG_INFO, "main", "Draining",
         LOG_NUMBER("units", unit_table_open_count(daemon->engine.units)));
     admin_draining(daemon->admin);
-    router_drain(daemon->router);
     uint64_t until = clock_monotonic_ms() + DRAIN_MS_MAX;
+    /* Calls first: their services may need new connections to finish them. */
+    services_drain(daemon->services);
+    while (services_calls(daemon->services) > 0 && clock_monotonic_ms() < until) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    }
+    router_drain(daemon->router);
     while (unit_table_open_count(daemon->engine.units) > 0 && clock_monotonic_ms() < until) {
         (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
     }
+    services_stop(daemon->services);
     router_stop(daemon->router);
 }
 
@@ -455,6 +476,11 @@ static void stop(struct daemon *daemon)
         }
     }
     daemon->upstream = upstream_close(daemon->upstream);
+    if (clean && daemon->services != NULL) {
+        services_note_end(daemon->services);
+    }
+    daemon->services = services_free(daemon->services);
+    daemon->observe = observe_free(daemon->observe);
     daemon->wal = wal_close(daemon->wal, clean && daemon->leased);
     daemon->engine.gates = gate_table_free(daemon->engine.gates);
     daemon->engine.units = unit_table_free(daemon->engine.units);

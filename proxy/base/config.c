@@ -193,6 +193,14 @@ static const char *value_word(enum config_type type)
         return "DIR";
     case CONFIG_TYPE_HEX:
         return "ID";
+    case CONFIG_TYPE_ADDRESS:
+        return "IP";
+    case CONFIG_TYPE_ADDRESSES:
+        return "IP,IP...";
+    case CONFIG_TYPE_NAME:
+        return "NAME";
+    case CONFIG_TYPE_TEXT:
+        return "TEXT";
     case CONFIG_TYPE_DURATION:
         return "TIME";
     case CONFIG_TYPE_SIZE:
@@ -241,6 +249,8 @@ static void print_help(void)
            "  --check-config      say whether the configuration is valid, and exit\n"
            "  --help, --version\n\n"
            "Every key below is also a key of the file: net.listen is listen: under net:.\n"
+           "Several HTTP services are a sequence of the file, services:, as the shipped\n"
+           "holdfast.yaml shows.\n"
            "TIME is 500ms, 5s, 30m, 24h, 7d or 10y; SIZE is 16MiB, 64GiB, 1TiB or bytes.\n");
     for (size_t g = 0; g < config_groups_count; g++) {
         size_t size = strlen(config_groups[g].name);
@@ -252,25 +262,6 @@ static void print_help(void)
             }
         }
     }
-}
-
-enum status config_check(const struct config *config, struct error *ret_error)
-{
-    for (size_t i = 0; i < config_keys_count; i++) {
-        const struct config_key *key = &config_keys[i];
-        const char *text = config_key_text(config, key);
-        if (key->required && (text == NULL || text[0] == '\0')) {
-            return error_set(ret_error, STATUS_INVALID,
-                             "%s is missing: give --%s, or the key %s in the file of --config",
-                             key->name, key->option, key->name);
-        }
-    }
-    if ((config->http_listen[0] == '\0') != (config->http_service[0] == '\0')) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "http.listen and http.service need each other: %s is missing",
-                         config->http_listen[0] == '\0' ? "http.listen" : "http.service");
-    }
-    return STATUS_OK;
 }
 
 /* After the first pass: what does not run the daemon, then the file, the options, the check. */

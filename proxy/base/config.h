@@ -11,6 +11,8 @@
  *     net:
  *       listen: 127.0.0.1:27018
  *
+ * What comes in any number is in the file only: `services:`, a sequence of struct config_service.
+ *
  * On the command line it is `--net.listen VALUE`, `--set net.listen=VALUE`, or its short name
  * (`--listen VALUE`). An unknown key, a value outside its range, a key given twice in a file or a
  * missing file is STATUS_INVALID; the message names file and line, or the option.
@@ -41,6 +43,39 @@ enum config_multi_writes {
     CONFIG_MULTI_WRITES_OFF,
 };
 
+enum config_boundary {
+    CONFIG_BOUNDARY_ALL,
+    CONFIG_BOUNDARY_OBSERVE, /* no unit is made, writes pass as they are; only the report */
+};
+
+enum config_correlation {
+    CONFIG_CORRELATION_EXCLUSIVE, /* one mutating call at a time in a domain */
+    CONFIG_CORRELATION_TRACE,     /* many, told apart by the traceparent of their writes */
+};
+
+enum config_reads {
+    CONFIG_READS_OWN,  /* a call that only reads never waits */
+    CONFIG_READS_WAIT, /* it waits until no mutating call is open */
+};
+
+/*
+ * One HTTP service in front of which the proxy stands. Every field is a text of its own, "" for
+ * none. Exactly one of `mongo`, `application` and `address` is set; in the service that
+ * http.listen stands for none is: its connections are all those of net.listen that no other
+ * service claims.
+ */
+struct config_service {
+    char *name;        /* unique */
+    char *listen;      /* HOST:PORT for its callers, port 0 picks one */
+    char *service;     /* HOST:PORT where the service itself listens */
+    char *inside;      /* HOST:PORT for calls from services of its domain */
+    char *peers;       /* IP addresses, comma separated: on `listen` they count as inside */
+    char *mongo;       /* HOST:PORT of a mongo listener of its own */
+    char *application; /* appName: what its driver gives as appName on net.listen */
+    char *address;     /* the IP address it connects to net.listen from, as inet_ntop() writes it */
+    char *domain;      /* services of one domain share the call; default: the service's name */
+};
+
 struct config {
     /* net */
     char *net_listen;             /* net.listen, --listen: HOST:PORT, port 0 picks one */
@@ -62,20 +97,36 @@ struct config {
     uint64_t unit_lifetime_ms;      /* unit.lifetime: 1s..24h, default 60s */
     enum config_retryable_writes unit_retryable_writes; /* unit.retryableWrites: once | pass */
     enum config_multi_writes unit_multi_writes;         /* unit.multiWrites: keep | strict | off */
+    enum config_boundary unit_boundary;                 /* unit.boundary: all | observe */
     uint64_t unit_writes_max; /* unit.maxWrites: 1..10000000, default 100000 */
     uint64_t unit_bytes_max;  /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
     uint64_t unit_count_max;  /* unit.maxOpen: 1..1000000, default 10000 */
     uint64_t unit_locks_max;  /* unit.maxLocks: 1..100000000, default 1000000 */
     /* admin */
     char *admin_listen; /* admin.listen, --admin: HOST:PORT, empty: none */
-    /* http (accepted, not built yet: main refuses with a clear message) */
-    char *http_listen;  /* http.listen, --http-listen */
-    char *http_service; /* http.service, --http-service */
+    /* http; the first four are http.* of one service more, see config_services_complete() */
+    char *http_listen;                        /* http.listen, --http-listen */
+    char *http_service;                       /* http.service, --http-service */
+    char *http_inside;                        /* http.inside */
+    char *http_peers;                         /* http.peers: IP addresses, comma separated */
+    enum config_correlation http_correlation; /* http.correlation: exclusive | trace */
+    enum config_reads http_reads;             /* http.reads: own | wait */
+    uint64_t http_call_timeout_ms;            /* http.callTimeout: 100ms..24h, default 30s */
+    uint64_t http_queue_wait_ms;              /* http.queueWait: 0..24h, default 10s */
+    uint64_t http_queue_length;               /* http.queueLength: 0..100000, default 1000 */
+    uint64_t http_quiet_ms;                   /* http.quietPeriod: 0..10m, default 5s */
+    uint64_t http_answer_bytes_max;           /* http.maxAnswer: 1KiB..1GiB, default 16MiB */
+    char *http_routes;                        /* http.routes: rules as text, not parsed here */
     /* log */
     enum log_level log_level; /* log.level: debug | info (default) | warning | error */
     /* not keys */
-    bool check_only; /* --check-config */
+    struct config_service *services; /* services: in the file's order */
+    size_t services_count;           /* 0..CONFIG_SERVICES_MAX */
+    bool check_only;                 /* --check-config */
 };
+
+/* Each is a few listening sockets and a domain at most; nobody has found a need for more. */
+#define CONFIG_SERVICES_MAX 256u
 
 /* What the caller should do after config_from_arguments(). */
 enum config_action {
@@ -95,10 +146,24 @@ MUST_CHECK enum status config_from_arguments(int argument_count, char **argument
 /*
  * Puts what may change while the proxy runs from `next`, read anew by config_from_arguments(), into
  * `running`. `changed` is called for each key that differs: `live` says that it was taken over;
- * otherwise `running` keeps its value and a restart is needed.
+ * otherwise `running` keeps its value and a restart is needed. The services are one key here,
+ * "services", and not live.
  */
 void config_take_over(struct config *running, const struct config *next,
                       void (*changed)(void *context, const char *key, bool live), void *context);
+
+/*
+ * The whole list of HTTP services, a copy of its own: those of the file, after the one that
+ * http.listen and http.service stand for, if they are set. That one is named "service", in the
+ * domain "default". An empty list is NULL and 0. The caller gives it to config_services_free().
+ * Errors: STATUS_MEMORY.
+ */
+MUST_CHECK enum status config_services_complete(const struct config *config,
+                                                struct config_service **ret_services,
+                                                size_t *ret_count, struct error *ret_error);
+
+/* NULL is harmless. */
+void config_services_free(struct config_service *services, size_t count);
 
 /* Releases what config_from_arguments() made. NULL and zeros are harmless. */
 void config_free(struct config *config);

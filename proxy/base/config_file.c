@@ -5,8 +5,11 @@
  *       listen: 127.0.0.1:27018   the key net.listen
  *     log.level: debug            the same in one line, a key at the top
  *
- * libyaml makes a tree of nodes that know their lines; the tree is walked two levels deep, deeper
- * is an error, so neither nesting nor aliases that refer to themselves can make the walk long.
+ *     services:                   the one sequence, see config_services_file.c
+ *
+ * libyaml makes a tree of nodes that know their lines; the tree is walked two levels deep, below
+ * services: three, deeper is an error, so neither nesting nor aliases that refer to themselves can
+ * make the walk long.
  *
  * Threads: one at a time per struct config.
  */
@@ -18,25 +21,24 @@
 #include <yaml.h>
 
 #include "base/config_keys.h"
+#include "base/config_yaml.h"
 #include "holdfast/limits.h"
 
 enum { FILE_BYTES_MAX = 1024 * 1024, NAME_BYTES = 128 };
 
 struct reader {
     struct config *config;
-    const char *name; /* of the file, for messages */
-    yaml_document_t *document;
-    struct error *error;
-    size_t lines[64]; /* by key: the line where it was set, 0 for not yet */
+    struct config_yaml yaml;
+    size_t services_line; /* where services: was set, 0 for not yet */
+    size_t lines[64];     /* by key: the line where it was set, 0 for not yet */
 };
 
-static unsigned long line_of(const yaml_node_t *node)
+unsigned long config_yaml_line(const yaml_node_t *node)
 {
     return (unsigned long)node->start_mark.line + 1;
 }
 
-/* The text of a scalar; NULL for another node, for NULs inside, for more than fits a message. */
-static const char *scalar_text(const yaml_node_t *node)
+const char *config_yaml_text(const yaml_node_t *node)
 {
     if (node == NULL || node->type != YAML_SCALAR_NODE ||
         memchr(node->data.scalar.value, 0, node->data.scalar.length) != NULL) {
@@ -45,33 +47,52 @@ static const char *scalar_text(const yaml_node_t *node)
     return (const char *)node->data.scalar.value;
 }
 
+static enum status mark_line(struct reader *reader, const char *name, const yaml_node_t *at,
+                             size_t *line)
+{
+    if (*line != 0) {
+        return error_set(reader->yaml.error, STATUS_INVALID,
+                         "%s:%lu: %s is set a second time, first in line %zu", reader->yaml.name,
+                         config_yaml_line(at), name, *line);
+    }
+    *line = config_yaml_line(at);
+    return STATUS_OK;
+}
+
 static enum status read_key(struct reader *reader, const char *name, const yaml_node_t *at,
                             const yaml_node_t *value)
 {
     const struct config_key *key = config_key_find(name);
-    const char *text = scalar_text(value);
+    const char *text = config_yaml_text(value);
     if (key == NULL) {
-        return error_set(reader->error, STATUS_INVALID, "%s:%lu: unknown key %s", reader->name,
-                         line_of(at), name);
+        return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: unknown key %s",
+                         reader->yaml.name, config_yaml_line(at), name);
     }
     size_t index = (size_t)(key - config_keys);
     if (index < sizeof(reader->lines) / sizeof(reader->lines[0])) {
-        if (reader->lines[index] != 0) {
-            return error_set(reader->error, STATUS_INVALID,
-                             "%s:%lu: %s is set a second time, first in line %zu", reader->name,
-                             line_of(at), name, reader->lines[index]);
+        enum status status = mark_line(reader, name, at, &reader->lines[index]);
+        if (status != STATUS_OK) {
+            return status;
         }
-        reader->lines[index] = line_of(at);
     }
     if (text == NULL) {
-        return error_set(reader->error, STATUS_INVALID, "%s:%lu: %s wants one plain value",
-                         reader->name, line_of(at), name);
+        return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: %s wants one plain value",
+                         reader->yaml.name, config_yaml_line(at), name);
     }
-    enum status status = config_key_set(reader->config, key, text, reader->error);
+    enum status status = config_key_set(reader->config, key, text, reader->yaml.error);
     if (status != STATUS_OK) {
-        (void)error_prefix(reader->error, "%s:%lu", reader->name, line_of(value));
+        (void)error_prefix(reader->yaml.error, "%s:%lu", reader->yaml.name,
+                           config_yaml_line(value));
     }
     return status;
+}
+
+static enum status read_services(struct reader *reader, const yaml_node_t *at,
+                                 const yaml_node_t *value)
+{
+    enum status status = mark_line(reader, "services", at, &reader->services_line);
+    return status != STATUS_OK ? status
+                               : config_services_read(reader->config, &reader->yaml, value);
 }
 
 /* The pairs of the group `group`, or of the top level if NULL. */
@@ -80,17 +101,17 @@ static enum status read_mapping(struct reader *reader, const char *group,
 {
     for (yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
          pair < mapping->data.mapping.pairs.top; pair++) {
-        const yaml_node_t *key = yaml_document_get_node(reader->document, pair->key);
-        const yaml_node_t *value = yaml_document_get_node(reader->document, pair->value);
-        const char *text = scalar_text(key);
+        const yaml_node_t *key = yaml_document_get_node(reader->yaml.document, pair->key);
+        const yaml_node_t *value = yaml_document_get_node(reader->yaml.document, pair->value);
+        const char *text = config_yaml_text(key);
         char name[NAME_BYTES];
         if (key == NULL || value == NULL || text == NULL) {
-            return error_set(reader->error, STATUS_INVALID, "%s:%lu: a key must be plain text",
-                             reader->name, line_of(mapping));
+            return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: a key must be plain text",
+                             reader->yaml.name, config_yaml_line(mapping));
         }
         if (strlen(text) >= NAME_BYTES / 2) {
-            return error_set(reader->error, STATUS_INVALID, "%s:%lu: unknown key %.60s…",
-                             reader->name, line_of(key), text);
+            return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: unknown key %.60s…",
+                             reader->yaml.name, config_yaml_line(key), text);
         }
         (void)snprintf(name, sizeof(name), "%s%s%s", group == NULL ? "" : group,
                        group == NULL ? "" : ".", text);
@@ -100,6 +121,8 @@ static enum status read_mapping(struct reader *reader, const char *group,
         } else if (group == NULL && config_group_exists(text) && value->type == YAML_SCALAR_NODE &&
                    value->data.scalar.length == 0) {
             continue; /* a group whose keys are all commented out */
+        } else if (group == NULL && strcmp(text, "services") == 0) {
+            status = read_services(reader, key, value);
         } else {
             status = read_key(reader, name, key, value);
         }
@@ -123,13 +146,13 @@ static enum status refuse_yaml(const yaml_parser_t *parser, const char *name,
 
 static enum status read_document(struct reader *reader)
 {
-    const yaml_node_t *root = yaml_document_get_root_node(reader->document);
+    const yaml_node_t *root = yaml_document_get_root_node(reader->yaml.document);
     if (root == NULL || (root->type == YAML_SCALAR_NODE && root->data.scalar.length == 0)) {
         return STATUS_OK; /* an empty file changes nothing */
     }
     if (root->type != YAML_MAPPING_NODE) {
-        return error_set(reader->error, STATUS_INVALID, "%s:%lu: wants keys with values",
-                         reader->name, line_of(root));
+        return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: wants keys with values",
+                         reader->yaml.name, config_yaml_line(root));
     }
     return read_mapping(reader, NULL, root);
 }
@@ -144,8 +167,8 @@ static enum status refuse_second_document(yaml_parser_t *parser, const char *nam
     const yaml_node_t *root = yaml_document_get_root_node(&document);
     enum status status = STATUS_OK;
     if (root != NULL) {
-        status =
-            error_set(ret_error, STATUS_INVALID, "%s:%lu: a second document", name, line_of(root));
+        status = error_set(ret_error, STATUS_INVALID, "%s:%lu: a second document", name,
+                           config_yaml_line(root));
     }
     yaml_document_delete(&document);
     return status;
@@ -165,8 +188,8 @@ enum status config_yaml_apply(struct config *config, struct slice yaml, const ch
         status = refuse_yaml(&parser, name, ret_error);
         goto out;
     }
-    struct reader reader = {
-        .config = config, .name = name, .document = &document, .error = ret_error};
+    struct reader reader = {.config = config,
+                            .yaml = {.name = name, .document = &document, .error = ret_error}};
     status = read_document(&reader);
     bool had_root = yaml_document_get_root_node(&document) != NULL;
     yaml_document_delete(&document);

@@ -14,11 +14,17 @@ static const char *const durability_choices[] = {"power", "process", NULL};
 static const char *const engine_choices[] = {"auto", "journaled", "native", NULL};
 static const char *const retryable_choices[] = {"once", "pass", NULL};
 static const char *const multi_choices[] = {"keep", "strict", "off", NULL};
+static const char *const boundary_choices[] = {"all", "observe", NULL};
+static const char *const correlation_choices[] = {"exclusive", "trace", NULL};
+static const char *const reads_choices[] = {"own", "wait", NULL};
 static const char *const level_choices[] = {"debug", "info", "warning", "error", NULL};
 _Static_assert(WAL_DURABILITY_POWER == 0 && WAL_DURABILITY_PROCESS == 1, "durability_choices");
 _Static_assert(CONFIG_ENGINE_JOURNALED == 1 && CONFIG_ENGINE_NATIVE == 2, "engine_choices");
 _Static_assert(CONFIG_RETRYABLE_WRITES_PASS == 1, "retryable_choices");
 _Static_assert(CONFIG_MULTI_WRITES_STRICT == 1 && CONFIG_MULTI_WRITES_OFF == 2, "multi_choices");
+_Static_assert(CONFIG_BOUNDARY_OBSERVE == 1, "boundary_choices");
+_Static_assert(CONFIG_CORRELATION_TRACE == 1, "correlation_choices");
+_Static_assert(CONFIG_READS_WAIT == 1, "reads_choices");
 _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3, "level_choices");
 
 const struct config_group config_groups[] = {
@@ -27,7 +33,7 @@ const struct config_group config_groups[] = {
     {"wal", "The journal"},
     {"unit", "Units: atomic groups of writes"},
     {"admin", "Health, readiness and status, by HTTP"},
-    {"http", "A service's own HTTP port in front of its calls (not built yet)"},
+    {"http", "API calls as units: the proxy in front of a service's HTTP port"},
     {"log", "Log lines, on standard error"},
 };
 const size_t config_groups_count = sizeof(config_groups) / sizeof(config_groups[0]);
@@ -148,6 +154,12 @@ const struct config_key config_keys[] = {
      .standard = "keep",
      .choices = multi_choices,
      .help = "whether a plain command that writes several documents is a unit of its own"},
+    {.name = "unit.boundary",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(unit_boundary),
+     .standard = "all",
+     .choices = boundary_choices,
+     .help = "observe: no unit is made, writes pass as they are; only the report"},
     {.name = "unit.maxWrites",
      .type = CONFIG_TYPE_NUMBER,
      .offset = AT(unit_writes_max),
@@ -200,6 +212,72 @@ const struct config_key config_keys[] = {
      .offset = AT(http_service),
      .standard = "",
      .help = "HOST:PORT of the service that answers them"},
+    {.name = "http.inside",
+     .type = CONFIG_TYPE_LISTEN,
+     .offset = AT(http_inside),
+     .standard = "",
+     .help = "HOST:PORT for calls from services of the same domain: they join the open call"},
+    {.name = "http.peers",
+     .type = CONFIG_TYPE_ADDRESSES,
+     .offset = AT(http_peers),
+     .standard = "",
+     .help = "IP addresses whose calls on http.listen join the open call as well"},
+    {.name = "http.correlation",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(http_correlation),
+     .standard = "exclusive",
+     .choices = correlation_choices,
+     .help = "one mutating call at a time, or many if writes carry a traceparent"},
+    {.name = "http.reads",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(http_reads),
+     .standard = "own",
+     .choices = reads_choices,
+     .help = "wait: a call that only reads waits until no mutating call is open"},
+    {.name = "http.callTimeout",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(http_call_timeout_ms),
+     .standard = "30s",
+     .smallest = "100ms",
+     .largest = "24h",
+     .live = true,
+     .help = "a call that takes longer is rolled back; at most unit.lifetime"},
+    {.name = "http.queueWait",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(http_queue_wait_ms),
+     .standard = "10s",
+     .smallest = "0",
+     .largest = "24h",
+     .live = true,
+     .help = "how long a call waits for its turn before it is answered 503"},
+    {.name = "http.queueLength",
+     .type = CONFIG_TYPE_NUMBER,
+     .offset = AT(http_queue_length),
+     .standard = "1000",
+     .smallest = "0",
+     .largest = "100000",
+     .live = true,
+     .help = "calls of one domain that wait for their turn; one more is answered 503"},
+    {.name = "http.quietPeriod",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(http_quiet_ms),
+     .standard = "5s",
+     .smallest = "0",
+     .largest = "10m",
+     .live = true,
+     .help = "how long no late write may come before calls begin again after a lost one"},
+    {.name = "http.maxAnswer",
+     .type = CONFIG_TYPE_SIZE,
+     .offset = AT(http_answer_bytes_max),
+     .standard = "16MiB",
+     .smallest = "1KiB",
+     .largest = "1GiB",
+     .help = "the largest answer of a mutating call: it is held until the call is durable"},
+    {.name = "http.routes",
+     .type = CONFIG_TYPE_TEXT,
+     .offset = AT(http_routes),
+     .standard = "",
+     .help = "what mutates beside the methods: \"GET /refresh, !POST /search\""},
 
     {.name = "log.level",
      .type = CONFIG_TYPE_CHOICE,

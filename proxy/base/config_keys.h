@@ -18,12 +18,16 @@
 #include "holdfast/slice.h"
 
 enum config_type {
-    CONFIG_TYPE_LISTEN,   /* char *: HOST:PORT, port 0 allowed */
-    CONFIG_TYPE_CONNECT,  /* char *: HOST:PORT */
-    CONFIG_TYPE_URI,      /* char *: mongodb://, one host; never shown: it may hold a password */
-    CONFIG_TYPE_PATH,     /* char * */
-    CONFIG_TYPE_HEX,      /* char *: an even number of hexadecimal digits */
-    CONFIG_TYPE_NUMBER,   /* uint64_t */
+    CONFIG_TYPE_LISTEN,    /* char *: HOST:PORT, port 0 allowed */
+    CONFIG_TYPE_CONNECT,   /* char *: HOST:PORT */
+    CONFIG_TYPE_URI,       /* char *: mongodb://, one host; never shown: it may hold a password */
+    CONFIG_TYPE_PATH,      /* char * */
+    CONFIG_TYPE_HEX,       /* char *: an even number of hexadecimal digits */
+    CONFIG_TYPE_ADDRESS,   /* char *: an IP address; only of a service */
+    CONFIG_TYPE_ADDRESSES, /* char *: IP addresses, comma separated */
+    CONFIG_TYPE_NAME,      /* char *: 1 to 64 of A-Z a-z 0-9 . _ -; only of a service */
+    CONFIG_TYPE_TEXT,      /* char *: anything printable */
+    CONFIG_TYPE_NUMBER,    /* uint64_t */
     CONFIG_TYPE_DURATION, /* uint64_t in milliseconds: 5000ms, 5s, 30m, 24h, 7d, 10y, or a number */
     CONFIG_TYPE_SIZE,     /* uint64_t in bytes: 512KiB, 16MiB, 64GiB, 1TiB, or a number */
     CONFIG_TYPE_CHOICE,   /* an enum whose values are the positions in `choices` */
@@ -65,6 +69,13 @@ bool config_group_exists(const char *name);
 MUST_CHECK enum status config_key_set(struct config *config, const struct config_key *key,
                                       const char *text, struct error *ret_error);
 
+/*
+ * Whether `text` is a value of a text's `type`; "" is one of any. The message begins with `name`.
+ * Errors: STATUS_INVALID.
+ */
+MUST_CHECK enum status config_text_check(const char *name, enum config_type type, const char *text,
+                                         struct error *ret_error);
+
 /* The value of a NUMBER, DURATION, SIZE or CHOICE key as a number. */
 uint64_t config_key_number(const struct config *config, const struct config_key *key);
 
@@ -86,7 +97,10 @@ MUST_CHECK enum status config_yaml_apply(struct config *config, struct slice yam
 MUST_CHECK enum status config_file_apply(struct config *config, const char *path,
                                          struct error *ret_error);
 
-/* Required keys and keys that need each other. Errors: STATUS_INVALID. */
+/*
+ * Required keys, keys that need each other, listeners that share an address.
+ * Errors: STATUS_INVALID.
+ */
 MUST_CHECK enum status config_check(const struct config *config, struct error *ret_error);
 
 #endif

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/config_keys.h"
+#include "base/config_services.h"
 
 static size_t value_size(enum config_type type)
 {
@@ -42,5 +43,8 @@ void config_take_over(struct config *running, const struct config *next,
                    value_size(key->type));
         }
         changed(context, key->name, key->live);
+    }
+    if (!config_services_equal(running, next)) {
+        changed(context, "services", false);
     }
 }

@@ -6,6 +6,7 @@
  * Threads: one at a time per struct config.
  */
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,14 +107,12 @@ static bool is_endpoint(const char *text, bool zero_allowed)
 }
 
 /* One host only: which of several answers is the driver's business, and this is not a driver. */
-static enum status check_uri(const struct config_key *key, const char *text,
-                             struct error *ret_error)
+static enum status check_uri(const char *name, const char *text, struct error *ret_error)
 {
     static const char scheme[] = "mongodb://";
     if (strncmp(text, scheme, sizeof(scheme) - 1) != 0) {
         return error_set(ret_error, STATUS_INVALID,
-                         "%s: must begin with mongodb:// (mongodb+srv:// is not supported)",
-                         key->name);
+                         "%s: must begin with mongodb:// (mongodb+srv:// is not supported)", name);
     }
     const char *hosts = text + sizeof(scheme) - 1;
     size_t size = strcspn(hosts, "/?");
@@ -123,39 +122,82 @@ static enum status check_uri(const struct config_key *key, const char *text,
         hosts = at + 1;
     }
     if (size == 0) {
-        return error_set(ret_error, STATUS_INVALID, "%s: names no host", key->name);
+        return error_set(ret_error, STATUS_INVALID, "%s: names no host", name);
     }
     if (memchr(hosts, ',', size) != NULL) {
         return error_set(ret_error, STATUS_INVALID,
                          "%s: names several hosts; give the one that the proxy stands before",
-                         key->name);
+                         name);
     }
     return STATUS_OK;
 }
 
-static enum status check_text(const struct config_key *key, const char *text,
+/* One address, or several between commas with blanks around them. */
+static bool is_addresses(const char *text, bool one_only)
+{
+    const char *at = text;
+    for (;;) {
+        struct in6_addr ignored;
+        char address[INET6_ADDRSTRLEN];
+        at += one_only ? 0 : strspn(at, " ");
+        size_t size = strcspn(at, one_only ? "" : ", ");
+        if (size >= sizeof(address)) {
+            return false;
+        }
+        memcpy(address, at, size);
+        address[size] = '\0';
+        if (inet_pton(AF_INET, address, &ignored) != 1 &&
+            inet_pton(AF_INET6, address, &ignored) != 1) {
+            return false;
+        }
+        at += size + strspn(at + size, " ");
+        if (*at != ',') {
+            return *at == '\0';
+        }
+        at++;
+    }
+}
+
+static bool is_name(const char *text)
+{
+    size_t size = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+    return size <= 64 && text[size] == '\0';
+}
+
+static bool is_printable(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum status check_word(const char *name, enum config_type type, const char *text,
                               struct error *ret_error)
 {
-    size_t digits = strspn(text, "0123456789abcdefABCDEF");
-    if (text[0] == '\0') {
-        return STATUS_OK; /* nothing set; config_check() asks for what is required */
-    }
-    switch (key->type) {
-    case CONFIG_TYPE_URI:
-        return check_uri(key, text, ret_error);
-    case CONFIG_TYPE_LISTEN:
-    case CONFIG_TYPE_CONNECT:
-        if (!is_endpoint(text, key->type == CONFIG_TYPE_LISTEN)) {
-            return error_set(ret_error, STATUS_INVALID,
-                             "%s: \"%.200s\" is not HOST:PORT, for example 127.0.0.1:27018 or "
-                             "[::1]:27018",
-                             key->name, text);
+    bool one_only = type == CONFIG_TYPE_ADDRESS;
+    switch (type) {
+    case CONFIG_TYPE_ADDRESS:
+    case CONFIG_TYPE_ADDRESSES:
+        if (!is_addresses(text, one_only)) {
+            return error_set(ret_error, STATUS_INVALID, "%s: \"%.200s\" is not %s", name, text,
+                             one_only ? "an IP address"
+                                      : "a list of IP addresses such as 10.0.0.5, fd00::6");
         }
         return STATUS_OK;
-    case CONFIG_TYPE_HEX:
-        if (digits != strlen(text) || digits % 2 != 0 || digits > 128) {
+    case CONFIG_TYPE_NAME:
+        if (!is_name(text)) {
             return error_set(ret_error, STATUS_INVALID,
-                             "%s: \"%.200s\" is not an id in hexadecimal digits", key->name, text);
+                             "%s: \"%.200s\" is not 1 to 64 letters, digits, dots, underscores or "
+                             "hyphens",
+                             name, text);
+        }
+        return STATUS_OK;
+    case CONFIG_TYPE_TEXT:
+        if (!is_printable(text)) {
+            return error_set(ret_error, STATUS_INVALID, "%s: holds a control character", name);
         }
         return STATUS_OK;
     default:
@@ -163,16 +205,47 @@ static enum status check_text(const struct config_key *key, const char *text,
     }
 }
 
+enum status config_text_check(const char *name, enum config_type type, const char *text,
+                              struct error *ret_error)
+{
+    size_t digits = strspn(text, "0123456789abcdefABCDEF");
+    if (text[0] == '\0') {
+        return STATUS_OK; /* nothing set; config_check() asks for what is required */
+    }
+    switch (type) {
+    case CONFIG_TYPE_URI:
+        return check_uri(name, text, ret_error);
+    case CONFIG_TYPE_LISTEN:
+    case CONFIG_TYPE_CONNECT:
+        if (!is_endpoint(text, type == CONFIG_TYPE_LISTEN)) {
+            return error_set(ret_error, STATUS_INVALID,
+                             "%s: \"%.200s\" is not HOST:PORT, for example 127.0.0.1:27018 or "
+                             "[::1]:27018",
+                             name, text);
+        }
+        return STATUS_OK;
+    case CONFIG_TYPE_HEX:
+        if (digits != strlen(text) || digits % 2 != 0 || digits > 128) {
+            return error_set(ret_error, STATUS_INVALID,
+                             "%s: \"%.200s\" is not an id in hexadecimal digits", name, text);
+        }
+        return STATUS_OK;
+    default:
+        return check_word(name, type, text, ret_error);
+    }
+}
+
 static bool is_text(enum config_type type)
 {
     return type == CONFIG_TYPE_LISTEN || type == CONFIG_TYPE_CONNECT || type == CONFIG_TYPE_URI ||
-           type == CONFIG_TYPE_PATH || type == CONFIG_TYPE_HEX;
+           type == CONFIG_TYPE_PATH || type == CONFIG_TYPE_HEX || type == CONFIG_TYPE_ADDRESS ||
+           type == CONFIG_TYPE_ADDRESSES || type == CONFIG_TYPE_NAME || type == CONFIG_TYPE_TEXT;
 }
 
 static enum status set_text(struct config *config, const struct config_key *key, const char *text,
                             struct error *ret_error)
 {
-    enum status status = check_text(key, text, ret_error);
+    enum status status = config_text_check(key->name, key->type, text, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -192,7 +265,10 @@ static enum status set_choice(struct config *config, const struct config_key *ke
 {
     _Static_assert(sizeof(enum config_engine) == sizeof(unsigned) &&
                        sizeof(enum wal_durability) == sizeof(unsigned) &&
-                       sizeof(enum log_level) == sizeof(unsigned),
+                       sizeof(enum log_level) == sizeof(unsigned) &&
+                       sizeof(enum config_boundary) == sizeof(unsigned) &&
+                       sizeof(enum config_correlation) == sizeof(unsigned) &&
+                       sizeof(enum config_reads) == sizeof(unsigned),
                    "the enums of struct config are written as unsigned");
     char known[128] = "";
     for (unsigned i = 0; key->choices[i] != NULL; i++) {
@@ -293,5 +369,6 @@ void config_free(struct config *config)
             free(text);
         }
     }
+    config_services_free(config->services, config->services_count);
     memset(config, 0, sizeof(*config));
 }

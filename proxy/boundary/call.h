@@ -76,10 +76,13 @@ struct call {
     const char *reason; /* a literal, after CALL_ROLLED_BACK */
 
     /* private to call.c and domain.c */
+    struct engine *engine;
+    struct observe *observe;
+    bool handler_answered;
     struct domain_slot *slot;
     struct domain_handler *handler;
     struct call *next;
-    struct call *previous;
+    struct call *previous; /* the domain's lists */
     uint64_t wait_until_ms;
     enum call_admission admission;
     struct unit_session_key key;
@@ -94,6 +97,8 @@ struct call {
     bool committing;
     uint64_t observed;
     bool is_read; /* call_wait_read() */
+    bool waiting; /* in a queue */
+    char name[UNIT_NAME_BYTES];
 };
 
 enum call_admission call_begin(struct call *call);

@@ -73,7 +73,11 @@ void domain_tick(struct domain *domain, uint64_t now_ms);
 /* No call begins any more: those that wait are told CALL_DRAINING. */
 void domain_drain(struct domain *domain);
 
-/* Calls that are open or fenced, for the end of the process. */
+/* Changes limits while it is used. */
+void domain_set_waits(struct domain *domain, uint64_t queue_wait_ms, size_t queue_max,
+                      uint64_t quiet_ms);
+
+/* Calls that are open, for the end of the process. */
 size_t domain_calls(struct domain *domain);
 
 /* ---- mongo connections */

@@ -68,6 +68,7 @@ static void answer_ended(struct boundary_request *request, enum outcome outcome)
                          "known");
         break;
     case OUTCOME_NONE:
+    case OUTCOME_ROLLED_BACK:
     case OUTCOME_TOO_OLD:
         no_such_transaction(request);
         break;
@@ -335,7 +336,7 @@ static void check_out(struct boundary_request *request)
         answer_ended(request, OUTCOME_COMMITTED);
         break;
     case UNIT_CHECKOUT_ABORTED:
-        answer_ended(request, OUTCOME_NONE);
+        answer_ended(request, OUTCOME_ROLLED_BACK);
         break;
     case UNIT_CHECKOUT_CONFLICT:
         answer_ended(request, OUTCOME_CONFLICT);

@@ -19,7 +19,7 @@ static enum status read_reply(struct wal_reader *reader, uint64_t unit, bson_t *
     struct slice kept;
     bson_t view;
     enum status status = read_last(reader, unit, &record, error);
-    if (status == STATUS_OK && record.kind == WAL_KIND_COMMIT &&
+    if (status == STATUS_OK && reply != NULL && record.kind == WAL_KIND_COMMIT &&
         record_get_reply(record.payload, &kept, NULL) == STATUS_OK &&
         bson_init_static(&view, kept.data, kept.size)) {
         bson_concat(reply, &view);
@@ -34,7 +34,7 @@ static enum outcome judge_aborted(struct wal_reader *reader, uint64_t unit, stru
     if (read_last(reader, unit, &record, error) != STATUS_OK) {
         return OUTCOME_UNREADABLE;
     }
-    return record_is_kept(record.payload) ? OUTCOME_CONFLICT : OUTCOME_NONE;
+    return record_is_kept(record.payload) ? OUTCOME_CONFLICT : OUTCOME_ROLLED_BACK;
 }
 
 static enum outcome judge(struct wal_reader *reader, const struct wal_session *session,
@@ -57,24 +57,23 @@ static enum outcome judge(struct wal_reader *reader, const struct wal_session *s
     case WAL_UNIT_OPEN:
         break;
     }
-    return OUTCOME_NONE;
+    return OUTCOME_ROLLED_BACK;
 }
 
-enum outcome outcome_find(const struct boundary_request *request, bson_t *reply)
+enum outcome outcome_find_key(struct wal *wal, const struct unit_session_key *key, int64_t number,
+                              bson_t *reply)
 {
-    struct unit_session_key key;
     struct wal_reader *reader = NULL;
     struct wal_session session = {0};
     struct error error = {0};
     enum outcome outcome = OUTCOME_UNREADABLE;
-    unit_session_key_make(request->user, request->view.session_id, &key);
-    enum status status = wal_reader_begin(request->engine->wal, &reader, &error);
+    enum status status = wal_reader_begin(wal, &reader, &error);
     if (status == STATUS_OK) {
         status =
-            wal_read_session(reader, slice_make(key.bytes, sizeof key.bytes), &session, &error);
+            wal_read_session(reader, slice_make(key->bytes, sizeof key->bytes), &session, &error);
     }
     if (status == STATUS_OK) {
-        outcome = judge(reader, &session, request->view.transaction_number, reply, &error);
+        outcome = judge(reader, &session, number, reply, &error);
     } else if (status == STATUS_NOT_FOUND) {
         outcome = OUTCOME_NONE;
     }
@@ -84,4 +83,11 @@ enum outcome outcome_find(const struct boundary_request *request, bson_t *reply)
             LOG_TEXT("reason", error.message));
     }
     return outcome;
+}
+
+enum outcome outcome_find(const struct boundary_request *request, bson_t *reply)
+{
+    struct unit_session_key key;
+    unit_session_key_make(request->user, request->view.session_id, &key);
+    return outcome_find_key(request->engine->wal, &key, request->view.transaction_number, reply);
 }

@@ -126,6 +126,7 @@ static void run_unless_repeated(struct boundary_request *request)
 {
     switch (outcome_find(request, &request->reply)) {
     case OUTCOME_NONE:
+    case OUTCOME_ROLLED_BACK:
         write_in_unit(request);
         return;
     case OUTCOME_COMMITTED:

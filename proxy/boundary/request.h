@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "boundary/comment.h"
 #include "engine/engine.h"
 #include "engine/enter.h"
 #include "engine/finish.h"
@@ -29,13 +30,17 @@ struct boundary_request {
     bool draining; /* the process is about to end: no new units */
     struct op_msg message;
     struct command_view view;
+    struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
     /* `reply`: the document to answer with, valid during the call; size 0: close the connection. */
     void (*completed)(struct boundary_request *request, struct slice reply);
 
     /* private to the boundary */
     bool cancelled;
-    uint64_t deadline_ms; /* plain.c */
-    uint64_t place;       /* plain.c: that of a unit of this write that was a deadlock's victim */
+    uint64_t deadline_ms;   /* plain.c */
+    uint64_t place;         /* plain.c: that of a unit of this write that was a deadlock's victim */
+    struct comment comment; /* comment_unit.c, as what follows */
+    struct wal_append begin;
+    bson_t begin_payload;
     struct unit *unit;
     struct unit_waiter waiter;
     struct worker_task task;
@@ -65,6 +70,12 @@ void driver_start(struct boundary_request *request);
 bool plain_is_unit(const struct engine *engine, const struct command_view *view,
                    const struct op_msg *message);
 void plain_start(struct boundary_request *request);
+
+/* ---- call_write.c: a plain write command as a part of an open API call's unit */
+void call_write_start(struct boundary_request *request);
+
+/* ---- comment_unit.c: a write whose comment names a unit, or beginUnit, commitUnit, abortUnit */
+void comment_start(struct boundary_request *request);
 
 /* The client has gone: waiting ends at once; `completed` still comes. */
 void boundary_cancel(struct boundary_request *request);

@@ -24,6 +24,9 @@ static void append_begin(bson_t *document, const struct unit_history *history)
     BSON_APPEND_UTF8(document, "user", begin->user);
     BSON_APPEND_UTF8(document, "client", begin->client);
     BSON_APPEND_UTF8(document, "appName", begin->application);
+    if (begin->name != NULL) {
+        BSON_APPEND_UTF8(document, "name", begin->name);
+    }
     if (begin->session_id.size > 0) {
         BSON_APPEND_BINARY(document, "lsid", BSON_SUBTYPE_UUID, begin->session_id.data,
                            (uint32_t)begin->session_id.size);
@@ -187,6 +190,9 @@ static enum status print_text(const struct unit_history *history, struct error *
     print_labelled("user", history->begin.user);
     print_labelled("client", history->begin.client);
     print_labelled("appName", history->begin.application);
+    if (history->begin.name != NULL) {
+        print_labelled("name", history->begin.name);
+    }
     if (history->last_payload.size > 0 &&
         record_get_reason(history->last_payload, &reason, NULL) == STATUS_OK) {
         print_labelled("reason", reason);

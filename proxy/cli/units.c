@@ -101,6 +101,9 @@ static void row_print_json(struct listing *listing, const struct row *row)
     BSON_APPEND_UTF8(&document, "user", row->begin.user);
     BSON_APPEND_UTF8(&document, "client", row->begin.client);
     BSON_APPEND_UTF8(&document, "appName", row->begin.application);
+    if (row->begin.name != NULL) {
+        BSON_APPEND_UTF8(&document, "name", row->begin.name);
+    }
     BSON_APPEND_UTF8(&document, "reason", row->reason);
     if (row->damage.status != STATUS_OK) {
         BSON_APPEND_UTF8(&document, "damage", row->damage.message);

@@ -176,7 +176,7 @@ static bool enter(struct write_operation *operation)
  */
 static bool take_changed(struct write_operation *operation, const struct lock_name *name)
 {
-    if (operation->errors == WRITE_ERRORS_ABORT) {
+    if (operation->errors == WRITE_ERRORS_ABORT || operation->errors == WRITE_ERRORS_CALL) {
         write_fail(operation, REPLY_CODE_WriteConflict,
                    "a document that this transaction writes was changed by another one after it "
                    "began: run the transaction again");
@@ -477,7 +477,7 @@ bool write_refused(struct write_operation *operation, size_t index, struct slice
         write_fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
         return false;
     }
-    if (operation->errors == WRITE_ERRORS_KEEP && !reply_code_is_transient(view.code)) {
+    if (write_errors_are_kept(operation->errors) && !reply_code_is_transient(view.code)) {
         return refuse_and_keep(operation, index, server_reply, &view);
     }
     refuse_and_roll_back(operation, index, server_reply, &view);
@@ -531,6 +531,15 @@ static enum status prepare(struct write_operation *operation, const struct comma
                : STATUS_MEMORY;
 }
 
+/* The command itself cannot be understood: nothing of it was done. */
+static void refuse_command(struct write_operation *operation, int code, const char *message)
+{
+    write_fail(operation, code, message);
+    if (operation->errors == WRITE_ERRORS_CALL) {
+        operation->step = WRITE_DONE;
+    }
+}
+
 void write_start(struct write_operation *operation, const struct command_view *view,
                  const struct op_msg *message)
 {
@@ -557,9 +566,9 @@ void write_start(struct write_operation *operation, const struct command_view *v
     struct error error = {0};
     int code = REPLY_CODE_FailedToParse;
     if (view->database == NULL) {
-        write_fail(operation, code, "the command has no $db");
+        refuse_command(operation, code, "the command has no $db");
     } else if (statement_list_parse(view, message, &operation->list, &code, &error) != STATUS_OK) {
-        write_fail(operation, code, error.message);
+        refuse_command(operation, code, error.message);
     } else if (prepare(operation, view) != STATUS_OK) {
         write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
     }

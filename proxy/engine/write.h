@@ -53,7 +53,16 @@ enum write_errors {
     WRITE_ERRORS_ABORT,  /* the unit is rolled back: a transaction, as in mongod */
     WRITE_ERRORS_KEEP,   /* what was done stays: a command of its own, as in mongod */
     WRITE_ERRORS_STRICT, /* the same, but any error undoes the whole command */
+    WRITE_ERRORS_CALL,   /* of a unit of several commands whose writer knows of no transaction: what
+                            the server refuses is kept as in KEEP and the unit goes on; what has
+                            changed since it began is a conflict as in ABORT */
 };
+
+/* Whether what the server refuses leaves the rest of the command, and the unit, standing. */
+static inline bool write_errors_are_kept(enum write_errors errors)
+{
+    return errors == WRITE_ERRORS_KEEP || errors == WRITE_ERRORS_CALL;
+}
 
 struct write_record;   /* private */
 struct write_document; /* private */

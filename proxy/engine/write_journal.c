@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "engine/begin.h"
 #include "engine/known.h"
 #include "engine/release.h"
 #include "engine/write_steps.h"
@@ -55,8 +56,8 @@ static bool is_too_big(struct write_operation *operation)
     if (fits) {
         return false;
     }
-    if (operation->errors != WRITE_ERRORS_ABORT && operation->list.count == 1 &&
-        !write_statement(operation)->multi) {
+    bool alone = operation->errors == WRITE_ERRORS_KEEP || operation->errors == WRITE_ERRORS_STRICT;
+    if (alone && operation->list.count == 1 && !write_statement(operation)->multi) {
         write_document_unjournaled(operation);
         operation->step = WRITE_SENDING;
         return true;
@@ -69,26 +70,8 @@ static bool is_too_big(struct write_operation *operation)
 
 static void put_begin(struct write_operation *operation, struct wal_append *next)
 {
-    const struct unit *unit = operation->unit;
-    struct record_begin begin = {
-        .boundary = unit->boundary,
-        .user = unit->user,
-        .session_id = slice_make(unit->session_id, unit->has_session ? UNIT_SESSION_ID_BYTES : 0),
-        .transaction_number = unit->transaction_number,
-        .client = unit->client,
-        .application = unit->application,
-    };
-    bson_reinit(&operation->begin_payload);
-    record_put_begin(&operation->begin_payload, &begin);
-    operation->begin = (struct wal_append){
-        .kind = WAL_KIND_BEGIN,
-        .unit = unit->id,
-        .payload = write_slice(&operation->begin_payload),
-        .next = next,
-        .session_key =
-            slice_make(unit->session_key.bytes, unit->has_session ? sizeof unit->session_key : 0),
-        .transaction_number = unit->transaction_number,
-    };
+    begin_make(operation->unit, &operation->begin_payload, &operation->begin);
+    operation->begin.next = next;
 }
 
 static enum record_operation operation_of(const struct write_operation *operation)

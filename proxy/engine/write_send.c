@@ -133,7 +133,7 @@ static void send_run(struct write_operation *operation)
         }
         write_send(operation, &command);
     } else if (absent) {
-        bool ordered = operation->errors != WRITE_ERRORS_KEEP || operation->list.ordered;
+        bool ordered = !write_errors_are_kept(operation->errors) || operation->list.ordered;
         send_insert(operation, operation->sent_count, ordered);
     } else {
         send_changes(operation, operation->sent_count);
@@ -280,7 +280,7 @@ static void take_inserted(struct write_operation *operation, const struct reply_
 {
     size_t count = operation->sent_count;
     bool insert = write_statement(operation)->kind == STATEMENT_INSERT;
-    bool unordered = insert && operation->errors == WRITE_ERRORS_KEEP && !operation->list.ordered;
+    bool unordered = insert && write_errors_are_kept(operation->errors) && !operation->list.ordered;
     if (!view->ok) {
         take_failure(operation, reply);
     } else if (view->has_write_errors && unordered) {

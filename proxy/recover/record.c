@@ -77,6 +77,9 @@ void record_put_begin(bson_t *payload, const struct record_begin *begin)
 {
     BSON_APPEND_UTF8(payload, "boundary", begin->boundary);
     BSON_APPEND_UTF8(payload, "user", begin->user == NULL ? "" : begin->user);
+    if (begin->name != NULL) {
+        BSON_APPEND_UTF8(payload, "name", begin->name);
+    }
     if (begin->session_id.size > 0) {
         BSON_APPEND_BINARY(payload, "lsid", BSON_SUBTYPE_UUID, begin->session_id.data,
                            (uint32_t)begin->session_id.size);
@@ -298,6 +301,12 @@ enum status record_get_begin(struct slice payload, struct record_begin *ret_begi
     }
     if (status != STATUS_OK) {
         return status;
+    }
+    if (bson_iter_init_find(&at, &view, "name")) {
+        status = get_text(&view, "name", &begin.name, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
     if (bson_iter_init_find(&at, &view, "lsid")) {
         bson_subtype_t subtype;

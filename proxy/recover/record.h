@@ -6,7 +6,8 @@
  * only place that makes them and the only place that reads them.
  *
  *   BEGIN    { boundary: "driver", user: "admin.alice" | "", lsid: Binary(uuid) (driver only),
- *              txnNumber: Int64 (driver only), client: "address:port", appName: "..." | "" }
+ *              txnNumber: Int64 (driver only), client: "address:port", appName: "..." | "",
+ *              name: "..." (http: method and path of the call; comment: the unit's id) }
  *
  *   WRITE    { n: Int32             position of the write in its unit, from 0
  *              op: "insert" | "update" | "delete"
@@ -57,6 +58,7 @@ struct record_begin {
     int64_t transaction_number;
     const char *client;
     const char *application;
+    const char *name; /* NULL: none */
 };
 
 struct record_write {

@@ -1,6 +1,8 @@
 /* The commands the proxy knows. Pure. */
 #include "route/command_table.h"
 
+#include "boundary/comment.h"
+
 #include <stddef.h>
 #include <string.h>
 
@@ -66,6 +68,9 @@ static enum command_class classify_aggregate(const struct command_view *view)
 
 enum command_class command_classify(const struct command_view *view)
 {
+    if (comment_is_command(view)) {
+        return COMMAND_UNIT;
+    }
     if (strcmp(view->name, "aggregate") == 0) {
         return classify_aggregate(view);
     }

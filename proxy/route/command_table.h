@@ -14,6 +14,7 @@ enum command_class {
     COMMAND_SERVER_WRITE,    /* may change several namespaces */
     COMMAND_END_SESSIONS,    /* ends sessions and with them their transactions */
     COMMAND_TRANSACTION,     /* commitTransaction, abortTransaction */
+    COMMAND_UNIT,            /* beginUnit, commitUnit, abortUnit; on admin */
 };
 
 enum command_class command_classify(const struct command_view *view);

@@ -86,17 +86,22 @@ void connection_end_server(struct connection *connection)
     finish_if_over(connection);
 }
 
+void connection_leave_gate(struct connection *connection)
+{
+    if (connection->gate_admitted) {
+        connection->gate_admitted = false;
+        gate_plain_leave(connection->shared->options.engine->gates, connection->gate_waiter.gate,
+                         worker_index(connection->owner->worker));
+    }
+}
+
 static void cancel_gate_wait(struct connection *connection)
 {
     struct gate_table *gates = connection->shared->options.engine->gates;
     if (connection->gate_waiting && gate_cancel(gates, &connection->gate_waiter)) {
         connection->gate_waiting = false;
     }
-    if (connection->gate_admitted) {
-        connection->gate_admitted = false;
-        gate_plain_leave(gates, connection->gate_waiter.gate,
-                         worker_index(connection->owner->worker));
-    }
+    connection_leave_gate(connection);
 }
 
 void connection_end_client(struct connection *connection)
@@ -106,6 +111,7 @@ void connection_end_client(struct connection *connection)
     }
     connection->client_gone = true;
     stream_close(&connection->downstream);
+    domain_link_close(&connection->link);
     cancel_gate_wait(connection);
     if (connection->carried_unit) {
         unit_table_orphan(connection->shared->options.engine->units, connection->number,
@@ -221,8 +227,37 @@ static void link_connection(struct connection *connection, struct route_worker *
     owner->first = connection;
 }
 
-void connection_accept(struct route_worker *owner, int descriptor, const struct sockaddr *peer,
-                       socklen_t peer_size)
+void connection_link(struct connection *connection, struct domain *domain, size_t service)
+{
+    if (connection->link.domain == NULL && !connection->client_gone) {
+        domain_link_open(domain, service, &connection->link);
+        connection->persona = HELLO_STANDALONE;
+    }
+}
+
+/* By its listener, or by the address that it comes from. */
+static void link_accepted(struct connection *connection, const struct route_listener *listener)
+{
+    const struct router_options *options = &connection->shared->options;
+    const char *port = strrchr(connection->client, ':');
+    size_t size = port == NULL ? 0 : (size_t)(port - connection->client);
+    if (options->observe_only) {
+        connection->persona = HELLO_STANDALONE;
+    }
+    if (listener->options.domain != NULL) {
+        connection_link(connection, listener->options.domain, listener->options.service);
+    }
+    for (size_t i = 0; i < options->rule_count; i++) {
+        const struct router_rule *rule = &options->rules[i];
+        if (size > 0 && strlen(rule->address) == size &&
+            memcmp(rule->address, connection->client, size) == 0) {
+            connection_link(connection, rule->domain, rule->service);
+        }
+    }
+}
+
+void connection_accept(struct route_worker *owner, const struct route_listener *listener,
+                       int descriptor, const struct sockaddr *peer, socklen_t peer_size)
 {
     struct route_shared *shared = owner->shared;
     struct connection *connection =
@@ -244,6 +279,7 @@ void connection_accept(struct route_worker *owner, int descriptor, const struct 
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
     operation_init(connection);
     link_connection(connection, owner);
+    link_accepted(connection, listener);
     if (stream_open(&connection->downstream, owner->worker, descriptor, &downstream_callbacks,
                     connection) != STATUS_OK) {
         connection->client_gone = true;

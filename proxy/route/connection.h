@@ -38,9 +38,11 @@
 #include <stdint.h>
 
 #include "base/buffer.h"
+#include "boundary/domain.h"
 #include "boundary/request.h"
 #include "net/listener.h"
 #include "net/stream.h"
+#include "route/hello.h"
 #include "route/login.h"
 #include "route/router.h"
 #include "unit/gate.h"
@@ -68,6 +70,8 @@ struct expected {
 /* What all connections share; see router.c. */
 struct route_shared {
     struct router_options options;
+    struct route_listener *listeners;
+    size_t listener_count;
     struct route_worker *workers; /* one each */
     size_t worker_count;
     _Atomic uint64_t next_number;
@@ -75,6 +79,13 @@ struct route_shared {
     _Atomic uint64_t connections_max;
     _Atomic uint64_t unit_lifetime_ms;
     _Atomic bool draining;
+};
+
+/* One address that clients connect to. */
+struct route_listener {
+    struct route_shared *shared;
+    struct router_listener options;
+    struct listener *listener;
 };
 
 /* A worker's connections. */
@@ -97,6 +108,8 @@ struct connection {
     char application[128];
     bool application_known;
     struct login login;
+    struct domain_link link; /* to the domain of its service, if it has one */
+    enum hello_persona persona;
 
     struct stream downstream;
     struct stream upstream;
@@ -143,11 +156,16 @@ struct connection {
 };
 
 /* connection.c */
-void connection_accept(struct route_worker *owner, int descriptor, const struct sockaddr *peer,
-                       socklen_t peer_size);
+void connection_accept(struct route_worker *owner, const struct route_listener *listener,
+                       int descriptor, const struct sockaddr *peer, socklen_t peer_size);
+/* The service of its domain is known by now. Harmless if it was known before. */
+void connection_link(struct connection *connection, struct domain *domain, size_t service);
 /* Ends a side; the rest follows from the rules above. Harmless if it has ended. */
 void connection_end_client(struct connection *connection);
 void connection_end_server(struct connection *connection);
+/* A plain write that was admitted by its gate is not carried out after all. Harmless if none was.
+ */
+void connection_leave_gate(struct connection *connection);
 /* Both, because of what a peer did; logs it. */
 void connection_refuse(struct connection *connection, const char *reason);
 /* Sends to the client; ends its side if that is not possible. */
@@ -178,6 +196,14 @@ enum dispatch_kind {
     DISPATCH_REFUSE,    /* not the protocol: `reason` */
 };
 
+/* Who carries out a DISPATCH_OPERATION. */
+enum dispatch_boundary {
+    DISPATCH_TO_DRIVER,  /* driver_start() */
+    DISPATCH_TO_PLAIN,   /* plain_start() */
+    DISPATCH_TO_CALL,    /* call_write_start() */
+    DISPATCH_TO_COMMENT, /* comment_start() */
+};
+
 struct dispatch {
     enum dispatch_kind kind;
     struct expected expected;
@@ -185,7 +211,9 @@ struct dispatch {
     bson_t body; /* REWRITE, ANSWER: destroyed by who carries it out */
     struct op_msg message;
     bool clear_more_to_come;
-    bool plain_unit; /* OPERATION: plain_start(), not driver_start() */
+    enum dispatch_boundary boundary; /* OPERATION */
+    struct unit_session_key call;    /* DISPATCH_TO_CALL: of the call's unit */
+    bool in_call; /* an API call is open to whose service the connection belongs */
     const char *reason;
 };
 
@@ -196,7 +224,7 @@ void dispatch_decide(struct connection *connection, const struct wire_header *he
 /* operation.c: a boundary's request on this connection. */
 void operation_init(struct connection *connection);
 void operation_start(struct connection *connection, const struct wire_header *header,
-                     struct slice message, bool plain_unit);
+                     struct slice message, const struct dispatch *dispatch);
 void operation_take_reply(struct connection *connection, struct slice reply);
 void operation_server_gone(struct connection *connection);
 

@@ -4,6 +4,7 @@
  *   OP_QUERY             only the first hello of old drivers: its reply becomes the persona
  *   OP_MSG
  *     transaction fields    to the driver boundary, never to the server
+ *     a write of a domain   into the unit of the open API call, or refused (dispatch_domain.c)
  *     a write               a unit of its own if it may be retried or writes several documents;
  *                           else through its gate; while units are inside, a unit or wait
  *     everything else       as it is
@@ -18,6 +19,7 @@
 #include "holdfast/log.h"
 #include "route/command_table.h"
 #include "route/connection.h"
+#include "route/dispatch_private.h"
 #include "wire/op_query.h"
 #include "wire/reply.h"
 
@@ -25,6 +27,25 @@ static void refuse(struct dispatch *dispatch, const char *reason)
 {
     dispatch->kind = DISPATCH_REFUSE;
     dispatch->reason = reason;
+}
+
+void dispatch_own(struct connection *connection, const struct wire_header *header,
+                  struct slice available, enum dispatch_kind kind, struct dispatch *dispatch)
+{
+    if (available.size < header->length) {
+        dispatch->kind = DISPATCH_MORE;
+    } else if (connection->expected_count > 0 || connection->reply_remaining > 0) {
+        dispatch->kind = DISPATCH_BLOCKED;
+    } else {
+        dispatch->kind = kind;
+    }
+}
+
+void dispatch_error(struct dispatch *dispatch, int code, const char *message)
+{
+    dispatch->kind = DISPATCH_ANSWER;
+    bson_init(&dispatch->body);
+    reply_put_error(&dispatch->body, code, NULL, "%s", message);
 }
 
 static void decide_query(const struct wire_header *header, struct slice available,
@@ -70,6 +91,18 @@ static void note_session(struct connection *connection, const struct command_vie
     connection->recent_sessions[connection->recent_at++ % UNIT_RECENT_SESSIONS] = digest;
 }
 
+/* A service that is told apart by its driver's appName. */
+static void link_by_application(struct connection *connection)
+{
+    const struct router_options *options = &connection->shared->options;
+    for (size_t i = 0; i < options->rule_count; i++) {
+        if (options->rules[i].application[0] != '\0' &&
+            strcmp(options->rules[i].application, connection->application) == 0) {
+            connection_link(connection, options->rules[i].domain, options->rules[i].service);
+        }
+    }
+}
+
 /* hello says which application this is: { client: { application: { name } } }. */
 static void note_application(struct connection *connection, const struct command_view *view)
 {
@@ -84,6 +117,7 @@ static void note_application(struct connection *connection, const struct command
     (void)snprintf(connection->application, sizeof connection->application, "%s",
                    bson_iter_utf8(&name, NULL));
     connection->application_known = true;
+    link_by_application(connection);
 }
 
 /* { endSessions: [ { id: UUID } ... ] }: their transactions end with them. */
@@ -199,7 +233,7 @@ static bool is_unit(const struct engine *engine, const struct command_view *view
         return false;
     }
     dispatch->kind = DISPATCH_OPERATION;
-    dispatch->plain_unit = true;
+    dispatch->boundary = DISPATCH_TO_PLAIN;
     return true;
 }
 
@@ -233,7 +267,14 @@ static void decide_write(struct connection *connection, const struct wire_header
     if (!connection->gate_admitted && !gate_plain_enter(gates, gate, worker)) {
         if (class == COMMAND_WRITE) {
             dispatch->kind = DISPATCH_OPERATION;
-            dispatch->plain_unit = true;
+            dispatch->boundary = DISPATCH_TO_PLAIN;
+            return;
+        }
+        if (dispatch->in_call) {
+            dispatch_error(dispatch, REPLY_CODE_OperationNotSupportedInTransaction,
+                           "a unit is at work in this namespace, perhaps that of the API call that "
+                           "is open: create collections and indexes outside of calls, or before "
+                           "the call's first write there");
             return;
         }
         connection->gate_waiter.admitted = on_admitted;
@@ -258,16 +299,79 @@ static void decide_write(struct connection *connection, const struct wire_header
 
 /* ------------------------------------------------------------------ OP_MSG */
 
-/* What the proxy answers: one message at a time, whole, with nothing before it still unanswered. */
-static void decide_own(struct connection *connection, const struct wire_header *header,
-                       struct slice available, enum dispatch_kind kind, struct dispatch *dispatch)
+/* hello and logins tell who the client is. */
+static void expect_identity(struct connection *connection, const struct command_view *view,
+                            enum command_class class, struct dispatch *dispatch)
 {
-    if (available.size < header->length) {
+    if (class == COMMAND_HELLO) {
+        note_application(connection, view);
+    }
+    login_request(&connection->login, view);
+    dispatch->expected.kind = class == COMMAND_HELLO ? EXPECT_HELLO : EXPECT_LOGIN;
+}
+
+static bool is_any_write(enum command_class class)
+{
+    return class == COMMAND_WRITE || class == COMMAND_NAMESPACE_WRITE ||
+           class == COMMAND_SERVER_WRITE;
+}
+
+/* Nothing is changed, nothing held back; only the report is told. */
+static void decide_observed(struct connection *connection, const struct wire_header *header,
+                            struct slice available, const struct command_view *view,
+                            enum command_class class, struct dispatch *dispatch)
+{
+    dispatch->kind = DISPATCH_FORWARD;
+    if (class == COMMAND_HELLO || class == COMMAND_LOGIN) {
+        expect_identity(connection, view, class, dispatch);
+    } else if (is_any_write(class) && available.size < header->length) {
         dispatch->kind = DISPATCH_MORE;
-    } else if (connection->expected_count > 0 || connection->reply_remaining > 0) {
-        dispatch->kind = DISPATCH_BLOCKED;
-    } else {
-        dispatch->kind = kind;
+    } else if (is_any_write(class)) {
+        dispatch_observe(connection, view, &dispatch->message, header->length);
+    }
+}
+
+static void decide_any_write(struct connection *connection, const struct wire_header *header,
+                             struct slice available, const struct command_view *view,
+                             enum command_class class, struct dispatch *dispatch)
+{
+    if (connection->link.domain != NULL) {
+        dispatch_own(connection, header, available, DISPATCH_FORWARD, dispatch);
+        if (dispatch->kind != DISPATCH_FORWARD) {
+            return;
+        }
+        if (dispatch_domain_write(connection, view, class, header->length, dispatch)) {
+            connection_leave_gate(connection);
+            return;
+        }
+    }
+    decide_write(connection, header, available, view, class, dispatch);
+    if (dispatch->kind == DISPATCH_OPERATION) {
+        dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
+    }
+    if (dispatch->kind == DISPATCH_OPERATION || dispatch->kind == DISPATCH_FORWARD ||
+        dispatch->kind == DISPATCH_REWRITE) {
+        dispatch_observe(connection, view, &dispatch->message, header->length);
+    }
+}
+
+/* Also by a comment that is not of its grammar: that is an error, and the boundary tells it. */
+static bool names_a_unit(const struct command_view *view)
+{
+    struct comment comment;
+    return view->has_comment && comment_parse(view, &comment, NULL) != STATUS_NOT_FOUND;
+}
+
+/* For the unit that the comment names. */
+static void decide_named(struct connection *connection, const struct wire_header *header,
+                         struct slice available, enum command_class class,
+                         struct dispatch *dispatch)
+{
+    dispatch->boundary = DISPATCH_TO_COMMENT;
+    dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
+    if (dispatch->kind == DISPATCH_OPERATION && class != COMMAND_UNIT && class != COMMAND_WRITE) {
+        dispatch_error(dispatch, REPLY_CODE_OperationNotSupportedInTransaction,
+                       "only writes of documents can be part of a unit");
     }
 }
 
@@ -277,37 +381,35 @@ static void decide_command(struct connection *connection, const struct wire_head
     struct command_view view;
     struct error error = {0};
     if (command_view_parse(dispatch->message.body, &view, &error) != STATUS_OK) {
-        decide_own(connection, header, available, DISPATCH_ANSWER, dispatch);
+        dispatch_own(connection, header, available, DISPATCH_ANSWER, dispatch);
         if (dispatch->kind == DISPATCH_ANSWER) {
-            bson_init(&dispatch->body);
-            reply_put_error(&dispatch->body, REPLY_CODE_FailedToParse, NULL, "%s", error.message);
+            dispatch_error(dispatch, REPLY_CODE_FailedToParse, error.message);
         }
         return;
     }
     enum command_class class = command_classify(&view);
-    if (view.has_autocommit || view.has_start_transaction || class == COMMAND_TRANSACTION) {
-        note_session(connection, &view);
-        decide_own(connection, header, available, DISPATCH_OPERATION, dispatch);
+    if (connection->shared->options.observe_only) {
+        decide_observed(connection, header, available, &view, class, dispatch);
         return;
     }
-    if (class == COMMAND_WRITE || class == COMMAND_NAMESPACE_WRITE ||
-        class == COMMAND_SERVER_WRITE) {
+    if (view.has_autocommit || view.has_start_transaction || class == COMMAND_TRANSACTION) {
         note_session(connection, &view);
-        decide_write(connection, header, available, &view, class, dispatch);
-        if (dispatch->kind == DISPATCH_OPERATION) {
-            decide_own(connection, header, available, DISPATCH_OPERATION, dispatch);
-        }
+        dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
+        return;
+    }
+    if (class == COMMAND_UNIT || (is_any_write(class) && names_a_unit(&view))) {
+        decide_named(connection, header, available, class, dispatch);
+        return;
+    }
+    if (is_any_write(class)) {
+        note_session(connection, &view);
+        decide_any_write(connection, header, available, &view, class, dispatch);
         return;
     }
     note_session(connection, &view);
     dispatch->kind = DISPATCH_FORWARD;
-    if (class == COMMAND_HELLO) {
-        note_application(connection, &view);
-        login_request(&connection->login, &view);
-        dispatch->expected.kind = EXPECT_HELLO;
-    } else if (class == COMMAND_LOGIN) {
-        login_request(&connection->login, &view);
-        dispatch->expected.kind = EXPECT_LOGIN;
+    if (class == COMMAND_HELLO || class == COMMAND_LOGIN) {
+        expect_identity(connection, &view, class, dispatch);
     } else if (class == COMMAND_END_SESSIONS) {
         end_sessions(connection, &view);
     }

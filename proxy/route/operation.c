@@ -105,7 +105,7 @@ void operation_init(struct connection *connection)
 }
 
 void operation_start(struct connection *connection, const struct wire_header *header,
-                     struct slice message, bool plain_unit)
+                     struct slice message, const struct dispatch *dispatch)
 {
     struct route_shared *shared = connection->shared;
     struct boundary_request *request = &connection->request;
@@ -127,9 +127,19 @@ void operation_start(struct connection *connection, const struct wire_header *he
     connection->carried_unit = true;
     connection->request_id = header->request_id;
     connection->request_unanswered = (request->message.flags & OP_MSG_MORE_TO_COME) != 0;
-    if (plain_unit) {
-        plain_start(request);
-    } else {
+    switch (dispatch->boundary) {
+    case DISPATCH_TO_DRIVER:
         driver_start(request);
+        break;
+    case DISPATCH_TO_PLAIN:
+        plain_start(request);
+        break;
+    case DISPATCH_TO_CALL:
+        request->key = dispatch->call;
+        call_write_start(request);
+        break;
+    case DISPATCH_TO_COMMENT:
+        comment_start(request);
+        break;
     }
 }

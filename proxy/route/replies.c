@@ -60,11 +60,11 @@ static bool reply_document(const struct wire_header *header, struct slice messag
 static void send_hello(struct connection *connection, const struct wire_header *header,
                        uint32_t flags, struct slice document)
 {
-    bson_t persona = BSON_INITIALIZER;
+    bson_t rewritten = BSON_INITIALIZER;
     struct buffer out;
     buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
-    enum status status = hello_rewrite(document, &persona);
-    struct slice body = slice_make(bson_get_data(&persona), persona.len);
+    enum status status = hello_rewrite(document, connection->persona, &rewritten);
+    struct slice body = slice_make(bson_get_data(&rewritten), rewritten.len);
     if (status == STATUS_OK) {
         status = header->opcode == WIRE_OPCODE_MSG
                      ? op_msg_append(&out, header->request_id, header->response_to,
@@ -77,7 +77,7 @@ static void send_hello(struct connection *connection, const struct wire_header *
         broken_server(connection, "its hello is no document");
     }
     buffer_free(&out);
-    bson_destroy(&persona);
+    bson_destroy(&rewritten);
 }
 
 /* A reply that is needed whole: hello, a step of a login, an answer to a boundary. */

@@ -109,8 +109,7 @@ static bool carry_out(struct connection *connection, const struct wire_header *h
         *kept_from = *at;
         return true;
     case DISPATCH_OPERATION:
-        operation_start(connection, header, part(data, *at, *at + header->length),
-                        dispatch->plain_unit);
+        operation_start(connection, header, part(data, *at, *at + header->length), dispatch);
         *at += header->length;
         *kept_from = *at;
         return !connection->active;

@@ -30,7 +30,6 @@
 
 struct router {
     struct route_shared shared;
-    struct listener *listener;
     struct event *housekeeping;
     struct worker_task housekeeping_task;
     sem_t done;
@@ -41,6 +40,7 @@ struct router {
 struct handover {
     struct worker_task task;
     struct route_worker *owner;
+    const struct route_listener *listener;
     int descriptor;
     struct sockaddr_storage peer;
     socklen_t peer_size;
@@ -54,8 +54,8 @@ static void on_handover(struct worker_task *task)
         (void)close(handover->descriptor);
         (void)atomic_fetch_sub(&handover->owner->shared->connections, 1);
     } else {
-        connection_accept(handover->owner, handover->descriptor, (struct sockaddr *)&handover->peer,
-                          handover->peer_size);
+        connection_accept(handover->owner, handover->listener, handover->descriptor,
+                          (struct sockaddr *)&handover->peer, handover->peer_size);
     }
     free(handover);
 }
@@ -63,7 +63,8 @@ static void on_handover(struct worker_task *task)
 static void on_accepted(void *context, int descriptor, const struct sockaddr *peer,
                         socklen_t peer_size)
 {
-    struct route_shared *shared = context;
+    const struct route_listener *listener = context;
+    struct route_shared *shared = listener->shared;
     struct handover *handover = NULL;
     uint64_t open_now = atomic_fetch_add(&shared->connections, 1);
     if (open_now < atomic_load(&shared->connections_max)) {
@@ -78,6 +79,7 @@ static void on_accepted(void *context, int descriptor, const struct sockaddr *pe
     }
     handover->task.run = on_handover;
     handover->owner = &shared->workers[open_now % shared->worker_count];
+    handover->listener = listener;
     handover->descriptor = descriptor;
     memcpy(&handover->peer, peer, peer_size);
     handover->peer_size = peer_size;
@@ -158,17 +160,23 @@ static void on_housekeeping(evutil_socket_t descriptor, short what, void *contex
 {
     (void)descriptor;
     (void)what;
-    static const char reason[] = "it lived longer than unit.lifetime";
+    static const char reason[] = "it lived longer than unit.lifetime, or than its own timeout";
     struct router *router = context;
     struct engine *engine = router->shared.options.engine;
     uint64_t now = clock_monotonic_ms();
     uint64_t lifetime = atomic_load(&router->shared.unit_lifetime_ms);
     struct unit *unit;
-    while (now > lifetime &&
-           (unit = unit_table_take_older(engine->units, now - lifetime, reason)) != NULL) {
+    while ((unit = unit_table_take_expired(engine->units, lifetime, reason)) != NULL) {
         rollback_detached(engine, unit, reason);
     }
     search_orphans(&router->shared, now);
+    const struct router_options *options = &router->shared.options;
+    if (options->observe != NULL) {
+        observe_tick(options->observe, now);
+    }
+    if (options->tick != NULL) {
+        options->tick(options->tick_context, now);
+    }
 }
 
 /* ------------------------------------------------------------------ starting and stopping */
@@ -210,29 +218,57 @@ static void run_on_first_worker(struct router *router, void (*run)(struct worker
     wait_done(router);
 }
 
+static enum status open_listeners(struct router *router, struct error *ret_error)
+{
+    struct route_shared *shared = &router->shared;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < shared->options.listener_count && status == STATUS_OK; i++) {
+        struct route_listener *at = &shared->listeners[i];
+        at->shared = shared;
+        at->options = shared->options.listeners[i];
+        status = listener_open(at->options.listen, shared->workers[0].worker, on_accepted, at,
+                               &at->listener, ret_error);
+        shared->listener_count = i + 1;
+    }
+    return status;
+}
+
+static void close_listeners(struct router *router)
+{
+    for (size_t i = 0; i < router->shared.listener_count; i++) {
+        struct route_listener *at = &router->shared.listeners[i];
+        if (at->listener != NULL) {
+            at->listener = listener_close(at->listener);
+        }
+    }
+}
+
 enum status router_start(const struct router_options *options, struct router **ret_router,
                          struct error *ret_error)
 {
     size_t count = worker_pool_count(options->workers);
     struct router *router = calloc(1, sizeof *router);
     struct route_worker *workers = calloc(count, sizeof *workers);
-    if (router == NULL || workers == NULL) {
+    struct route_listener *listeners = calloc(options->listener_count, sizeof *listeners);
+    if (router == NULL || workers == NULL || listeners == NULL) {
         free(router);
         free(workers);
+        free(listeners);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     router->shared.options = *options;
     router_set_limits(router, options->connections_max, options->unit_lifetime_ms);
     router->shared.workers = workers;
     router->shared.worker_count = count;
+    router->shared.listeners = listeners;
     (void)sem_init(&router->done, 0, 0);
     for (size_t i = 0; i < count; i++) {
         workers[i].shared = &router->shared;
         workers[i].worker = worker_pool_get(options->workers, i);
     }
-    enum status status = listener_open(options->listen, workers[0].worker, on_accepted,
-                                       &router->shared, &router->listener, ret_error);
+    enum status status = open_listeners(router, ret_error);
     if (status != STATUS_OK) {
+        close_listeners(router);
         router_free(router);
         return status;
     }
@@ -247,9 +283,9 @@ void router_set_limits(struct router *router, uint64_t connections_max, uint64_t
     atomic_store(&router->shared.unit_lifetime_ms, unit_lifetime_ms);
 }
 
-const char *router_address(const struct router *router)
+const char *router_address(const struct router *router, size_t listener)
 {
-    return listener_address(router->listener);
+    return listener_address(router->shared.listeners[listener].listener);
 }
 
 uint64_t router_connections(const struct router *router)
@@ -260,7 +296,7 @@ uint64_t router_connections(const struct router *router)
 void router_drain(struct router *router)
 {
     atomic_store(&router->shared.draining, true);
-    router->listener = listener_close(router->listener);
+    close_listeners(router);
 }
 
 static void on_stop_worker(struct worker_task *task)
@@ -302,6 +338,7 @@ struct router *router_free(struct router *router)
     if (router != NULL) {
         (void)sem_destroy(&router->done);
         free(router->shared.workers);
+        free(router->shared.listeners);
         free(router);
     }
     return NULL;

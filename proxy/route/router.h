@@ -16,10 +16,33 @@
 
 struct router;
 
+/* An address that clients connect to. */
+struct router_listener {
+    const char *listen;    /* HOST:PORT */
+    struct domain *domain; /* all its clients are of this domain's service `service`; NULL: none */
+    size_t service;
+};
+
+/* How a service is told apart on a listener without a domain. Texts are "" where they do not count;
+   one of them does. */
+struct router_rule {
+    struct domain *domain;
+    size_t service;
+    const char *address;     /* "10.0.0.5": where it connects from */
+    const char *application; /* its driver's appName */
+};
+
 struct router_options {
-    struct engine *engine;       /* outlives the router */
-    struct worker_pool *workers; /* outlives the router */
-    const char *listen;          /* HOST:PORT */
+    struct engine *engine; /* outlives the router, as all that is pointed to here */
+    struct worker_pool *workers;
+    struct observe *observe; /* NULL: nothing is observed */
+    bool observe_only;       /* commands pass as they are; the report is all there is */
+    const struct router_listener *listeners; /* the first is the plain one */
+    size_t listener_count;
+    const struct router_rule *rules;
+    size_t rule_count;
+    void (*tick)(void *context, uint64_t now_ms); /* every 50 ms, on a worker; may be NULL */
+    void *tick_context;
     struct network_address upstream;
     const char *upstream_name; /* for the log */
     uint64_t connections_max;  /* as router_set_limits() */
@@ -30,8 +53,8 @@ struct router_options {
 MUST_CHECK enum status router_start(const struct router_options *options,
                                     struct router **ret_router, struct error *ret_error);
 
-/* HOST:PORT with the real port. */
-const char *router_address(const struct router *router);
+/* HOST:PORT of a listener, with the real port. */
+const char *router_address(const struct router *router, size_t listener);
 
 /*
  * Changes limits while serving. `connections_max`: of clients at a time; those beyond it that are

@@ -92,15 +92,23 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;
+    unit->lifetime_ms = request->lifetime_ms;
     unit->user = strdup(request->user);
     unit->client = strdup(request->client);
     unit->application = strdup(request->application);
-    if (request->session_id.size == UNIT_SESSION_ID_BYTES) {
-        memcpy(unit->session_id, request->session_id.data, UNIT_SESSION_ID_BYTES);
+    bool named = request->key == NULL || request->name == NULL ||
+                 (unit->name = strdup(request->name)) != NULL;
+    if (request->key != NULL) {
         unit->has_session = true;
+        unit->is_journaled_key = request->journaled_key;
+        unit->session_key = *request->key;
+    } else if (request->session_id.size == UNIT_SESSION_ID_BYTES) {
+        memcpy(unit->session_id, request->session_id.data, UNIT_SESSION_ID_BYTES);
+        unit->has_session = unit->has_lsid = true;
+        unit->is_journaled_key = unit->is_of_connection = true;
         unit_session_key_make(request->user, request->session_id, &unit->session_key);
     }
-    if (unit->user == NULL || unit->client == NULL || unit->application == NULL) {
+    if (unit->user == NULL || unit->client == NULL || unit->application == NULL || !named) {
         return unit_free(unit);
     }
     return unit;
@@ -117,6 +125,7 @@ struct unit *unit_free(struct unit *unit)
     free(unit->user);
     free(unit->client);
     free(unit->application);
+    free(unit->name);
     free(unit);
     return NULL;
 }

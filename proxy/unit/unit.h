@@ -59,6 +59,7 @@ struct unit_known {
 
 #define UNIT_SESSION_ID_BYTES 16
 #define UNIT_RECENT_SESSIONS 8
+#define UNIT_NAME_BYTES 256 /* of `name`, with its NUL */
 
 /* Session id and digest of the user: a session belongs to one user. */
 struct unit_session_key {
@@ -69,17 +70,22 @@ struct unit {
     uint64_t id;
     /* Changed by unit_state_set() only, by who has it checked out; atomic for those who look on. */
     _Atomic enum unit_state state;
-    const char *boundary; /* "driver", "plain" or "retryable" */
+    const char *boundary; /* "driver", "plain", "retryable", "http" or "comment" */
     struct unit_session_key session_key;
     uint8_t session_id[UNIT_SESSION_ID_BYTES];
-    bool has_session;
-    bool maybe_repeated; /* retryable: the journal may know its transaction number already */
+    bool has_session;      /* found again by session_key */
+    bool has_lsid;         /* session_id is a session's of the wire protocol */
+    bool is_journaled_key; /* session_key goes into the journal: how it ended is known for long */
+    bool is_of_connection; /* it ends with the client whose connection carried it last */
+    bool maybe_repeated;   /* retryable: the journal may know its transaction number already */
     int64_t transaction_number;
     char *user;
     char *client;      /* address:port */
     char *application; /* appName, "" if none */
+    char *name;        /* http: method and path; comment: the unit's id; else NULL */
     uint64_t began_ms; /* monotonic */
     uint64_t began_wall_ms;
+    uint64_t lifetime_ms; /* 0: as all others */
 
     struct lock_owner locks;
 
@@ -126,6 +132,13 @@ void unit_table_set_units_max(struct unit_table *table, size_t units_max);
 struct unit_request {
     const char *user;
     struct slice session_id; /* 16 bytes */
+    /* Not NULL: a unit of the boundary `boundary`, found by this key and not by user and session;
+       several connections may carry it. */
+    const struct unit_session_key *key;
+    const char *boundary; /* a literal; with `key` only */
+    const char *name;     /* see struct unit; with `key` only */
+    bool journaled_key;   /* with `key` only */
+    uint64_t lifetime_ms; /* begin: it is rolled back when it is older; 0: as all others */
     int64_t transaction_number;
     bool begin;
     bool retryable;      /* begin: a plain write that may come again under the same number */
@@ -155,6 +168,12 @@ enum unit_checkout {
 
 void unit_session_key_make(const char *user, struct slice session_id,
                            struct unit_session_key *ret_key);
+
+/* The key of unit `id` of the HTTP boundary, which nobody else can name. */
+void unit_session_key_of_call(uint64_t id, struct unit_session_key *ret_key);
+
+/* The key of the unit that `user` calls `name` in comments. */
+void unit_session_key_of_name(const char *user, const char *name, struct unit_session_key *ret_key);
 
 enum unit_checkout unit_table_checkout(struct unit_table *table, const struct unit_request *request,
                                        struct unit_waiter *waiter, struct unit **ret_unit);
@@ -195,13 +214,18 @@ MUST_CHECK const char *unit_table_checkin(struct unit_table *table, struct unit 
 struct unit *unit_table_take(struct unit_table *table, uint64_t id, const char *reason,
                              bool *ret_found);
 
+/* The same for the open unit of a key. */
+struct unit *unit_table_take_key(struct unit_table *table, const struct unit_session_key *key,
+                                 const char *reason);
+
 /* The same for the open unit of a session. */
 struct unit *unit_table_take_session(struct unit_table *table, const char *user,
                                      struct slice session_id, const char *reason);
 
-/* The oldest unit that began before `monotonic_ms` and is not being worked on, taken. */
-struct unit *unit_table_take_older(struct unit_table *table, uint64_t monotonic_ms,
-                                   const char *reason);
+/* A unit that is older than `lifetime_ms`, or than its own lifetime, and is not being worked on,
+   taken; those that are are marked. */
+struct unit *unit_table_take_expired(struct unit_table *table, uint64_t lifetime_ms,
+                                     const char *reason);
 
 /* Any open unit that nobody works on; marks all others. For the end of the process. */
 struct unit *unit_table_take_any(struct unit_table *table, const char *reason);

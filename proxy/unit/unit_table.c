@@ -95,6 +95,25 @@ void unit_session_key_make(const char *user, struct slice session_id,
     (void)SHA256((const uint8_t *)user, strlen(user), ret_key->bytes + UNIT_SESSION_ID_BYTES);
 }
 
+void unit_session_key_of_call(uint64_t id, struct unit_session_key *ret_key)
+{
+    static const char tag[] = "holdfast http call";
+    memset(ret_key, 0, sizeof *ret_key);
+    memcpy(ret_key->bytes, &id, sizeof id);
+    memcpy(ret_key->bytes + UNIT_SESSION_ID_BYTES, tag, sizeof tag);
+}
+
+void unit_session_key_of_name(const char *user, const char *name, struct unit_session_key *ret_key)
+{
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    (void)SHA256((const uint8_t *)name, strlen(name), digest);
+    unit_session_key_make(user, slice_make(digest, UNIT_SESSION_ID_BYTES), ret_key);
+    /* Not the session of the same bytes. */
+    for (size_t i = 0; i < UNIT_SESSION_ID_BYTES; i++) {
+        ret_key->bytes[UNIT_SESSION_ID_BYTES + i] ^= digest[UNIT_SESSION_ID_BYTES + i];
+    }
+}
+
 /* ------------------------------------------------------------------ sessions */
 
 static void idle_remove(struct unit_table *table, struct session *session)
@@ -176,7 +195,10 @@ static enum unit_checkout begin(struct unit_table *table, struct session *sessio
     if (table->unit_count >= table->units_max) {
         return UNIT_CHECKOUT_LIMIT;
     }
-    struct unit *unit = unit_new(request, request->retryable ? "retryable" : "driver");
+    const char *boundary = request->key != NULL ? request->boundary
+                           : request->retryable ? "retryable"
+                                                : "driver";
+    struct unit *unit = unit_new(request, boundary);
     if (unit == NULL) {
         return UNIT_CHECKOUT_NO_MEMORY;
     }
@@ -247,7 +269,11 @@ enum unit_checkout unit_table_checkout(struct unit_table *table, const struct un
                                        struct unit_waiter *waiter, struct unit **ret_unit)
 {
     struct unit_session_key key;
-    unit_session_key_make(request->user, request->session_id, &key);
+    if (request->key != NULL) {
+        key = *request->key;
+    } else {
+        unit_session_key_make(request->user, request->session_id, &key);
+    }
     pthread_mutex_lock(&table->mutex);
     enum unit_checkout result = checkout(table, request, &key, waiter, ret_unit);
     pthread_mutex_unlock(&table->mutex);
@@ -376,43 +402,54 @@ struct unit *unit_table_take(struct unit_table *table, uint64_t id, const char *
     return unit;
 }
 
-struct unit *unit_table_take_session(struct unit_table *table, const char *user,
-                                     struct slice session_id, const char *reason)
+struct unit *unit_table_take_key(struct unit_table *table, const struct unit_session_key *key,
+                                 const char *reason)
 {
-    struct unit_session_key key;
-    unit_session_key_make(user, session_id, &key);
     pthread_mutex_lock(&table->mutex);
-    struct session *session = session_find(table, &key);
+    struct session *session = session_find(table, key);
     struct unit *unit = take(session == NULL ? NULL : session->unit, reason);
     pthread_mutex_unlock(&table->mutex);
     return unit;
 }
 
-static struct unit *take_first(struct unit_table *table, uint64_t began_before_ms,
-                               const char *reason)
+struct unit *unit_table_take_session(struct unit_table *table, const char *user,
+                                     struct slice session_id, const char *reason)
 {
-    for (struct unit *unit = table->oldest; unit != NULL && unit->began_ms < began_before_ms;
-         unit = unit->younger) {
-        struct unit *taken = take(unit, reason);
-        if (taken != NULL) {
-            return taken;
-        }
-    }
-    return NULL;
+    struct unit_session_key key;
+    unit_session_key_make(user, session_id, &key);
+    return unit_table_take_key(table, &key, reason);
 }
 
-struct unit *unit_table_take_older(struct unit_table *table, uint64_t monotonic_ms,
-                                   const char *reason)
+static bool is_expired(const struct unit *unit, uint64_t now_ms, uint64_t lifetime_ms)
 {
+    uint64_t own_ms = unit->lifetime_ms;
+    return now_ms - unit->began_ms > (own_ms != 0 && own_ms < lifetime_ms ? own_ms : lifetime_ms);
+}
+
+static struct unit *take_first(struct unit_table *table, bool expired_only, uint64_t lifetime_ms,
+                               const char *reason)
+{
+    struct unit *taken = NULL;
     pthread_mutex_lock(&table->mutex);
-    struct unit *unit = take_first(table, monotonic_ms, reason);
+    uint64_t now_ms = clock_monotonic_ms();
+    for (struct unit *unit = table->oldest; unit != NULL && taken == NULL; unit = unit->younger) {
+        if (!expired_only || is_expired(unit, now_ms, lifetime_ms)) {
+            taken = take(unit, reason);
+        }
+    }
     pthread_mutex_unlock(&table->mutex);
-    return unit;
+    return taken;
+}
+
+struct unit *unit_table_take_expired(struct unit_table *table, uint64_t lifetime_ms,
+                                     const char *reason)
+{
+    return take_first(table, true, lifetime_ms, reason);
 }
 
 struct unit *unit_table_take_any(struct unit_table *table, const char *reason)
 {
-    return unit_table_take_older(table, UINT64_MAX, reason);
+    return take_first(table, false, 0, reason);
 }
 
 size_t unit_table_open_count(struct unit_table *table)
@@ -454,7 +491,7 @@ void unit_table_orphan(struct unit_table *table, uint64_t connection,
 {
     pthread_mutex_lock(&table->mutex);
     for (struct unit *unit = table->oldest; unit != NULL; unit = unit->younger) {
-        if (unit->holder == connection && unit->has_session) {
+        if (unit->holder == connection && unit->is_of_connection) {
             unit->orphaned_at_ms = now_ms;
             unit->search_running = false;
             memcpy(unit->recent_sessions, recent, sizeof unit->recent_sessions);

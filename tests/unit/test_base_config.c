@@ -87,6 +87,19 @@ static void test_defaults_are_those_of_the_header(void **state)
     assert_string_equal(config.admin_listen, "");
     assert_string_equal(config.http_listen, "");
     assert_string_equal(config.http_service, "");
+    assert_string_equal(config.http_inside, "");
+    assert_string_equal(config.http_peers, "");
+    assert_int_equal(config.http_correlation, CONFIG_CORRELATION_EXCLUSIVE);
+    assert_int_equal(config.http_reads, CONFIG_READS_OWN);
+    assert_int_equal(config.http_call_timeout_ms, 30000);
+    assert_int_equal(config.http_queue_wait_ms, 10000);
+    assert_int_equal(config.http_queue_length, 1000);
+    assert_int_equal(config.http_quiet_ms, 5000);
+    assert_int_equal(config.http_answer_bytes_max, UINT64_C(16) << 20);
+    assert_string_equal(config.http_routes, "");
+    assert_int_equal(config.unit_boundary, CONFIG_BOUNDARY_ALL);
+    assert_null(config.services);
+    assert_int_equal(config.services_count, 0);
     assert_int_equal(config.log_level, LOG_INFO);
     assert_false(config.check_only);
     config_free(&config);
@@ -133,6 +146,48 @@ static void test_every_required_key_is_asked_for(void **state)
     assert_int_equal(PARSE(&config, &error, REQUIRED, "--http-listen", "h:1"), STATUS_INVALID);
     assert_non_null(strstr(error.message, "http.service is missing"));
     config_free(&config);
+}
+
+static void test_keys_that_need_each_other(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words[6]; /* KEY=VALUE, up to NULL */
+        const char *message;  /* NULL: valid */
+    } cases[] = {
+        {{"http.listen=h:1", "http.service=h:2"}, NULL},
+        {{"http.listen=h:1", "http.service=h:2", "http.inside=h:3", "http.peers=10.0.0.5"}, NULL},
+        {{"http.service=h:1"}, "http.listen is missing"},
+        {{"http.inside=h:1"}, "http.inside is of use only with http.listen"},
+        {{"http.peers=10.0.0.5"}, "http.peers is of use only with http.listen"},
+        {{"http.callTimeout=2m"}, NULL}, /* nothing uses it */
+        {{"unit.lifetime=1s"}, NULL},
+        {{"http.listen=h:1", "http.service=h:2", "unit.lifetime=29s"},
+         "http.callTimeout is longer than unit.lifetime (30000 ms and 29000 ms)"},
+        {{"http.listen=h:1", "http.service=h:2", "http.callTimeout=1m"}, NULL},
+        {{"http.listen=h:1", "http.service=h:1"}, NULL}, /* one is not listened on */
+        {{"net.listen=h:1", "admin.listen=H:1"}, "net.listen and admin.listen are the same"},
+        {{"net.listen=h:0", "admin.listen=h:0"}, NULL},
+        {{"http.listen=h:1", "http.service=h:2", "http.inside=h:1"},
+         "http.listen and http.inside are the same address"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct config config;
+        struct error error;
+        const char *words[32] = {"holdfastd", REQUIRED};
+        size_t count = 7;
+        for (size_t j = 0; j < 6 && cases[i].words[j] != NULL; j++) {
+            words[count++] = "--set";
+            words[count++] = cases[i].words[j];
+        }
+        enum status status = parse(words, &config, &error);
+        if (cases[i].message == NULL
+                ? status != STATUS_OK
+                : status != STATUS_INVALID || strstr(error.message, cases[i].message) == NULL) {
+            fail_msg("case %zu: %s %s", i, status_name(status), error.message);
+        }
+        config_free(&config);
+    }
 }
 
 /* One wrong word each; what the message must say. */
@@ -240,6 +295,46 @@ static void test_values_valid_and_invalid(void **state)
         {"upstream.uri", "mongodb://u@/", false, 0},
         {"upstream.uri", "mongodb+srv://h", false, 0},
         {"upstream.uri", "h:27017", false, 0},
+        {"http.inside", "h:0", true, 0},
+        {"http.inside", "h", false, 0},
+        {"http.peers", "", true, 0},
+        {"http.peers", "10.0.0.5", true, 0},
+        {"http.peers", " 10.0.0.5 ,fd00::6, ::1 ", true, 0},
+        {"http.peers", "10.0.0.5,", false, 0},
+        {"http.peers", ",10.0.0.5", false, 0},
+        {"http.peers", "10.0.0.5 10.0.0.6", false, 0},
+        {"http.peers", "10.0.0.256", false, 0},
+        {"http.peers", "10.0.0.5:80", false, 0},
+        {"http.peers", "10.0.0.0/8", false, 0},
+        {"http.peers", "localhost", false, 0},
+        {"http.peers", " ", false, 0},
+        {"http.peers", "1111:1111:1111:1111:1111:1111:1111:1111:1111:1111", false, 0},
+        {"http.correlation", "trace", true, CONFIG_CORRELATION_TRACE},
+        {"http.correlation", "both", false, 0},
+        {"http.reads", "wait", true, CONFIG_READS_WAIT},
+        {"http.reads", "", false, 0},
+        {"http.callTimeout", "100ms", true, 100},
+        {"http.callTimeout", "99ms", false, 0},
+        {"http.callTimeout", "24h", true, 86400000},
+        {"http.callTimeout", "25h", false, 0},
+        {"http.queueWait", "0", true, 0},
+        {"http.queueWait", "24h", true, 86400000},
+        {"http.queueWait", "2d", false, 0},
+        {"http.queueLength", "0", true, 0},
+        {"http.queueLength", "100000", true, 100000},
+        {"http.queueLength", "100001", false, 0},
+        {"http.quietPeriod", "0", true, 0},
+        {"http.quietPeriod", "10m", true, 600000},
+        {"http.quietPeriod", "11m", false, 0},
+        {"http.maxAnswer", "1KiB", true, 1024},
+        {"http.maxAnswer", "1023", false, 0},
+        {"http.maxAnswer", "1GiB", true, 1073741824},
+        {"http.maxAnswer", "2GiB", false, 0},
+        {"http.routes", "GET /refresh, !POST /search", true, 0},
+        {"http.routes", "GET /a\nPOST /b", false, 0},
+        {"http.routes", "\x7f", false, 0},
+        {"unit.boundary", "observe", true, CONFIG_BOUNDARY_OBSERVE},
+        {"unit.boundary", "none", false, 0},
         {"upstream.takeover", "00ffAB", true, 0},
         {"upstream.takeover", "00f", false, 0},
         {"upstream.takeover", "zz", false, 0},
@@ -435,11 +530,12 @@ static void test_taking_over_changes_live_keys_only(void **state)
     (void)state;
     for (size_t i = 0; i < config_keys_count; i++) {
         const struct config_key *key = &config_keys[i];
-        const char *other = key->choices != NULL           ? key->choices[1]
-                            : key->largest != NULL         ? key->largest
-                            : key->type == CONFIG_TYPE_URI ? "mongodb://other:1"
-                            : key->type == CONFIG_TYPE_HEX ? "ab12"
-                                                           : "other:2";
+        const char *other = key->choices != NULL                 ? key->choices[1]
+                            : key->largest != NULL               ? key->largest
+                            : key->type == CONFIG_TYPE_URI       ? "mongodb://other:1"
+                            : key->type == CONFIG_TYPE_HEX       ? "ab12"
+                            : key->type == CONFIG_TYPE_ADDRESSES ? "10.0.0.5"
+                                                                 : "other:2";
         if (key->choices != NULL && strcmp(other, key->standard) == 0) {
             other = key->choices[0];
         }
@@ -521,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_defaults_are_those_of_the_header),
         cmocka_unit_test(test_later_wins_and_the_file_comes_first),
         cmocka_unit_test(test_every_required_key_is_asked_for),
+        cmocka_unit_test(test_keys_that_need_each_other),
         cmocka_unit_test(test_wrong_words_are_named),
         cmocka_unit_test(test_values_valid_and_invalid),
         cmocka_unit_test(test_uri_is_never_quoted),

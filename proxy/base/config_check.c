@@ -1,0 +1,76 @@
+/*
+ * What the keys of a configuration need of each other, after all of them were read.
+ *
+ * Threads: one at a time per struct config.
+ */
+
+#include "base/config_keys.h"
+#include "base/config_services.h"
+
+static enum status check_required(const struct config *config, struct error *ret_error)
+{
+    for (size_t i = 0; i < config_keys_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        const char *text = config_key_text(config, key);
+        if (key->required && (text == NULL || text[0] == '\0')) {
+            return error_set(ret_error, STATUS_INVALID,
+                             "%s is missing: give --%s, or the key %s in the file of --config",
+                             key->name, key->option, key->name);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* Two listeners of one address: only one of them could have it. */
+static enum status check_listeners(const struct config *config, struct error *ret_error)
+{
+    for (size_t i = 0; i < config_keys_count; i++) {
+        for (size_t j = i + 1; j < config_keys_count; j++) {
+            if (config_keys[i].type == CONFIG_TYPE_LISTEN &&
+                config_keys[j].type == CONFIG_TYPE_LISTEN &&
+                config_listen_equal(config_key_text(config, &config_keys[i]),
+                                    config_key_text(config, &config_keys[j]))) {
+                return error_set(ret_error, STATUS_INVALID, "%s and %s are the same address",
+                                 config_keys[i].name, config_keys[j].name);
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status check_http(const struct config *config, struct error *ret_error)
+{
+    bool listens = config->http_listen[0] != '\0';
+    if (listens != (config->http_service[0] != '\0')) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "http.listen and http.service need each other: %s is missing",
+                         listens ? "http.service" : "http.listen");
+    }
+    if (!listens && (config->http_inside[0] != '\0' || config->http_peers[0] != '\0')) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "%s is of use only with http.listen and http.service",
+                         config->http_inside[0] != '\0' ? "http.inside" : "http.peers");
+    }
+    if ((listens || config->services_count > 0) &&
+        config->http_call_timeout_ms > config->unit_lifetime_ms) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "http.callTimeout is longer than unit.lifetime (%llu ms and %llu ms): the "
+                         "unit would be rolled back under a call that still runs; lower "
+                         "http.callTimeout or raise unit.lifetime",
+                         (unsigned long long)config->http_call_timeout_ms,
+                         (unsigned long long)config->unit_lifetime_ms);
+    }
+    return STATUS_OK;
+}
+
+enum status config_check(const struct config *config, struct error *ret_error)
+{
+    enum status status = check_required(config, ret_error);
+    if (status == STATUS_OK) {
+        status = check_http(config, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = check_listeners(config, ret_error);
+    }
+    return status == STATUS_OK ? config_services_check(config, ret_error) : status;
+}

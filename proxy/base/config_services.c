@@ -1,0 +1,299 @@
+/*
+ * The list of HTTP services: what a service is made of, and what it may not share with another.
+ *
+ * Invariant: in a list that config_services_read() or config_services_complete() has made no text
+ * is NULL, so that nobody has to ask.
+ *
+ * Threads: one at a time per list.
+ */
+
+#include "base/config_services.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(field) offsetof(struct config_service, field)
+
+const struct config_service_field config_service_fields[CONFIG_SERVICE_FIELDS] = {
+    {"name", CONFIG_TYPE_NAME, AT(name), .required = true, .unique = true},
+    {"listen", CONFIG_TYPE_LISTEN, AT(listen), .required = true},
+    {"service", CONFIG_TYPE_CONNECT, AT(service), .required = true},
+    {"inside", CONFIG_TYPE_LISTEN, AT(inside)},
+    {"peers", CONFIG_TYPE_ADDRESSES, AT(peers)},
+    {"mongo", CONFIG_TYPE_LISTEN, AT(mongo), .tells_apart = true},
+    {"appName", CONFIG_TYPE_TEXT, AT(application), .tells_apart = true, .unique = true},
+    {"address", CONFIG_TYPE_ADDRESS, AT(address), .tells_apart = true, .unique = true},
+    {"domain", CONFIG_TYPE_NAME, AT(domain)},
+};
+
+const struct config_service_field *config_service_field_find(const char *name)
+{
+    for (size_t i = 0; i < CONFIG_SERVICE_FIELDS; i++) {
+        if (strcmp(config_service_fields[i].name, name) == 0) {
+            return &config_service_fields[i];
+        }
+    }
+    return NULL;
+}
+
+static char *text_of(const struct config_service *service, const struct config_service_field *field)
+{
+    char *text = NULL;
+    memcpy(&text, (const char *)service + field->offset, sizeof(text));
+    return text;
+}
+
+const char *config_service_text(const struct config_service *service,
+                                const struct config_service_field *field)
+{
+    const char *text = text_of(service, field);
+    return text == NULL ? "" : text;
+}
+
+/* The one spelling of an address that inet_ntop() has, for comparisons; other texts as they are. */
+static const char *one_spelling(const char *text, enum config_type type,
+                                char space[INET6_ADDRSTRLEN])
+{
+    struct in6_addr address;
+    int family = strchr(text, ':') == NULL ? AF_INET : AF_INET6;
+    if (type != CONFIG_TYPE_ADDRESS || inet_pton(family, text, &address) != 1) {
+        return text;
+    }
+    const char *written = inet_ntop(family, &address, space, INET6_ADDRSTRLEN);
+    return written == NULL ? text : written;
+}
+
+enum status config_service_set(struct config_service *service,
+                               const struct config_service_field *field, const char *text,
+                               struct error *ret_error)
+{
+    char space[INET6_ADDRSTRLEN];
+    char *copy = strdup(one_spelling(text, field->type, space));
+    if (copy == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "services: out of memory");
+    }
+    free(text_of(service, field));
+    memcpy((char *)service + field->offset, &copy, sizeof(copy));
+    return STATUS_OK;
+}
+
+enum status config_service_fill(struct config_service *service, struct error *ret_error)
+{
+    for (size_t i = 0; i < CONFIG_SERVICE_FIELDS; i++) {
+        const struct config_service_field *field = &config_service_fields[i];
+        bool is_domain = field->offset == AT(domain);
+        if (text_of(service, field) != NULL && (!is_domain || service->domain[0] != '\0')) {
+            continue;
+        }
+        enum status status =
+            config_service_set(service, field, is_domain ? service->name : "", ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+void config_services_free(struct config_service *services, size_t count)
+{
+    for (size_t i = 0; services != NULL && i < count; i++) {
+        for (size_t j = 0; j < CONFIG_SERVICE_FIELDS; j++) {
+            free(text_of(&services[i], &config_service_fields[j]));
+        }
+    }
+    free(services);
+}
+
+bool config_services_equal(const struct config *one, const struct config *other)
+{
+    if (one->services_count != other->services_count) {
+        return false;
+    }
+    for (size_t i = 0; i < one->services_count; i++) {
+        for (size_t j = 0; j < CONFIG_SERVICE_FIELDS; j++) {
+            const struct config_service_field *field = &config_service_fields[j];
+            if (strcmp(config_service_text(&one->services[i], field),
+                       config_service_text(&other->services[i], field)) != 0) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static enum status copy_service(const struct config_service *from, struct config_service *to,
+                                struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < CONFIG_SERVICE_FIELDS && status == STATUS_OK; i++) {
+        const struct config_service_field *field = &config_service_fields[i];
+        status = config_service_set(to, field, config_service_text(from, field), ret_error);
+    }
+    return status;
+}
+
+/* What http.* and net.listen are: a service that has all of net.listen to itself. */
+static enum status copy_keys(const struct config *config, struct config_service *to,
+                             struct error *ret_error)
+{
+    char name[] = "service";
+    char domain[] = "default";
+    const struct config_service keys = {
+        .name = name,
+        .listen = config->http_listen,
+        .service = config->http_service,
+        .inside = config->http_inside,
+        .peers = config->http_peers,
+        .domain = domain,
+    };
+    return copy_service(&keys, to, ret_error);
+}
+
+enum status config_services_complete(const struct config *config,
+                                     struct config_service **ret_services, size_t *ret_count,
+                                     struct error *ret_error)
+{
+    size_t first = config->http_listen[0] == '\0' ? 0 : 1;
+    size_t count = first + config->services_count;
+    if (count == 0) {
+        *ret_services = NULL;
+        *ret_count = 0;
+        return STATUS_OK;
+    }
+    enum status status = STATUS_OK;
+    struct config_service *services = calloc(count, sizeof(*services));
+    if (services == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "services: out of memory");
+    }
+    if (first > 0) {
+        status = copy_keys(config, &services[0], ret_error);
+    }
+    for (size_t i = 0; i < config->services_count && status == STATUS_OK; i++) {
+        status = copy_service(&config->services[i], &services[first + i], ret_error);
+    }
+    if (status != STATUS_OK) {
+        config_services_free(services, count);
+        return status;
+    }
+    *ret_services = services;
+    *ret_count = count;
+    return STATUS_OK;
+}
+
+/* ---- what may not be the same */
+
+bool config_listen_equal(const char *one, const char *other)
+{
+    size_t size = strlen(one);
+    return size > 2 && strcmp(one + size - 2, ":0") != 0 && strcasecmp(one, other) == 0;
+}
+
+/* The first address to listen on that both have, as the fields that name it; false: none. */
+static bool share_listen(const struct config_service *one, const struct config_service *other,
+                         const struct config_service_field **ret_one,
+                         const struct config_service_field **ret_other)
+{
+    for (size_t i = 0; i < CONFIG_SERVICE_FIELDS; i++) {
+        const struct config_service_field *field = &config_service_fields[i];
+        for (size_t j = 0; field->type == CONFIG_TYPE_LISTEN && j < CONFIG_SERVICE_FIELDS; j++) {
+            const struct config_service_field *second = &config_service_fields[j];
+            if (second->type == CONFIG_TYPE_LISTEN && (one != other || i != j) &&
+                config_listen_equal(config_service_text(one, field),
+                                    config_service_text(other, second))) {
+                *ret_one = field;
+                *ret_other = second;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static enum status check_complete(const struct config_service *service, struct error *ret_error)
+{
+    size_t told_apart = 0;
+    for (size_t i = 0; i < CONFIG_SERVICE_FIELDS; i++) {
+        const struct config_service_field *field = &config_service_fields[i];
+        bool given = config_service_text(service, field)[0] != '\0';
+        told_apart += field->tells_apart && given ? 1 : 0;
+        if (field->required && !given) {
+            return error_set(ret_error, STATUS_INVALID, "%s is missing", field->name);
+        }
+    }
+    if (told_apart != 1) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "\"%s\" wants exactly one of mongo, appName and address, by which its "
+                         "mongo connections are told apart",
+                         service->name);
+    }
+    return STATUS_OK;
+}
+
+enum status config_service_check(const struct config_service *services, size_t index,
+                                 struct error *ret_error)
+{
+    const struct config_service *service = &services[index];
+    enum status status = check_complete(service, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (size_t i = 0; i <= index; i++) {
+        const struct config_service_field *field = NULL;
+        const struct config_service_field *other = NULL;
+        for (size_t j = 0; i < index && j < CONFIG_SERVICE_FIELDS; j++) {
+            field = &config_service_fields[j];
+            const char *text = config_service_text(service, field);
+            if (field->unique && text[0] != '\0' &&
+                strcmp(text, config_service_text(&services[i], field)) == 0) {
+                return error_set(ret_error, STATUS_INVALID,
+                                 "the %s \"%.200s\" is given to two services", field->name, text);
+            }
+        }
+        if (share_listen(service, &services[i], &field, &other)) {
+            return error_set(ret_error, STATUS_INVALID,
+                             "%s of \"%s\" is the same address as %s of \"%s\"", field->name,
+                             service->name, other->name, services[i].name);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status check_against_key(const struct config_service *service,
+                                     const struct config_key *key, const char *text,
+                                     struct error *ret_error)
+{
+    for (size_t i = 0; i < CONFIG_SERVICE_FIELDS; i++) {
+        const struct config_service_field *field = &config_service_fields[i];
+        if (field->type == CONFIG_TYPE_LISTEN &&
+            config_listen_equal(config_service_text(service, field), text)) {
+            return error_set(ret_error, STATUS_INVALID,
+                             "services: %s of \"%s\" is the same address as %s", field->name,
+                             service->name, key->name);
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status config_services_check(const struct config *config, struct error *ret_error)
+{
+    for (size_t i = 0; i < config->services_count; i++) {
+        const struct config_service *service = &config->services[i];
+        if (config->http_listen[0] != '\0' && strcmp(service->name, "service") == 0) {
+            return error_set(ret_error, STATUS_INVALID,
+                             "services: the name \"service\" is that of http.service; choose "
+                             "another");
+        }
+        for (size_t j = 0; j < config_keys_count; j++) {
+            if (config_keys[j].type != CONFIG_TYPE_LISTEN) {
+                continue;
+            }
+            enum status status = check_against_key(
+                service, &config_keys[j], config_key_text(config, &config_keys[j]), ret_error);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,289 @@
+/*
+ * One API call and the end of its unit; its life is drawn in call.h.
+ *
+ *   call_commit()      check out --> commit --> COMMIT durable --> ended(COMMITTED)
+ *                        |  |          `--> the journal is full --> roll back -->
+ * ended(ROLLED_BACK) |  `--> a write of it is at work: again when that is done
+ *                        `--> it has ended already (a limit, a conflict): ended(ROLLED_BACK)
+ *   call_roll_back()   take --> roll back --> ended(ROLLED_BACK)
+ *                        `--> a write of it is at work: who does that rolls it back; wait for it
+ *
+ * The call's worker, but for the callbacks of journal, rollback and waiters, which only post.
+ */
+#include "boundary/call.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "boundary/call_private.h"
+
+static void check_out(struct call *call);
+
+/* ------------------------------------------------------------------ tasks */
+
+static void on_task(struct worker_task *task)
+{
+    struct call *call = (struct call *)(void *)((uint8_t *)task - offsetof(struct call, task));
+    call->resume(call);
+}
+
+static void wake(struct call *call, void (*resume)(struct call *))
+{
+    call->resume = resume;
+    call->task.run = on_task;
+    worker_post(call->worker, &call->task);
+}
+
+static void tell_ended(struct call *call)
+{
+    domain_call_ended(call);
+    call->ended(call, call->end);
+}
+
+/* Never from inside the function that was called. */
+static void end(struct call *call, enum call_end how, const char *reason)
+{
+    call->end = how;
+    call->reason = reason;
+    wake(call, tell_ended);
+}
+
+static void tell_admitted(struct call *call)
+{
+    call->admitted(call, call->admission);
+}
+
+void call_tell_admitted(struct call *call, enum call_admission admission)
+{
+    call->admission = admission;
+    wake(call, tell_admitted);
+}
+
+/* ------------------------------------------------------------------ beginning */
+
+/* "POST /v2/projects": without the query, which may hold secrets, and without what is no text. */
+static void make_name(struct call *call)
+{
+    size_t at = (size_t)snprintf(call->name, sizeof call->name, "%.16s ", call->method);
+    for (const char *from = call->target;
+         *from != '\0' && *from != '?' && at + 1 < sizeof call->name; from++) {
+        call->name[at++] = *from > ' ' && *from < 0x7f ? *from : '?';
+    }
+    call->name[at] = '\0';
+}
+
+static void begin_observing(struct call *call)
+{
+    if (call->observe != NULL) {
+        call->observed =
+            observe_call_begin(call->observe, call->service_name, call->method, call->target);
+    }
+}
+
+bool call_open_unit(struct call *call)
+{
+    struct engine *engine = call->engine;
+    struct unit *unit = NULL;
+    uint64_t id = wal_unit_next(engine->wal);
+    make_name(call);
+    unit_session_key_of_call(id, &call->key);
+    struct unit_request wanted = {
+        .user = "",
+        .key = &call->key,
+        .boundary = "http",
+        .name = call->name,
+        .begin = true,
+        .client = call->caller,
+        .application = call->service_name,
+        .id = id,
+    };
+    if (unit_table_checkout(engine->units, &wanted, &call->waiter, &unit) != UNIT_CHECKOUT_READY) {
+        return false;
+    }
+    /* Its handler may read before it writes: what changes after this moment is news to it. */
+    lock_owner_begin(engine->locks, &unit->locks);
+    call->unit = id;
+    begin_observing(call);
+    const char *reason = unit_table_checkin(engine->units, unit);
+    assert(reason == NULL); /* nobody else knows it yet */
+    return true;
+}
+
+static void init(struct call *call)
+{
+    domain_engine(call->domain, &call->engine, &call->observe);
+    call->joined = call->is_read = call->waiting = false;
+    call->unit = 0;
+    call->reason = NULL;
+    call->slot = NULL;
+    call->handler = NULL;
+    call->observed = 0;
+}
+
+enum call_admission call_begin(struct call *call)
+{
+    init(call);
+    if (domain_is_observe_only(call->domain)) {
+        begin_observing(call);
+    }
+    return domain_call_begin(call);
+}
+
+enum call_admission call_wait_read(struct call *call)
+{
+    init(call);
+    call->is_read = true;
+    return domain_read_begin(call);
+}
+
+bool call_cancel(struct call *call)
+{
+    return domain_call_cancel(call);
+}
+
+/* ------------------------------------------------------------------ ending the unit */
+
+static void check_in(struct call *call)
+{
+    const char *reason = unit_table_checkin(call->engine->units, call->checked_out);
+    (void)reason; /* an ended unit is always taken back */
+    call->checked_out = NULL;
+}
+
+static void after_rollback(struct call *call)
+{
+    bool conflict = call->checked_out->state == UNIT_CONFLICT;
+    check_in(call);
+    end(call, conflict ? CALL_CONFLICT : CALL_ROLLED_BACK, call->rollback.reason);
+}
+
+static void on_rolled_back(struct rollback *rollback)
+{
+    wake(rollback->context, after_rollback);
+}
+
+static void roll_back(struct call *call, const char *reason)
+{
+    call->rollback = (struct rollback){
+        .engine = call->engine,
+        .unit = call->checked_out,
+        .reason = reason,
+        .completed = on_rolled_back,
+        .context = call,
+    };
+    rollback_start(&call->rollback);
+}
+
+static void after_commit(struct call *call)
+{
+    if (call->commit_status != STATUS_OK) {
+        roll_back(call, "the journal is full");
+        return;
+    }
+    check_in(call);
+    end(call, CALL_COMMITTED, NULL);
+}
+
+static void on_committed(struct commit *commit, enum status status)
+{
+    struct call *call = commit->context;
+    call->commit_status = status;
+    wake(call, after_commit);
+}
+
+static void commit(struct call *call)
+{
+    call->commit = (struct commit){
+        .engine = call->engine,
+        .unit = call->checked_out,
+        .completed = on_committed,
+        .context = call,
+    };
+    commit_start(&call->commit);
+}
+
+static void on_ready(struct unit_waiter *waiter)
+{
+    struct call *call = (struct call *)(void *)((uint8_t *)waiter - offsetof(struct call, waiter));
+    wake(call, check_out);
+}
+
+static void check_out(struct call *call)
+{
+    static const char gone[] =
+        "its unit was rolled back before: a write met another unit's document, a limit of "
+        "units, or a broken connection, or an operator or unit.lifetime ended it";
+    struct unit_request wanted = {.user = "", .key = &call->key};
+    call->waiter.ready = on_ready;
+    switch (unit_table_checkout(call->engine->units, &wanted, &call->waiter, &call->checked_out)) {
+    case UNIT_CHECKOUT_READY:
+        if (call->committing) {
+            commit(call);
+        } else {
+            roll_back(call, call->reason);
+        }
+        break;
+    case UNIT_CHECKOUT_WAITING:
+        break;
+    case UNIT_CHECKOUT_CONFLICT:
+        end(call, CALL_CONFLICT, NULL);
+        break;
+    case UNIT_CHECKOUT_COMMITTED:
+    case UNIT_CHECKOUT_ABORTED:
+    case UNIT_CHECKOUT_UNKNOWN:
+    case UNIT_CHECKOUT_SUPERSEDED:
+    case UNIT_CHECKOUT_TOO_OLD:
+    case UNIT_CHECKOUT_EXISTS:
+    case UNIT_CHECKOUT_LIMIT:
+    case UNIT_CHECKOUT_NO_MEMORY:
+        /* Only this call commits it. */
+        end(call, CALL_ROLLED_BACK, call->committing ? gone : call->reason);
+        break;
+    }
+}
+
+void call_handler_ended(struct call *call, enum call_handler_end end)
+{
+    call->handler_answered = end == CALL_HANDLER_ANSWERED;
+    domain_handler_ended(call, end);
+}
+
+static void end_observing(struct call *call, enum observe_end how)
+{
+    if (call->observe != NULL) {
+        observe_call_end(call->observe, call->observed, how);
+    }
+}
+
+void call_commit(struct call *call)
+{
+    assert(!call->joined);
+    end_observing(call, OBSERVE_ANSWERED);
+    if (call->unit == 0) {
+        end(call, CALL_COMMITTED, NULL);
+        return;
+    }
+    domain_call_closing(call);
+    call->committing = true;
+    check_out(call);
+}
+
+void call_roll_back(struct call *call, const char *reason)
+{
+    assert(!call->joined);
+    end_observing(call, call->handler_answered ? OBSERVE_REFUSED : OBSERVE_UNANSWERED);
+    if (call->unit == 0) {
+        end(call, CALL_ROLLED_BACK, reason);
+        return;
+    }
+    domain_call_closing(call);
+    call->committing = false;
+    call->reason = reason;
+    call->checked_out = unit_table_take_key(call->engine->units, &call->key, reason);
+    if (call->checked_out != NULL) {
+        roll_back(call, reason);
+    } else {
+        check_out(call); /* waits for who works on it, and now rolls it back */
+    }
+}

@@ -1,0 +1,111 @@
+/*
+ * A plain write command of a service, as a part of the unit of the API call that is open.
+ *
+ *   check out the call's unit
+ *      | another write of the call is at work --> again when it is done
+ *      | it has ended meanwhile --> an error: the write is not carried out
+ *      v
+ *   write   what the server refuses is the service's to deal with, as without the proxy, and the
+ *      |    unit goes on; the proxy's own failures roll it back, and the call cannot commit
+ *      v
+ *   reply   if the client has gone before it, the service cannot know whether the write was done,
+ *           and its driver may do it again: the unit is rolled back
+ *
+ * The connection's worker.
+ */
+#include "boundary/ending.h"
+#include "boundary/request.h"
+#include "holdfast/crash_point.h"
+#include "wire/reply.h"
+
+static void check_out(struct boundary_request *request);
+
+static void on_written(struct write_operation *operation, struct slice reply)
+{
+    static const char reason[] = "a service's connection broke while it wrote";
+    struct boundary_request *request = operation->context;
+    bson_t view;
+    request->writing = false;
+    request->reply_lost = reply.size == 0;
+    if (reply.size > 0 && bson_init_static(&view, reply.data, reply.size)) {
+        bson_concat(&request->reply, &view);
+    }
+    CRASH_POINT(unit_replied);
+    if (request->cancelled && request->unit->state == UNIT_OPEN) {
+        ending_roll_back(request, reason);
+    } else {
+        ending_finish(request);
+    }
+}
+
+static void write_in_call(struct boundary_request *request)
+{
+    /* Its reads pass by unseen: before this write it may have read anything. */
+    lock_owner_read(request->engine->locks, &request->unit->locks);
+    request->write = (struct write_operation){
+        .engine = request->engine,
+        .channel = request->channel,
+        .unit = request->unit,
+        .errors = WRITE_ERRORS_CALL,
+        .completed = on_written,
+        .context = request,
+    };
+    request->writing = true;
+    write_start(&request->write, &request->view, &request->message);
+}
+
+static void on_ready(struct unit_waiter *waiter)
+{
+    struct boundary_request *request =
+        (struct boundary_request *)(void *)((uint8_t *)waiter -
+                                            offsetof(struct boundary_request, waiter));
+    ending_wake(request, check_out);
+}
+
+static void refuse(struct boundary_request *request)
+{
+    ending_set_error(request, REPLY_CODE_NoSuchTransaction, NULL,
+                     "the API call that this write belongs to has been rolled back or has ended: "
+                     "the write is not carried out");
+    ending_finish(request);
+}
+
+static void check_out(struct boundary_request *request)
+{
+    struct unit_request wanted = {
+        .user = request->user,
+        .key = &request->key,
+        .connection = request->connection,
+    };
+    request->waiter.ready = on_ready;
+    request->waiting = false;
+    switch (
+        unit_table_checkout(request->engine->units, &wanted, &request->waiter, &request->unit)) {
+    case UNIT_CHECKOUT_READY:
+        write_in_call(request);
+        break;
+    case UNIT_CHECKOUT_WAITING:
+        request->waiting = true;
+        break;
+    case UNIT_CHECKOUT_CONFLICT:
+        ending_set_conflict(request);
+        ending_finish(request);
+        break;
+    case UNIT_CHECKOUT_COMMITTED:
+    case UNIT_CHECKOUT_ABORTED:
+    case UNIT_CHECKOUT_UNKNOWN:
+    case UNIT_CHECKOUT_SUPERSEDED:
+    case UNIT_CHECKOUT_TOO_OLD:
+    case UNIT_CHECKOUT_EXISTS:
+    case UNIT_CHECKOUT_LIMIT:
+    case UNIT_CHECKOUT_NO_MEMORY:
+        refuse(request);
+        break;
+    }
+}
+
+void call_write_start(struct boundary_request *request)
+{
+    ending_init(request);
+    check_out(request);
+}

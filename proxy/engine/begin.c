@@ -1,0 +1,27 @@
+/* What BEGIN says of a unit. Whoever has it checked out. */
+#include "engine/begin.h"
+
+#include "recover/record.h"
+
+void begin_make(const struct unit *unit, bson_t *payload, struct wal_append *ret_append)
+{
+    struct record_begin begin = {
+        .boundary = unit->boundary,
+        .user = unit->user,
+        .name = unit->name,
+        .session_id = slice_make(unit->session_id, unit->has_lsid ? UNIT_SESSION_ID_BYTES : 0),
+        .transaction_number = unit->transaction_number,
+        .client = unit->client,
+        .application = unit->application,
+    };
+    bson_reinit(payload);
+    record_put_begin(payload, &begin);
+    *ret_append = (struct wal_append){
+        .kind = WAL_KIND_BEGIN,
+        .unit = unit->id,
+        .payload = slice_make(bson_get_data(payload), payload->len),
+        .session_key = slice_make(unit->session_key.bytes,
+                                  unit->is_journaled_key ? sizeof unit->session_key : 0),
+        .transaction_number = unit->transaction_number,
+    };
+}

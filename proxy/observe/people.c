@@ -1,0 +1,92 @@
+/* Who wrote (people.h). */
+#include "observe/people.h"
+
+#include <string.h>
+
+static struct slice name_of(const char *text)
+{
+    /* What is much too long need not be measured to its end. */
+    return text == NULL ? (struct slice){0}
+                        : slice_make(text, strnlen(text, (size_t)2 * PEOPLE_NAME_BYTES));
+}
+
+/* "10.0.0.1:1234" is 10.0.0.1, "[::1]:1234" is [::1]. */
+static struct slice host_of(const char *client)
+{
+    struct slice host = name_of(client);
+    for (size_t at = host.size; at > 0; at--) {
+        if (host.data[at - 1] == ':') {
+            return slice_make(host.data, at - 1);
+        }
+    }
+    return host;
+}
+
+struct people_writer people_writer_make(const struct observe_writer *writer, uint64_t seed)
+{
+    struct people_writer made = {.hash = seed};
+    if (writer == NULL) {
+        return made;
+    }
+    made.names[PEOPLE_APPLICATIONS] = name_of(writer->application);
+    made.names[PEOPLE_USERS] = name_of(writer->user);
+    made.names[PEOPLE_HOSTS] = host_of(writer->client);
+    for (unsigned int kind = 0; kind < PEOPLE_KINDS; kind++) {
+        made.hash = text_hash(made.hash, made.names[kind].data, made.names[kind].size);
+    }
+    return made;
+}
+
+struct text *people_keep(const struct people_writer *writer, enum people_kind kind,
+                         struct text_table *texts)
+{
+    char clean[PEOPLE_NAME_BYTES];
+    size_t size = text_clean(TEXT_PLAIN, writer->names[kind], clean, sizeof clean);
+    return size == 0 ? NULL : text_keep(texts, slice_make(clean, size));
+}
+
+/* True: `name` has become the list's. */
+static bool add_one(struct people *people, unsigned int kind, struct text *name)
+{
+    for (uint8_t i = 0; i < people->counts[kind]; i++) {
+        if (people->names[kind][i] == name) {
+            return false;
+        }
+    }
+    if (people->counts[kind] == PEOPLE_MAX) {
+        return false;
+    }
+    people->names[kind][people->counts[kind]++] = name;
+    return true;
+}
+
+void people_add(struct people *people, const struct people_writer *writer, struct text_table *texts)
+{
+    for (unsigned int kind = 0; kind < PEOPLE_KINDS; kind++) {
+        struct text *name = people_keep(writer, (enum people_kind)kind, texts);
+        if (name != NULL && !add_one(people, kind, name)) {
+            text_release(texts, name);
+        }
+    }
+}
+
+void people_merge(struct people *people, const struct people *others)
+{
+    for (unsigned int kind = 0; kind < PEOPLE_KINDS; kind++) {
+        for (uint8_t i = 0; i < others->counts[kind]; i++) {
+            if (add_one(people, kind, others->names[kind][i])) {
+                (void)text_hold(others->names[kind][i]);
+            }
+        }
+    }
+}
+
+void people_release(struct people *people, struct text_table *texts)
+{
+    for (unsigned int kind = 0; kind < PEOPLE_KINDS; kind++) {
+        for (uint8_t i = 0; i < people->counts[kind]; i++) {
+            text_release(texts, people->names[kind][i]);
+        }
+    }
+    *people = (struct people){.counts = {0}};
+}

@@ -1,0 +1,83 @@
+/*
+ * Writes of the services of a domain: into the unit of the API call that is open, refused because
+ * their call has ended, or plain because none is open. And what the report is told of writes.
+ *
+ * What changes a namespace as a whole (create, createIndexes, drop) is no part of any unit. It
+ * passes through its gate as ever, but does not wait there while a call is open: the unit inside
+ * may be that of its own call, which would wait for it in turn.
+ *
+ * The connection's worker.
+ */
+#include "observe/observe.h"
+#include "route/dispatch_private.h"
+#include "wire/reply.h"
+#include "wire/traceparent.h"
+
+/* NULL: it carries none. */
+static const struct trace_id *trace_of(const struct command_view *view, struct trace_id *trace)
+{
+    bson_iter_t at;
+    return view->has_comment && bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
+                   bson_iter_find(&at, "comment") && traceparent_in_comment(&at, trace)
+               ? trace
+               : NULL;
+}
+
+static void observe(struct connection *connection, uint64_t call, const struct trace_id *trace,
+                    const struct command_view *view, const struct op_msg *message,
+                    size_t message_bytes)
+{
+    struct observe *observe = connection->shared->options.observe;
+    if (observe != NULL) {
+        struct observe_writer writer = {
+            .user = connection->login.user,
+            .client = connection->client,
+            .application = connection->application,
+        };
+        observe_write(observe, call, trace, &writer, view, message, message_bytes);
+    }
+}
+
+void dispatch_observe(struct connection *connection, const struct command_view *view,
+                      const struct op_msg *message, size_t message_bytes)
+{
+    struct trace_id trace;
+    const struct trace_id *found = trace_of(view, &trace);
+    struct domain_write_call call = {0};
+    const char *reason = NULL;
+    if (connection->shared->options.observe == NULL) {
+        return;
+    }
+    if (connection->link.domain != NULL && domain_is_observe_only(connection->link.domain)) {
+        (void)domain_write_decide(connection->link.domain, found, &call, &reason);
+    }
+    observe(connection, call.observed, found, view, message, message_bytes);
+}
+
+bool dispatch_domain_write(struct connection *connection, const struct command_view *view,
+                           enum command_class class, size_t message_bytes,
+                           struct dispatch *dispatch)
+{
+    struct trace_id trace;
+    const struct trace_id *found = trace_of(view, &trace);
+    struct domain_write_call call = {0};
+    const char *reason = NULL;
+    switch (domain_write_decide(connection->link.domain, found, &call, &reason)) {
+    case DOMAIN_WRITE_BESIDE:
+        return false;
+    case DOMAIN_WRITE_REFUSED:
+        dispatch_error(dispatch, REPLY_CODE_NoSuchTransaction, reason);
+        return true;
+    case DOMAIN_WRITE_IN_CALL:
+        break;
+    }
+    if (class != COMMAND_WRITE) {
+        dispatch->in_call = true;
+        return false;
+    }
+    observe(connection, call.observed, found, view, &dispatch->message, message_bytes);
+    dispatch->kind = DISPATCH_OPERATION;
+    dispatch->boundary = DISPATCH_TO_CALL;
+    dispatch->call = call.key;
+    return true;
+}

@@ -1,0 +1,31 @@
+#ifndef HOLDFAST_ROUTE_DISPATCH_PRIVATE_H
+#define HOLDFAST_ROUTE_DISPATCH_PRIVATE_H
+
+/* What the files that decide about a message share; nobody else includes it. */
+
+#include "route/command_table.h"
+#include "route/connection.h"
+
+/*
+ * For what the proxy answers itself: one message at a time, whole, with nothing before it still
+ * unanswered. Sets `kind`, or DISPATCH_MORE or DISPATCH_BLOCKED.
+ */
+void dispatch_own(struct connection *connection, const struct wire_header *header,
+                  struct slice available, enum dispatch_kind kind, struct dispatch *dispatch);
+
+/* DISPATCH_ANSWER with an error. The message must be one that may be answered now. */
+void dispatch_error(struct dispatch *dispatch, int code, const char *message);
+
+/*
+ * A write of a service of a domain, which is whole and may be decided now (dispatch_own()). True:
+ * decided. False: it is a plain write as any other.
+ */
+bool dispatch_domain_write(struct connection *connection, const struct command_view *view,
+                           enum command_class class, size_t message_bytes,
+                           struct dispatch *dispatch);
+
+/* A write that is no call's passes: for the report. `message_bytes`: of the whole message. */
+void dispatch_observe(struct connection *connection, const struct command_view *view,
+                      const struct op_msg *message, size_t message_bytes);
+
+#endif

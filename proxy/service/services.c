@@ -1,0 +1,341 @@
+/*
+ * From the configured list of services to domains, listeners and the front.
+ *
+ * Services of one domain name share a domain; a service's number in it is its place in the whole
+ * list, so that it is one of its own. The main thread.
+ */
+#include "service/services.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "holdfast/log.h"
+
+/* "1": when the journal was closed no handler was left that could write. */
+#define QUIET_PROPERTY "domains.quiet"
+
+struct services {
+    const struct config *config;
+    struct engine *engine;
+    struct config_service *list;
+    size_t count;
+    struct domain **domains; /* of each service; those of one name are the same */
+    struct domain **distinct;
+    size_t distinct_count;
+    struct router_listener *listeners; /* the plain one, and those of services */
+    size_t listener_count;
+    struct router_rule *rules;
+    size_t rule_count;
+    struct front_service *front_services;
+    struct front *front;
+};
+
+/* ------------------------------------------------------------------ domains */
+
+static struct domain *find_domain(const struct services *services, const char *name)
+{
+    for (size_t i = 0; i < services->distinct_count; i++) {
+        if (strcmp(domain_name(services->distinct[i]), name) == 0) {
+            return services->distinct[i];
+        }
+    }
+    return NULL;
+}
+
+static enum status make_domains(struct services *services, struct observe *observe, bool fenced,
+                                struct error *ret_error)
+{
+    const struct config *config = services->config;
+    struct domain_options options = {
+        .correlation =
+            config->http_correlation == CONFIG_CORRELATION_TRACE ? DOMAIN_TRACE : DOMAIN_EXCLUSIVE,
+        .observe_only = config->unit_boundary == CONFIG_BOUNDARY_OBSERVE,
+        .queue_wait_ms = config->http_queue_wait_ms,
+        .queue_max = (size_t)config->http_queue_length,
+        .quiet_ms = config->http_quiet_ms,
+        .fenced_at_start = fenced,
+        .engine = services->engine,
+        .observe = observe,
+    };
+    for (size_t i = 0; i < services->count; i++) {
+        options.name = services->list[i].domain;
+        struct domain *domain = find_domain(services, options.name);
+        if (domain == NULL) {
+            domain = domain_new(&options);
+            if (domain == NULL) {
+                return error_set(ret_error, STATUS_MEMORY, "out of memory");
+            }
+            services->distinct[services->distinct_count++] = domain;
+        }
+        services->domains[i] = domain;
+    }
+    return STATUS_OK;
+}
+
+/* How the last life ended; from now on it counts as one that has left handlers behind. */
+static enum status read_quiet(struct wal *wal, bool *ret_quiet, struct error *ret_error)
+{
+    char value = '0';
+    size_t size = 0;
+    enum status status =
+        wal_property_get(wal, QUIET_PROPERTY, &value, sizeof value, &size, ret_error);
+    if (status == STATUS_NOT_FOUND) {
+        *ret_quiet = wal_last_lsn(wal) == 0;
+        status = STATUS_OK;
+    } else {
+        *ret_quiet = value == '1';
+    }
+    return status == STATUS_OK
+               ? wal_property_set(wal, QUIET_PROPERTY, slice_make("0", 1), ret_error)
+               : status;
+}
+
+/* ------------------------------------------------------------------ mongo listeners */
+
+static void make_listeners(struct services *services)
+{
+    services->listeners[services->listener_count++] =
+        (struct router_listener){.listen = services->config->net_listen};
+    for (size_t i = 0; i < services->count; i++) {
+        const struct config_service *service = &services->list[i];
+        if (service->mongo[0] != '\0') {
+            services->listeners[services->listener_count++] = (struct router_listener){
+                .listen = service->mongo, .domain = services->domains[i], .service = i};
+        } else if (service->application[0] != '\0' || service->address[0] != '\0') {
+            services->rules[services->rule_count++] = (struct router_rule){
+                .domain = services->domains[i],
+                .service = i,
+                .address = service->address,
+                .application = service->application,
+            };
+        } else {
+            /* http.listen's: all of the plain listener that no other service claims. */
+            services->listeners[0].domain = services->domains[i];
+            services->listeners[0].service = i;
+        }
+    }
+}
+
+static enum status fill_front(struct services *services, struct error *ret_error)
+{
+    for (size_t i = 0; i < services->count; i++) {
+        const struct config_service *service = &services->list[i];
+        struct front_service *front = &services->front_services[i];
+        *front = (struct front_service){
+            .name = service->name,
+            .domain = services->domains[i],
+            .number = i,
+            .listen = service->listen,
+            .inside_listen = service->inside,
+            .service_text = service->service,
+            .peers = service->peers,
+            .reads_wait = services->config->http_reads == CONFIG_READS_WAIT,
+            .trace_correlated = services->config->http_correlation == CONFIG_CORRELATION_TRACE,
+        };
+        enum status status = network_address_resolve(service->service, &front->service, ret_error);
+        if (status != STATUS_OK) {
+            return error_prefix(ret_error, "service %s", service->name);
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status services_new(const struct config *config, struct engine *engine,
+                         struct observe *observe, struct services **ret_services,
+                         struct error *ret_error)
+{
+    bool quiet = true;
+    struct services *services = calloc(1, sizeof *services);
+    if (services == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    services->config = config;
+    services->engine = engine;
+    enum status status =
+        config_services_complete(config, &services->list, &services->count, ret_error);
+    if (status == STATUS_OK) {
+        size_t room = services->count + 1;
+        services->domains = calloc(room, sizeof *services->domains);
+        services->distinct = calloc(room, sizeof(struct domain *));
+        services->listeners = calloc(room, sizeof *services->listeners);
+        services->rules = calloc(room, sizeof *services->rules);
+        services->front_services = calloc(room, sizeof *services->front_services);
+        if (services->domains == NULL || services->distinct == NULL ||
+            services->listeners == NULL || services->rules == NULL ||
+            services->front_services == NULL) {
+            status = error_set(ret_error, STATUS_MEMORY, "out of memory");
+        }
+    }
+    if (status == STATUS_OK && services->count > 0) {
+        status = read_quiet(engine->wal, &quiet, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = make_domains(services, observe, !quiet, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = fill_front(services, ret_error);
+    }
+    if (status != STATUS_OK) {
+        services_free(services);
+        return status;
+    }
+    make_listeners(services);
+    *ret_services = services;
+    return STATUS_OK;
+}
+
+/* ------------------------------------------------------------------ serving */
+
+static void tick(void *context, uint64_t now_ms)
+{
+    struct services *services = context;
+    for (size_t i = 0; i < services->distinct_count; i++) {
+        domain_tick(services->distinct[i], now_ms);
+    }
+}
+
+void services_router(struct services *services, struct router_options *options)
+{
+    options->listeners = services->listeners;
+    options->listener_count = services->listener_count;
+    options->rules = services->rules;
+    options->rule_count = services->rule_count;
+    options->tick = tick;
+    options->tick_context = services;
+}
+
+static void log_listener(const char *listener, const char *service, const char *address)
+{
+    LOG(LOG_INFO, "net", "Listening", LOG_TEXT("listener", listener), LOG_TEXT("address", address),
+        LOG_TEXT("service", service));
+}
+
+static void log_addresses(const struct services *services, const struct router *router)
+{
+    for (size_t i = 1; i < services->listener_count; i++) {
+        log_listener("serviceMongo", services->list[services->listeners[i].service].name,
+                     router_address(router, i));
+    }
+    for (size_t i = 0; i < services->count; i++) {
+        const char *inside = front_address(services->front, i, true);
+        log_listener("http", services->list[i].name, front_address(services->front, i, false));
+        if (inside[0] != '\0') {
+            log_listener("httpInside", services->list[i].name, inside);
+        }
+    }
+}
+
+enum status services_serve(struct services *services, struct worker_pool *workers,
+                           const struct router *router, struct error *ret_error)
+{
+    const struct config *config = services->config;
+    if (services->count == 0) {
+        return STATUS_OK;
+    }
+    struct front_options options = {
+        .workers = workers,
+        .services = services->front_services,
+        .service_count = services->count,
+        .call_timeout_ms = config->http_call_timeout_ms,
+        .answer_bytes_max = (size_t)config->http_answer_bytes_max,
+        .connections_max = (size_t)config->net_connections_max,
+        .routes = config->http_routes,
+    };
+    enum status status = front_start(&options, &services->front, ret_error);
+    if (status == STATUS_OK) {
+        log_addresses(services, router);
+    }
+    return status;
+}
+
+void services_set_limits(struct services *services, const struct config *config)
+{
+    for (size_t i = 0; i < services->distinct_count; i++) {
+        domain_set_waits(services->distinct[i], config->http_queue_wait_ms,
+                         (size_t)config->http_queue_length, config->http_quiet_ms);
+    }
+    if (services->front != NULL) {
+        front_set_limits(services->front, config->http_call_timeout_ms);
+    }
+}
+
+/* ------------------------------------------------------------------ ending */
+
+void services_drain(struct services *services)
+{
+    for (size_t i = 0; i < services->distinct_count; i++) {
+        domain_drain(services->distinct[i]);
+    }
+    if (services->front != NULL) {
+        front_drain(services->front);
+    }
+}
+
+size_t services_calls(struct services *services)
+{
+    size_t calls = 0;
+    for (size_t i = 0; i < services->distinct_count; i++) {
+        calls += domain_calls(services->distinct[i]);
+    }
+    return calls;
+}
+
+void services_stop(struct services *services)
+{
+    if (services->front != NULL) {
+        front_stop(services->front);
+    }
+}
+
+void services_note_end(struct services *services)
+{
+    struct error error = {0};
+    for (size_t i = 0; i < services->distinct_count; i++) {
+        struct domain_figures figures;
+        domain_figures_get(services->distinct[i], &figures);
+        if (figures.open > 0 || figures.fenced > 0) {
+            return;
+        }
+    }
+    if (services->count > 0 && wal_property_set(services->engine->wal, QUIET_PROPERTY,
+                                                slice_make("1", 1), &error) != STATUS_OK) {
+        LOG(LOG_WARNING, "http", "The next start will wait for http.quietPeriod",
+            LOG_TEXT("reason", error.message));
+    }
+}
+
+struct services *services_free(struct services *services)
+{
+    if (services == NULL) {
+        return NULL;
+    }
+    services->front = front_free(services->front);
+    for (size_t i = 0; i < services->distinct_count; i++) {
+        domain_free(services->distinct[i]);
+    }
+    config_services_free(services->list, services->count);
+    free(services->domains);
+    free(services->distinct);
+    free(services->listeners);
+    free(services->rules);
+    free(services->front_services);
+    free(services);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ looking on */
+
+size_t services_domain_count(const struct services *services)
+{
+    return services->distinct_count;
+}
+
+struct domain *services_domain(const struct services *services, size_t index)
+{
+    return services->distinct[index];
+}
+
+const struct front *services_front(const struct services *services)
+{
+    return services->front;
+}

@@ -1,0 +1,223 @@
+"""A service behind the HTTP boundary, whose handlers are functions of the test.
+
+The service runs in the test's own process, so that a test can stop a handler between two of its
+writes and let it go on when it likes. It is written as people write services: threads, plain
+pymongo, nothing of Holdfast in it.
+"""
+
+import http.client
+import http.server
+import json
+import socket
+import threading
+
+import pymongo
+from conftest import DATABASE
+from holdfast_testing import Proxy, Server, free_port, wait_until
+
+QUIET = "600ms"
+QUIET_SECONDS = 0.6
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def reason(self):
+        """Why Holdfast itself answered; None if it did not."""
+        try:
+            return self.json.get("reason")
+        except (ValueError, AttributeError):
+            return None
+
+
+def call(port, path, body=None, method="POST", headers=None, timeout=20, source=None):
+    """One request on a connection of its own. OSError or HTTPException without a whole answer."""
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", port, timeout=timeout, source_address=(source, 0) if source else None
+    )
+    try:
+        data = None if body is None else json.dumps(body)
+        connection.request(method, path, data, headers or {})
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+    finally:
+        connection.close()
+
+
+class InBackground:
+    """A call on a thread of its own."""
+
+    def __init__(self, port, path, **options):
+        self.answer = None
+        self.error = None
+        self._thread = threading.Thread(
+            target=self._run, args=(port, path), kwargs=options, daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, port, path, **options):
+        try:
+            self.answer = call(port, path, **options)
+        except (OSError, http.client.HTTPException) as error:
+            self.error = error
+
+    def running(self):
+        return self._thread.is_alive()
+
+    def wait(self, timeout=20):
+        self._thread.join(timeout)
+        assert not self._thread.is_alive(), "the call has not ended"
+        return self.answer
+
+
+class Gate:
+    """A place in a handler where it waits until the test lets it go on."""
+
+    def __init__(self):
+        self.reached = threading.Event()
+        self.go = threading.Event()
+
+    def stop_here(self):
+        self.reached.set()
+        assert self.go.wait(30), "nobody let the handler go on"
+
+    def wait_reached(self):
+        assert self.reached.wait(10), "the handler did not get there"
+
+
+class Service:
+    """An HTTP server with `handlers` {path: function(request) -> status or (status, body)}."""
+
+    def __init__(self, mongo_uri, port=0, **client_options):
+        self.handlers = {}
+        self.client = pymongo.MongoClient(
+            mongo_uri, serverSelectionTimeoutMS=10000, **client_options
+        )
+        self.errors = []  # what handlers were refused: (path, exception)
+        service = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                service._handle(self)
+
+            do_GET = do_PUT = do_DELETE = do_PATCH = do_POST
+
+            def log_message(self, *_):
+                pass
+
+        class Threads(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 256
+
+            def handle_error(self, *_):
+                pass
+
+        self._server = Threads(("127.0.0.1", port), Handler)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _handle(self, request):
+        request.payload = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        path = request.path.split("?")[0]
+        result = 404
+        if path in self.handlers:
+            try:
+                result = self.handlers[path](request)
+            except pymongo.errors.PyMongoError as error:
+                self.errors.append((path, error))
+                result = (500, {"error": str(error)})
+        if result is None:  # the handler has dealt with the connection itself
+            return
+        status, body = result if isinstance(result, tuple) else (result, {"status": result})
+        data = json.dumps(body).encode()
+        request.send_response(status)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data)
+
+    def drop(self, request):
+        """The connection breaks without an answer; whoever runs the handler goes on."""
+        request.close_connection = True
+        request.connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self.client.close()
+
+
+class HttpStack:
+    """Server, holdfastd with --http-listen, and a Service behind it."""
+
+    def __init__(self, settings=None, server=None, options=(), **client_options):
+        self.server = server or Server()
+        self._own_server = server is None
+        self.http_port = free_port()
+        self.service = None
+        self.proxy = None
+        self.direct = self.server.client()
+        settings = {"http.quietPeriod": QUIET, "upstream.fenceWait": "100ms", **(settings or {})}
+        service_port = free_port()
+        try:
+            self.proxy = Proxy(
+                self.server,
+                settings,
+                options=[
+                    *("--http-listen", f"127.0.0.1:{self.http_port}"),
+                    *("--http-service", f"127.0.0.1:{service_port}"),
+                    *options,
+                ],
+            )
+            self.service = Service(self.proxy.uri, service_port, **client_options)
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, path, body=None, **options):
+        return call(self.http_port, path, body, **options)
+
+    def begin(self, path, **options):
+        return InBackground(self.http_port, path, **options)
+
+    def stored(self, name):
+        return {d["_id"]: d for d in self.direct[DATABASE][name].find()}
+
+    def collection(self, name):
+        """As the service sees it."""
+        return self.service.client[DATABASE][name]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            if self.proxy.process.running() and self.proxy.stop() != 0 and kind is None:
+                raise AssertionError(f"SIGTERM: no clean end\n{self.proxy.process.tail()}")
+            if kind is None:
+                self.proxy.verify()
+        finally:
+            self.close()
+
+    def close(self):
+        self.direct.close()
+        if self.service is not None:
+            self.service.close()
+        if self.proxy is not None:
+            self.proxy.close()
+        if self._own_server:
+            self.server.close()
+
+
+def settled(stack):
+    """Until nothing of a fence is left: a call goes through at once."""
+    stack.service.handlers["/settled"] = lambda _: 200
+    wait_until(lambda: stack.call("/settled").status == 200, 20, "calls are admitted again")

@@ -1,0 +1,490 @@
+"""Units without changing the service: each API call that comes in by holdfastd's HTTP port is one
+unit of all the plain writes that its handler makes, and the service's complete answer decides."""
+
+import socket
+import sys
+import threading
+import time
+
+import pymongo
+import pytest
+from conftest import DATABASE, RawTransaction
+from holdfast_testing import Connection, Process, encode_message, wait_until
+from http_stack import Gate, HttpStack, Service, settled
+from pymongo.errors import OperationFailure
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with HttpStack({"http.callTimeout": "1500ms", "unit.lockWait": "500ms"}) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def lives_and_settled(stack):
+    yield
+    if not stack.proxy.process.running():
+        said = stack.proxy.process.tail(60)
+        stack.proxy.start()
+        pytest.fail(f"holdfastd died\n{said}")
+    settled(stack)
+
+
+def two_writes(collection, between=lambda: None, end=201):
+    def handler(_):
+        collection.insert_one({"_id": 1, "part": "first"})
+        between()
+        collection.update_one({"_id": 2}, {"$set": {"part": "second"}}, upsert=True)
+        return end
+
+    return handler
+
+
+# ---- the answer decides
+
+
+@pytest.mark.parametrize("code", [200, 201, 204, 302])
+def test_an_answer_below_400_commits_all_writes_of_the_call(stack, name, code):
+    stack.service.handlers["/two"] = two_writes(stack.collection(name), end=code)
+    before = len(stack.proxy.units())
+    assert stack.call("/two").status == code
+    assert set(stack.stored(name)) == {1, 2}
+    units = stack.proxy.units()[before:]
+    assert [(u["state"], u["boundary"], u["writes"], u["name"]) for u in units] == [
+        ("committed", "http", 2, "POST /two")
+    ]
+
+
+@pytest.mark.parametrize("code", [400, 404, 409, 500, 503])
+def test_the_services_own_error_rolls_back_and_passes_unchanged(stack, name, code):
+    body = {"theirs": "x" * 5000}
+    stack.service.handlers["/two"] = two_writes(stack.collection(name), end=(code, body))
+    answer = stack.call("/two")
+    assert answer.status == code and answer.json == body
+    assert stack.stored(name) == {}
+
+
+def test_the_answer_comes_after_the_commit_is_durable(stack, name):
+    stack.service.handlers["/two"] = two_writes(stack.collection(name))
+    assert stack.call("/two").status == 201
+    stack.proxy.restart()
+    assert set(stack.stored(name)) == {1, 2}
+
+
+def test_writes_of_many_connections_are_one_unit(stack, name):
+    def handler(_):
+        def write(number):
+            with pymongo.MongoClient(stack.proxy.uri) as client:
+                client[DATABASE][name].insert_one({"_id": number})
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return 500
+
+    stack.service.handlers["/many"] = handler
+    assert stack.call("/many").status == 500
+    assert stack.stored(name) == {}
+
+
+def test_the_handler_reads_its_own_writes(stack, name):
+    collection = stack.collection(name)
+
+    def handler(_):
+        collection.insert_one({"_id": 1})
+        return 200 if collection.find_one({"_id": 1}) else 500
+
+    stack.service.handlers["/read"] = handler
+    assert stack.call("/read").status == 200
+
+
+def test_a_refused_write_is_the_services_to_deal_with(stack, name):
+    collection = stack.collection(name)
+
+    def handler(_):
+        collection.insert_one({"_id": 1, "v": "mine"})
+        with pytest.raises(pymongo.errors.DuplicateKeyError):
+            collection.insert_one({"_id": 1, "v": "twice"})
+        with pytest.raises(OperationFailure):
+            collection.update_one({"_id": 1}, {"$nonsense": {"v": 1}})
+        collection.insert_one({"_id": 2})
+        return 200
+
+    stack.service.handlers["/refused"] = handler
+    assert stack.call("/refused").status == 200
+    assert stack.stored(name) == {1: {"_id": 1, "v": "mine"}, 2: {"_id": 2}}
+
+
+def test_get_makes_no_call(stack, name):
+    collection = stack.collection(name)
+    stack.service.handlers["/get"] = lambda _: collection.insert_one({"_id": 1}) and 500
+    assert stack.call("/get", method="GET").status == 500
+    assert set(stack.stored(name)) == {1}
+
+
+# ---- lost services, timeouts, callers that hang up, and the fence
+
+
+SUICIDE = """
+import http.server, os, pymongo, sys
+collection = pymongo.MongoClient(sys.argv[2])["test"][sys.argv[3]]
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        collection.insert_one({"_id": 1})
+        os.kill(os.getpid(), 9)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_service_killed_between_its_writes_leaves_nothing(name, tmp_path):
+    program = tmp_path / "service.py"
+    program.write_text(SUICIDE)
+    with HttpStack({"http.quietPeriod": "20s"}) as stack:
+        stack.service.close()
+        port = stack.service.port
+        process = Process([sys.executable, program, port, stack.proxy.uri, name])
+        wait_until(lambda: _connects(port), 10, "the service listens")
+        answer = stack.call("/")
+        assert answer.status == 503 and answer.reason == "serviceLost"
+        assert answer.headers["Retry-After"]
+        assert stack.stored(name) == {}
+        process.wait(5)
+        # All its connections are closed and read: the next call need not wait for 20 seconds.
+        stack.service = Service(stack.proxy.uri, port)
+        stack.service.handlers["/two"] = two_writes(stack.collection(name))
+        assert stack.call("/two").status == 201
+        assert set(stack.stored(name)) == {1, 2}
+
+
+def _connects(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def late_handler(collection, gate, result):
+    """Writes, stops, writes again when it is let go on."""
+
+    def handler(_):
+        collection.insert_one({"_id": 1})
+        gate.stop_here()
+        try:
+            collection.insert_one({"_id": 2})
+            result.append("written")
+        except OperationFailure as error:
+            result.append(error.code)
+        return 200
+
+    return handler
+
+
+def test_a_handler_that_outlives_its_timeout_writes_nothing(stack, name):
+    gate, result = Gate(), []
+    stack.service.handlers["/late"] = late_handler(stack.collection(name), gate, result)
+    stack.service.handlers["/next"] = two_writes(stack.collection(name + "n"))
+    answer = stack.call("/late")
+    assert answer.status == 503 and answer.reason == "timeout" and answer.headers["Retry-After"]
+    assert stack.stored(name) == {}
+    following = stack.begin("/next")
+    time.sleep(0.2)
+    assert following.running(), "the next call began while a handler of the last one was alive"
+    gate.go.set()
+    assert following.wait().status == 201
+    assert result == [251]
+    assert stack.stored(name) == {}
+    assert set(stack.stored(name + "n")) == {1, 2}
+
+
+def test_a_handler_whose_connection_broke_writes_nothing(stack, name):
+    """The service closes the connection without an answer, and its code goes on."""
+    collection, gate, result = stack.collection(name), Gate(), []
+    done = threading.Event()
+
+    def handler(request):
+        collection.insert_one({"_id": 1})
+        stack.service.drop(request)
+        gate.stop_here()
+        for _ in range(3):  # each refused write extends the quiet period
+            try:
+                collection.insert_one({"_id": 2})
+                result.append("written")
+            except OperationFailure as error:
+                result.append(error.code)
+            time.sleep(0.4)
+        done.set()
+
+    stack.service.handlers["/broken"] = handler
+    answer = stack.call("/broken")
+    assert answer.status == 503 and answer.reason == "serviceLost"
+    gate.go.set()
+    assert done.wait(10)
+    assert result == [251, 251, 251]
+    assert stack.stored(name) == {}
+
+
+def test_a_handler_that_outlives_a_kill_of_the_proxy_writes_nothing(stack, name):
+    gate, result = Gate(), []
+    stack.service.handlers["/late"] = late_handler(stack.collection(name), gate, result)
+    caller = stack.begin("/late")
+    gate.wait_reached()
+    stack.proxy.restart()
+    assert caller.wait() is None and caller.error is not None
+    assert stack.stored(name) == {}
+    gate.go.set()
+    wait_until(lambda: result, 10, "the handler has gone on")
+    assert result == [251]
+    stack.service.handlers["/next"] = two_writes(stack.collection(name + "n"))
+    assert stack.call("/next").status == 201
+    assert stack.stored(name) == {}
+    assert set(stack.stored(name + "n")) == {1, 2}
+
+
+def test_a_clean_restart_needs_no_quiet_period(stack, name):
+    assert stack.proxy.stop() == 0
+    stack.proxy.settings["http.quietPeriod"] = "30s"
+    stack.proxy.start()
+    stack.service.handlers["/two"] = two_writes(stack.collection(name))
+    began = time.monotonic()
+    assert stack.call("/two").status == 201
+    assert time.monotonic() - began < 5
+    assert stack.proxy.stop() == 0
+    stack.proxy.settings["http.quietPeriod"] = "600ms"
+    stack.proxy.start()
+
+
+def hang_up(port, path):
+    """A caller that leaves once its request is whole."""
+    caller = socket.create_connection(("127.0.0.1", port), 5)
+    caller.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    return caller
+
+
+@pytest.mark.parametrize("code,kept", [(201, {1, 2}), (500, set())])
+def test_a_caller_that_hangs_up_leaves_the_call_to_its_answer(stack, name, code, kept):
+    gate = Gate()
+    stack.service.handlers["/two"] = two_writes(stack.collection(name), gate.stop_here, code)
+    caller = hang_up(stack.http_port, "/two")
+    gate.wait_reached()
+    caller.close()
+    time.sleep(0.1)
+    gate.go.set()
+    settled(stack)
+    assert set(stack.stored(name)) == kept
+
+
+def test_a_caller_that_leaves_in_its_request_leaves_nothing(stack, name):
+    collection = stack.collection(name)
+    stack.service.handlers["/two"] = two_writes(collection)
+    caller = socket.create_connection(("127.0.0.1", stack.http_port), 5)
+    caller.sendall(b"POST /two HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+    time.sleep(0.2)
+    caller.close()
+    settled(stack)
+    assert stack.stored(name) == {}
+
+
+def test_a_write_that_its_service_broke_off_rolls_the_call_back(stack, name):
+    """Whether the write was done the service cannot know, and its driver might do it again."""
+    stack.direct[DATABASE][name].insert_one({"_id": "held"})
+
+    def handler(_):
+        stack.collection(name).insert_one({"_id": 1})
+        with Connection(stack.proxy.port) as raw:
+            updates = [{"q": {"_id": "held"}, "u": {"$set": {"v": 1}}}]
+            raw.send(encode_message({"update": name, "updates": updates, "$db": DATABASE}))
+            time.sleep(0.1)  # it waits for the lock of the transaction
+        time.sleep(0.1)
+        return 200
+
+    stack.service.handlers["/off"] = handler
+    with Connection(stack.proxy.port) as raw:
+        transaction = RawTransaction(raw)
+        assert transaction.update(name, {"_id": "held"}, {"$set": {"v": 2}})["ok"] == 1
+        answer = stack.call("/off")
+        assert answer.status == 503 and answer.reason == "rolledBack"
+        assert transaction.abort()["ok"] == 1
+    assert stack.stored(name) == {"held": {"_id": "held"}}
+
+
+# ---- exclusive
+
+
+def test_calls_are_one_at_a_time_in_the_order_of_coming(stack, name):
+    gate, order = Gate(), []
+    stack.service.handlers["/first"] = two_writes(stack.collection(name), gate.stop_here)
+
+    def later(number):
+        def handler(_):
+            order.append(number)
+            return 200
+
+        return handler
+
+    first = stack.begin("/first")
+    gate.wait_reached()
+    others = []
+    for number in range(4):
+        stack.service.handlers[f"/later{number}"] = later(number)
+        others.append(stack.begin(f"/later{number}"))
+        time.sleep(0.05)
+    assert order == []
+    gate.go.set()
+    assert first.wait().status == 201
+    assert [other.wait().status for other in others] == [200] * 4
+    assert order == [0, 1, 2, 3]
+
+
+def test_a_get_runs_beside_the_open_call_and_sees_what_the_service_sees(stack, name):
+    gate = Gate()
+    stack.service.handlers["/two"] = two_writes(stack.collection(name), gate.stop_here)
+    stack.service.handlers["/count"] = lambda _: (
+        200,
+        {"count": stack.collection(name).count_documents({})},
+    )
+    caller = stack.begin("/two")
+    gate.wait_reached()
+    assert stack.call("/count", method="GET").json == {"count": 1}
+    gate.go.set()
+    assert caller.wait().status == 201
+
+
+def test_what_a_background_task_writes(stack, name):
+    """Without a call: plain. While a call is open it cannot be told from the call's own."""
+    collection, gate = stack.collection(name), Gate()
+    before = len(stack.proxy.units())
+    collection.insert_one({"_id": "plain"})
+    assert len(stack.proxy.units()) == before
+
+    def handler(_):
+        gate.stop_here()
+        return 500
+
+    stack.service.handlers["/error"] = handler
+    caller = stack.begin("/error")
+    gate.wait_reached()
+    collection.insert_one({"_id": "meanwhile"})
+    gate.go.set()
+    assert caller.wait().status == 500
+    assert set(stack.stored(name)) == {"plain"}
+
+
+def test_an_index_in_a_call_does_not_wait_for_its_own_unit(stack, name):
+    collection = stack.collection(name)
+
+    def handler(_):
+        collection.create_index("before")
+        collection.insert_one({"_id": 1})
+        with pytest.raises(OperationFailure) as refused:
+            collection.create_index("after")
+        assert refused.value.code == 263
+        return 200
+
+    stack.service.handlers["/index"] = handler
+    assert stack.call("/index").status == 200
+    assert set(stack.stored(name)) == {1}
+
+
+def test_a_conflict_with_another_unit_rolls_the_call_back(stack, name):
+    """What the service read may be outdated: better an error than a lost update."""
+    stack.direct[DATABASE][name].insert_one({"_id": 1, "v": 0})
+    collection = stack.collection(name)
+
+    def handler(_):
+        value = collection.find_one({"_id": 1})["v"]
+        with Connection(stack.proxy.port) as raw:  # somebody else's
+            transaction = RawTransaction(raw)
+            transaction.update(name, {"_id": 1}, {"$inc": {"v": 10}})
+            assert transaction.commit()["ok"] == 1
+        try:
+            collection.update_one({"_id": 1}, {"$set": {"v": value + 1}})
+        except OperationFailure:
+            pass  # a service that looks away
+        return 200
+
+    stack.service.handlers["/conflict"] = handler
+    answer = stack.call("/conflict")
+    assert answer.status == 503 and answer.reason == "rolledBack"
+    assert stack.stored(name) == {1: {"_id": 1, "v": 10}}
+
+
+# ---- transparency
+
+
+def test_the_mongo_listener_says_what_the_server_is(stack):
+    with Connection(stack.proxy.port) as raw:
+        hello = raw.run({"hello": 1, "$db": "admin"})
+    assert "msg" not in hello and "setName" not in hello and "hosts" not in hello
+    assert hello["isWritablePrimary"] is True
+
+
+def test_sigterm_lets_an_open_call_finish(name):
+    with HttpStack() as stack:
+        gate = Gate()
+        stack.service.handlers["/two"] = two_writes(stack.collection(name), gate.stop_here)
+        caller = stack.begin("/two")
+        gate.wait_reached()
+        stopping = threading.Thread(target=stack.proxy.stop, daemon=True)
+        stopping.start()
+        time.sleep(0.3)
+        gate.go.set()
+        assert caller.wait().status == 201
+        stopping.join(20)
+        assert set(stack.stored(name)) == {1, 2}
+
+
+def test_settings_of_the_queue(name):
+    settings = {"http.queueLength": "1", "http.queueWait": "300ms"}
+    with HttpStack(settings) as stack:
+        gate = Gate()
+        stack.service.handlers["/two"] = two_writes(stack.collection(name), gate.stop_here)
+        stack.service.handlers["/next"] = lambda _: 200
+        first = stack.begin("/two")
+        gate.wait_reached()
+        second = stack.begin("/next")
+        time.sleep(0.1)
+        third = stack.call("/next")
+        assert third.status == 503 and third.reason == "queueFull"
+        assert second.wait().reason == "queueTimeout"
+        assert second.answer.headers["Retry-After"]
+        gate.go.set()
+        assert first.wait().status == 201
+
+
+def test_reads_wait(name):
+    with HttpStack({"http.reads": "wait"}) as stack:
+        gate = Gate()
+        stack.service.handlers["/two"] = two_writes(stack.collection(name), gate.stop_here)
+        stack.service.handlers["/count"] = lambda _: (
+            200,
+            {"count": stack.collection(name).count_documents({})},
+        )
+        caller = stack.begin("/two")
+        gate.wait_reached()
+        reader = stack.begin("/count", method="GET")
+        time.sleep(0.2)
+        assert reader.running()
+        gate.go.set()
+        assert reader.wait().json == {"count": 2}
+        assert caller.wait().status == 201
+
+
+def test_routes(name):
+    with HttpStack({"http.routes": "GET /refresh, !POST /search"}) as stack:
+        stack.service.handlers["/refresh"] = two_writes(stack.collection(name), end=500)
+        stack.service.handlers["/search"] = two_writes(stack.collection(name + "s"), end=500)
+        assert stack.call("/refresh", method="GET").status == 500
+        assert stack.stored(name) == {}
+        assert stack.call("/search").status == 500
+        assert set(stack.stored(name + "s")) == {1, 2}
+
+
+def test_an_unused_port_is_no_service(name):
+    with HttpStack() as stack:
+        stack.service._server.shutdown()
+        stack.service._server.server_close()
+        answer = stack.call("/")
+        assert answer.status == 503 and answer.reason == "serviceLost"
