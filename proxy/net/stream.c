@@ -176,6 +176,7 @@ enum status stream_receive(struct stream *stream, void *memory, size_t size, siz
             return STATUS_NOT_FOUND;
         }
         stream->ended = true;
+        stream->broken = received < 0;
         return STATUS_UNREACHABLE;
     }
 }
@@ -231,4 +232,13 @@ void stream_close(struct stream *stream)
     stream->ended = true;
     stream->readable = false;
     buffer_free(&stream->pending);
+}
+
+void stream_abort(struct stream *stream)
+{
+    const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    if (stream->descriptor >= 0) {
+        (void)setsockopt(stream->descriptor, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    }
+    stream_close(stream);
 }

@@ -54,6 +54,7 @@ struct stream {
     bool writable;
     bool peer_closed; /* its end is there to be read, perhaps behind data: no further edge comes */
     bool ended;       /* the peer ended its direction, or the connection broke */
+    bool broken;      /* `ended`, and not by an orderly end of input */
     struct event event;
     struct event kick_event;
     const struct stream_transport *transport;
@@ -103,5 +104,8 @@ void stream_shutdown(struct stream *stream);
 
 /* Closes and frees everything. A closed stream is harmless. */
 void stream_close(struct stream *stream);
+
+/* The same by a reset, so that the peer cannot take what it got for the whole. */
+void stream_abort(struct stream *stream);
 
 #endif

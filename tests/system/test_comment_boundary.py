@@ -1,5 +1,6 @@
 """Units that services name in the standard comment of their writes."""
 
+import contextlib
 import time
 
 import pymongo
@@ -22,18 +23,11 @@ def admin(client):
     return client.admin
 
 
+@contextlib.contextmanager
 def refused(code):
-    class Refused:
-        def __enter__(self):
-            self.raised = pytest.raises(OperationFailure)
-            self.info = self.raised.__enter__()
-
-        def __exit__(self, *exception):
-            done = self.raised.__exit__(*exception)
-            assert self.info.value.code == code, self.info.value
-            return done
-
-    return Refused()
+    with pytest.raises(OperationFailure) as raised:
+        yield
+    assert raised.value.code == code, raised.value
 
 
 def last_unit(stack):
@@ -105,8 +99,8 @@ def test_an_empty_unit_is_remembered_too(stack, admin, name):
     admin.command("beginUnit", name, timeoutMS=100)
     wait_until(lambda: last_unit(stack)["state"] == "aborted", 5, "it is rolled back")
     stack.proxy.restart()
-    with refused(NO_SUCH):
-        admin.command("beginUnit", name)
+    with stack.proxy.client() as again, refused(NO_SUCH):
+        again.admin.command("beginUnit", name)
 
 
 def test_a_name_that_nobody_began(collection, admin, name):

@@ -42,7 +42,7 @@ static void test_valid(void **state)
         {WRITE("{\"unit\": \"u\", \"begin\": true, \"timeoutMS\": 50}"),
          {.unit = "u", .begin = true, .timeout_ms = 50}},
         {WRITE("\"holdfast:unit=u\""), {.unit = "u"}},
-        {WRITE("\"holdfast: unit=u=v;begin ; last\ttimeoutMS=17 \""),
+        {WRITE("\"holdfast: unit=u=v;begin ; last\\ttimeoutMS=17 \""),
          {.unit = "u=v", .begin = true, .last = true, .timeout_ms = 17}},
         {"{\"beginUnit\": \"u\", \"$db\": \"admin\", \"timeoutMS\": 9}",
          {.unit = "u", .begin = true, .timeout_ms = 9}},

@@ -1,0 +1,145 @@
+/*
+ * The connection to the service: made at the first request, kept with the caller's, made anew after
+ * the service has closed it between two requests.
+ *
+ * What is lost with it:
+ *   - before anything was sent: nothing; a call counts as one whose handler has ended, for none ran
+ *   - a kept connection, before any byte of an answer came: it was perhaps closed already when the
+ *     request went out. A request that changes nothing and has no body is sent once more.
+ *   - else: the answer; of a call one does not know whether its handler still runs
+ *
+ * Thread: the worker's.
+ */
+#include "front/exchange.h"
+
+#include "holdfast/log.h"
+
+void backend_close(struct exchange *exchange)
+{
+    stream_close(&exchange->backend);
+    stream_init(&exchange->backend);
+    exchange->backend_deaf = false;
+    exchange->backend_ended = false;
+    exchange->backend_shut = false;
+    exchange->backend_count = 0;
+    buffer_free(&exchange->answer_incoming);
+    exchange->answer_scan = (struct head_scan){0};
+}
+
+void backend_send(struct exchange *exchange, struct slice bytes)
+{
+    if (exchange->backend_deaf || !backend_is_open(exchange)) {
+        return;
+    }
+    enum status status = stream_send(&exchange->backend, bytes);
+    if (status == STATUS_UNREACHABLE) {
+        /* It may have answered before it closed: that shows when all of it is read. */
+        exchange->backend_deaf = true;
+        exchange->backend.readable = true;
+    } else if (status != STATUS_OK) {
+        backend_lost(exchange);
+    }
+    exchange->again = true;
+}
+
+static void send_head(struct exchange *exchange)
+{
+    exchange->backend_reused = exchange->backend_count++ > 0;
+    exchange->phase = ANSWER_HEAD;
+    (void)event_del(&exchange->timer);
+    exchange_set_state(exchange, EXCHANGE_OPEN);
+    backend_send(exchange, buffer_slice(&exchange->head));
+}
+
+static void on_connected(void *context, enum status status)
+{
+    struct exchange *exchange = context;
+    if (status != STATUS_OK) {
+        backend_lost(exchange);
+    } else {
+        send_head(exchange);
+    }
+    exchange_run(exchange);
+}
+
+static void on_event(void *context)
+{
+    exchange_run(context);
+}
+
+static const struct stream_callbacks callbacks = {
+    .connected = on_connected,
+    .readable = on_event,
+    .drained = on_event,
+};
+
+static void connect_service(struct exchange *exchange)
+{
+    const struct network_address *address = &exchange->service->service;
+    exchange->phase = ANSWER_NONE;
+    exchange_set_state(exchange, EXCHANGE_CONNECTING);
+    exchange_set_timer(exchange, FRONT_CONNECT_MS);
+    if (stream_connect(&exchange->backend, exchange->owner->worker,
+                       (const struct sockaddr *)&address->storage, address->size, &callbacks,
+                       exchange) != STATUS_OK) {
+        backend_lost(exchange);
+    }
+}
+
+/* Whether a kept connection can take another request: asks the kernel, whatever events tell. */
+static bool is_still_there(struct exchange *exchange)
+{
+    uint8_t unexpected;
+    size_t size;
+    if (!backend_is_open(exchange) || exchange->backend_deaf || exchange->backend_shut) {
+        return false;
+    }
+    exchange->backend.readable = true;
+    return stream_receive(&exchange->backend, &unexpected, 1, &size) == STATUS_NOT_FOUND;
+}
+
+void backend_forward(struct exchange *exchange)
+{
+    if (is_still_there(exchange)) {
+        send_head(exchange);
+        return;
+    }
+    backend_close(exchange);
+    connect_service(exchange);
+}
+
+static bool may_retry(const struct exchange *exchange)
+{
+    return exchange->state == EXCHANGE_OPEN && exchange->backend_reused && !exchange->retried &&
+           !exchange->answer_seen && !exchange->is_call && !exchange->has_body;
+}
+
+void backend_lost(struct exchange *exchange)
+{
+    bool ran = exchange->phase == ANSWER_HEAD || exchange->phase == ANSWER_BODY;
+    bool retry = may_retry(exchange);
+    backend_close(exchange);
+    if (exchange->state == EXCHANGE_TUNNEL) {
+        exchange_caller_gone(exchange);
+        return;
+    }
+    if (!ran && exchange->state != EXCHANGE_CONNECTING) {
+        return; /* between two requests */
+    }
+    if (retry) {
+        exchange->retried = true;
+        connect_service(exchange);
+        return;
+    }
+    (void)atomic_fetch_add(&exchange->shared->counters.services_lost, 1);
+    LOG(LOG_WARNING, "http", ran ? "The service broke off" : "Cannot connect to the service",
+        LOG_TEXT("service", exchange->service->name),
+        LOG_TEXT("address", exchange->service->service_text),
+        LOG_TEXT("caller", exchange->caller_text));
+    exchange->mode = ANSWER_DROP;
+    calls_lost(exchange, ran);
+    bool waits = exchange->call_state == EXCHANGE_CALL_ENDING;
+    if (!waits && (exchange->state == EXCHANGE_OPEN || exchange->state == EXCHANGE_CONNECTING)) {
+        exchange_refuse(exchange, ERROR_ANSWER_SERVICE_LOST, NULL);
+    }
+}

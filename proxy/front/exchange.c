@@ -1,0 +1,481 @@
+/*
+ * The life of a caller's connection, and of the requests on it, one at a time.
+ *
+ *           first byte        whole                             forwarded
+ *    IDLE -----------> HEAD -------> (WAITING) -> (CONNECTING) ----------> OPEN
+ *     ^                 |               | refused      | failed             |  ^ retry: CONNECTING
+ *     |                 | malformed     |              |                    |
+ *     |                 v               v              v                    | answer complete,
+ *     |<------------ ANSWERING <-----------------------+------- ENDING <----+ time over, lost, ...
+ *     |                 |    ^---- the call's `ended` ------------'         |
+ *     |                 |                                                   |
+ *     |                 +--> TUNNEL (101)  <--------------------------------+ streamed, no call
+ *     |                 v                                                   |
+ *     |              CLOSING <----------------------------------------------+
+ *     `---------------------------------------------------------------------'
+ *
+ *    any --the caller has gone--> GONE --the handler and the call have ended--> OVER
+ *
+ * Besides the state, which is that of the caller's side, three things run by themselves: the
+ * service's answer (`phase`), the call (calls.c) and its handler.
+ *
+ * Nothing is freed from inside a handler: exchange_run() posts the end to the loop. It alone moves
+ * bytes and decides what follows from what has happened; a callback notes what has, and calls it.
+ *
+ * Thread: the worker's.
+ */
+#include "front/exchange.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "holdfast/log.h"
+
+/* Turns of exchange_run() before other connections of the worker have theirs. */
+#define RUN_TURNS_MAX 16
+
+/* An answer of the front's own: a sentence, and its head. */
+#define OWN_ANSWER_BYTES_MAX 4096u
+
+#define TO(name) (1u << EXCHANGE_##name)
+static const unsigned allowed[] = {
+    [EXCHANGE_IDLE] = TO(HEAD) | TO(CLOSING) | TO(GONE),
+    [EXCHANGE_HEAD] =
+        TO(WAITING) | TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(CLOSING) | TO(GONE),
+    [EXCHANGE_WAITING] = TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(GONE),
+    [EXCHANGE_CONNECTING] = TO(OPEN) | TO(ENDING) | TO(ANSWERING) | TO(GONE),
+    [EXCHANGE_OPEN] = TO(CONNECTING) | TO(ENDING) | TO(ANSWERING) | TO(TUNNEL) | TO(IDLE) |
+                      TO(CLOSING) | TO(GONE),
+    [EXCHANGE_ENDING] = TO(ANSWERING) | TO(GONE),
+    [EXCHANGE_ANSWERING] = TO(IDLE) | TO(TUNNEL) | TO(CLOSING) | TO(GONE),
+    [EXCHANGE_TUNNEL] = TO(CLOSING) | TO(GONE),
+    [EXCHANGE_CLOSING] = TO(GONE),
+    [EXCHANGE_GONE] = TO(OVER),
+    [EXCHANGE_OVER] = 0,
+};
+#undef TO
+
+void exchange_set_state(struct exchange *exchange, enum exchange_state state)
+{
+    assert((allowed[exchange->state] & 1u << state) != 0);
+    exchange->state = state;
+    exchange->again = true;
+}
+
+void exchange_set_timer(struct exchange *exchange, uint64_t milliseconds)
+{
+    const struct timeval after = {.tv_sec = (time_t)(milliseconds / 1000),
+                                  .tv_usec = (suseconds_t)(milliseconds % 1000 * 1000)};
+    (void)event_add(&exchange->timer, &after);
+}
+
+/* ------------------------------------------------------------------ the end */
+
+static void on_finish(struct worker_task *task)
+{
+    struct exchange *exchange =
+        (struct exchange *)(void *)((uint8_t *)task - offsetof(struct exchange, finish_task));
+    struct front_worker *owner = exchange->owner;
+    *(exchange->previous == NULL ? &owner->first : &exchange->previous->next) = exchange->next;
+    if (exchange->next != NULL) {
+        exchange->next->previous = exchange->previous;
+    }
+    (void)event_del(&exchange->timer);
+    (void)event_del(&exchange->call_timer);
+    (void)event_del(&exchange->turn);
+    stream_close(&exchange->caller);
+    stream_close(&exchange->backend);
+    buffer_free(&exchange->incoming);
+    buffer_free(&exchange->head);
+    buffer_free(&exchange->texts);
+    buffer_free(&exchange->answer_incoming);
+    buffer_free(&exchange->held);
+    (void)atomic_fetch_sub(&exchange->shared->counters.connections, 1);
+    free(exchange);
+}
+
+static void finish_if_over(struct exchange *exchange)
+{
+    if (exchange->state != EXCHANGE_GONE || exchange->handler_open ||
+        exchange->call_state != EXCHANGE_CALL_NONE) {
+        return;
+    }
+    backend_close(exchange);
+    exchange_set_state(exchange, EXCHANGE_OVER);
+    exchange->finish_task.run = on_finish;
+    worker_post(exchange->owner->worker, &exchange->finish_task);
+}
+
+void exchange_caller_gone(struct exchange *exchange)
+{
+    if (exchange->caller_gone) {
+        return;
+    }
+    exchange->caller_gone = true;
+    stream_close(&exchange->caller);
+    (void)event_del(&exchange->timer);
+    calls_caller_left(exchange);
+    buffer_free(&exchange->incoming);
+    if (!exchange->handler_open) {
+        backend_close(exchange);
+    }
+    exchange_set_state(exchange, EXCHANGE_GONE);
+}
+
+void exchange_stop(struct exchange *exchange)
+{
+    if (exchange->state == EXCHANGE_OVER) {
+        return;
+    }
+    exchange_caller_gone(exchange);
+    backend_close(exchange);
+    calls_stop(exchange);
+    exchange_run(exchange);
+}
+
+/* ------------------------------------------------------------------ answers, and what follows */
+
+void exchange_refuse(struct exchange *exchange, enum error_answer answer, const char *detail)
+{
+    exchange->refusing = true;
+    exchange->refusal = answer;
+    if (detail != exchange->detail) {
+        (void)snprintf(exchange->detail, sizeof exchange->detail, "%s",
+                       detail == NULL ? "" : detail);
+    }
+    exchange->again = true;
+}
+
+void exchange_malformed(struct exchange *exchange, enum error_answer answer, const char *reason)
+{
+    LOG(LOG_WARNING, "http", "Request refused", LOG_TEXT("caller", exchange->caller_text),
+        LOG_TEXT("reason", reason));
+    exchange->close_after = true;
+    exchange->request_broken = true;
+    if (exchange->call_state == EXCHANGE_CALL_ENDING) {
+        return; /* its answer was there before */
+    }
+    if (exchange->call_state == EXCHANGE_CALL_OPEN) {
+        exchange->failed = true;
+        exchange->failure = answer;
+        (void)snprintf(exchange->detail, sizeof exchange->detail, "%s", reason);
+        calls_caller_left(exchange);
+    }
+    backend_close(exchange);
+    if (exchange->call_state == EXCHANGE_CALL_NONE) {
+        exchange_refuse(exchange, answer, reason);
+    }
+}
+
+static void refuse_now(struct exchange *exchange)
+{
+    exchange->refusing = false;
+    if (exchange->caller_gone) {
+        return;
+    }
+    if (exchange->answer_begun) { /* the end of the connection is all that can be said */
+        stream_abort(&exchange->caller);
+        exchange_caller_gone(exchange);
+        return;
+    }
+    request_discard(exchange);
+    exchange->close_after = exchange->close_after || !exchange->request_complete ||
+                            !exchange->request_keep_alive || exchange->request_old ||
+                            atomic_load(&exchange->shared->draining);
+    buffer_clear(&exchange->held);
+    exchange->held_sent = 0;
+    exchange->own_answer = true;
+    if (exchange->tunnel) {
+        exchange->tunnel = false;
+        backend_close(exchange);
+    }
+    (void)atomic_fetch_add(&exchange->shared->counters.refused, 1);
+    if (error_answer_append(exchange->refusal, exchange->detail, exchange->close_after,
+                            exchange->is_head, &exchange->held) != STATUS_OK) {
+        exchange_caller_gone(exchange);
+        return;
+    }
+    if (exchange->state != EXCHANGE_ANSWERING) {
+        exchange_set_state(exchange, EXCHANGE_ANSWERING);
+    }
+    exchange_set_timer(exchange, FRONT_STALL_MS);
+}
+
+static void reset_request(struct exchange *exchange)
+{
+    exchange->scan = (struct head_scan){0};
+    buffer_free(&exchange->head);
+    buffer_free(&exchange->texts);
+    buffer_free(&exchange->held);
+    exchange->held_sent = 0;
+    exchange->request_complete = false;
+    exchange->request_keep_alive = false;
+    exchange->is_head = false;
+    exchange->retried = false;
+    exchange->phase = ANSWER_NONE;
+    exchange->mode = ANSWER_STREAM;
+    exchange->status = 0;
+    exchange->answer_scan = (struct head_scan){0};
+    exchange->answer_seen = false;
+    exchange->answer_begun = false;
+    exchange->own_answer = false;
+    exchange->failed = false;
+    exchange->detail[0] = '\0';
+}
+
+static void close_caller(struct exchange *exchange)
+{
+    if (!exchange->handler_open) {
+        backend_close(exchange);
+    }
+    buffer_free(&exchange->held);
+    exchange_set_state(exchange, EXCHANGE_CLOSING);
+    exchange_set_timer(exchange, FRONT_STALL_MS);
+}
+
+static void open_tunnel(struct exchange *exchange)
+{
+    (void)atomic_fetch_add(&exchange->shared->counters.tunnels, 1);
+    framing_start(&exchange->framing, FRAMING_CLOSE, 0, false);
+    framing_start(&exchange->answer_framing, FRAMING_CLOSE, 0, false);
+    exchange->request_complete = false;
+    exchange->phase = ANSWER_BODY;
+    exchange->mode = ANSWER_STREAM;
+    exchange->answer_begun = true;
+    (void)event_del(&exchange->timer);
+    exchange_set_state(exchange, EXCHANGE_TUNNEL);
+}
+
+void exchange_next(struct exchange *exchange)
+{
+    if (exchange->tunnel && backend_is_open(exchange)) {
+        open_tunnel(exchange);
+        return;
+    }
+    if (exchange->phase == ANSWER_COMPLETE && !exchange->answer_keep_alive) {
+        backend_close(exchange);
+        exchange->close_after = exchange->close_after || !exchange->own_answer;
+    }
+    if (exchange->close_after || !exchange->request_complete || !exchange->request_keep_alive ||
+        exchange->handler_open || atomic_load(&exchange->shared->draining)) {
+        close_caller(exchange);
+        return;
+    }
+    reset_request(exchange);
+    exchange_set_state(exchange, EXCHANGE_IDLE);
+    exchange_set_timer(exchange, FRONT_IDLE_MS);
+}
+
+/* ------------------------------------------------------------------ what follows from what is */
+
+/* The service has said all of a streamed answer; perhaps the caller has not of its request. */
+static void settle_streamed(struct exchange *exchange)
+{
+    bool may_continue = exchange->answer_keep_alive && backend_is_open(exchange);
+    if (exchange->request_complete || exchange->tunnel || !may_continue) {
+        exchange_next(exchange);
+    }
+}
+
+/* A direction that has ended at one side ends at the other when all of it is there. */
+static void settle_half_close(struct exchange *exchange)
+{
+    bool to_service = exchange->caller_ended && exchange->incoming.size == 0 &&
+                      backend_is_open(exchange) && stream_pending(&exchange->backend) == 0;
+    if (to_service && !exchange->backend_shut) {
+        exchange->backend_shut = true;
+        stream_shutdown(&exchange->backend);
+    }
+    bool to_caller = exchange->backend_ended && stream_pending(&exchange->caller) == 0;
+    if (to_caller && !exchange->caller_shut) {
+        exchange->caller_shut = true;
+        stream_shutdown(&exchange->caller);
+    }
+    if (exchange->state == EXCHANGE_TUNNEL && exchange->caller_shut && exchange->backend_shut) {
+        exchange_caller_gone(exchange);
+    }
+}
+
+static void settle_open(struct exchange *exchange)
+{
+    bool cut_off = exchange->caller_ended && exchange->incoming.size == 0 &&
+                   !exchange->request_complete && !exchange->request_broken;
+    if (cut_off) {
+        exchange_caller_gone(exchange);
+    } else if (exchange->phase == ANSWER_COMPLETE && exchange->call_state == EXCHANGE_CALL_NONE) {
+        settle_streamed(exchange);
+    } else if (exchange->call_state == EXCHANGE_CALL_NONE) {
+        settle_half_close(exchange);
+    }
+}
+
+static void settle_closing(struct exchange *exchange)
+{
+    if (exchange->caller_ended) {
+        exchange_caller_gone(exchange);
+    } else if (!exchange->caller_shut && stream_pending(&exchange->caller) == 0) {
+        exchange->caller_shut = true;
+        stream_shutdown(&exchange->caller);
+        exchange_set_timer(exchange, FRONT_LINGER_MS);
+    }
+}
+
+static void settle(struct exchange *exchange)
+{
+    if (exchange->refusing) {
+        refuse_now(exchange);
+    }
+    switch (exchange->state) {
+    case EXCHANGE_IDLE:
+        if (exchange->incoming.size == 0 &&
+            (exchange->caller_ended || atomic_load(&exchange->shared->draining))) {
+            close_caller(exchange);
+        }
+        break;
+    case EXCHANGE_HEAD:
+        if (exchange->caller_ended && !exchange->refusing) {
+            exchange_caller_gone(exchange);
+        }
+        break;
+    case EXCHANGE_WAITING:
+        if (exchange->caller_ended || exchange->caller.peer_closed) {
+            exchange_caller_gone(exchange);
+        }
+        break;
+    case EXCHANGE_OPEN:
+        settle_open(exchange);
+        break;
+    case EXCHANGE_ANSWERING:
+        answer_flush(exchange);
+        break;
+    case EXCHANGE_TUNNEL:
+        settle_half_close(exchange);
+        break;
+    case EXCHANGE_CLOSING:
+        settle_closing(exchange);
+        break;
+    case EXCHANGE_CONNECTING:
+    case EXCHANGE_ENDING:
+    case EXCHANGE_GONE:
+    case EXCHANGE_OVER:
+        break;
+    }
+}
+
+void exchange_run(struct exchange *exchange)
+{
+    exchange->again = true;
+    if (exchange->running || exchange->state == EXCHANGE_OVER) {
+        return;
+    }
+    exchange->running = true;
+    for (int turn = 0; exchange->again && turn < RUN_TURNS_MAX; turn++) {
+        exchange->again = false;
+        request_pump(exchange);
+        answer_pump(exchange);
+        settle(exchange);
+    }
+    if (exchange->again) {
+        event_active(&exchange->turn, EV_TIMEOUT, 0);
+    }
+    exchange->running = false;
+    finish_if_over(exchange);
+}
+
+/* ------------------------------------------------------------------ events */
+
+static void on_caller_event(void *context)
+{
+    exchange_run(context);
+}
+
+static const struct stream_callbacks caller_callbacks = {
+    .readable = on_caller_event,
+    .drained = on_caller_event,
+};
+
+/* The others had their turn. */
+static void on_turn(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    exchange_run(context);
+}
+
+static void on_timer(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    struct exchange *exchange = context;
+    switch (exchange->state) {
+    case EXCHANGE_HEAD:
+        exchange->close_after = true;
+        exchange->request_broken = true;
+        exchange_refuse(exchange, ERROR_ANSWER_HEAD_SLOW, NULL);
+        break;
+    case EXCHANGE_CONNECTING:
+        backend_lost(exchange);
+        break;
+    case EXCHANGE_IDLE:
+    case EXCHANGE_ANSWERING:
+    case EXCHANGE_CLOSING:
+        exchange_caller_gone(exchange);
+        break;
+    case EXCHANGE_WAITING:
+    case EXCHANGE_OPEN:
+    case EXCHANGE_ENDING:
+    case EXCHANGE_TUNNEL:
+    case EXCHANGE_GONE:
+    case EXCHANGE_OVER:
+        break;
+    }
+    exchange_run(exchange);
+}
+
+static void init(struct exchange *exchange, struct front_worker *owner,
+                 const struct front_endpoint *endpoint)
+{
+    exchange->shared = owner->shared;
+    exchange->owner = owner;
+    exchange->service = endpoint->service;
+    stream_init(&exchange->caller);
+    stream_init(&exchange->backend);
+    buffer_init(&exchange->incoming, FRONT_INCOMING_BYTES_MAX);
+    buffer_init(&exchange->head, 2u * HEAD_BYTES_MAX);
+    buffer_init(&exchange->texts, 2u * HEAD_BYTES_MAX);
+    buffer_init(&exchange->answer_incoming, FRONT_INCOMING_BYTES_MAX);
+    buffer_init(&exchange->held, owner->shared->answer_bytes_max + OWN_ANSWER_BYTES_MAX);
+    (void)event_assign(&exchange->timer, worker_base(owner->worker), -1, 0, on_timer, exchange);
+    (void)event_assign(&exchange->turn, worker_base(owner->worker), -1, 0, on_turn, exchange);
+    calls_init(exchange);
+    exchange->next = owner->first;
+    if (owner->first != NULL) {
+        owner->first->previous = exchange;
+    }
+    owner->first = exchange;
+}
+
+void exchange_accept(struct front_worker *owner, const struct front_endpoint *endpoint,
+                     int descriptor, const struct sockaddr *peer, socklen_t peer_size)
+{
+    struct exchange *exchange = memory_new_aligned(1, sizeof *exchange, _Alignof(struct exchange));
+    if (exchange == NULL) {
+        LOG(LOG_ERROR, "http", "Out of memory for a connection");
+        (void)atomic_fetch_sub(&owner->shared->counters.connections, 1);
+        (void)close(descriptor);
+        return;
+    }
+    init(exchange, owner, endpoint);
+    network_address_text(peer, peer_size, exchange->caller_text);
+    exchange->inside = endpoint->inside || peers_have(endpoint->peers, peer);
+    exchange_set_timer(exchange, FRONT_IDLE_MS);
+    if (stream_open(&exchange->caller, owner->worker, descriptor, &caller_callbacks, exchange) !=
+        STATUS_OK) {
+        exchange_caller_gone(exchange);
+    }
+    exchange_run(exchange);
+}

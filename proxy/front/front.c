@@ -1,0 +1,268 @@
+/*
+ * The front as a whole: its listeners, and the hand-over of what they accept to the workers in
+ * turn.
+ *
+ * Threads: accepting on worker 0; start, drain, stop and free on the caller's.
+ */
+#include "front/front.h"
+
+#include <errno.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "front/exchange.h"
+#include "holdfast/log.h"
+
+#define STOP_WAITS_MAX 500 /* of 10 ms */
+
+/* What a service of ours has. */
+struct served {
+    struct front_service service;
+    struct peers peers;
+    struct front_endpoint outside;
+    struct front_endpoint inside;
+};
+
+struct front {
+    struct front_shared shared;
+    struct front_worker *workers;
+    size_t worker_count;
+    uint64_t accepted; /* worker 0 */
+    struct served *served;
+    size_t served_count;
+};
+
+/* ------------------------------------------------------------------ accepting */
+
+struct handover {
+    struct worker_task task;
+    struct front_worker *owner;
+    const struct front_endpoint *endpoint;
+    int descriptor;
+    struct sockaddr_storage peer;
+    socklen_t peer_size;
+};
+
+static void on_handover(struct worker_task *task)
+{
+    struct handover *handover =
+        (struct handover *)(void *)((uint8_t *)task - offsetof(struct handover, task));
+    struct front_worker *owner = handover->owner;
+    if (owner->stopping) {
+        (void)close(handover->descriptor);
+        (void)atomic_fetch_sub(&owner->shared->counters.connections, 1);
+    } else {
+        exchange_accept(owner, handover->endpoint, handover->descriptor,
+                        (struct sockaddr *)&handover->peer, handover->peer_size);
+    }
+    free(handover);
+}
+
+static void on_accepted(void *context, int descriptor, const struct sockaddr *peer,
+                        socklen_t peer_size)
+{
+    const struct front_endpoint *endpoint = context;
+    struct front *front = endpoint->front;
+    struct handover *handover = NULL;
+    uint64_t open_now = atomic_fetch_add(&front->shared.counters.connections, 1);
+    if (open_now < front->shared.connections_max) {
+        handover = calloc(1, sizeof *handover);
+    }
+    if (handover == NULL) {
+        LOG(LOG_WARNING, "http", "Connection refused: http.maxConnections are open",
+            LOG_NUMBER("connections", open_now));
+        (void)atomic_fetch_sub(&front->shared.counters.connections, 1);
+        (void)close(descriptor);
+        return;
+    }
+    handover->task.run = on_handover;
+    handover->owner = &front->workers[front->accepted++ % front->worker_count];
+    handover->endpoint = endpoint;
+    handover->descriptor = descriptor;
+    memcpy(&handover->peer, peer, peer_size);
+    handover->peer_size = peer_size;
+    worker_post(handover->owner->worker, &handover->task);
+}
+
+/* ------------------------------------------------------------------ starting */
+
+static void close_listeners(struct front *front)
+{
+    for (size_t i = 0; i < front->served_count; i++) {
+        front->served[i].outside.listener = listener_close(front->served[i].outside.listener);
+        front->served[i].inside.listener = listener_close(front->served[i].inside.listener);
+    }
+}
+
+static enum status open_endpoint(struct front *front, struct front_endpoint *endpoint,
+                                 const struct served *served, const char *address,
+                                 struct error *ret_error)
+{
+    endpoint->front = front;
+    endpoint->service = &served->service;
+    endpoint->peers = &served->peers;
+    if (address == NULL || address[0] == '\0') {
+        return STATUS_OK;
+    }
+    return listener_open(address, front->workers[0].worker, on_accepted, endpoint,
+                         &endpoint->listener, ret_error);
+}
+
+static enum status open_service(struct front *front, struct served *served,
+                                const struct front_service *service, struct error *ret_error)
+{
+    served->service = *service;
+    enum status status =
+        peers_parse(service->peers == NULL ? "" : service->peers, &served->peers, ret_error);
+    if (status == STATUS_OK) {
+        served->inside.inside = true;
+        status = open_endpoint(front, &served->inside, served, service->inside_listen, ret_error);
+    }
+    return status == STATUS_OK
+               ? open_endpoint(front, &served->outside, served, service->listen, ret_error)
+               : status;
+}
+
+static struct front *make(const struct front_options *options)
+{
+    struct front *front = calloc(1, sizeof *front);
+    if (front == NULL) {
+        return NULL;
+    }
+    front->worker_count = worker_pool_count(options->workers);
+    front->workers = calloc(front->worker_count, sizeof *front->workers);
+    front->served = calloc(options->service_count + 1, sizeof *front->served);
+    if (front->workers == NULL || front->served == NULL) {
+        return front_free(front);
+    }
+    front->shared.answer_bytes_max = options->answer_bytes_max;
+    front->shared.connections_max = options->connections_max;
+    front_set_limits(front, options->call_timeout_ms);
+    for (size_t i = 0; i < front->worker_count; i++) {
+        front->workers[i].shared = &front->shared;
+        front->workers[i].worker = worker_pool_get(options->workers, i);
+    }
+    return front;
+}
+
+enum status front_start(const struct front_options *options, struct front **ret_front,
+                        struct error *ret_error)
+{
+    struct front *front = make(options);
+    if (front == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    enum status status = routes_parse(options->routes == NULL ? "" : options->routes,
+                                      &front->shared.routes, ret_error);
+    while (status == STATUS_OK && front->served_count < options->service_count) {
+        size_t i = front->served_count++;
+        status = open_service(front, &front->served[i], &options->services[i], ret_error);
+    }
+    if (status != STATUS_OK) {
+        front_drain(front);
+        front_stop(front);
+        front_free(front);
+        return status;
+    }
+    *ret_front = front;
+    return STATUS_OK;
+}
+
+const char *front_address(const struct front *front, size_t service, bool inside)
+{
+    if (service >= front->served_count) {
+        return "";
+    }
+    const struct served *served = &front->served[service];
+    const struct listener *listener = inside ? served->inside.listener : served->outside.listener;
+    return listener == NULL ? "" : listener_address(listener);
+}
+
+void front_set_limits(struct front *front, uint64_t call_timeout_ms)
+{
+    atomic_store(&front->shared.call_timeout_ms, call_timeout_ms);
+}
+
+void front_figures_get(const struct front *front, struct front_figures *ret_figures)
+{
+    const struct front_counters *counters = &front->shared.counters;
+    *ret_figures = (struct front_figures){
+        .connections = atomic_load(&counters->connections),
+        .requests = atomic_load(&counters->requests),
+        .calls = atomic_load(&counters->calls),
+        .refused = atomic_load(&counters->refused),
+        .timeouts = atomic_load(&counters->timeouts),
+        .services_lost = atomic_load(&counters->services_lost),
+        .tunnels = atomic_load(&counters->tunnels),
+    };
+}
+
+/* ------------------------------------------------------------------ stopping */
+
+/* A worker's part in draining or stopping, awaited: the tasks lie in its struct. */
+struct round {
+    struct worker_task task;
+    struct front_worker *owner;
+    bool stop;
+    sem_t done;
+};
+
+static void on_round(struct worker_task *task)
+{
+    struct round *round = (struct round *)(void *)((uint8_t *)task - offsetof(struct round, task));
+    struct front_worker *owner = round->owner;
+    owner->stopping = owner->stopping || round->stop;
+    for (struct exchange *at = owner->first; at != NULL; at = at->next) {
+        if (round->stop) {
+            exchange_stop(at); /* freed from the loop, after this one */
+        } else {
+            exchange_run(at);
+        }
+    }
+    (void)sem_post(&round->done);
+}
+
+static void run_round(struct front *front, bool stop)
+{
+    struct round round = {.task.run = on_round, .stop = stop};
+    (void)sem_init(&round.done, 0, 0);
+    for (size_t i = 0; i < front->worker_count; i++) {
+        round.owner = &front->workers[i];
+        worker_post(round.owner->worker, &round.task);
+        while (sem_wait(&round.done) != 0 && errno == EINTR) {
+        }
+    }
+    (void)sem_destroy(&round.done);
+}
+
+void front_drain(struct front *front)
+{
+    atomic_store(&front->shared.draining, true);
+    close_listeners(front);
+    run_round(front, false);
+}
+
+void front_stop(struct front *front)
+{
+    run_round(front, true);
+    for (int waited = 0; waited < STOP_WAITS_MAX; waited++) {
+        if (atomic_load(&front->shared.counters.connections) == 0) {
+            return;
+        }
+        (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    }
+}
+
+struct front *front_free(struct front *front)
+{
+    if (front != NULL) {
+        routes_free(front->shared.routes);
+        free(front->workers);
+        free(front->served);
+        free(front);
+    }
+    return NULL;
+}

@@ -1,0 +1,117 @@
+#ifndef HOLDFAST_FRONT_FRONT_H
+#define HOLDFAST_FRONT_FRONT_H
+
+/*
+ * The HTTP/1 proxy before services: it makes each request that changes something a call of its
+ * domain (boundary/call.h) and passes everything through unchanged, byte for byte.
+ *
+ *   caller ==== one connection ====> front ==== one of its own ====> service
+ *
+ * A request that changes something (routes.h says which)
+ *   - is held, only its head and one buffer being read, until its call may begin;
+ *   - is forwarded with a traceparent header, one being added where there is none;
+ *   - gets its answer when the call has ended: a service's answer is held whole for that, up to
+ *     `answer_bytes_max`. 2xx and 3xx commit, 4xx and 5xx roll back, both then go out as they came.
+ * Everything else streams: other requests, calls that have joined another one, calls of a domain
+ * that only observes.
+ *
+ * An answer of the front's own has the type application/json:
+ *     {"error": "Service Unavailable", "reason": "queueFull", "message": "A sentence."}
+ * error_answer.h has the reasons. With 503 the call was rolled back, or never began, and may be
+ * sent again after Retry-After; where that is not so ("conflict") there is no such header.
+ *
+ * Bounds, beside those of front_options:
+ *   FRONT_HEAD_MS      from the first byte of a request to the end of its head
+ *   FRONT_IDLE_MS      between two requests of a connection
+ *   FRONT_CONNECT_MS   for connecting to the service
+ *   FRONT_STALL_MS     without a byte taken by a caller who is being given a held answer
+ *   FRONT_LINGER_MS    for a caller to close after our last byte
+ *   HEAD_BYTES_MAX     of a head (431)
+ * The body of a request, and a streamed answer, may take as long as they like, in bounded memory;
+ * a call's time runs from its admission to its complete answer (call_timeout_ms).
+ *
+ * Not built: HTTP/2 (refused with 505), TLS.
+ *
+ * Threads: front_start() to front_free() from one thread; what else is said at each function.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "boundary/domain.h"
+#include "holdfast/error.h"
+#include "net/listener.h"
+#include "net/worker.h"
+
+#define FRONT_HEAD_MS 30000u
+#define FRONT_IDLE_MS 75000u
+#define FRONT_CONNECT_MS 10000u
+#define FRONT_STALL_MS 60000u
+#define FRONT_LINGER_MS 2000u
+
+/* Texts outlive the front. */
+struct front_service {
+    const char *name;
+    struct domain *domain;     /* outlives the front */
+    size_t number;             /* of the service in its domain */
+    const char *listen;        /* HOST:PORT, for callers from outside */
+    const char *inside_listen; /* HOST:PORT, for the domain's services among each other; or "" */
+    struct network_address service;
+    const char *service_text; /* for the log */
+    const char *peers; /* IP addresses, comma separated, that are inside also on `listen`; or "" */
+    bool reads_wait;   /* GET and HEAD from outside wait until no call is open */
+    bool trace_correlated; /* the domain tells calls apart by their traceparent */
+};
+
+struct front_options {
+    struct worker_pool *workers;          /* outlives the front */
+    const struct front_service *services; /* copied */
+    size_t service_count;
+    uint64_t call_timeout_ms;
+    size_t answer_bytes_max; /* of a held answer, head and body */
+    size_t connections_max;  /* of callers, over all services */
+    const char *routes;      /* as routes.h; or "" */
+};
+
+struct front;
+
+/*
+ * Listens and serves from now on. Errors: as listener_open(); STATUS_INVALID for routes or peers.
+ * Ends with front_drain(), front_stop(), worker_pool_stop(), front_free().
+ */
+MUST_CHECK enum status front_start(const struct front_options *options, struct front **ret_front,
+                                   struct error *ret_error);
+
+/* HOST:PORT with the real port; "" if there is no such listener. Before front_drain(). */
+const char *front_address(const struct front *front, size_t service, bool inside);
+
+/* For calls that begin from now on. Any thread. */
+void front_set_limits(struct front *front, uint64_t call_timeout_ms);
+
+/* No new connections; those that are idle end, the others after their request. */
+void front_drain(struct front *front);
+
+/*
+ * Closes every connection and rolls back what is open; waits for that, at most five seconds (a
+ * rollback may wait for the server). After front_drain().
+ */
+void front_stop(struct front *front);
+
+/* After the workers have stopped. NULL is harmless; returns NULL. */
+struct front *front_free(struct front *front);
+
+struct front_figures {
+    uint64_t connections; /* of callers, now; with those whose caller left a service at work */
+    uint64_t requests;    /* since the start, as all that follow */
+    uint64_t calls;       /* admitted; joined ones, too */
+    uint64_t refused;     /* answers of the front's own */
+    uint64_t timeouts;
+    uint64_t services_lost; /* broken, or not to be reached, while a request was theirs */
+    uint64_t tunnels;
+};
+
+/* Any thread. */
+void front_figures_get(const struct front *front, struct front_figures *ret_figures);
+
+#endif

@@ -1,0 +1,281 @@
+/*
+ * From the caller to the service.
+ *
+ * A head is put together, judged and, when its call has begun, forwarded; a body goes from the
+ * worker's receive buffer to the service as its bytes come. What cannot go on yet stays in
+ * `incoming`: the beginning of a head, or what followed one that has to wait. The exchange's
+ * worker.
+ *
+ * Invariant: `incoming` begins where working through the caller's bytes has stopped.
+ */
+#include "front/exchange.h"
+
+#include <string.h>
+
+#include "holdfast/log.h"
+#include "wire/traceparent.h"
+
+#define READS_MAX 8
+
+static struct slice rest_of(struct slice data, size_t from)
+{
+    struct slice skipped;
+    return slice_take(&data, from, &skipped) ? data : (struct slice){0};
+}
+
+static struct slice front_of(struct slice data, size_t size)
+{
+    struct slice front = {0};
+    return slice_take(&data, size, &front) ? front : (struct slice){0};
+}
+
+/* ------------------------------------------------------------------ a head */
+
+/*
+ * The trace of a call, and what its head needs for it. An invalid traceparent passes untouched,
+ * unless the call's writes could then not be told from others.
+ */
+static struct trace_id find_trace(const struct exchange *exchange, const struct http_head *head,
+                                  char *text, struct head_changes *changes)
+{
+    struct trace_id trace = {0};
+    if (head->traceparents == 1 && traceparent_parse(head->traceparent, &trace)) {
+        return trace;
+    }
+    if (head->traceparents == 0 || exchange->service->trace_correlated) {
+        traceparent_make(&trace, text);
+        changes->drop_traceparent = head->traceparents > 0;
+        changes->traceparent = text;
+    }
+    return trace;
+}
+
+static bool is_method(const struct http_head *head, const char *method)
+{
+    return slice_equal(head->method, slice_text(method));
+}
+
+static enum status keep_texts(struct exchange *exchange, const struct http_head *head)
+{
+    struct buffer *texts = &exchange->texts;
+    enum status status = buffer_append(texts, head->method.data, head->method.size);
+    status = status == STATUS_OK ? buffer_append(texts, "", 1) : status;
+    status =
+        status == STATUS_OK ? buffer_append(texts, head->target.data, head->target.size) : status;
+    return status == STATUS_OK ? buffer_append(texts, "", 1) : status;
+}
+
+static void note_request(struct exchange *exchange, const struct http_head *head)
+{
+    exchange->request_keep_alive = head->keep_alive;
+    exchange->request_old = head->minor_version == 0;
+    exchange->has_body = head->framing != FRAMING_NONE;
+    exchange->is_head = is_method(head, "HEAD");
+    exchange->is_connect = is_method(head, "CONNECT");
+    exchange->is_upgrade = head->upgrade && !head->upgrade_http2;
+    exchange->is_call = routes_is_call(exchange->shared->routes, head->method, head->target);
+    framing_start(&exchange->framing, head->framing, head->length, false);
+    exchange->request_complete = framing_is_complete(&exchange->framing);
+}
+
+static void begin(struct exchange *exchange, struct slice bytes, const struct http_head *head)
+{
+    char text[TRACEPARENT_TEXT_BYTES];
+    struct trace_id trace = {0};
+    struct head_changes changes = {.drop_upgrade = head->upgrade_http2};
+    note_request(exchange, head);
+    (void)event_del(&exchange->timer);
+    (void)atomic_fetch_add(&exchange->shared->counters.requests, 1);
+    if (exchange->is_call) {
+        trace = find_trace(exchange, head, text, &changes);
+    }
+    bool reads = exchange->is_head || is_method(head, "GET");
+    if (head_copy(bytes, &changes, &exchange->head) != STATUS_OK ||
+        keep_texts(exchange, head) != STATUS_OK) {
+        LOG(LOG_ERROR, "http", "Out of memory for a request");
+        exchange_caller_gone(exchange);
+    } else if (exchange->is_call) {
+        calls_begin(exchange, &trace);
+    } else if (exchange->service->reads_wait && reads && !exchange->inside) {
+        calls_wait_read(exchange);
+    } else {
+        backend_forward(exchange);
+    }
+}
+
+static void judge(struct exchange *exchange, struct slice bytes)
+{
+    struct http_head head;
+    const char *reason = "";
+    enum status status = head_parse_request(bytes, &head, &reason);
+    if (status == STATUS_OK) {
+        begin(exchange, bytes, &head);
+    } else {
+        exchange_malformed(
+            exchange, status == STATUS_UNSUPPORTED ? ERROR_ANSWER_VERSION : ERROR_ANSWER_MALFORMED,
+            reason);
+    }
+}
+
+/* Returns how much of `data` is done with. */
+static size_t take_head(struct exchange *exchange, struct slice data)
+{
+    size_t size = 0;
+    if (exchange->scan.line_start == 0 && data.size >= 2 && data.data[0] == '\r' &&
+        data.data[1] == '\n') {
+        exchange->scan = (struct head_scan){0};
+        return 2; /* an empty line before a request is to be overlooked */
+    }
+    if (exchange->state == EXCHANGE_IDLE) {
+        exchange_set_state(exchange, EXCHANGE_HEAD);
+        exchange_set_timer(exchange, FRONT_HEAD_MS);
+    }
+    switch (head_find_end(&exchange->scan, data, &size)) {
+    case HEAD_MORE:
+        return 0;
+    case HEAD_WHOLE:
+        judge(exchange, front_of(data, size));
+        return size;
+    case HEAD_MALFORMED:
+        exchange_malformed(exchange, ERROR_ANSWER_MALFORMED, "a line does not end in CR LF");
+        return data.size;
+    case HEAD_TOO_LARGE:
+        exchange_malformed(exchange, ERROR_ANSWER_HEAD_TOO_LARGE, "its head is too large");
+        return data.size;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ a body */
+
+static bool may_forward(const struct exchange *exchange)
+{
+    bool forwarding = exchange->state == EXCHANGE_OPEN || exchange->state == EXCHANGE_ENDING ||
+                      exchange->state == EXCHANGE_ANSWERING || exchange->state == EXCHANGE_TUNNEL;
+    return forwarding && !exchange->request_complete && !exchange->request_broken &&
+           backend_is_open(exchange) &&
+           stream_pending(&exchange->backend) < FRONT_BACK_PRESSURE_BYTES;
+}
+
+static size_t forward_body(struct exchange *exchange, struct slice data)
+{
+    size_t used = 0;
+    enum framing_result result = framing_take(&exchange->framing, data, &used);
+    if (result == FRAMING_MALFORMED) {
+        exchange_malformed(exchange, ERROR_ANSWER_MALFORMED, "a chunk of its body is malformed");
+        return data.size;
+    }
+    exchange->request_complete = result == FRAMING_COMPLETE;
+    backend_send(exchange, front_of(data, used));
+    return used;
+}
+
+void request_discard(struct exchange *exchange)
+{
+    size_t used = 0;
+    if (exchange->request_complete || exchange->request_broken || exchange->phase != ANSWER_NONE) {
+        return;
+    }
+    enum framing_result result =
+        framing_take(&exchange->framing, buffer_slice(&exchange->incoming), &used);
+    exchange->request_complete = result == FRAMING_COMPLETE;
+    exchange->request_broken = result == FRAMING_MALFORMED;
+    buffer_consume(&exchange->incoming, used);
+}
+
+/* ------------------------------------------------------------------ reading */
+
+/* Works through `data` as far as possible; returns how much of it is done with. */
+static size_t process(struct exchange *exchange, struct slice data)
+{
+    size_t at = 0;
+    while (at < data.size && !exchange->caller_gone) {
+        size_t done = 0;
+        bool between = exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_HEAD;
+        if (exchange->request_broken || exchange->state == EXCHANGE_CLOSING) {
+            return data.size;
+        }
+        if (between && !exchange->refusing) {
+            done = take_head(exchange, rest_of(data, at));
+        } else if (may_forward(exchange)) {
+            done = forward_body(exchange, rest_of(data, at));
+        }
+        if (done == 0) {
+            break;
+        }
+        at += done;
+    }
+    return at < data.size ? at : data.size;
+}
+
+static void process_kept(struct exchange *exchange)
+{
+    size_t done = process(exchange, buffer_slice(&exchange->incoming));
+    if (exchange->caller_gone) {
+        return;
+    }
+    buffer_consume(&exchange->incoming, done);
+    if (exchange->incoming.size == 0) {
+        buffer_free(&exchange->incoming);
+    }
+}
+
+/* How much may be read now; 0: nothing. */
+static size_t bytes_wanted(const struct exchange *exchange)
+{
+    size_t kept = exchange->incoming.size;
+    if (exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_HEAD) {
+        return kept < HEAD_BYTES_MAX ? LIMIT_RECEIVE_BUFFER_BYTES : 0;
+    }
+    if (may_forward(exchange) || exchange->request_broken || exchange->state == EXCHANGE_CLOSING) {
+        return LIMIT_RECEIVE_BUFFER_BYTES;
+    }
+    return kept < FRONT_READ_AHEAD_BYTES ? FRONT_READ_AHEAD_BYTES - kept : 0;
+}
+
+static bool read_more(struct exchange *exchange, size_t wanted)
+{
+    uint8_t *memory = worker_receive_buffer(exchange->owner->worker);
+    size_t size = 0;
+    enum status status = stream_receive(&exchange->caller, memory, wanted, &size);
+    if (status == STATUS_UNREACHABLE) {
+        exchange->caller_ended = true;
+        exchange->again = true;
+        if (exchange->caller.broken) {
+            exchange_caller_gone(exchange);
+        }
+    }
+    if (status != STATUS_OK) {
+        return false;
+    }
+    struct slice data = slice_make(memory, size);
+    bool kept = exchange->incoming.size > 0;
+    size_t done = kept ? 0 : process(exchange, data);
+    struct slice rest = rest_of(data, done);
+    if (rest.size > 0 && !exchange->caller_gone &&
+        buffer_append(&exchange->incoming, rest.data, rest.size) != STATUS_OK) {
+        LOG(LOG_ERROR, "http", "Out of memory for a request");
+        exchange_caller_gone(exchange);
+    }
+    return true;
+}
+
+void request_pump(struct exchange *exchange)
+{
+    for (int reads = 0; !exchange->caller_gone; reads++) {
+        if (exchange->incoming.size > 0) {
+            process_kept(exchange);
+        }
+        size_t wanted = exchange->caller_gone ? 0 : bytes_wanted(exchange);
+        if (wanted == 0 || exchange->caller_ended) {
+            return;
+        }
+        if (reads == READS_MAX) {
+            exchange->again = true;
+            return;
+        }
+        if (!read_more(exchange, wanted)) {
+            return;
+        }
+    }
+}

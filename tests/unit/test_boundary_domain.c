@@ -1,0 +1,479 @@
+/*
+ * Slots, queues and fences of a domain, with real units, a real journal and a real worker; calls
+ * are driven by hand, and time by the `now` that domain_tick() is given.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <semaphore.h>
+#include <string.h>
+
+#include "boundary/call.h"
+#include "holdfast/clock.h"
+#include "wal_fixture.h"
+
+#define QUIET_MS 1000000u
+#define CALLS 8
+
+struct rig {
+    struct fixture *fixture;
+    struct worker_pool *workers;
+    struct engine engine;
+    struct domain *domain;
+    struct call calls[CALLS];
+    enum call_admission told[CALLS]; /* by `admitted` */
+    enum call_end ended[CALLS];
+    bool is_told[CALLS];
+    bool is_ended[CALLS];
+    /* what runs on the worker */
+    struct worker_task task;
+    void (*run)(struct rig *rig);
+    sem_t done;
+    /* its parameters */
+    size_t at;
+    enum call_admission admission;
+    enum call_handler_end handler_end;
+};
+
+static struct rig rig;
+
+/* ------------------------------------------------------------------ on the worker */
+
+static size_t number_of(const struct call *call)
+{
+    return (size_t)(call - rig.calls);
+}
+
+static void on_admitted(struct call *call, enum call_admission admission)
+{
+    rig.told[number_of(call)] = admission;
+    rig.is_told[number_of(call)] = true;
+}
+
+static void on_ended(struct call *call, enum call_end end)
+{
+    rig.ended[number_of(call)] = end;
+    rig.is_ended[number_of(call)] = true;
+}
+
+static void on_task(struct worker_task *task)
+{
+    (void)task;
+    if (rig.run != NULL) {
+        rig.run(&rig);
+    }
+    sem_post(&rig.done);
+}
+
+static void on_worker(void (*run)(struct rig *rig))
+{
+    rig.run = run;
+    rig.task.run = on_task;
+    worker_post(worker_pool_get(rig.workers, 0), &rig.task);
+    sem_wait(&rig.done);
+}
+
+/* Everything that was posted so far, and what that has posted, has run. */
+static void settle(void)
+{
+    for (int i = 0; i < 4; i++) {
+        on_worker(NULL);
+    }
+}
+
+static void run_begin(struct rig *state)
+{
+    state->admission = call_begin(&state->calls[state->at]);
+}
+
+static void run_wait_read(struct rig *state)
+{
+    state->admission = call_wait_read(&state->calls[state->at]);
+}
+
+static void run_commit(struct rig *state)
+{
+    call_handler_ended(&state->calls[state->at], CALL_HANDLER_ANSWERED);
+    call_commit(&state->calls[state->at]);
+}
+
+static void run_roll_back(struct rig *state)
+{
+    call_roll_back(&state->calls[state->at], "a test");
+}
+
+static void run_handler_ended(struct rig *state)
+{
+    call_handler_ended(&state->calls[state->at], state->handler_end);
+}
+
+static enum call_admission begin_as(size_t at, uint8_t trace, bool inside)
+{
+    rig.calls[at] = (struct call){
+        .domain = rig.domain,
+        .worker = worker_pool_get(rig.workers, 0),
+        .service = inside ? 1 : 0,
+        .service_name = "s",
+        .inside = inside,
+        .trace.bytes = {trace},
+        .method = "POST",
+        .target = "/x?secret",
+        .caller = "c",
+        .admitted = on_admitted,
+        .ended = on_ended,
+    };
+    rig.is_told[at] = rig.is_ended[at] = false;
+    rig.at = at;
+    on_worker(run_begin);
+    return rig.admission;
+}
+
+static enum call_admission begin(size_t at)
+{
+    return begin_as(at, 0, false);
+}
+
+static void assert_ends(size_t at, void (*run)(struct rig *rig), enum call_end end)
+{
+    rig.at = at;
+    on_worker(run);
+    settle();
+    assert_true(rig.is_ended[at]);
+    assert_int_equal(rig.ended[at], end);
+}
+
+static void handler_ended(size_t at, enum call_handler_end end)
+{
+    rig.at = at;
+    rig.handler_end = end;
+    on_worker(run_handler_ended);
+}
+
+static bool is_admitted(size_t at)
+{
+    settle();
+    return rig.is_told[at] && rig.told[at] == CALL_ADMITTED;
+}
+
+static enum domain_write write_now(uint8_t trace)
+{
+    struct domain_write_call call;
+    struct trace_id id = {.bytes = {trace}};
+    const char *reason = "";
+    return domain_write_decide(rig.domain, trace == 0 ? NULL : &id, &call, &reason);
+}
+
+static void tick_later(uint64_t ms)
+{
+    domain_tick(rig.domain, clock_monotonic_ms() + ms);
+    settle();
+}
+
+/* ------------------------------------------------------------------ making */
+
+static void open_domain(enum domain_correlation correlation, bool fenced)
+{
+    struct domain_options options = {
+        .name = "d",
+        .correlation = correlation,
+        .queue_wait_ms = 1000,
+        .queue_max = 2,
+        .quiet_ms = QUIET_MS,
+        .fenced_at_start = fenced,
+        .engine = &rig.engine,
+    };
+    rig.domain = domain_new(&options);
+    assert_non_null(rig.domain);
+}
+
+static int setup(void **state)
+{
+    struct error error = {0};
+    void *fixture = NULL;
+    (void)state;
+    rig = (struct rig){0};
+    fixture_setup(&fixture);
+    rig.fixture = fixture;
+    (void)sem_init(&rig.done, 0, 0);
+    assert_int_equal(worker_pool_start(1, &rig.workers, &error), STATUS_OK);
+    rig.engine.wal = fixture_open(rig.fixture);
+    rig.engine.units = unit_table_new(4, 100);
+    rig.engine.locks = lock_table_new(100, 100);
+    rig.engine.gates = gate_table_new(1);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rig.workers = worker_pool_stop(rig.workers);
+    assert_int_equal(unit_table_open_count(rig.engine.units), 0);
+    rig.domain = domain_free(rig.domain);
+    unit_table_free(rig.engine.units);
+    lock_table_free(rig.engine.locks);
+    gate_table_free(rig.engine.gates);
+    wal_close(rig.engine.wal, true);
+    void *fixture = rig.fixture;
+    return fixture_teardown(&fixture);
+}
+
+/* ------------------------------------------------------------------ exclusive */
+
+static void test_one_call_at_a_time_in_order(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_BESIDE);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    assert_true(rig.calls[0].unit != 0);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_IN_CALL);
+    assert_int_equal(begin(1), CALL_WAITING);
+    assert_int_equal(begin(2), CALL_WAITING);
+    assert_int_equal(begin(3), CALL_QUEUE_FULL);
+    assert_ends(0, run_commit, CALL_COMMITTED);
+    assert_true(is_admitted(1) && !rig.is_told[2]);
+    assert_ends(1, run_commit, CALL_COMMITTED);
+    assert_true(is_admitted(2));
+    handler_ended(2, CALL_HANDLER_ANSWERED);
+    assert_ends(2, run_roll_back, CALL_ROLLED_BACK);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_BESIDE);
+    struct domain_figures figures;
+    domain_figures_get(rig.domain, &figures);
+    assert_int_equal(figures.committed, 2);
+    assert_int_equal(figures.rolled_back, 1);
+    assert_int_equal(figures.queued, 2);
+    assert_int_equal(figures.queue_refused, 1);
+    assert_int_equal(figures.writes_in_calls, 1);
+    assert_int_equal(figures.writes_beside, 2);
+}
+
+static void test_waiting_ends(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    assert_int_equal(begin(1), CALL_WAITING);
+    assert_int_equal(begin(2), CALL_WAITING);
+    assert_true(call_cancel(&rig.calls[1]));
+    tick_later(2000);
+    assert_true(rig.is_told[2] && !rig.is_told[1]);
+    assert_int_equal(rig.told[2], CALL_QUEUE_TIMEOUT);
+    assert_false(call_cancel(&rig.calls[2]));
+    assert_int_equal(begin(3), CALL_WAITING);
+    domain_drain(rig.domain);
+    settle();
+    assert_int_equal(rig.told[3], CALL_DRAINING);
+    assert_int_equal(begin(4), CALL_DRAINING);
+    assert_ends(0, run_commit, CALL_COMMITTED); /* what is open goes on */
+}
+
+static void test_a_living_handler_fences_until_it_has_answered(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    assert_int_equal(begin(1), CALL_WAITING);
+    assert_ends(0, run_roll_back, CALL_ROLLED_BACK); /* a timeout */
+    assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED);
+    domain_tick(rig.domain, clock_monotonic_ms()); /* as long as it takes: no quiet period helps */
+    assert_false(is_admitted(1));
+    handler_ended(0, CALL_HANDLER_ANSWERED);
+    assert_true(is_admitted(1));
+    assert_int_equal(write_now(0), DOMAIN_WRITE_IN_CALL);
+    assert_ends(1, run_commit, CALL_COMMITTED);
+}
+
+static void test_a_lost_handler_fences_until_its_connections_are_closed(void **state)
+{
+    (void)state;
+    struct domain_link before[2] = {0};
+    struct domain_link other = {0};
+    struct domain_link after = {0};
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    domain_link_open(rig.domain, 0, &before[0]);
+    domain_link_open(rig.domain, 0, &before[1]);
+    domain_link_open(rig.domain, 7, &other);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    handler_ended(0, CALL_HANDLER_LOST);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED); /* also before its rollback */
+    assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
+    domain_link_open(rig.domain, 0, &after); /* of the service, started again */
+    assert_int_equal(begin(1), CALL_WAITING);
+    domain_link_close(&before[0]);
+    assert_false(is_admitted(1));
+    domain_link_close(&before[1]);
+    assert_true(is_admitted(1));
+    assert_ends(1, run_commit, CALL_COMMITTED);
+    domain_link_close(&other);
+    domain_link_close(&after);
+    domain_link_close(&after); /* harmless */
+}
+
+static void test_a_lost_handler_fences_until_it_is_silent(void **state)
+{
+    (void)state;
+    struct domain_link link = {0};
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    domain_link_open(rig.domain, 0, &link);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    handler_ended(0, CALL_HANDLER_LOST);
+    assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
+    tick_later(QUIET_MS - 1000);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED);
+    tick_later(QUIET_MS + 1000);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_BESIDE);
+    domain_link_close(&link);
+}
+
+static void test_a_service_without_connections_is_silent(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    handler_ended(0, CALL_HANDLER_LOST);
+    assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
+    assert_int_equal(begin(1), CALL_ADMITTED);
+    assert_ends(1, run_commit, CALL_COMMITTED);
+}
+
+static void test_a_start_fences(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, true);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(begin(0), CALL_WAITING);
+    tick_later(500);
+    assert_false(is_admitted(0));
+    domain_tick(rig.domain, clock_monotonic_ms() + QUIET_MS + 1000); /* ends its wait as well */
+    settle();
+    assert_int_equal(begin(1), CALL_ADMITTED);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_IN_CALL);
+    assert_ends(1, run_commit, CALL_COMMITTED);
+}
+
+static void test_reads_wait(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    rig.calls[1] = rig.calls[0] = (struct call){0};
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    assert_int_equal(begin(2), CALL_WAITING);
+    rig.calls[1] = rig.calls[0];
+    rig.calls[1].domain = rig.domain;
+    rig.calls[1].slot = NULL;
+    rig.at = 1;
+    on_worker(run_wait_read);
+    assert_int_equal(rig.admission, CALL_WAITING);
+    assert_ends(0, run_commit, CALL_COMMITTED);
+    assert_true(is_admitted(1));
+    assert_true(is_admitted(2));
+    assert_ends(2, run_commit, CALL_COMMITTED);
+    on_worker(run_wait_read);
+    assert_int_equal(rig.admission, CALL_ADMITTED);
+}
+
+static void test_a_unit_that_somebody_else_ended_is_not_committed(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    struct unit *unit = unit_table_take(rig.engine.units, rig.calls[0].unit, "an operator", NULL);
+    assert_non_null(unit);
+    assert_string_equal(unit->name, "POST /x"); /* no query: it may hold secrets */
+    rollback_detached(&rig.engine, unit, "an operator");
+    assert_ends(0, run_commit, CALL_ROLLED_BACK);
+    assert_non_null(rig.calls[0].reason);
+}
+
+static void test_units_are_limited(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    unit_table_set_units_max(rig.engine.units, 0);
+    assert_int_equal(begin(0), CALL_LIMIT);
+    unit_table_set_units_max(rig.engine.units, 4);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    assert_ends(0, run_commit, CALL_COMMITTED);
+}
+
+/* ------------------------------------------------------------------ inside */
+
+static void test_a_call_from_inside_joins(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    assert_int_equal(begin(1), CALL_WAITING);
+    assert_int_equal(begin_as(2, 0, true), CALL_ADMITTED); /* past the queue */
+    assert_true(rig.calls[2].joined && rig.calls[2].unit == 0);
+    handler_ended(2, CALL_HANDLER_ANSWERED);
+    assert_int_equal(begin_as(3, 0, true), CALL_ADMITTED);
+    assert_ends(0, run_commit, CALL_COMMITTED);
+    /* What it called has not ended: the next call waits for that, and a late one is refused. */
+    assert_false(is_admitted(1));
+    assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(begin_as(4, 0, true), CALL_LATE);
+    handler_ended(3, CALL_HANDLER_ANSWERED);
+    assert_true(is_admitted(1));
+    assert_ends(1, run_commit, CALL_COMMITTED);
+    /* With none open it is a call of its own. */
+    assert_int_equal(begin_as(5, 0, true), CALL_ADMITTED);
+    assert_false(rig.calls[5].joined);
+    assert_ends(5, run_commit, CALL_COMMITTED);
+}
+
+/* ------------------------------------------------------------------ trace */
+
+static void test_traces_run_side_by_side(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_TRACE, false);
+    assert_int_equal(begin_as(0, 1, false), CALL_ADMITTED);
+    assert_int_equal(begin_as(1, 2, false), CALL_ADMITTED);
+    assert_int_equal(begin_as(2, 1, false), CALL_WAITING); /* one trace, one after the other */
+    assert_int_equal(write_now(1), DOMAIN_WRITE_IN_CALL);
+    assert_int_equal(write_now(2), DOMAIN_WRITE_IN_CALL);
+    assert_int_equal(write_now(3), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(begin_as(3, 2, true), CALL_ADMITTED);
+    assert_true(rig.calls[3].joined);
+    handler_ended(3, CALL_HANDLER_ANSWERED);
+    assert_ends(0, run_commit, CALL_COMMITTED);
+    assert_true(is_admitted(2));
+    assert_ends(1, run_roll_back, CALL_ROLLED_BACK); /* its handler lives: only it is fenced */
+    assert_int_equal(write_now(2), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(begin_as(4, 2, false), CALL_WAITING);
+    assert_int_equal(begin_as(5, 9, false), CALL_ADMITTED);
+    assert_ends(5, run_commit, CALL_COMMITTED);
+    handler_ended(1, CALL_HANDLER_ANSWERED);
+    assert_true(is_admitted(4));
+    assert_ends(4, run_commit, CALL_COMMITTED);
+    assert_ends(2, run_commit, CALL_COMMITTED);
+    assert_int_equal(write_now(1), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(domain_calls(rig.domain), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_one_call_at_a_time_in_order),
+        TEST(test_waiting_ends),
+        TEST(test_a_living_handler_fences_until_it_has_answered),
+        TEST(test_a_lost_handler_fences_until_its_connections_are_closed),
+        TEST(test_a_lost_handler_fences_until_it_is_silent),
+        TEST(test_a_service_without_connections_is_silent),
+        TEST(test_a_start_fences),
+        TEST(test_reads_wait),
+        TEST(test_a_unit_that_somebody_else_ended_is_not_committed),
+        TEST(test_units_are_limited),
+        TEST(test_a_call_from_inside_joins),
+        TEST(test_traces_run_side_by_side),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
