@@ -22,6 +22,7 @@
 #include "engine/engine.h"
 #include "engine/finish.h"
 #include "engine/unique_cache.h"
+#include "front/routes.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
@@ -68,7 +69,9 @@ struct daemon {
  */
 static enum status check_settings(const struct config *config, struct error *error)
 {
-    enum status status = front_check_routes(config->http_routes, error);
+    struct routes *routes = NULL;
+    enum status status = routes_parse(config->http_routes, &routes, error);
+    routes_free(routes);
     if (status != STATUS_OK) {
         return error_prefix(error, "http.routes");
     }
@@ -332,7 +335,7 @@ static enum status start(struct daemon *daemon, struct error *error)
         status = start_router(daemon, error);
     }
     if (status == STATUS_OK) {
-        admin_serving(daemon->admin, &daemon->engine, daemon->router);
+        admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->observe);
     }
     return status;
 }
@@ -414,6 +417,7 @@ static void run(struct daemon *daemon, const sigset_t *signals)
             reload(daemon);
         }
         struct error error = {0};
+        observe_tick(daemon->observe, clock_monotonic_ms());
         enum status status =
             lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal),
                         (uint32_t)unit_table_open_count(daemon->engine.units), &error);
@@ -467,6 +471,7 @@ static void stop(struct daemon *daemon)
     daemon->admin = admin_stop(daemon->admin); /* before what it looks at */
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
+    daemon->observe = observe_free(daemon->observe);
     if (daemon->leased) {
         struct error error = {0};
         if (lease_release(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, clean,

@@ -16,6 +16,7 @@
 #include "admin/control.h"
 #include "admin/facts.h"
 #include "admin/http.h"
+#include "admin/metrics.h"
 #include "admin/status.h"
 #include "base/local_socket.h"
 #include "holdfast/clock.h"
@@ -73,6 +74,35 @@ static int write_status(void *context, const char *query, struct evbuffer *body)
     return 200;
 }
 
+static int write_metrics(void *context, const char *query, struct evbuffer *body)
+{
+    (void)query;
+    struct admin_facts facts = facts_now(context);
+    return admin_metrics_write(&facts, body);
+}
+
+static int write_observe(void *context, const char *query, struct evbuffer *body)
+{
+    (void)query;
+    struct admin_facts facts = facts_now(context);
+    if (facts.observe == NULL) {
+        (void)evbuffer_add_printf(body, "{\"error\":\"nothing is observed%s\"}\n",
+                                  facts.phase == ADMIN_SERVING ? "" : ": not serving");
+        return 404;
+    }
+    bson_t report = BSON_INITIALIZER;
+    observe_report(facts.observe, &report);
+    char *text = bson_as_relaxed_extended_json(&report, NULL);
+    bson_destroy(&report);
+    if (text == NULL) {
+        (void)evbuffer_add_printf(body, "{\"error\":\"the report cannot be written\"}\n");
+        return 503;
+    }
+    (void)evbuffer_add_printf(body, "%s\n", text);
+    bson_free(text);
+    return 200;
+}
+
 static int write_rollback(void *context, const char *query, struct evbuffer *body)
 {
     struct admin_facts facts = facts_now(context);
@@ -83,10 +113,13 @@ static const struct admin_http_page pages[] = {
     {"/healthz", "text/plain; charset=utf-8", false, write_health},
     {"/readyz", "text/plain; charset=utf-8", false, write_ready},
     {"/status", "application/json", false, write_status},
+    {"/metrics", ADMIN_METRICS_CONTENT_TYPE, false, write_metrics},
+    {"/observe", "application/json", false, write_observe},
 };
 
 static const struct admin_http_page control_pages[] = {
     {"/status", "application/json", false, write_status},
+    {"/observe", "application/json", false, write_observe},
     {"/rollback", "text/plain; charset=utf-8", true, write_rollback},
 };
 
@@ -133,12 +166,14 @@ void admin_recovering(struct admin *admin, struct wal *wal)
     pthread_mutex_unlock(&admin->mutex);
 }
 
-void admin_serving(struct admin *admin, struct engine *engine, struct router *router)
+void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
+                   struct observe *observe)
 {
     pthread_mutex_lock(&admin->mutex);
     admin->facts.phase = ADMIN_SERVING;
     admin->facts.engine = engine;
     admin->facts.router = router;
+    admin->facts.observe = observe;
     admin->facts.upstream_seen_ms = clock_monotonic_ms();
     pthread_mutex_unlock(&admin->mutex);
 }

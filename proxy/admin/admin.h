@@ -8,14 +8,17 @@
  *   GET /readyz    200 if clients are served: recovered, accepting, the server answers, the journal
  *                  takes records. Else 503 with the reason, also while draining
  *   GET /status    JSON: what `holdfast status --json` shows, and what only the living proxy knows
+ *   GET /metrics   counters for Prometheus (metrics.h)
+ *   GET /observe   JSON: which services write several times per call (observe/observe.h); 404 if
+ *                  nothing is observed
  *
- * It asks for no password and shows users' names and addresses, never documents: keep it on
- * localhost or behind something that asks.
+ * It asks for no password and shows names and addresses of users, of fields and of routes, never
+ * what documents hold: keep it on localhost or behind something that asks.
  *
  * And the control socket, a file in the journal's directory that only the daemon's own user can
  * reach: what `holdfast` asks of the living proxy.
  *
- *   GET /status             the same
+ *   GET /status, /observe   the same
  *   POST /rollback?unit=N   rolls the open unit N back (control.h)
  *
  * All functions are called by the main thread; what they tell is published to the servers' own
@@ -28,6 +31,7 @@
 #include "holdfast/error.h"
 #include "holdfast/wal.h"
 #include "net/listener.h"
+#include "observe/observe.h"
 #include "route/router.h"
 
 struct admin;
@@ -51,8 +55,9 @@ MUST_CHECK enum status admin_control(struct admin *admin, const char *directory,
 /* The journal is open; recovery runs. `wal` outlives the admin server, as all that follows. */
 void admin_recovering(struct admin *admin, struct wal *wal);
 
-/* Recovered and listening for clients. */
-void admin_serving(struct admin *admin, struct engine *engine, struct router *router);
+/* Recovered and listening for clients. `observe` may be NULL. */
+void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
+                   struct observe *observe);
 
 /* The main thread has spoken with the server. `failure`: why not, NULL if it went well. */
 void admin_upstream_seen(struct admin *admin, const char *failure);

@@ -8,6 +8,7 @@
 
 #include "engine/engine.h"
 #include "holdfast/wal.h"
+#include "observe/observe.h"
 #include "route/router.h"
 
 #define ADMIN_REASON_BYTES 640
@@ -34,6 +35,7 @@ struct admin_facts {
     struct wal *wal;            /* NULL: not open yet */
     struct engine *engine;      /* NULL: not serving yet */
     struct router *router;      /* NULL: not serving yet */
+    struct observe *observe;    /* NULL: not serving yet, or nothing is observed */
     uint64_t started_ms;        /* monotonic */
     uint64_t upstream_seen_ms;  /* monotonic: the server's last answer; 0: none yet */
     char upstream_failure[512]; /* "" if the last talk went well */

@@ -58,6 +58,7 @@ enum cli_exit cli_show(const struct cli_options *options);
 enum cli_exit cli_recover(const struct cli_options *options);
 enum cli_exit cli_rollback(const struct cli_options *options);
 enum cli_exit cli_resolve(const struct cli_options *options);
+enum cli_exit cli_observe(const struct cli_options *options);
 enum cli_exit cli_verify(const struct cli_options *options);
 
 #endif

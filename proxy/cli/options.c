@@ -74,6 +74,17 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast verify --wal /var/lib/holdfast\n",
      cli_verify},
+    {"observe", "", "which services write several times per call",
+     "Asks a living holdfastd which service, by which route, wrote several times for one call: "
+     "the\n"
+     "writes in their order without any value, how many calls there were, how many ended between\n"
+     "their writes without a good answer (torn), and which boundary would make them all or "
+     "nothing.\n"
+     "A call is known from the http boundary, or from the traceparent in the writes' comment. A\n"
+     "write that was repeated is shown once with a +, a loop in brackets: (a b)+.\n"
+     "\n"
+     "Example: holdfast observe --wal /var/lib/holdfast\n",
+     cli_observe},
     {"replay", "", "redo committed units onto a restored backup (not built yet)", "", NULL},
     {"export", "", "write records as JSON lines (not built yet)", "", NULL},
     {"prune", "", "remove ended units now (not built yet)", "", NULL},

@@ -77,6 +77,7 @@ static void connect_service(struct exchange *exchange)
 {
     const struct network_address *address = &exchange->service->service;
     exchange->phase = ANSWER_NONE;
+    exchange->backend.reads_to_end = true;
     exchange_set_state(exchange, EXCHANGE_CONNECTING);
     exchange_set_timer(exchange, FRONT_CONNECT_MS);
     if (stream_connect(&exchange->backend, exchange->owner->worker,

@@ -254,7 +254,7 @@ static void fill_call(struct exchange *exchange, const struct trace_id *trace)
     call->ended = on_ended;
 }
 
-void calls_begin(struct exchange *exchange, const struct trace_id *trace)
+void calls_open(struct exchange *exchange, const struct trace_id *trace)
 {
     fill_call(exchange, trace);
     take_admission(exchange, call_begin(&exchange->call));

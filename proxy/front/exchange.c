@@ -444,6 +444,7 @@ static void init(struct exchange *exchange, struct front_worker *owner,
     exchange->service = endpoint->service;
     stream_init(&exchange->caller);
     stream_init(&exchange->backend);
+    exchange->caller.reads_to_end = true;
     buffer_init(&exchange->incoming, FRONT_INCOMING_BYTES_MAX);
     buffer_init(&exchange->head, 2u * HEAD_BYTES_MAX);
     buffer_init(&exchange->texts, 2u * HEAD_BYTES_MAX);

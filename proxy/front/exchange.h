@@ -222,7 +222,7 @@ void answer_pump(struct exchange *exchange);
 void answer_flush(struct exchange *exchange);
 
 /* calls.c: the call of a request. */
-void calls_begin(struct exchange *exchange, const struct trace_id *trace);
+void calls_open(struct exchange *exchange, const struct trace_id *trace);
 void calls_wait_read(struct exchange *exchange);
 void calls_answered(struct exchange *exchange);       /* the answer is complete */
 void calls_lost(struct exchange *exchange, bool ran); /* the service is */

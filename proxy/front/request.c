@@ -95,7 +95,7 @@ static void begin(struct exchange *exchange, struct slice bytes, const struct ht
         LOG(LOG_ERROR, "http", "Out of memory for a request");
         exchange_caller_gone(exchange);
     } else if (exchange->is_call) {
-        calls_begin(exchange, &trace);
+        calls_open(exchange, &trace);
     } else if (exchange->service->reads_wait && reads && !exchange->inside) {
         calls_wait_read(exchange);
     } else {

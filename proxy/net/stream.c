@@ -164,7 +164,8 @@ enum status stream_receive(struct stream *stream, void *memory, size_t size, siz
         if (received > 0) {
             /* Fewer than asked for: the socket was empty at that moment, the next byte is an edge.
              */
-            stream->readable = (size_t)received == size || stream->peer_closed;
+            stream->readable =
+                (size_t)received == size || stream->peer_closed || stream->reads_to_end;
             *ret_size = (size_t)received;
             return STATUS_OK;
         }

@@ -55,6 +55,9 @@ struct stream {
     bool peer_closed; /* its end is there to be read, perhaps behind data: no further edge comes */
     bool ended;       /* the peer ended its direction, or the connection broke */
     bool broken;      /* `ended`, and not by an orderly end of input */
+    /* Set by the owner who must learn of every end: a reset that comes right behind data shows in
+       the data's edge, not as one of its own, so this reads once more. One system call a read. */
+    bool reads_to_end;
     struct event event;
     struct event kick_event;
     const struct stream_transport *transport;

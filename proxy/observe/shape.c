@@ -38,7 +38,7 @@ static void add_bytes(struct look *look, const char *bytes, size_t size)
     look->size += size;
 }
 
-static void add(struct look *look, const char *text)
+static inline void add(struct look *look, const char *text)
 {
     add_bytes(look, text, strlen(text));
 }
@@ -51,55 +51,92 @@ static void add_clean(struct look *look, const char *text, size_t capacity)
 
 /* ------------------------------------------------------------------ names */
 
+/* A field's path as it is told: in the command itself where nothing had to be changed. */
 struct name {
+    const char *text;
     size_t size;
-    char text[SHAPE_NAME_BYTES];
+    unsigned int room; /* where `text` lies otherwise; NAME_ROOMS: nowhere */
 };
+
+#define NAME_ROOMS (SHAPE_NAMES_MAX + 1) /* one more: a name is made before one is dropped */
 
 /* Sorted, each once; the smallest SHAPE_NAMES_MAX. */
 struct names {
     size_t count;
     bool more;
+    unsigned int rooms_taken; /* bits */
     struct name list[SHAPE_NAMES_MAX];
+    char rooms[NAME_ROOMS][SHAPE_NAME_BYTES];
 };
 
-static bool has_digit(const char *text, size_t size)
+/* Not by an initialiser, which would fill the rooms with zeros. */
+static void names_init(struct names *names)
 {
-    for (size_t i = 0; i < size; i++) {
-        if (text[i] >= '0' && text[i] <= '9') {
-            return true;
+    names->count = 0;
+    names->more = false;
+    names->rooms_taken = 0;
+}
+
+/* The size of a name of letters and "_-.$" only, which is nearly every one; 0 if it is not. */
+static size_t plain_size(const char *text)
+{
+    for (size_t size = 0; size <= SHAPE_NAME_BYTES; size++) {
+        char at = text[size];
+        char lower = (char)(at | 0x20);
+        if (at == '\0') {
+            return size;
+        }
+        if ((lower < 'a' || lower > 'z') && at != '_' && at != '-' && at != '.' && at != '$') {
+            return 0;
         }
     }
-    return false;
+    return 0;
 }
 
 /* "items.3.price" is "items.*.price". */
-static void take_out_identifiers(struct name *name)
+static size_t take_out_identifiers(char text[SHAPE_NAME_BYTES], size_t size)
 {
-    struct name kept = {0};
+    size_t kept = 0;
     size_t at = 0;
-    while (at <= name->size) {
-        const char *dot = memchr(name->text + at, '.', name->size - at);
-        size_t size = dot == NULL ? name->size - at : (size_t)(dot - (name->text + at));
-        const char *segment = name->text + at;
-        bool gone = identifier_is(slice_make(segment, size));
-        memcpy(kept.text + kept.size, gone ? "*" : segment, gone ? 1 : size);
-        kept.size += gone ? 1 : size;
-        at += size + 1;
+    while (at <= size) {
+        const char *dot = memchr(text + at, '.', size - at);
+        size_t part = dot == NULL ? size - at : (size_t)(dot - (text + at));
+        bool gone = identifier_is(slice_make(text + at, part));
+        memmove(text + kept, gone ? "*" : text + at, gone ? 1 : part);
+        kept += gone ? 1 : part;
+        at += part + 1;
         if (dot != NULL) {
-            kept.text[kept.size++] = '.';
+            text[kept++] = '.';
         }
     }
-    *name = kept;
+    return kept;
 }
 
-static void name_make(const char *text, struct name *name)
+static size_t name_clean(const char *text, char ret_name[SHAPE_NAME_BYTES])
 {
     /* What is much too long need not be measured to its end. */
     struct slice bytes = slice_make(text, strnlen(text, (size_t)2 * SHAPE_NAME_BYTES));
-    name->size = text_clean(TEXT_NAME, bytes, name->text, SHAPE_NAME_BYTES);
-    if (has_digit(name->text, name->size)) {
-        take_out_identifiers(name);
+    size_t size = text_clean(TEXT_NAME, bytes, ret_name, SHAPE_NAME_BYTES);
+    return take_out_identifiers(ret_name, size);
+}
+
+static struct name name_make(struct names *names, const char *text)
+{
+    struct name name = {.text = text, .size = plain_size(text), .room = NAME_ROOMS};
+    if (name.size == 0) {
+        for (name.room = 0; (names->rooms_taken & 1u << name.room) != 0; name.room++) {
+        }
+        names->rooms_taken |= 1u << name.room;
+        name.text = names->rooms[name.room];
+        name.size = name_clean(text, names->rooms[name.room]);
+    }
+    return name;
+}
+
+static void name_drop(struct names *names, const struct name *name)
+{
+    if (name->room < NAME_ROOMS) {
+        names->rooms_taken &= ~(1u << name->room);
     }
 }
 
@@ -112,29 +149,27 @@ static int name_compare(const struct name *left, const struct name *right)
 
 static void names_add(struct names *names, const char *text)
 {
-    struct name name;
+    struct name name = name_make(names, text);
     size_t at = names->count;
-    name_make(text, &name);
-    while (at > 0) {
-        int order = name_compare(&names->list[at - 1], &name);
-        if (order == 0) {
-            return;
-        }
-        if (order < 0) {
-            break;
-        }
+    int order = -1;
+    while (at > 0 && (order = name_compare(&names->list[at - 1], &name)) > 0) {
         at--;
+    }
+    if (at > 0 && order == 0) {
+        name_drop(names, &name);
+        return;
     }
     if (names->count == SHAPE_NAMES_MAX) {
         names->more = true;
         if (at == SHAPE_NAMES_MAX) {
+            name_drop(names, &name);
             return;
         }
         names->count--;
+        name_drop(names, &names->list[names->count]);
     }
     memmove(&names->list[at + 1], &names->list[at], (names->count - at) * sizeof name);
-    names->list[at].size = name.size;
-    memcpy(names->list[at].text, name.text, name.size);
+    names->list[at] = name;
     names->count++;
 }
 
@@ -151,6 +186,17 @@ static void add_names(struct look *look, const struct names *names)
         add(look, names->count > 0 ? "," TEXT_MORE : TEXT_MORE);
     }
     add(look, "}");
+}
+
+static void add_name(struct look *look, const char *text)
+{
+    char room[SHAPE_NAME_BYTES];
+    size_t size = plain_size(text);
+    if (size > 0) {
+        add_bytes(look, text, size);
+    } else {
+        add_bytes(look, room, name_clean(text, room));
+    }
 }
 
 /* ------------------------------------------------------------------ walking */
@@ -211,7 +257,8 @@ static void collect_filter(struct look *look, struct slice filter, unsigned int 
 
 static void add_filter(struct look *look, const struct bson_element *filter)
 {
-    struct names names = {.count = 0};
+    struct names names;
+    names_init(&names);
     if (filter->type != BSON_TYPE_DOCUMENT) {
         add(look, "{?}");
         return;
@@ -245,9 +292,7 @@ static void add_pipeline(struct look *look, struct slice pipeline)
         between = ",";
         if (stage.type == BSON_TYPE_DOCUMENT && bson_fields_open(stage.value, &inside) &&
             bson_element_next(&inside, &operator)) {
-            struct name name;
-            name_make(operator.name, &name);
-            add_bytes(look, name.text, name.size);
+            add_name(look, operator.name);
         } else {
             add(look, "?");
         }
@@ -287,13 +332,12 @@ static void operators_add(struct operators *operators, const struct bson_element
 /* "$set{data,keyId}" */
 static void add_operator(struct look *look, const struct bson_element *operator)
 {
-    struct names names = {.count = 0};
+    struct names names;
     struct slice fields;
     struct bson_element field;
-    struct name name;
-    name_make(operator->name, &name);
+    names_init(&names);
     add(look, " ");
-    add_bytes(look, name.text, name.size);
+    add_name(look, operator->name);
     if (operator->type != BSON_TYPE_DOCUMENT || !bson_fields_open(operator->value, &fields)) {
         add(look, "{?}");
         return;
@@ -342,14 +386,47 @@ static void add_update(struct look *look, const struct bson_element *update)
 struct parts {
     struct bson_element filter;
     struct bson_element update;
-    struct bson_element kind; /* of a bulkWrite's: its first field */
+    struct bson_element kind; /* of a command, and of a bulkWrite's operation: its first field */
     bool upsert;
     bool multi;
     bool remove;
     bool limited;
 };
 
-static void parts_read(struct look *look, struct slice document, struct parts *ret_parts)
+static void part_read(const struct bson_element *element, struct parts *parts)
+{
+    switch (element->name[0]) {
+    case 'q':
+    case 'f':
+        if (bson_element_is(element, "q") || bson_element_is(element, "query") ||
+            bson_element_is(element, "filter")) {
+            parts->filter = *element;
+        }
+        return;
+    case 'u':
+        if (bson_element_is(element, "u") || bson_element_is(element, "update") ||
+            bson_element_is(element, "updateMods")) {
+            parts->update = *element;
+        } else if (bson_element_is(element, "upsert")) {
+            parts->upsert = is_true(element);
+        }
+        return;
+    case 'm':
+        parts->multi = bson_element_is(element, "multi") ? is_true(element) : parts->multi;
+        return;
+    case 'r':
+        parts->remove = bson_element_is(element, "remove") ? is_true(element) : parts->remove;
+        return;
+    case 'l':
+        parts->limited = bson_element_is(element, "limit") ? is_true(element) : parts->limited;
+        return;
+    default:
+        return;
+    }
+}
+
+static void parts_read(struct look *look, struct slice document, bool first_is_kind,
+                       struct parts *ret_parts)
 {
     struct slice fields;
     struct bson_element element;
@@ -359,23 +436,11 @@ static void parts_read(struct look *look, struct slice document, struct parts *r
         return;
     }
     while (walk(look, &fields, &element, &cut)) {
-        if (ret_parts->kind.name == NULL) {
+        if (first_is_kind) {
             ret_parts->kind = element;
-        }
-        if (bson_element_is(&element, "q") || bson_element_is(&element, "query") ||
-            bson_element_is(&element, "filter")) {
-            ret_parts->filter = element;
-        } else if (bson_element_is(&element, "u") || bson_element_is(&element, "updateMods") ||
-                   (bson_element_is(&element, "update") && ret_parts->kind.name != element.name)) {
-            ret_parts->update = element;
-        } else if (bson_element_is(&element, "upsert")) {
-            ret_parts->upsert = is_true(&element);
-        } else if (bson_element_is(&element, "multi")) {
-            ret_parts->multi = is_true(&element);
-        } else if (bson_element_is(&element, "remove")) {
-            ret_parts->remove = is_true(&element);
-        } else if (bson_element_is(&element, "limit")) {
-            ret_parts->limited = is_true(&element);
+            first_is_kind = false;
+        } else {
+            part_read(&element, ret_parts);
         }
     }
 }
@@ -502,7 +567,7 @@ static void add_statement(struct look *look, enum statement_kind_of kind, struct
                           const struct documents *namespaces)
 {
     struct parts parts;
-    parts_read(look, document, &parts);
+    parts_read(look, document, kind == OF_BULK, &parts);
     if (kind == OF_UPDATE) {
         add_update_parts(look, &parts);
     } else if (kind == OF_DELETE) {
@@ -586,7 +651,7 @@ static void add_insert(struct look *look, struct documents documents)
 static void add_find_and_modify(struct look *look, struct slice body)
 {
     struct parts parts;
-    parts_read(look, body, &parts);
+    parts_read(look, body, true, &parts);
     add(look, " ");
     if (parts.remove) {
         add_filter(look, &parts.filter);

@@ -218,6 +218,25 @@ class HttpStack:
 
 
 def settled(stack):
-    """Until nothing of a fence is left: a call goes through at once."""
-    stack.service.handlers["/settled"] = lambda _: 200
+    """Until nothing of a fence is left, and no connection of the service that broke: a call goes
+    through at once, and can write."""
+
+    def handler(_):
+        stack.collection("settled").replace_one({"_id": 1}, {}, upsert=True)
+        return 200
+
+    stack.service.handlers["/settled"] = handler
     wait_until(lambda: stack.call("/settled").status == 200, 20, "calls are admitted again")
+
+
+def reconnected(stack):
+    """After a restart of the proxy: the service's pool holds no connection that broke."""
+
+    def answers():
+        try:
+            return stack.service.client.admin.command("ping")["ok"] == 1
+        except pymongo.errors.AutoReconnect:
+            return False
+
+    for _ in range(3):
+        wait_until(answers, 10, "the service has connected again")

@@ -215,7 +215,9 @@ static inline void expect_refusal(int descriptor, const char *status, const char
     char body[1024] = "";
     char wanted[128];
     (void)snprintf(wanted, sizeof wanted, "HTTP/1.1 %s ", status);
-    assert_non_null(strstr(head, wanted));
+    if (strstr(head, wanted) == NULL) {
+        fail_msg("not %sbut: %s; %s", wanted, head, fake.log);
+    }
     const char *length = strstr(head, "Content-Length: ");
     assert_non_null(length);
     size_t size = strtoul(length + 16, NULL, 10);

@@ -7,38 +7,639 @@
     "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nContent-Length: 5\r\n\r\nhello"
 #define ANSWER "HTTP/1.1 201 Created\r\nContent-Length: 2\r\nX-A:  b\r\n\r\nok"
 
+struct pair {
+    struct rig rig;
+    int caller;
+    int service;
+};
+
+static void start(struct pair *pair)
+{
+    rig_start(&pair->rig);
+    pair->caller = caller_connect(&pair->rig);
+}
+
+/* A call that the service has whole. */
+static void begin(struct pair *pair)
+{
+    send_text(pair->caller, REQUEST);
+    pair->service = service_accept(&pair->rig);
+    expect_text(pair->service, REQUEST);
+}
+
 static void test_answer_is_held_until_ended(void **state)
 {
     (void)state;
-    struct rig rig;
-    rig_init(&rig);
-    rig_start(&rig);
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
     fake.hold_end = true;
-    int caller = caller_connect(&rig);
-    send_text(caller, REQUEST);
-    int service = service_accept(&rig);
-    expect_text(service, REQUEST);
-    send_slowly(service, ANSWER);
+    begin(&pair);
+    send_slowly(pair.service, ANSWER);
     assert_true(fake_log_gets("begin POST /orders?x=1; answered; commit; "));
-    expect_silence(caller);
+    expect_silence(pair.caller);
     fake_release();
-    expect_text(caller, ANSWER);
+    expect_text(pair.caller, ANSWER);
     assert_int_equal(fake.trace.bytes[0], 0x0a);
+    assert_false(fake.inside);
     /* the same connections go on */
     fake.hold_end = false;
-    send_text(caller, REQUEST);
-    expect_text(service, REQUEST);
-    send_text(service, ANSWER);
-    expect_text(caller, ANSWER);
-    (void)close(caller);
-    expect_end(service);
-    rig_stop(&rig);
+    send_text(pair.caller, REQUEST);
+    expect_text(pair.service, REQUEST);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    (void)close(pair.caller);
+    expect_end(pair.service);
+    rig_stop(&pair.rig);
+}
+
+static void test_error_of_the_service_passes_unchanged(void **state)
+{
+    (void)state;
+    struct pair pair;
+    static const char answer[] = "HTTP/1.1 409 Conflict\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                 "3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n";
+    rig_init(&pair.rig);
+    start(&pair);
+    begin(&pair);
+    send_slowly(pair.service, answer);
+    expect_text(pair.caller, answer);
+    assert_true(fake_log_has("answered; roll_back the service answered with an error; ended; "));
+    rig_stop(&pair.rig);
+}
+
+static void test_rolled_back_and_conflict(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.commit_end = CALL_ROLLED_BACK;
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, ANSWER);
+    char *head = receive_head(pair.caller);
+    assert_non_null(strstr(head, "HTTP/1.1 503 "));
+    assert_non_null(strstr(head, "Retry-After: 1\r\n"));
+    assert_non_null(strstr(head, "Content-Type: application/json\r\n"));
+    assert_null(strstr(head, "Connection: close"));
+    size_t size = strtoul(strstr(head, "Content-Length: ") + 16, NULL, 10);
+    free(head);
+    char body[1024] = "";
+    (void)receive_bytes(pair.caller, body, size);
+    assert_non_null(strstr(body, "\"reason\": \"rolledBack\""));
+    assert_non_null(strstr(body, "the journal is full"));
+    /* the connections go on */
+    fake.commit_end = CALL_CONFLICT;
+    send_text(pair.caller, REQUEST);
+    expect_text(pair.service, REQUEST);
+    send_text(pair.service, ANSWER);
+    head = receive_head(pair.caller);
+    assert_non_null(strstr(head, "HTTP/1.1 503 "));
+    assert_null(strstr(head, "Retry-After"));
+    size = strtoul(strstr(head, "Content-Length: ") + 16, NULL, 10);
+    free(head);
+    memset(body, 0, sizeof body);
+    (void)receive_bytes(pair.caller, body, size);
+    assert_non_null(strstr(body, "\"reason\": \"conflict\""));
+    assert_non_null(strstr(body, "holdfast show 7"));
+    rig_stop(&pair.rig);
+}
+
+static void test_waits_for_admission(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.admission = CALL_WAITING;
+    start(&pair);
+    send_text(pair.caller, REQUEST);
+    assert_true(fake_log_gets("begin"));
+    set_patience(pair.rig.listener, 60);
+    assert_int_equal(accept(pair.rig.listener, NULL, NULL), -1);
+    fake_admit(CALL_ADMITTED);
+    pair.service = service_accept(&pair.rig);
+    expect_text(pair.service, REQUEST);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    /* refused later: the connection goes on, for its request was read */
+    send_text(pair.caller, REQUEST);
+    assert_true(fake_log_gets("ended; begin"));
+    fake_admit(CALL_QUEUE_TIMEOUT);
+    expect_refusal(pair.caller, "503", "queueTimeout");
+    fake.admission = CALL_ADMITTED;
+    send_text(pair.caller, REQUEST);
+    expect_text(pair.service, REQUEST);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    rig_stop(&pair.rig);
+}
+
+static void test_refused_at_once(void **state)
+{
+    (void)state;
+    static const struct {
+        enum call_admission admission;
+        const char *reason;
+    } refusals[] = {{CALL_QUEUE_FULL, "queueFull"},
+                    {CALL_LATE, "late"},
+                    {CALL_LIMIT, "limit"},
+                    {CALL_DRAINING, "draining"}};
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        fake.admission = refusals[i].admission;
+        send_text(pair.caller, REQUEST);
+        expect_refusal(pair.caller, "503", refusals[i].reason);
+    }
+    /* not wholly read: the connection ends */
+    send_text(pair.caller, "PUT / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhello");
+    char *head = receive_head(pair.caller);
+    assert_non_null(strstr(head, "Connection: close\r\n"));
+    free(head);
+    rig_stop(&pair.rig);
+}
+
+static void test_caller_leaves_while_waiting(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.admission = CALL_WAITING;
+    start(&pair);
+    send_text(pair.caller, REQUEST);
+    assert_true(fake_log_gets("begin"));
+    (void)close(pair.caller);
+    assert_true(fake_log_gets("cancel"));
+    /* too late: it is admitted all the same, and nothing of it ran */
+    fake.cancel_fails = true;
+    pair.caller = caller_connect(&pair.rig);
+    send_text(pair.caller, REQUEST);
+    assert_true(fake_log_gets("cancel; begin"));
+    (void)close(pair.caller);
+    assert_true(fake_log_gets("cancel; begin POST /orders?x=1; cancel; "));
+    fake_admit(CALL_ADMITTED);
+    assert_true(
+        fake_log_gets("answered; roll_back the caller left before its request was whole; ended; "));
+    rig_stop(&pair.rig);
+}
+
+static void test_timeout_and_a_late_answer(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.call_timeout_ms = 80;
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    expect_refusal(pair.caller, "503", "timeout");
+    expect_end(pair.caller);
+    assert_true(fake_log_has("roll_back http.callTimeout; ended; "));
+    assert_false(fake_log_has("answered"));
+    send_text(pair.service, "llo");
+    assert_true(fake_log_gets("answered; "));
+    expect_end(pair.service);
+    rig_stop(&pair.rig);
+}
+
+static void test_timeout_and_a_service_that_breaks(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.call_timeout_ms = 80;
+    start(&pair);
+    begin(&pair);
+    expect_refusal(pair.caller, "503", "timeout");
+    expect_end(pair.caller);
+    (void)close(pair.service);
+    assert_true(fake_log_gets("ended; lost; "));
+    rig_stop(&pair.rig);
+}
+
+static void test_timeout_of_a_partial_request(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.call_timeout_ms = 80;
+    start(&pair);
+    send_text(pair.caller, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhe");
+    pair.service = service_accept(&pair.rig);
+    expect_refusal(pair.caller, "503", "timeout");
+    assert_true(fake_log_has("lost; roll_back http.callTimeout; ended; "));
+    free(receive_head(pair.service));
+    expect_text(pair.service, "he");
+    expect_end(pair.service);
+    rig_stop(&pair.rig);
+}
+
+static void test_service_breaks_off(void **state)
+{
+    (void)state;
+    static const char *const beginnings[] = {
+        "", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"};
+    for (size_t i = 0; i < sizeof beginnings / sizeof beginnings[0]; i++) {
+        struct pair pair;
+        rig_init(&pair.rig);
+        start(&pair);
+        begin(&pair);
+        send_text(pair.service, beginnings[i]);
+        (void)close(pair.service);
+        expect_refusal(pair.caller, "503", "serviceLost");
+        assert_true(
+            fake_log_has("begin POST /orders?x=1; lost; roll_back the service was lost; ended; "));
+        /* the caller's connection goes on with a new one to the service */
+        begin(&pair);
+        send_text(pair.service, ANSWER);
+        expect_text(pair.caller, ANSWER);
+        rig_stop(&pair.rig);
+    }
+}
+
+static void test_close_delimited_answer(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, "HTTP/1.0 200 OK\r\n\r\nall of it");
+    assert_false(fake_log_has("answered"));
+    (void)close(pair.service);
+    expect_text(pair.caller, "HTTP/1.0 200 OK\r\n\r\nall of it");
+    expect_end(pair.caller);
+    assert_true(fake_log_has("answered; commit; "));
+    /* broken by a reset, it is not complete */
+    pair.caller = caller_connect(&pair.rig);
+    begin(&pair);
+    send_text(pair.service, "HTTP/1.0 200 OK\r\n\r\nall of");
+    struct linger reset = {.l_onoff = 1};
+    (void)setsockopt(pair.service, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    (void)close(pair.service);
+    expect_refusal(pair.caller, "503", "serviceLost");
+    rig_stop(&pair.rig);
+}
+
+static void test_service_that_is_not_there(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    (void)close(pair.rig.listener);
+    pair.rig.listener = -1;
+    start(&pair);
+    send_text(pair.caller, REQUEST);
+    expect_refusal(pair.caller, "503", "serviceLost");
+    assert_true(fake_log_has("answered; roll_back the service was lost; ended; "));
+    send_text(pair.caller, "GET / HTTP/1.1\r\n\r\n");
+    expect_refusal(pair.caller, "503", "serviceLost");
+    rig_stop(&pair.rig);
+}
+
+static void test_kept_connection_that_the_service_closed(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    (void)close(pair.service); /* idle: the next one has a new connection */
+    begin(&pair);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    /* a call is never sent twice */
+    send_text(pair.caller, REQUEST);
+    expect_text(pair.service, REQUEST);
+    (void)close(pair.service);
+    expect_refusal(pair.caller, "503", "serviceLost");
+    assert_true(fake_log_has("lost; roll_back"));
+    rig_stop(&pair.rig);
+}
+
+static void test_caller_leaves_a_whole_request(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    begin(&pair);
+    (void)close(pair.caller);
+    expect_silence(pair.service);
+    send_text(pair.service, ANSWER);
+    assert_true(fake_log_gets("answered; commit; ended; "));
+    expect_end(pair.service);
+    /* the same with an error, and with a reset */
+    pair.caller = caller_connect(&pair.rig);
+    begin(&pair);
+    struct linger reset = {.l_onoff = 1};
+    (void)setsockopt(pair.caller, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    (void)close(pair.caller);
+    expect_silence(pair.service);
+    send_text(pair.service, "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    assert_true(fake_log_gets("answered; roll_back the service answered with an error; ended; "));
+    rig_stop(&pair.rig);
+}
+
+static void test_caller_leaves_a_partial_request(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    send_text(pair.caller, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhe");
+    pair.service = service_accept(&pair.rig);
+    free(receive_head(pair.service));
+    expect_text(pair.service, "he");
+    (void)close(pair.caller);
+    expect_end(pair.service);
+    assert_true(
+        fake_log_gets("lost; roll_back the caller left before its request was whole; ended; "));
+    rig_stop(&pair.rig);
+}
+
+static void test_answer_too_large(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.answer_bytes_max = 100;
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n");
+    char bytes[200];
+    memset(bytes, 'x', sizeof bytes);
+    send_bytes(pair.service, bytes, 150);
+    expect_refusal(pair.caller, "503", "answerTooLarge");
+    assert_true(fake_log_has("roll_back the answer is larger than http.maxAnswer; ended; "));
+    assert_false(fake_log_has("answered"));
+    send_bytes(pair.service, bytes, 50);
+    assert_true(fake_log_gets("answered; "));
+    expect_end(pair.caller);
+    rig_stop(&pair.rig);
+}
+
+static void test_large_held_answer_and_slow_caller(void **state)
+{
+    (void)state;
+    enum { SIZE = 8 * 1024 * 1024 };
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    begin(&pair);
+    char head[100];
+    char *body = malloc(SIZE);
+    for (size_t i = 0; i < SIZE; i++) {
+        body[i] = (char)('a' + i % 23);
+    }
+    (void)snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", SIZE);
+    send_text(pair.service, head);
+    send_bytes(pair.service, body, SIZE);
+    expect_text(pair.caller, head);
+    char *got = malloc(SIZE);
+    assert_int_equal(receive_bytes(pair.caller, got, SIZE), SIZE);
+    assert_memory_equal(got, body, SIZE);
+    free(got);
+    free(body);
+    rig_stop(&pair.rig);
+}
+
+static void test_joined_call_streams(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.joined = true;
+    fake.unit = 0;
+    rig_start(&pair.rig);
+    pair.caller = connect_to(front_address(pair.rig.front, 0, true));
+    begin(&pair);
+    assert_true(fake.inside);
+    send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    expect_text(pair.caller, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    assert_false(fake_log_has("answered"));
+    send_text(pair.service, "llo");
+    expect_text(pair.caller, "llo");
+    assert_true(fake_log_gets("answered; "));
+    assert_false(fake_log_has("commit"));
+    rig_stop(&pair.rig);
+}
+
+static void test_observed_call_streams_and_is_ended(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.unit = 0;
+    fake.hold_end = true;
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    assert_true(fake_log_gets("answered; commit; "));
+    send_text(pair.caller, REQUEST);
+    expect_silence(pair.service); /* not before the first has ended */
+    fake_release();
+    expect_text(pair.service, REQUEST);
+    fake.hold_end = false;
+    send_text(pair.service, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+    expect_text(pair.caller, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+    assert_true(fake_log_gets("answered; roll_back"));
+    rig_stop(&pair.rig);
+}
+
+static void test_listed_peers_are_inside(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.service.peers = "10.0.0.1, 127.0.0.1";
+    start(&pair);
+    begin(&pair);
+    assert_true(fake.inside);
+    rig_stop(&pair.rig);
+}
+
+static void test_reads_wait(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.service.reads_wait = true;
+    fake.read_admission = CALL_WAITING;
+    start(&pair);
+    send_text(pair.caller, "GET /a HTTP/1.1\r\n\r\n");
+    assert_true(fake_log_gets("read GET /a; "));
+    fake_admit(CALL_ADMITTED);
+    pair.service = service_accept(&pair.rig);
+    expect_text(pair.service, "GET /a HTTP/1.1\r\n\r\n");
+    send_text(pair.service, "HTTP/1.1 204 OK\r\n\r\n");
+    expect_text(pair.caller, "HTTP/1.1 204 OK\r\n\r\n");
+    send_text(pair.caller, "GET /b HTTP/1.1\r\n\r\n");
+    assert_true(fake_log_gets("read GET /b; "));
+    fake_admit(CALL_QUEUE_TIMEOUT);
+    expect_refusal(pair.caller, "503", "queueTimeout");
+    send_text(pair.caller, "GET /c HTTP/1.1\r\n\r\n");
+    assert_true(fake_log_gets("read GET /c; "));
+    (void)close(pair.caller);
+    assert_true(fake_log_gets("cancel; "));
+    rig_stop(&pair.rig);
+}
+
+static void test_trace_is_added_or_kept(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    send_text(pair.caller, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    pair.service = service_accept(&pair.rig);
+    char *head = receive_head(pair.service);
+    static const char start_of_it[] =
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\ntraceparent: 00-";
+    assert_memory_equal(head, start_of_it, sizeof start_of_it - 1);
+    assert_int_equal(strlen(head), sizeof start_of_it - 1 + 52 + 4);
+    struct trace_id sent;
+    assert_true(traceparent_parse(slice_make(head + sizeof start_of_it - 1 - 3, 55), &sent));
+    assert_true(trace_id_equal(&sent, &fake.trace));
+    free(head);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    /* an invalid one passes, and there is no trace */
+    send_text(pair.caller, "DELETE /1 HTTP/1.1\r\ntraceparent: x\r\n\r\n");
+    expect_text(pair.service, "DELETE /1 HTTP/1.1\r\ntraceparent: x\r\n\r\n");
+    assert_true(trace_id_is_none(&fake.trace));
+    rig_stop(&pair.rig);
+}
+
+static void test_invalid_trace_is_replaced_where_it_matters(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.service.trace_correlated = true;
+    start(&pair);
+    send_text(pair.caller, "DELETE /1 HTTP/1.1\r\ntraceparent: x\r\nHost: a\r\n\r\n");
+    pair.service = service_accept(&pair.rig);
+    char *head = receive_head(pair.service);
+    static const char start_of_it[] = "DELETE /1 HTTP/1.1\r\nHost: a\r\ntraceparent: 00-";
+    assert_memory_equal(head, start_of_it, sizeof start_of_it - 1);
+    assert_false(trace_id_is_none(&fake.trace));
+    free(head);
+    rig_stop(&pair.rig);
+}
+
+static void test_upgrade_is_committed_first(void **state)
+{
+    (void)state;
+    static const char request[] = "POST /chat HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: "
+                                  "chat\r\ntraceparent: x\r\nContent-Length: 0\r\n\r\n";
+    static const char answer[] =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n";
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.hold_end = true;
+    start(&pair);
+    send_text(pair.caller, request);
+    pair.service = service_accept(&pair.rig);
+    expect_text(pair.service, request);
+    send_text(pair.service, answer);
+    send_text(pair.service, "first words");
+    assert_true(fake_log_gets("answered; commit; "));
+    expect_silence(pair.caller);
+    fake_release();
+    expect_text(pair.caller, answer);
+    expect_text(pair.caller, "first words");
+    send_text(pair.caller, "\x01\x02GET / HTTP/1.1\r\n\r\n");
+    expect_text(pair.service, "\x01\x02GET / HTTP/1.1\r\n\r\n");
+    (void)close(pair.caller);
+    expect_end(pair.service);
+    rig_stop(&pair.rig);
+}
+
+static void test_malformed_body_in_mid_call(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    send_text(pair.caller, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    pair.service = service_accept(&pair.rig);
+    free(receive_head(pair.service));
+    expect_text(pair.service, "3\r\nabc\r\n");
+    send_text(pair.caller, "5\rXhello\r\n0\r\n\r\n");
+    expect_refusal(pair.caller, "400", "malformed");
+    expect_end(pair.caller);
+    expect_end(pair.service);
+    assert_true(fake_log_has("lost; roll_back"));
+    rig_stop(&pair.rig);
+}
+
+static void test_early_answer(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    send_text(pair.caller, "POST / HTTP/1.1\r\ntraceparent: x\r\nContent-Length: 9\r\n\r\nhe");
+    pair.service = service_accept(&pair.rig);
+    free(receive_head(pair.service));
+    send_text(pair.service,
+              "HTTP/1.1 413 Too large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    (void)close(pair.service);
+    expect_text(pair.caller,
+                "HTTP/1.1 413 Too large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    expect_end(pair.caller);
+    assert_true(fake_log_has("answered; roll_back the service answered with an error; ended; "));
+    rig_stop(&pair.rig);
+}
+
+static void test_stop_in_mid_call(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    begin(&pair);
+    rig_stop(&pair.rig);
+    assert_true(fake_log_has("lost; roll_back the proxy was shut down; ended; "));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answer_is_held_until_ended),
+        cmocka_unit_test(test_error_of_the_service_passes_unchanged),
+        cmocka_unit_test(test_rolled_back_and_conflict),
+        cmocka_unit_test(test_waits_for_admission),
+        cmocka_unit_test(test_refused_at_once),
+        cmocka_unit_test(test_caller_leaves_while_waiting),
+        cmocka_unit_test(test_timeout_and_a_late_answer),
+        cmocka_unit_test(test_timeout_and_a_service_that_breaks),
+        cmocka_unit_test(test_timeout_of_a_partial_request),
+        cmocka_unit_test(test_service_breaks_off),
+        cmocka_unit_test(test_close_delimited_answer),
+        cmocka_unit_test(test_service_that_is_not_there),
+        cmocka_unit_test(test_kept_connection_that_the_service_closed),
+        cmocka_unit_test(test_caller_leaves_a_whole_request),
+        cmocka_unit_test(test_caller_leaves_a_partial_request),
+        cmocka_unit_test(test_answer_too_large),
+        cmocka_unit_test(test_large_held_answer_and_slow_caller),
+        cmocka_unit_test(test_joined_call_streams),
+        cmocka_unit_test(test_observed_call_streams_and_is_ended),
+        cmocka_unit_test(test_listed_peers_are_inside),
+        cmocka_unit_test(test_reads_wait),
+        cmocka_unit_test(test_trace_is_added_or_kept),
+        cmocka_unit_test(test_invalid_trace_is_replaced_where_it_matters),
+        cmocka_unit_test(test_upgrade_is_committed_first),
+        cmocka_unit_test(test_malformed_body_in_mid_call),
+        cmocka_unit_test(test_early_answer),
+        cmocka_unit_test(test_stop_in_mid_call),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
