@@ -9,19 +9,19 @@ CONTENT_BYTES = ((0.94, 1500, 5000), (0.99, 50000, 50000), (1.0, 480000, 480000)
 
 # code: (what it is, how often it is made)
 KINDS = {
-    "W1": ("put app", 4),
-    "W2": ("put profile", 3),
-    "W3": ("put app intent", 3),
-    "W4": ("create group", 3),
-    "W5": ("update group", 4),
-    "W6": ("migrate group", 2),
+    "W1": ("put app", 3),
+    "W2": ("put profile", 4),
+    "W3": ("put app intent", 4),
+    "W4": ("create group", 2),
+    "W5": ("update group", 5),
+    "W6": ("migrate group", 3),
     "W7": ("add cluster", 2),
-    "W8": ("delete cluster", 2),
-    "W9": ("create logical cloud", 2),
+    "W8": ("delete cluster", 3),
+    "W9": ("create logical cloud", 1),
     "W10": ("logical cloud ready", 3),
-    "W11": ("terminate logical cloud", 2),
-    "W12": ("create certificate", 3),
-    "W12d": ("delete certificate", 2),
+    "W11": ("terminate logical cloud", 4),
+    "W12": ("create certificate", 2),
+    "W12d": ("delete certificate", 3),
     "one": ("placement intent (one write)", 0),
 }
 

@@ -3,6 +3,7 @@
 import collections
 import random
 import threading
+import time
 
 # What a kill ends, how often it is chosen, and whether there is a Holdfast to it. What was ended is
 # started again at once.
@@ -15,6 +16,7 @@ KILLS = {
     "proxy and both services": (2, True),
 }
 NOTES = {"proxy": "its handlers live on"}
+WITHIN = 0.02  # seconds after a call was sent: somewhere between its writes
 CALLS_BETWEEN = 2  # acknowledged after all is up again, before the next kill
 
 
@@ -45,16 +47,14 @@ class Chaos:
                 self.load.wait_for(self.load.count * number // (self.count + 1), acknowledged, 60)
                 if self.load.over():
                     return
-                self._pause(0.06)  # to be anywhere within a call
+                self.load.wait_for_a_call(1)
+                time.sleep(self._random.uniform(0, WITHIN))
                 self._kill()
         except BaseException as error:  # noqa: BLE001 (shown by the round)
             self.failure = error
             raise
         finally:
             self.load.enough.set()
-
-    def _pause(self, at_most):
-        threading.Event().wait(self._random.uniform(0, at_most))
 
     def _kill(self):
         fitting = {

@@ -140,7 +140,8 @@ def show_journal(proxy):
     undone = [line for line in units if " aborted " in line]
     kept = [line for line in units if " aborted " not in line]
     shown = [*kept[-4:], *undone[-6:]]
-    print("\n".join([header, *shown, f"... and {len(units) - len(shown)} more"]))
+    print("\n".join([header, *shown]))
+    print(f"... and {len(units) - len(shown)} more; {len(undone)} of {len(units)} were rolled back")
     print("\n$ holdfast status --wal DIR")
     print(holdfast("status", "--wal", proxy.wal).stdout.rstrip())
 
@@ -154,8 +155,8 @@ def play(title, stack, options):
 
 def main():
     parser = argparse.ArgumentParser(prog="deploy/demo", description="Holdfast's demonstration.")
-    parser.add_argument("--calls", type=int, default=1000, help="calls in each round (1000)")
-    parser.add_argument("--kills", type=int, default=50, help="kills in each round (50)")
+    parser.add_argument("--calls", type=int, default=1200, help="calls in each round (1200)")
+    parser.add_argument("--kills", type=int, default=100, help="kills in each round (100)")
     parser.add_argument("--seed", type=int, default=None, help="of the random choices")
     options = parser.parse_args()
     if options.seed is None:

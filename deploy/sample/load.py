@@ -17,6 +17,7 @@ CALLERS = 8
 HANG_UPS = 0.05  # of all calls
 CALL_TIMEOUT = 60
 WAIT_AT_MOST = 0.3  # seconds, of what Retry-After asks for: the demo is short
+WAIT_AFTER_500 = 0.6
 
 
 class Load:
@@ -30,6 +31,7 @@ class Load:
         self.enough = threading.Event()
         self.calls = []
         self.acknowledged = 0
+        self.sent = 0
         self.busy = 0  # calls that were answered 503
         self.stuck = []  # 409: the service met what an earlier call had left half done
         self.odd = []  # answers that nobody should get
@@ -61,17 +63,25 @@ class Load:
                     return
                 self._changed.wait(0.2)
 
+    def wait_for_a_call(self, timeout):
+        """Until one more was sent, or the timeout is over."""
+        with self._changed:
+            sent = self.sent
+            self._changed.wait_for(lambda: self.sent > sent, timeout)
+
     def _run(self, number):
         try:
             chance = random.Random(f"{self.seed}.{number}")
             planner = Planner(number, chance, self._shared)
+            again = None
             while self.failure is None and not (self.made() >= self.count and self.enough.is_set()):
                 time.sleep(chance.uniform(0, 0.02))  # callers think
-                call = planner.next_call()
+                call = planner.next_call(again)
                 with self._changed:
                     self.calls.append(call)
                 self._make(call, chance)
                 planner.done(call)
+                again = call.kind if call.outcome == "503" else None
         except BaseException as error:  # noqa: BLE001 (shown by the round)
             self.failure = error
             raise
@@ -81,6 +91,9 @@ class Load:
         wait = 0
         try:
             with self._send(request_of(call, chance)) as under_way:
+                with self._changed:
+                    self.sent += 1
+                    self._changed.notify_all()
                 if hangs_up_after is None:
                     wait = self._take_answer(call, under_way.answer())
                 else:
@@ -118,7 +131,7 @@ class Load:
                 return WAIT_AT_MOST
             return min(int(after), WAIT_AT_MOST)
         elif answer.status == 500:
-            return WAIT_AT_MOST
+            return WAIT_AFTER_500
         elif not answer.accepted:
             self.odd.append((call, f"{answer.status} {answer.body[:200]}"))
         return 0

@@ -55,8 +55,10 @@ class Planner:
         self.in_hand = []  # the things that the call under way is about
         self.number = 0
 
-    def next_call(self):
-        kind = self.chance.choices(list(KINDS), [weight for _, weight in KINDS.values()])[0]
+    def next_call(self, kind=None):
+        """Of that kind, or of any; of another if there is nothing yet that it could be about."""
+        if kind is None:
+            kind = self.chance.choices(list(KINDS), [weight for _, weight in KINDS.values()])[0]
         self.number += 1
         self.in_hand = []
         return getattr(self, "plan_" + kind)()
@@ -98,13 +100,14 @@ class Planner:
             call = self.about("W3", group, self.chance.choice(self.things["app"]).name)
             call.name = (group.name, f"intent-{self.number}")
             return call
-        group = group or self.take("group")
-        if group is None:
-            return self.plan_W4()
-        if "one" in group.used:
+        if group is not None:
             self.give_back("group", group)
             return self.plan_W1()
-        return self.about("one", group)
+        return self.plan_one()
+
+    def plan_one(self):
+        group = self.take("group", lambda group: "one" not in group.used)
+        return self.plan_W4() if group is None else self.about("one", group)
 
     def plan_W4(self):
         return self.about("W4", self.new("group"))
