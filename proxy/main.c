@@ -335,7 +335,8 @@ static enum status start(struct daemon *daemon, struct error *error)
         status = start_router(daemon, error);
     }
     if (status == STATUS_OK) {
-        admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->observe);
+        admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
+                      daemon->observe);
     }
     return status;
 }
@@ -471,7 +472,6 @@ static void stop(struct daemon *daemon)
     daemon->admin = admin_stop(daemon->admin); /* before what it looks at */
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
-    daemon->observe = observe_free(daemon->observe);
     if (daemon->leased) {
         struct error error = {0};
         if (lease_release(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, clean,

@@ -167,12 +167,13 @@ void admin_recovering(struct admin *admin, struct wal *wal)
 }
 
 void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
-                   struct observe *observe)
+                   struct services *services, struct observe *observe)
 {
     pthread_mutex_lock(&admin->mutex);
     admin->facts.phase = ADMIN_SERVING;
     admin->facts.engine = engine;
     admin->facts.router = router;
+    admin->facts.services = services;
     admin->facts.observe = observe;
     admin->facts.upstream_seen_ms = clock_monotonic_ms();
     pthread_mutex_unlock(&admin->mutex);

@@ -33,6 +33,7 @@
 #include "net/listener.h"
 #include "observe/observe.h"
 #include "route/router.h"
+#include "service/services.h"
 
 struct admin;
 
@@ -57,7 +58,7 @@ void admin_recovering(struct admin *admin, struct wal *wal);
 
 /* Recovered and listening for clients. `observe` may be NULL. */
 void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
-                   struct observe *observe);
+                   struct services *services, struct observe *observe);
 
 /* The main thread has spoken with the server. `failure`: why not, NULL if it went well. */
 void admin_upstream_seen(struct admin *admin, const char *failure);

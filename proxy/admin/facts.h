@@ -10,6 +10,7 @@
 #include "holdfast/wal.h"
 #include "observe/observe.h"
 #include "route/router.h"
+#include "service/services.h"
 
 #define ADMIN_REASON_BYTES 640
 /* The main thread talks to the server every LEASE_RENEW_MS; silence for longer than this counts. */
@@ -35,6 +36,7 @@ struct admin_facts {
     struct wal *wal;            /* NULL: not open yet */
     struct engine *engine;      /* NULL: not serving yet */
     struct router *router;      /* NULL: not serving yet */
+    struct services *services;  /* NULL: not serving yet */
     struct observe *observe;    /* NULL: not serving yet, or nothing is observed */
     uint64_t started_ms;        /* monotonic */
     uint64_t upstream_seen_ms;  /* monotonic: the server's last answer; 0: none yet */

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "holdfast/clock.h"
 #include "recover/journal_status.h"
@@ -72,6 +73,55 @@ static void write_units(struct engine *engine, struct evbuffer *body)
                               (uint64_t)lock_table_deadlocks(engine->locks));
 }
 
+/* One series of all domains; `offset` is that of a size_t or uint64_t in the figures. */
+struct domain_series {
+    const char *name;
+    const char *label; /* a second one, `outcome="committed"`, or "" */
+    const char *type;
+    const char *help; /* NULL: the series before has told it */
+    size_t offset;
+};
+
+#define FIGURE(field) offsetof(struct domain_figures, field)
+static const struct domain_series domain_series[] = {
+    {"holdfast_calls_open", "", "gauge", "API calls that are open.", FIGURE(open)},
+    {"holdfast_calls_waiting", "", "gauge", "API calls in the queue.", FIGURE(waiting)},
+    {"holdfast_domain_fenced", "", "gauge", "Slots in which a handler may have outlived its call.",
+     FIGURE(fenced)},
+    {"holdfast_calls_total", ",outcome=\"committed\"", "counter",
+     "API calls that have ended, by outcome.", FIGURE(committed)},
+    {"holdfast_calls_total", ",outcome=\"rolled_back\"", NULL, NULL, FIGURE(rolled_back)},
+    {"holdfast_calls_total", ",outcome=\"conflict\"", NULL, NULL, FIGURE(conflicts)},
+    {"holdfast_calls_queued_total", "", "counter", "API calls that had to wait.", FIGURE(queued)},
+    {"holdfast_calls_refused_total", "", "counter",
+     "API calls that found the queue full or waited too long.", FIGURE(queue_refused)},
+    {"holdfast_domain_writes_total", ",where=\"call\"", "counter",
+     "Write commands of the services: in a call, beside calls, refused.", FIGURE(writes_in_calls)},
+    {"holdfast_domain_writes_total", ",where=\"beside\"", NULL, NULL, FIGURE(writes_beside)},
+    {"holdfast_domain_writes_total", ",where=\"refused\"", NULL, NULL, FIGURE(writes_refused)},
+};
+_Static_assert(sizeof(size_t) == sizeof(uint64_t), "figures are read as uint64_t");
+
+static void write_domains(const struct services *services, struct evbuffer *body)
+{
+    size_t count = services_domain_count(services);
+    for (size_t i = 0; count > 0 && i < sizeof domain_series / sizeof domain_series[0]; i++) {
+        const struct domain_series *series = &domain_series[i];
+        if (series->help != NULL) {
+            head(body, series->name, series->type, series->help);
+        }
+        for (size_t at = 0; at < count; at++) {
+            struct domain_figures figures;
+            uint64_t value = 0;
+            domain_figures_get(services_domain(services, at), &figures);
+            memcpy(&value, (const char *)&figures + series->offset, sizeof value);
+            /* A domain's name needs no escaping: the configuration allows letters, digits, ._- */
+            (void)evbuffer_add_printf(body, "%s{domain=\"%s\"%s} %" PRIu64 "\n", series->name,
+                                      figures.name, series->label, value);
+        }
+    }
+}
+
 int admin_metrics_write(const struct admin_facts *facts, struct evbuffer *body)
 {
     write_proxy(facts, body);
@@ -82,6 +132,7 @@ int admin_metrics_write(const struct admin_facts *facts, struct evbuffer *body)
         gauge(body, "holdfast_connections", "Clients' connections.",
               router_connections(facts->router));
         write_units(facts->engine, body);
+        write_domains(facts->services, body);
     }
     char *observed = facts->observe == NULL ? NULL : observe_metrics(facts->observe);
     if (observed != NULL) {

@@ -145,6 +145,40 @@ static void append_units(bson_t *document, struct engine *engine, struct snapsho
     bson_append_document_end(document, &units);
 }
 
+static void append_domain(bson_t *list, uint32_t index, struct domain *domain)
+{
+    struct domain_figures figures;
+    bson_t document;
+    char buffer[16];
+    const char *key = NULL;
+    size_t size = bson_uint32_to_string(index, &key, buffer, sizeof buffer);
+    domain_figures_get(domain, &figures);
+    bson_append_document_begin(list, key, (int)size, &document);
+    BSON_APPEND_UTF8(&document, "domain", figures.name);
+    BSON_APPEND_INT64(&document, "callsOpen", (int64_t)figures.open);
+    BSON_APPEND_INT64(&document, "callsWaiting", (int64_t)figures.waiting);
+    BSON_APPEND_INT64(&document, "fenced", (int64_t)figures.fenced);
+    BSON_APPEND_INT64(&document, "committed", (int64_t)figures.committed);
+    BSON_APPEND_INT64(&document, "rolledBack", (int64_t)figures.rolled_back);
+    BSON_APPEND_INT64(&document, "conflicts", (int64_t)figures.conflicts);
+    BSON_APPEND_INT64(&document, "queued", (int64_t)figures.queued);
+    BSON_APPEND_INT64(&document, "queueRefused", (int64_t)figures.queue_refused);
+    BSON_APPEND_INT64(&document, "writesInCalls", (int64_t)figures.writes_in_calls);
+    BSON_APPEND_INT64(&document, "writesBeside", (int64_t)figures.writes_beside);
+    BSON_APPEND_INT64(&document, "writesRefused", (int64_t)figures.writes_refused);
+    bson_append_document_end(list, &document);
+}
+
+static void append_domains(bson_t *document, const struct services *services)
+{
+    bson_t list;
+    BSON_APPEND_ARRAY_BEGIN(document, "domains", &list);
+    for (size_t i = 0; i < services_domain_count(services); i++) {
+        append_domain(&list, (uint32_t)i, services_domain(services, i));
+    }
+    bson_append_array_end(document, &list);
+}
+
 char *admin_status_json(const struct admin_facts *facts)
 {
     struct snapshot *snapshot = malloc(sizeof *snapshot);
@@ -160,6 +194,7 @@ char *admin_status_json(const struct admin_facts *facts)
         append_upstream(&document, facts);
         BSON_APPEND_INT64(&document, "connections", (int64_t)router_connections(facts->router));
         append_units(&document, facts->engine, snapshot);
+        append_domains(&document, facts->services);
     }
     free(snapshot);
     char *text = bson_as_relaxed_extended_json(&document, NULL);

@@ -4,6 +4,8 @@
  * Threads: one at a time per struct config.
  */
 
+#include <string.h>
+
 #include "base/config_keys.h"
 #include "base/config_services.h"
 
@@ -21,17 +23,20 @@ static enum status check_required(const struct config *config, struct error *ret
     return STATUS_OK;
 }
 
-/* Two listeners of one address: only one of them could have it. */
+/* A listener of http.* on the address of any other: only one of the two could have it. */
 static enum status check_listeners(const struct config *config, struct error *ret_error)
 {
     for (size_t i = 0; i < config_keys_count; i++) {
-        for (size_t j = i + 1; j < config_keys_count; j++) {
-            if (config_keys[i].type == CONFIG_TYPE_LISTEN &&
-                config_keys[j].type == CONFIG_TYPE_LISTEN &&
-                config_listen_equal(config_key_text(config, &config_keys[i]),
+        const struct config_key *http = &config_keys[i];
+        if (http->type != CONFIG_TYPE_LISTEN || strncmp(http->name, "http.", 5) != 0) {
+            continue;
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (config_keys[j].type == CONFIG_TYPE_LISTEN &&
+                config_listen_equal(config_key_text(config, http),
                                     config_key_text(config, &config_keys[j]))) {
                 return error_set(ret_error, STATUS_INVALID, "%s and %s are the same address",
-                                 config_keys[i].name, config_keys[j].name);
+                                 config_keys[j].name, http->name);
             }
         }
     }

@@ -271,7 +271,9 @@ static void for_each_slot(struct domain *domain,
 {
     struct domain_slot *slot;
     struct domain_slot *next;
-    visit(&domain->exclusive, now_ms);
+    if (!is_trace(domain)) {
+        visit(&domain->exclusive, now_ms);
+    }
     HASH_ITER(hh, domain->traces, slot, next)
     {
         visit(slot, now_ms);

@@ -75,8 +75,8 @@ void answer_flush(struct exchange *exchange)
         struct slice rest = rest_of(buffer_slice(&exchange->held), exchange->held_sent);
         size_t size = rest.size < FLUSH_BYTES ? rest.size : FLUSH_BYTES;
         exchange->held_sent += size;
-        exchange_set_timer(exchange, FRONT_STALL_MS);
         send_caller(exchange, front_of(rest, size));
+        exchange_watch_stall(exchange);
     }
     if (!exchange->caller_gone && exchange->held_sent == exchange->held.size) {
         buffer_free(&exchange->held);
@@ -132,10 +132,10 @@ static bool take_head(struct exchange *exchange, struct slice bytes, bool *ret_i
 }
 
 /* The next head is at the front of `data`; returns how much is done with, 0: more is needed. */
-static size_t process_head(struct exchange *exchange, struct slice data)
+static size_t process_head(struct exchange *exchange, struct slice data, bool *ret_interim)
 {
     size_t size = 0;
-    bool interim = false;
+    exchange->answer_seen = true;
     enum head_found found = head_find_end(&exchange->answer_scan, data, &size);
     if (found == HEAD_MORE) {
         return 0;
@@ -146,46 +146,50 @@ static size_t process_head(struct exchange *exchange, struct slice data)
         return 0;
     }
     exchange->answer_scan = (struct head_scan){0};
-    if (!take_head(exchange, front_of(data, size), &interim)) {
-        return 0;
-    }
-    if (!interim) {
-        emit(exchange, front_of(data, size));
-    } else if (exchange->mode != ANSWER_DROP) {
-        send_caller(exchange, front_of(data, size));
-    }
-    return size;
+    return take_head(exchange, front_of(data, size), ret_interim) ? size : 0;
 }
 
 static size_t process_body(struct exchange *exchange, struct slice data)
 {
     size_t used = 0;
-    enum framing_result result = framing_take(&exchange->answer_framing, data, &used);
-    if (result == FRAMING_MALFORMED) {
+    if (framing_take(&exchange->answer_framing, data, &used) == FRAMING_MALFORMED) {
         nonsense(exchange, "a chunk of its body is malformed");
         return 0;
     }
-    emit(exchange, front_of(data, used));
     return used;
 }
 
+/*
+ * Works through `data` as far as possible; returns how much of it is done with. Head and body go
+ * out together: what is not emitted yet begins at `kept_from`.
+ */
 static size_t process(struct exchange *exchange, struct slice data)
 {
     size_t at = 0;
+    size_t kept_from = 0;
     while (backend_is_open(exchange) && exchange->phase != ANSWER_COMPLETE) {
         size_t done = 0;
+        bool interim = false;
         if (exchange->phase == ANSWER_HEAD && at < data.size) {
-            exchange->answer_seen = true;
-            done = process_head(exchange, rest_of(data, at));
+            done = process_head(exchange, rest_of(data, at), &interim);
         } else if (exchange->phase == ANSWER_BODY && at < data.size) {
             done = process_body(exchange, rest_of(data, at));
         }
+        if (interim && exchange->mode != ANSWER_DROP) {
+            send_caller(exchange, front_of(rest_of(data, at), done));
+        }
         at += done;
+        kept_from = interim ? at : kept_from;
         if (exchange->phase == ANSWER_BODY && framing_is_complete(&exchange->answer_framing)) {
+            emit(exchange, rest_of(front_of(data, at), kept_from));
+            kept_from = at;
             complete(exchange);
         } else if (done == 0) {
             break;
         }
+    }
+    if (backend_is_open(exchange)) { /* else it was nonsense, or nobody is there to get it */
+        emit(exchange, rest_of(front_of(data, at), kept_from));
     }
     return at;
 }

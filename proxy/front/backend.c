@@ -14,6 +14,9 @@
 
 #include "holdfast/log.h"
 
+/* Of a body that goes out in one piece with its head: copying that is cheaper than a packet. */
+#define JOIN_BYTES_MAX (16u * 1024u)
+
 void backend_close(struct exchange *exchange)
 {
     stream_close(&exchange->backend);
@@ -22,13 +25,14 @@ void backend_close(struct exchange *exchange)
     exchange->backend_ended = false;
     exchange->backend_shut = false;
     exchange->backend_count = 0;
+    exchange->head_unsent = false;
     buffer_free(&exchange->answer_incoming);
     exchange->answer_scan = (struct head_scan){0};
 }
 
-void backend_send(struct exchange *exchange, struct slice bytes)
+static void send_bytes(struct exchange *exchange, struct slice bytes)
 {
-    if (exchange->backend_deaf || !backend_is_open(exchange)) {
+    if (bytes.size == 0 || exchange->backend_deaf || !backend_is_open(exchange)) {
         return;
     }
     enum status status = stream_send(&exchange->backend, bytes);
@@ -42,13 +46,29 @@ void backend_send(struct exchange *exchange, struct slice bytes)
     exchange->again = true;
 }
 
+void backend_flush_head(struct exchange *exchange)
+{
+    if (exchange->head_unsent) {
+        exchange->head_unsent = false;
+        send_bytes(exchange, buffer_slice(&exchange->head));
+    }
+}
+
+void backend_send(struct exchange *exchange, struct slice bytes)
+{
+    bool joins = exchange->head_unsent && bytes.size <= JOIN_BYTES_MAX &&
+                 buffer_append(&exchange->head, bytes.data, bytes.size) == STATUS_OK;
+    backend_flush_head(exchange);
+    send_bytes(exchange, joins ? (struct slice){0} : bytes);
+}
+
 static void send_head(struct exchange *exchange)
 {
     exchange->backend_reused = exchange->backend_count++ > 0;
     exchange->phase = ANSWER_HEAD;
     (void)event_del(&exchange->timer);
+    exchange->head_unsent = true; /* request_pump(), which comes next, sends it */
     exchange_set_state(exchange, EXCHANGE_OPEN);
-    backend_send(exchange, buffer_slice(&exchange->head));
 }
 
 static void on_connected(void *context, enum status status)
@@ -77,7 +97,7 @@ static void connect_service(struct exchange *exchange)
 {
     const struct network_address *address = &exchange->service->service;
     exchange->phase = ANSWER_NONE;
-    exchange->backend.reads_to_end = true;
+    exchange->backend.half_open = true;
     exchange_set_state(exchange, EXCHANGE_CONNECTING);
     exchange_set_timer(exchange, FRONT_CONNECT_MS);
     if (stream_connect(&exchange->backend, exchange->owner->worker,

@@ -73,6 +73,14 @@ void exchange_set_timer(struct exchange *exchange, uint64_t milliseconds)
     (void)event_add(&exchange->timer, &after);
 }
 
+void exchange_watch_stall(struct exchange *exchange)
+{
+    exchange->stall_pending = stream_pending(&exchange->caller);
+    if (!exchange->caller_gone) {
+        exchange_set_timer(exchange, FRONT_STALL_MS);
+    }
+}
+
 /* ------------------------------------------------------------------ the end */
 
 static void on_finish(struct worker_task *task)
@@ -202,7 +210,7 @@ static void refuse_now(struct exchange *exchange)
     if (exchange->state != EXCHANGE_ANSWERING) {
         exchange_set_state(exchange, EXCHANGE_ANSWERING);
     }
-    exchange_set_timer(exchange, FRONT_STALL_MS);
+    exchange_watch_stall(exchange);
 }
 
 static void reset_request(struct exchange *exchange)
@@ -234,7 +242,7 @@ static void close_caller(struct exchange *exchange)
     }
     buffer_free(&exchange->held);
     exchange_set_state(exchange, EXCHANGE_CLOSING);
-    exchange_set_timer(exchange, FRONT_STALL_MS);
+    exchange_watch_stall(exchange);
 }
 
 static void open_tunnel(struct exchange *exchange)
@@ -420,9 +428,15 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
     case EXCHANGE_CONNECTING:
         backend_lost(exchange);
         break;
-    case EXCHANGE_IDLE:
     case EXCHANGE_ANSWERING:
     case EXCHANGE_CLOSING:
+        if (!exchange->caller_shut && stream_pending(&exchange->caller) < exchange->stall_pending) {
+            exchange_watch_stall(exchange); /* slow, but not stalled */
+        } else {
+            exchange_caller_gone(exchange);
+        }
+        break;
+    case EXCHANGE_IDLE:
         exchange_caller_gone(exchange);
         break;
     case EXCHANGE_WAITING:
@@ -444,7 +458,7 @@ static void init(struct exchange *exchange, struct front_worker *owner,
     exchange->service = endpoint->service;
     stream_init(&exchange->caller);
     stream_init(&exchange->backend);
-    exchange->caller.reads_to_end = true;
+    exchange->caller.half_open = true;
     buffer_init(&exchange->incoming, FRONT_INCOMING_BYTES_MAX);
     buffer_init(&exchange->head, 2u * HEAD_BYTES_MAX);
     buffer_init(&exchange->texts, 2u * HEAD_BYTES_MAX);

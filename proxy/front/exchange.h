@@ -125,7 +125,8 @@ struct exchange {
     bool running; /* exchange_run() is on the stack */
     bool again;   /* something changed since its pumps ran */
     struct worker_task finish_task;
-    struct event timer; /* what it bounds: the state says */
+    struct event timer;   /* what it bounds: the state says */
+    size_t stall_pending; /* exchange_watch_stall(): what was pending then */
     struct event call_timer;
     struct event turn; /* goes on with exchange_run() after other connections */
 
@@ -144,6 +145,7 @@ struct exchange {
     struct buffer incoming; /* not yet worked through */
     struct head_scan scan;
     struct buffer head;  /* as it is forwarded */
+    bool head_unsent;    /* waits a moment for a piece of its body to go out with */
     struct buffer texts; /* method and target for the call, each with a NUL */
     struct framing framing;
     bool request_complete;
@@ -189,6 +191,8 @@ void exchange_set_state(struct exchange *exchange, enum exchange_state state);
 /* Does all that can be done now. Everything that happens ends with it; harmless from inside. */
 void exchange_run(struct exchange *exchange);
 void exchange_set_timer(struct exchange *exchange, uint64_t milliseconds);
+/* From now on the caller has FRONT_STALL_MS to take something of what is pending for it. */
+void exchange_watch_stall(struct exchange *exchange);
 /* The caller has gone, or is to go. */
 void exchange_caller_gone(struct exchange *exchange);
 /* For the end of the process: both sides are closed, and the call rolled back. */
@@ -208,6 +212,7 @@ void request_discard(struct exchange *exchange);
 /* backend.c: the connection to the service. */
 void backend_forward(struct exchange *exchange); /* connects if need be */
 void backend_send(struct exchange *exchange, struct slice bytes);
+void backend_flush_head(struct exchange *exchange);
 void backend_close(struct exchange *exchange);
 /* It broke, cannot be made, or talks nonsense. */
 void backend_lost(struct exchange *exchange);

@@ -47,7 +47,7 @@
 #define FRONT_HEAD_MS 30000u
 #define FRONT_IDLE_MS 75000u
 #define FRONT_CONNECT_MS 10000u
-#define FRONT_STALL_MS 60000u
+#define FRONT_STALL_MS 120000u
 #define FRONT_LINGER_MS 2000u
 
 /* Texts outlive the front. */

@@ -260,7 +260,7 @@ static bool read_more(struct exchange *exchange, size_t wanted)
     return true;
 }
 
-void request_pump(struct exchange *exchange)
+static void pump(struct exchange *exchange)
 {
     for (int reads = 0; !exchange->caller_gone; reads++) {
         if (exchange->incoming.size > 0) {
@@ -278,4 +278,10 @@ void request_pump(struct exchange *exchange)
             return;
         }
     }
+}
+
+void request_pump(struct exchange *exchange)
+{
+    pump(exchange);
+    backend_flush_head(exchange);
 }

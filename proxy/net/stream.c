@@ -1,7 +1,8 @@
 /*
  * Non-blocking TCP connections on a worker's event loop; see stream.h for the flow.
  *
- * Invariants: pending is not empty only while !writable; after `ended` nothing is sent.
+ * Invariants: pending is not empty only while !writable; after `ended` nothing is sent, unless the
+ * owner has set `half_open` and the end was an orderly one.
  * Thread: the worker's.
  */
 #include "net/stream.h"
@@ -50,6 +51,7 @@ static enum status flush_pending(struct stream *stream)
                 return STATUS_OK;
             }
             stream->ended = true;
+            stream->broken = true;
             return STATUS_UNREACHABLE;
         }
         buffer_consume(&stream->pending, (size_t)sent);
@@ -164,8 +166,7 @@ enum status stream_receive(struct stream *stream, void *memory, size_t size, siz
         if (received > 0) {
             /* Fewer than asked for: the socket was empty at that moment, the next byte is an edge.
              */
-            stream->readable =
-                (size_t)received == size || stream->peer_closed || stream->reads_to_end;
+            stream->readable = (size_t)received == size || stream->peer_closed || stream->half_open;
             *ret_size = (size_t)received;
             return STATUS_OK;
         }
@@ -184,7 +185,8 @@ enum status stream_receive(struct stream *stream, void *memory, size_t size, siz
 
 enum status stream_send(struct stream *stream, struct slice bytes)
 {
-    if (stream->ended || stream->descriptor < 0) {
+    bool deaf = stream->ended && (stream->broken || !stream->half_open);
+    if (deaf || stream->descriptor < 0) {
         return STATUS_UNREACHABLE;
     }
     while (stream->writable && stream->pending.size == 0 && bytes.size > 0) {
@@ -196,6 +198,7 @@ enum status stream_send(struct stream *stream, struct slice bytes)
             stream->writable = false;
             if (errno != EAGAIN && errno != EWOULDBLOCK) {
                 stream->ended = true;
+                stream->broken = true;
                 return STATUS_UNREACHABLE;
             }
             break;

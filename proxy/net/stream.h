@@ -54,10 +54,13 @@ struct stream {
     bool writable;
     bool peer_closed; /* its end is there to be read, perhaps behind data: no further edge comes */
     bool ended;       /* the peer ended its direction, or the connection broke */
-    bool broken;      /* `ended`, and not by an orderly end of input */
-    /* Set by the owner who must learn of every end: a reset that comes right behind data shows in
-       the data's edge, not as one of its own, so this reads once more. One system call a read. */
-    bool reads_to_end;
+    bool broken;      /* `ended`, and as far as is known not by an orderly end of input */
+    /*
+     * Set by the owner before it is opened, if it tells the ends of the two directions apart: after
+     * the peer's orderly end it can still be sent to, and a reset right behind data, which has no
+     * edge of its own, is found by reading until there is nothing: one more system call a read.
+     */
+    bool half_open;
     struct event event;
     struct event kick_event;
     const struct stream_transport *transport;

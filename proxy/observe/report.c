@@ -19,7 +19,9 @@ static const char *const one_names[PEOPLE_KINDS] = {
 };
 
 #define SUGGEST_MULTI_WRITES                                                                       \
-    "One command writes several documents: unit.multiWrites makes it all or nothing."
+    "One command writes several documents: unit.multiWrites undoes it after a crash (keep), or "   \
+    "after "                                                                                       \
+    "any error (strict)."
 
 static const char *suggestion_of(const struct finding *finding)
 {

@@ -12,6 +12,11 @@
 #include <stdio.h>
 #include <string.h>
 
+static size_t shapes_bytes(uint32_t count)
+{
+    return count * sizeof(void *);
+}
+
 /* No marked group ends inside the `size` steps that end at `last` but begins before them, and none
    that begins inside ends behind them. */
 static bool is_closed(const struct sequence *sequence, uint32_t last, uint32_t size)
@@ -41,8 +46,7 @@ static bool fold(struct sequence *sequence, struct text_table *texts, uint32_t s
     }
     uint32_t repeat = sequence->count - size;
     uint32_t group = repeat - size;
-    if (memcmp(&sequence->shapes[group], &sequence->shapes[repeat],
-               size * sizeof sequence->shapes[0]) != 0 ||
+    if (memcmp(&sequence->shapes[group], &sequence->shapes[repeat], shapes_bytes(size)) != 0 ||
         !is_closed(sequence, repeat - 1, size) || !is_closed(sequence, sequence->count - 1, size)) {
         return false;
     }
@@ -86,14 +90,13 @@ void sequence_append(struct sequence *sequence, struct text_table *texts, const 
 
 uint64_t sequence_hash(const struct sequence *sequence, uint64_t seed)
 {
-    return text_hash(seed + sequence->longer, sequence->shapes,
-                     sequence->count * sizeof sequence->shapes[0]);
+    return text_hash(seed + sequence->longer, sequence->shapes, shapes_bytes(sequence->count));
 }
 
 bool sequence_equal(const struct sequence *left, const struct sequence *right)
 {
     return left->count == right->count && left->longer == right->longer &&
-           memcmp(left->shapes, right->shapes, left->count * sizeof left->shapes[0]) == 0;
+           memcmp(left->shapes, right->shapes, shapes_bytes(left->count)) == 0;
 }
 
 void sequence_copy(const struct sequence *sequence, struct sequence *ret_copy)

@@ -171,9 +171,6 @@ static void on_housekeeping(evutil_socket_t descriptor, short what, void *contex
     }
     search_orphans(&router->shared, now);
     const struct router_options *options = &router->shared.options;
-    if (options->observe != NULL) {
-        observe_tick(options->observe, now);
-    }
     if (options->tick != NULL) {
         options->tick(options->tick_context, now);
     }

@@ -129,7 +129,9 @@ static void check_route(struct slice input)
     memcpy(target, input.data, size);
     target[size] = '\0';
     for (size_t i = 0; i < size; i++) { /* NULs end it: let most inputs be long */
-        target[i] = target[i] == '\0' ? '/' : target[i];
+        if (target[i] == '\0') {
+            target[i] = '/';
+        }
     }
     struct route_table *table = route_table_new();
     FUZZ_REQUIRE(table != NULL);

@@ -13,14 +13,19 @@ _numbers = itertools.count(1)
 
 
 class Stack:
-    """A server and a proxy in front of it. A journal belongs to one database: both come in pairs."""
+    """A server and a proxy in front of it. A journal belongs to one database: both come in pairs.
 
-    def __init__(self, settings=None, **server_options):
+    between: makes of the server a relay (a WireTap) through which the proxy reaches it.
+    """
+
+    def __init__(self, settings=None, between=None, **server_options):
         self.server = Server(**server_options)
+        self.between = None
         try:
-            self.proxy = Proxy(self.server, settings)
+            self.between = between and between(self.server)
+            self.proxy = Proxy(self.between.uri if self.between else self.server, settings)
         except BaseException:
-            self.server.close()
+            self.close()
             raise
         self.direct = self.server.client()
 
@@ -35,7 +40,12 @@ class Stack:
         finally:
             self.direct.close()
             self.proxy.close()
-            self.server.close()
+            self.close()
+
+    def close(self):
+        if self.between is not None:
+            self.between.close()
+        self.server.close()
 
     def stored(self, collection, query=None):
         """What the server holds, asked past the proxy: {_id: document}."""

@@ -92,6 +92,63 @@ def test_status_is_what_the_command_shows(stack, proxy, client, name):
     assert live["upstream"]["answers"] is True and live["upstream"]["answeredMillisAgo"] < 5000
 
 
+def metrics(proxy):
+    """{name with labels: value}; every series has its HELP and TYPE before it."""
+    code, headers, text = ask(proxy, "/metrics")
+    assert (code, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    values, described = {}, {}
+    for line in text.splitlines():
+        if line.startswith("# "):
+            _, word, name, said = line.split(" ", 3)
+            described.setdefault(name, {})[word] = said
+        else:
+            series, value = line.rsplit(" ", 1)
+            name = series.split("{")[0]
+            assert described[name]["HELP"], line
+            assert described[name]["TYPE"] == ("counter" if name.endswith("_total") else "gauge")
+            assert series not in values, f"twice: {series}"
+            values[series] = int(value)
+    assert text.endswith("\n")
+    return values
+
+
+def test_metrics(proxy, name):
+    """The same figures as /status, as counters and gauges that Prometheus reads."""
+    before = metrics(proxy)
+    with Connection(proxy.port) as one:
+        unit = RawTransaction(one)
+        assert unit.insert(name, {"_id": 1})["ok"]
+        during = metrics(proxy)
+        assert unit.commit()["ok"] == 1
+        assert unit.next().insert(name, {"_id": 2})["ok"] and unit.abort()["ok"]
+    after = metrics(proxy)
+    assert during["holdfast_units_open"] == before["holdfast_units_open"] + 1
+    assert during["holdfast_locks_held"] == before["holdfast_locks_held"] + 1
+    assert during["holdfast_connections"] == before["holdfast_connections"] + 1
+    for outcome, more in (("committed", 1), ("rolled_back", 1), ("conflict", 0)):
+        series = f'holdfast_units_total{{outcome="{outcome}"}}'
+        assert after[series] == before[series] + more, series
+    assert after["holdfast_deadlocks_total"] == before["holdfast_deadlocks_total"]
+    assert after["holdfast_ready"] == 1
+    version = status(proxy)["proxy"]["version"]
+    assert after[f'holdfast_build_info{{version="{version}"}}'] == 1
+    assert 0 < after["holdfast_journal_used_bytes"] < after["holdfast_journal_quota_bytes"]
+    assert after["holdfast_units_conflict"] == status(proxy)["unitsConflict"]
+    assert 'holdfast_observe_calls_total{by="http"}' in after
+
+
+def test_observe(proxy):
+    """The page and the command show the same report."""
+    code, headers, text = ask(proxy, "/observe")
+    assert (code, headers["Content-Type"]) == (200, "application/json")
+    report = json.loads(text)
+    assert report["callsMissed"] == 0
+    assert {"calls", "findings", "findingsLeftOut", "outsideCalls"} <= set(report)
+    shown = holdfast("observe", "--json", "--wal", proxy.wal, check=0).stdout
+    assert json.loads(shown).keys() == report.keys()
+    assert "calls have ended" in holdfast("observe", "--wal", proxy.wal, check=0).stdout
+
+
 def test_counts(proxy, name):
     """Connections now; units that committed and were rolled back since the start."""
     before = status(proxy)

@@ -289,9 +289,7 @@ BAD_OPTIONS = {
     "no uri": [*GOOD[:2], "--upstream", "localhost", *GOOD[4:]],
     "missing config": [*GOOD, "--config", "no-such-file.yaml"],
     "http alone": [*GOOD, "--http-listen", "127.0.0.1:0"],
-    "http is not built yet": [
-        *GOOD, "--http-listen", "127.0.0.1:0", "--http-service", "127.0.0.1:80"
-    ],
+    "http route": [*GOOD, "--set", "http.routes=POST"],
     "native is not built yet": [*GOOD, "--set", "unit.engine=native"],
     "uri that no driver takes": [*GOOD[:2], "--upstream", "mongodb://h:99999", *GOOD[4:]],
 }

@@ -111,7 +111,7 @@ def test_refusals(stack):
     """No such unit; no such journal; no living proxy."""
     error = holdfast("rollback", 123456, "--wal", stack.proxy.wal, check=2).stderr
     assert "123456 is not open" in error
-    for command in (["rollback", "1"], ["units", "--locks"]):
+    for command in (["rollback", "1"], ["units", "--locks"], ["observe"]):
         assert holdfast(*command, "--wal", "/nonexistent", check=2).stderr
     stack.proxy.stop()
     for command in (["rollback", "1"], ["units", "--locks"]):

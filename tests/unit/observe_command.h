@@ -4,6 +4,7 @@
 /* What the observe tests share: commands from JSON, and their views. */
 
 #include <bson/bson.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "observe/observe.h"
@@ -23,6 +24,7 @@ static inline struct test_command command_of(const char *json)
     command.body = bson_new_from_json((const uint8_t *)json, -1, &error);
     if (command.body == NULL) {
         fail_msg("%s: %s", json, error.message);
+        abort(); /* for the analyzer, which does not know that it jumps */
     }
     command.message.body = slice_make(bson_get_data(command.body), command.body->len);
     assert_int_equal(command_view_parse(command.message.body, &command.view, NULL), STATUS_OK);

@@ -166,7 +166,8 @@ static void test_keys_that_need_each_other(void **state)
          "http.callTimeout is longer than unit.lifetime (30000 ms and 29000 ms)"},
         {{"http.listen=h:1", "http.service=h:2", "http.callTimeout=1m"}, NULL},
         {{"http.listen=h:1", "http.service=h:1"}, NULL}, /* one is not listened on */
-        {{"net.listen=h:1", "admin.listen=H:1"}, "net.listen and admin.listen are the same"},
+        {{"admin.listen=H:1", "http.listen=h:1", "http.service=h:2"},
+         "admin.listen and http.listen are the same address"},
         {{"net.listen=h:0", "admin.listen=h:0"}, NULL},
         {{"http.listen=h:1", "http.service=h:2", "http.inside=h:1"},
          "http.listen and http.inside are the same address"},

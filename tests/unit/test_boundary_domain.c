@@ -454,6 +454,7 @@ static void test_traces_run_side_by_side(void **state)
     assert_ends(4, run_commit, CALL_COMMITTED);
     assert_ends(2, run_commit, CALL_COMMITTED);
     assert_int_equal(write_now(1), DOMAIN_WRITE_REFUSED);
+    tick_later(0);
     assert_int_equal(domain_calls(rig.domain), 0);
 }
 

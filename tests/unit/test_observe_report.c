@@ -448,8 +448,8 @@ static void test_many_threads(void **state)
     struct observe *observe = observe_new();
     pthread_t threads[CROWD];
     struct crowd crowd[CROWD];
-    for (uint8_t i = 0; i < CROWD; i++) {
-        crowd[i] = (struct crowd){.observe = observe, .number = i};
+    for (size_t i = 0; i < CROWD; i++) {
+        crowd[i] = (struct crowd){.observe = observe, .number = (uint8_t)i};
         assert_int_equal(pthread_create(&threads[i], NULL, crowd_member, &crowd[i]), 0);
     }
     for (size_t i = 0; i < CROWD; i++) {

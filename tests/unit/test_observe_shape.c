@@ -240,13 +240,12 @@ static void test_documents_in_sequences(void **state)
 static void test_hostile_bytes(void **state)
 {
     (void)state;
-    static const char *const seeds[] = {
-        "{\"update\": \"x\", \"updates\": [" Q ", " R "], " DB,
-        "{\"findAndModify\": \"x\", \"query\": {\"$and\": [{\"b\": 1}]}, \"update\": {\"$set\": "
-        "{\"data\": 1}}, " DB,
-        "{\"bulkWrite\": 1, \"ops\": [{\"insert\": 0, \"document\": {}}], \"nsInfo\": [{\"ns\": "
-        "\"app.x\"}], \"$db\": \"admin\"}",
-    };
+    static const char updates[] = "{\"update\": \"x\", \"updates\": [" Q ", " R "], " DB;
+    static const char modify[] = "{\"findAndModify\": \"x\", \"query\": {\"$and\": [{\"b\": 1}]}, "
+                                 "\"update\": {\"$set\": {\"data\": 1}}, " DB;
+    static const char bulk[] = "{\"bulkWrite\": 1, \"ops\": [{\"insert\": 0, \"document\": {}}], "
+                               "\"nsInfo\": [{\"ns\": \"app.x\"}], \"$db\": \"admin\"}";
+    static const char *const seeds[] = {updates, modify, bulk};
     uint32_t random = 4711;
     int looked = 0;
     for (int i = 0; i < 30000; i++) {

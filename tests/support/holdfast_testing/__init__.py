@@ -13,6 +13,7 @@ from .http_client import (
     request_until_answered,
 )
 from .memory import Memory, anonymous_bytes
+from .old_server import OldServer
 from .process import (
     Process,
     ProcessError,
@@ -34,6 +35,7 @@ __all__ = [
     "HttpCall",
     "Memory",
     "NotConnected",
+    "OldServer",
     "Process",
     "ProcessError",
     "Proxy",

@@ -228,7 +228,7 @@ class WireTap:
     def _relay(self, source, target, request):
         try:
             while (message := receive_message(source)) is not None:
-                document = decode_message(message)[0]
+                document, flags = decode_message(message)
                 if request:
                     self.commands.append((time.monotonic(), document))
                 hook = self.before_request if request else self.before_reply
@@ -237,18 +237,22 @@ class WireTap:
                     break
                 replaced = isinstance(changed, dict)
                 message = _with_document(message, changed) if replaced else message
-                if not request and self.within_reply is not None:
-                    half = len(message) // 2
-                    target.sendall(message[:half])
-                    self.within_reply(document)
-                    message = message[half:]
-                target.sendall(message)
+                self._pass_on(message, document, flags, source, target, request)
         except OSError:
             pass
         finally:
             for peer in (source, target):
                 _hang_up(peer)
                 self._peers.discard(peer)
+
+    def _pass_on(self, message, document, flags, source, target, request):
+        """Sends one message; overridden by who answers it instead."""
+        if not request and self.within_reply is not None:
+            half = len(message) // 2
+            target.sendall(message[:half])
+            self.within_reply(document)
+            message = message[half:]
+        target.sendall(message)
 
 
 def _with_document(message, document):
