@@ -155,7 +155,7 @@ def play(title, stack, options):
 
 def main():
     parser = argparse.ArgumentParser(prog="deploy/demo", description="Holdfast's demonstration.")
-    parser.add_argument("--calls", type=int, default=1200, help="calls in each round (1200)")
+    parser.add_argument("--calls", type=int, default=1000, help="calls in each round (1000)")
     parser.add_argument("--kills", type=int, default=100, help="kills in each round (100)")
     parser.add_argument("--seed", type=int, default=None, help="of the random choices")
     options = parser.parse_args()

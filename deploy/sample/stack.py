@@ -26,10 +26,9 @@ from resources import (
 )
 
 HERE = pathlib.Path(__file__).resolve().parent
-# Longer than the longest pause between two writes of a handler: one whose connection the proxy's
-# end has cut writes again as soon as its driver has found the new one, for which it looks every
-# 0.5 s.
-QUIET_PERIOD = "1s"
+# Longer than the longest pause between two writes of a handler. One whose connection the proxy's
+# end has cut writes again when its driver has found the new one, for which it looks every 0.5 s.
+QUIET_PERIOD = "1500ms"
 
 
 class Stack:
