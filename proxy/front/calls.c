@@ -108,12 +108,12 @@ void calls_caller_left(struct exchange *exchange)
     if (exchange->call_state == EXCHANGE_CALL_QUEUED && call_cancel(&exchange->call)) {
         exchange->call_state = EXCHANGE_CALL_NONE;
     }
-    if (exchange->call_state != EXCHANGE_CALL_OPEN || (forwarded && exchange->request_complete)) {
+    if (!exchange->handler_open || (forwarded && exchange->request_complete)) {
         return; /* goes on as if the caller were there */
     }
-    backend_close(exchange);
+    backend_close(exchange); /* it waits for what will not come */
     end_handler(exchange, forwarded ? CALL_HANDLER_LOST : CALL_HANDLER_ANSWERED);
-    if (!end_joined(exchange)) {
+    if (!end_joined(exchange) && exchange->call_state == EXCHANGE_CALL_OPEN) {
         roll_back(exchange, "the caller left before its request was whole");
     }
 }

@@ -53,7 +53,8 @@ static void write_sentence(const char *sentence, const char *detail, char *text,
         }
         sentence += 2;
         for (const char *at = detail == NULL ? "" : detail; *at != '\0' && used + 1 < size; at++) {
-            text[used++] = *at >= ' ' && *at != '"' && *at != '\\' ? *at : '\'';
+            bool plain = *at >= ' ' && *at != '"' && *at != '\\';
+            text[used++] = (char)(plain ? *at : '\'');
         }
     }
     text[used] = '\0';

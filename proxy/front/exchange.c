@@ -237,6 +237,7 @@ static void reset_request(struct exchange *exchange)
 
 static void close_caller(struct exchange *exchange)
 {
+    calls_caller_left(exchange); /* nothing more of a request is forwarded */
     if (!exchange->handler_open) {
         backend_close(exchange);
     }
@@ -275,7 +276,7 @@ void exchange_next(struct exchange *exchange)
     }
     reset_request(exchange);
     exchange_set_state(exchange, EXCHANGE_IDLE);
-    exchange_set_timer(exchange, FRONT_IDLE_MS);
+    exchange_set_timer(exchange, exchange->shared->idle_ms);
 }
 
 /* ------------------------------------------------------------------ what follows from what is */
@@ -487,7 +488,7 @@ void exchange_accept(struct front_worker *owner, const struct front_endpoint *en
     init(exchange, owner, endpoint);
     network_address_text(peer, peer_size, exchange->caller_text);
     exchange->inside = endpoint->inside || peers_have(endpoint->peers, peer);
-    exchange_set_timer(exchange, FRONT_IDLE_MS);
+    exchange_set_timer(exchange, exchange->shared->idle_ms);
     if (stream_open(&exchange->caller, owner->worker, descriptor, &caller_callbacks, exchange) !=
         STATUS_OK) {
         exchange_caller_gone(exchange);

@@ -99,6 +99,8 @@ struct front_endpoint {
 struct front_shared {
     size_t answer_bytes_max;
     size_t connections_max;
+    uint64_t head_ms;
+    uint64_t idle_ms;
     struct routes *routes;
     _Atomic uint64_t call_timeout_ms;
     _Atomic bool draining;

@@ -28,9 +28,16 @@
  *   FRONT_LINGER_MS    for a caller to close after our last byte
  *   HEAD_BYTES_MAX     of a head (431)
  * The body of a request, and a streamed answer, may take as long as they like, in bounded memory;
- * a call's time runs from its admission to its complete answer (call_timeout_ms).
+ * the time of a call whose answer is held runs from its admission to its complete answer
+ * (call_timeout_ms). A service at work for a call whose time is over is waited for without a bound.
  *
- * Not built: HTTP/2 (refused with 505), TLS.
+ * A caller that leaves in mid-call changes nothing if its request was whole: the call ends by its
+ * answer, which nobody gets. Was it not whole, the call is rolled back and its service's connection
+ * closed. Of other requests the service sees their caller's end as it would directly, be it of one
+ * direction or of both.
+ *
+ * Not built: HTTP/2 (refused with 505; an Upgrade to it is not passed on), TLS. What goes through a
+ * connection after a 101 is no call's.
  *
  * Threads: front_start() to front_free() from one thread; what else is said at each function.
  */
@@ -72,6 +79,8 @@ struct front_options {
     size_t answer_bytes_max; /* of a held answer, head and body */
     size_t connections_max;  /* of callers, over all services */
     const char *routes;      /* as routes.h; or "" */
+    uint64_t head_ms;        /* 0: FRONT_HEAD_MS */
+    uint64_t idle_ms;        /* 0: FRONT_IDLE_MS */
 };
 
 struct front;

@@ -128,7 +128,7 @@ static size_t take_head(struct exchange *exchange, struct slice data)
     }
     if (exchange->state == EXCHANGE_IDLE) {
         exchange_set_state(exchange, EXCHANGE_HEAD);
-        exchange_set_timer(exchange, FRONT_HEAD_MS);
+        exchange_set_timer(exchange, exchange->shared->head_ms);
     }
     switch (head_find_end(&exchange->scan, data, &size)) {
     case HEAD_MORE:
@@ -265,6 +265,9 @@ static void pump(struct exchange *exchange)
     for (int reads = 0; !exchange->caller_gone; reads++) {
         if (exchange->incoming.size > 0) {
             process_kept(exchange);
+        }
+        if (exchange->request_complete) {
+            backend_flush_head(exchange); /* before looking for what follows */
         }
         size_t wanted = exchange->caller_gone ? 0 : bytes_wanted(exchange);
         if (wanted == 0 || exchange->caller_ended) {

@@ -199,6 +199,7 @@ class HttpStack:
         return self
 
     def __exit__(self, kind, *_):
+        self.service.client.close()  # without a proxy it would wait for one
         try:
             if self.proxy.process.running() and self.proxy.stop() != 0 and kind is None:
                 raise AssertionError(f"SIGTERM: no clean end\n{self.proxy.process.tail()}")

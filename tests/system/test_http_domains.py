@@ -61,6 +61,8 @@ class Domains:
         return self
 
     def __exit__(self, kind, *_):
+        for each in self.fronted:
+            each.service.client.close()  # without a proxy it would wait for one
         try:
             if self.proxy.process.running() and self.proxy.stop() != 0 and kind is None:
                 raise AssertionError(f"SIGTERM: no clean end\n{self.proxy.process.tail()}")

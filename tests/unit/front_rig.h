@@ -72,7 +72,7 @@ static inline void rig_init(struct rig *rig)
 static inline void rig_start(struct rig *rig)
 {
     struct error error;
-    assert_int_equal(worker_pool_start(1, &rig->pool, &error), STATUS_OK);
+    assert_int_equal(worker_pool_start(2, &rig->pool, &error), STATUS_OK);
     rig->options.workers = rig->pool;
     rig->options.services = &rig->service;
     if (front_start(&rig->options, &rig->front, &error) != STATUS_OK) {

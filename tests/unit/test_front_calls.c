@@ -384,6 +384,29 @@ static void test_answer_too_large(void **state)
     rig_stop(&pair.rig);
 }
 
+/* Its service would wait for the rest of the request for ever. */
+static void test_answer_too_large_for_a_partial_request(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.answer_bytes_max = 100;
+    start(&pair);
+    send_text(pair.caller, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhe");
+    pair.service = service_accept(&pair.rig);
+    free(receive_head(pair.service));
+    expect_text(pair.service, "he");
+    send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n");
+    char bytes[200];
+    memset(bytes, 'x', sizeof bytes);
+    send_bytes(pair.service, bytes, 150);
+    expect_refusal(pair.caller, "503", "answerTooLarge");
+    expect_end(pair.caller);
+    expect_end(pair.service);
+    assert_true(fake_log_gets("maxAnswer; ended; lost; "));
+    rig_stop(&pair.rig);
+}
+
 static void test_large_held_answer_and_slow_caller(void **state)
 {
     (void)state;
@@ -450,6 +473,53 @@ static void test_observed_call_streams_and_is_ended(void **state)
     send_text(pair.service, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
     expect_text(pair.caller, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
     assert_true(fake_log_gets("answered; roll_back"));
+    rig_stop(&pair.rig);
+}
+
+/* What was streamed cannot be taken back: the connection breaks, and so does the call. */
+static void test_streamed_call_that_breaks_off(void **state)
+{
+    (void)state;
+    for (int joined = 0; joined < 2; joined++) {
+        struct pair pair;
+        char byte;
+        rig_init(&pair.rig);
+        fake.unit = 0;
+        fake.joined = joined == 1;
+        start(&pair);
+        begin(&pair);
+        send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+        expect_text(pair.caller, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+        (void)close(pair.service);
+        assert_int_equal(recv(pair.caller, &byte, 1, 0), -1);
+        assert_int_equal(errno, ECONNRESET);
+        assert_true(fake_log_gets(joined ? "lost; " : "lost; roll_back the service was lost"));
+        assert_false(joined && fake_log_has("roll_back"));
+        (void)close(pair.caller);
+        pair.caller = caller_connect(&pair.rig);
+        begin(&pair); /* before any byte: it can be told */
+        (void)close(pair.service);
+        expect_refusal(pair.caller, "503", "serviceLost");
+        rig_stop(&pair.rig);
+    }
+}
+
+/* The caller of a streamed call leaves: the call goes on, its answer is dropped. */
+static void test_caller_leaves_a_streamed_call(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.unit = 0;
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    expect_text(pair.caller, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    (void)close(pair.caller);
+    expect_silence(pair.service);
+    send_text(pair.service, "llo");
+    assert_true(fake_log_gets("answered; commit; ended; "));
+    expect_end(pair.service);
     rig_stop(&pair.rig);
 }
 
@@ -629,9 +699,12 @@ int main(void)
         cmocka_unit_test(test_caller_leaves_a_whole_request),
         cmocka_unit_test(test_caller_leaves_a_partial_request),
         cmocka_unit_test(test_answer_too_large),
+        cmocka_unit_test(test_answer_too_large_for_a_partial_request),
         cmocka_unit_test(test_large_held_answer_and_slow_caller),
         cmocka_unit_test(test_joined_call_streams),
         cmocka_unit_test(test_observed_call_streams_and_is_ended),
+        cmocka_unit_test(test_streamed_call_that_breaks_off),
+        cmocka_unit_test(test_caller_leaves_a_streamed_call),
         cmocka_unit_test(test_listed_peers_are_inside),
         cmocka_unit_test(test_reads_wait),
         cmocka_unit_test(test_trace_is_added_or_kept),

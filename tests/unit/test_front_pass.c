@@ -1,6 +1,7 @@
 /* What passes through: bytes, framing, connections, and what is refused before it passes. */
 
 #include "front_rig.h"
+#include "wire_bytes.h"
 
 struct pair {
     struct rig rig;
@@ -92,6 +93,51 @@ static void test_pipelined_requests_go_one_by_one(void **state)
                              "HTTP/1.1 200 2\r\nContent-Length: 1\r\n\r\n2"
                              "HTTP/1.1 200 3\r\nContent-Length: 1\r\n\r\n3");
     expect_end(pair.caller);
+    rig_stop(&pair.rig);
+}
+
+/* In pieces of any size, so that heads, chunks and requests are cut and joined anywhere. */
+static void send_in_pieces(int descriptor, const char *text, uint32_t *random)
+{
+    size_t size = strlen(text);
+    while (size > 0) {
+        size_t piece = 1 + random_next(random) % (random_next(random) % 3 == 0 ? 200 : 9);
+        piece = piece < size ? piece : size;
+        send_bytes(descriptor, text, piece);
+        text += piece;
+        size -= piece;
+        if (random_next(random) % 4 == 0) {
+            (void)nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
+        }
+    }
+}
+
+static void test_any_pieces(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 60, TOGETHER = 6 };
+    uint32_t random = 20260303;
+    struct pair pair;
+    start(&pair);
+    for (int round = 0; round < ROUNDS; round++) {
+        size_t chosen[TOGETHER];
+        char requests[4096] = "";
+        for (int i = 0; i < TOGETHER; i++) {
+            chosen[i] = random_next(&random) % (sizeof passing / sizeof passing[0]);
+            size_t used = strlen(requests);
+            (void)snprintf(requests + used, sizeof requests - used, "%s",
+                           passing[chosen[i]].request);
+        }
+        send_in_pieces(pair.caller, requests, &random);
+        pair.service = pair.service < 0 ? service_accept(&pair.rig) : pair.service;
+        for (int i = 0; i < TOGETHER; i++) {
+            expect_text(pair.service, passing[chosen[i]].request);
+            send_in_pieces(pair.service, passing[chosen[i]].answer, &random);
+        }
+        for (int i = 0; i < TOGETHER; i++) {
+            expect_text(pair.caller, passing[chosen[i]].answer);
+        }
+    }
     rig_stop(&pair.rig);
 }
 
@@ -417,6 +463,36 @@ static void test_bounds_and_versions(void **state)
     rig_stop(&pair.rig);
 }
 
+static void test_slow_heads_and_idle_connections(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.head_ms = 100;
+    pair.rig.options.idle_ms = 500;
+    rig_start(&pair.rig);
+    pair.caller = caller_connect(&pair.rig);
+    pair.service = -1;
+    exchange_texts(&pair, "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 204 OK\r\n\r\n", false);
+    for (int i = 0; i < 3; i++) { /* bytes that come bring no new time */
+        send_text(pair.caller, "G");
+        (void)nanosleep(&(struct timespec){.tv_nsec = 40 * 1000 * 1000}, NULL);
+    }
+    expect_refusal(pair.caller, "408", "headTimeout");
+    expect_end(pair.caller);
+    expect_end(pair.service);
+    expect_end(caller_connect(&pair.rig)); /* one that never asks */
+    /* a service that takes long is no idle connection */
+    pair.caller = caller_connect(&pair.rig);
+    send_text(pair.caller, "GET / HTTP/1.1\r\n\r\n");
+    pair.service = service_accept(&pair.rig);
+    expect_text(pair.service, "GET / HTTP/1.1\r\n\r\n");
+    (void)nanosleep(&(struct timespec){.tv_nsec = 700 * 1000 * 1000}, NULL);
+    send_text(pair.service, "HTTP/1.1 204 OK\r\n\r\n");
+    expect_text(pair.caller, "HTTP/1.1 204 OK\r\n\r\n");
+    rig_stop(&pair.rig);
+}
+
 static void test_service_talks_unasked_or_nonsense(void **state)
 {
     (void)state;
@@ -463,6 +539,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_pass_unchanged),
         cmocka_unit_test(test_pipelined_requests_go_one_by_one),
+        cmocka_unit_test(test_any_pieces),
         cmocka_unit_test(test_expect_100_continue),
         cmocka_unit_test(test_connection_close),
         cmocka_unit_test(test_half_closed_caller_is_answered),
@@ -476,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_smuggling_is_refused),
         cmocka_unit_test(test_malformed_chunks_are_not_forwarded),
         cmocka_unit_test(test_bounds_and_versions),
+        cmocka_unit_test(test_slow_heads_and_idle_connections),
         cmocka_unit_test(test_service_talks_unasked_or_nonsense),
         cmocka_unit_test(test_limits_of_connections_and_drain),
     };
