@@ -32,7 +32,7 @@ class Call:
 
     kind: str
     token: str
-    name: str  # of what it is about
+    name: object  # of what it is about; of an app intent with its group
     other: object = None  # the app, the target of a migration, the clusters of a cloud
     replaces: bool = False  # what it is about is there already
     followed: "Call | None" = None  # by the next call about the same thing
@@ -41,6 +41,10 @@ class Call:
     @property
     def acknowledged(self):
         return self.outcome.startswith("2")
+
+    def title(self):
+        name = self.name if isinstance(self.name, str) else "/".join(self.name)
+        return f"{KINDS[self.kind][0]} {name}"
 
 
 def request_of(call, chance):

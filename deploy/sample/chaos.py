@@ -13,7 +13,7 @@ KILLS = {
     "both services": (2, False),
     "proxy": (4, True),
     "proxy and orchestrator": (1, True),
-    "proxy and both services": (1, True),
+    "everything at once": (1, True),
 }
 NOTES = {"proxy": "its handlers live on"}
 WITHIN = 0.02  # seconds after a call was sent: somewhere between its writes
@@ -76,5 +76,5 @@ class Chaos:
             "both services": stack.services,
             "proxy": [stack.proxy],
             "proxy and orchestrator": [stack.proxy, stack.orchestrator],
-            "proxy and both services": [stack.proxy, *stack.services],
+            "everything at once": [stack.proxy, *stack.services],
         }[what]

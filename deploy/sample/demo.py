@@ -125,8 +125,8 @@ def side_by_side(straight, held):
 
 def show_findings(side):
     lines = side.findings + side.broken
-    lines += [f"409 for {call.kind} {call.name}: {body!r}" for call, body in side.load.stuck]
-    lines += [f"{call.kind} {call.name}: {what}" for call, what in side.load.odd]
+    lines += [f"{call.title()} was refused: {body!r}" for call, body in side.load.stuck]
+    lines += [f"{call.title()}: {what}" for call, what in side.load.odd]
     for line in lines[:FINDINGS_SHOWN]:
         print("  " + line)
     if len(lines) > FINDINGS_SHOWN:

@@ -151,7 +151,7 @@ def judge(calls, documents):
         verdicts[call.kind].add(call, there)
         if (any(there) or call.acknowledged) and not all(there):
             findings.append(
-                f"{verdicts[call.kind].name} {call.name}: {sum(there)} of its {len(there)} writes "
+                f"{call.title()}: {sum(there)} of its {len(there)} writes "
                 f"are there; its caller was told: {call.outcome} ({call.token})"
             )
     return verdicts, findings
