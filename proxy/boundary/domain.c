@@ -557,7 +557,8 @@ static const char ended_reason[] =
     "the API call that this write belongs to has ended: it is not carried out";
 
 static enum domain_write decide(struct domain *domain, const struct trace_id *trace,
-                                struct domain_write_call *ret_call, const char **ret_reason)
+                                bool of_documents, struct domain_write_call *ret_call,
+                                const char **ret_reason)
 {
     static const struct trace_id none;
     if (domain->fenced_until_ms != 0) {
@@ -581,6 +582,12 @@ static enum domain_write decide(struct domain *domain, const struct trace_id *tr
     if (slot == NULL || slot->handlers != NULL || is_trace(domain)) {
         return refuse(domain, slot, ended_reason, ret_reason);
     }
+    if (domain->options.refuse_beside && of_documents) {
+        return refuse(domain, slot,
+                      "no API call is open to which this write could belong "
+                      "(http.backgroundWrites: refuse)",
+                      ret_reason);
+    }
     domain->figures.writes_beside++;
     return DOMAIN_WRITE_BESIDE;
 }
@@ -602,7 +609,8 @@ static uint64_t observed_call(const struct domain *domain, const struct trace_id
 }
 
 enum domain_write domain_write_decide(struct domain *domain, const struct trace_id *trace,
-                                      struct domain_write_call *ret_call, const char **ret_reason)
+                                      bool of_documents, struct domain_write_call *ret_call,
+                                      const char **ret_reason)
 {
     enum domain_write result = DOMAIN_WRITE_BESIDE;
     pthread_mutex_lock(&domain->mutex);
@@ -610,7 +618,7 @@ enum domain_write domain_write_decide(struct domain *domain, const struct trace_
     if (domain->options.observe_only) {
         ret_call->observed = observed_call(domain, trace);
     } else {
-        result = decide(domain, trace, ret_call, ret_reason);
+        result = decide(domain, trace, of_documents, ret_call, ret_reason);
     }
     pthread_mutex_unlock(&domain->mutex);
     return result;

@@ -50,6 +50,7 @@ static enum status make_domains(struct services *services, struct observe *obser
         .correlation =
             config->http_correlation == CONFIG_CORRELATION_TRACE ? DOMAIN_TRACE : DOMAIN_EXCLUSIVE,
         .observe_only = config->unit_boundary == CONFIG_BOUNDARY_OBSERVE,
+        .refuse_beside = config->http_background == CONFIG_BACKGROUND_REFUSE,
         .queue_wait_ms = config->http_queue_wait_ms,
         .queue_max = (size_t)config->http_queue_length,
         .quiet_ms = config->http_quiet_ms,

@@ -487,6 +487,18 @@ def test_reads_wait(name):
         assert caller.wait().status == 201
 
 
+def test_background_writes_refused(name):
+    with HttpStack({"http.backgroundWrites": "refuse"}) as stack:
+        collection = stack.collection(name)
+        collection.create_index("v")  # as services do when they start
+        with pytest.raises(OperationFailure) as refused:
+            collection.insert_one({"_id": "background"})
+        assert refused.value.code == 251
+        stack.service.handlers["/two"] = two_writes(collection)
+        assert stack.call("/two").status == 201
+        assert set(stack.stored(name)) == {1, 2}
+
+
 def test_routes(name):
     with HttpStack({"http.routes": "GET /refresh, !POST /search"}) as stack:
         stack.service.handlers["/refresh"] = two_writes(stack.collection(name), end=500)
