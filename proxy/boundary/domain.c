@@ -302,6 +302,11 @@ static enum call_admission wait_in(struct call_list *list, struct domain_slot *s
 /* Observe only: nothing waits, nothing is refused. */
 static enum call_admission begin_observed(struct domain *domain, struct call *call)
 {
+    if (call->inside && domain->observed != NULL) {
+        call->joined = true;
+        return CALL_ADMITTED;
+    }
+    call_begin_observing(call);
     call->previous = NULL;
     call->next = domain->observed;
     if (call->next != NULL) {

@@ -487,6 +487,50 @@ def test_reads_wait(name):
         assert caller.wait().status == 201
 
 
+def test_limits_of_a_call(name):
+    """At a limit the write gets an error, the unit is rolled back, and a 2xx becomes 503."""
+    settings = {"unit.maxWrites": "3", "unit.maxBytes": "1MiB", "unit.maxOpen": "1"}
+    with HttpStack(settings) as stack:
+        collection = stack.collection(name)
+        codes = []
+
+        def handler(documents):
+            def handle(_):
+                for document in documents:
+                    try:
+                        collection.insert_one(dict(document))
+                    except OperationFailure as error:
+                        codes.append(error.code)
+                return 200
+
+            return handle
+
+        stack.service.handlers["/writes"] = handler([{"_id": n} for n in range(5)])
+        stack.service.handlers["/bytes"] = handler([{"_id": n, "x": "x" * 700000} for n in range(3)])
+        for path in ("/writes", "/bytes"):
+            answer = stack.call(path)
+            assert answer.status == 503 and answer.reason == "rolledBack"
+            assert stack.stored(name) == {}
+        assert codes == [257, 251, 257]
+        with Connection(stack.proxy.port) as raw:
+            transaction = RawTransaction(raw)
+            assert transaction.insert(name, {"_id": "open"})["ok"] == 1
+            answer = stack.call("/writes")
+            assert answer.status == 503 and answer.reason == "limit"
+            assert transaction.abort()["ok"] == 1
+
+
+def test_a_call_older_than_a_unit_may_be(name):
+    settings = {"unit.lifetime": "1s", "http.callTimeout": "1s"}
+    with HttpStack(settings) as stack:
+        gate = Gate()
+        stack.service.handlers["/two"] = two_writes(stack.collection(name), gate.stop_here)
+        answer = stack.call("/two")
+        assert answer.status == 503 and answer.reason in ("timeout", "rolledBack")
+        gate.go.set()
+        assert stack.stored(name) == {}
+
+
 def test_background_writes_refused(name):
     with HttpStack({"http.backgroundWrites": "refuse"}) as stack:
         collection = stack.collection(name)
