@@ -30,13 +30,76 @@ static void digest_double(SHA256_CTX *hash, double value)
     (void)SHA256_Update(hash, &value, sizeof value);
 }
 
-static void digest_decimal(SHA256_CTX *hash, const bson_decimal128_t *decimal)
+/* A decimal as text, "-12.50E+3", taken apart: digits without leading and trailing zeros, times
+   ten to the power of `exponent`. */
+struct decimal {
+    bool negative;
+    char digits[BSON_DECIMAL128_STRING];
+    int count;
+    long exponent;
+};
+
+/* False: NaN or infinite. */
+static bool take_apart(const char *text, struct decimal *decimal)
+{
+    bool fraction = false;
+    *decimal = (struct decimal){.negative = text[0] == '-'};
+    text += decimal->negative;
+    for (; (*text >= '0' && *text <= '9') || *text == '.'; text++) {
+        if (*text == '.') {
+            fraction = true;
+            continue;
+        }
+        decimal->exponent -= fraction;
+        if (decimal->count > 0 || *text != '0') {
+            decimal->digits[decimal->count++] = *text;
+        }
+    }
+    if (*text != '\0' && *text != 'E') {
+        return false;
+    }
+    decimal->exponent += *text == 'E' ? strtol(text + 1, NULL, 10) : 0;
+    while (decimal->count > 0 && decimal->digits[decimal->count - 1] == '0') {
+        decimal->count--;
+        decimal->exponent++;
+    }
+    return true;
+}
+
+/* False: it is no whole number of 64 bits. */
+static bool is_whole(const struct decimal *decimal, int64_t *ret_whole)
+{
+    int64_t whole = 0;
+    if (decimal->count > 0 && (decimal->exponent < 0 || decimal->exponent > 18)) {
+        return false;
+    }
+    for (long i = 0; decimal->count > 0 && i < decimal->count + decimal->exponent; i++) {
+        int digit = i < decimal->count ? decimal->digits[i] - '0' : 0;
+        if (__builtin_mul_overflow(whole, (int64_t)10, &whole) ||
+            __builtin_sub_overflow(whole, (int64_t)digit, &whole)) {
+            return false; /* from below zero: there is one more there */
+        }
+    }
+    return decimal->negative ? (*ret_whole = whole, true)
+                             : !__builtin_sub_overflow((int64_t)0, whole, ret_whole);
+}
+
+/*
+ * Whole numbers as such: Longs beyond 2^53 are not rounded either. Any other decimal through a
+ * double: it equals one only if it becomes that one, and two that only a double takes for equal
+ * share a lock, which harms nobody.
+ */
+static void digest_decimal(SHA256_CTX *hash, const bson_decimal128_t *value)
 {
     char text[BSON_DECIMAL128_STRING];
-    bson_decimal128_to_string(decimal, text);
-    /* Through a double: 1, 1.0 and 1E0 meet; two that only a double takes for equal share a lock.
-     */
-    digest_double(hash, strtod(text, NULL));
+    struct decimal decimal;
+    int64_t whole = 0;
+    bson_decimal128_to_string(value, text);
+    if (take_apart(text, &decimal) && is_whole(&decimal, &whole)) {
+        digest_number(hash, whole);
+    } else {
+        digest_double(hash, strtod(text, NULL));
+    }
 }
 
 static void digest_document(SHA256_CTX *hash, bson_iter_t *at, int depth);

@@ -128,7 +128,7 @@ void lock_table_on_deadlock(struct lock_table *table,
 
 /*
  * The name of a document: `key` is {_id: value}. Numbers of equal value give one name whatever
- * their type (Decimal128 too where it is a whole number).
+ * their type.
  */
 void lock_name_of(const char *namespace, struct slice key, struct lock_name *ret_name);
 
