@@ -253,6 +253,48 @@ def test_a_handler_that_outlives_a_kill_of_the_proxy_writes_nothing(patient, nam
     assert set(patient.stored(name + "n")) == {1, 2}
 
 
+def test_a_handler_that_outlives_sigterm_writes_nothing(name):
+    """Its call was rolled back after the drain: that the proxy has closed the connections of its
+    service tells nothing of it."""
+    with HttpStack({"http.quietPeriod": "3s"}) as stack:
+        gate, result = Gate(), []
+        stack.service.handlers["/late"] = late_handler(stack.collection(name), gate, result)
+        stack.begin("/late")
+        gate.wait_reached()
+        assert stack.proxy.stop() == 0
+        stack.proxy.start()
+        gate.go.set()
+        wait_until(lambda: result, 10, "the handler has gone on")
+        assert result == [251]
+        assert stack.stored(name) == {}
+
+
+def test_a_lost_handler_that_connects_for_each_write_writes_nothing(name):
+    with HttpStack({"http.quietPeriod": "3s"}) as stack:
+        stack.service.client.close()
+        gate, result = Gate(), []
+
+        def write(number):
+            documents = [{"_id": number}]
+            with Connection(stack.proxy.port) as raw:
+                reply = raw.run({"insert": name, "documents": documents, "$db": DATABASE})
+            result.append(reply.get("code", "written"))
+
+        def handler(request):
+            write(1)
+            stack.service.drop(request)
+            gate.stop_here()
+            write(2)
+
+        stack.service.handlers["/broken"] = handler
+        assert stack.call("/broken").reason == "serviceLost"
+        time.sleep(0.2)
+        gate.go.set()
+        wait_until(lambda: len(result) == 2, 5, "the handler has gone on")
+        assert result == ["written", 251]
+        assert stack.stored(name) == {}
+
+
 def test_a_clean_restart_needs_no_quiet_period(stack, name):
     assert stack.proxy.stop() == 0
     stack.proxy.settings["http.quietPeriod"] = "30s"
