@@ -272,6 +272,7 @@ def test_a_handler_that_outlives_sigterm_writes_nothing(name):
 def test_a_lost_handler_that_connects_for_each_write_writes_nothing(name):
     with HttpStack({"http.quietPeriod": "3s"}) as stack:
         stack.service.client.close()
+        time.sleep(1.2)  # its ends belong to no call
         gate, result = Gate(), []
 
         def write(number):
@@ -361,6 +362,24 @@ def test_a_write_that_its_service_broke_off_rolls_the_call_back(stack, name):
         assert answer.status == 503 and answer.reason == "rolledBack"
         assert transaction.abort()["ok"] == 1
     assert stack.stored(name) == {"held": {"_id": "held"}}
+
+
+def test_a_write_that_its_service_broke_off_before_it_was_read_rolls_the_call_back(stack, name):
+    """Its connection's end comes with it, or right behind."""
+
+    def handler(_):
+        with Connection(stack.proxy.port) as raw:
+            raw.run({"ping": 1, "$db": "admin"})
+            insert = {"insert": name, "documents": [{"n": 1}], "$db": DATABASE}
+            raw.send(encode_message(insert))
+        time.sleep(0.1)
+        return 200
+
+    stack.service.handlers["/off"] = handler
+    for _ in range(20):
+        answer = stack.call("/off")
+        assert answer.status == 503 and answer.reason == "rolledBack"
+    assert stack.stored(name) == {}
 
 
 # ---- exclusive
