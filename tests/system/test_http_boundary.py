@@ -554,6 +554,36 @@ def test_routes(name):
         assert set(stack.stored(name + "s")) == {1, 2}
 
 
+def test_the_rest_of_a_request_does_not_break_into_its_answer():
+    """The service has answered early, and what still comes of the request is nonsense."""
+    body = b"A" * 8_000_000
+    with HttpStack() as stack:
+        stack.service._server.shutdown()
+        stack.service._server.server_close()
+
+        def serve(listener, done):
+            with listener.accept()[0] as peer:
+                peer.recv(1000)
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+                peer.sendall(head + body)
+                done.wait(20)
+
+        done = threading.Event()
+        with socket.create_server(("127.0.0.1", stack.service.port)) as listener:
+            threading.Thread(target=serve, args=(listener, done), daemon=True).start()
+            with socket.create_connection(("127.0.0.1", stack.http_port), 10) as caller:
+                head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                caller.sendall(head + b"1\r\na\r\n")
+                time.sleep(0.5)  # the answer is on its way, as far as the kernel takes it
+                caller.sendall(b"zz\r\n")
+                time.sleep(0.2)
+                got = b"".join(iter(lambda: caller.recv(1 << 20), b""))
+            done.set()
+    head, _, rest = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert len(rest) == len(body) and rest == body
+
+
 def test_an_unused_port_is_no_service(name):
     with HttpStack() as stack:
         stack.service._server.shutdown()
