@@ -233,6 +233,9 @@ static uint64_t connections_max(const struct daemon *daemon)
 {
     uint64_t wanted = daemon->config.net_connections_max;
     uint64_t possible = descriptors_connections(daemon->descriptors);
+    if (services_are_fronted(daemon->services)) {
+        possible /= 2; /* as many HTTP callers, two descriptors each as well */
+    }
     if (wanted <= possible) {
         return wanted;
     }
@@ -266,7 +269,8 @@ static enum status start_router(struct daemon *daemon, struct error *error)
     services_router(daemon->services, &options);
     status = router_start(&options, &daemon->router, error);
     if (status == STATUS_OK) {
-        status = services_serve(daemon->services, daemon->workers, daemon->router, error);
+        status = services_serve(daemon->services, daemon->workers, daemon->router,
+                                options.connections_max, error);
     }
     if (status == STATUS_OK) {
         LOG(LOG_INFO, "net", "Listening", LOG_TEXT("listener", "mongo"),

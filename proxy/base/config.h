@@ -58,6 +58,11 @@ enum config_reads {
     CONFIG_READS_WAIT, /* it waits until no mutating call is open */
 };
 
+enum config_background {
+    CONFIG_BACKGROUND_PASS,   /* a write while no call is open is a plain one */
+    CONFIG_BACKGROUND_REFUSE, /* it is refused */
+};
+
 /*
  * One HTTP service in front of which the proxy stands. Every field is a text of its own, "" for
  * none. Exactly one of `mongo`, `application` and `address` is set; in the service that
@@ -111,6 +116,7 @@ struct config {
     char *http_peers;                         /* http.peers: IP addresses, comma separated */
     enum config_correlation http_correlation; /* http.correlation: exclusive | trace */
     enum config_reads http_reads;             /* http.reads: own | wait */
+    enum config_background http_background;   /* http.backgroundWrites: pass | refuse */
     uint64_t http_call_timeout_ms;            /* http.callTimeout: 100ms..24h, default 30s */
     uint64_t http_queue_wait_ms;              /* http.queueWait: 0..24h, default 10s */
     uint64_t http_queue_length;               /* http.queueLength: 0..100000, default 1000 */

@@ -17,6 +17,7 @@ static const char *const multi_choices[] = {"keep", "strict", "off", NULL};
 static const char *const boundary_choices[] = {"all", "observe", NULL};
 static const char *const correlation_choices[] = {"exclusive", "trace", NULL};
 static const char *const reads_choices[] = {"own", "wait", NULL};
+static const char *const background_choices[] = {"pass", "refuse", NULL};
 static const char *const level_choices[] = {"debug", "info", "warning", "error", NULL};
 _Static_assert(WAL_DURABILITY_POWER == 0 && WAL_DURABILITY_PROCESS == 1, "durability_choices");
 _Static_assert(CONFIG_ENGINE_JOURNALED == 1 && CONFIG_ENGINE_NATIVE == 2, "engine_choices");
@@ -25,6 +26,7 @@ _Static_assert(CONFIG_MULTI_WRITES_STRICT == 1 && CONFIG_MULTI_WRITES_OFF == 2, 
 _Static_assert(CONFIG_BOUNDARY_OBSERVE == 1, "boundary_choices");
 _Static_assert(CONFIG_CORRELATION_TRACE == 1, "correlation_choices");
 _Static_assert(CONFIG_READS_WAIT == 1, "reads_choices");
+_Static_assert(CONFIG_BACKGROUND_REFUSE == 1, "background_choices");
 _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3, "level_choices");
 
 const struct config_group config_groups[] = {
@@ -234,6 +236,12 @@ const struct config_key config_keys[] = {
      .standard = "own",
      .choices = reads_choices,
      .help = "wait: a call that only reads waits until no mutating call is open"},
+    {.name = "http.backgroundWrites",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(http_background),
+     .standard = "pass",
+     .choices = background_choices,
+     .help = "pass: writes of a service while no call is open are plain ones; refuse: an error"},
     {.name = "http.callTimeout",
      .type = CONFIG_TYPE_DURATION,
      .offset = AT(http_call_timeout_ms),

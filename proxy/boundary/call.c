@@ -73,7 +73,7 @@ static void make_name(struct call *call)
     call->name[at] = '\0';
 }
 
-static void begin_observing(struct call *call)
+void call_begin_observing(struct call *call)
 {
     if (call->observe != NULL) {
         call->observed =
@@ -104,7 +104,7 @@ bool call_open_unit(struct call *call)
     /* Its handler may read before it writes: what changes after this moment is news to it. */
     lock_owner_begin(engine->locks, &unit->locks);
     call->unit = id;
-    begin_observing(call);
+    call_begin_observing(call);
     const char *reason = unit_table_checkin(engine->units, unit);
     assert(reason == NULL); /* nobody else knows it yet */
     return true;
@@ -124,9 +124,6 @@ static void init(struct call *call)
 enum call_admission call_begin(struct call *call)
 {
     init(call);
-    if (domain_is_observe_only(call->domain)) {
-        begin_observing(call);
-    }
     return domain_call_begin(call);
 }
 

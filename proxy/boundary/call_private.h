@@ -13,6 +13,9 @@
  */
 bool call_open_unit(struct call *call);
 
+/* The report follows it from now on. The domain's mutex is held. */
+void call_begin_observing(struct call *call);
+
 /* Tells the call, on its worker, that its wait is over. The domain's mutex is held. */
 void call_tell_admitted(struct call *call, enum call_admission admission);
 

@@ -1,13 +1,20 @@
 /*
  * Units that services name in the `comment` of their writes (comment.h).
  *
- *   begin      make the unit --> has the journal known that name? --> BEGIN durable --> the write
- *   a write    check out the open unit --> write, as in a transaction: any error rolls it back
- *   last       ... then commit, and only then the answer
+ *   begin        nobody has logged in: may such a client ask the server anything? (once)
+ *                make the unit --> does the journal know that name? --> BEGIN durable --> the write
+ *   a write      check out the open unit --> write, as in a transaction: any error rolls it back
+ *   last         ... then commit, and only then the answer
  *   commitUnit, abortUnit
  *
- * BEGIN is durable before anything is answered, so that a name that was begun is remembered through
+ * BEGIN is durable before anything else, so that a name that was begun is remembered through
  * restarts, however it ends: a late write or a second begin under it is an error, never a new unit.
+ * Who has not logged in where that is needed begins none.
+ *
+ * A write that its driver sends a second time, under the same session and number, is answered what
+ * it was the first time: from the unit's memory (unit/answers.h), of the last write from its
+ * COMMIT.
+ *
  * A name belongs to one user, as a session does. The connection's worker.
  */
 #include <string.h>
@@ -21,6 +28,12 @@
 #include "wire/reply.h"
 
 static void check_out(struct boundary_request *request);
+static void write_in_unit(struct boundary_request *request);
+
+static bool named(const struct boundary_request *request, const char *name)
+{
+    return strcmp(request->view.name, name) == 0;
+}
 
 static void fail(struct boundary_request *request, int code, const char *message)
 {
@@ -28,17 +41,83 @@ static void fail(struct boundary_request *request, int code, const char *message
     ending_finish(request);
 }
 
+static void roll_back(struct boundary_request *request, int code, const char *message,
+                      const char *reason)
+{
+    ending_set_error(request, code, NULL, message);
+    ending_roll_back(request, reason);
+}
+
+static void fail_begun(struct boundary_request *request)
+{
+    fail(request, REPLY_CODE_ConflictingOperationInProgress,
+         "a unit of this name was begun already: a name is used once");
+}
+
+/* ------------------------------------------------------------------ writes that come again */
+
+static bool may_come_again(const struct boundary_request *request)
+{
+    return request->view.has_transaction_number && request->view.session_id.size > 0;
+}
+
+/* What COMMIT keeps of the last write: { lsid, txnNumber, reply }. */
+static void put_last_answer(const struct boundary_request *request, bson_t *kept)
+{
+    BSON_APPEND_BINARY(kept, "lsid", BSON_SUBTYPE_UUID, request->view.session_id.data,
+                       (uint32_t)request->view.session_id.size);
+    BSON_APPEND_INT64(kept, "txnNumber", request->view.transaction_number);
+    BSON_APPEND_DOCUMENT(kept, "reply", &request->reply);
+}
+
+/* Whether the committed unit's last write was this one; then request->reply is what it was told. */
+static bool take_last_answer(struct boundary_request *request, const bson_t *kept)
+{
+    bson_iter_t session;
+    bson_iter_t number;
+    bson_iter_t reply;
+    bson_subtype_t subtype;
+    uint32_t size = 0;
+    const uint8_t *data = NULL;
+    bson_t view;
+    if (!bson_iter_init_find(&session, kept, "lsid") || !BSON_ITER_HOLDS_BINARY(&session) ||
+        !bson_iter_init_find(&number, kept, "txnNumber") || !BSON_ITER_HOLDS_INT64(&number) ||
+        !bson_iter_init_find(&reply, kept, "reply") || !BSON_ITER_HOLDS_DOCUMENT(&reply)) {
+        return false;
+    }
+    bson_iter_binary(&session, &subtype, &size, &data);
+    if (bson_iter_int64(&number) != request->view.transaction_number ||
+        !slice_equal(slice_make(data, size), request->view.session_id)) {
+        return false;
+    }
+    bson_iter_document(&reply, &size, &data);
+    return bson_init_static(&view, data, size) && bson_concat(&request->reply, &view);
+}
+
+static void answer_committed(struct boundary_request *request)
+{
+    bson_t kept = BSON_INITIALIZER;
+    bool again =
+        may_come_again(request) &&
+        outcome_find_key(request->engine->wal, &request->key, 0, &kept) == OUTCOME_COMMITTED &&
+        take_last_answer(request, &kept);
+    bson_destroy(&kept);
+    if (again) {
+        ending_finish(request);
+    } else if (named(request, "commitUnit")) {
+        reply_put_ok(&request->reply);
+        ending_finish(request);
+    } else {
+        fail(request, REPLY_CODE_TransactionCommitted,
+             "the unit of this name has been committed: nothing more can be done under it");
+    }
+}
+
 static void answer_ended(struct boundary_request *request, enum outcome outcome)
 {
     switch (outcome) {
     case OUTCOME_COMMITTED:
-        if (strcmp(request->view.name, "commitUnit") == 0) {
-            reply_put_ok(&request->reply);
-            ending_finish(request);
-        } else {
-            fail(request, REPLY_CODE_TransactionCommitted,
-                 "the unit of this name has been committed: nothing more can be done under it");
-        }
+        answer_committed(request);
         break;
     case OUTCOME_CONFLICT:
         ending_set_conflict(request);
@@ -64,6 +143,7 @@ static void answer_ended(struct boundary_request *request, enum outcome outcome)
 
 static void after_commit(struct boundary_request *request)
 {
+    bson_destroy(&request->kept);
     if (request->commit_status == STATUS_OK) {
         if (request->reply.len <= 5) {
             reply_put_ok(&request->reply); /* commitUnit; else it is the last write's */
@@ -72,9 +152,8 @@ static void after_commit(struct boundary_request *request)
         CRASH_POINT(commit_acknowledged);
         return;
     }
-    ending_set_error(request, REPLY_CODE_OutOfDiskSpace, NULL,
-                     "the journal is full: the unit was rolled back");
-    ending_roll_back(request, "the journal is full");
+    roll_back(request, REPLY_CODE_OutOfDiskSpace, "the journal is full: the unit was rolled back",
+              "the journal is full");
 }
 
 static void on_committed(struct commit *commit, enum status status)
@@ -92,10 +171,70 @@ static void commit(struct boundary_request *request)
         .completed = on_committed,
         .context = request,
     };
+    bson_init(&request->kept);
+    if (may_come_again(request)) {
+        put_last_answer(request, &request->kept);
+        request->commit.reply = slice_make(bson_get_data(&request->kept), request->kept.len);
+    }
     commit_start(&request->commit);
 }
 
+/* ------------------------------------------------------------------ BEGIN */
+
+static void after_begin(struct boundary_request *request)
+{
+    enum status status = request->begin.status;
+    bson_destroy(&request->kept);
+    if (status == STATUS_IO) {
+        release_end_process("a record could not be made durable", request->unit, status);
+    }
+    if (status != STATUS_OK) {
+        roll_back(request, REPLY_CODE_OutOfDiskSpace, "the journal is full: no unit can begin",
+                  "the journal is full");
+        return;
+    }
+    request->unit->begun = true;
+    if (named(request, "beginUnit")) {
+        reply_put_ok(&request->reply);
+        ending_finish(request);
+    } else {
+        write_in_unit(request);
+    }
+}
+
+static void on_begun(struct wal_append *first, void *context)
+{
+    (void)first;
+    ending_wake(context, after_begin);
+}
+
+static void append_begin(struct boundary_request *request)
+{
+    bson_init(&request->kept);
+    begin_make(request->unit, &request->kept, &request->begin);
+    request->begin.completed = on_begun;
+    request->begin.context = request;
+    wal_append(request->engine->wal, &request->begin);
+}
+
 /* ------------------------------------------------------------------ writes */
+
+/* The write is done, its unit open. */
+static void keep_answer(struct boundary_request *request)
+{
+    if (may_come_again(request) &&
+        answers_keep(&request->unit->answers, request->view.session_id,
+                     request->view.transaction_number,
+                     slice_make(bson_get_data(&request->reply), request->reply.len)) != STATUS_OK) {
+        roll_back(request, REPLY_CODE_TransactionTooLarge,
+                  "too many sessions write in one unit for their answers to be remembered",
+                  "too many sessions wrote in it");
+    } else if (request->comment.last) {
+        commit(request);
+    } else {
+        ending_finish(request);
+    }
+}
 
 static void on_written(struct write_operation *operation, struct slice reply)
 {
@@ -107,8 +246,8 @@ static void on_written(struct write_operation *operation, struct slice reply)
         bson_concat(&request->reply, &view);
     }
     CRASH_POINT(unit_replied);
-    if (request->comment.last && request->unit->state == UNIT_OPEN && !request->reply_lost) {
-        commit(request);
+    if (request->unit->state == UNIT_OPEN && !request->reply_lost) {
+        keep_answer(request);
     } else {
         ending_finish(request);
     }
@@ -129,61 +268,50 @@ static void write_in_unit(struct boundary_request *request)
     write_start(&request->write, &request->view, &request->message);
 }
 
-static void run(struct boundary_request *request)
+/* Unless its driver sends it a second time. */
+static void write_once(struct boundary_request *request)
 {
-    const char *name = request->view.name;
-    if (strcmp(name, "commitUnit") == 0) {
-        commit(request);
-    } else if (strcmp(name, "abortUnit") == 0) {
-        reply_put_ok(&request->reply);
-        ending_roll_back(request, "the client asked for it");
-    } else if (strcmp(name, "beginUnit") == 0) {
-        reply_put_ok(&request->reply);
+    struct slice reply;
+    bson_t view;
+    enum answer_found found = may_come_again(request)
+                                  ? answers_find(&request->unit->answers, request->view.session_id,
+                                                 request->view.transaction_number, &reply)
+                                  : ANSWER_NEW;
+    if (found == ANSWER_KEPT && bson_init_static(&view, reply.data, reply.size) &&
+        bson_concat(&request->reply, &view)) {
         ending_finish(request);
+    } else if (found != ANSWER_NEW) {
+        roll_back(request, REPLY_CODE_NoSuchTransaction,
+                  "this write was carried out before, and its answer is not known any more: its "
+                  "unit was rolled back",
+                  "a write came a second time");
+    } else if (request->again) {
+        fail_begun(request); /* begin, of another write than the one that began it */
     } else {
         write_in_unit(request);
     }
 }
 
+static void run(struct boundary_request *request)
+{
+    if (named(request, "commitUnit")) {
+        commit(request);
+    } else if (named(request, "abortUnit")) {
+        reply_put_ok(&request->reply);
+        ending_roll_back(request, "the client asked for it");
+    } else if (named(request, "beginUnit")) {
+        fail_begun(request); /* only a second one gets here */
+    } else {
+        write_once(request);
+    }
+}
+
 /* ------------------------------------------------------------------ beginning */
 
-static void after_begin(struct boundary_request *request)
-{
-    enum status status = request->begin.status;
-    bson_destroy(&request->begin_payload);
-    if (status == STATUS_IO) {
-        release_end_process("a record could not be made durable", request->unit, status);
-    }
-    if (status != STATUS_OK) {
-        ending_set_error(request, REPLY_CODE_OutOfDiskSpace, NULL,
-                         "the journal is full: no unit can begin");
-        ending_roll_back(request, "the journal is full");
-        return;
-    }
-    request->unit->begun = true;
-    run(request);
-}
-
-static void on_begun(struct wal_append *first, void *context)
-{
-    (void)first;
-    ending_wake(context, after_begin);
-}
-
+/* A new unit. */
 static void begin(struct boundary_request *request)
 {
-    bson_init(&request->begin_payload);
-    begin_make(request->unit, &request->begin_payload, &request->begin);
-    request->begin.completed = on_begun;
-    request->begin.context = request;
-    lock_owner_begin(request->engine->locks, &request->unit->locks);
-    wal_append(request->engine->wal, &request->begin);
-}
-
-/* Memory does not know the name; the journal may. */
-static void begin_unless_known(struct boundary_request *request)
-{
-    if (request->unit->maybe_repeated) {
+    if (request->unit->maybe_repeated) { /* memory does not know the name; the journal may */
         enum outcome outcome = outcome_find_key(request->engine->wal, &request->key, 0, NULL);
         if (outcome != OUTCOME_NONE) {
             unit_state_set(request->unit, UNIT_ABORTING);
@@ -192,7 +320,8 @@ static void begin_unless_known(struct boundary_request *request)
             return;
         }
     }
-    begin(request);
+    lock_owner_begin(request->engine->locks, &request->unit->locks);
+    append_begin(request);
 }
 
 static void on_ready(struct unit_waiter *waiter)
@@ -206,32 +335,37 @@ static void on_ready(struct unit_waiter *waiter)
 static void check_out(struct boundary_request *request)
 {
     const struct comment *comment = &request->comment;
+    bool begins = comment->begin && !request->again;
     struct unit_request wanted = {
         .user = request->user,
         .key = &request->key,
         .boundary = "comment",
         .name = comment->unit,
         .journaled_key = true,
-        .begin = comment->begin,
+        .begin = begins,
         .connection = request->connection,
         .client = request->client,
         .application = request->application,
         .lifetime_ms = (uint64_t)comment->timeout_ms,
-        .id = comment->begin ? wal_unit_next(request->engine->wal) : 0,
+        .id = begins ? wal_unit_next(request->engine->wal) : 0,
     };
     request->waiter.ready = on_ready;
     request->waiting = false;
     switch (
         unit_table_checkout(request->engine->units, &wanted, &request->waiter, &request->unit)) {
     case UNIT_CHECKOUT_READY:
-        if (comment->begin) {
-            begin_unless_known(request);
+        if (begins) {
+            begin(request);
         } else {
             run(request);
         }
         break;
     case UNIT_CHECKOUT_WAITING:
         request->waiting = true;
+        break;
+    case UNIT_CHECKOUT_EXISTS: /* open: was it this very write that began it? */
+        request->again = true;
+        check_out(request);
         break;
     case UNIT_CHECKOUT_COMMITTED:
         answer_ended(request, OUTCOME_COMMITTED);
@@ -252,19 +386,55 @@ static void check_out(struct boundary_request *request)
     case UNIT_CHECKOUT_NO_MEMORY:
         fail(request, REPLY_CODE_ExceededMemoryLimit, "out of memory");
         break;
-    case UNIT_CHECKOUT_EXISTS:
     case UNIT_CHECKOUT_SUPERSEDED:
     case UNIT_CHECKOUT_TOO_OLD:
-        fail(request, REPLY_CODE_ConflictingOperationInProgress,
-             "a unit of this name was begun already: a name is used once");
+        fail_begun(request);
         break;
     }
+}
+
+/* ------------------------------------------------------------------ who may begin */
+
+static void on_authorized(void *context, enum status status, struct slice reply)
+{
+    struct boundary_request *request = context;
+    struct reply_view view;
+    bson_t document;
+    if (status != STATUS_OK || reply_view_parse(reply, &view) != STATUS_OK) {
+        request->reply_lost = true;
+        ending_finish(request);
+    } else if (view.ok) {
+        request->authorized = true;
+        check_out(request);
+    } else {
+        (void)bson_init_static(&document, reply.data, reply.size);
+        bson_concat(&request->reply, &document);
+        ending_finish(request);
+    }
+}
+
+/* Nobody has logged in: does that matter here? A question that needs a login where logins are. */
+static void ask_server(struct boundary_request *request)
+{
+    bson_t command = BSON_INITIALIZER;
+    bson_t filter;
+    BSON_APPEND_INT32(&command, "listDatabases", 1);
+    BSON_APPEND_BOOL(&command, "nameOnly", true);
+    BSON_APPEND_BOOL(&command, "authorizedDatabases", true);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
+    BSON_APPEND_UTF8(&filter, "name", "admin");
+    bson_append_document_end(&command, &filter);
+    BSON_APPEND_UTF8(&command, "$db", "admin");
+    request->channel->send(request->channel, slice_make(bson_get_data(&command), command.len),
+                           on_authorized, request);
+    bson_destroy(&command);
 }
 
 void comment_start(struct boundary_request *request)
 {
     struct error error = {0};
     ending_init(request);
+    request->again = false;
     if (comment_parse(&request->view, &request->comment, &error) != STATUS_OK) {
         fail(request, REPLY_CODE_FailedToParse, error.message);
         return;
@@ -274,5 +444,9 @@ void comment_start(struct boundary_request *request)
         return;
     }
     unit_session_key_of_name(request->user, request->comment.unit, &request->key);
-    check_out(request);
+    if (request->comment.begin && request->user[0] == '\0' && !request->authorized) {
+        ask_server(request);
+    } else {
+        check_out(request);
+    }
 }

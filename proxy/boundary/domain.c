@@ -309,6 +309,11 @@ static enum call_admission wait_in(struct call_list *list, struct domain_slot *s
 /* Observe only: nothing waits, nothing is refused. */
 static enum call_admission begin_observed(struct domain *domain, struct call *call)
 {
+    if (call->inside && domain->observed != NULL) {
+        call->joined = true;
+        return CALL_ADMITTED;
+    }
+    call_begin_observing(call);
     call->previous = NULL;
     call->next = domain->observed;
     if (call->next != NULL) {
@@ -584,15 +589,19 @@ static enum domain_write refuse(struct domain *domain, struct domain_slot *slot,
     return DOMAIN_WRITE_REFUSED;
 }
 
+static const char started_reason[] =
+    "the proxy was started a moment ago: a call that was open before it has been rolled back, and "
+    "writes are refused until its handler is silent";
+static const char ended_reason[] =
+    "the API call that this write belongs to has ended: it is not carried out";
+
 static enum domain_write decide(struct domain *domain, const struct trace_id *trace,
-                                struct domain_write_call *ret_call, const char **ret_reason)
+                                bool of_documents, struct domain_write_call *ret_call,
+                                const char **ret_reason)
 {
     static const struct trace_id none;
     if (domain->fenced_until_ms != 0) {
-        return refuse(domain, NULL,
-                      "the proxy was started a moment ago: a call that was open before it has been "
-                      "rolled back, and writes are refused until its handler is silent",
-                      ret_reason);
+        return refuse(domain, NULL, started_reason, ret_reason);
     }
     if (is_trace(domain) && trace == NULL) {
         return refuse(domain, NULL,
@@ -610,8 +619,12 @@ static enum domain_write decide(struct domain *domain, const struct trace_id *tr
         return DOMAIN_WRITE_IN_CALL;
     }
     if (slot == NULL || slot->handlers != NULL || is_trace(domain)) {
+        return refuse(domain, slot, ended_reason, ret_reason);
+    }
+    if (domain->options.refuse_beside && of_documents) {
         return refuse(domain, slot,
-                      "the API call that this write belongs to has ended: it is not carried out",
+                      "no API call is open to which this write could belong "
+                      "(http.backgroundWrites: refuse)",
                       ret_reason);
     }
     domain->figures.writes_beside++;
@@ -635,7 +648,8 @@ static uint64_t observed_call(const struct domain *domain, const struct trace_id
 }
 
 enum domain_write domain_write_decide(struct domain *domain, const struct trace_id *trace,
-                                      struct domain_write_call *ret_call, const char **ret_reason)
+                                      bool of_documents, struct domain_write_call *ret_call,
+                                      const char **ret_reason)
 {
     enum domain_write result = DOMAIN_WRITE_BESIDE;
     pthread_mutex_lock(&domain->mutex);
@@ -643,10 +657,24 @@ enum domain_write domain_write_decide(struct domain *domain, const struct trace_
     if (domain->options.observe_only) {
         ret_call->observed = observed_call(domain, trace);
     } else {
-        result = decide(domain, trace, ret_call, ret_reason);
+        result = decide(domain, trace, of_documents, ret_call, ret_reason);
     }
     pthread_mutex_unlock(&domain->mutex);
     return result;
+}
+
+bool domain_refuses(struct domain *domain, const struct trace_id *trace, const char **ret_reason)
+{
+    bool refused = false;
+    pthread_mutex_lock(&domain->mutex);
+    struct domain_slot *slot = is_trace(domain) && trace == NULL ? NULL : slot_find(domain, trace);
+    bool over = slot != NULL && slot->handlers != NULL && (slot->open == NULL || slot->closing);
+    if (domain->fenced_until_ms != 0 || over) {
+        (void)refuse(domain, slot, over ? ended_reason : started_reason, ret_reason);
+        refused = true;
+    }
+    pthread_mutex_unlock(&domain->mutex);
+    return refused;
 }
 
 /* ------------------------------------------------------------------ housekeeping */

@@ -51,7 +51,8 @@ enum domain_correlation {
 struct domain_options {
     const char *name; /* for log and metrics; copied */
     enum domain_correlation correlation;
-    bool observe_only; /* no units, no queue, no fence: only the report */
+    bool observe_only;  /* no units, no queue, no fence: only the report */
+    bool refuse_beside; /* writes of documents while no call is open are refused */
     uint64_t queue_wait_ms;
     size_t queue_max;
     uint64_t quiet_ms;
@@ -112,12 +113,20 @@ struct domain_write_call {
 };
 
 /*
- * Decides, and counts. `trace`: what the write carries, or NULL. *ret_reason is a literal fit for
- * the client. In an observe-only domain always BESIDE, with ret_call->observed set if it can be
- * told to which call the write belongs.
+ * Decides, and counts. `trace`: what the write carries, or NULL. `of_documents`: it is no creation
+ * or dropping of collections and indexes. *ret_reason is a literal fit for the client. In an
+ * observe-only domain always BESIDE, with ret_call->observed set if it can be told to which call
+ * the write belongs.
  */
 enum domain_write domain_write_decide(struct domain *domain, const struct trace_id *trace,
-                                      struct domain_write_call *ret_call, const char **ret_reason);
+                                      bool of_documents, struct domain_write_call *ret_call,
+                                      const char **ret_reason);
+
+/*
+ * For writes that say themselves to which unit they belong (a driver's transaction, a name in their
+ * comment): whether the domain is fenced against them, too. Counts a refusal.
+ */
+bool domain_refuses(struct domain *domain, const struct trace_id *trace, const char **ret_reason);
 
 /* ---- figures */
 

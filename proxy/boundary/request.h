@@ -27,7 +27,8 @@ struct boundary_request {
     const char *client;
     const char *application;
     uint64_t connection;
-    bool draining; /* the process is about to end: no new units */
+    bool draining;   /* the process is about to end: no new units */
+    bool authorized; /* comment_unit.c has asked the server; set back at each login or logout */
     struct op_msg message;
     struct command_view view;
     struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
@@ -39,8 +40,9 @@ struct boundary_request {
     uint64_t deadline_ms;   /* plain.c */
     uint64_t place;         /* plain.c: that of a unit of this write that was a deadlock's victim */
     struct comment comment; /* comment_unit.c, as what follows */
+    bool again;             /* begin, under a name that is open */
     struct wal_append begin;
-    bson_t begin_payload;
+    bson_t kept; /* payload of BEGIN; what COMMIT keeps of the last write */
     struct unit *unit;
     struct unit_waiter waiter;
     struct worker_task task;

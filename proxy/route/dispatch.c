@@ -284,6 +284,7 @@ static void expect_identity(struct connection *connection, const struct command_
         note_application(connection, view);
     }
     login_request(&connection->login, view);
+    connection->request.authorized = false;
     dispatch->expected.kind = class == COMMAND_HELLO ? EXPECT_HELLO : EXPECT_LOGIN;
 }
 
@@ -365,12 +366,18 @@ static bool names_a_unit(const struct command_view *view)
 
 /* For the unit that the comment names. */
 static void decide_named(struct connection *connection, const struct wire_header *header,
-                         struct slice available, enum command_class class,
-                         struct dispatch *dispatch)
+                         struct slice available, const struct command_view *view,
+                         enum command_class class, struct dispatch *dispatch)
 {
     dispatch->boundary = DISPATCH_TO_COMMENT;
     dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
-    if (dispatch->kind == DISPATCH_OPERATION && class != COMMAND_UNIT && class != COMMAND_WRITE) {
+    if (dispatch->kind != DISPATCH_OPERATION) {
+        return;
+    }
+    if (is_any_write(class) && dispatch_domain_refuses(connection, view, dispatch)) {
+        return;
+    }
+    if (class != COMMAND_UNIT && class != COMMAND_WRITE) {
         dispatch_error(dispatch, REPLY_CODE_OperationNotSupportedInTransaction,
                        "only writes of documents can be part of a unit");
     }
@@ -396,10 +403,13 @@ static void decide_command(struct connection *connection, const struct wire_head
     if (view.has_autocommit || view.has_start_transaction || class == COMMAND_TRANSACTION) {
         note_session(connection, &view);
         dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
+        if (dispatch->kind == DISPATCH_OPERATION && is_any_write(class)) {
+            (void)dispatch_domain_refuses(connection, &view, dispatch);
+        }
         return;
     }
     if (class == COMMAND_UNIT || (is_any_write(class) && names_a_unit(&view))) {
-        decide_named(connection, header, available, class, dispatch);
+        decide_named(connection, header, available, &view, class, dispatch);
         return;
     }
     if (is_any_write(class)) {

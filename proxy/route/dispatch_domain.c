@@ -49,9 +49,22 @@ void dispatch_observe(struct connection *connection, const struct command_view *
         return;
     }
     if (connection->link.domain != NULL && domain_is_observe_only(connection->link.domain)) {
-        (void)domain_write_decide(connection->link.domain, found, &call, &reason);
+        (void)domain_write_decide(connection->link.domain, found, true, &call, &reason);
     }
     observe(connection, call.observed, found, view, message, message_bytes);
+}
+
+bool dispatch_domain_refuses(struct connection *connection, const struct command_view *view,
+                             struct dispatch *dispatch)
+{
+    struct trace_id trace;
+    const char *reason = NULL;
+    if (connection->link.domain == NULL ||
+        !domain_refuses(connection->link.domain, trace_of(view, &trace), &reason)) {
+        return false;
+    }
+    dispatch_error(dispatch, REPLY_CODE_NoSuchTransaction, reason);
+    return true;
 }
 
 bool dispatch_domain_write(struct connection *connection, const struct command_view *view,
@@ -62,7 +75,8 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
     const struct trace_id *found = trace_of(view, &trace);
     struct domain_write_call call = {0};
     const char *reason = NULL;
-    switch (domain_write_decide(connection->link.domain, found, &call, &reason)) {
+    switch (domain_write_decide(connection->link.domain, found, class == COMMAND_WRITE, &call,
+                                &reason)) {
     case DOMAIN_WRITE_BESIDE:
         return false;
     case DOMAIN_WRITE_REFUSED:

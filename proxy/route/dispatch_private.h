@@ -24,6 +24,13 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
                            enum command_class class, size_t message_bytes,
                            struct dispatch *dispatch);
 
+/*
+ * The same for what says itself to which unit it belongs. True: decided, it is refused, for its
+ * domain is fenced.
+ */
+bool dispatch_domain_refuses(struct connection *connection, const struct command_view *view,
+                             struct dispatch *dispatch);
+
 /* A write that is no call's passes: for the report. `message_bytes`: of the whole message. */
 void dispatch_observe(struct connection *connection, const struct command_view *view,
                       const struct op_msg *message, size_t message_bytes);

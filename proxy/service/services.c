@@ -50,6 +50,7 @@ static enum status make_domains(struct services *services, struct observe *obser
         .correlation =
             config->http_correlation == CONFIG_CORRELATION_TRACE ? DOMAIN_TRACE : DOMAIN_EXCLUSIVE,
         .observe_only = config->unit_boundary == CONFIG_BOUNDARY_OBSERVE,
+        .refuse_beside = config->http_background == CONFIG_BACKGROUND_REFUSE,
         .queue_wait_ms = config->http_queue_wait_ms,
         .queue_max = (size_t)config->http_queue_length,
         .quiet_ms = config->http_quiet_ms,
@@ -226,7 +227,8 @@ static void log_addresses(const struct services *services, const struct router *
 }
 
 enum status services_serve(struct services *services, struct worker_pool *workers,
-                           const struct router *router, struct error *ret_error)
+                           const struct router *router, uint64_t connections_max,
+                           struct error *ret_error)
 {
     const struct config *config = services->config;
     if (services->count == 0) {
@@ -238,7 +240,7 @@ enum status services_serve(struct services *services, struct worker_pool *worker
         .service_count = services->count,
         .call_timeout_ms = config->http_call_timeout_ms,
         .answer_bytes_max = (size_t)config->http_answer_bytes_max,
-        .connections_max = (size_t)config->net_connections_max,
+        .connections_max = (size_t)connections_max,
         .routes = config->http_routes,
     };
     enum status status = front_start(&options, &services->front, ret_error);
@@ -246,6 +248,11 @@ enum status services_serve(struct services *services, struct worker_pool *worker
         log_addresses(services, router);
     }
     return status;
+}
+
+bool services_are_fronted(const struct services *services)
+{
+    return services->count > 0;
 }
 
 void services_set_limits(struct services *services, const struct config *config)

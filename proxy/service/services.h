@@ -41,10 +41,15 @@ MUST_CHECK enum status services_new(const struct config *config, struct engine *
 /* Fills in listeners, rules and the tick of the options. They point into the services. */
 void services_router(struct services *services, struct router_options *options);
 
-/* Serves HTTP and logs the addresses of all listeners but the plain one. Errors: as front_start().
+/* Serves HTTP, `connections_max` callers, and logs the addresses of all listeners but the plain
+ * one. Errors: as front_start().
  */
 MUST_CHECK enum status services_serve(struct services *services, struct worker_pool *workers,
-                                      const struct router *router, struct error *ret_error);
+                                      const struct router *router, uint64_t connections_max,
+                                      struct error *ret_error);
+
+/* Whether there is any. */
+bool services_are_fronted(const struct services *services);
 
 /* After the configuration was read again. */
 void services_set_limits(struct services *services, const struct config *config);

@@ -122,6 +122,7 @@ struct unit *unit_free(struct unit *unit)
     unit_known_drop(unit, unit->known_count);
     free(unit->known);
     gate_list_free(&unit->locks);
+    answers_free(&unit->answers);
     free(unit->user);
     free(unit->client);
     free(unit->application);

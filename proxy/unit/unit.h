@@ -29,6 +29,7 @@
 #include "holdfast/image.h"
 #include "holdfast/limits.h"
 #include "holdfast/slice.h"
+#include "unit/answers.h"
 #include "unit/lock_table.h"
 
 #define UNIT_STATE_LIST(X)                                                                         \
@@ -94,7 +95,8 @@ struct unit {
     struct unit_known *known;
     size_t known_count;
     size_t known_capacity;
-    bool begun; /* BEGIN is in the journal */
+    struct answers answers; /* comment: to writes that their driver may send again */
+    bool begun;             /* BEGIN is in the journal */
     /* Not NULL: what the server has done cannot be told apart from what a stranger did; the unit is
        for an operator. A literal. */
     const char *doubt;
@@ -161,7 +163,7 @@ enum unit_checkout {
     UNIT_CHECKOUT_UNKNOWN, /* not in memory: the journal may know */
     UNIT_CHECKOUT_TOO_OLD, /* the session is at a higher number */
     UNIT_CHECKOUT_EXISTS,  /* begin: this number was begun before; for a retryable write: by a
-                              transaction that is open */
+                              transaction that is open; with `key`: it is open */
     UNIT_CHECKOUT_LIMIT,   /* begin: too many units are open */
     UNIT_CHECKOUT_NO_MEMORY,
 };

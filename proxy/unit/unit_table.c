@@ -256,7 +256,7 @@ static enum unit_checkout checkout(struct unit_table *table, const struct unit_r
         return request->begin ? begin(table, session, key, request, ret_unit)
                               : UNIT_CHECKOUT_UNKNOWN;
     }
-    if (request->begin) {
+    if (request->begin && request->key == NULL) {
         return request->retryable ? begin(table, session, key, request, ret_unit)
                                   : UNIT_CHECKOUT_EXISTS;
     }

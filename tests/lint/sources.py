@@ -22,7 +22,7 @@ def tracked(root=ROOT):
     return sorted(path for path in set(paths) if (root / path).is_file())
 
 
-def c_files(root=ROOT, folders=("include", "wal", "proxy", "bench", "tests")):
+def c_files(root=ROOT, folders=("include", "wal", "proxy", "bench", "tests", "docs")):
     return [
         path for path in tracked(root) if path.suffix in (".c", ".h") and path.parts[0] in folders
     ]

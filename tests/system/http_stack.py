@@ -158,9 +158,9 @@ class Service:
 class HttpStack:
     """Server, holdfastd with --http-listen, and a Service behind it."""
 
-    def __init__(self, settings=None, server=None, options=(), **client_options):
-        self.server = server or Server()
-        self._own_server = server is None
+    def __init__(self, settings=None, between=None, options=(), **client_options):
+        self.server = Server()
+        self.between = between and between(self.server)
         self.http_port = free_port()
         self.service = None
         self.proxy = None
@@ -169,7 +169,7 @@ class HttpStack:
         service_port = free_port()
         try:
             self.proxy = Proxy(
-                self.server,
+                self.between.uri if self.between else self.server,
                 settings,
                 options=[
                     *("--http-listen", f"127.0.0.1:{self.http_port}"),
@@ -214,8 +214,9 @@ class HttpStack:
             self.service.close()
         if self.proxy is not None:
             self.proxy.close()
-        if self._own_server:
-            self.server.close()
+        if self.between is not None:
+            self.between.close()
+        self.server.close()
 
 
 def settled(stack):

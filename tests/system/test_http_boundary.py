@@ -225,6 +225,10 @@ def test_a_handler_whose_connection_broke_writes_nothing(patient, name):
             except OperationFailure as error:
                 result.append(error.code)
             time.sleep(1.5)
+        try:  # nor by a unit of its own
+            collection.insert_one({"_id": 2}, comment={"unit": name, "begin": True, "last": True})
+        except OperationFailure as error:
+            result.append(error.code)
         done.set()
 
     patient.service.handlers["/broken"] = handler
@@ -232,7 +236,7 @@ def test_a_handler_whose_connection_broke_writes_nothing(patient, name):
     assert answer.status == 503 and answer.reason == "serviceLost"
     gate.go.set()
     assert done.wait(10)
-    assert result == [251] * 3
+    assert result == [251] * 4
     assert patient.stored(name) == {}
 
 
@@ -542,6 +546,62 @@ def test_reads_wait(name):
         gate.go.set()
         assert reader.wait().json == {"count": 2}
         assert caller.wait().status == 201
+
+
+def test_limits_of_a_call(name):
+    """At a limit the write gets an error, the unit is rolled back, and a 2xx becomes 503."""
+    settings = {"unit.maxWrites": "3", "unit.maxBytes": "1MiB", "unit.maxOpen": "1"}
+    with HttpStack(settings) as stack:
+        collection = stack.collection(name)
+        codes = []
+
+        def handler(documents):
+            def handle(_):
+                for document in documents:
+                    try:
+                        collection.insert_one(dict(document))
+                    except OperationFailure as error:
+                        codes.append(error.code)
+                return 200
+
+            return handle
+
+        stack.service.handlers["/writes"] = handler([{"_id": n} for n in range(5)])
+        stack.service.handlers["/bytes"] = handler([{"_id": n, "x": "x" * 700000} for n in range(3)])
+        for path in ("/writes", "/bytes"):
+            answer = stack.call(path)
+            assert answer.status == 503 and answer.reason == "rolledBack"
+            assert stack.stored(name) == {}
+        assert codes == [257, 251, 257]
+        with Connection(stack.proxy.port) as raw:
+            transaction = RawTransaction(raw)
+            assert transaction.insert(name, {"_id": "open"})["ok"] == 1
+            answer = stack.call("/writes")
+            assert answer.status == 503 and answer.reason == "limit"
+            assert transaction.abort()["ok"] == 1
+
+
+def test_a_call_older_than_a_unit_may_be(name):
+    settings = {"unit.lifetime": "1s", "http.callTimeout": "1s"}
+    with HttpStack(settings) as stack:
+        gate = Gate()
+        stack.service.handlers["/two"] = two_writes(stack.collection(name), gate.stop_here)
+        answer = stack.call("/two")
+        assert answer.status == 503 and answer.reason in ("timeout", "rolledBack")
+        gate.go.set()
+        assert stack.stored(name) == {}
+
+
+def test_background_writes_refused(name):
+    with HttpStack({"http.backgroundWrites": "refuse"}) as stack:
+        collection = stack.collection(name)
+        collection.create_index("v")  # as services do when they start
+        with pytest.raises(OperationFailure) as refused:
+            collection.insert_one({"_id": "background"})
+        assert refused.value.code == 251
+        stack.service.handlers["/two"] = two_writes(collection)
+        assert stack.call("/two").status == 201
+        assert set(stack.stored(name)) == {1, 2}
 
 
 def test_routes(name):

@@ -11,6 +11,7 @@ import pytest
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack
 from holdfast_testing import Connection, OldServer, encode_query, holdfast
+from http_stack import Gate, HttpStack
 from pymongo import DeleteMany, InsertOne, ReplaceOne, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.errors import OperationFailure
 
@@ -416,3 +417,49 @@ def test_an_unknown_command_of_a_client(stack, raw, name):
     reply = raw.run({"analyze": name, "$db": DATABASE})
     assert reply["ok"] == 0 and reply["code"] == 59 and reply["codeName"] == "CommandNotFound"
     assert stack.between.take_refused() == [("analyze", 59)]
+
+
+# ---------------------------------------------------------------- boundaries without the driver
+
+
+def test_api_calls_in_front_of_an_old_server(name):
+    """Committed, rolled back, and recovered after the proxy was killed in mid-call."""
+    with HttpStack(between=OldServer) as stack:
+        collection, gate = stack.collection(name), Gate()
+
+        def handler(end, between=lambda: None):
+            def handle(_):
+                collection.insert_one({"_id": end, "v": 1})
+                between()
+                collection.find_one_and_update(
+                    {"$and": [{"_id": end}]}, {"$set": {"part": {"v": 2}}}, upsert=True
+                )
+                collection.update_many({}, [{"$set": {"seen": end}}])
+                return end
+
+            return handle
+
+        stack.service.handlers["/good"] = handler(201)
+        stack.service.handlers["/bad"] = handler(500)
+        stack.service.handlers["/killed"] = handler(202, gate.stop_here)
+        assert stack.call("/good").status == 201
+        good = {201: {"_id": 201, "v": 1, "part": {"v": 2}, "seen": 201}}
+        assert stack.stored(name) == good
+        assert stack.call("/bad").status == 500
+        assert stack.stored(name) == good
+        stack.begin("/killed")
+        gate.wait_reached()
+        stack.proxy.restart()
+        gate.go.set()
+        assert stack.stored(name) == good
+        assert stack.between.take_refused() == []
+
+
+def test_comments_in_front_of_an_old_server(stack, client, name):
+    collection = client[DATABASE][name]
+    collection.insert_one({"_id": 1}, comment={"unit": name, "begin": True})
+    collection.update_one({"_id": 1}, {"$inc": {"v": 1}}, comment={"unit": name, "last": True})
+    client.admin.command("beginUnit", name + "b")
+    collection.delete_one({"_id": 1}, comment={"unit": name + "b"})
+    client.admin.command("abortUnit", name + "b")
+    assert stack.stored(name) == {1: {"_id": 1, "v": 1}}

@@ -164,7 +164,7 @@ static enum domain_write write_now(uint8_t trace)
     struct domain_write_call call;
     struct trace_id id = {.bytes = {trace}};
     const char *reason = "";
-    return domain_write_decide(rig.domain, trace == 0 ? NULL : &id, &call, &reason);
+    return domain_write_decide(rig.domain, trace == 0 ? NULL : &id, true, &call, &reason);
 }
 
 static void tick_later(uint64_t ms)

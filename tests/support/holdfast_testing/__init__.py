@@ -3,31 +3,59 @@
 Everything started here is ended again by its process id, also after a failed test or Ctrl-C.
 """
 
+from .http_client import (
+    Answer,
+    HttpCall,
+    NotConnected,
+    connect,
+    encode_request,
+    request,
+    request_until_answered,
+)
 from .memory import Memory, anonymous_bytes
 from .old_server import OldServer
-from .process import Process, ProcessError, end_all_started, free_port, wait_until
+from .process import (
+    Process,
+    ProcessError,
+    end_all_started,
+    free_port,
+    port_for_restarts,
+    wait_until,
+)
 from .proxy import Proxy, ProxyFailed, build_bin, holdfast
 from .server import Server, server_kind
+from .service import FrontedService, FrontingProxy, Service
 from .wire import Connection, WireTap, decode_message, encode_message, encode_query
 
 __all__ = [
+    "Answer",
     "Connection",
+    "FrontedService",
+    "FrontingProxy",
+    "HttpCall",
     "Memory",
+    "NotConnected",
     "OldServer",
     "Process",
     "ProcessError",
     "Proxy",
     "ProxyFailed",
     "Server",
+    "Service",
     "WireTap",
     "anonymous_bytes",
     "build_bin",
+    "connect",
     "decode_message",
     "encode_message",
     "encode_query",
+    "encode_request",
     "end_all_started",
     "free_port",
     "holdfast",
+    "port_for_restarts",
+    "request",
+    "request_until_answered",
     "server_kind",
     "wait_until",
 ]

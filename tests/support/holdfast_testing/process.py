@@ -3,6 +3,7 @@
 import atexit
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import time
 
 _started = set()
 _started_lock = threading.Lock()
+_ports = set()
+_ports_lock = threading.Lock()
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -182,6 +185,29 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def port_for_restarts():
+    """A free port that no client's own end of a connection takes while its server is restarting.
+
+    Below the range from which the system takes those; no two of one process are the same.
+    """
+    first, last = 15000, max(_first_ephemeral_port(), 20000)
+    for port in random.sample(range(first, last), last - first):
+        with socket.socket() as probe, _ports_lock:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            if port not in _ports:
+                _ports.add(port)
+                return port
+    raise ProcessError("no free port")
+
+
+def _first_ephemeral_port():
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as range_file:
+        return int(range_file.read().split()[0])
 
 
 def wait_until(condition, timeout, what, interval=0.02):
