@@ -26,10 +26,16 @@
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
 
+/* The connections of a process that is killed end together, in any order. */
+#define CLOSED_TOGETHER_MS 1000u
+
 struct domain_handler {
     struct domain_slot *slot;
     size_t service;
     bool lost;
+    bool quiet_only;         /* its service's connections tell nothing of it */
+    uint64_t links_from;     /* connections opened up to this moment were there when it began */
+    uint64_t closed_ms;      /* when its service closed one of those; 0: none */
     uint64_t links_until;    /* lost: connections opened up to this moment may be its own */
     uint64_t quiet_until_ms; /* lost: moved on by each write that is refused */
     struct domain_handler *next;
@@ -210,6 +216,7 @@ static bool add_handler(struct domain_slot *slot, struct call *call)
     }
     handler->slot = slot;
     handler->service = call->service;
+    handler->links_from = slot->domain->links_opened;
     handler->next = slot->handlers;
     slot->handlers = handler;
     call->handler = handler;
@@ -447,10 +454,12 @@ void domain_call_ended(struct call *call)
 
 /* ------------------------------------------------------------------ handlers and links */
 
-static bool may_be_alive(const struct domain *domain, const struct domain_handler *handler)
+/* Whether its service has one open of the first `until` connections. */
+static bool has_links(const struct domain *domain, const struct domain_handler *handler,
+                      uint64_t until)
 {
     for (const struct domain_link *link = domain->links; link != NULL; link = link->next) {
-        if (link->service == handler->service && link->opened <= handler->links_until) {
+        if (link->service == handler->service && link->opened <= until) {
             return true;
         }
     }
@@ -464,8 +473,9 @@ static void settle_lost(struct domain_slot *slot, uint64_t now_ms)
     bool some = false;
     while (*at != NULL) {
         struct domain_handler *handler = *at;
-        if (handler->lost &&
-            (now_ms >= handler->quiet_until_ms || !may_be_alive(slot->domain, handler))) {
+        bool dead = !handler->quiet_only &&
+                    !has_links(slot->domain, handler, handler->links_until);
+        if (handler->lost && (now_ms >= handler->quiet_until_ms || dead)) {
             *at = handler->next;
             free(handler);
             some = true;
@@ -496,6 +506,10 @@ void domain_handler_ended(struct call *call, enum call_handler_end end)
         handler->lost = true;
         handler->links_until = domain->links_opened;
         handler->quiet_until_ms = now_ms + domain->options.quiet_ms;
+        bool had_links = has_links(domain, handler, handler->links_from) ||
+                         (handler->closed_ms != 0 &&
+                          now_ms - handler->closed_ms <= CLOSED_TOGETHER_MS);
+        handler->quiet_only = handler->quiet_only || !had_links;
         if (slot->open == call) {
             /* Before its rollback begins: what it has sent and we have not read yet is refused. */
             slot->closing = true;
@@ -521,7 +535,22 @@ void domain_link_open(struct domain *domain, size_t service, struct domain_link 
     pthread_mutex_unlock(&domain->mutex);
 }
 
-void domain_link_close(struct domain_link *link)
+/* A connection is closed: what that tells of the handlers of its service. */
+static void note_closed(struct domain_slot *slot, const struct domain_link *link, bool by_service,
+                        uint64_t now_ms)
+{
+    for (struct domain_handler *at = slot->handlers; at != NULL; at = at->next) {
+        if (at->service != link->service) {
+            continue;
+        }
+        at->quiet_only = at->quiet_only || !by_service;
+        if (link->opened <= at->links_from) {
+            at->closed_ms = now_ms;
+        }
+    }
+}
+
+void domain_link_close(struct domain_link *link, bool by_service)
 {
     struct domain *domain = link->domain;
     if (domain == NULL) {
@@ -533,7 +562,12 @@ void domain_link_close(struct domain_link *link)
         link->next->previous = link->previous;
     }
     link->domain = NULL;
-    for_each_slot(domain, settle_lost, clock_monotonic_ms());
+    uint64_t now_ms = clock_monotonic_ms();
+    note_closed(&domain->exclusive, link, by_service, now_ms);
+    for (struct domain_slot *at = domain->traces; at != NULL; at = at->hh.next) {
+        note_closed(at, link, by_service, now_ms);
+    }
+    for_each_slot(domain, settle_lost, now_ms);
     pthread_mutex_unlock(&domain->mutex);
 }
 

@@ -20,8 +20,11 @@
  *
  * A *handler* is the service's code at work for one request. It has ended when its complete answer
  * has come. If its connection broke instead, it may be dead or go on writing: it counts as ended
- * when every mongo connection that its service had at that moment is closed and read empty, or when
- * no write has been refused for the quiet period. As long as a slot is fenced its writes are
+ * when its service has closed every mongo connection that it had at that moment, and they are read
+ * empty, or when no write has been refused for the quiet period. Connections that the proxy itself
+ * has closed (the server went away, the proxy ends) tell nothing of a handler, nor does a
+ * service that had none before the call began, and may open one for each write: there the quiet
+ * period alone decides. As long as a slot is fenced its writes are
  * refused, and no other call begins in it: a handler that outlives its unit can write neither
  * outside of it nor into the next one. After a start of the proxy the whole domain is fenced for
  * the quiet period, since handlers of the former life may be alive.
@@ -93,8 +96,9 @@ struct domain_link {
 };
 
 void domain_link_open(struct domain *domain, size_t service, struct domain_link *link);
-/* Everything that was read from it has been decided. Harmless for a link that is not open. */
-void domain_link_close(struct domain_link *link);
+/* Everything that was read from it has been decided. `by_service`: it has ended the connection, not
+   we. Harmless for a link that is not open. */
+void domain_link_close(struct domain_link *link, bool by_service);
 
 /* Where a write belongs that comes now. */
 enum domain_write {

@@ -164,8 +164,8 @@ void exchange_malformed(struct exchange *exchange, enum error_answer answer, con
         LOG_TEXT("reason", reason));
     exchange->close_after = true;
     exchange->request_broken = true;
-    if (exchange->call_state == EXCHANGE_CALL_ENDING) {
-        return; /* its answer was there before */
+    if (exchange->call_state == EXCHANGE_CALL_ENDING || exchange->state == EXCHANGE_ANSWERING) {
+        return; /* its answer was there before, and is perhaps half out */
     }
     if (exchange->call_state == EXCHANGE_CALL_OPEN) {
         exchange->failed = true;

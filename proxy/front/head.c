@@ -120,8 +120,8 @@ struct lines {
     size_t lengths;
     uint64_t length;
     size_t encodings;
-    bool chunked; /* the last transfer coding is */
-    bool only_chunked;
+    bool chunked;      /* the last transfer coding is */
+    bool only_chunked; /* one line, of this word and nothing else: no list that others read */
     size_t hosts;
     bool close;
     bool keep_alive;
@@ -149,11 +149,11 @@ static bool parse_length(struct slice text, uint64_t *ret_length)
 static void take_encodings(struct slice value, struct lines *lines)
 {
     struct slice coding;
+    lines->only_chunked = lines->encodings == 0 && equals(value, "chunked");
     while (take_until(&value, ',', &coding)) {
         coding = trim(coding);
         if (coding.size > 0) {
             lines->chunked = equals(coding, "chunked");
-            lines->only_chunked = lines->chunked && lines->encodings == 0;
             lines->encodings++;
         }
     }

@@ -109,9 +109,10 @@ void connection_end_client(struct connection *connection)
     if (connection->client_gone) {
         return;
     }
+    bool by_client = connection->downstream.ended || connection->downstream.peer_closed;
     connection->client_gone = true;
     stream_close(&connection->downstream);
-    domain_link_close(&connection->link);
+    domain_link_close(&connection->link, by_client);
     cancel_gate_wait(connection);
     if (connection->carried_unit) {
         unit_table_orphan(connection->shared->options.engine->units, connection->number,

@@ -48,29 +48,6 @@ void dispatch_error(struct dispatch *dispatch, int code, const char *message)
     reply_put_error(&dispatch->body, code, NULL, "%s", message);
 }
 
-static void decide_query(const struct wire_header *header, struct slice available,
-                         struct dispatch *dispatch)
-{
-    struct op_query query;
-    if (available.size < header->length) {
-        dispatch->kind = DISPATCH_MORE;
-        return;
-    }
-    if (op_query_parse(available, &query) != STATUS_OK) {
-        refuse(dispatch, "an OP_QUERY is not valid");
-        return;
-    }
-    struct command_view view;
-    if (command_view_parse(query.query, &view, NULL) != STATUS_OK ||
-        command_classify(&view) != COMMAND_HELLO) {
-        refuse(dispatch, "OP_QUERY is taken for hello only: use a driver that speaks OP_MSG");
-        return;
-    }
-    dispatch->kind = DISPATCH_FORWARD;
-    dispatch->expects_reply = true;
-    dispatch->expected.kind = EXPECT_HELLO;
-}
-
 static uint64_t session_digest(struct slice session_id)
 {
     /* A UUID is random enough: eight of its bytes tell sessions apart. */
@@ -311,6 +288,30 @@ static void expect_identity(struct connection *connection, const struct command_
     dispatch->expected.kind = class == COMMAND_HELLO ? EXPECT_HELLO : EXPECT_LOGIN;
 }
 
+/* The first hello of most drivers. */
+static void decide_query(struct connection *connection, const struct wire_header *header,
+                         struct slice available, struct dispatch *dispatch)
+{
+    struct op_query query;
+    if (available.size < header->length) {
+        dispatch->kind = DISPATCH_MORE;
+        return;
+    }
+    if (op_query_parse(available, &query) != STATUS_OK) {
+        refuse(dispatch, "an OP_QUERY is not valid");
+        return;
+    }
+    struct command_view view;
+    if (command_view_parse(query.query, &view, NULL) != STATUS_OK ||
+        command_classify(&view) != COMMAND_HELLO) {
+        refuse(dispatch, "OP_QUERY is taken for hello only: use a driver that speaks OP_MSG");
+        return;
+    }
+    dispatch->kind = DISPATCH_FORWARD;
+    dispatch->expects_reply = true;
+    expect_identity(connection, &view, COMMAND_HELLO, dispatch);
+}
+
 static bool is_any_write(enum command_class class)
 {
     return class == COMMAND_WRITE || class == COMMAND_NAMESPACE_WRITE ||
@@ -434,7 +435,7 @@ void dispatch_decide(struct connection *connection, const struct wire_header *he
         return;
     }
     if (header->opcode == WIRE_OPCODE_QUERY) {
-        decide_query(header, available, dispatch);
+        decide_query(connection, header, available, dispatch);
         return;
     }
     if (header->opcode != WIRE_OPCODE_MSG) {

@@ -142,4 +142,8 @@ void operation_start(struct connection *connection, const struct wire_header *he
         comment_start(request);
         break;
     }
+    if (connection->active && !connection->request_unanswered &&
+        connection->downstream.peer_closed) {
+        connection_end_client(connection); /* it left before: nothing would tell so later */
+    }
 }

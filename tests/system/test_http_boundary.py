@@ -257,6 +257,49 @@ def test_a_handler_that_outlives_a_kill_of_the_proxy_writes_nothing(patient, nam
     assert set(patient.stored(name + "n")) == {1, 2}
 
 
+def test_a_handler_that_outlives_sigterm_writes_nothing(name):
+    """Its call was rolled back after the drain: that the proxy has closed the connections of its
+    service tells nothing of it."""
+    with HttpStack({"http.quietPeriod": "3s"}) as stack:
+        gate, result = Gate(), []
+        stack.service.handlers["/late"] = late_handler(stack.collection(name), gate, result)
+        stack.begin("/late")
+        gate.wait_reached()
+        assert stack.proxy.stop() == 0
+        stack.proxy.start()
+        gate.go.set()
+        wait_until(lambda: result, 10, "the handler has gone on")
+        assert result == [251]
+        assert stack.stored(name) == {}
+
+
+def test_a_lost_handler_that_connects_for_each_write_writes_nothing(name):
+    with HttpStack({"http.quietPeriod": "3s"}) as stack:
+        stack.service.client.close()
+        time.sleep(1.2)  # its ends belong to no call
+        gate, result = Gate(), []
+
+        def write(number):
+            documents = [{"_id": number}]
+            with Connection(stack.proxy.port) as raw:
+                reply = raw.run({"insert": name, "documents": documents, "$db": DATABASE})
+            result.append(reply.get("code", "written"))
+
+        def handler(request):
+            write(1)
+            stack.service.drop(request)
+            gate.stop_here()
+            write(2)
+
+        stack.service.handlers["/broken"] = handler
+        assert stack.call("/broken").reason == "serviceLost"
+        time.sleep(0.2)
+        gate.go.set()
+        wait_until(lambda: len(result) == 2, 5, "the handler has gone on")
+        assert result == ["written", 251]
+        assert stack.stored(name) == {}
+
+
 def test_a_clean_restart_needs_no_quiet_period(stack, name):
     assert stack.proxy.stop() == 0
     stack.proxy.settings["http.quietPeriod"] = "30s"
@@ -323,6 +366,24 @@ def test_a_write_that_its_service_broke_off_rolls_the_call_back(stack, name):
         assert answer.status == 503 and answer.reason == "rolledBack"
         assert transaction.abort()["ok"] == 1
     assert stack.stored(name) == {"held": {"_id": "held"}}
+
+
+def test_a_write_that_its_service_broke_off_before_it_was_read_rolls_the_call_back(stack, name):
+    """Its connection's end comes with it, or right behind."""
+
+    def handler(_):
+        with Connection(stack.proxy.port) as raw:
+            raw.run({"ping": 1, "$db": "admin"})
+            insert = {"insert": name, "documents": [{"n": 1}], "$db": DATABASE}
+            raw.send(encode_message(insert))
+        time.sleep(0.1)
+        return 200
+
+    stack.service.handlers["/off"] = handler
+    for _ in range(20):
+        answer = stack.call("/off")
+        assert answer.status == 503 and answer.reason == "rolledBack"
+    assert stack.stored(name) == {}
 
 
 # ---- exclusive
@@ -551,6 +612,36 @@ def test_routes(name):
         assert stack.stored(name) == {}
         assert stack.call("/search").status == 500
         assert set(stack.stored(name + "s")) == {1, 2}
+
+
+def test_the_rest_of_a_request_does_not_break_into_its_answer():
+    """The service has answered early, and what still comes of the request is nonsense."""
+    body = b"A" * 8_000_000
+    with HttpStack() as stack:
+        stack.service._server.shutdown()
+        stack.service._server.server_close()
+
+        def serve(listener, done):
+            with listener.accept()[0] as peer:
+                peer.recv(1000)
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+                peer.sendall(head + body)
+                done.wait(20)
+
+        done = threading.Event()
+        with socket.create_server(("127.0.0.1", stack.service.port)) as listener:
+            threading.Thread(target=serve, args=(listener, done), daemon=True).start()
+            with socket.create_connection(("127.0.0.1", stack.http_port), 10) as caller:
+                head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                caller.sendall(head + b"1\r\na\r\n")
+                time.sleep(0.5)  # the answer is on its way, as far as the kernel takes it
+                caller.sendall(b"zz\r\n")
+                time.sleep(0.2)
+                got = b"".join(iter(lambda: caller.recv(1 << 20), b""))
+            done.set()
+    head, _, rest = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert len(rest) == len(body) and rest == body
 
 
 def test_an_unused_port_is_no_service(name):

@@ -7,7 +7,7 @@ import time
 import pymongo
 import pytest
 from conftest import DATABASE
-from holdfast_testing import Connection, Proxy, Server, free_port, wait_until
+from holdfast_testing import Connection, Proxy, Server, encode_query, free_port, wait_until
 from http_stack import QUIET, Gate, InBackground, Service, call
 from pymongo.errors import OperationFailure
 
@@ -229,6 +229,25 @@ def test_services_told_apart_by_app_name(tmp_path, name):
         assert [unit["appName"] for unit in stack.proxy.units()][:2] == ["one", "two"]
         with Connection(stack.proxy.port) as raw:
             assert raw.run({"hello": 1, "$db": "admin"})["msg"] == "isdbgrid"
+
+
+def test_the_app_name_in_a_legacy_hello(tmp_path, name):
+    """The first hello of most drivers is an OP_QUERY."""
+    one = Fronted("one", appName="one")
+    client = {"application": {"name": "one"}}
+    with Domains(tmp_path, one) as stack:
+
+        def handler(_):
+            with Connection(stack.proxy.port) as raw:
+                raw.send(encode_query({"isMaster": 1, "helloOk": True, "client": client}))
+                assert "msg" not in raw.receive()
+                raw.run({"insert": name, "documents": [{"_id": 1}], "$db": DATABASE})
+            return 500
+
+        one.service.handlers["/"] = handler
+        assert one.call("/").status == 500
+        assert one.service.errors == []
+        assert stack.stored(name) == set()
 
 
 def test_services_told_apart_by_address(tmp_path, name):

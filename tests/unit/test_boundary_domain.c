@@ -303,14 +303,14 @@ static void test_a_lost_handler_fences_until_its_connections_are_closed(void **s
     assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
     domain_link_open(rig.domain, 0, &after); /* of the service, started again */
     assert_int_equal(begin(1), CALL_WAITING);
-    domain_link_close(&before[0]);
+    domain_link_close(&before[0], true);
     assert_false(is_admitted(1));
-    domain_link_close(&before[1]);
+    domain_link_close(&before[1], true);
     assert_true(is_admitted(1));
     assert_ends(1, run_commit, CALL_COMMITTED);
-    domain_link_close(&other);
-    domain_link_close(&after);
-    domain_link_close(&after); /* harmless */
+    domain_link_close(&other, true);
+    domain_link_close(&after, true);
+    domain_link_close(&after, true); /* harmless */
 }
 
 static void test_a_lost_handler_fences_until_it_is_silent(void **state)
@@ -326,14 +326,56 @@ static void test_a_lost_handler_fences_until_it_is_silent(void **state)
     assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED);
     tick_later(QUIET_MS + 1000);
     assert_int_equal(write_now(0), DOMAIN_WRITE_BESIDE);
-    domain_link_close(&link);
+    domain_link_close(&link, true);
 }
 
-static void test_a_service_without_connections_is_silent(void **state)
+/* It may open a connection for each write. */
+static void test_connections_made_in_a_call_tell_nothing(void **state)
 {
     (void)state;
+    struct domain_link link = {0};
     open_domain(DOMAIN_EXCLUSIVE, false);
     assert_int_equal(begin(0), CALL_ADMITTED);
+    domain_link_open(rig.domain, 0, &link);
+    handler_ended(0, CALL_HANDLER_LOST);
+    assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
+    domain_link_close(&link, true);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED);
+    tick_later(QUIET_MS + 1000);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_BESIDE);
+}
+
+/* Before or after the handler is lost: the service may be alive and connect again. */
+static void test_connections_that_the_proxy_closed_tell_nothing(void **state)
+{
+    (void)state;
+    for (int before = 0; before < 2; before++) {
+        struct domain_link link = {0};
+        open_domain(DOMAIN_EXCLUSIVE, false);
+        domain_link_open(rig.domain, 0, &link);
+        assert_int_equal(begin(0), CALL_ADMITTED);
+        if (before) {
+            domain_link_close(&link, false);
+        }
+        handler_ended(0, CALL_HANDLER_LOST);
+        assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
+        domain_link_close(&link, false);
+        assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED);
+        tick_later(QUIET_MS + 1000);
+        assert_int_equal(write_now(0), DOMAIN_WRITE_BESIDE);
+        rig.domain = domain_free(rig.domain);
+    }
+}
+
+/* The ends of a killed process come in any order: here those of its mongo connections first. */
+static void test_a_killed_service_is_silent(void **state)
+{
+    (void)state;
+    struct domain_link link = {0};
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    domain_link_open(rig.domain, 0, &link);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    domain_link_close(&link, true);
     handler_ended(0, CALL_HANDLER_LOST);
     assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
     assert_int_equal(begin(1), CALL_ADMITTED);
@@ -468,7 +510,9 @@ int main(void)
         TEST(test_a_living_handler_fences_until_it_has_answered),
         TEST(test_a_lost_handler_fences_until_its_connections_are_closed),
         TEST(test_a_lost_handler_fences_until_it_is_silent),
-        TEST(test_a_service_without_connections_is_silent),
+        TEST(test_connections_made_in_a_call_tell_nothing),
+        TEST(test_connections_that_the_proxy_closed_tell_nothing),
+        TEST(test_a_killed_service_is_silent),
         TEST(test_a_start_fences),
         TEST(test_reads_wait),
         TEST(test_a_unit_that_somebody_else_ended_is_not_committed),
