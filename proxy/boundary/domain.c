@@ -473,8 +473,7 @@ static void settle_lost(struct domain_slot *slot, uint64_t now_ms)
     bool some = false;
     while (*at != NULL) {
         struct domain_handler *handler = *at;
-        bool dead = !handler->quiet_only &&
-                    !has_links(slot->domain, handler, handler->links_until);
+        bool dead = !handler->quiet_only && !has_links(slot->domain, handler, handler->links_until);
         if (handler->lost && (now_ms >= handler->quiet_until_ms || dead)) {
             *at = handler->next;
             free(handler);
@@ -506,9 +505,9 @@ void domain_handler_ended(struct call *call, enum call_handler_end end)
         handler->lost = true;
         handler->links_until = domain->links_opened;
         handler->quiet_until_ms = now_ms + domain->options.quiet_ms;
-        bool had_links = has_links(domain, handler, handler->links_from) ||
-                         (handler->closed_ms != 0 &&
-                          now_ms - handler->closed_ms <= CLOSED_TOGETHER_MS);
+        bool had_links =
+            has_links(domain, handler, handler->links_from) ||
+            (handler->closed_ms != 0 && now_ms - handler->closed_ms <= CLOSED_TOGETHER_MS);
         handler->quiet_only = handler->quiet_only || !had_links;
         if (slot->open == call) {
             /* Before its rollback begins: what it has sent and we have not read yet is refused. */
