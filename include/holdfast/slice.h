@@ -119,14 +119,26 @@ MUST_CHECK static inline bool slice_take_u32le(struct slice *slice, uint32_t *re
     return true;
 }
 
+/* Where the first NUL is, or slice.size. Names are short: most end before a call would pay off. */
+static inline size_t slice_find_nul(struct slice slice)
+{
+    size_t at = 0;
+    for (; at < slice.size && at < 16; at++) {
+        if (slice.data[at] == 0) {
+            return at;
+        }
+    }
+    const uint8_t *found = at == slice.size ? NULL : memchr(slice.data + at, 0, slice.size - at);
+    return found == NULL ? slice.size : (size_t)(found - slice.data);
+}
+
 /* Cuts a NUL-terminated string; *ret_text includes no NUL in its size but one follows it. */
 MUST_CHECK static inline bool slice_take_cstring(struct slice *slice, struct slice *ret_text)
 {
-    const uint8_t *end = slice->size == 0 ? NULL : memchr(slice->data, 0, slice->size);
-    if (end == NULL) {
+    size_t size = slice_find_nul(*slice);
+    if (size == slice->size) {
         return false;
     }
-    size_t size = (size_t)(end - slice->data);
     *ret_text = slice_make(slice->data, size);
     slice->data += size + 1;
     slice->size -= size + 1;

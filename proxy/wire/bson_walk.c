@@ -15,6 +15,8 @@
 
 enum { DOCUMENT_BYTES_MIN = 5 };
 
+#define VALUE_BROKEN SIZE_MAX /* longer than any bytes that are there */
+
 bool bson_fields_open(struct slice document, struct slice *ret_fields)
 {
     struct slice fields = document;
@@ -76,56 +78,83 @@ static bool take_code_with_scope(struct slice *rest)
            whole.size == 0;
 }
 
-static bool take_bool(struct slice *rest)
-{
-    uint8_t value = 0;
-    return slice_take_u8(rest, &value) && value <= 1;
-}
-
 static bool take_fixed(struct slice *rest, size_t size)
 {
     struct slice bytes;
     return slice_take(rest, size, &bytes);
 }
 
-static bool take_value(struct slice *rest, uint8_t type)
+/* The types of which writes have few. */
+static bool take_rare_value(struct slice *rest, uint8_t type)
 {
     switch (type) {
-    case BSON_TYPE_DOUBLE:
-    case BSON_TYPE_DATE_TIME:
-    case BSON_TYPE_TIMESTAMP:
-    case BSON_TYPE_INT64:
-        return take_fixed(rest, 8);
-    case BSON_TYPE_UTF8:
-    case BSON_TYPE_CODE:
-    case BSON_TYPE_SYMBOL:
-        return take_string(rest);
-    case BSON_TYPE_DOCUMENT:
-    case BSON_TYPE_ARRAY:
-        return take_document(rest);
     case BSON_TYPE_BINARY:
         return take_binary(rest);
-    case BSON_TYPE_UNDEFINED:
-    case BSON_TYPE_NULL:
-    case BSON_TYPE_MAXKEY:
-    case BSON_TYPE_MINKEY:
-        return true;
-    case BSON_TYPE_OID:
-        return take_fixed(rest, 12);
-    case BSON_TYPE_BOOL:
-        return take_bool(rest);
     case BSON_TYPE_REGEX:
         return take_regex(rest);
     case BSON_TYPE_DBPOINTER:
         return take_string(rest) && take_fixed(rest, 12);
     case BSON_TYPE_CODEWSCOPE:
         return take_code_with_scope(rest);
-    case BSON_TYPE_INT32:
-        return take_fixed(rest, 4);
-    case BSON_TYPE_DECIMAL128:
-        return take_fixed(rest, 16);
     default:
         return false;
+    }
+}
+
+static size_t rare_value_size(struct slice rest, uint8_t type)
+{
+    struct slice behind = rest;
+    return take_rare_value(&behind, type) ? rest.size - behind.size : VALUE_BROKEN;
+}
+
+static inline size_t string_size(struct slice rest)
+{
+    uint32_t length = rest.size < 4 ? 0 : slice_load_u32le(rest.data);
+    bool valid = length >= 1 && length <= rest.size - 4 && rest.data[length + 3] == 0;
+    return valid ? (size_t)length + 4 : VALUE_BROKEN;
+}
+
+static inline size_t document_size(struct slice rest)
+{
+    uint32_t length = rest.size < 4 ? 0 : slice_load_u32le(rest.data);
+    bool valid = length >= DOCUMENT_BYTES_MIN && length <= rest.size && rest.data[length - 1] == 0;
+    return valid ? length : VALUE_BROKEN;
+}
+
+/*
+ * More than `rest` holds if it does not begin with a value of this type. Every write's elements
+ * pass through here several times: hence sizes, which stay in registers, in place of cuts.
+ */
+static inline size_t value_size(struct slice rest, uint8_t type)
+{
+    switch (type) {
+    case BSON_TYPE_DOUBLE:
+    case BSON_TYPE_DATE_TIME:
+    case BSON_TYPE_TIMESTAMP:
+    case BSON_TYPE_INT64:
+        return 8;
+    case BSON_TYPE_UTF8:
+    case BSON_TYPE_CODE:
+    case BSON_TYPE_SYMBOL:
+        return string_size(rest);
+    case BSON_TYPE_DOCUMENT:
+    case BSON_TYPE_ARRAY:
+        return document_size(rest);
+    case BSON_TYPE_UNDEFINED:
+    case BSON_TYPE_NULL:
+    case BSON_TYPE_MAXKEY:
+    case BSON_TYPE_MINKEY:
+        return 0;
+    case BSON_TYPE_OID:
+        return 12;
+    case BSON_TYPE_BOOL:
+        return rest.size > 0 && rest.data[0] <= 1 ? 1 : VALUE_BROKEN;
+    case BSON_TYPE_INT32:
+        return 4;
+    case BSON_TYPE_DECIMAL128:
+        return 16;
+    default:
+        return rare_value_size(rest, type);
     }
 }
 
@@ -138,12 +167,9 @@ bool bson_element_next(struct slice *fields, struct bson_element *ret_element)
     if (!slice_take_u8(&rest, &type) || !slice_take_cstring(&rest, &name)) {
         return false;
     }
-    struct slice value = rest;
-    if (!take_value(&rest, type)) {
-        return false;
-    }
-    value.size -= rest.size;
-    if (!slice_take(fields, fields->size - rest.size, &raw)) {
+    struct slice value;
+    if (!slice_take(&rest, value_size(rest, type), &value) ||
+        !slice_take(fields, fields->size - rest.size, &raw)) {
         return false;
     }
     *ret_element = (struct bson_element){
