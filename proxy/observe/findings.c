@@ -17,6 +17,8 @@ struct shard {
     pthread_mutex_t mutex;
     struct top_k calls;
     struct top_k outside;
+    uint64_t outside_writes; /* also of items whose place was taken over */
+    uint64_t outside_bytes;
 };
 
 struct findings {
@@ -190,6 +192,8 @@ void findings_count_outside(struct findings *findings, const struct shape *shape
     uint64_t hash = text_hash(shape_hash, &writer->hash, sizeof writer->hash);
     struct shard *shard = &findings->shards[hash % SHARDS];
     pthread_mutex_lock(&shard->mutex);
+    shard->outside_writes++;
+    shard->outside_bytes += bytes;
     struct top_k_item *item = top_k_find(&shard->outside, hash, is_same_outside, &key);
     if (item != NULL) {
         top_k_count(&shard->outside, item);
@@ -208,6 +212,19 @@ void findings_count_outside(struct findings *findings, const struct shape *shape
     outside_of(item)->bytes += bytes;
     outside_of(item)->several = outside_of(item)->several || shape->several;
     pthread_mutex_unlock(&shard->mutex);
+}
+
+void findings_outside_figures(struct findings *findings, uint64_t *ret_writes, uint64_t *ret_bytes)
+{
+    *ret_writes = 0;
+    *ret_bytes = 0;
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &findings->shards[i];
+        pthread_mutex_lock(&shard->mutex);
+        *ret_writes += shard->outside_writes;
+        *ret_bytes += shard->outside_bytes;
+        pthread_mutex_unlock(&shard->mutex);
+    }
 }
 
 /* ------------------------------------------------------------------ lists */

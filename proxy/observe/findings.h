@@ -66,6 +66,9 @@ void findings_count(struct findings *findings, const struct observed_call *call,
 void findings_count_outside(struct findings *findings, const struct shape *shape,
                             uint64_t shape_hash, const struct people_writer *writer, size_t bytes);
 
+/* Of all writes outside any call. */
+void findings_outside_figures(struct findings *findings, uint64_t *ret_writes, uint64_t *ret_bytes);
+
 /*
  * Copies, the most frequent first, in one array to be given to findings_list_free() or
  * outside_list_free(). NULL: none, or out of memory.

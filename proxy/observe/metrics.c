@@ -47,14 +47,16 @@ static void write_calls(FILE *out, const struct calls_figures *figures)
 
 static void write_writes(FILE *out, struct observe *observe, const struct calls_figures *figures)
 {
+    uint64_t outside_writes = 0;
+    uint64_t outside_bytes = 0;
+    findings_outside_figures(observe->findings, &outside_writes, &outside_bytes);
     head(out, "holdfast_observe_writes_total", "counter", "Write commands seen.");
     two(out, "holdfast_observe_writes_total", figures->writes);
-    (void)fprintf(out, "holdfast_observe_writes_total{by=\"none\"} %" PRIu64 "\n",
-                  (uint64_t)atomic_load(&observe->outside_writes));
+    (void)fprintf(out, "holdfast_observe_writes_total{by=\"none\"} %" PRIu64 "\n", outside_writes);
     head(out, "holdfast_observe_write_bytes_total", "counter", "Bytes of write commands seen.");
     two(out, "holdfast_observe_write_bytes_total", figures->bytes);
     (void)fprintf(out, "holdfast_observe_write_bytes_total{by=\"none\"} %" PRIu64 "\n",
-                  (uint64_t)atomic_load(&observe->outside_bytes));
+                  outside_bytes);
 }
 
 char *observe_metrics(struct observe *observe)

@@ -92,8 +92,6 @@ void observe_write(struct observe *observe, uint64_t call, const struct trace_id
     }
     if (!followed) {
         findings_count_outside(observe->findings, &shape, write.shape_hash, &people, message_bytes);
-        atomic_fetch_add_explicit(&observe->outside_writes, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&observe->outside_bytes, message_bytes, memory_order_relaxed);
     }
 }
 

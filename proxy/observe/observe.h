@@ -60,6 +60,8 @@ struct observe_writer {
     const char *user;        /* "database.name", "" if not logged in */
     const char *client;      /* address:port; the port is dropped in the report */
     const char *application; /* appName, "" if none */
+    uint64_t *hash; /* NULL, or what stays with this writer: 0 at first and when a text has changed.
+                       Then the texts, which lie cold in memory, are not read for every write. */
 };
 
 /* How a call ended. */

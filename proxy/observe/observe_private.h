@@ -3,8 +3,6 @@
 
 /* What observe.c, report.c and metrics.c share. */
 
-#include <stdatomic.h>
-
 #include "observe/calls.h"
 #include "observe/findings.h"
 #include "observe/observe.h"
@@ -17,8 +15,6 @@ struct observe {
     struct route_table *routes;
     struct findings *findings;
     struct calls *calls;
-    atomic_uint_fast64_t outside_writes;
-    atomic_uint_fast64_t outside_bytes;
 };
 
 #endif

@@ -22,17 +22,37 @@ static struct slice host_of(const char *client)
     return host;
 }
 
+static struct slice text_of(const struct observe_writer *writer, enum people_kind kind)
+{
+    switch (kind) {
+    case PEOPLE_APPLICATIONS:
+        return name_of(writer->application);
+    case PEOPLE_USERS:
+        return name_of(writer->user);
+    case PEOPLE_HOSTS:
+        return host_of(writer->client);
+    case PEOPLE_KINDS:
+        break;
+    }
+    return (struct slice){0};
+}
+
 struct people_writer people_writer_make(const struct observe_writer *writer, uint64_t seed)
 {
-    struct people_writer made = {.hash = seed};
+    struct people_writer made = {.texts = writer, .hash = seed};
     if (writer == NULL) {
         return made;
     }
-    made.names[PEOPLE_APPLICATIONS] = name_of(writer->application);
-    made.names[PEOPLE_USERS] = name_of(writer->user);
-    made.names[PEOPLE_HOSTS] = host_of(writer->client);
+    if (writer->hash != NULL && *writer->hash != 0) {
+        made.hash = *writer->hash;
+        return made;
+    }
     for (unsigned int kind = 0; kind < PEOPLE_KINDS; kind++) {
-        made.hash = text_hash(made.hash, made.names[kind].data, made.names[kind].size);
+        struct slice text = text_of(writer, (enum people_kind)kind);
+        made.hash = text_hash(made.hash, text.data, text.size);
+    }
+    if (writer->hash != NULL) {
+        *writer->hash = made.hash;
     }
     return made;
 }
@@ -41,7 +61,10 @@ struct text *people_keep(const struct people_writer *writer, enum people_kind ki
                          struct text_table *texts)
 {
     char clean[PEOPLE_NAME_BYTES];
-    size_t size = text_clean(TEXT_PLAIN, writer->names[kind], clean, sizeof clean);
+    if (writer->texts == NULL) {
+        return NULL;
+    }
+    size_t size = text_clean(TEXT_PLAIN, text_of(writer->texts, kind), clean, sizeof clean);
     return size == 0 ? NULL : text_keep(texts, slice_make(clean, size));
 }
 

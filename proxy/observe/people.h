@@ -24,10 +24,10 @@ struct people {
     uint8_t counts[PEOPLE_KINDS];
 };
 
-/* A writer's three texts, not copied, the client's port dropped. */
+/* A writer by his hash; his three texts are looked at when he is new. */
 struct people_writer {
-    struct slice names[PEOPLE_KINDS];
-    uint64_t hash; /* of all three */
+    const struct observe_writer *texts; /* NULL: there are none */
+    uint64_t hash;                      /* of all three, the client's port dropped */
 };
 
 struct people_writer people_writer_make(const struct observe_writer *writer, uint64_t seed);

@@ -28,7 +28,8 @@ struct look {
 
 /* ------------------------------------------------------------------ text */
 
-static void add_bytes(struct look *look, const char *bytes, size_t size)
+/* Inline: most pieces are constants of a few bytes, which need no call of memcpy() then. */
+static inline void add_bytes(struct look *look, const char *bytes, size_t size)
 {
     if (look->full || size > SHAPE_BYTES_MAX - TEXT_MORE_BYTES - look->size) {
         look->full = true; /* what comes behind is told no more, even if it were shorter */
@@ -46,7 +47,12 @@ static inline void add(struct look *look, const char *text)
 static void add_clean(struct look *look, const char *text, size_t capacity)
 {
     char clean[COLLECTION_BYTES];
-    add_bytes(look, clean, text_clean(TEXT_NAME, slice_text(text), clean, capacity));
+    struct slice bytes = slice_text(text);
+    if (bytes.size <= capacity && text_is_clean(TEXT_NAME, bytes)) { /* nearly always */
+        add_bytes(look, text, bytes.size);
+        return;
+    }
+    add_bytes(look, clean, text_clean(TEXT_NAME, bytes, clean, capacity));
 }
 
 /* ------------------------------------------------------------------ names */
@@ -168,7 +174,9 @@ static void names_add(struct names *names, const char *text)
         names->count--;
         name_drop(names, &names->list[names->count]);
     }
-    memmove(&names->list[at + 1], &names->list[at], (names->count - at) * sizeof name);
+    if (at < names->count) {
+        memmove(&names->list[at + 1], &names->list[at], (names->count - at) * sizeof name);
+    }
     names->list[at] = name;
     names->count++;
 }
@@ -323,8 +331,10 @@ static void operators_add(struct operators *operators, const struct bson_element
         }
         operators->count--;
     }
-    memmove(&operators->list[at + 1], &operators->list[at],
-            (operators->count - at) * sizeof *element);
+    if (at < operators->count) {
+        memmove(&operators->list[at + 1], &operators->list[at],
+                (operators->count - at) * sizeof *element);
+    }
     operators->list[at] = *element;
     operators->count++;
 }
@@ -350,9 +360,11 @@ static void add_operator(struct look *look, const struct bson_element *operator)
 
 static void add_update(struct look *look, const struct bson_element *update)
 {
-    struct operators operators = {.count = 0};
+    struct operators operators; /* not by an initialiser, which would fill the list with zeros */
     struct slice fields;
     struct bson_element element;
+    operators.count = 0;
+    operators.more = false;
     if (update->type == BSON_TYPE_ARRAY) {
         add_pipeline(look, update->value);
         return;
@@ -679,7 +691,12 @@ static void add_namespace(struct look *look, const struct command_view *view)
 static void add_command(struct look *look, const struct command_view *view,
                         const struct op_msg *message)
 {
-    struct documents documents;
+    if (strcmp(view->name, "update") == 0) {
+        add(look, "update");
+        add_namespace(look, view);
+        add_statements(look, OF_UPDATE, documents_find(look, view, message, "updates"), NULL);
+        return;
+    }
     if (strcmp(view->name, "findAndModify") == 0 || strcmp(view->name, "findandmodify") == 0) {
         add(look, "findAndModify");
         add_namespace(look, view);
@@ -689,15 +706,13 @@ static void add_command(struct look *look, const struct command_view *view,
     add_clean(look, view->name, SHAPE_NAME_BYTES);
     if (strcmp(view->name, "bulkWrite") == 0) {
         struct documents namespaces = documents_find(look, view, message, "nsInfo");
-        documents = documents_find(look, view, message, "ops");
+        struct documents documents = documents_find(look, view, message, "ops");
         add_statements(look, OF_BULK, documents, &namespaces);
         return;
     }
     add_namespace(look, view);
     if (strcmp(view->name, "insert") == 0) {
         add_insert(look, documents_find(look, view, message, "documents"));
-    } else if (strcmp(view->name, "update") == 0) {
-        add_statements(look, OF_UPDATE, documents_find(look, view, message, "updates"), NULL);
     } else if (strcmp(view->name, "delete") == 0) {
         add_statements(look, OF_DELETE, documents_find(look, view, message, "deletes"), NULL);
     } else if (strcmp(view->name, "aggregate") == 0) {

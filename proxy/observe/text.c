@@ -42,14 +42,32 @@ struct text_table {
 
 static bool is_allowed(enum text_class class, uint8_t byte)
 {
-    if ((byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-        (byte >= '0' && byte <= '9')) {
-        return true; /* nearly always */
+    switch (byte) {
+    case ' ':
+    case '"':
+    case '\\':
+    case '(':
+    case ')':
+    case '{':
+    case '}':
+    case '[':
+    case ']':
+    case ',':
+    case ';':
+        return class == TEXT_PLAIN;
+    default:
+        return byte >= 0x20 && byte < 0x7f;
     }
-    if (byte < 0x20 || byte >= 0x7f) {
-        return false;
+}
+
+bool text_is_clean(enum text_class class, struct slice in)
+{
+    for (size_t i = 0; i < in.size; i++) {
+        if (!is_allowed(class, in.data[i])) {
+            return false;
+        }
     }
-    return class == TEXT_PLAIN || strchr(" \"\\(){}[],;", byte) == NULL;
+    return true;
 }
 
 /* Bytes of the UTF-8 character that `rest` begins with; 0 if it begins with none to be printed. */
@@ -68,6 +86,10 @@ static size_t character_size(struct slice rest)
 
 size_t text_clean(enum text_class class, struct slice in, char *out, size_t capacity)
 {
+    if (in.size > 0 && in.size <= capacity && text_is_clean(class, in)) {
+        memcpy(out, in.data, in.size);
+        return in.size;
+    }
     size_t size = 0;
     size_t room_for_more = 0; /* where TEXT_MORE would go: the last character before it fits */
     while (in.size > 0) {

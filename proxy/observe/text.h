@@ -36,6 +36,9 @@ enum text_class {
  */
 size_t text_clean(enum text_class class, struct slice in, char *out, size_t capacity);
 
+/* Nothing but ASCII that may stay: text_clean() would at most cut it. False for other UTF-8. */
+bool text_is_clean(enum text_class class, struct slice in);
+
 /* Not for secrets; `seed` is there so that nobody can choose texts that collide. */
 uint64_t text_hash(uint64_t seed, const void *bytes, size_t size);
 

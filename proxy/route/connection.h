@@ -108,7 +108,8 @@ struct connection {
     char application[128];
     bool application_known;
     struct login login;
-    struct domain_link link; /* to the domain of its service, if it has one */
+    uint64_t observed_writer; /* hash of the three texts above for the report; 0: not made */
+    struct domain_link link;  /* to the domain of its service, if it has one */
     enum hello_persona persona;
 
     struct stream downstream;

@@ -284,6 +284,7 @@ static void expect_identity(struct connection *connection, const struct command_
         note_application(connection, view);
     }
     login_request(&connection->login, view);
+    connection->observed_writer = 0;
     connection->request.authorized = false;
     dispatch->expected.kind = class == COMMAND_HELLO ? EXPECT_HELLO : EXPECT_LOGIN;
 }

@@ -33,6 +33,7 @@ static void observe(struct connection *connection, uint64_t call, const struct t
             .user = connection->login.user,
             .client = connection->client,
             .application = connection->application,
+            .hash = &connection->observed_writer,
         };
         observe_write(observe, call, trace, &writer, view, message, message_bytes);
     }

@@ -94,6 +94,7 @@ static void take_whole(struct connection *connection, struct expected expected,
         return;
     }
     login_reply(&connection->login, document);
+    connection->observed_writer = 0;
     if (expected.kind == EXPECT_HELLO) {
         send_hello(connection, header, flags, document);
     } else {
