@@ -27,7 +27,7 @@ void commands_find_all(bson_t *command, const char *collection, uint32_t count)
     BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
 }
 
-void commands_increment(bson_t *command, const char *collection)
+static void put_increment(bson_t *command, const char *collection, int32_t document, bool upsert)
 {
     bson_t updates;
     bson_t update;
@@ -37,16 +37,37 @@ void commands_increment(bson_t *command, const char *collection)
     BSON_APPEND_ARRAY_BEGIN(command, "updates", &updates);
     BSON_APPEND_DOCUMENT_BEGIN(&updates, "0", &update);
     BSON_APPEND_DOCUMENT_BEGIN(&update, "q", &part);
-    BSON_APPEND_INT32(&part, "_id", 0);
+    BSON_APPEND_INT32(&part, "_id", document);
     bson_append_document_end(&update, &part);
     BSON_APPEND_DOCUMENT_BEGIN(&update, "u", &part);
     BSON_APPEND_DOCUMENT_BEGIN(&part, "$inc", &fields);
     BSON_APPEND_INT32(&fields, "value", 1);
     bson_append_document_end(&part, &fields);
     bson_append_document_end(&update, &part);
+    if (upsert) {
+        BSON_APPEND_BOOL(&update, "upsert", true);
+    }
     bson_append_document_end(&updates, &update);
     bson_append_array_end(command, &updates);
     BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
+}
+
+void commands_increment(bson_t *command, const char *collection)
+{
+    put_increment(command, collection, 0, false);
+}
+
+void commands_upsert(bson_t *command, const char *collection, int32_t document,
+                     struct slice traceparent)
+{
+    bson_t comment;
+    put_increment(command, collection, document, true);
+    if (traceparent.size > 0) {
+        BSON_APPEND_DOCUMENT_BEGIN(command, "comment", &comment);
+        bson_append_utf8(&comment, "traceparent", -1, (const char *)traceparent.data,
+                         (int)traceparent.size);
+        bson_append_document_end(command, &comment);
+    }
 }
 
 void commands_put_transaction(bson_t *command, const uint8_t session[COMMANDS_SESSION_BYTES],

@@ -67,11 +67,11 @@ def options():
 OPTIONS = options()
 
 # Behind the options, so that --help needs nothing installed.
+import interleaved  # noqa: E402
 from holdfast_testing import (  # noqa: E402
     Process,
     Proxy,
     Server,
-    build_bin,
     free_port,
     holdfast,
     server_kind,
@@ -81,16 +81,15 @@ from statistics_of_pairs import geometric_mean, ratio_with_interval  # noqa: E40
 
 
 def bench(target, load, connections, processes=()):
-    """One run of holdfast-bench: its JSON. Errors end the comparison: it would compare nothing."""
-    arguments = [build_bin() / "holdfast-bench", *load, "--target", target]
-    arguments += ["--connections", connections, "--seconds", OPTIONS.seconds]
-    arguments += ["--warmup", OPTIONS.warmup, "--json"]
-    for process in processes:
-        arguments += ["--pid", process.pid]
-    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=600)
-    if done.returncode != 0:
-        raise SystemExit(f"compare: {' '.join(load[:1])} at {target}: {done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
+    """One run, as the options want it."""
+    return interleaved.bench(
+        load,
+        target,
+        seconds=OPTIONS.seconds,
+        warmup=OPTIONS.warmup,
+        connections=connections,
+        processes=processes,
+    )
 
 
 class HAProxy:
@@ -138,16 +137,7 @@ def say(text):
 
 
 def rounds(variants, measure):
-    """{variant: [one result per round]}; each round starts with another variant."""
-    results = {name: [] for name in variants}
-    names = list(variants)
-    for name in names:
-        measure(variants[name])  # makes the documents, fills caches; not counted
-    for number in range(OPTIONS.rounds):
-        shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
-            results[name].append(measure(variants[name]))
-    return results
+    return interleaved.rounds(OPTIONS.rounds, variants, measure)
 
 
 def rates(results):
@@ -179,12 +169,8 @@ def compared(results, measured, reference):
 
 
 def cpu_micros(results, place):
-    """Microseconds of CPU per operation of the process that was given as number `place`."""
-    each = [
-        result["processes"][place]["cpuSeconds"] * 1e6 / result["operations"]
-        for result in results
-        if result["operations"] > 0
-    ]
+    """The mean over rounds."""
+    each = [interleaved.cpu_micros(result, place) for result in results if result["operations"]]
     return sum(each) / len(each)
 
 

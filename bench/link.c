@@ -125,8 +125,8 @@ static enum status say_hello(int descriptor, struct error *ret_error)
     return status;
 }
 
-enum status link_open(const struct network_address *address, int *ret_descriptor,
-                      struct error *ret_error)
+enum status link_connect(const struct network_address *address, int *ret_descriptor,
+                         struct error *ret_error)
 {
     const struct timeval silence = {.tv_sec = LINK_SILENCE_SECONDS};
     int on = 1;
@@ -137,12 +137,24 @@ enum status link_open(const struct network_address *address, int *ret_descriptor
     (void)setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence);
     (void)setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &silence, sizeof silence);
-    enum status status = STATUS_OK;
     if (connect(descriptor, (const struct sockaddr *)&address->storage, address->size) != 0) {
-        status = gone(ret_error, "cannot connect to the target");
-    } else {
-        status = say_hello(descriptor, ret_error);
+        enum status status = gone(ret_error, "cannot connect to the target");
+        (void)close(descriptor);
+        return status;
     }
+    *ret_descriptor = descriptor;
+    return STATUS_OK;
+}
+
+enum status link_open(const struct network_address *address, int *ret_descriptor,
+                      struct error *ret_error)
+{
+    int descriptor;
+    enum status status = link_connect(address, &descriptor, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = say_hello(descriptor, ret_error);
     if (status != STATUS_OK) {
         (void)close(descriptor);
         return status;

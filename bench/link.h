@@ -3,7 +3,7 @@
 
 /*
  * A blocking connection to the target, for what is done one at a time: hello and making documents.
- * A run takes the descriptor and reads without blocking.
+ * A run takes the descriptor and reads without blocking; so does the stub service.
  *
  * Any thread; the caller closes the descriptor.
  */
@@ -17,6 +17,10 @@
 
 /* How long the target may be silent before it counts as gone. */
 #define LINK_SILENCE_SECONDS 30
+
+/* Connects, and says nothing. Errors: STATUS_UNREACHABLE. */
+MUST_CHECK enum status link_connect(const struct network_address *address, int *ret_descriptor,
+                                    struct error *ret_error);
 
 /* Connects and says hello. Errors: STATUS_UNREACHABLE, STATUS_PROTOCOL, STATUS_REFUSED. */
 MUST_CHECK enum status link_open(const struct network_address *address, int *ret_descriptor,

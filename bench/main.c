@@ -1,11 +1,12 @@
 /*
- * holdfast-bench: the load driver (options.h, run.h, report.h).
+ * holdfast-bench: the load driver (options.h, run.h, report.h) and its stub service (service.h).
  */
 #include <stdio.h>
 
 #include "bench/options.h"
 #include "bench/report.h"
 #include "bench/run.h"
+#include "bench/service.h"
 
 enum exit_code {
     EXIT_WITHOUT_ERROR = 0,
@@ -29,6 +30,13 @@ int main(int argument_count, char **arguments)
     }
     if (action == BENCH_VERSION) {
         printf("holdfast-bench %s\n", HOLDFAST_VERSION);
+        return EXIT_WITHOUT_ERROR;
+    }
+    if (action == BENCH_SERVE) {
+        if (service_serve(&options, &error) != STATUS_OK) {
+            fprintf(stderr, "holdfast-bench: %s\n", error.message);
+            return EXIT_CANNOT_RUN;
+        }
         return EXIT_WITHOUT_ERROR;
     }
     if (run(&options, &result, &error) != STATUS_OK) {

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #define SECONDS_MAX 3600.0
+#define WORK_MS_MAX 60000.0
+#define SERVICE_CONNECTIONS 32u
 
 static const struct {
     const char *name;
@@ -32,6 +34,12 @@ enum option_letter {
     OPTION_BYTES,
     OPTION_PID,
     OPTION_JSON,
+    OPTION_METHOD,
+    OPTION_PATH,
+    OPTION_LISTEN,
+    OPTION_MONGO,
+    OPTION_WRITES,
+    OPTION_WORK,
 };
 
 static const struct option long_options[] = {
@@ -43,6 +51,12 @@ static const struct option long_options[] = {
     {"bytes", required_argument, NULL, OPTION_BYTES},
     {"pid", required_argument, NULL, OPTION_PID},
     {"json", no_argument, NULL, OPTION_JSON},
+    {"method", required_argument, NULL, OPTION_METHOD},
+    {"path", required_argument, NULL, OPTION_PATH},
+    {"listen", required_argument, NULL, OPTION_LISTEN},
+    {"mongo", required_argument, NULL, OPTION_MONGO},
+    {"writes", required_argument, NULL, OPTION_WRITES},
+    {"work", required_argument, NULL, OPTION_WORK},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -82,6 +96,38 @@ static enum status take_seconds(const char *option, double least, uint64_t *ret_
     return STATUS_OK;
 }
 
+/* Milliseconds, as a number or as 5ms. */
+static enum status take_work(uint64_t *ret_ns, struct error *ret_error)
+{
+    char *end = NULL;
+    double ms = strtod(optarg, &end);
+    if (end == optarg || (end[0] != '\0' && strcmp(end, "ms") != 0) || !isfinite(ms) || ms < 0 ||
+        ms > WORK_MS_MAX) {
+        return error_set(ret_error, STATUS_INVALID, "--work %.50s: expected milliseconds up to %g",
+                         optarg, WORK_MS_MAX);
+    }
+    *ret_ns = (uint64_t)(ms * 1e6);
+    return STATUS_OK;
+}
+
+/* What may stand in the first line of a request. */
+static enum status take_word(const char *option, char first, const char **ret_word,
+                             struct error *ret_error)
+{
+    size_t size = strlen(optarg);
+    bool valid = size > 0 && size < 200 && strcmp(optarg, "HEAD") != 0 &&
+                 (first == '\0' || optarg[0] == first);
+    for (size_t i = 0; i < size; i++) {
+        valid = valid && optarg[i] > ' ' && optarg[i] < 0x7f;
+    }
+    if (!valid) {
+        return error_set(ret_error, STATUS_INVALID, "%s %.50s: expected %s", option, optarg,
+                         first == '/' ? "a path, as /calls" : "a word, as POST");
+    }
+    *ret_word = optarg;
+    return STATUS_OK;
+}
+
 static enum status take_pid(struct bench_options *options, struct error *ret_error)
 {
     uint32_t number = 0;
@@ -93,6 +139,30 @@ static enum status take_pid(struct bench_options *options, struct error *ret_err
         options->pids[options->pid_count++] = (pid_t)number;
     }
     return status;
+}
+
+/* Those of calls and service; STATUS_NOT_FOUND: none of them. */
+static enum status take_call_option(int letter, struct bench_options *options,
+                                    struct error *ret_error)
+{
+    switch (letter) {
+    case OPTION_METHOD:
+        return take_word("--method", '\0', &options->method, ret_error);
+    case OPTION_PATH:
+        return take_word("--path", '/', &options->path, ret_error);
+    case OPTION_LISTEN:
+        options->listen = optarg;
+        return STATUS_OK;
+    case OPTION_MONGO:
+        options->mongo = optarg;
+        return STATUS_OK;
+    case OPTION_WRITES:
+        return take_number("--writes", BENCH_WRITES_MAX, &options->writes, ret_error);
+    case OPTION_WORK:
+        return take_work(&options->work_ns, ret_error);
+    default:
+        return STATUS_NOT_FOUND;
+    }
 }
 
 static enum status take_option(int letter, struct bench_options *options, enum bench_action *action,
@@ -126,19 +196,25 @@ static enum status take_option(int letter, struct bench_options *options, enum b
         return STATUS_OK;
     case ':':
         return error_set(ret_error, STATUS_INVALID, "%.100s needs a value", arguments[optind - 1]);
-    default:
+    case '?':
         return error_set(ret_error, STATUS_INVALID, "unknown option %.100s", arguments[optind - 1]);
+    default:
+        return take_call_option(letter, options, ret_error);
     }
 }
 
 static enum status take_load(int count, char **words, struct bench_options *options,
-                             struct error *ret_error)
+                             enum bench_action *action, struct error *ret_error)
 {
     if (count == 0) {
         return error_set(ret_error, STATUS_INVALID, "which load? See holdfast-bench --help");
     }
     if (count > 1) {
         return error_set(ret_error, STATUS_INVALID, "unexpected %.100s", words[1]);
+    }
+    if (strcmp(words[0], "service") == 0) {
+        *action = BENCH_SERVE;
+        return STATUS_OK;
     }
     for (size_t i = 0; i < LOAD_COUNT; i++) {
         if (strcmp(words[0], loads[i].name) == 0) {
@@ -164,15 +240,42 @@ static enum status check_documents(const struct bench_options *options, struct e
     return STATUS_OK;
 }
 
+static enum status check_load(struct bench_options *options, struct error *ret_error)
+{
+    if (options->target == NULL) {
+        return error_set(ret_error, STATUS_INVALID, "--target HOST:PORT is missing");
+    }
+    options->connections = options->connections == 0 ? 1 : options->connections;
+    enum status status = check_documents(options, ret_error);
+    return status == STATUS_OK
+               ? network_address_resolve(options->target, &options->address, ret_error)
+               : status;
+}
+
+static enum status check_service(struct bench_options *options, struct error *ret_error)
+{
+    if (options->listen == NULL) {
+        return error_set(ret_error, STATUS_INVALID, "--listen HOST:PORT is missing");
+    }
+    if (options->connections == 0) {
+        options->connections = SERVICE_CONNECTIONS;
+    }
+    return options->mongo == NULL
+               ? STATUS_OK
+               : network_address_resolve(options->mongo, &options->address, ret_error);
+}
+
 enum status bench_options_parse(int argument_count, char **arguments, enum bench_action *ret_action,
                                 struct bench_options *ret_options, struct error *ret_error)
 {
     struct bench_options options = {
-        .connections = 1,
         .documents = 10000,
         .bytes = 1000000,
         .seconds_ns = 10000000000u,
         .warmup_ns = 1000000000u,
+        .method = "POST",
+        .path = "/calls",
+        .writes = 2,
     };
     enum bench_action action = BENCH_RUN;
     enum status status = STATUS_OK;
@@ -185,15 +288,11 @@ enum status bench_options_parse(int argument_count, char **arguments, enum bench
         }
     }
     if (action == BENCH_RUN) {
-        status = take_load(argument_count - optind, arguments + optind, &options, ret_error);
-        if (status == STATUS_OK && options.target == NULL) {
-            status = error_set(ret_error, STATUS_INVALID, "--target HOST:PORT is missing");
-        }
+        status =
+            take_load(argument_count - optind, arguments + optind, &options, &action, ret_error);
         if (status == STATUS_OK) {
-            status = check_documents(&options, ret_error);
-        }
-        if (status == STATUS_OK) {
-            status = network_address_resolve(options.target, &options.address, ret_error);
+            status = action == BENCH_SERVE ? check_service(&options, ret_error)
+                                           : check_load(&options, ret_error);
         }
     }
     if (status == STATUS_OK) {
@@ -206,6 +305,7 @@ enum status bench_options_parse(int argument_count, char **arguments, enum bench
 void bench_options_help(void)
 {
     fputs("Usage: holdfast-bench LOAD --target HOST:PORT [OPTION]...\n"
+          "       holdfast-bench service --listen HOST:PORT [OPTION]...\n"
           "\n"
           "Puts load on a MongoDB server, on holdfastd or on another proxy, and measures it. Each\n"
           "connection sends its next operation when the last one is answered.\n"
@@ -215,28 +315,41 @@ void bench_options_help(void)
     for (size_t i = 0; i < LOAD_COUNT; i++) {
         printf("  %-12s  %s\n", loads[i].name, loads[i].help);
     }
-    fputs("\n"
-          "Options:\n"
-          "  --target HOST:PORT  whom to ask (required); no TLS, no login\n"
-          "  --connections N     1 (default) to 50000\n"
-          "  --seconds S         measured time, 10 by default\n"
-          "  --warmup S          load before that, which is not measured, 1 by default\n"
-          "  --documents N       documents of 200 bytes to work on, 10000 by default\n"
-          "  --bytes N           large-read: bytes of documents a reply, 1000000 by default\n"
-          "  --pid PID           report CPU time and memory of this process; up to 16 times\n"
-          "  --json              one line of JSON instead of text\n"
-          "  --help, --version\n"
-          "\n"
-          "The documents are made first, in the database holdfast_bench, unless they are there\n"
-          "from an earlier run; they stay. Point it at no server whose data you would miss.\n"
-          "\n"
-          "An error reply, a reply that says something else than expected and a connection that\n"
-          "ends are errors; the first one is told. Transactions that are told to try again\n"
-          "(TransientTransactionError) do so and are counted as retries; their latency counts\n"
-          "from the first try.\n"
-          "\n"
-          "Example: holdfast-bench unit --target localhost:27018 --connections 32 --pid 4711\n"
-          "\n"
-          "Exit codes: 0 no error, 1 errors were counted, 2 could not run.\n",
-          stdout);
+    fputs(
+        "\n"
+        "Options:\n"
+        "  --target HOST:PORT  whom to ask (required); no TLS, no login\n"
+        "  --connections N     1 (default) to 50000\n"
+        "  --seconds S         measured time, 10 by default\n"
+        "  --warmup S          load before that, which is not measured, 1 by default\n"
+        "  --documents N       documents of 200 bytes to work on, 10000 by default\n"
+        "  --bytes N           large-read: bytes of documents a reply, 1000000 by default\n"
+        "  --method M          calls: POST by default; all but GET have a body; not HEAD\n"
+        "  --path P            calls: /calls by default\n"
+        "  --pid PID           report CPU time and memory of this process; up to 16 times\n"
+        "  --json              one line of JSON instead of text\n"
+        "  --help, --version\n"
+        "\n"
+        "The documents are made first, in the database holdfast_bench, unless they are there\n"
+        "from an earlier run; they stay. Point it at no server whose data you would miss.\n"
+        "\n"
+        "An error reply, a reply that says something else than expected, an HTTP answer other\n"
+        "than 2xx and a connection that ends are errors; the first one is told. Transactions that\n"
+        "are told to try again (TransientTransactionError) do so and are counted as retries;\n"
+        "their latency counts from the first try.\n"
+        "\n"
+        "service is a stub to put calls on: it works on any number of them at once, and each\n"
+        "makes its writes one after the other (updates with upsert, of distinct documents, with\n"
+        "the call's traceparent in their comment), but a GET none. It ends by SIGTERM.\n"
+        "  --listen HOST:PORT  where it serves (required); port 0: a free one, which it tells\n"
+        "  --mongo HOST:PORT   where its writes go; without it there are none\n"
+        "  --work MS           how long a call takes before its writes, 0 by default\n"
+        "  --writes N          of each call, 2 by default\n"
+        "  --connections N     to --mongo, 32 by default\n"
+        "  --documents N       which it writes one after the other, 10000 by default\n"
+        "\n"
+        "Example: holdfast-bench unit --target localhost:27018 --connections 32 --pid 4711\n"
+        "\n"
+        "Exit codes: 0 no error, 1 errors were counted, 2 could not run.\n",
+        stdout);
 }

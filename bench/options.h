@@ -17,7 +17,8 @@
     X(POINT_WRITE, "point-write", "update ($inc) of one document by _id, without a session")       \
     X(UNIT, "unit", "driver transaction: three updates and commitTransaction")                     \
     X(LARGE_READ, "large-read", "find that returns --bytes in one reply")                          \
-    X(IDLE, "idle", "connections that say hello and are held open")
+    X(IDLE, "idle", "connections that say hello and are held open")                                \
+    X(CALLS, "calls", "HTTP/1.1 requests to a service, or to holdfastd in front of one")
 
 enum bench_load {
 #define X(name, text, help) BENCH_LOAD_##name,
@@ -33,30 +34,38 @@ const char *bench_load_name(enum bench_load load);
 /* A reply holds at most 16 MB of documents. */
 #define BENCH_BYTES_MAX 15000000u
 #define BENCH_PIDS_MAX 16u
+#define BENCH_WRITES_MAX 1000u
 
 struct bench_options {
     enum bench_load load;
-    const char *target; /* as given; `address` is what it resolved to */
-    struct network_address address;
-    uint32_t connections; /* 1 to BENCH_CONNECTIONS_MAX */
-    uint32_t documents;   /* 1 to BENCH_DOCUMENTS_MAX; large-read: unused */
-    uint32_t bytes;       /* of documents in a reply of large-read, up to BENCH_BYTES_MAX */
-    uint64_t seconds_ns;  /* measured time, nanoseconds, at most an hour */
+    const char *target;             /* as given; `address` is what it resolved to */
+    struct network_address address; /* of `target`, or of `mongo` */
+    uint32_t connections;           /* 1 to BENCH_CONNECTIONS_MAX */
+    uint32_t documents;             /* 1 to BENCH_DOCUMENTS_MAX; large-read: unused */
+    uint32_t bytes;      /* of documents in a reply of large-read, up to BENCH_BYTES_MAX */
+    uint64_t seconds_ns; /* measured time, nanoseconds, at most an hour */
     uint64_t warmup_ns;
     pid_t pids[BENCH_PIDS_MAX]; /* whose CPU time and memory are reported */
     size_t pid_count;
     bool json;
+    const char *method; /* calls: of its requests */
+    const char *path;
+    const char *listen; /* service: HOST:PORT, where it serves */
+    const char *mongo;  /* service: HOST:PORT, to which its writes go; NULL: it writes nothing */
+    uint32_t writes;    /* service: of each call, 1 to BENCH_WRITES_MAX */
+    uint64_t work_ns;   /* service: how long a call takes before its writes */
 };
 
 enum bench_action {
     BENCH_RUN,
+    BENCH_SERVE, /* "service" in place of a load: service.h */
     BENCH_HELP,
     BENCH_VERSION,
 };
 
 /*
- * Reads the arguments and resolves --target. Errors: STATUS_INVALID, STATUS_UNREACHABLE; the
- * message names the option. Texts in *ret_options point into `arguments`.
+ * Reads the arguments and resolves --target or --mongo. Errors: STATUS_INVALID, STATUS_UNREACHABLE;
+ * the message names the option. Texts in *ret_options point into `arguments`.
  */
 MUST_CHECK enum status bench_options_parse(int argument_count, char **arguments,
                                            enum bench_action *ret_action,

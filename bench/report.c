@@ -43,6 +43,11 @@ void report_text(const struct bench_options *options, const struct run_result *r
     if (options->load == BENCH_LOAD_UNIT) {
         printf("retries      %" PRIu64 "\n", result->retries);
     }
+    for (int i = 1; i < RUN_STATUSES; i++) {
+        if (result->statuses[i] > 0) {
+            printf("status %d   %" PRIu64 "\n", i, result->statuses[i]);
+        }
+    }
     printf("own CPU      %.2f s\n", seconds(result->own_cpu_ns));
     for (size_t i = 0; i < options->pid_count; i++) {
         const struct run_process *process = &result->processes[i];
@@ -76,6 +81,20 @@ static void append_processes(bson_t *document, const struct bench_options *optio
     bson_append_array_end(document, &array);
 }
 
+static void append_statuses(bson_t *document, const struct run_result *result)
+{
+    bson_t statuses;
+    BSON_APPEND_DOCUMENT_BEGIN(document, "statuses", &statuses);
+    for (int i = 1; i < RUN_STATUSES; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "%d", i);
+        if (result->statuses[i] > 0) {
+            BSON_APPEND_INT64(&statuses, key, (int64_t)result->statuses[i]);
+        }
+    }
+    bson_append_document_end(document, &statuses);
+}
+
 void report_json(const struct bench_options *options, const struct run_result *result)
 {
     bson_t document = BSON_INITIALIZER;
@@ -92,6 +111,9 @@ void report_json(const struct bench_options *options, const struct run_result *r
         BSON_APPEND_UTF8(&document, "firstError", result->first_error);
     }
     BSON_APPEND_INT64(&document, "retries", (int64_t)result->retries);
+    if (options->load == BENCH_LOAD_CALLS) {
+        append_statuses(&document, result);
+    }
     BSON_APPEND_DOCUMENT_BEGIN(&document, "latencyMicros", &latency);
     BSON_APPEND_DOUBLE(&latency, "p50", micros(result, 50));
     BSON_APPEND_DOUBLE(&latency, "p95", micros(result, 95));

@@ -10,8 +10,8 @@ void report_text(const struct bench_options *options, const struct run_result *r
 
 /*
  * { load, target, connections, seconds, operations, operationsTotal, operationsPerSecond, errors,
- *   firstError, retries, latencyMicros: { p50, p95, p99, max }, ownCpuSeconds,
- *   processes: [ { pid, cpuSeconds, rssBytesAtStart, rssBytesAfter } ] }
+ *   firstError, retries, statuses: { "200": … } (calls), latencyMicros: { p50, p95, p99, max },
+ * ownCpuSeconds, processes: [ { pid, cpuSeconds, rssBytesAtStart, rssBytesAfter } ] }
  */
 void report_json(const struct bench_options *options, const struct run_result *result);
 

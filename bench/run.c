@@ -23,6 +23,7 @@
 
 #include "base/buffer.h"
 #include "bench/documents.h"
+#include "bench/http_text.h"
 #include "bench/link.h"
 #include "bench/script.h"
 #include "holdfast/limits.h"
@@ -217,7 +218,9 @@ static void connection_take(struct bench *bench, struct connection *connection,
                             struct slice message)
 {
     struct error error = {0};
-    switch (script_take(connection->script, message, &error)) {
+    enum script_verdict verdict = script_take(connection->script, message, &error);
+    bench->result->statuses[script_http_status(connection->script)]++;
+    switch (verdict) {
     case SCRIPT_CONTINUE:
         connection_send(bench, connection);
         return;
@@ -250,10 +253,32 @@ static void take_dropped(struct bench *bench, struct connection *connection, siz
     }
 }
 
+/* Whether the length of a whole reply can be told from its start; false for nonsense, too. */
+static bool reply_length(const struct bench *bench, struct slice bytes, size_t *ret_length,
+                         bool *ret_broken)
+{
+    struct wire_header header;
+    struct http_message answer;
+    if (bench->options->load == BENCH_LOAD_CALLS) {
+        enum http_found found = http_message_parse(bytes, &answer);
+        *ret_broken = found == HTTP_BROKEN || (found == HTTP_WHOLE && answer.size < bytes.size);
+        *ret_length = found == HTTP_WHOLE ? answer.size : 0;
+        return found == HTTP_WHOLE && !*ret_broken;
+    }
+    if (bytes.size < WIRE_HEADER_BYTES) {
+        *ret_broken = false;
+        return false;
+    }
+    *ret_broken = wire_header_parse(bytes, &header) != STATUS_OK || header.length < bytes.size;
+    *ret_length = header.length;
+    return !*ret_broken;
+}
+
 /* The start of a reply, or all of it. */
 static void take_bytes(struct bench *bench, struct connection *connection, struct slice bytes)
 {
-    struct wire_header header;
+    size_t length = 0;
+    bool broken = false;
     struct buffer *incoming = &connection->incoming;
     if (incoming->size > 0) {
         if (buffer_append(incoming, bytes.data, bytes.size) != STATUS_OK) {
@@ -262,17 +287,16 @@ static void take_bytes(struct bench *bench, struct connection *connection, struc
         }
         bytes = buffer_slice(incoming);
     }
-    bool has_header = bytes.size >= WIRE_HEADER_BYTES;
-    if (has_header &&
-        (wire_header_parse(bytes, &header) != STATUS_OK || header.length < bytes.size)) {
+    bool known = reply_length(bench, bytes, &length, &broken);
+    if (broken) {
         connection_lose(bench, connection, "the target's reply is not one message");
         return;
     }
-    if (has_header && header.length == bench->documents.reply_bytes) {
-        connection->dropping = header.length;
+    if (known && length == bench->documents.reply_bytes) {
+        connection->dropping = (uint32_t)length;
         buffer_clear(incoming);
         take_dropped(bench, connection, bytes.size);
-    } else if (has_header && header.length == bytes.size) {
+    } else if (known && length == bytes.size) {
         connection_take(bench, connection, bytes);
         buffer_clear(incoming);
     } else if (incoming->size == 0 &&
@@ -322,7 +346,9 @@ static enum status raise_descriptor_limit(uint32_t connections, struct error *re
 static enum status open_connection(struct bench *bench, uint32_t number, struct error *ret_error)
 {
     struct connection *connection = &bench->connections[number];
-    enum status status = link_open(&bench->options->address, &connection->descriptor, ret_error);
+    bool hello = bench->options->load != BENCH_LOAD_CALLS;
+    enum status status = (hello ? link_open : link_connect)(&bench->options->address,
+                                                            &connection->descriptor, ret_error);
     if (status != STATUS_OK) {
         return error_prefix(ret_error, "connection %u", number + 1);
     }
@@ -345,7 +371,7 @@ static enum status open_connection(struct bench *bench, uint32_t number, struct 
 static enum status prepare_documents(struct bench *bench, struct error *ret_error)
 {
     int descriptor;
-    if (bench->options->load == BENCH_LOAD_IDLE) {
+    if (bench->options->load == BENCH_LOAD_IDLE || bench->options->load == BENCH_LOAD_CALLS) {
         return STATUS_OK;
     }
     enum status status = link_open(&bench->options->address, &descriptor, ret_error);

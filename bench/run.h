@@ -15,6 +15,9 @@
 #include "bench/process.h"
 #include "holdfast/error.h"
 
+/* HTTP's go from 100 to 599. */
+#define RUN_STATUSES 600
+
 struct run_process {
     pid_t pid;
     struct process_usage at_start; /* before the first connection of the run */
@@ -28,7 +31,8 @@ struct run_result {
     uint64_t operations_total; /* acknowledged over the whole run, drain included */
     uint64_t retries;          /* of transactions, over the whole run, as are the errors */
     uint64_t errors;
-    char first_error[512]; /* "" if there is none */
+    char first_error[512];           /* "" if there is none */
+    uint64_t statuses[RUN_STATUSES]; /* calls: answers by HTTP status, over the whole run */
     struct histogram latency;
     struct run_process processes[BENCH_PIDS_MAX];
     uint64_t own_cpu_ns; /* of this program, in the measured time */

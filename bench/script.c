@@ -2,6 +2,8 @@
  * See script.h. Connection c of n works on the documents c, c + n, c + 2n, …: no two connections
  * meet at a document. A transaction's three updates take three documents in a row of those.
  *
+ * The requests of calls are all the same.
+ *
  * Invariant: the templates in `requests` never change but in the numbers that aim() puts in.
  */
 #include "bench/script.h"
@@ -9,12 +11,14 @@
 #include <assert.h>
 #include <bson/bson.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "base/buffer.h"
 #include "bench/commands.h"
+#include "bench/http_text.h"
 #include "bench/link.h"
 #include "wire/bson_walk.h"
 #include "wire/op_msg.h"
@@ -37,6 +41,7 @@ struct script {
     uint32_t operation_first;   /* the first one of the operation at work */
     int64_t transaction_number; /* unit */
     uint32_t request_id;
+    int http_status; /* calls: of the last answer */
 };
 
 static enum status put_request(struct script *script, const bson_t *command)
@@ -76,7 +81,22 @@ static enum status put_unit(struct script *script, const struct documents *docum
     return status;
 }
 
-static enum status put_requests(struct script *script, const struct documents *documents)
+static enum status put_call(struct script *script, const struct bench_options *options)
+{
+    char text[1024];
+    bool reads = strcmp(options->method, "GET") == 0;
+    int size =
+        snprintf(text, sizeof text, "%s %s HTTP/1.1\r\nHost: %.300s\r\n%s", options->method,
+                 options->path, options->target,
+                 reads ? "\r\n" : "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}");
+    assert(size > 0 && (size_t)size < sizeof text); /* options.c bounds its parts */
+    buffer_init(&script->requests[0], REQUEST_BYTES_MAX);
+    script->step_count = 1;
+    return buffer_append(&script->requests[0], text, (size_t)size);
+}
+
+static enum status put_requests(struct script *script, const struct bench_options *options,
+                                const struct documents *documents)
 {
     bson_t command = BSON_INITIALIZER;
     enum status status = STATUS_INVALID;
@@ -96,6 +116,9 @@ static enum status put_requests(struct script *script, const struct documents *d
     case BENCH_LOAD_UNIT:
         status = put_unit(script, documents);
         break;
+    case BENCH_LOAD_CALLS:
+        status = put_call(script, options);
+        break;
     case BENCH_LOAD_IDLE: /* says nothing */
         break;
     }
@@ -111,10 +134,12 @@ enum status script_new(const struct bench_options *options, const struct documen
         return error_set(ret_error, STATUS_MEMORY, "out of memory for a connection");
     }
     script->load = options->load;
-    script->stride = options->connections;
-    script->number = number % documents->count; /* readers may be more than documents */
-    script->documents = (documents->count - script->number - 1) / script->stride + 1;
-    enum status status = put_requests(script, documents);
+    if (script->load != BENCH_LOAD_CALLS) {
+        script->stride = options->connections;
+        script->number = number % documents->count; /* readers may be more than documents */
+        script->documents = (documents->count - script->number - 1) / script->stride + 1;
+    }
+    enum status status = put_requests(script, options, documents);
     if (status != STATUS_OK) {
         script_free(script);
         return error_set(ret_error, status, "cannot prepare the requests of a connection: %s",
@@ -149,7 +174,11 @@ static void aim(struct script *script)
         [BENCH_LOAD_UNIT] = "updates.0.q._id",
         [BENCH_LOAD_LARGE_READ] = NULL,
         [BENCH_LOAD_IDLE] = NULL,
+        [BENCH_LOAD_CALLS] = NULL,
     };
+    if (script->load == BENCH_LOAD_CALLS) {
+        return;
+    }
     struct buffer *request = &script->requests[script->step];
     bson_t body;
     bson_iter_t top;
@@ -206,9 +235,35 @@ static const char *fault(const struct script *script, const struct reply_view *v
     case BENCH_LOAD_POINT_WRITE:
         return view->has_n && view->n == 1 ? NULL : "update: not one document was changed";
     case BENCH_LOAD_IDLE:
+    case BENCH_LOAD_CALLS:
         break;
     }
     return NULL;
+}
+
+int script_http_status(const struct script *script)
+{
+    return script->http_status;
+}
+
+static enum script_verdict take_answer(struct script *script, struct slice bytes,
+                                       struct error *ret_error)
+{
+    struct http_message answer;
+    script->http_status = 0;
+    if (http_message_parse(bytes, &answer) != HTTP_WHOLE) {
+        error_set(ret_error, STATUS_PROTOCOL, "the target's answer is not valid");
+        return SCRIPT_FAILED;
+    }
+    script->http_status = answer.status;
+    if (answer.status >= 200 && answer.status < 300) {
+        return SCRIPT_DONE;
+    }
+    error_set(
+        ret_error, STATUS_REFUSED, "%d %.*s: %.*s", answer.status,
+        (int)(answer.reason.size < 50 ? answer.reason.size : 50), (const char *)answer.reason.data,
+        (int)(answer.body.size < 300 ? answer.body.size : 300), (const char *)answer.body.data);
+    return SCRIPT_FAILED;
 }
 
 enum script_verdict script_take(struct script *script, struct slice message,
@@ -218,6 +273,9 @@ enum script_verdict script_take(struct script *script, struct slice message,
     struct slice rest;
     struct op_msg parsed;
     struct reply_view view;
+    if (script->load == BENCH_LOAD_CALLS) {
+        return take_answer(script, message, ret_error);
+    }
     if (wire_message_parse(message, WIRE_OPCODE_MSG, &header, &rest) != STATUS_OK ||
         op_msg_parse(message, &parsed) != STATUS_OK ||
         reply_view_parse(parsed.body, &view) != STATUS_OK) {

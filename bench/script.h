@@ -42,6 +42,9 @@ void script_begin(struct script *script, bool again);
 /* The request to send now; valid until the next call. */
 struct slice script_request(const struct script *script);
 
+/* calls: the status of the last answer that was taken. */
+int script_http_status(const struct script *script);
+
 /* Looks at the whole reply message to it. */
 MUST_CHECK enum script_verdict script_take(struct script *script, struct slice message,
                                            struct error *ret_error);

@@ -1,0 +1,342 @@
+#!/usr/bin/env python3
+"""What the HTTP boundary costs: interleaved runs of holdfast-bench calls, compared pair by pair.
+
+boundary     what holdfastd adds to a call of a service that does nothing, at one connection: to a
+             GET, which is no unit, and to a POST, which is one without a write and so needs no
+             journal; and to a POST with two writes, beside the same call with plain writes
+observe      what the report costs: CPU of holdfastd per operation with unit.boundary=observe; with
+             --without-report PATH beside a holdfastd that keeps none, without it beside what
+             test_observe_report --measure says of one write
+correlation  32 callers of a service that takes 5 ms and writes two documents of its own in each
+             call: trace beside exclusive
+
+Prints tables and writes compare_calls.json and compare_calls.md to --output. Everything it starts
+is its own and ends with it.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests/support"))
+
+PARTS = ("boundary", "observe", "correlation")
+CALLERS = 32
+WORK = "5ms"
+WRITES = 2
+# A document is written again when its last call is long over; few, because the server that the
+# tests install finds a document of a guarded write by a scan.
+DOCUMENTS = 512
+GOALS = {
+    "boundary": "below 150 us added to p50, without a write",
+    "observe": "below 3 % CPU per operation",
+    "correlation": "at least 8 times",
+}
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        prog="bench/compare_calls",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=20, help="of each comparison (20)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each run (1)")
+    parser.add_argument("--warmup", type=float, default=0.2, help="before each run (0.2)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="workers of holdfastd")
+    parser.add_argument("--only", action="append", choices=PARTS, help="this part; repeatable")
+    parser.add_argument(
+        "--without-report", type=pathlib.Path, help="a holdfastd that observes nothing"
+    )
+    parser.add_argument("--output", default=HERE.parent / "build/bench", type=pathlib.Path)
+    chosen = parser.parse_args()
+    if chosen.rounds < 1 or chosen.threads < 1:
+        parser.error("--rounds and --threads are at least 1")
+    chosen.only = chosen.only or list(PARTS)
+    return chosen
+
+
+OPTIONS = options()
+
+# Behind the options, so that --help needs nothing installed.
+import interleaved  # noqa: E402
+from holdfast_testing import Process, Proxy, Server, build_bin, free_port, server_kind  # noqa: E402
+from statistics_of_pairs import difference_with_interval, ratio_with_interval  # noqa: E402
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def bench(load, target, connections, processes=()):
+    return interleaved.bench(
+        load,
+        target,
+        seconds=OPTIONS.seconds,
+        warmup=OPTIONS.warmup,
+        connections=connections,
+        processes=processes,
+    )
+
+
+class Stub:
+    """holdfast-bench service."""
+
+    def __init__(self, port, mongo=None, *arguments):
+        command = [build_bin() / "holdfast-bench", "service", "--listen", f"127.0.0.1:{port}"]
+        command += ["--mongo", mongo, "--documents", DOCUMENTS] if mongo else []
+        self.process = Process([*command, *arguments], name="service")
+        self.address = self.process.wait_for_line(
+            lambda line: line.split()[-1] if line.startswith("listening on") else None,
+            10,
+            "the port of the service",
+        )
+
+
+class Daemon(Proxy):
+    """holdfastd, perhaps another build of it."""
+
+    program = None
+
+    def arguments(self):
+        arguments = super().arguments()
+        return [self.program or arguments[0], *arguments[1:]]
+
+
+class Without(Daemon):
+    program = str(OPTIONS.without_report)
+
+
+class Fronted:
+    """A server, holdfastd with its HTTP boundary, and a stub service behind it."""
+
+    def __init__(self, started, settings=None, stub=(), writes=True, daemon=Daemon):
+        port, http = free_port(), free_port()
+        self.server = started.enter_context(Server())
+        self.proxy = started.enter_context(
+            daemon(
+                self.server,
+                {
+                    "net.threads": str(OPTIONS.threads),
+                    "http.quietPeriod": "200ms",
+                    **(settings or {}),
+                },
+                options=[
+                    *("--http-listen", f"127.0.0.1:{http}"),
+                    *("--http-service", f"127.0.0.1:{port}"),
+                ],
+            )
+        )
+        self.address = f"127.0.0.1:{http}"
+        self.stub = Stub(port, self.proxy.address if writes else None, *stub)
+        started.callback(self.stub.process.kill)
+
+
+def line(name, results, measured, reference, place):
+    """`place` says where in a result the compared number is found."""
+    measured_at = [place(result) for result in results[measured]]
+    reference_at = [place(result) for result in results[reference]]
+    added, added_low, added_high = difference_with_interval(measured_at, reference_at)
+    ratio, ratio_low, ratio_high = ratio_with_interval(measured_at, reference_at)
+    return {
+        "load": name,
+        "measured": measured,
+        "reference": reference,
+        "rounds": len(measured_at),
+        "measuredMedian": statistics.median(measured_at),
+        "referenceMedian": statistics.median(reference_at),
+        "added": added,
+        "addedInterval": [added_low, added_high],
+        "ratio": ratio,
+        "ratioInterval": [ratio_low, ratio_high],
+    }
+
+
+def p50(result):
+    return result["latencyMicros"]["p50"]
+
+
+# ------------------------------------------------------------------ the three parts
+
+
+def compare_boundary():
+    with contextlib.ExitStack() as started:
+        idle = Fronted(started, writes=False)
+        writing = Fronted(started)
+        plain = Stub(0, writing.server.address)
+        started.callback(plain.process.kill)
+        variants = {}
+        for method in ("GET", "POST"):
+            variants[f"{method}, direct"] = (method, idle.stub.address)
+            variants[f"{method}, holdfastd"] = (method, idle.address)
+        variants["2 writes, direct and plain"] = ("POST", plain.address)
+        variants["2 writes, holdfastd"] = ("POST", writing.address)
+        say("boundary")
+        results = interleaved.rounds(
+            OPTIONS.rounds,
+            variants,
+            lambda variant: bench(["calls", "--method", variant[0]], variant[1], 1),
+        )
+    return [
+        line("GET", results, "GET, holdfastd", "GET, direct", p50),
+        line("POST without writes", results, "POST, holdfastd", "POST, direct", p50),
+        line("POST, 2 writes", results, "2 writes, holdfastd", "2 writes, direct and plain", p50),
+    ]
+
+
+def report_ns():
+    """CPU of one write that is observed, by the unit test's own measurement; None without it."""
+    program = build_bin() / "test_observe_report"
+    if not program.exists():
+        return None
+    text = subprocess.run([program, "--measure"], capture_output=True, text=True).stdout
+    return float(re.search(r"write outside\s+(\d+) ns", text).group(1))
+
+
+def compare_observe():
+    """Plain writes through holdfastd, and calls of two writes through both of its sides."""
+    settings = {"unit.boundary": "observe"}
+    with contextlib.ExitStack() as started:
+        variants = {"report": Fronted(started, settings)}
+        if OPTIONS.without_report:
+            variants["no report"] = Fronted(started, settings, daemon=Without)
+        lines = []
+        for name, connections in (("point-write", CALLERS), ("calls", CALLERS)):
+            say(f"observe: {name}")
+
+            def run(variant, name=name, connections=connections):
+                proxy = variant.proxy
+                target = proxy.address if name == "point-write" else variant.address
+                result = bench([name], target, connections, [proxy.process])
+                result["reportNs"] = None if OPTIONS.without_report else report_ns()
+                return result
+
+            results = interleaved.rounds(OPTIONS.rounds, variants, run)
+            if OPTIONS.without_report:
+                lines.append(
+                    line(name, results, "report", "no report", interleaved.cpu_micros)
+                )
+            elif name == "point-write" and results["report"][0]["reportNs"] is not None:
+                results["no report"] = [
+                    {"cpu": interleaved.cpu_micros(each) - each["reportNs"] / 1000}
+                    for each in results["report"]
+                ]
+                lines.append(
+                    line(
+                        name,
+                        results,
+                        "report",
+                        "no report",
+                        lambda each: each.get("cpu") or interleaved.cpu_micros(each),
+                    )
+                )
+    return lines
+
+
+def compare_correlation():
+    with contextlib.ExitStack() as started:
+        stub = ["--work", WORK, "--writes", str(WRITES)]
+        variants = {
+            name: Fronted(started, {"http.correlation": name}, stub)
+            for name in ("exclusive", "trace")
+        }
+        say("correlation")
+        results = interleaved.rounds(
+            OPTIONS.rounds,
+            variants,
+            lambda variant: bench(["calls"], variant.address, CALLERS, [variant.proxy.process]),
+        )
+    return [
+        line(
+            f"{WRITES} writes, {WORK}, {CALLERS} callers",
+            results,
+            "trace",
+            "exclusive",
+            lambda result: result["operationsPerSecond"],
+        )
+    ]
+
+
+# ------------------------------------------------------------------ what is said of it
+
+COLUMNS = {
+    "boundary": "p50, us",
+    "observe": "CPU of holdfastd per operation, us",
+    "correlation": "calls/s",
+}
+
+
+def with_interval(found, name, digits):
+    low, high = found[f"{name}Interval"]
+    return f"{found[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def table(name, lines):
+    """Rows of Markdown."""
+    titles = ["load", "measured / reference", COLUMNS[name], "of the reference", "added", "ratio"]
+    rows = [titles, ["---"] * len(titles)]
+    digits = 2 if name == "observe" else 0
+    for found in lines:
+        row = [found["load"], f"{found['measured']} / {found['reference']}"]
+        row += [f"{found[f'{which}Median']:.{digits}f}" for which in ("measured", "reference")]
+        row += [with_interval(found, "added", digits)]
+        row += [with_interval(found, "ratio", 3 if name == "observe" else 2)]
+        rows.append(row)
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def markdown(report):
+    about = report["about"]
+    text = [
+        f"Server {about['server']}, {about['cores']} cores, {about['threads']} worker threads, "
+        f"{about['rounds']} rounds of {about['seconds']:g} s.",
+        "",
+    ]
+    for name in PARTS:
+        if name in report:
+            text += [f"**{name}** (the goal: {GOALS[name]})", "", *table(name, report[name]), ""]
+    return "\n".join(text)
+
+
+def write(report):
+    text = markdown(report)
+    OPTIONS.output.mkdir(parents=True, exist_ok=True)
+    (OPTIONS.output / "compare_calls.json").write_text(json.dumps(report, indent=2) + "\n")
+    (OPTIONS.output / "compare_calls.md").write_text(text)
+    return text
+
+
+def main():
+    report = {
+        "about": {
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "server": server_kind(),
+            "cores": os.cpu_count(),
+            "threads": OPTIONS.threads,
+            "rounds": OPTIONS.rounds,
+            "seconds": OPTIONS.seconds,
+            "loadAverageBefore": os.getloadavg(),
+        }
+    }
+    parts = {
+        "boundary": compare_boundary,
+        "observe": compare_observe,
+        "correlation": compare_correlation,
+    }
+    for name in OPTIONS.only:
+        report[name] = parts[name]()
+        report["about"]["loadAverageAfter"] = os.getloadavg()
+        write(report)  # what stands is kept if a later part fails
+    print(write(report))
+
+
+if __name__ == "__main__":
+    main()
