@@ -198,8 +198,8 @@ static struct node *child_get(struct route_table *table, struct node *parent, st
 /* The path of a request's target: no "http://host" before it, no query or fragment behind. */
 static struct slice path_of(const char *target)
 {
-    const char *scheme = strstr(target, "://");
-    if (target[0] != '/' && scheme != NULL) {
+    const char *scheme = target[0] == '/' ? NULL : strstr(target, "://");
+    if (scheme != NULL) {
         target = scheme + 3 + strcspn(scheme + 3, "/?#");
     }
     return slice_make(target, strcspn(target, "?#"));

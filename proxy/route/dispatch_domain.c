@@ -17,8 +17,10 @@
 static const struct trace_id *trace_of(const struct command_view *view, struct trace_id *trace)
 {
     bson_iter_t at;
-    return view->has_comment && bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
-                   bson_iter_find(&at, "comment") && traceparent_in_comment(&at, trace)
+    return view->has_comment &&
+                   bson_iter_init_from_data_at_offset(&at, view->body.data, view->body.size,
+                                                      view->comment_offset, sizeof "comment" - 1) &&
+                   traceparent_in_comment(&at, trace)
                ? trace
                : NULL;
 }

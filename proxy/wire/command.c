@@ -178,9 +178,9 @@ static enum status read_read_concern(const struct bson_element *element, struct 
 static enum status read_comment(const struct bson_element *element, struct command_view *view,
                                 struct error *ret_error)
 {
-    (void)element;
     (void)ret_error;
     view->has_comment = true;
+    view->comment_offset = (uint32_t)slice_offset(view->body, element->raw);
     return STATUS_OK;
 }
 
