@@ -1,6 +1,9 @@
 /*
  * One API call and the end of its unit; its life is drawn in call.h.
  *
+ * After the service's answer, first of all: what it had sent before is read, decided and answered
+ * (catch_up.h), for it belongs to the call.
+ *
  *   call_commit()      check out --> commit --> COMMIT durable --> ended(COMMITTED)
  *                        |  |          `--> the journal is full --> roll back -->
  * ended(ROLLED_BACK) |  `--> a write of it is at work: again when that is done
@@ -14,9 +17,12 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "boundary/call_private.h"
+#include "boundary/catch_up.h"
+#include "holdfast/clock.h"
 
 static void check_out(struct call *call);
 
@@ -113,7 +119,7 @@ bool call_open_unit(struct call *call)
 static void init(struct call *call)
 {
     domain_engine(call->domain, &call->engine, &call->observe);
-    call->joined = call->is_read = call->waiting = false;
+    call->joined = call->is_read = call->waiting = call->ending = call->handler_answered = false;
     call->unit = 0;
     call->reason = NULL;
     call->slot = NULL;
@@ -240,47 +246,124 @@ static void check_out(struct call *call)
     }
 }
 
+/* ------------------------------------------------------------------ after the answer */
+
+/* Longer than a write may wait for a lock by default. */
+#define CATCH_UP_MS 10000u
+
+static void end_observing(struct call *call)
+{
+    if (call->observe != NULL) {
+        observe_call_end(call->observe, call->observed,
+                         call->committing         ? OBSERVE_ANSWERED
+                         : call->handler_answered ? OBSERVE_REFUSED
+                                                  : OBSERVE_UNANSWERED);
+    }
+}
+
+static void end_unit(struct call *call)
+{
+    end_observing(call);
+    if (call->committing) {
+        check_out(call);
+        return;
+    }
+    call->checked_out = unit_table_take_key(call->engine->units, &call->key, call->reason);
+    if (call->checked_out != NULL) {
+        roll_back(call, call->reason);
+    } else {
+        check_out(call); /* waits for who works on it, and now rolls it back */
+    }
+}
+
+static void on_caught_up(void *context, bool behind)
+{
+    struct call *call = context;
+    if (domain_call_close(call, behind, clock_monotonic_ms() >= call->late_ms)) {
+        domain_handler_answered(call->domain, call->handler);
+        call->handler = NULL;
+        end_unit(call);
+    }
+}
+
+static void catch_up_again(struct call *call)
+{
+    catch_up(call->domain, call->worker, on_caught_up, call);
+}
+
+void call_tell_ready(struct call *call)
+{
+    wake(call, catch_up_again);
+}
+
+/* A handler that has outlived its call, or that of a joined one: its slot may go on after this. */
+struct late_handler {
+    struct domain *domain;
+    struct domain_handler *handler;
+};
+
+static void on_late_caught_up(void *context, bool behind)
+{
+    (void)behind; /* what was read was decided while its slot was fenced, or its call open */
+    struct late_handler *late = context;
+    domain_handler_answered(late->domain, late->handler);
+    free(late);
+}
+
+static void end_late_handler(struct call *call)
+{
+    struct late_handler *late = malloc(sizeof *late);
+    struct domain_handler *handler = call->handler;
+    call->handler = NULL;
+    if (late == NULL) {
+        domain_handler_answered(call->domain, handler);
+        return;
+    }
+    *late = (struct late_handler){.domain = call->domain, .handler = handler};
+    catch_up(call->domain, call->worker, on_late_caught_up, late);
+}
+
 void call_handler_ended(struct call *call, enum call_handler_end end)
 {
     call->handler_answered = end == CALL_HANDLER_ANSWERED;
-    domain_handler_ended(call, end);
+    if (call->handler == NULL) {
+        return; /* observe only */
+    }
+    if (end == CALL_HANDLER_LOST) {
+        domain_handler_lost(call);
+    } else if (call->joined || call->ending) {
+        end_late_handler(call);
+    }
 }
 
-static void end_observing(struct call *call, enum observe_end how)
+/* ------------------------------------------------------------------ the end */
+
+static void begin_end(struct call *call)
 {
-    if (call->observe != NULL) {
-        observe_call_end(call->observe, call->observed, how);
+    call->ending = true;
+    if (call->unit == 0) { /* observe only */
+        end_observing(call);
+        end(call, call->committing ? CALL_COMMITTED : CALL_ROLLED_BACK, call->reason);
+    } else if (call->handler != NULL && call->handler_answered) {
+        call->late_ms = clock_monotonic_ms() + CATCH_UP_MS;
+        catch_up_again(call);
+    } else {
+        domain_call_closing(call);
+        end_unit(call);
     }
 }
 
 void call_commit(struct call *call)
 {
-    assert(!call->joined);
-    end_observing(call, OBSERVE_ANSWERED);
-    if (call->unit == 0) {
-        end(call, CALL_COMMITTED, NULL);
-        return;
-    }
-    domain_call_closing(call);
+    assert(!call->joined && !call->ending);
     call->committing = true;
-    check_out(call);
+    begin_end(call);
 }
 
 void call_roll_back(struct call *call, const char *reason)
 {
-    assert(!call->joined);
-    end_observing(call, call->handler_answered ? OBSERVE_REFUSED : OBSERVE_UNANSWERED);
-    if (call->unit == 0) {
-        end(call, CALL_ROLLED_BACK, reason);
-        return;
-    }
-    domain_call_closing(call);
+    assert(!call->joined && !call->ending);
     call->committing = false;
     call->reason = reason;
-    call->checked_out = unit_table_take_key(call->engine->units, &call->key, reason);
-    if (call->checked_out != NULL) {
-        roll_back(call, reason);
-    } else {
-        check_out(call); /* waits for who works on it, and now rolls it back */
-    }
+    begin_end(call);
 }

@@ -13,8 +13,10 @@
  *        4xx, 5xx                                 call_roll_back() --> `ended`
  *   its connection breaks before that         --> call_handler_ended(LOST), call_roll_back()
  *   timeout                                   --> call_roll_back() --> `ended`; the front goes on
- *                                                 reading (and drops) what the service answers,
- * then call_handler_ended()
+ *                                                 reading, and drops, what the service answers:
+ *                                                 call_handler_ended()
+ *
+ * call_handler_ended(ANSWERED) comes right before call_commit() or call_roll_back(), or after.
  *
  * The call lies in the front's memory from call_begin() until both its handler has ended and
  * `ended` was called (for a joined call: until its handler has ended). An answer's first byte goes
@@ -79,6 +81,8 @@ struct call {
     struct engine *engine;
     struct observe *observe;
     bool handler_answered;
+    bool ending;      /* call_commit() or call_roll_back() was called */
+    uint64_t late_ms; /* when not to wait for the service's writes any longer */
     struct domain_slot *slot;
     struct domain_handler *handler;
     struct call *next;

@@ -19,6 +19,9 @@ void call_begin_observing(struct call *call);
 /* Tells the call, on its worker, that its wait is over. The domain's mutex is held. */
 void call_tell_admitted(struct call *call, enum call_admission admission);
 
+/* What domain_call_close() has waited for is there. The domain's mutex is held. */
+void call_tell_ready(struct call *call);
+
 /* ---- domain.c */
 
 /* What the domain was made with. */
@@ -33,9 +36,26 @@ enum call_admission domain_read_begin(struct call *call);
 bool domain_call_cancel(struct call *call);
 /* Its unit is about to end: what its handlers still write does not belong to it any more. */
 void domain_call_closing(struct call *call);
+/*
+ * The same after an answer, once all that the service has sent before it is decided and answered:
+ * true. False: a connection is `behind` (catch_up.h), or writes of the call are at work;
+ * call_tell_ready() comes when it is worth another look. `late`: do not wait any longer.
+ */
+bool domain_call_close(struct call *call, bool behind, bool late);
 /* Its unit has ended. */
 void domain_call_ended(struct call *call);
-/* Its handler has. */
-void domain_handler_ended(struct call *call, enum call_handler_end end);
+/* Its handler, which is not on its slot any more, has. */
+void domain_handler_answered(struct domain *domain, struct domain_handler *handler);
+/* Its handler's connection broke; the domain keeps it. */
+void domain_handler_lost(struct call *call);
+
+/* The workers that have connections of the domain; returns how many. */
+size_t domain_link_workers(struct domain *domain, struct worker **workers, size_t max);
+/*
+ * Up to `max` connections of one worker, opened before *before, which moves on; returns how many.
+ * On that worker.
+ */
+size_t domain_links_of(struct domain *domain, const struct worker *worker, uint64_t *before,
+                       struct domain_link **links, size_t max);
 
 #endif

@@ -50,7 +50,10 @@ struct domain_slot {
     struct domain *domain;
     struct trace_id trace;
     struct call *open;
-    bool closing; /* the open call's unit is about to end */
+    bool closing;       /* the open call's unit is about to end */
+    size_t writes;      /* of the open call, that have not been answered yet */
+    struct call *ready; /* the open call, if it waits for them, or for the next tick */
+    bool ready_at_tick;
     struct domain_handler *handlers;
     struct call_list waiting;
     struct call_list reads;
@@ -246,6 +249,7 @@ static enum call_admission admit(struct domain_slot *slot, struct call *call)
     }
     slot->open = call;
     slot->closing = false;
+    slot->ready = NULL;
     call->slot = slot;
     return CALL_ADMITTED;
 }
@@ -266,7 +270,7 @@ static void slot_advance(struct domain_slot *slot)
         struct call *call = slot->waiting.first;
         stop_waiting(call, admit(slot, call));
     }
-    if (is_trace(domain) && slot->open == NULL && slot->handlers == NULL &&
+    if (is_trace(domain) && slot->open == NULL && slot->handlers == NULL && slot->writes == 0 &&
         slot->waiting.first == NULL && slot->reads.first == NULL) {
         HASH_DEL(domain->traces, slot);
         free(slot);
@@ -413,6 +417,43 @@ void domain_call_closing(struct call *call)
     pthread_mutex_unlock(&call->domain->mutex);
 }
 
+static void wake_ready(struct domain_slot *slot)
+{
+    if (slot->ready != NULL) {
+        struct call *call = slot->ready;
+        slot->ready = NULL;
+        call_tell_ready(call);
+    }
+}
+
+bool domain_call_close(struct call *call, bool behind, bool late)
+{
+    struct domain *domain = call->domain;
+    pthread_mutex_lock(&domain->mutex);
+    struct domain_slot *slot = call->slot;
+    bool closes = late || (!behind && slot->writes == 0);
+    if (closes) {
+        slot->closing = true;
+    } else {
+        slot->ready = call;
+        slot->ready_at_tick = slot->writes == 0;
+    }
+    pthread_mutex_unlock(&domain->mutex);
+    return closes;
+}
+
+void domain_write_done(struct domain_slot *slot)
+{
+    struct domain *domain = slot->domain;
+    pthread_mutex_lock(&domain->mutex);
+    assert(slot->writes > 0);
+    if (--slot->writes == 0) {
+        wake_ready(slot);
+        slot_advance(slot);
+    }
+    pthread_mutex_unlock(&domain->mutex);
+}
+
 static void count_end(struct domain_figures *figures, enum call_end end)
 {
     switch (end) {
@@ -487,46 +528,45 @@ static void settle_lost(struct domain_slot *slot, uint64_t now_ms)
     }
 }
 
-void domain_handler_ended(struct call *call, enum call_handler_end end)
+void domain_handler_answered(struct domain *domain, struct domain_handler *handler)
+{
+    pthread_mutex_lock(&domain->mutex);
+    struct domain_slot *slot = handler->slot;
+    remove_handler(handler);
+    slot_advance(slot);
+    pthread_mutex_unlock(&domain->mutex);
+}
+
+void domain_handler_lost(struct call *call)
 {
     struct domain *domain = call->domain;
     struct domain_handler *handler = call->handler;
-    if (handler == NULL) {
-        return; /* observe only */
-    }
     pthread_mutex_lock(&domain->mutex);
     struct domain_slot *slot = handler->slot;
+    uint64_t now_ms = clock_monotonic_ms();
+    bool had_links = has_links(domain, handler, handler->links_from) ||
+                     (handler->closed_ms != 0 && now_ms - handler->closed_ms <= CLOSED_TOGETHER_MS);
     call->handler = NULL;
-    if (end == CALL_HANDLER_ANSWERED) {
-        remove_handler(handler);
-        slot_advance(slot);
-    } else {
-        uint64_t now_ms = clock_monotonic_ms();
-        handler->lost = true;
-        handler->links_until = domain->links_opened;
-        handler->quiet_until_ms = now_ms + domain->options.quiet_ms;
-        bool had_links =
-            has_links(domain, handler, handler->links_from) ||
-            (handler->closed_ms != 0 && now_ms - handler->closed_ms <= CLOSED_TOGETHER_MS);
-        handler->quiet_only = handler->quiet_only || !had_links;
-        if (slot->open == call) {
-            /* Before its rollback begins: what it has sent and we have not read yet is refused. */
-            slot->closing = true;
-        }
-        settle_lost(slot, now_ms);
+    handler->lost = true;
+    handler->links_until = domain->links_opened;
+    handler->quiet_until_ms = now_ms + domain->options.quiet_ms;
+    handler->quiet_only = handler->quiet_only || !had_links;
+    if (slot->open == call) {
+        /* Before its rollback begins: what it has sent and we have not read yet is refused. */
+        slot->closing = true;
     }
+    settle_lost(slot, now_ms);
     pthread_mutex_unlock(&domain->mutex);
 }
 
 void domain_link_open(struct domain *domain, size_t service, struct domain_link *link)
 {
     pthread_mutex_lock(&domain->mutex);
-    *link = (struct domain_link){
-        .domain = domain,
-        .service = service,
-        .opened = ++domain->links_opened,
-        .next = domain->links,
-    };
+    link->domain = domain;
+    link->service = service;
+    link->opened = ++domain->links_opened;
+    link->previous = NULL;
+    link->next = domain->links;
     if (link->next != NULL) {
         link->next->previous = link;
     }
@@ -568,6 +608,39 @@ void domain_link_close(struct domain_link *link, bool by_service)
     }
     for_each_slot(domain, settle_lost, now_ms);
     pthread_mutex_unlock(&domain->mutex);
+}
+
+size_t domain_link_workers(struct domain *domain, struct worker **workers, size_t max)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&domain->mutex);
+    for (const struct domain_link *link = domain->links; link != NULL; link = link->next) {
+        size_t at = 0;
+        while (at < count && workers[at] != link->worker) {
+            at++;
+        }
+        if (at == count && count < max) {
+            workers[count++] = link->worker;
+        }
+    }
+    pthread_mutex_unlock(&domain->mutex);
+    return count;
+}
+
+size_t domain_links_of(struct domain *domain, const struct worker *worker, uint64_t *before,
+                       struct domain_link **links, size_t max)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&domain->mutex);
+    /* The youngest comes first. */
+    for (struct domain_link *link = domain->links; link != NULL && count < max; link = link->next) {
+        if (link->worker == worker && link->opened < *before) {
+            links[count++] = link;
+            *before = link->opened;
+        }
+    }
+    pthread_mutex_unlock(&domain->mutex);
+    return count;
 }
 
 /* ------------------------------------------------------------------ writes */
@@ -613,8 +686,10 @@ static enum domain_write decide(struct domain *domain, const struct trace_id *tr
         domain->figures.writes_in_calls++;
         *ret_call = (struct domain_write_call){
             .key = slot->open->key,
+            .slot = of_documents ? slot : NULL,
             .observed = slot->open->observed,
         };
+        slot->writes += of_documents;
         return DOMAIN_WRITE_IN_CALL;
     }
     if (slot == NULL || slot->handlers != NULL || is_trace(domain)) {
@@ -693,6 +768,10 @@ static void end_waits(struct call_list *list, uint64_t now_ms, enum call_admissi
 
 static void tick_slot(struct domain_slot *slot, uint64_t now_ms)
 {
+    if (slot->ready_at_tick) {
+        slot->ready_at_tick = false;
+        wake_ready(slot);
+    }
     /* The last of these may free it. */
     end_waits(&slot->waiting, now_ms, CALL_QUEUE_TIMEOUT);
     end_waits(&slot->reads, now_ms, CALL_QUEUE_TIMEOUT);

@@ -88,6 +88,13 @@ size_t domain_calls(struct domain *domain);
 
 /* One mongo connection of a service of the domain; lies in the connection's memory. */
 struct domain_link {
+    /* filled in by the connection */
+    struct worker *worker;
+    int descriptor;
+    /* catch_up.h, on the worker. `readable`: there are bytes, or the end, in the socket. Reads and
+       decides them as far as possible; returns whether some of what has come is not decided. */
+    bool (*settle)(struct domain_link *link, bool readable);
+
     struct domain *domain; /* NULL: not linked */
     size_t service;
     uint64_t opened; /* private */
@@ -95,6 +102,7 @@ struct domain_link {
     struct domain_link *previous;
 };
 
+/* `link` is filled in. */
 void domain_link_open(struct domain *domain, size_t service, struct domain_link *link);
 /* Everything that was read from it has been decided. `by_service`: it has ended the connection, not
    we. Harmless for a link that is not open. */
@@ -109,6 +117,7 @@ enum domain_write {
 
 struct domain_write_call {
     struct unit_session_key key; /* of its unit */
+    struct domain_slot *slot;    /* of documents: for domain_write_done() */
     uint64_t observed;           /* its number for observe_write(), or 0 */
 };
 
@@ -121,6 +130,12 @@ struct domain_write_call {
 enum domain_write domain_write_decide(struct domain *domain, const struct trace_id *trace,
                                       bool of_documents, struct domain_write_call *ret_call,
                                       const char **ret_reason);
+
+/*
+ * A write of documents that was decided to be in a call has been answered, or will not be carried
+ * out. Its call does not end before.
+ */
+void domain_write_done(struct domain_slot *slot);
 
 /*
  * For writes that say themselves to which unit they belong (a driver's transaction, a name in their

@@ -33,10 +33,14 @@ static void answer(struct boundary_request *request)
 {
     /* The connection may start its next request, in this memory, from inside `completed`. */
     bson_t *reply = bson_copy(&request->reply);
+    struct domain_slot *slot = request->slot;
     bson_destroy(&request->reply);
     request->completed(
         request, slice_make(bson_get_data(reply), request->reply_lost ? 0 : (size_t)reply->len));
     bson_destroy(reply);
+    if (slot != NULL) {
+        domain_write_done(slot); /* after what the connection has read meanwhile is decided */
+    }
 }
 
 static void on_rolled_back(struct rollback *rollback)

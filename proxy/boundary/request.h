@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "boundary/comment.h"
+#include "boundary/domain.h"
 #include "engine/engine.h"
 #include "engine/enter.h"
 #include "engine/finish.h"
@@ -31,6 +32,7 @@ struct boundary_request {
     bool authorized; /* comment_unit.c has asked the server; set back at each login or logout */
     struct op_msg message;
     struct command_view view;
+    struct domain_slot *slot;    /* call_write.c: where the call is open; else NULL */
     struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
     /* `reply`: the document to answer with, valid during the call; size 0: close the connection. */
     void (*completed)(struct boundary_request *request, struct slice reply);

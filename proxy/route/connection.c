@@ -228,9 +228,26 @@ static void link_connection(struct connection *connection, struct route_worker *
     owner->first = connection;
 }
 
+static bool settle_link(struct domain_link *link, bool readable)
+{
+    struct connection *connection =
+        (struct connection *)(void *)((uint8_t *)link - offsetof(struct connection, link));
+    if (readable) {
+        connection->downstream.readable = true; /* its edge may not have been seen yet */
+        requests_read(connection);
+    }
+    return !connection->client_gone &&
+           (connection->incoming.size > 0 || connection->downstream.readable);
+}
+
 void connection_link(struct connection *connection, struct domain *domain, size_t service)
 {
     if (connection->link.domain == NULL && !connection->client_gone) {
+        connection->link = (struct domain_link){
+            .worker = connection->owner->worker,
+            .descriptor = connection->downstream.descriptor,
+            .settle = settle_link,
+        };
         domain_link_open(domain, service, &connection->link);
         connection->persona = HELLO_STANDALONE;
     }
@@ -280,11 +297,11 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
     operation_init(connection);
     link_connection(connection, owner);
-    link_accepted(connection, listener);
     if (stream_open(&connection->downstream, owner->worker, descriptor, &downstream_callbacks,
                     connection) != STATUS_OK) {
         connection->client_gone = true;
     }
+    link_accepted(connection, listener);
     if (stream_connect(&connection->upstream, owner->worker,
                        (const struct sockaddr *)&shared->options.upstream.storage,
                        shared->options.upstream.size, &upstream_callbacks,

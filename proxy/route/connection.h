@@ -213,7 +213,7 @@ struct dispatch {
     struct op_msg message;
     bool clear_more_to_come;
     enum dispatch_boundary boundary; /* OPERATION */
-    struct unit_session_key call;    /* DISPATCH_TO_CALL: of the call's unit */
+    struct domain_write_call call;   /* DISPATCH_TO_CALL */
     bool in_call; /* an API call is open to whose service the connection belongs */
     const char *reason;
 };

@@ -95,6 +95,6 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
     observe(connection, call.observed, found, view, &dispatch->message, message_bytes);
     dispatch->kind = DISPATCH_OPERATION;
     dispatch->boundary = DISPATCH_TO_CALL;
-    dispatch->call = call.key;
+    dispatch->call = call;
     return true;
 }

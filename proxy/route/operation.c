@@ -112,9 +112,13 @@ void operation_start(struct connection *connection, const struct wire_header *he
     if (buffer_append(&connection->request_bytes, message.data, message.size) != STATUS_OK ||
         op_msg_parse(buffer_slice(&connection->request_bytes), &request->message) != STATUS_OK ||
         command_view_parse(request->message.body, &request->view, NULL) != STATUS_OK) {
+        if (dispatch->boundary == DISPATCH_TO_CALL) {
+            domain_write_done(dispatch->call.slot);
+        }
         connection_refuse(connection, "out of memory for a command");
         return;
     }
+    request->slot = NULL;
     request->engine = shared->options.engine;
     request->channel = &connection->channel;
     request->user = connection->login.user;
@@ -135,7 +139,8 @@ void operation_start(struct connection *connection, const struct wire_header *he
         plain_start(request);
         break;
     case DISPATCH_TO_CALL:
-        request->key = dispatch->call;
+        request->key = dispatch->call.key;
+        request->slot = dispatch->call.slot;
         call_write_start(request);
         break;
     case DISPATCH_TO_COMMENT:

@@ -13,7 +13,7 @@ import threading
 
 import pymongo
 from conftest import DATABASE
-from holdfast_testing import Proxy, Server, free_port, wait_until
+from holdfast_testing import Proxy, Server, port_for_restarts, wait_until
 
 QUIET = "600ms"
 QUIET_SECONDS = 0.6
@@ -161,12 +161,12 @@ class HttpStack:
     def __init__(self, settings=None, between=None, options=(), **client_options):
         self.server = Server()
         self.between = between and between(self.server)
-        self.http_port = free_port()
+        self.http_port = port_for_restarts()
         self.service = None
         self.proxy = None
         self.direct = self.server.client()
         settings = {"http.quietPeriod": QUIET, "upstream.fenceWait": "100ms", **(settings or {})}
-        service_port = free_port()
+        service_port = port_for_restarts()
         try:
             self.proxy = Proxy(
                 self.between.uri if self.between else self.server,

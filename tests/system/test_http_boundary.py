@@ -12,6 +12,9 @@ from conftest import DATABASE, RawTransaction
 from holdfast_testing import Connection, Process, encode_message, wait_until
 from http_stack import Gate, HttpStack, Service, reconnected, settled
 from pymongo.errors import AutoReconnect, OperationFailure
+from pymongo.write_concern import WriteConcern
+
+MORE_TO_COME = 2
 
 
 @pytest.fixture(scope="module")
@@ -383,6 +386,65 @@ def test_a_write_that_its_service_broke_off_before_it_was_read_rolls_the_call_ba
     for _ in range(20):
         answer = stack.call("/off")
         assert answer.status == 503 and answer.reason == "rolledBack"
+    assert stack.stored(name) == {}
+
+
+# ---- what is sent before the answer, and not waited for
+
+
+def insert_of(name, *ids):
+    return {"insert": name, "documents": [{"_id": i} for i in ids], "$db": DATABASE}
+
+
+def test_writes_with_w0_before_an_error_are_rolled_back(stack, name):
+    collection = stack.collection(name).with_options(write_concern=WriteConcern(w=0))
+
+    def handler(request):
+        collection.insert_one({"_id": int(request.path.split("?")[1])})
+        return 500
+
+    stack.service.handlers["/w0"] = handler
+    for number in range(100):
+        assert stack.call(f"/w0?{number}").status == 500
+    time.sleep(0.3)
+    assert stack.stored(name) == {}
+
+
+def test_writes_with_w0_before_the_answer_are_committed(stack, name):
+    """On several connections, many one behind another."""
+
+    def handler(_):
+        with Connection(stack.proxy.port) as one, Connection(stack.proxy.port) as two:
+            for connection in (one, two):
+                connection.run({"ping": 1, "$db": "admin"})
+            for i in range(5):
+                ids = range(i * 1000, i * 1000 + 1000)
+                one.send(encode_message(insert_of(name, *ids), flags=MORE_TO_COME))
+            two.send(encode_message(insert_of(name, "two"), flags=MORE_TO_COME))
+        return 200
+
+    stack.service.handlers["/w0"] = handler
+    for _ in range(5):
+        stack.direct[DATABASE][name].delete_many({})
+        assert stack.call("/w0").status == 200
+        assert len(stack.stored(name)) == 5001
+
+
+@pytest.mark.parametrize("code", [500, 200])
+def test_writes_that_were_given_up_before_the_answer(stack, name, code):
+    """The service sends a write and closes the connection: undone, whatever it answers."""
+
+    def handler(request):
+        with Connection(stack.proxy.port) as raw:
+            raw.run({"ping": 1, "$db": "admin"})
+            raw.send(encode_message(insert_of(name, int(request.path.split("?")[1]))))
+        return code
+
+    stack.service.handlers["/given-up"] = handler
+    for number in range(50):
+        answer = stack.call(f"/given-up?{number}")
+        assert answer.status == (500 if code == 500 else 503)
+    time.sleep(0.3)
     assert stack.stored(name) == {}
 
 

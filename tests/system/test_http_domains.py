@@ -1,13 +1,22 @@
 """Several services in one domain, calls among them, correlation by trace, and how services are told
 apart."""
 
+import json
 import threading
 import time
 
 import pymongo
 import pytest
 from conftest import DATABASE
-from holdfast_testing import Connection, Proxy, Server, encode_query, free_port, wait_until
+from holdfast_testing import (
+    Connection,
+    Proxy,
+    Server,
+    encode_query,
+    holdfast,
+    port_for_restarts,
+    wait_until,
+)
 from http_stack import QUIET, Gate, InBackground, Service, call
 from pymongo.errors import OperationFailure
 
@@ -20,7 +29,7 @@ class Fronted:
     def __init__(self, name, **keys):
         self.name = name
         self.keys = keys
-        self.listen, self.inside, self.port, self.mongo = (free_port() for _ in range(4))
+        self.listen, self.inside, self.port, self.mongo = (port_for_restarts() for _ in range(4))
         self.service = None
 
     def yaml(self):
@@ -411,7 +420,7 @@ def test_a_late_write_of_an_ended_trace_is_refused(tmp_path, name):
 
 def test_figures(tmp_path, name):
     one = Fronted("one")
-    admin = free_port()
+    admin = port_for_restarts()
     with Domains(tmp_path, one, admin_listen=f"127.0.0.1:{admin}"):
         one.collection(name).insert_one({"_id": "beside"})
 
@@ -445,11 +454,8 @@ def test_only_observing_changes_nothing(tmp_path, name):
         assert stack.proxy.units() == []
         with pymongo.MongoClient(stack.proxy.uri) as client:
             assert "msg" not in client.admin.command("hello")
-        from holdfast_testing import holdfast
 
         def report():
-            import json
-
             done = holdfast("observe", "--wal", stack.proxy.wal, "--json", check=0)
             return json.loads(done.stdout)["findings"]
 

@@ -80,7 +80,7 @@ static void on_worker(void (*run)(struct rig *rig))
 /* Everything that was posted so far, and what that has posted, has run. */
 static void settle(void)
 {
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 8; i++) {
         on_worker(NULL);
     }
 }
@@ -159,12 +159,39 @@ static bool is_admitted(size_t at)
     return rig.is_told[at] && rig.told[at] == CALL_ADMITTED;
 }
 
+/* A write that is in a call is at work until write_is_done(). */
+static enum domain_write begin_write(uint8_t trace, struct domain_write_call *call)
+{
+    struct trace_id id = {.bytes = {trace}};
+    const char *reason = "";
+    return domain_write_decide(rig.domain, trace == 0 ? NULL : &id, true, call, &reason);
+}
+
 static enum domain_write write_now(uint8_t trace)
 {
     struct domain_write_call call;
-    struct trace_id id = {.bytes = {trace}};
-    const char *reason = "";
-    return domain_write_decide(rig.domain, trace == 0 ? NULL : &id, true, &call, &reason);
+    enum domain_write decided = begin_write(trace, &call);
+    if (decided == DOMAIN_WRITE_IN_CALL) {
+        domain_write_done(call.slot);
+    }
+    return decided;
+}
+
+/* Connections of the test's service: nothing is ever left in them, but what `behind` says. */
+static bool behind;
+
+static bool settle_link(struct domain_link *link, bool readable)
+{
+    (void)link;
+    (void)readable;
+    return behind;
+}
+
+static void open_link(size_t service, struct domain_link *link)
+{
+    *link = (struct domain_link){
+        .worker = worker_pool_get(rig.workers, 0), .descriptor = -1, .settle = settle_link};
+    domain_link_open(rig.domain, service, link);
 }
 
 static void tick_later(uint64_t ms)
@@ -294,14 +321,14 @@ static void test_a_lost_handler_fences_until_its_connections_are_closed(void **s
     struct domain_link other = {0};
     struct domain_link after = {0};
     open_domain(DOMAIN_EXCLUSIVE, false);
-    domain_link_open(rig.domain, 0, &before[0]);
-    domain_link_open(rig.domain, 0, &before[1]);
-    domain_link_open(rig.domain, 7, &other);
+    open_link(0, &before[0]);
+    open_link(0, &before[1]);
+    open_link(7, &other);
     assert_int_equal(begin(0), CALL_ADMITTED);
     handler_ended(0, CALL_HANDLER_LOST);
     assert_int_equal(write_now(0), DOMAIN_WRITE_REFUSED); /* also before its rollback */
     assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
-    domain_link_open(rig.domain, 0, &after); /* of the service, started again */
+    open_link(0, &after); /* of the service, started again */
     assert_int_equal(begin(1), CALL_WAITING);
     domain_link_close(&before[0], true);
     assert_false(is_admitted(1));
@@ -318,7 +345,7 @@ static void test_a_lost_handler_fences_until_it_is_silent(void **state)
     (void)state;
     struct domain_link link = {0};
     open_domain(DOMAIN_EXCLUSIVE, false);
-    domain_link_open(rig.domain, 0, &link);
+    open_link(0, &link);
     assert_int_equal(begin(0), CALL_ADMITTED);
     handler_ended(0, CALL_HANDLER_LOST);
     assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
@@ -336,7 +363,7 @@ static void test_connections_made_in_a_call_tell_nothing(void **state)
     struct domain_link link = {0};
     open_domain(DOMAIN_EXCLUSIVE, false);
     assert_int_equal(begin(0), CALL_ADMITTED);
-    domain_link_open(rig.domain, 0, &link);
+    open_link(0, &link);
     handler_ended(0, CALL_HANDLER_LOST);
     assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
     domain_link_close(&link, true);
@@ -352,7 +379,7 @@ static void test_connections_that_the_proxy_closed_tell_nothing(void **state)
     for (int before = 0; before < 2; before++) {
         struct domain_link link = {0};
         open_domain(DOMAIN_EXCLUSIVE, false);
-        domain_link_open(rig.domain, 0, &link);
+        open_link(0, &link);
         assert_int_equal(begin(0), CALL_ADMITTED);
         if (before) {
             domain_link_close(&link, false);
@@ -373,7 +400,7 @@ static void test_a_killed_service_is_silent(void **state)
     (void)state;
     struct domain_link link = {0};
     open_domain(DOMAIN_EXCLUSIVE, false);
-    domain_link_open(rig.domain, 0, &link);
+    open_link(0, &link);
     assert_int_equal(begin(0), CALL_ADMITTED);
     domain_link_close(&link, true);
     handler_ended(0, CALL_HANDLER_LOST);
@@ -440,6 +467,37 @@ static void test_units_are_limited(void **state)
     unit_table_set_units_max(rig.engine.units, 4);
     assert_int_equal(begin(0), CALL_ADMITTED);
     assert_ends(0, run_commit, CALL_COMMITTED);
+}
+
+/* What was sent before the answer is of the call, though its worker reads it later. */
+static void test_a_call_ends_after_the_writes_before_its_answer(void **state)
+{
+    (void)state;
+    struct domain_link link;
+    struct domain_write_call call;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    open_link(0, &link);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    assert_int_equal(begin_write(0, &call), DOMAIN_WRITE_IN_CALL);
+    rig.at = 0;
+    on_worker(run_commit);
+    settle();
+    assert_false(rig.is_ended[0]);
+    /* Another one is read meanwhile. */
+    assert_int_equal(write_now(0), DOMAIN_WRITE_IN_CALL);
+    settle();
+    assert_false(rig.is_ended[0]);
+    behind = true;
+    domain_write_done(call.slot);
+    settle();
+    assert_false(rig.is_ended[0]); /* the rest of a command has not come */
+    behind = false;
+    domain_tick(rig.domain, clock_monotonic_ms());
+    settle();
+    assert_true(rig.is_ended[0]);
+    assert_int_equal(rig.ended[0], CALL_COMMITTED);
+    assert_int_equal(write_now(0), DOMAIN_WRITE_BESIDE);
+    domain_link_close(&link, true);
 }
 
 /* ------------------------------------------------------------------ inside */
@@ -517,6 +575,7 @@ int main(void)
         TEST(test_reads_wait),
         TEST(test_a_unit_that_somebody_else_ended_is_not_committed),
         TEST(test_units_are_limited),
+        TEST(test_a_call_ends_after_the_writes_before_its_answer),
         TEST(test_a_call_from_inside_joins),
         TEST(test_traces_run_side_by_side),
     };
