@@ -21,7 +21,6 @@
 #include <string.h>
 
 #include "boundary/call_private.h"
-#include "boundary/catch_up.h"
 #include "holdfast/clock.h"
 
 static void check_out(struct call *call);
@@ -276,9 +275,10 @@ static void end_unit(struct call *call)
     }
 }
 
-static void on_caught_up(void *context, bool behind)
+static void on_caught_up(struct catch_up *catch_up, bool behind)
 {
-    struct call *call = context;
+    struct call *call =
+        (struct call *)(void *)((uint8_t *)catch_up - offsetof(struct call, catch_up));
     if (domain_call_close(call, behind, clock_monotonic_ms() >= call->late_ms)) {
         domain_handler_answered(call->domain, call->handler);
         call->handler = NULL;
@@ -288,7 +288,9 @@ static void on_caught_up(void *context, bool behind)
 
 static void catch_up_again(struct call *call)
 {
-    catch_up(call->domain, call->worker, on_caught_up, call);
+    call->catch_up =
+        (struct catch_up){.domain = call->domain, .home = call->worker, .completed = on_caught_up};
+    catch_up_start(&call->catch_up);
 }
 
 void call_tell_ready(struct call *call)
@@ -298,15 +300,17 @@ void call_tell_ready(struct call *call)
 
 /* A handler that has outlived its call, or that of a joined one: its slot may go on after this. */
 struct late_handler {
-    struct domain *domain;
+    struct catch_up catch_up;
     struct domain_handler *handler;
 };
 
-static void on_late_caught_up(void *context, bool behind)
+static void on_late_caught_up(struct catch_up *catch_up, bool behind)
 {
     (void)behind; /* what was read was decided while its slot was fenced, or its call open */
-    struct late_handler *late = context;
-    domain_handler_answered(late->domain, late->handler);
+    struct late_handler *late =
+        (struct late_handler *)(void *)((uint8_t *)catch_up -
+                                        offsetof(struct late_handler, catch_up));
+    domain_handler_answered(catch_up->domain, late->handler);
     free(late);
 }
 
@@ -319,8 +323,11 @@ static void end_late_handler(struct call *call)
         domain_handler_answered(call->domain, handler);
         return;
     }
-    *late = (struct late_handler){.domain = call->domain, .handler = handler};
-    catch_up(call->domain, call->worker, on_late_caught_up, late);
+    *late = (struct late_handler){
+        .catch_up = {.domain = call->domain, .home = call->worker, .completed = on_late_caught_up},
+        .handler = handler,
+    };
+    catch_up_start(&late->catch_up);
 }
 
 void call_handler_ended(struct call *call, enum call_handler_end end)

@@ -32,6 +32,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "boundary/catch_up.h"
 #include "boundary/domain.h"
 #include "engine/finish.h"
 #include "net/worker.h"
@@ -81,7 +82,8 @@ struct call {
     struct engine *engine;
     struct observe *observe;
     bool handler_answered;
-    bool ending;      /* call_commit() or call_roll_back() was called */
+    bool ending; /* call_commit() or call_roll_back() was called */
+    struct catch_up catch_up;
     uint64_t late_ms; /* when not to wait for the service's writes any longer */
     struct domain_slot *slot;
     struct domain_handler *handler;

@@ -49,6 +49,8 @@ void domain_handler_answered(struct domain *domain, struct domain_handler *handl
 /* Its handler's connection broke; the domain keeps it. */
 void domain_handler_lost(struct call *call);
 
+struct catch_up_rounds *domain_rounds(struct domain *domain);
+
 /* The workers that have connections of the domain; returns how many. */
 size_t domain_link_workers(struct domain *domain, struct worker **workers, size_t max);
 /*

@@ -1,58 +1,65 @@
 /*
- * One task for each worker that has connections of the domain, and one for who asked:
+ * Rounds of looks at all connections of a domain, one after the other:
  *
- *   home --> worker 1: poll, read what is there --.
- *       `--> worker 2: ...                        +--> home: completed
+ *   asked --> waiting --(a round begins)--> current --> worker 1: poll, read what is there --.
+ *                ^                                 `--> worker 2: ...                        |
+ *                `---- the next round, if any wait <---- each of `current` is told <---------'
  *
- * A link belongs to its worker, which alone reads, closes and frees it, so a list of them stays
- * valid for as long as that worker is in one task.
+ * Who asks while a round runs waits for the next one, for its moment is after the beginning of this
+ * one. A link belongs to its worker, which alone reads, closes and frees it, so a list of them
+ * stays valid for as long as that worker is in one task.
+ *
+ * `waiting`, `running` belong to the mutex; `current` and the parts to the round that runs.
  */
 #include "boundary/catch_up.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "boundary/call_private.h"
-#include "holdfast/log.h"
 
 #define WORKERS_MAX 256
 #define LINKS_AT_A_TIME 64
 
 struct part {
     struct worker_task task;
-    struct round *round;
+    struct catch_up_rounds *rounds;
     struct worker *worker;
 };
 
-struct round {
+struct catch_up_rounds {
     struct domain *domain;
-    struct worker *home;
-    void (*completed)(void *context, bool behind);
-    void *context;
-    struct worker_task done;
+    pthread_mutex_t mutex;
+    bool running;
+    struct catch_up *waiting;
+    struct catch_up *current;
     _Atomic size_t remaining;
     _Atomic bool behind;
-    struct part parts[];
+    struct part parts[WORKERS_MAX];
 };
 
-static void on_done(struct worker_task *task)
+struct catch_up_rounds *catch_up_rounds_new(struct domain *domain)
 {
-    struct round *round = (struct round *)(void *)((uint8_t *)task - offsetof(struct round, done));
-    void (*completed)(void *, bool) = round->completed;
-    void *context = round->context;
-    bool behind = atomic_load(&round->behind);
-    free(round);
-    completed(context, behind);
+    struct catch_up_rounds *rounds = calloc(1, sizeof *rounds);
+    if (rounds != NULL) {
+        rounds->domain = domain;
+        (void)pthread_mutex_init(&rounds->mutex, NULL);
+    }
+    return rounds;
 }
 
-static void part_done(struct round *round)
+struct catch_up_rounds *catch_up_rounds_free(struct catch_up_rounds *rounds)
 {
-    if (atomic_fetch_sub(&round->remaining, 1) == 1) {
-        round->done.run = on_done;
-        worker_post(round->home, &round->done);
+    if (rounds != NULL) {
+        (void)pthread_mutex_destroy(&rounds->mutex);
+        free(rounds);
     }
+    return NULL;
 }
+
+/* ------------------------------------------------------------------ a round */
 
 static bool settle_links(struct domain_link *const *links, size_t count)
 {
@@ -70,44 +77,82 @@ static bool settle_links(struct domain_link *const *links, size_t count)
     return behind;
 }
 
+static void part_done(struct catch_up_rounds *rounds);
+
 static void on_part(struct worker_task *task)
 {
     struct part *part = (struct part *)(void *)((uint8_t *)task - offsetof(struct part, task));
-    struct round *round = part->round;
+    struct catch_up_rounds *rounds = part->rounds;
     struct domain_link *links[LINKS_AT_A_TIME];
     uint64_t before = UINT64_MAX;
     size_t count;
     do {
-        count = domain_links_of(round->domain, part->worker, &before, links, LINKS_AT_A_TIME);
+        count = domain_links_of(rounds->domain, part->worker, &before, links, LINKS_AT_A_TIME);
         if (settle_links(links, count)) {
-            atomic_store(&round->behind, true);
+            atomic_store(&rounds->behind, true);
         }
     } while (count == LINKS_AT_A_TIME);
-    part_done(round);
+    part_done(rounds);
 }
 
-void catch_up(struct domain *domain, struct worker *home,
-              void (*completed)(void *context, bool behind), void *context)
+static void begin_round(struct catch_up_rounds *rounds)
 {
     struct worker *workers[WORKERS_MAX];
-    size_t count = domain_link_workers(domain, workers, WORKERS_MAX);
-    struct round *round = calloc(1, sizeof *round + count * sizeof(struct part));
-    if (round == NULL) {
-        LOG(LOG_ERROR, "http",
-            "Out of memory: what a service has sent is not read before its answer");
-        abort();
-    }
-    *round = (struct round){
-        .domain = domain,
-        .home = home,
-        .completed = completed,
-        .context = context,
-        .remaining = count + 1,
-    };
+    size_t count = domain_link_workers(rounds->domain, workers, WORKERS_MAX);
+    atomic_store(&rounds->behind, false);
+    atomic_store(&rounds->remaining, count + 1);
     for (size_t i = 0; i < count; i++) {
-        struct part *part = &round->parts[i];
-        *part = (struct part){.task.run = on_part, .round = round, .worker = workers[i]};
+        struct part *part = &rounds->parts[i];
+        *part = (struct part){.task.run = on_part, .rounds = rounds, .worker = workers[i]};
         worker_post(part->worker, &part->task);
     }
-    part_done(round);
+    part_done(rounds);
+}
+
+static void on_told(struct worker_task *task)
+{
+    struct catch_up *catch_up =
+        (struct catch_up *)(void *)((uint8_t *)task - offsetof(struct catch_up, task));
+    catch_up->completed(catch_up, catch_up->behind);
+}
+
+/* The last one tells all of the round, and begins the next. */
+static void part_done(struct catch_up_rounds *rounds)
+{
+    if (atomic_fetch_sub(&rounds->remaining, 1) != 1) {
+        return;
+    }
+    bool behind = atomic_load(&rounds->behind);
+    struct catch_up *told = rounds->current;
+    pthread_mutex_lock(&rounds->mutex);
+    rounds->current = rounds->waiting;
+    rounds->waiting = NULL;
+    rounds->running = rounds->current != NULL;
+    bool goes_on = rounds->running;
+    pthread_mutex_unlock(&rounds->mutex);
+    while (told != NULL) {
+        struct catch_up *next = told->next; /* it may be gone once it is told */
+        told->behind = behind;
+        told->task.run = on_told;
+        worker_post(told->home, &told->task);
+        told = next;
+    }
+    if (goes_on) {
+        begin_round(rounds);
+    }
+}
+
+void catch_up_start(struct catch_up *catch_up)
+{
+    struct catch_up_rounds *rounds = domain_rounds(catch_up->domain);
+    pthread_mutex_lock(&rounds->mutex);
+    bool begins = !rounds->running;
+    struct catch_up **list = begins ? &rounds->current : &rounds->waiting;
+    catch_up->next = *list;
+    *list = catch_up;
+    rounds->running = true;
+    pthread_mutex_unlock(&rounds->mutex);
+    if (begins) {
+        begin_round(rounds);
+    }
 }

@@ -10,15 +10,38 @@
  * socket when the answer is here; decided after the end of its call it would be a plain one, or
  * belong to the next call. So before an answer ends a call, every worker looks once at each of its
  * connections of the domain. What the network has not delivered by then nobody can know of.
+ *
+ * One round of looks serves all that had asked before it began, so that many calls that end at a
+ * time do not cost a round each.
  */
 
-#include "boundary/domain.h"
+#include <stdbool.h>
 
-/*
- * `completed` is called on `home`, from its loop. `behind`: some connection could not be read to
- * its end, for a command of it is at work or the rest of one has not come: catch up again later.
- */
-void catch_up(struct domain *domain, struct worker *home,
-              void (*completed)(void *context, bool behind), void *context);
+#include "net/worker.h"
+
+struct domain;
+struct catch_up_rounds;
+
+/* Lies in the caller's memory from catch_up_start() until `completed`. */
+struct catch_up {
+    /* filled in by the caller */
+    struct domain *domain;
+    struct worker *home;
+    /* On `home`, from its loop. `behind`: some connection could not be read to its end, for a
+       command of it is at work, or the rest of one has not come: catch up again later. */
+    void (*completed)(struct catch_up *catch_up, bool behind);
+    /* private */
+    bool behind;
+    struct worker_task task;
+    struct catch_up *next;
+};
+
+/* Any thread. */
+void catch_up_start(struct catch_up *catch_up);
+
+/* A domain's own. NULL: out of memory. */
+struct catch_up_rounds *catch_up_rounds_new(struct domain *domain);
+/* None is running. NULL is harmless; returns NULL. */
+struct catch_up_rounds *catch_up_rounds_free(struct catch_up_rounds *rounds);
 
 #endif

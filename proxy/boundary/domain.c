@@ -23,6 +23,7 @@
 #include <uthash.h>
 
 #include "boundary/call_private.h"
+#include "boundary/catch_up.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
 
@@ -68,6 +69,7 @@ struct domain {
     bool draining;
     struct domain_slot exclusive;
     struct domain_slot *traces; /* uthash head */
+    struct catch_up_rounds *rounds;
     struct domain_link *links;
     uint64_t links_opened;
     struct call *observed; /* observe only: calls that are open */
@@ -80,7 +82,11 @@ struct domain {
 struct domain *domain_new(const struct domain_options *options)
 {
     struct domain *domain = calloc(1, sizeof *domain);
-    if (domain == NULL || (domain->name = strdup(options->name)) == NULL) {
+    if (domain == NULL || (domain->name = strdup(options->name)) == NULL ||
+        (domain->rounds = catch_up_rounds_new(domain)) == NULL) {
+        if (domain != NULL) {
+            free(domain->name);
+        }
         free(domain);
         return NULL;
     }
@@ -117,6 +123,7 @@ struct domain *domain_free(struct domain *domain)
         free(slot);
     }
     free_handlers(&domain->exclusive);
+    catch_up_rounds_free(domain->rounds);
     (void)pthread_mutex_destroy(&domain->mutex);
     free(domain->name);
     free(domain);
@@ -608,6 +615,11 @@ void domain_link_close(struct domain_link *link, bool by_service)
     }
     for_each_slot(domain, settle_lost, now_ms);
     pthread_mutex_unlock(&domain->mutex);
+}
+
+struct catch_up_rounds *domain_rounds(struct domain *domain)
+{
+    return domain->rounds;
 }
 
 size_t domain_link_workers(struct domain *domain, struct worker **workers, size_t max)
