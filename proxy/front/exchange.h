@@ -102,6 +102,7 @@ struct front_shared {
     uint64_t head_ms;
     uint64_t body_ms;
     uint64_t idle_ms;
+    uint64_t kept_ms;
     struct routes *routes;
     _Atomic uint64_t call_timeout_ms;
     _Atomic bool draining;
@@ -144,6 +145,7 @@ struct exchange {
     bool backend_shut;      /* we send no more */
     bool backend_reused;    /* the request under way is not its first */
     uint64_t backend_count; /* requests sent on it */
+    uint64_t backend_idle_since_ms; /* its last answer was complete then */
 
     struct buffer incoming; /* not yet worked through */
     struct head_scan scan;

@@ -27,6 +27,8 @@
  *   FRONT_HEAD_MS      from the first byte of a request to the end of its head
  *   FRONT_BODY_MS      from there to where its call may begin (408)
  *   FRONT_IDLE_MS      between two requests of a connection
+ *   FRONT_KEPT_MS      a connection to the service that was idle for longer is not used for a call:
+ *                      the service may be closing it, and a call is never sent twice
  *   FRONT_CONNECT_MS   for connecting to the service
  *   FRONT_STALL_MS     without a byte taken by a caller who is being given a held answer
  *   FRONT_LINGER_MS    for a caller to close after our last byte
@@ -62,6 +64,8 @@
 #define FRONT_HEAD_MS 30000u
 #define FRONT_BODY_MS 30000u
 #define FRONT_IDLE_MS 75000u
+/* Idle limits of servers in use begin at 2 s. */
+#define FRONT_KEPT_MS 1000u
 #define FRONT_CONNECT_MS 10000u
 #define FRONT_STALL_MS 120000u
 #define FRONT_LINGER_MS 2000u
@@ -94,6 +98,7 @@ struct front_options {
     uint64_t head_ms;        /* 0: FRONT_HEAD_MS */
     uint64_t body_ms;        /* 0: FRONT_BODY_MS */
     uint64_t idle_ms;        /* 0: FRONT_IDLE_MS */
+    uint64_t kept_ms;        /* 0: FRONT_KEPT_MS */
 };
 
 struct front;

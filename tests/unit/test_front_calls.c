@@ -887,6 +887,45 @@ static void test_slow_body(void **state)
     rig_stop(&pair.rig);
 }
 
+/* The service may be closing it as the call comes, and a call is never sent twice. */
+static void test_connection_that_was_idle_is_not_used_for_a_call(void **state)
+{
+    (void)state;
+    static const char get[] = "GET / HTTP/1.1\r\n\r\n";
+    const struct timespec idle = {.tv_nsec = 150 * 1000 * 1000};
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.kept_ms = 100;
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    (void)nanosleep(&idle, NULL);
+    send_text(pair.caller, get); /* would be sent once more */
+    expect_text(pair.service, get);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    (void)nanosleep(&idle, NULL);
+    int before = pair.service;
+    begin(&pair); /* on a new one */
+    expect_end(before);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    /* idle in the queue is idle, too */
+    fake.admission = CALL_WAITING;
+    send_text(pair.caller, REQUEST);
+    assert_true(fake_log_gets("ended; begin POST /orders?x=1; answered; commit; ended; begin"));
+    (void)nanosleep(&idle, NULL);
+    before = pair.service;
+    fake_admit(CALL_ADMITTED);
+    pair.service = service_accept(&pair.rig);
+    expect_end(before);
+    expect_text(pair.service, REQUEST);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    rig_stop(&pair.rig);
+}
+
 static void test_stop_in_mid_call(void **state)
 {
     (void)state;
@@ -937,6 +976,7 @@ int main(void)
         cmocka_unit_test(test_stop_before_a_call),
         cmocka_unit_test(test_malformed_body_before_its_call),
         cmocka_unit_test(test_slow_body),
+        cmocka_unit_test(test_connection_that_was_idle_is_not_used_for_a_call),
         cmocka_unit_test(test_stop_in_mid_call),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
