@@ -2,7 +2,8 @@
 #define HOLDFAST_BOUNDARY_CALL_H
 
 /*
- * One API call, as the HTTP front sees it: from the request's head to the end of its handler.
+ * One API call, as the HTTP front sees it: from where its request is whole, or as much of it as is
+ * read ahead (front/front.h), to the end of its handler.
  *
  *   call_begin() --> CALL_ADMITTED: forward the request to the service
  *     |  `--> CALL_WAITING: nothing of it is forwarded; `admitted` will tell (or call_cancel())

@@ -10,6 +10,7 @@
  */
 #include "front/exchange.h"
 
+#include "holdfast/clock.h"
 #include "holdfast/log.h"
 
 #define READS_MAX 8
@@ -97,6 +98,7 @@ static void nonsense(struct exchange *exchange, const char *reason)
 static void complete(struct exchange *exchange)
 {
     exchange->phase = ANSWER_COMPLETE;
+    exchange->backend_idle_since_ms = clock_monotonic_ms();
     exchange->again = true;
     if (exchange->mode == ANSWER_DROP) {
         backend_close(exchange);

@@ -1,6 +1,6 @@
 /*
  * The connection to the service: made at the first request, kept with the caller's, made anew after
- * the service has closed it between two requests.
+ * the service has closed it between two requests, and for a call if it was idle for long.
  *
  * What is lost with it:
  *   - before anything was sent: nothing; a call counts as one whose handler has ended, for none ran
@@ -8,10 +8,17 @@
  *     request went out. A request that changes nothing and has no body is sent once more.
  *   - else: the answer; of a call one does not know whether its handler still runs
  *
+ * The second of these is dear for a call, which is never sent twice: its caller gets 503, and its
+ * domain is fenced for http.quietPeriod, though no handler ran. Services close connections that
+ * were idle for some seconds (servers in use: from 2 s on), so one that was idle for longer than
+ * kept_ms is not used for a call: a new one is made. Within that time a service closes none for
+ * being idle.
+ *
  * Thread: the worker's.
  */
 #include "front/exchange.h"
 
+#include "holdfast/clock.h"
 #include "holdfast/log.h"
 
 /* Of a body that goes out in one piece with its head: copying that is cheaper than a packet. */
@@ -119,9 +126,16 @@ static bool is_still_there(struct exchange *exchange)
     return stream_receive(&exchange->backend, &unexpected, 1, &size) == STATUS_NOT_FOUND;
 }
 
+/* Whether the service may be closing it for having been idle, at this very moment. */
+static bool is_stale(const struct exchange *exchange)
+{
+    return clock_monotonic_ms() - exchange->backend_idle_since_ms > exchange->shared->kept_ms;
+}
+
 void backend_forward(struct exchange *exchange)
 {
-    if (is_still_there(exchange)) {
+    bool wanted = !exchange->is_call || !is_stale(exchange);
+    if (wanted && is_still_there(exchange)) {
         send_head(exchange);
         return;
     }

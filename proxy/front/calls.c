@@ -236,7 +236,7 @@ static void on_admitted(struct call *call, enum call_admission admission)
     exchange_run(exchange);
 }
 
-static void fill_call(struct exchange *exchange, const struct trace_id *trace)
+void calls_prepare(struct exchange *exchange, const struct trace_id *trace)
 {
     struct call *call = &exchange->call;
     const char *method = (const char *)exchange->texts.data;
@@ -254,15 +254,14 @@ static void fill_call(struct exchange *exchange, const struct trace_id *trace)
     call->ended = on_ended;
 }
 
-void calls_open(struct exchange *exchange, const struct trace_id *trace)
+void calls_open(struct exchange *exchange)
 {
-    fill_call(exchange, trace);
     take_admission(exchange, call_begin(&exchange->call));
 }
 
 void calls_wait_read(struct exchange *exchange)
 {
-    fill_call(exchange, &(struct trace_id){0});
+    calls_prepare(exchange, &(struct trace_id){0});
     take_admission(exchange, call_wait_read(&exchange->call));
 }
 

@@ -31,6 +31,8 @@
     X(MALFORMED, "malformed", 400, false, "The request is not valid HTTP: %s.")                    \
     X(HEAD_TOO_LARGE, "headTooLarge", 431, false, "The request's head is larger than 64 KiB.")     \
     X(HEAD_SLOW, "headTimeout", 408, false, "The request's head took too long to come.")           \
+    X(BODY_SLOW, "bodyTimeout", 408, false,                                                        \
+      "The request's body took too long to come; its call has not begun.")                         \
     X(VERSION, "version", 505, false,                                                              \
       "HTTP/1.1 and HTTP/1.0 are spoken here; HTTP/2 and others are not.")
 

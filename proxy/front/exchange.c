@@ -1,18 +1,20 @@
 /*
  * The life of a caller's connection, and of the requests on it, one at a time.
  *
- *           first byte        whole                             forwarded
- *    IDLE -----------> HEAD -------> (WAITING) -> (CONNECTING) ----------> OPEN
- *     ^                 |               | refused      | failed             |  ^ retry: CONNECTING
- *     |                 | malformed     |              |                    |
- *     |                 v               v              v                    | answer complete,
- *     |<------------ ANSWERING <-----------------------+------- ENDING <----+ time over, lost, ...
- *     |                 |    ^---- the call's `ended` ------------'         |
- *     |                 |                                                   |
- *     |                 +--> TUNNEL (101)  <--------------------------------+ streamed, no call
- *     |                 v                                                   |
- *     |              CLOSING <----------------------------------------------+
- *     `---------------------------------------------------------------------'
+ *          first byte      whole    whole, or ahead                     forwarded
+ *    IDLE -----------> HEAD -----> (BODY) -----> (WAITING) -> (CONNECTING) --------> OPEN
+ *     ^                 |            | malformed,   | refused      | failed           |  ^ retry:
+ *     |       malformed,|            | slow,        |              |                  |  CONNECTING
+ *     |       slow      v            v refused      v              v                  |
+ *     |<------------ ANSWERING <-----+--------------+--------------+--- ENDING <------+ complete,
+ *     |                 |    ^---- the call's `ended` --------------------'           | late, lost
+ *     |                 |                                                             |
+ *     |                 +--> TUNNEL (101) <-------------------------------------------+ streamed,
+ *     |                 v                                                             | no call
+ *     |              CLOSING <--------------------------------------------------------+
+ *     `-------------------------------------------------------------------------------'
+ *
+ * BODY is a call's only: one whose body is slow to come shall hold no domain (request.c).
  *
  *    any --the caller has gone--> GONE --the handler and the call have ended--> OVER
  *
@@ -45,7 +47,8 @@
 static const unsigned allowed[] = {
     [EXCHANGE_IDLE] = TO(HEAD) | TO(CLOSING) | TO(GONE),
     [EXCHANGE_HEAD] =
-        TO(WAITING) | TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(CLOSING) | TO(GONE),
+        TO(BODY) | TO(WAITING) | TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(CLOSING) | TO(GONE),
+    [EXCHANGE_BODY] = TO(WAITING) | TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(GONE),
     [EXCHANGE_WAITING] = TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(GONE),
     [EXCHANGE_CONNECTING] = TO(OPEN) | TO(ENDING) | TO(ANSWERING) | TO(GONE),
     [EXCHANGE_OPEN] = TO(CONNECTING) | TO(ENDING) | TO(ANSWERING) | TO(TUNNEL) | TO(IDLE) |
@@ -346,6 +349,7 @@ static void settle(struct exchange *exchange)
         }
         break;
     case EXCHANGE_HEAD:
+    case EXCHANGE_BODY:
         if (exchange->caller_ended && !exchange->refusing) {
             exchange_caller_gone(exchange);
         }
@@ -422,9 +426,13 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
     struct exchange *exchange = context;
     switch (exchange->state) {
     case EXCHANGE_HEAD:
+    case EXCHANGE_BODY:
         exchange->close_after = true;
         exchange->request_broken = true;
-        exchange_refuse(exchange, ERROR_ANSWER_HEAD_SLOW, NULL);
+        exchange_refuse(exchange,
+                        exchange->state == EXCHANGE_HEAD ? ERROR_ANSWER_HEAD_SLOW
+                                                         : ERROR_ANSWER_BODY_SLOW,
+                        NULL);
         break;
     case EXCHANGE_CONNECTING:
         backend_lost(exchange);

@@ -13,8 +13,9 @@
  *   caller <------------------------- answer.c <---[ head ]--------- service
  *      caller's pending         held          answer_incoming
  *
- * Memory: a head each way (HEAD_BYTES_MAX and one receive buffer), what the other side does not
- * take (FRONT_BACK_PRESSURE_BYTES, then its source is not read), a held answer.
+ * Memory: a head each way (HEAD_BYTES_MAX and one receive buffer; it has gone on before a body is
+ * read ahead, FRONT_READ_AHEAD_BYTES, into the same memory), what the other side does not take
+ * (FRONT_BACK_PRESSURE_BYTES, then its source is not read), a held answer.
  *
  * Thread: the worker's.
  */
@@ -35,12 +36,11 @@
 
 #define FRONT_BACK_PRESSURE_BYTES (1024u * 1024u)
 #define FRONT_INCOMING_BYTES_MAX (HEAD_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES)
-/* Of what follows a request that is still under way: also how a caller's end is seen. */
-#define FRONT_READ_AHEAD_BYTES (16u * 1024u)
 
 #define EXCHANGE_STATE_LIST(X)                                                                     \
     X(IDLE)       /* nothing of a request is here */                                               \
     X(HEAD)       /* a part of its head is */                                                      \
+    X(BODY)       /* of a call, whose body is read ahead; it has not begun */                      \
     X(WAITING)    /* for admission; nothing of it is forwarded */                                  \
     X(CONNECTING) /* to the service; likewise */                                                   \
     X(OPEN)       /* the service has it */                                                         \
@@ -100,7 +100,9 @@ struct front_shared {
     size_t answer_bytes_max;
     size_t connections_max;
     uint64_t head_ms;
+    uint64_t body_ms;
     uint64_t idle_ms;
+    uint64_t kept_ms;
     struct routes *routes;
     _Atomic uint64_t call_timeout_ms;
     _Atomic bool draining;
@@ -143,6 +145,7 @@ struct exchange {
     bool backend_shut;      /* we send no more */
     bool backend_reused;    /* the request under way is not its first */
     uint64_t backend_count; /* requests sent on it */
+    uint64_t backend_idle_since_ms; /* its last answer was complete then */
 
     struct buffer incoming; /* not yet worked through */
     struct head_scan scan;
@@ -150,6 +153,8 @@ struct exchange {
     bool head_unsent;    /* waits a moment for a piece of its body to go out with */
     struct buffer texts; /* method and target for the call, each with a NUL */
     struct framing framing;
+    struct framing ahead; /* BODY: a copy of `framing` that has gone over what is read ahead, */
+    size_t ahead_bytes;   /* so much of it */
     bool request_complete;
     bool request_keep_alive;
     bool request_old; /* HTTP/1.0 */
@@ -229,7 +234,8 @@ void answer_pump(struct exchange *exchange);
 void answer_flush(struct exchange *exchange);
 
 /* calls.c: the call of a request. */
-void calls_open(struct exchange *exchange, const struct trace_id *trace);
+void calls_prepare(struct exchange *exchange, const struct trace_id *trace); /* once its head is */
+void calls_open(struct exchange *exchange);                                  /* it may begin */
 void calls_wait_read(struct exchange *exchange);
 void calls_answered(struct exchange *exchange);       /* the answer is complete */
 void calls_lost(struct exchange *exchange, bool ran); /* the service is */

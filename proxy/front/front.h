@@ -8,12 +8,15 @@
  *   caller ==== one connection ====> front ==== one of its own ====> service
  *
  * A request that changes something (routes.h says which)
- *   - is held, only its head and one buffer being read, until its call may begin;
+ *   - is read ahead until its body is whole, or FRONT_READ_AHEAD_BYTES of it are here, and becomes
+ *     a call only then, so that a caller who sends it slowly holds no domain meanwhile. One with
+ *     Expect: 100-continue becomes a call at once: its body comes after the service's 100;
+ *   - is held, no more than that being read, until its call may begin;
  *   - is forwarded with a traceparent header, one being added where there is none;
  *   - gets its answer when the call has ended: a service's answer is held whole for that, up to
  *     `answer_bytes_max`. 2xx and 3xx commit, 4xx and 5xx roll back, both then go out as they came.
- * Everything else streams: other requests, calls that have joined another one, calls of a domain
- * that only observes.
+ * Everything else streams: other requests, and, once they have begun, calls that have joined
+ * another one and calls of a domain that only observes.
  *
  * An answer of the front's own has the type application/json:
  *     {"error": "Service Unavailable", "reason": "queueFull", "message": "A sentence."}
@@ -22,14 +25,21 @@
  *
  * Bounds, beside those of front_options:
  *   FRONT_HEAD_MS      from the first byte of a request to the end of its head
+ *   FRONT_BODY_MS      from there to where its call may begin (408)
  *   FRONT_IDLE_MS      between two requests of a connection
+ *   FRONT_KEPT_MS      a connection to the service that was idle for longer is not used for a call:
+ *                      the service may be closing it, and a call is never sent twice
  *   FRONT_CONNECT_MS   for connecting to the service
  *   FRONT_STALL_MS     without a byte taken by a caller who is being given a held answer
  *   FRONT_LINGER_MS    for a caller to close after our last byte
  *   HEAD_BYTES_MAX     of a head (431)
- * The body of a request, and a streamed answer, may take as long as they like, in bounded memory;
- * the time of a call whose answer is held runs from its admission to its complete answer
- * (call_timeout_ms). A service at work for a call whose time is over is waited for without a bound.
+ *   FRONT_READ_AHEAD_BYTES   of a body before its call begins, and of what follows a request that
+ *                      is under way; a read that brings a head may bring up to
+ *                      LIMIT_RECEIVE_BUFFER_BYTES with it
+ * The body of another request, or of a call beyond what is read ahead, and a streamed answer may
+ * take as long as they like, in bounded memory; the time of a call whose answer is held runs from
+ * its admission to its complete answer (call_timeout_ms). A service at work for a call whose time
+ * is over is waited for without a bound.
  *
  * A caller that leaves in mid-call changes nothing if its request was whole: the call ends by its
  * answer, which nobody gets. Was it not whole, the call is rolled back and its service's connection
@@ -52,10 +62,16 @@
 #include "net/worker.h"
 
 #define FRONT_HEAD_MS 30000u
+#define FRONT_BODY_MS 30000u
 #define FRONT_IDLE_MS 75000u
+/* Idle limits of servers in use begin at 2 s. */
+#define FRONT_KEPT_MS 1000u
 #define FRONT_CONNECT_MS 10000u
 #define FRONT_STALL_MS 120000u
 #define FRONT_LINGER_MS 2000u
+/* Bodies of most calls, whole; no more than a slow head may take. Also how a caller's end is seen.
+ */
+#define FRONT_READ_AHEAD_BYTES (64u * 1024u)
 
 /* Texts outlive the front. */
 struct front_service {
@@ -80,7 +96,9 @@ struct front_options {
     size_t connections_max;  /* of callers, over all services */
     const char *routes;      /* as routes.h; or "" */
     uint64_t head_ms;        /* 0: FRONT_HEAD_MS */
+    uint64_t body_ms;        /* 0: FRONT_BODY_MS */
     uint64_t idle_ms;        /* 0: FRONT_IDLE_MS */
+    uint64_t kept_ms;        /* 0: FRONT_KEPT_MS */
 };
 
 struct front;

@@ -128,6 +128,7 @@ struct lines {
     bool connection_upgrade;
     bool upgrade;
     bool upgrade_http2;
+    bool expects_continue;
 };
 
 static bool parse_length(struct slice text, uint64_t *ret_length)
@@ -168,6 +169,17 @@ static void take_connection(struct slice value, struct lines *lines)
         lines->keep_alive = lines->keep_alive || equals(option, "keep-alive");
         lines->connection_upgrade = lines->connection_upgrade || equals(option, "upgrade");
     }
+}
+
+static bool names_continue(struct slice value)
+{
+    struct slice expectation;
+    while (take_until(&value, ',', &expectation)) {
+        if (equals(trim(expectation), "100-continue")) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool names_http2(struct slice value)
@@ -218,6 +230,8 @@ static const char *take_lines(struct slice rest, struct lines *lines, struct htt
         } else if (equals(name, "upgrade")) {
             lines->upgrade = true;
             lines->upgrade_http2 = lines->upgrade_http2 || names_http2(value);
+        } else if (equals(name, "expect")) {
+            lines->expects_continue = lines->expects_continue || names_continue(value);
         } else if (equals(name, "host")) {
             lines->hosts++;
         } else if (equals(name, "traceparent") && head->traceparents++ == 0) {
@@ -284,6 +298,8 @@ static const char *apply_request(const struct lines *lines, struct http_head *he
         head->framing = FRAMING_LENGTH;
         head->length = lines->length;
     }
+    /* An older caller's is to be ignored, RFC 9110 section 10.1.1: it does not wait. */
+    head->expects_continue = lines->expects_continue && head->minor_version > 0;
     apply_connection(lines, head);
     return NULL;
 }

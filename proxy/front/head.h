@@ -51,6 +51,7 @@ struct http_head {
     bool keep_alive;          /* the connection may be used again */
     bool upgrade;             /* asks for another protocol */
     bool upgrade_http2;       /* for HTTP/2, in which calls could not be told apart */
+    bool expects_continue;    /* its body comes after a 100 only */
     size_t traceparents;      /* header lines of that name */
     struct slice traceparent; /* the first one's value */
 };

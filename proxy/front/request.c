@@ -6,7 +6,12 @@
  * `incoming`: the beginning of a head, or what followed one that has to wait. The exchange's
  * worker.
  *
- * Invariant: `incoming` begins where working through the caller's bytes has stopped.
+ * A call does not begin before its body is here, or as much of it as is read ahead
+ * (FRONT_READ_AHEAD_BYTES): it might hold its domain for as long as its caller likes to take. With
+ * Expect: 100-continue it begins on its head, for its caller waits for the service.
+ *
+ * Invariant: `incoming` begins where working through the caller's bytes has stopped. In BODY that
+ * is where the body begins.
  */
 #include "front/exchange.h"
 
@@ -76,6 +81,20 @@ static void note_request(struct exchange *exchange, const struct http_head *head
     exchange->is_call = routes_is_call(exchange->shared->routes, head->method, head->target);
     framing_start(&exchange->framing, head->framing, head->length, false);
     exchange->request_complete = framing_is_complete(&exchange->framing);
+    exchange->ahead = exchange->framing;
+    exchange->ahead_bytes = 0;
+}
+
+static void begin_call(struct exchange *exchange, const struct http_head *head,
+                       const struct trace_id *trace)
+{
+    calls_prepare(exchange, trace);
+    if (exchange->request_complete || head->expects_continue) {
+        calls_open(exchange);
+    } else {
+        exchange_set_state(exchange, EXCHANGE_BODY); /* process() goes on with look_ahead() */
+        exchange_set_timer(exchange, exchange->shared->body_ms);
+    }
 }
 
 static void begin(struct exchange *exchange, struct slice bytes, const struct http_head *head)
@@ -95,7 +114,7 @@ static void begin(struct exchange *exchange, struct slice bytes, const struct ht
         LOG(LOG_ERROR, "http", "Out of memory for a request");
         exchange_caller_gone(exchange);
     } else if (exchange->is_call) {
-        calls_open(exchange, &trace);
+        begin_call(exchange, head, &trace);
     } else if (exchange->service->reads_wait && reads && !exchange->inside) {
         calls_wait_read(exchange);
     } else {
@@ -148,6 +167,21 @@ static size_t take_head(struct exchange *exchange, struct slice data)
 
 /* ------------------------------------------------------------------ a body */
 
+/* `body`: what is here from the beginning of it on. What is new is looked at, all of it is kept. */
+static void look_ahead(struct exchange *exchange, struct slice body)
+{
+    size_t used = 0;
+    enum framing_result result =
+        framing_take(&exchange->ahead, rest_of(body, exchange->ahead_bytes), &used);
+    exchange->ahead_bytes += used;
+    if (result == FRAMING_MALFORMED) {
+        exchange_malformed(exchange, ERROR_ANSWER_MALFORMED, "a chunk of its body is malformed");
+    } else if (result == FRAMING_COMPLETE || exchange->ahead_bytes >= FRONT_READ_AHEAD_BYTES) {
+        (void)event_del(&exchange->timer);
+        calls_open(exchange);
+    }
+}
+
 static bool may_forward(const struct exchange *exchange)
 {
     bool forwarding = exchange->state == EXCHANGE_OPEN || exchange->state == EXCHANGE_ENDING ||
@@ -194,6 +228,9 @@ static size_t process(struct exchange *exchange, struct slice data)
         bool between = exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_HEAD;
         if (exchange->request_broken || exchange->state == EXCHANGE_CLOSING) {
             return data.size;
+        }
+        if (exchange->state == EXCHANGE_BODY && !exchange->refusing) {
+            look_ahead(exchange, rest_of(data, at));
         }
         if (between && !exchange->refusing) {
             done = take_head(exchange, rest_of(data, at));

@@ -15,6 +15,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from pymongo.write_concern import WriteConcern
 
 MORE_TO_COME = 2
+READ_AHEAD = 65536  # of a body, before its call begins
 
 
 @pytest.fixture(scope="module")
@@ -337,15 +338,36 @@ def test_a_caller_that_hangs_up_leaves_the_call_to_its_answer(stack, name, code,
     assert set(stack.stored(name)) == kept
 
 
-def test_a_caller_that_leaves_in_its_request_leaves_nothing(stack, name):
-    collection = stack.collection(name)
-    stack.service.handlers["/two"] = two_writes(collection)
+@pytest.mark.parametrize("sent", [4, READ_AHEAD])
+def test_a_caller_that_leaves_in_its_request_leaves_nothing(stack, name, sent):
+    """With less than is read ahead nothing began. With more a call did: the service has a part of
+    its request, and comes to write when the connection ends."""
+    asked = []
+    write = two_writes(stack.collection(name))
+    stack.service.handlers["/two"] = lambda request: asked.append(request.payload) or write(request)
     caller = socket.create_connection(("127.0.0.1", stack.http_port), 5)
-    caller.sendall(b"POST /two HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+    caller.sendall(b"POST /two HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * sent)
     time.sleep(0.2)
     caller.close()
+    if sent == READ_AHEAD:
+        wait_until(lambda: asked, 10, "the service is at work for the call")
     settled(stack)
+    assert [len(payload) for payload in asked] == ([sent] if sent == READ_AHEAD else [])
     assert stack.stored(name) == {}
+
+
+def test_a_slow_body_does_not_hold_the_domain(stack, name):
+    """Its call begins when the body is there."""
+    stack.service.handlers["/slow"] = two_writes(stack.collection(name))
+    stack.service.handlers["/next"] = two_writes(stack.collection(name + "n"))
+    with socket.create_connection(("127.0.0.1", stack.http_port), 5) as caller:
+        caller.sendall(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhalf")
+        time.sleep(0.2)
+        assert stack.call("/next").status == 201
+        assert stack.stored(name) == {}
+        caller.sendall(b"half")
+        assert caller.recv(1000).startswith(b"HTTP/1.1 201 ")  # 503 if the call was open meanwhile
+    assert set(stack.stored(name)) == {1, 2}
 
 
 def test_a_write_that_its_service_broke_off_rolls_the_call_back(stack, name):
@@ -695,7 +717,7 @@ def test_the_rest_of_a_request_does_not_break_into_its_answer():
             threading.Thread(target=serve, args=(listener, done), daemon=True).start()
             with socket.create_connection(("127.0.0.1", stack.http_port), 10) as caller:
                 head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-                caller.sendall(head + b"1\r\na\r\n")
+                caller.sendall(head + b"%x\r\n%b\r\n" % (READ_AHEAD, b"a" * READ_AHEAD))
                 time.sleep(0.5)  # the answer is on its way, as far as the kernel takes it
                 caller.sendall(b"zz\r\n")
                 time.sleep(0.2)

@@ -103,6 +103,14 @@ static inline bool fake_log_has(const char *text)
     return found;
 }
 
+static inline bool fake_log_is(const char *text)
+{
+    (void)pthread_mutex_lock(&fake.mutex);
+    bool same = strcmp(fake.log, text) == 0;
+    (void)pthread_mutex_unlock(&fake.mutex);
+    return same;
+}
+
 /* Waits a few seconds for it. */
 static inline bool fake_log_gets(const char *text)
 {

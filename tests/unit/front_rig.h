@@ -66,7 +66,8 @@ static inline void rig_init(struct rig *rig)
                                           .call_timeout_ms = 10000,
                                           .answer_bytes_max = 16u * 1024u * 1024u,
                                           .connections_max = 100,
-                                          .routes = ""};
+                                          .routes = "",
+                                          .kept_ms = 60000}; /* however slow the machine */
 }
 
 static inline void rig_start(struct rig *rig)

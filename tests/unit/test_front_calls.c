@@ -27,6 +27,47 @@ static void begin(struct pair *pair)
     expect_text(pair->service, REQUEST);
 }
 
+/*
+ * A body that is too large to wait for: its call begins when the read-ahead is full of it. The head
+ * says HEAD_OF_MORE, so that there is always more to come.
+ */
+#define LARGE_PART FRONT_READ_AHEAD_BYTES
+#define HEAD_OF_MORE "Content-Length: 70000\r\n\r\n"
+
+static void send_large_part(int caller)
+{
+    static char part[LARGE_PART];
+    memset(part, 'x', sizeof part);
+    send_bytes(caller, part, sizeof part);
+}
+
+static void expect_large_part(int service)
+{
+    static char got[LARGE_PART];
+    assert_int_equal(receive_bytes(service, got, sizeof got), sizeof got);
+    for (size_t i = 0; i < sizeof got; i++) {
+        assert_int_equal(got[i], 'x');
+    }
+}
+
+/* A call that the service has a part of. */
+static void begin_partly(struct pair *pair)
+{
+    send_text(pair->caller, "POST / HTTP/1.1\r\n" HEAD_OF_MORE);
+    send_large_part(pair->caller);
+    pair->service = service_accept(&pair->rig);
+    free(receive_head(pair->service));
+    expect_large_part(pair->service);
+}
+
+/* Nothing of a request has gone on. */
+static void expect_nothing_began(const struct pair *pair)
+{
+    set_patience(pair->rig.listener, 60);
+    assert_int_equal(accept(pair->rig.listener, NULL, NULL), -1);
+    assert_true(fake_log_is(""));
+}
+
 static void test_answer_is_held_until_ended(void **state)
 {
     (void)state;
@@ -153,7 +194,8 @@ static void test_refused_at_once(void **state)
         expect_refusal(pair.caller, "503", refusals[i].reason);
     }
     /* not wholly read: the connection ends */
-    send_text(pair.caller, "PUT / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhello");
+    send_text(pair.caller, "PUT / HTTP/1.1\r\n" HEAD_OF_MORE);
+    send_large_part(pair.caller);
     char *head = receive_head(pair.caller);
     assert_non_null(strstr(head, "Connection: close\r\n"));
     free(head);
@@ -225,12 +267,9 @@ static void test_timeout_of_a_partial_request(void **state)
     rig_init(&pair.rig);
     pair.rig.options.call_timeout_ms = 80;
     start(&pair);
-    send_text(pair.caller, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhe");
-    pair.service = service_accept(&pair.rig);
+    begin_partly(&pair);
     expect_refusal(pair.caller, "503", "timeout");
     assert_true(fake_log_has("lost; roll_back http.callTimeout; ended; "));
-    free(receive_head(pair.service));
-    expect_text(pair.service, "he");
     expect_end(pair.service);
     rig_stop(&pair.rig);
 }
@@ -352,10 +391,7 @@ static void test_caller_leaves_a_partial_request(void **state)
     struct pair pair;
     rig_init(&pair.rig);
     start(&pair);
-    send_text(pair.caller, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhe");
-    pair.service = service_accept(&pair.rig);
-    free(receive_head(pair.service));
-    expect_text(pair.service, "he");
+    begin_partly(&pair);
     (void)close(pair.caller);
     expect_end(pair.service);
     assert_true(
@@ -392,10 +428,7 @@ static void test_answer_too_large_for_a_partial_request(void **state)
     rig_init(&pair.rig);
     pair.rig.options.answer_bytes_max = 100;
     start(&pair);
-    send_text(pair.caller, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhe");
-    pair.service = service_accept(&pair.rig);
-    free(receive_head(pair.service));
-    expect_text(pair.service, "he");
+    begin_partly(&pair);
     send_text(pair.service, "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n");
     char bytes[200];
     memset(bytes, 'x', sizeof bytes);
@@ -638,10 +671,14 @@ static void test_malformed_body_in_mid_call(void **state)
     struct pair pair;
     rig_init(&pair.rig);
     start(&pair);
-    send_text(pair.caller, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    send_text(pair.caller, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n");
+    send_large_part(pair.caller);
     pair.service = service_accept(&pair.rig);
     free(receive_head(pair.service));
-    expect_text(pair.service, "3\r\nabc\r\n");
+    expect_text(pair.service, "10000\r\n");
+    expect_large_part(pair.service);
+    send_text(pair.caller, "\r\n3\r\nabc\r\n");
+    expect_text(pair.service, "\r\n3\r\nabc\r\n");
     send_text(pair.caller, "5\rXhello\r\n0\r\n\r\n");
     expect_refusal(pair.caller, "400", "malformed");
     expect_end(pair.caller);
@@ -656,9 +693,7 @@ static void test_early_answer(void **state)
     struct pair pair;
     rig_init(&pair.rig);
     start(&pair);
-    send_text(pair.caller, "POST / HTTP/1.1\r\ntraceparent: x\r\nContent-Length: 9\r\n\r\nhe");
-    pair.service = service_accept(&pair.rig);
-    free(receive_head(pair.service));
+    begin_partly(&pair);
     send_text(pair.service,
               "HTTP/1.1 413 Too large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     (void)close(pair.service);
@@ -666,6 +701,228 @@ static void test_early_answer(void **state)
                 "HTTP/1.1 413 Too large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     expect_end(pair.caller);
     assert_true(fake_log_has("answered; roll_back the service answered with an error; ended; "));
+    rig_stop(&pair.rig);
+}
+
+static const char waiting_head[] = "POST / HTTP/1.1\r\ntraceparent: -\r\n"
+                                   "Transfer-Encoding: chunked\r\n\r\n";
+
+static void test_call_begins_when_its_body_is_whole(void **state)
+{
+    (void)state;
+    static const char *const bodies[] = {"5;a=b\r\nhello\r\n0\r\n\r\n",
+                                         "3\r\nabc\r\nA\r\n0123456789\r\n00\r\nT: u\r\n\r\n"};
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.unit = 0;
+    start(&pair);
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        const char *body = bodies[i];
+        char last[] = {body[strlen(body) - 1], '\0'};
+        char *most = strndup(body, strlen(body) - 1);
+        send_text(pair.caller, waiting_head);
+        send_slowly(pair.caller, most);
+        if (i == 0) {
+            expect_nothing_began(&pair);
+        } else {
+            expect_silence(pair.service);
+        }
+        send_text(pair.caller, last);
+        if (i == 0) {
+            pair.service = service_accept(&pair.rig);
+        }
+        expect_text(pair.service, waiting_head);
+        expect_text(pair.service, body);
+        send_text(pair.service, ANSWER);
+        expect_text(pair.caller, ANSWER);
+        free(most);
+    }
+    rig_stop(&pair.rig);
+}
+
+/* What follows a body is the next request, and waits for its own. */
+static void test_body_that_comes_with_the_next_request(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    send_text(pair.caller, waiting_head);
+    send_text(pair.caller, "2\r\nab");
+    expect_nothing_began(&pair);
+    send_text(pair.caller, "\r\n0\r\n\r\nPOST /2 HTTP/1.1\r\ntraceparent: -\r\n"
+                           "Content-Length: 4\r\n\r\nab");
+    pair.service = service_accept(&pair.rig);
+    expect_text(pair.service, waiting_head);
+    expect_text(pair.service, "2\r\nab\r\n0\r\n\r\n");
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    expect_silence(pair.service);
+    assert_true(fake_log_is("begin POST /; answered; commit; ended; "));
+    send_text(pair.caller, "cd");
+    expect_text(pair.service,
+                "POST /2 HTTP/1.1\r\ntraceparent: -\r\nContent-Length: 4\r\n\r\nabcd");
+    (void)shutdown(pair.caller, SHUT_WR); /* it was whole */
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    rig_stop(&pair.rig);
+}
+
+static void test_call_begins_when_the_read_ahead_is_full(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    fake.admission = CALL_WAITING;
+    start(&pair);
+    static char part[LARGE_PART];
+    memset(part, 'x', sizeof part);
+    send_text(pair.caller, "POST / HTTP/1.1\r\n" HEAD_OF_MORE);
+    send_bytes(pair.caller, part, sizeof part - 1);
+    expect_nothing_began(&pair);
+    send_bytes(pair.caller, part, 1);
+    assert_true(fake_log_gets("begin POST /; "));
+    send_bytes(pair.caller, part, 70000 - sizeof part); /* waits in the kernel */
+    fake_admit(CALL_ADMITTED);
+    pair.service = service_accept(&pair.rig);
+    free(receive_head(pair.service));
+    expect_large_part(pair.service);
+    assert_int_equal(receive_bytes(pair.service, part, 70000 - sizeof part), 70000 - sizeof part);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    assert_true(fake_log_is("begin POST /; answered; commit; ended; "));
+    rig_stop(&pair.rig);
+}
+
+static void test_caller_leaves_before_its_call(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 3; way++) {
+        struct pair pair;
+        rig_init(&pair.rig);
+        start(&pair);
+        send_text(pair.caller, waiting_head);
+        send_text(pair.caller, "5\r\nhel");
+        expect_nothing_began(&pair);
+        if (way == 0) {
+            (void)shutdown(pair.caller, SHUT_WR);
+            expect_end(pair.caller);
+        } else {
+            struct linger reset = {.l_onoff = way - 1};
+            (void)setsockopt(pair.caller, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+            (void)close(pair.caller);
+        }
+        struct front_figures figures = {.connections = 1};
+        for (int waited = 0; waited < 1000 && figures.connections > 0; waited++) {
+            (void)nanosleep(&(struct timespec){.tv_nsec = 5 * 1000 * 1000}, NULL);
+            front_figures_get(pair.rig.front, &figures);
+        }
+        assert_int_equal(figures.connections, 0);
+        assert_int_equal(figures.calls, 0);
+        expect_nothing_began(&pair);
+        rig_stop(&pair.rig);
+    }
+}
+
+static void test_stop_before_a_call(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    send_text(pair.caller, waiting_head);
+    expect_nothing_began(&pair);
+    rig_stop(&pair.rig);
+    assert_true(fake_log_is(""));
+}
+
+static void test_malformed_body_before_its_call(void **state)
+{
+    (void)state;
+    static const char *const bodies[] = {"5\rXhello", "3\r\nabcX", "0\r\n\rX"};
+    struct pair pair;
+    rig_init(&pair.rig);
+    start(&pair);
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        for (int slowly = 0; slowly < 2; slowly++) {
+            send_text(pair.caller, waiting_head);
+            (slowly ? send_slowly : send_text)(pair.caller, bodies[i]);
+            expect_refusal(pair.caller, "400", "malformed");
+            expect_end(pair.caller);
+            pair.caller = caller_connect(&pair.rig);
+        }
+    }
+    expect_nothing_began(&pair);
+    rig_stop(&pair.rig);
+}
+
+static void test_slow_body(void **state)
+{
+    (void)state;
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.body_ms = 100;
+    start(&pair);
+    send_text(pair.caller, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n");
+    for (int i = 0; i < 3; i++) { /* bytes that come bring no new time */
+        send_text(pair.caller, "x");
+        (void)nanosleep(&(struct timespec){.tv_nsec = 40 * 1000 * 1000}, NULL);
+    }
+    expect_refusal(pair.caller, "408", "bodyTimeout");
+    expect_end(pair.caller);
+    /* an older caller's expectation is none */
+    pair.caller = caller_connect(&pair.rig);
+    send_text(pair.caller, "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n");
+    expect_refusal(pair.caller, "408", "bodyTimeout");
+    expect_end(pair.caller);
+    expect_nothing_began(&pair);
+    /* the service has all the time it likes */
+    pair.caller = caller_connect(&pair.rig);
+    send_slowly(pair.caller, REQUEST);
+    pair.service = service_accept(&pair.rig);
+    expect_text(pair.service, REQUEST);
+    (void)nanosleep(&(struct timespec){.tv_nsec = 200 * 1000 * 1000}, NULL);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    rig_stop(&pair.rig);
+}
+
+/* The service may be closing it as the call comes, and a call is never sent twice. */
+static void test_connection_that_was_idle_is_not_used_for_a_call(void **state)
+{
+    (void)state;
+    static const char get[] = "GET / HTTP/1.1\r\n\r\n";
+    const struct timespec idle = {.tv_nsec = 150 * 1000 * 1000};
+    struct pair pair;
+    rig_init(&pair.rig);
+    pair.rig.options.kept_ms = 100;
+    start(&pair);
+    begin(&pair);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    (void)nanosleep(&idle, NULL);
+    send_text(pair.caller, get); /* would be sent once more */
+    expect_text(pair.service, get);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    (void)nanosleep(&idle, NULL);
+    int before = pair.service;
+    begin(&pair); /* on a new one */
+    expect_end(before);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
+    /* idle in the queue is idle, too */
+    fake.admission = CALL_WAITING;
+    send_text(pair.caller, REQUEST);
+    assert_true(fake_log_gets("ended; begin POST /orders?x=1; answered; commit; ended; begin"));
+    (void)nanosleep(&idle, NULL);
+    before = pair.service;
+    fake_admit(CALL_ADMITTED);
+    pair.service = service_accept(&pair.rig);
+    expect_end(before);
+    expect_text(pair.service, REQUEST);
+    send_text(pair.service, ANSWER);
+    expect_text(pair.caller, ANSWER);
     rig_stop(&pair.rig);
 }
 
@@ -712,6 +969,14 @@ int main(void)
         cmocka_unit_test(test_upgrade_is_committed_first),
         cmocka_unit_test(test_malformed_body_in_mid_call),
         cmocka_unit_test(test_early_answer),
+        cmocka_unit_test(test_call_begins_when_its_body_is_whole),
+        cmocka_unit_test(test_body_that_comes_with_the_next_request),
+        cmocka_unit_test(test_call_begins_when_the_read_ahead_is_full),
+        cmocka_unit_test(test_caller_leaves_before_its_call),
+        cmocka_unit_test(test_stop_before_a_call),
+        cmocka_unit_test(test_malformed_body_before_its_call),
+        cmocka_unit_test(test_slow_body),
+        cmocka_unit_test(test_connection_that_was_idle_is_not_used_for_a_call),
         cmocka_unit_test(test_stop_in_mid_call),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -54,6 +54,19 @@ static void test_request_head(void **state)
     assert_true(parse("GET / HTTP/1.1\r\nUpgrade: a, h2c\r\n\r\n").upgrade_http2);
 }
 
+static void test_expectation(void **state)
+{
+    (void)state;
+    assert_true(parse("PUT / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n").expects_continue);
+    assert_true(parse("PUT / HTTP/1.1\r\nEXPECT: a=b , 100-Continue\r\n\r\n").expects_continue);
+    assert_true(
+        parse("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nExpect:\r\n\r\n").expects_continue);
+    assert_false(parse("PUT / HTTP/1.1\r\nExpect: 100-continued\r\n\r\n").expects_continue);
+    assert_false(parse("PUT / HTTP/1.1\r\nExpect:\r\n\r\n").expects_continue);
+    assert_false(parse("PUT / HTTP/1.1\r\nX-Expect: 100-continue\r\n\r\n").expects_continue);
+    assert_false(parse("PUT / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").expects_continue);
+}
+
 static void test_end_is_found_at_any_split(void **state)
 {
     (void)state;
@@ -215,6 +228,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request_head),
+        cmocka_unit_test(test_expectation),
         cmocka_unit_test(test_end_is_found_at_any_split),
         cmocka_unit_test(test_answer_framing),
         cmocka_unit_test(test_copy_changes_only_its_lines),
