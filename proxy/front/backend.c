@@ -11,8 +11,8 @@
  * The second of these is dear for a call, which is never sent twice: its caller gets 503, and its
  * domain is fenced for http.quietPeriod, though no handler ran. Services close connections that
  * were idle for some seconds (servers in use: from 2 s on), so one that was idle for longer than
- * kept_ms is not used for a call: a new one is made. Within that time a service closes none for
- * being idle.
+ * kept_ms is not used for a call, nor for a request with a body: a new one is made. Within that
+ * time a service closes none for being idle.
  *
  * Thread: the worker's.
  */
@@ -134,8 +134,8 @@ static bool is_stale(const struct exchange *exchange)
 
 void backend_forward(struct exchange *exchange)
 {
-    bool wanted = !exchange->is_call || !is_stale(exchange);
-    if (wanted && is_still_there(exchange)) {
+    bool sent_once = exchange->is_call || exchange->has_body;
+    if ((!sent_once || !is_stale(exchange)) && is_still_there(exchange)) {
         send_head(exchange);
         return;
     }
