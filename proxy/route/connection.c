@@ -236,8 +236,9 @@ static bool settle_link(struct domain_link *link, bool readable)
         connection->downstream.readable = true; /* its edge may not have been seen yet */
         requests_read(connection);
     }
+    /* What `downstream` believes may be old: an edge of what was read here before. */
     return !connection->client_gone &&
-           (connection->incoming.size > 0 || connection->downstream.readable);
+           (connection->incoming.size > 0 || (readable && connection->downstream.readable));
 }
 
 void connection_link(struct connection *connection, struct domain *domain, size_t service)
