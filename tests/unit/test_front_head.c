@@ -197,8 +197,8 @@ static void test_agrees_with_http_parser(void **state)
 {
     (void)state;
     static const char *const messages[] = {
-        "POST /a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "5;x=y\r\nhello\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nT: u\r\n\r\nGET",
+        ("POST /a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "5;x=y\r\nhello\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nT: u\r\n\r\nGET"),
         "PUT /a HTTP/1.1\r\nHost: b\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123456789AB",
         "GET /a HTTP/1.0\r\nX-Y: z\r\n\r\nGET",
     };
