@@ -145,4 +145,18 @@ MUST_CHECK static inline bool slice_take_cstring(struct slice *slice, struct sli
     return true;
 }
 
+/* What follows the first `from` bytes; empty if there are not so many. */
+static inline struct slice slice_rest(struct slice slice, size_t from)
+{
+    struct slice skipped;
+    return slice_take(&slice, from, &skipped) ? slice : (struct slice){0};
+}
+
+/* The first `size` bytes; empty if there are not so many. */
+static inline struct slice slice_front(struct slice slice, size_t size)
+{
+    struct slice front = {0};
+    return slice_take(&slice, size, &front) ? front : (struct slice){0};
+}
+
 #endif

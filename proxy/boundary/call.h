@@ -112,8 +112,9 @@ enum call_admission call_begin(struct call *call);
 
 /*
  * For `reads: wait`: a call that changes nothing waits until no call is open in its slot. Only
- * CALL_ADMITTED and CALL_WAITING; `admitted` comes with CALL_ADMITTED, CALL_QUEUE_TIMEOUT or
- * CALL_DRAINING. After CALL_ADMITTED nothing is held and nothing is to be ended.
+ * CALL_ADMITTED, CALL_WAITING and CALL_QUEUE_FULL; `admitted` comes with CALL_ADMITTED,
+ * CALL_QUEUE_TIMEOUT or CALL_DRAINING. After CALL_ADMITTED nothing is held and nothing is to be
+ * ended.
  */
 enum call_admission call_wait_read(struct call *call);
 

@@ -156,27 +156,15 @@ static void after_commit(struct boundary_request *request)
               "the journal is full");
 }
 
-static void on_committed(struct commit *commit, enum status status)
-{
-    struct boundary_request *request = commit->context;
-    request->commit_status = status;
-    ending_wake(request, after_commit);
-}
-
 static void commit(struct boundary_request *request)
 {
-    request->commit = (struct commit){
-        .engine = request->engine,
-        .unit = request->unit,
-        .completed = on_committed,
-        .context = request,
-    };
+    struct slice answer = {0};
     bson_init(&request->kept);
     if (may_come_again(request)) {
         put_last_answer(request, &request->kept);
-        request->commit.reply = slice_make(bson_get_data(&request->kept), request->kept.len);
+        answer = slice_make(bson_get_data(&request->kept), request->kept.len);
     }
-    commit_start(&request->commit);
+    ending_commit(request, answer, after_commit);
 }
 
 /* ------------------------------------------------------------------ BEGIN */

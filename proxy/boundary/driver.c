@@ -100,22 +100,9 @@ static void after_commit(struct boundary_request *request)
     ending_roll_back(request, "the journal is full");
 }
 
-static void on_committed(struct commit *commit, enum status status)
-{
-    struct boundary_request *request = commit->context;
-    request->commit_status = status;
-    ending_wake(request, after_commit);
-}
-
 static void commit(struct boundary_request *request)
 {
-    request->commit = (struct commit){
-        .engine = request->engine,
-        .unit = request->unit,
-        .completed = on_committed,
-        .context = request,
-    };
-    commit_start(&request->commit);
+    ending_commit(request, (struct slice){0}, after_commit);
 }
 
 /* ------------------------------------------------------------------ reads and writes */

@@ -43,6 +43,27 @@ static void answer(struct boundary_request *request)
     }
 }
 
+static void on_committed(struct commit *commit, enum status status)
+{
+    struct boundary_request *request = commit->context;
+    request->commit_status = status;
+    ending_wake(request, request->after_commit);
+}
+
+void ending_commit(struct boundary_request *request, struct slice answer,
+                   void (*resume)(struct boundary_request *))
+{
+    request->after_commit = resume;
+    request->commit = (struct commit){
+        .engine = request->engine,
+        .unit = request->unit,
+        .reply = answer,
+        .completed = on_committed,
+        .context = request,
+    };
+    commit_start(&request->commit);
+}
+
 static void on_rolled_back(struct rollback *rollback)
 {
     ending_wake(rollback->context, ending_finish);

@@ -17,6 +17,13 @@ void ending_wake(struct boundary_request *request, void (*resume)(struct boundar
  */
 void ending_finish(struct boundary_request *request);
 
+/*
+ * Commits the unit; then `resume` runs on the worker, with request->commit_status. `answer` is kept
+ * in the COMMIT record, and valid until then; size 0: none.
+ */
+void ending_commit(struct boundary_request *request, struct slice answer,
+                   void (*resume)(struct boundary_request *));
+
 /* Rolls the unit back, then ending_finish(). */
 void ending_roll_back(struct boundary_request *request, const char *reason);
 

@@ -48,13 +48,6 @@ static void after_commit(struct boundary_request *request)
     ending_roll_back(request, "the journal is full");
 }
 
-static void on_committed(struct commit *commit, enum status status)
-{
-    struct boundary_request *request = commit->context;
-    request->commit_status = status;
-    ending_wake(request, after_commit);
-}
-
 static void again(struct boundary_request *request)
 {
     request->place = lock_owner_place_kept(&request->unit->locks);
@@ -85,16 +78,8 @@ static void on_written(struct write_operation *operation, struct slice reply)
         ending_finish(request);
         return;
     }
-    request->commit = (struct commit){
-        .engine = request->engine,
-        .unit = request->unit,
-        .completed = on_committed,
-        .context = request,
-    };
-    if (request->unit->has_session) {
-        request->commit.reply = slice_make(bson_get_data(&request->reply), request->reply.len);
-    }
-    commit_start(&request->commit);
+    struct slice answer = slice_make(bson_get_data(&request->reply), request->reply.len);
+    ending_commit(request, request->unit->has_session ? answer : (struct slice){0}, after_commit);
 }
 
 static void write_in_unit(struct boundary_request *request)

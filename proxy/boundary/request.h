@@ -54,6 +54,7 @@ struct boundary_request {
     struct enter enter;
     struct commit commit;
     enum status commit_status;
+    void (*after_commit)(struct boundary_request *);
     struct rollback rollback;
     bson_t reply;
     bool reply_lost;

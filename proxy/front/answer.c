@@ -17,18 +17,6 @@
 /* Of a held answer at a time, so that it is not copied as a whole. */
 #define FLUSH_BYTES (256u * 1024u)
 
-static struct slice rest_of(struct slice data, size_t from)
-{
-    struct slice skipped;
-    return slice_take(&data, from, &skipped) ? data : (struct slice){0};
-}
-
-static struct slice front_of(struct slice data, size_t size)
-{
-    struct slice front = {0};
-    return slice_take(&data, size, &front) ? front : (struct slice){0};
-}
-
 /* ------------------------------------------------------------------ to the caller */
 
 static void send_caller(struct exchange *exchange, struct slice bytes)
@@ -73,10 +61,10 @@ void answer_flush(struct exchange *exchange)
 {
     while (exchange->held_sent < exchange->held.size && !exchange->caller_gone &&
            stream_pending(&exchange->caller) < FRONT_BACK_PRESSURE_BYTES) {
-        struct slice rest = rest_of(buffer_slice(&exchange->held), exchange->held_sent);
+        struct slice rest = slice_rest(buffer_slice(&exchange->held), exchange->held_sent);
         size_t size = rest.size < FLUSH_BYTES ? rest.size : FLUSH_BYTES;
         exchange->held_sent += size;
-        send_caller(exchange, front_of(rest, size));
+        send_caller(exchange, slice_front(rest, size));
         exchange_watch_stall(exchange);
     }
     if (!exchange->caller_gone && exchange->held_sent == exchange->held.size) {
@@ -148,7 +136,7 @@ static size_t process_head(struct exchange *exchange, struct slice data, bool *r
         return 0;
     }
     exchange->answer_scan = (struct head_scan){0};
-    return take_head(exchange, front_of(data, size), ret_interim) ? size : 0;
+    return take_head(exchange, slice_front(data, size), ret_interim) ? size : 0;
 }
 
 static size_t process_body(struct exchange *exchange, struct slice data)
@@ -173,17 +161,17 @@ static size_t process(struct exchange *exchange, struct slice data)
         size_t done = 0;
         bool interim = false;
         if (exchange->phase == ANSWER_HEAD && at < data.size) {
-            done = process_head(exchange, rest_of(data, at), &interim);
+            done = process_head(exchange, slice_rest(data, at), &interim);
         } else if (exchange->phase == ANSWER_BODY && at < data.size) {
-            done = process_body(exchange, rest_of(data, at));
+            done = process_body(exchange, slice_rest(data, at));
         }
         if (interim && exchange->mode != ANSWER_DROP) {
-            send_caller(exchange, front_of(rest_of(data, at), done));
+            send_caller(exchange, slice_front(slice_rest(data, at), done));
         }
         at += done;
         kept_from = interim ? at : kept_from;
         if (exchange->phase == ANSWER_BODY && framing_is_complete(&exchange->answer_framing)) {
-            emit(exchange, rest_of(front_of(data, at), kept_from));
+            emit(exchange, slice_rest(slice_front(data, at), kept_from));
             kept_from = at;
             complete(exchange);
         } else if (done == 0) {
@@ -191,7 +179,7 @@ static size_t process(struct exchange *exchange, struct slice data)
         }
     }
     if (backend_is_open(exchange)) { /* else it was nonsense, or nobody is there to get it */
-        emit(exchange, rest_of(front_of(data, at), kept_from));
+        emit(exchange, slice_rest(slice_front(data, at), kept_from));
     }
     return at;
 }
@@ -244,7 +232,7 @@ static void process_received(struct exchange *exchange, struct slice data)
 {
     struct buffer *kept = &exchange->answer_incoming;
     if (kept->size == 0) {
-        keep(exchange, rest_of(data, process(exchange, data)));
+        keep(exchange, slice_rest(data, process(exchange, data)));
         return;
     }
     if (buffer_append(kept, data.data, data.size) != STATUS_OK) {
@@ -253,7 +241,7 @@ static void process_received(struct exchange *exchange, struct slice data)
     }
     struct buffer whole = *kept; /* the connection may be closed, and another opened, meanwhile */
     buffer_init(kept, whole.limit);
-    keep(exchange, rest_of(buffer_slice(&whole), process(exchange, buffer_slice(&whole))));
+    keep(exchange, slice_rest(buffer_slice(&whole), process(exchange, buffer_slice(&whole))));
     buffer_free(&whole);
 }
 

@@ -22,18 +22,6 @@
 
 #define READS_MAX 8
 
-static struct slice rest_of(struct slice data, size_t from)
-{
-    struct slice skipped;
-    return slice_take(&data, from, &skipped) ? data : (struct slice){0};
-}
-
-static struct slice front_of(struct slice data, size_t size)
-{
-    struct slice front = {0};
-    return slice_take(&data, size, &front) ? front : (struct slice){0};
-}
-
 /* ------------------------------------------------------------------ a head */
 
 /*
@@ -153,7 +141,7 @@ static size_t take_head(struct exchange *exchange, struct slice data)
     case HEAD_MORE:
         return 0;
     case HEAD_WHOLE:
-        judge(exchange, front_of(data, size));
+        judge(exchange, slice_front(data, size));
         return size;
     case HEAD_MALFORMED:
         exchange_malformed(exchange, ERROR_ANSWER_MALFORMED, "a line does not end in CR LF");
@@ -172,7 +160,7 @@ static void look_ahead(struct exchange *exchange, struct slice body)
 {
     size_t used = 0;
     enum framing_result result =
-        framing_take(&exchange->ahead, rest_of(body, exchange->ahead_bytes), &used);
+        framing_take(&exchange->ahead, slice_rest(body, exchange->ahead_bytes), &used);
     exchange->ahead_bytes += used;
     if (result == FRAMING_MALFORMED) {
         exchange_malformed(exchange, ERROR_ANSWER_MALFORMED, "a chunk of its body is malformed");
@@ -200,7 +188,7 @@ static size_t forward_body(struct exchange *exchange, struct slice data)
         return data.size;
     }
     exchange->request_complete = result == FRAMING_COMPLETE;
-    backend_send(exchange, front_of(data, used));
+    backend_send(exchange, slice_front(data, used));
     return used;
 }
 
@@ -230,12 +218,12 @@ static size_t process(struct exchange *exchange, struct slice data)
             return data.size;
         }
         if (exchange->state == EXCHANGE_BODY && !exchange->refusing) {
-            look_ahead(exchange, rest_of(data, at));
+            look_ahead(exchange, slice_rest(data, at));
         }
         if (between && !exchange->refusing) {
-            done = take_head(exchange, rest_of(data, at));
+            done = take_head(exchange, slice_rest(data, at));
         } else if (may_forward(exchange)) {
-            done = forward_body(exchange, rest_of(data, at));
+            done = forward_body(exchange, slice_rest(data, at));
         }
         if (done == 0) {
             break;
@@ -288,7 +276,7 @@ static bool read_more(struct exchange *exchange, size_t wanted)
     struct slice data = slice_make(memory, size);
     bool kept = exchange->incoming.size > 0;
     size_t done = kept ? 0 : process(exchange, data);
-    struct slice rest = rest_of(data, done);
+    struct slice rest = slice_rest(data, done);
     if (rest.size > 0 && !exchange->caller_gone &&
         buffer_append(&exchange->incoming, rest.data, rest.size) != STATUS_OK) {
         LOG(LOG_ERROR, "http", "Out of memory for a request");

@@ -30,18 +30,6 @@ static bool may_read(const struct connection *connection)
             stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES);
 }
 
-static struct slice rest_of(struct slice data, size_t from)
-{
-    struct slice skipped;
-    return slice_take(&data, from, &skipped) ? data : (struct slice){0};
-}
-
-static struct slice front_of(struct slice data, size_t size)
-{
-    struct slice front = {0};
-    return slice_take(&data, size, &front) ? front : (struct slice){0};
-}
-
 /* The reply's document, of either opcode. */
 static bool reply_document(const struct wire_header *header, struct slice message,
                            struct slice *ret_document)
@@ -129,7 +117,7 @@ static size_t take_reply(struct connection *connection, struct slice data)
         return 0;
     }
     uint32_t flags = header.opcode == WIRE_OPCODE_MSG
-                         ? slice_load_u32le(rest_of(data, WIRE_HEADER_BYTES).data)
+                         ? slice_load_u32le(slice_rest(data, WIRE_HEADER_BYTES).data)
                          : 0;
     bool more = (flags & OP_MSG_MORE_TO_COME) != 0;
     bool whole_needed = first->kind == EXPECT_HELLO || first->kind == EXPECT_LOGIN ||
@@ -146,14 +134,14 @@ static size_t take_reply(struct connection *connection, struct slice data)
         }
     }
     if (whole_needed) {
-        take_whole(connection, expected, &header, flags, front_of(data, header.length));
+        take_whole(connection, expected, &header, flags, slice_front(data, header.length));
         return header.length;
     }
     size_t here = data.size < header.length ? data.size : header.length;
     connection->reply_remaining = header.length - (uint32_t)here;
     connection->reply_discarded = expected.kind == EXPECT_SWALLOW;
     if (!connection->reply_discarded) {
-        connection_send_client(connection, front_of(data, here));
+        connection_send_client(connection, slice_front(data, here));
     }
     return here;
 }
@@ -162,14 +150,14 @@ static size_t process(struct connection *connection, struct slice data)
 {
     size_t at = 0;
     while (at < data.size && !connection->server_gone) {
-        struct slice rest = rest_of(data, at);
+        struct slice rest = slice_rest(data, at);
         size_t done;
         if (connection->reply_remaining > 0) {
             done =
                 rest.size < connection->reply_remaining ? rest.size : connection->reply_remaining;
             connection->reply_remaining -= (uint32_t)done;
             if (!connection->reply_discarded) {
-                connection_send_client(connection, front_of(rest, done));
+                connection_send_client(connection, slice_front(rest, done));
             }
         } else {
             done = take_reply(connection, rest);
@@ -201,7 +189,7 @@ static void process_received(struct connection *connection, struct slice data)
         }
         return;
     }
-    struct slice rest = rest_of(data, done);
+    struct slice rest = slice_rest(data, done);
     if (rest.size > 0 && buffer_append(kept, rest.data, rest.size) != STATUS_OK) {
         broken_server(connection, "out of memory for a reply");
     }

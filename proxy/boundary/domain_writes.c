@@ -1,0 +1,112 @@
+/* To which call a write belongs that comes now, and what is refused. */
+#include <string.h>
+
+#include "boundary/domain_private.h"
+#include "holdfast/clock.h"
+
+static enum domain_write refuse(struct domain *domain, struct domain_slot *slot, const char *why,
+                                const char **ret_reason)
+{
+    uint64_t until_ms = clock_monotonic_ms() + domain->options.quiet_ms;
+    domain->figures.writes_refused++;
+    if (domain->fenced_until_ms != 0) {
+        domain->fenced_until_ms = until_ms;
+    }
+    for (struct domain_handler *at = slot == NULL ? NULL : slot->handlers; at != NULL;
+         at = at->next) {
+        at->quiet_until_ms = until_ms;
+    }
+    *ret_reason = why;
+    return DOMAIN_WRITE_REFUSED;
+}
+
+static const char started_reason[] =
+    "the proxy was started a moment ago: a call that was open before it has been rolled back, and "
+    "writes are refused until its handler is silent";
+static const char ended_reason[] =
+    "the API call that this write belongs to has ended: it is not carried out";
+
+static enum domain_write decide(struct domain *domain, const struct trace_id *trace,
+                                bool of_documents, struct domain_write_call *ret_call,
+                                const char **ret_reason)
+{
+    static const struct trace_id none;
+    if (domain->fenced_until_ms != 0) {
+        return refuse(domain, NULL, started_reason, ret_reason);
+    }
+    if (domain_is_trace(domain) && trace == NULL) {
+        return refuse(domain, NULL,
+                      "the write carries no traceparent in its comment: it cannot be told to which "
+                      "API call it belongs",
+                      ret_reason);
+    }
+    struct domain_slot *slot = slot_find(domain, trace == NULL ? &none : trace);
+    if (slot != NULL && slot->open != NULL && !slot->closing) {
+        domain->figures.writes_in_calls++;
+        *ret_call = (struct domain_write_call){
+            .key = slot->open->key,
+            .slot = of_documents ? slot : NULL,
+            .observed = slot->open->observed,
+        };
+        slot->writes += of_documents;
+        return DOMAIN_WRITE_IN_CALL;
+    }
+    if (slot == NULL || slot->handlers != NULL || domain_is_trace(domain)) {
+        return refuse(domain, slot, ended_reason, ret_reason);
+    }
+    if (domain->options.refuse_beside && of_documents) {
+        return refuse(domain, slot,
+                      "no API call is open to which this write could belong "
+                      "(http.backgroundWrites: refuse)",
+                      ret_reason);
+    }
+    domain->figures.writes_beside++;
+    return DOMAIN_WRITE_BESIDE;
+}
+
+/* Observe only: of several calls at a time only a trace can tell. */
+static uint64_t observed_call(const struct domain *domain, const struct trace_id *trace)
+{
+    const struct call *found = NULL;
+    for (const struct call *at = domain->observed; at != NULL; at = at->next) {
+        if (trace != NULL && memcmp(&at->trace, trace, sizeof *trace) == 0) {
+            return at->observed;
+        }
+        if (found != NULL && trace == NULL) {
+            return 0;
+        }
+        found = at;
+    }
+    return trace == NULL && found != NULL ? found->observed : 0;
+}
+
+enum domain_write domain_write_decide(struct domain *domain, const struct trace_id *trace,
+                                      bool of_documents, struct domain_write_call *ret_call,
+                                      const char **ret_reason)
+{
+    enum domain_write result = DOMAIN_WRITE_BESIDE;
+    pthread_mutex_lock(&domain->mutex);
+    *ret_call = (struct domain_write_call){0};
+    if (domain->options.observe_only) {
+        ret_call->observed = observed_call(domain, trace);
+    } else {
+        result = decide(domain, trace, of_documents, ret_call, ret_reason);
+    }
+    pthread_mutex_unlock(&domain->mutex);
+    return result;
+}
+
+bool domain_refuses(struct domain *domain, const struct trace_id *trace, const char **ret_reason)
+{
+    bool refused = false;
+    pthread_mutex_lock(&domain->mutex);
+    struct domain_slot *slot =
+        domain_is_trace(domain) && trace == NULL ? NULL : slot_find(domain, trace);
+    bool over = slot != NULL && slot->handlers != NULL && (slot->open == NULL || slot->closing);
+    if (domain->fenced_until_ms != 0 || over) {
+        (void)refuse(domain, slot, over ? ended_reason : started_reason, ret_reason);
+        refused = true;
+    }
+    pthread_mutex_unlock(&domain->mutex);
+    return refused;
+}
