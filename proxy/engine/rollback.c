@@ -215,7 +215,11 @@ static void journal_end(struct rollback *rollback, enum undo_result result, cons
 static void finish(struct rollback *rollback, enum unit_state state)
 {
     unit_state_set(rollback->unit, state);
-    LOG(state == UNIT_CONFLICT ? LOG_ERROR : LOG_INFO, "unit",
+    /* One that has written nothing, such as a call that was refused, is no news. */
+    enum log_level level = state == UNIT_CONFLICT  ? LOG_ERROR
+                           : rollback->unit->begun ? LOG_INFO
+                                                   : LOG_DEBUG;
+    LOG(level, "unit",
         state == UNIT_CONFLICT ? "Unit set aside: a document was changed around the proxy; see "
                                  "holdfast show"
                                : "Unit rolled back",
