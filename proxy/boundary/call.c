@@ -73,7 +73,11 @@ static void make_name(struct call *call)
     size_t at = (size_t)snprintf(call->name, sizeof call->name, "%.16s ", call->method);
     for (const char *from = call->target;
          *from != '\0' && *from != '?' && at + 1 < sizeof call->name; from++) {
-        call->name[at++] = *from > ' ' && *from < 0x7f ? *from : '?';
+        char shown = '?';
+        if (*from > ' ' && *from < 0x7f) {
+            shown = *from;
+        }
+        call->name[at++] = shown;
     }
     call->name[at] = '\0';
 }

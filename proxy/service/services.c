@@ -156,7 +156,7 @@ enum status services_new(const struct config *config, struct engine *engine,
         config_services_complete(config, &services->list, &services->count, ret_error);
     if (status == STATUS_OK) {
         size_t room = services->count + 1;
-        services->domains = calloc(room, sizeof *services->domains);
+        services->domains = calloc(room, sizeof(struct domain *));
         services->distinct = calloc(room, sizeof(struct domain *));
         services->listeners = calloc(room, sizeof *services->listeners);
         services->rules = calloc(room, sizeof *services->rules);
