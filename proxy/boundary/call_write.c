@@ -24,12 +24,7 @@ static void on_written(struct write_operation *operation, struct slice reply)
 {
     static const char reason[] = "a service's connection broke while it wrote";
     struct boundary_request *request = operation->context;
-    bson_t view;
-    request->writing = false;
-    request->reply_lost = reply.size == 0;
-    if (reply.size > 0 && bson_init_static(&view, reply.data, reply.size)) {
-        bson_concat(&request->reply, &view);
-    }
+    ending_take_reply(request, reply);
     CRASH_POINT(unit_replied);
     if (request->cancelled && request->unit->state == UNIT_OPEN) {
         ending_roll_back(request, reason);
@@ -54,14 +49,6 @@ static void write_in_call(struct boundary_request *request)
     write_start(&request->write, &request->view, &request->message);
 }
 
-static void on_ready(struct unit_waiter *waiter)
-{
-    struct boundary_request *request =
-        (struct boundary_request *)(void *)((uint8_t *)waiter -
-                                            offsetof(struct boundary_request, waiter));
-    ending_wake(request, check_out);
-}
-
 static void refuse(struct boundary_request *request)
 {
     ending_set_error(request, REPLY_CODE_NoSuchTransaction, NULL,
@@ -77,15 +64,11 @@ static void check_out(struct boundary_request *request)
         .key = &request->key,
         .connection = request->connection,
     };
-    request->waiter.ready = on_ready;
-    request->waiting = false;
-    switch (
-        unit_table_checkout(request->engine->units, &wanted, &request->waiter, &request->unit)) {
+    switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:
         write_in_call(request);
         break;
     case UNIT_CHECKOUT_WAITING:
-        request->waiting = true;
         break;
     case UNIT_CHECKOUT_CONFLICT:
         ending_set_conflict(request);

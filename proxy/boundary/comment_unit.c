@@ -227,12 +227,7 @@ static void keep_answer(struct boundary_request *request)
 static void on_written(struct write_operation *operation, struct slice reply)
 {
     struct boundary_request *request = operation->context;
-    bson_t view;
-    request->writing = false;
-    request->reply_lost = reply.size == 0;
-    if (reply.size > 0 && bson_init_static(&view, reply.data, reply.size)) {
-        bson_concat(&request->reply, &view);
-    }
+    ending_take_reply(request, reply);
     CRASH_POINT(unit_replied);
     if (request->unit->state == UNIT_OPEN && !request->reply_lost) {
         keep_answer(request);
@@ -312,14 +307,6 @@ static void begin(struct boundary_request *request)
     append_begin(request);
 }
 
-static void on_ready(struct unit_waiter *waiter)
-{
-    struct boundary_request *request =
-        (struct boundary_request *)(void *)((uint8_t *)waiter -
-                                            offsetof(struct boundary_request, waiter));
-    ending_wake(request, check_out);
-}
-
 static void check_out(struct boundary_request *request)
 {
     const struct comment *comment = &request->comment;
@@ -337,10 +324,7 @@ static void check_out(struct boundary_request *request)
         .lifetime_ms = (uint64_t)comment->timeout_ms,
         .id = begins ? wal_unit_next(request->engine->wal) : 0,
     };
-    request->waiter.ready = on_ready;
-    request->waiting = false;
-    switch (
-        unit_table_checkout(request->engine->units, &wanted, &request->waiter, &request->unit)) {
+    switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:
         if (begins) {
             begin(request);
@@ -349,7 +333,6 @@ static void check_out(struct boundary_request *request)
         }
         break;
     case UNIT_CHECKOUT_WAITING:
-        request->waiting = true;
         break;
     case UNIT_CHECKOUT_EXISTS: /* open: was it this very write that began it? */
         request->again = true;

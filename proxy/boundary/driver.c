@@ -110,12 +110,7 @@ static void commit(struct boundary_request *request)
 static void on_written(struct write_operation *operation, struct slice reply)
 {
     struct boundary_request *request = operation->context;
-    bson_t view;
-    request->writing = false;
-    request->reply_lost = reply.size == 0;
-    if (reply.size > 0 && bson_init_static(&view, reply.data, reply.size)) {
-        bson_concat(&request->reply, &view);
-    }
+    ending_take_reply(request, reply);
     CRASH_POINT(unit_replied);
     ending_finish(request);
 }
@@ -277,14 +272,6 @@ static void run(struct boundary_request *request)
     }
 }
 
-static void on_ready(struct unit_waiter *waiter)
-{
-    struct boundary_request *request =
-        (struct boundary_request *)(void *)((uint8_t *)waiter -
-                                            offsetof(struct boundary_request, waiter));
-    ending_wake(request, check_out);
-}
-
 static void fail(struct boundary_request *request, int code, const char *label, const char *message)
 {
     ending_set_error(request, code, label, message);
@@ -306,15 +293,11 @@ static void check_out(struct boundary_request *request)
     if (wanted.begin) {
         wanted.id = wal_unit_next(request->engine->wal);
     }
-    request->waiter.ready = on_ready;
-    request->waiting = false;
-    switch (
-        unit_table_checkout(request->engine->units, &wanted, &request->waiter, &request->unit)) {
+    switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:
         run(request);
         break;
     case UNIT_CHECKOUT_WAITING:
-        request->waiting = true;
         break;
     case UNIT_CHECKOUT_SUPERSEDED:
         ending_supersede(request, check_out);

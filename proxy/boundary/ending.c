@@ -43,6 +43,37 @@ static void answer(struct boundary_request *request)
     }
 }
 
+static void on_ready(struct unit_waiter *waiter)
+{
+    struct boundary_request *request =
+        (struct boundary_request *)(void *)((uint8_t *)waiter -
+                                            offsetof(struct boundary_request, waiter));
+    ending_wake(request, request->check_out_again);
+}
+
+enum unit_checkout ending_check_out(struct boundary_request *request,
+                                    const struct unit_request *wanted,
+                                    void (*again)(struct boundary_request *))
+{
+    request->check_out_again = again;
+    request->waiter.ready = on_ready;
+    request->waiting = false;
+    enum unit_checkout result =
+        unit_table_checkout(request->engine->units, wanted, &request->waiter, &request->unit);
+    request->waiting = result == UNIT_CHECKOUT_WAITING;
+    return result;
+}
+
+void ending_take_reply(struct boundary_request *request, struct slice reply)
+{
+    bson_t view;
+    request->writing = false;
+    request->reply_lost = reply.size == 0;
+    if (reply.size > 0 && bson_init_static(&view, reply.data, reply.size)) {
+        bson_concat(&request->reply, &view);
+    }
+}
+
 static void on_committed(struct commit *commit, enum status status)
 {
     struct boundary_request *request = commit->context;

@@ -1,7 +1,7 @@
 #ifndef HOLDFAST_BOUNDARY_ENDING_H
 #define HOLDFAST_BOUNDARY_ENDING_H
 
-/* What the boundaries share: how a request leaves its unit and answers. */
+/* What the boundaries share: how a request gets its unit, leaves it and answers. */
 
 #include "boundary/request.h"
 
@@ -16,6 +16,17 @@ void ending_wake(struct boundary_request *request, void (*resume)(struct boundar
  * with request->reply; of a unit that was set aside, with ending_set_conflict()'s.
  */
 void ending_finish(struct boundary_request *request);
+
+/*
+ * unit_table_checkout() into request->unit. If somebody works on the unit, `again` runs on the
+ * worker when that is over, unless the request is cancelled before (boundary_cancel()).
+ */
+enum unit_checkout ending_check_out(struct boundary_request *request,
+                                    const struct unit_request *wanted,
+                                    void (*again)(struct boundary_request *));
+
+/* A write of the request is done: what it is to be answered. Size 0: the server was lost. */
+void ending_take_reply(struct boundary_request *request, struct slice reply);
 
 /*
  * Commits the unit; then `resume` runs on the worker, with request->commit_status. `answer` is kept

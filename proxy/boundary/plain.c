@@ -142,19 +142,9 @@ static void run_unless_repeated(struct boundary_request *request)
     }
 }
 
-static void on_ready(struct unit_waiter *waiter)
-{
-    struct boundary_request *request =
-        (struct boundary_request *)(void *)((uint8_t *)waiter -
-                                            offsetof(struct boundary_request, waiter));
-    ending_wake(request, begin);
-}
-
 static void check_out_session(struct boundary_request *request, const struct unit_request *wanted)
 {
-    request->waiter.ready = on_ready;
-    request->waiting = false;
-    switch (unit_table_checkout(request->engine->units, wanted, &request->waiter, &request->unit)) {
+    switch (ending_check_out(request, wanted, begin)) {
     case UNIT_CHECKOUT_READY:
         if (request->unit->maybe_repeated) {
             run_unless_repeated(request);
@@ -163,7 +153,6 @@ static void check_out_session(struct boundary_request *request, const struct uni
         }
         break;
     case UNIT_CHECKOUT_WAITING:
-        request->waiting = true;
         break;
     case UNIT_CHECKOUT_SUPERSEDED:
         ending_supersede(request, begin);

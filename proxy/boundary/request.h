@@ -47,6 +47,7 @@ struct boundary_request {
     bson_t kept; /* payload of BEGIN; what COMMIT keeps of the last write */
     struct unit *unit;
     struct unit_waiter waiter;
+    void (*check_out_again)(struct boundary_request *);
     struct worker_task task;
     void (*resume)(struct boundary_request *request);
     void (*after_superseded)(struct boundary_request *request);
