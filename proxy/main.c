@@ -29,6 +29,7 @@
 #include "net/descriptors.h"
 #include "observe/observe.h"
 #include "recover/lease.h"
+#include "recover/pruner.h"
 #include "recover/recovery.h"
 #include "route/router.h"
 #include "service/services.h"
@@ -57,6 +58,7 @@ struct daemon {
     bool recovered; /* no unit of an earlier life is open */
     struct worker_pool *workers;
     struct engine engine;
+    struct pruner *pruner;
     struct observe *observe;
     struct services *services;
     struct router *router;
@@ -279,6 +281,31 @@ static enum status start_router(struct daemon *daemon, struct error *error)
     return status;
 }
 
+static void on_pruned(uint64_t units, const struct error *failure, void *context)
+{
+    (void)context;
+    if (failure != NULL) {
+        LOG(LOG_WARNING, "journal", "Old records could not be pruned",
+            LOG_TEXT("reason", failure->message));
+    }
+    if (units > 0) {
+        LOG(LOG_INFO, "journal", "Old units pruned", LOG_NUMBER("units", units));
+    }
+}
+
+/* Nothing tells yet up to where the server is durable: all that has ended may go. */
+static enum status start_pruner(struct daemon *daemon, struct error *error)
+{
+    struct pruner_options options = {
+        .wal = daemon->wal,
+        .period_ms = PRUNE_MS,
+        .retention_ms = daemon->config.wal_retention_ms,
+        .settled_lsn = UINT64_MAX,
+        .pruned = on_pruned,
+    };
+    return pruner_start(&options, &daemon->pruner, error);
+}
+
 static enum status start_admin(struct daemon *daemon, struct error *error)
 {
     char address[NETWORK_ADDRESS_TEXT_BYTES];
@@ -339,26 +366,16 @@ static enum status start(struct daemon *daemon, struct error *error)
         status = start_router(daemon, error);
     }
     if (status == STATUS_OK) {
+        status = start_pruner(daemon, error);
+    }
+    if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
-                      daemon->observe);
+                      daemon->observe, daemon->pruner);
     }
     return status;
 }
 
 /* ------------------------------------------------------------------ running */
-
-static void prune(struct daemon *daemon)
-{
-    struct error error = {0};
-    uint64_t removed = 0;
-    uint64_t before = clock_wall_ms() - daemon->config.wal_retention_ms;
-    if (wal_prune(daemon->wal, before, &removed, &error) != STATUS_OK) {
-        LOG(LOG_WARNING, "journal", "Old records could not be pruned",
-            LOG_TEXT("reason", error.message));
-    } else if (removed > 0) {
-        LOG(LOG_INFO, "journal", "Old units pruned", LOG_NUMBER("units", removed));
-    }
-}
 
 static void on_changed(void *context, const char *key, bool live)
 {
@@ -394,6 +411,7 @@ static void reload(struct daemon *daemon)
         set_engine_limits(&daemon->engine, config);
         unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
         lock_table_set_locks_max(daemon->engine.locks, (size_t)config->unit_locks_max);
+        pruner_set_retention(daemon->pruner, config->wal_retention_ms);
         services_set_limits(daemon->services, config);
         router_set_limits(daemon->router, connections_max(daemon), config->unit_lifetime_ms);
         LOG(LOG_INFO, "config", "Configuration read again", LOG_NUMBER("changes", changes));
@@ -412,7 +430,6 @@ static void reload(struct daemon *daemon)
 static void run(struct daemon *daemon, const sigset_t *signals)
 {
     const struct timespec period = {.tv_sec = LEASE_RENEW_MS / 1000};
-    uint64_t pruned_ms = 0;
     for (;;) {
         int received = sigtimedwait(signals, NULL, &period);
         if (received == SIGTERM || received == SIGINT) {
@@ -435,10 +452,6 @@ static void run(struct daemon *daemon, const sigset_t *signals)
         if (status != STATUS_OK) {
             LOG(LOG_WARNING, "main", "The lease could not be renewed",
                 LOG_TEXT("reason", error.message));
-        }
-        if (clock_monotonic_ms() - pruned_ms > PRUNE_MS) {
-            pruned_ms = clock_monotonic_ms();
-            prune(daemon);
         }
     }
 }
@@ -474,6 +487,7 @@ static void stop(struct daemon *daemon)
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;
     }
     daemon->admin = admin_stop(daemon->admin); /* before what it looks at */
+    daemon->pruner = pruner_stop(daemon->pruner);
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
     if (daemon->leased) {

@@ -30,6 +30,9 @@
     X(recovery_finished)   /* all units were recovered; not yet accepting */                       \
     X(resolve_journaled)   /* what decides a conflict is durable; no document is touched */        \
     X(resolve_replaced)    /* one document was replaced (reached once per document) */             \
+    X(compact_copied)      /* the copy is written, not synced; the old journal is in place */      \
+    X(compact_checked)     /* the copy is durable and sound; the old journal is in place */        \
+    X(compact_renamed)     /* the copy is in place; its name may not survive a power cut yet */    \
     X(wal_batch_put)       /* a batch is in the store's transaction, not committed */              \
     X(wal_batch_durable)   /* a batch is durable; nobody was told */
 

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/moment.h"
+
 #define CONNECT_MS_DEFAULT 10000
 #define FENCE_MS_DEFAULT 2000
 
@@ -85,9 +87,34 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast observe --wal /var/lib/holdfast\n",
      cli_observe},
-    {"replay", "", "redo committed units onto a restored backup (not built yet)", "", NULL},
-    {"export", "", "write records as JSON lines (not built yet)", "", NULL},
-    {"prune", "", "remove ended units now (not built yet)", "", NULL},
+    {"export", "", "units and their writes as JSON lines",
+     "Writes two kinds of lines to standard output: {\"type\": \"unit\", ...}, then for each of "
+     "its\n"
+     "writes {\"type\": \"write\", ...} with the document before and after it, in canonical "
+     "Extended\n"
+     "JSON. --records writes the journal's records as they are instead, in the order of their "
+     "LSNs.\n"
+     "  --unit N              only this unit\n"
+     "  --from, --until WHEN  only units that ended there; with --records, records from there\n"
+     "  --namespace DB.COLL   only writes to this collection, and the units that have some\n"
+     "WHEN is an LSN, a time (2026-01-02T03:04:05Z), or how long ago (2h). Works while holdfastd\n"
+     "runs. Says on standard error how far it is if that is a terminal, or with --progress.\n"
+     "\n"
+     "Example: holdfast export --wal /var/lib/holdfast --from 2h --namespace shop.orders\n",
+     cli_export},
+    {"prune", "", "remove ended units from the journal now",
+     "Removes units that ended before --before WHEN (a time or how long ago, 24h if not given), "
+     "but\n"
+     "none that the server may not have made durable yet. A living holdfastd does it itself, by\n"
+     "its wal.retention if --before is not given; else the journal must have been closed cleanly.\n"
+     "Drivers may ask for 30 minutes how a commit ended: for less, --yes is needed.\n"
+     "  --compact  gives the room back to the disk: makes a copy without the free room and puts "
+     "it\n"
+     "             in the journal's place. Only while holdfastd is stopped and nobody reads.\n"
+     "  --dry-run  says how many units would go\n"
+     "\n"
+     "Example: holdfast prune --before 6h --wal /var/lib/holdfast\n",
+     cli_prune},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -103,6 +130,15 @@ enum option_letter {
     OPTION_APPLY,
     OPTION_YES,
     OPTION_LOCKS,
+    OPTION_UNIT,
+    OPTION_ONTO,
+    OPTION_NAMESPACE,
+    OPTION_FROM,
+    OPTION_UNTIL,
+    OPTION_BEFORE,
+    OPTION_RECORDS,
+    OPTION_PROGRESS,
+    OPTION_COMPACT,
 };
 
 static const struct option long_options[] = {
@@ -117,6 +153,15 @@ static const struct option long_options[] = {
     {"apply", no_argument, NULL, OPTION_APPLY},
     {"yes", no_argument, NULL, OPTION_YES},
     {"locks", no_argument, NULL, OPTION_LOCKS},
+    {"unit", required_argument, NULL, OPTION_UNIT},
+    {"onto", required_argument, NULL, OPTION_ONTO},
+    {"namespace", required_argument, NULL, OPTION_NAMESPACE},
+    {"from", required_argument, NULL, OPTION_FROM},
+    {"until", required_argument, NULL, OPTION_UNTIL},
+    {"before", required_argument, NULL, OPTION_BEFORE},
+    {"records", no_argument, NULL, OPTION_RECORDS},
+    {"progress", no_argument, NULL, OPTION_PROGRESS},
+    {"compact", no_argument, NULL, OPTION_COMPACT},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -228,6 +273,15 @@ static enum status take_choice(const char *choice, struct cli_options *options,
     return STATUS_OK;
 }
 
+static enum status take_unit(const char *text, struct cli_options *options, struct error *ret_error)
+{
+    const char *rest = NULL;
+    if (!parse_whole(text, &options->unit, &rest) || rest[0] != '\0' || options->unit == 0) {
+        return error_set(ret_error, STATUS_INVALID, "%.50s is not a unit's number", text);
+    }
+    return STATUS_OK;
+}
+
 static enum status take_option(int letter, struct cli_options *options, enum options_action *action,
                                char **arguments, struct error *ret_error)
 {
@@ -252,6 +306,29 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         return take_choice("apply", options, ret_error);
     case OPTION_LOCKS:
         options->locks = true;
+        return STATUS_OK;
+    case OPTION_UNIT:
+        return take_unit(optarg, options, ret_error);
+    case OPTION_ONTO:
+        options->onto = optarg;
+        return STATUS_OK;
+    case OPTION_NAMESPACE:
+        options->namespace = optarg;
+        return STATUS_OK;
+    case OPTION_FROM:
+        return moment_parse("--from", optarg, &options->from, ret_error);
+    case OPTION_UNTIL:
+        return moment_parse("--until", optarg, &options->until, ret_error);
+    case OPTION_BEFORE:
+        return moment_parse("--before", optarg, &options->before, ret_error);
+    case OPTION_RECORDS:
+        options->records = true;
+        return STATUS_OK;
+    case OPTION_PROGRESS:
+        options->progress = true;
+        return STATUS_OK;
+    case OPTION_COMPACT:
+        options->compact = true;
         return STATUS_OK;
     case OPTION_YES:
         options->yes = true;
@@ -281,7 +358,6 @@ static enum status take_words(int count, char **words, enum options_action *acti
                               const struct cli_command **ret_command, struct cli_options *options,
                               struct error *ret_error)
 {
-    const char *rest = NULL;
     if (count > 0 && strcmp(words[0], "help") == 0) {
         *action = OPTIONS_HELP;
         words++;
@@ -310,10 +386,7 @@ static enum status take_words(int count, char **words, enum options_action *acti
         return error_set(ret_error, STATUS_INVALID, "%s: unexpected %.100s", words[0],
                          words[expected]);
     }
-    if (expected == 2 && (!parse_whole(words[1], &options->unit, &rest) || rest[0] != '\0')) {
-        return error_set(ret_error, STATUS_INVALID, "%.50s is not a unit's number", words[1]);
-    }
-    return STATUS_OK;
+    return expected == 2 ? take_unit(words[1], options, ret_error) : STATUS_OK;
 }
 
 enum status options_parse(int argument_count, char **arguments, enum options_action *ret_action,
@@ -353,9 +426,14 @@ static void help_options(void)
           "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
           "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
           "  --locks          units: the living holdfastd's, and who waits for whom\n"
-          "  --dry-run        recover, resolve: say what would be done, change nothing\n"
+          "  --dry-run        recover, resolve, prune: say what would be done, change nothing\n"
           "  --keep, --restore, --apply, --yes\n"
           "                   resolve: see holdfast help resolve\n"
+          "  --from WHEN, --until WHEN, --before WHEN\n"
+          "                   export, prune: an LSN, a time (2026-01-02T03:04:05Z) or how\n"
+          "                   long ago (2h)\n"
+          "  --unit N, --namespace DB.COLL, --records, --progress, --compact\n"
+          "                   export, prune: see their help\n"
           "  --set KEY=VALUE  upstream.takeover=ID     vouch for a lost journal's database\n"
           "                   upstream.fenceWait=2s    how long to wait for late writes\n"
           "                   upstream.connectTimeout=10s\n"

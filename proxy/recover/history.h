@@ -39,6 +39,7 @@ struct history_image {
 struct history_image history_image_here(struct image image);
 
 struct history_write {
+    uint64_t lsn; /* of its WRITE record; 0: in memory */
     enum record_operation operation;
     bool refused; /* the server did not carry it out: it touched nothing */
     const char *namespace;
@@ -53,6 +54,7 @@ struct unit_history {
     struct wal *wal; /* where the images are; NULL: all of them are in memory */
     uint64_t unit;
     enum wal_unit_state state;
+    uint64_t last_lsn;
     uint64_t begin_time_ms;
     uint64_t last_time_ms;
     struct record_begin begin;
