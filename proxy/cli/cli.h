@@ -80,6 +80,8 @@ enum cli_exit cli_observe(const struct cli_options *options);
 enum cli_exit cli_verify(const struct cli_options *options);
 enum cli_exit cli_export(const struct cli_options *options);
 
+enum cli_exit cli_replay(const struct cli_options *options);
+enum cli_exit cli_check_restore(const struct cli_options *options);
 enum cli_exit cli_prune(const struct cli_options *options);
 
 #endif

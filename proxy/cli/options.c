@@ -102,6 +102,32 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast export --wal /var/lib/holdfast --from 2h --namespace shop.orders\n",
      cli_export},
+    {"replay", "", "bring a restored backup forward",
+     "Moves every document of the restored database at --onto URI to its last committed image in\n"
+     "the journal, up to --until WHEN or the journal's end. A document that is none of its images\n"
+     "was written by somebody else: it is listed as a conflict and stays as it is. May be\n"
+     "interrupted and run again; a second run changes nothing. Refuses a database that is being\n"
+     "served, that is not the journal's (--set upstream.takeover=ID vouches for it), and a backup\n"
+     "that is older than what the journal still has.\n"
+     "  --from WHEN  the backup holds everything that had ended before; by default the database\n"
+     "               tells. Give it where the backup is not of one moment, such as a dump that "
+     "was\n"
+     "               taken during writes: when the dump began\n"
+     "  --until WHEN leaves out what was committed later. The journal is refused afterwards, for\n"
+     "               it knows a future that has not happened: start holdfastd with an empty one\n"
+     "  --dry-run    says what would be done\n"
+     "  --yes        finish in spite of conflicts, or although records are missing\n"
+     "WHEN is an LSN, a time (2026-01-02T03:04:05Z), or how long ago (2h).\n"
+     "\n"
+     "Example: holdfast replay --wal DIR --onto mongodb://localhost:27017 --until 2h\n",
+     cli_replay},
+    {"check-restore", "", "what to do after restoring a backup",
+     "Tells whether the database at --upstream is the journal's, up to which LSN the backup holds\n"
+     "everything, what a replay would do, and the next step. Takes --from and --until as replay\n"
+     "does. Changes nothing. Exit code 0: the database is where the journal is.\n"
+     "\n"
+     "Example: holdfast check-restore --wal DIR --upstream mongodb://localhost:27017\n",
+     cli_check_restore},
     {"prune", "", "remove ended units from the journal now",
      "Removes units that ended before --before WHEN (a time or how long ago, 24h if not given), "
      "but\n"
@@ -423,15 +449,17 @@ static void help_options(void)
     fputs("Options:\n"
           "  --wal DIR        the journal's directory (required)\n"
           "  --upstream URI   the server, mongodb://host:port, as given to holdfastd\n"
+          "  --onto URI       replay: the server with the restored database\n"
           "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
           "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
           "  --locks          units: the living holdfastd's, and who waits for whom\n"
-          "  --dry-run        recover, resolve, prune: say what would be done, change nothing\n"
+          "  --dry-run        recover, resolve, replay, prune: say what would be done, change "
+          "nothing\n"
           "  --keep, --restore, --apply, --yes\n"
           "                   resolve: see holdfast help resolve\n"
           "  --from WHEN, --until WHEN, --before WHEN\n"
-          "                   export, prune: an LSN, a time (2026-01-02T03:04:05Z) or how\n"
-          "                   long ago (2h)\n"
+          "                   export, replay, prune: an LSN, a time\n"
+          "                   (2026-01-02T03:04:05Z) or how long ago (2h)\n"
           "  --unit N, --namespace DB.COLL, --records, --progress, --compact\n"
           "                   export, prune: see their help\n"
           "  --set KEY=VALUE  upstream.takeover=ID     vouch for a lost journal's database\n"

@@ -43,6 +43,12 @@ MUST_CHECK enum status reply_image(const bson_t *reply, const char *path, struct
 /* True for an error that will come again however often the same write is sent. */
 bool code_is_final(int32_t code);
 
+/* True for images of which servers are known to change bytes when they are inserted. (swap.c) */
+bool image_is_unusual(struct image image);
+
+/* True if the server could read the key's value as anything but itself. */
+bool key_is_ambiguous(struct slice key);
+
 /* One collection's part of a swap (swap.c), also used on the scratch collection. */
 MUST_CHECK enum status swap_insert(struct upstream *upstream, const char *namespace,
                                    struct image wanted, const char *comment, bool by_upsert,
