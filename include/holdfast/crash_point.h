@@ -33,6 +33,7 @@
     X(compact_copied)      /* the copy is written, not synced; the old journal is in place */      \
     X(compact_checked)     /* the copy is durable and sound; the old journal is in place */        \
     X(compact_renamed)     /* the copy is in place; its name may not survive a power cut yet */    \
+    X(replay_inserting)    /* new documents of a batch are known, none is sent */                  \
     X(replay_sent)       /* a batch of changes was answered; nobody looked at what became of it */ \
     X(wal_batch_put)     /* a batch is in the store's transaction, not committed */                \
     X(wal_batch_durable) /* a batch is durable; nobody was told */

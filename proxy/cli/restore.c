@@ -14,6 +14,9 @@
 #include "cli/output.h"
 #include "holdfast/clock.h"
 
+/* Enough to keep a server busy while some of them read the journal. */
+#define THREADS 4
+
 static enum status find_range(struct restore *restore, struct error *ret_error)
 {
     const struct cli_options *options = restore->options;
@@ -226,6 +229,9 @@ enum status restore_run(struct restore *restore, struct error *ret_error)
         .from_lsn = restore->range.from_lsn,
         .until_lsn = restore->range.until_lsn,
         .dry_run = restore->dry_run,
+        .threads = THREADS,
+        .uri = restore->uri,
+        .connect_ms = restore->options->connect_ms,
         .conflict = on_conflict,
         .step = on_step,
         .context = restore,

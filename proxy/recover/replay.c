@@ -22,11 +22,12 @@
 
 #define STEP_UNITS 256
 
-enum status replay_step(struct replay *replay, struct error *ret_error)
+enum status replay_step(struct replay *replay, const struct replay_report *so_far,
+                        struct error *ret_error)
 {
     return replay->options->step == NULL
                ? STATUS_OK
-               : replay->options->step(replay->report, replay->options->context, ret_error);
+               : replay->options->step(so_far, replay->options->context, ret_error);
 }
 
 /* ------------------------------------------------------------------ reading the journal */
@@ -54,14 +55,33 @@ static enum replay_outcome outcome_of(const struct replay_options *options,
     return REPLAY_NOT_COMMITTED;
 }
 
-static enum status next_unit(struct replay *replay, struct wal_unit *unit, struct error *ret_error)
+/* Rows of units, copied out of one snapshot. */
+struct rows {
+    struct wal_unit units[STEP_UNITS];
+    size_t count;
+    size_t next;
+    uint64_t last; /* the last unit that was copied */
+};
+
+static enum status next_unit(struct replay *replay, struct rows *rows, struct wal_unit *unit,
+                             struct error *ret_error)
 {
     struct wal_reader *reader = NULL;
-    enum status status = wal_reader_begin(replay->wal, &reader, ret_error);
-    if (status == STATUS_OK) {
-        status = wal_read_unit_next(reader, unit->unit, unit, ret_error);
+    enum status status = STATUS_OK;
+    if (rows->next == rows->count) {
+        rows->next = 0;
+        rows->count = 0;
+        status = wal_reader_begin(replay->wal, &reader, ret_error);
+        while (status == STATUS_OK && rows->count < STEP_UNITS) {
+            status = wal_read_unit_next(reader, rows->last, &rows->units[rows->count], ret_error);
+            rows->last = status == STATUS_OK ? rows->units[rows->count++].unit : rows->last;
+        }
+        wal_reader_end(reader);
     }
-    wal_reader_end(reader);
+    if (rows->next < rows->count) {
+        *unit = rows->units[rows->next++];
+        return STATUS_OK;
+    }
     return status;
 }
 
@@ -90,18 +110,19 @@ static enum status add_unit(struct replay *replay, const struct wal_unit *unit, 
 static enum status read_units(struct replay *replay, bool count, size_t memory_max, bool *ret_fits,
                               uint64_t *ret_unit, struct error *ret_error)
 {
+    struct rows rows = {0};
     struct wal_unit unit = {0};
     enum status status = STATUS_OK;
     uint64_t seen = 0;
     *ret_fits = true;
     while (status == STATUS_OK && *ret_fits) {
-        status = next_unit(replay, &unit, ret_error);
+        status = next_unit(replay, &rows, &unit, ret_error);
         if (status == STATUS_OK && unit_matters(replay->options, &unit)) {
             status = add_unit(replay, &unit, count, ret_error);
         }
         replay->report->last_unit = unit.unit;
         if (status == STATUS_OK && ++seen % STEP_UNITS == 0) {
-            status = replay_step(replay, ret_error);
+            status = replay_step(replay, replay->report, ret_error);
         }
         *ret_fits = memory_max == 0 || replay_chains_bytes(replay->chains) <= memory_max;
     }
@@ -117,6 +138,13 @@ void replay_forget_images(struct replay_document *document)
     image_free(&document->wanted);
 }
 
+void replay_count(struct replay *replay, uint64_t *figure)
+{
+    pthread_mutex_lock(&replay->lock);
+    ++*figure;
+    pthread_mutex_unlock(&replay->lock);
+}
+
 void replay_tell_conflict(struct replay *replay, const struct replay_document *document,
                           const char *reason)
 {
@@ -128,10 +156,12 @@ void replay_tell_conflict(struct replay *replay, const struct replay_document *d
         .wanted = document->wanted,
         .reason = reason,
     };
+    pthread_mutex_lock(&replay->lock);
     replay->report->conflicts++;
     if (replay->options->conflict != NULL) {
         replay->options->conflict(&conflict, replay->options->context);
     }
+    pthread_mutex_unlock(&replay->lock);
 }
 
 enum status replay_read_wanted(struct replay *replay, struct replay_document *document,
@@ -238,6 +268,7 @@ enum status replay_run(struct wal *wal, struct upstream *upstream,
     size_t memory_max = options->memory_max == 0 ? REPLAY_MEMORY_BYTES : options->memory_max;
     uint64_t portions = 1;
     *ret_report = (struct replay_report){0};
+    (void)pthread_mutex_init(&replay.lock, NULL);
     enum status status = read_first(&replay, memory_max, &portions, ret_error);
     if (status == STATUS_OK) {
         status = move_portion(&replay, ret_error);
@@ -253,5 +284,6 @@ enum status replay_run(struct wal *wal, struct upstream *upstream,
     ret_report->portions = portions;
     replay_chains_free(replay.chains);
     free(replay.blocked);
+    (void)pthread_mutex_destroy(&replay.lock);
     return status;
 }

@@ -23,7 +23,7 @@
  * Memory is bounded by memory_max: of a journal that does not fit, the documents are done in
  * portions, and the journal is read once for each.
  *
- * Threads: the caller's, which owns the struct upstream.
+ * Threads: the caller's, which owns the struct upstream, and those that it starts and waits for.
  */
 
 #include <bson/bson.h>
@@ -36,6 +36,7 @@
 #include "upstream/upstream.h"
 
 #define REPLAY_MEMORY_BYTES ((size_t)256 << 20)
+#define REPLAY_THREADS_MAX 16
 
 struct replay_report {
     uint64_t units;     /* committed ones that were looked at */
@@ -62,9 +63,14 @@ struct replay_options {
     uint64_t until_lsn; /* units that were committed after do not count, nor do writes after */
     bool dry_run;
     size_t memory_max; /* bytes; 0: REPLAY_MEMORY_BYTES */
+    /* Documents are moved by so many threads, each with a connection of its own. */
+    unsigned int threads; /* 1 to REPLAY_THREADS_MAX */
+    const char *uri;
+    uint64_t connect_ms;
+    /* By one thread at a time, not always the caller's. May be NULL. */
     void (*conflict)(const struct replay_conflict *conflict, void *context);
-    /* Between two steps, often: to renew a lease, to say how far it is. Any status but OK ends the
-       replay with it. May be NULL. */
+    /* Often, on the caller's thread: to renew a lease, to say how far it is. Any status but OK ends
+       the replay with it. May be NULL. */
     enum status (*step)(const struct replay_report *so_far, void *context, struct error *ret_error);
     void *context;
 };

@@ -102,7 +102,7 @@ static enum status try_all(struct replay *replay, struct error *ret_error)
             status = try_one(replay, replay->blocked[i], &done, ret_error);
         }
         if (status == STATUS_OK) {
-            status = replay_step(replay, ret_error);
+            status = replay_step(replay, replay->report, ret_error);
         }
         if (!done) {
             replay->blocked[kept++] = replay->blocked[i];
@@ -197,7 +197,7 @@ static enum status walk(struct replay *replay, struct error *ret_error)
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         status = take_stride(replay, &strides[i], ret_error);
         if (status == STATUS_OK) {
-            status = replay_step(replay, ret_error);
+            status = replay_step(replay, replay->report, ret_error);
         }
     }
     free(strides);

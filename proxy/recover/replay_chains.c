@@ -45,8 +45,7 @@ struct replay_chains {
     struct namespace *namespaces;
     struct block *blocks;
     size_t bytes;
-    uint8_t *scratch; /* for one key */
-    size_t scratch_size;
+    struct replay_scratch scratch; /* while units are added */
 };
 
 /* ------------------------------------------------------------------ memory */
@@ -99,7 +98,7 @@ struct replay_chains *replay_chains_free(struct replay_chains *chains)
     }
     free(chains->documents);
     free(chains->links);
-    free(chains->scratch);
+    free(chains->scratch.bytes);
     free(chains);
     return NULL;
 }
@@ -116,29 +115,28 @@ size_t replay_chains_bytes(const struct replay_chains *chains)
  * Namespace, NUL, and what the server tells documents by: 'n' and a whole number, or 'k' and the
  * bytes of {_id: value}. In `scratch`.
  */
-static bool make_key(struct replay_chains *chains, const char *namespace, struct slice key,
+static bool make_key(struct replay_scratch *scratch, const char *namespace, struct slice key,
                      struct slice *ret_key)
 {
     struct document_key made = document_key_make(namespace, key);
     size_t name_size = strlen(namespace) + 1;
     size_t value_size = made.whole ? sizeof(made.number) : key.size;
     size_t size = name_size + 1 + value_size;
-    if (size > chains->scratch_size) {
-        uint8_t *more = realloc(chains->scratch, size);
+    if (size > scratch->size) {
+        uint8_t *more = realloc(scratch->bytes, size);
         if (more == NULL) {
             return false;
         }
-        chains->scratch = more;
-        chains->scratch_size = size;
+        *scratch = (struct replay_scratch){.bytes = more, .size = size};
     }
-    memcpy(chains->scratch, namespace, name_size);
-    chains->scratch[name_size] = made.whole ? 'n' : 'k';
+    memcpy(scratch->bytes, namespace, name_size);
+    scratch->bytes[name_size] = made.whole ? 'n' : 'k';
     if (made.whole) {
-        memcpy(chains->scratch + name_size + 1, &made.number, value_size);
+        memcpy(scratch->bytes + name_size + 1, &made.number, value_size);
     } else {
-        memcpy(chains->scratch + name_size + 1, key.data, value_size);
+        memcpy(scratch->bytes + name_size + 1, key.data, value_size);
     }
-    *ret_key = slice_make(chains->scratch, size);
+    *ret_key = slice_make(scratch->bytes, size);
     return true;
 }
 
@@ -196,8 +194,9 @@ static struct replay_document *add_document(struct replay_chains *chains, const 
     return document;
 }
 
-struct replay_document *replay_chains_find(struct replay_chains *chains, const char *namespace,
-                                           struct slice document)
+struct replay_document *replay_chains_find(const struct replay_chains *chains,
+                                           const char *namespace, struct slice document,
+                                           struct replay_scratch *scratch)
 {
     struct replay_document *found = NULL;
     struct slice table_key;
@@ -206,7 +205,7 @@ struct replay_document *replay_chains_find(struct replay_chains *chains, const c
     bson_iter_t id;
     if (bson_init_static(&view, document.data, document.size) &&
         bson_iter_init_find(&id, &view, "_id") && bson_append_iter(&key, "_id", 3, &id) &&
-        make_key(chains, namespace, slice_make(bson_get_data(&key), key.len), &table_key)) {
+        make_key(scratch, namespace, slice_make(bson_get_data(&key), key.len), &table_key)) {
         HASH_FIND(hh, chains->table, table_key.data, table_key.size, found);
     }
     bson_destroy(&key);
@@ -258,7 +257,7 @@ static enum status add_write(struct replay_chains *chains, struct wal_reader *re
 {
     struct slice table_key;
     struct replay_document *document = NULL;
-    if (!make_key(chains, write->namespace, write->key, &table_key)) {
+    if (!make_key(&chains->scratch, write->namespace, write->key, &table_key)) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     if (hash_bytes(table_key) % chains->portions != chains->portion) {

@@ -78,9 +78,19 @@ MUST_CHECK enum status replay_chains_finish(struct replay_chains *chains, struct
 /* The documents, those of one namespace together; their number. Valid until they are freed. */
 struct replay_document **replay_chains_documents(struct replay_chains *chains, size_t *ret_count);
 
-/* The document {_id: value} or whatever document has that _id; NULL: no unit wrote it. */
-struct replay_document *replay_chains_find(struct replay_chains *chains, const char *namespace,
-                                           struct slice document);
+/* Room for one key; zero at first, to be freed by free(scratch.bytes). One for each thread. */
+struct replay_scratch {
+    uint8_t *bytes;
+    size_t size;
+};
+
+/*
+ * The one that has the _id of `document`; NULL: no unit wrote it, or memory is short. Any thread,
+ * while nothing is added.
+ */
+struct replay_document *replay_chains_find(const struct replay_chains *chains,
+                                           const char *namespace, struct slice document,
+                                           struct replay_scratch *scratch);
 
 const struct replay_link *replay_chains_link(const struct replay_chains *chains,
                                              const struct replay_document *document,

@@ -3,6 +3,8 @@
 
 /* Shared by replay.c, which reads the journal, and replay_move.c, which moves the documents. */
 
+#include <pthread.h>
+
 #include "recover/replay_chains.h"
 
 #define REPLAY_COMMENT "holdfast replay"
@@ -12,14 +14,18 @@ struct replay {
     struct upstream *upstream;
     const struct replay_options *options;
     struct replay_report *report;
-    struct replay_chains *chains;
+    struct replay_chains *chains; /* while documents are moved: read only */
+    /* The next is for the report, the list of those that are blocked, and the callers' functions,
+       while several threads move documents. A document belongs to the thread that moves it. */
+    pthread_mutex_t lock;
     /* documents that a bulk command left where they were, for another try one by one */
     struct replay_document **blocked;
     size_t blocked_count;
     size_t blocked_capacity;
 };
 
-MUST_CHECK enum status replay_step(struct replay *replay, struct error *ret_error);
+MUST_CHECK enum status replay_step(struct replay *replay, const struct replay_report *so_far,
+                                   struct error *ret_error);
 
 /* Reads where the document belongs into document->wanted. */
 MUST_CHECK enum status replay_read_wanted(struct replay *replay, struct replay_document *document,
@@ -35,6 +41,9 @@ enum replay_verdict {
 MUST_CHECK enum status replay_judge(struct replay *replay, struct replay_document *document,
                                     uint32_t left, enum replay_verdict *ret_verdict,
                                     struct error *ret_error);
+
+/* Adds 1 to a figure of the report. */
+void replay_count(struct replay *replay, uint64_t *figure);
 
 void replay_tell_conflict(struct replay *replay, const struct replay_document *document,
                           const char *reason);

@@ -18,9 +18,10 @@
 
 #include "upstream/private.h"
 
-/* In one command. A removal compares each document with each image: the product stays small. */
+/* In one command. A removal compares each document with each image, so that one scan will do for
+   all: servers that scan take far longer over that than over the comparisons. */
 #define CHANGES_AT_ONCE 1000
-#define REMOVED_AT_ONCE 100
+#define REMOVED_AT_ONCE 500
 /* Around a document in a command: names, filters, operators. */
 #define CHANGE_ROOM_BYTES 256u
 
@@ -292,9 +293,37 @@ static enum status append_entries(bson_t *command, enum form form,
     return status;
 }
 
+/* How many documents the server says that it has inserted, updated or removed. */
+static size_t reply_count(const bson_t *reply)
+{
+    bson_iter_t at;
+    int64_t count = bson_iter_init_find(&at, reply, "n") ? bson_iter_as_int64(&at) : 0;
+    return count > 0 ? (size_t)count : 0;
+}
+
+/* An error of single documents is left to who looks at them, unless it may pass. */
+static enum status check_refusals(const bson_t *reply, struct error *ret_error)
+{
+    bson_iter_t at;
+    bson_iter_t list;
+    if (!bson_iter_init_find(&at, reply, "writeErrors") || !bson_iter_recurse(&at, &list)) {
+        return STATUS_OK;
+    }
+    while (bson_iter_next(&list)) {
+        int32_t number = bson_iter_recurse(&list, &at) && bson_iter_find(&at, "code")
+                             ? (int32_t)bson_iter_as_int64(&at)
+                             : 0;
+        if (!code_is_final(number)) {
+            return error_set(ret_error, STATUS_REFUSED, "the server answered a write with code %d",
+                             number);
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status send_form(struct upstream *upstream, const char *namespace, enum form form,
                              const struct upstream_change *const *changes, size_t count,
-                             const char *comment, struct error *ret_error)
+                             const char *comment, size_t *ret_count, struct error *ret_error)
 {
     static const char *const names[] = {
         [FORM_REPLACE] = "update", [FORM_INSERT] = "insert", [FORM_REMOVE] = "delete"};
@@ -303,11 +332,11 @@ static enum status send_form(struct upstream *upstream, const char *namespace, e
     bson_t command = BSON_INITIALIZER;
     bson_t reply;
     int32_t code = 0;
-    struct error error = {0};
-    enum status status = namespace_split(namespace, database, &collection, &error);
+    enum status status = namespace_split(namespace, database, &collection, ret_error);
+    *ret_count = 0;
     if (status == STATUS_OK) {
         BSON_APPEND_UTF8(&command, names[form], collection);
-        status = append_entries(&command, form, changes, count, &error);
+        status = append_entries(&command, form, changes, count, ret_error);
     }
     if (status == STATUS_OK) {
         BSON_APPEND_BOOL(&command, "ordered", false);
@@ -315,42 +344,61 @@ static enum status send_form(struct upstream *upstream, const char *namespace, e
             BSON_APPEND_BOOL(&command, "bypassDocumentValidation", true);
         }
         BSON_APPEND_UTF8(&command, "comment", comment);
-        status = upstream_command(upstream, database, &command, &reply, &code, &error);
+        status = command_run(upstream, database, &command, &reply, &code, ret_error);
         if (status == STATUS_OK) {
+            *ret_count = reply_count(&reply);
+            status = check_refusals(&reply, ret_error);
             bson_destroy(&reply);
-        } else if (status == STATUS_REFUSED && code_is_final(code)) {
-            status = STATUS_OK; /* of some of them; which, the caller sees when it looks */
         }
     }
     bson_destroy(&command);
-    return status == STATUS_OK ? status : error_set(ret_error, status, "%s", error.message);
+    return status;
+}
+
+/* Those of one form, `at_once` in a command. */
+static enum status send_all(struct upstream *upstream, const char *namespace, enum form form,
+                            const struct upstream_change *changes, size_t count,
+                            const char *comment, size_t *ret_count, struct error *ret_error)
+{
+    const struct upstream_change *chosen[CHANGES_AT_ONCE];
+    size_t at_once = form == FORM_REMOVE ? REMOVED_AT_ONCE : CHANGES_AT_ONCE;
+    size_t chosen_count = 0;
+    size_t done = 0;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        if (form_of(&changes[i]) == form) {
+            chosen[chosen_count++] = &changes[i];
+        }
+        if (chosen_count == at_once || (i + 1 == count && chosen_count > 0)) {
+            size_t sent = 0;
+            status = send_form(upstream, namespace, form, chosen, chosen_count, comment, &sent,
+                               ret_error);
+            done += sent;
+            chosen_count = 0;
+        }
+    }
+    *ret_count = done;
+    return status;
 }
 
 enum status upstream_bulk_change(struct upstream *upstream, const char *namespace,
                                  const struct upstream_change *changes, size_t count,
                                  const char *comment, struct error *ret_error)
 {
-    const struct upstream_change *chosen[CHANGES_AT_ONCE];
-    enum status status = STATUS_OK;
     /* Removals first: they may free what an insert needs. */
     static const enum form order[] = {FORM_REMOVE, FORM_REPLACE, FORM_INSERT};
-    for (size_t f = 0; f < sizeof(order) / sizeof(order[0]); f++) {
-        size_t chosen_count = 0;
-        size_t chosen_max = order[f] == FORM_REMOVE ? REMOVED_AT_ONCE : CHANGES_AT_ONCE;
-        for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-            if (form_of(&changes[i]) == order[f]) {
-                chosen[chosen_count++] = &changes[i];
-            }
-            if (chosen_count == chosen_max) {
-                status = send_form(upstream, namespace, order[f], chosen, chosen_count, comment,
-                                   ret_error);
-                chosen_count = 0;
-            }
-        }
-        if (chosen_count > 0 && status == STATUS_OK) {
-            status =
-                send_form(upstream, namespace, order[f], chosen, chosen_count, comment, ret_error);
-        }
+    enum status status = STATUS_OK;
+    size_t done = 0;
+    for (size_t f = 0; f < sizeof(order) / sizeof(order[0]) && status == STATUS_OK; f++) {
+        status = send_all(upstream, namespace, order[f], changes, count, comment, &done, ret_error);
     }
     return status;
+}
+
+enum status upstream_bulk_insert(struct upstream *upstream, const char *namespace,
+                                 const struct upstream_change *changes, size_t count,
+                                 const char *comment, size_t *ret_inserted, struct error *ret_error)
+{
+    return send_all(upstream, namespace, FORM_INSERT, changes, count, comment, ret_inserted,
+                    ret_error);
 }

@@ -155,6 +155,15 @@ MUST_CHECK enum status upstream_bulk_change(struct upstream *upstream, const cha
                                             const char *comment, struct error *ret_error);
 
 /*
+ * Inserts what is `wanted` of the changes, without a look: what is there already stays.
+ * *ret_inserted: how many were not. Else as upstream_bulk_change().
+ */
+MUST_CHECK enum status upstream_bulk_insert(struct upstream *upstream, const char *namespace,
+                                            const struct upstream_change *changes, size_t count,
+                                            const char *comment, size_t *ret_inserted,
+                                            struct error *ret_error);
+
+/*
  * What the server makes of `before` (PRESENT or ABSENT) by `command`, a findAndModify with its
  * query pinned to an _id: done in a scratch collection of the proxy's own database, never in the
  * collection that the command names. The caller gives *ret_after to image_free().

@@ -290,19 +290,27 @@ def test_large_documents_and_many(live, target, name):
 
 def test_killed_in_the_middle_it_goes_on(live, target, name):
     with Connection(live.proxy.port) as connection:
-        backup = contents(live.direct)
         unit = RawTransaction(connection)
-        unit.insert(name, *[{"_id": i, "v": 0} for i in range(2500)])
+        unit.insert(name, *[{"_id": i, "v": 0} for i in range(3000)])
+        assert unit.commit()["ok"] == 1
+        backup = contents(live.direct)
+        unit.next().insert(name, *[{"_id": i, "v": 0} for i in range(3000, 9000)])
+        unit.run({
+            "update": name,
+            "updates": [{"q": {"_id": {"$lt": 3000}}, "u": {"$inc": {"v": 1}}, "multi": True}],
+        })  # fmt: skip
         assert unit.commit()["ok"] == 1
     wanted = contents(live.direct, OWN)
     restore_onto(target, backup)
     command = ["replay", "--wal", live.proxy.wal, "--onto", target.uri]
-    died = holdfast(*command, environment={"HOLDFAST_CRASH_AT": "replay_sent:2"})
-    assert died.returncode == -signal.SIGKILL
-    assert 0 < len(contents(target.direct, OWN)[f"{DATABASE}.{name}"]) < 2500
-    done = replay(live.proxy.wal, target)  # after ten seconds: its lease looked alive
-    assert (done["moved"] + done["inPlace"], done["conflictCount"]) == (2500, 0)
-    assert done["inPlace"] == 2000
+    for step in ("replay_inserting:5", "replay_sent:2"):
+        died = holdfast(*command, environment={"HOLDFAST_CRASH_AT": step})
+        assert died.returncode == -signal.SIGKILL
+        assert contents(target.direct, OWN) != wanted
+    # Each waits ten seconds: the lease of the one before looks alive.
+    done = replay(live.proxy.wal, target)
+    assert (done["moved"] + done["inPlace"], done["conflictCount"]) == (9000, 0)
+    assert done["moved"] > 0 and done["inPlace"] > 0
     assert contents(target.direct, OWN) == wanted
 
 
