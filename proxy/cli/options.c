@@ -132,14 +132,18 @@ const struct cli_command cli_commands[] = {
      "Removes units that ended before --before WHEN (a time or how long ago, 24h if not given), "
      "but\n"
      "none that the server may not have made durable yet. A living holdfastd does it itself, by\n"
-     "its wal.retention if --before is not given; else the journal must have been closed cleanly.\n"
+     "its wal.retention if --before is not given; without one it needs --upstream, for the server\n"
+     "tells what it has.\n"
      "Drivers may ask for 30 minutes how a commit ended: for less, --yes is needed.\n"
      "  --compact  gives the room back to the disk: makes a copy without the free room and puts "
      "it\n"
-     "             in the journal's place. Only while holdfastd is stopped and nobody reads.\n"
+     "             in the journal's place. Only while holdfastd is stopped and nobody reads. Alone "
+     "it\n"
+     "             removes no unit and needs no --upstream.\n"
      "  --dry-run  says how many units would go\n"
      "\n"
-     "Example: holdfast prune --before 6h --wal /var/lib/holdfast\n",
+     "Example: holdfast prune --compact --before 6h --wal DIR --upstream "
+     "mongodb://localhost:27017\n",
      cli_prune},
     {NULL, NULL, NULL, NULL, NULL},
 };

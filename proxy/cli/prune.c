@@ -4,8 +4,7 @@
  *
  * A living holdfastd owns its journal: it is asked by the control socket, as in `rollback`, and the
  * journal is watched until nothing is left of what was to go. Without one the journal is pruned
- * here, if it was closed cleanly: after a crash the records may be needed to bring back what the
- * server has lost, and only a recovery knows.
+ * here, as far as the probe on the server says that the server has itself made it durable.
  *
  * Threads: main; the journal's writer behind it.
  */
@@ -22,6 +21,7 @@
 #include "cli/progress.h"
 #include "holdfast/clock.h"
 #include "recover/lease.h"
+#include "recover/probe.h"
 
 /* The daemon's default of wal.retention. */
 #define RETENTION_MS (UINT64_C(24) * 3600 * 1000)
@@ -149,13 +149,7 @@ static enum status open_stopped(struct pruning *pruning, struct wal **ret_wal,
     if (status != STATUS_OK || pruning->options->dry_run) {
         return status;
     }
-    bool clean = wal_was_clean(*ret_wal);
     *ret_wal = wal_close(*ret_wal, false);
-    if (!clean) {
-        return error_set(ret_error, STATUS_REFUSED,
-                         "this journal was not closed cleanly: what it holds may still be needed. "
-                         "Start holdfastd, or run holdfast recover, then try again");
-    }
     options.read_only = false;
     options.quota_bytes = QUOTA_BYTES;
     options.durability = WAL_DURABILITY_POWER;
@@ -163,21 +157,74 @@ static enum status open_stopped(struct pruning *pruning, struct wal **ret_wal,
     return wal_open(&options, ret_wal, ret_error);
 }
 
+/*
+ * What the probe on the server covers no recovery will ask for, once the probe is durable there: so
+ * it is written again.
+ */
+static enum status read_settled(struct pruning *pruning, struct wal *wal, struct error *ret_error)
+{
+    const struct cli_options *options = pruning->options;
+    struct upstream *upstream = NULL;
+    struct probe probe = {0};
+    char journal[LEASE_JOURNAL_TEXT_BYTES];
+    bool ours = false;
+    lease_journal_text(wal_journal_id(wal), journal);
+    enum status status =
+        upstream_open(options->upstream, options->connect_ms, &upstream, ret_error);
+    if (status == STATUS_OK) {
+        status = probe_read(upstream, &probe, ret_error);
+    }
+    ours = probe.exists && strcmp(probe.journal, journal) == 0;
+    if (status == STATUS_OK && ours && !options->dry_run) {
+        probe.number++;
+        status = probe_advance(upstream, &probe, true, &ours, ret_error);
+    }
+    if (status == STATUS_OK && !ours) {
+        status = error_set(ret_error, STATUS_FOREIGN,
+                           "the server's probe is not of this journal: it does not tell what it "
+                           "has on its disk. Start holdfastd with this journal once");
+    }
+    pruning->rules.settled_lsn = probe.lsn;
+    upstream_close(upstream);
+    return status;
+}
+
+static enum status remove_units(struct pruning *pruning, struct wal *wal, struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    if (pruning->options->upstream != NULL) {
+        status = read_settled(pruning, wal, ret_error);
+    } else if (!pruning->options->dry_run) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "--upstream is missing: only the server tells which units it has on its "
+                         "disk, and no others may go");
+    }
+    if (status == STATUS_OK && pruning->options->dry_run) {
+        return wal_prune_count(wal, &pruning->rules, UINT64_MAX, &pruning->units, ret_error);
+    }
+    pruning->rules.go_on = go_on;
+    pruning->rules.context = pruning;
+    return status == STATUS_OK ? wal_prune(wal, &pruning->rules, &pruning->units, ret_error)
+                               : status;
+}
+
 static enum status prune_stopped(struct pruning *pruning, struct error *ret_error)
 {
+    const struct cli_options *options = pruning->options;
     struct wal *wal = NULL;
     enum status status = open_stopped(pruning, &wal, ret_error);
-    if (status == STATUS_OK && pruning->options->dry_run) {
-        status = wal_prune_count(wal, &pruning->rules, UINT64_MAX, &pruning->units, ret_error);
-    } else if (status == STATUS_OK) {
-        pruning->rules.go_on = go_on;
-        pruning->rules.context = pruning;
-        status = wal_prune(wal, &pruning->rules, &pruning->units, ret_error);
+    /* --compact alone asks for no unit to go. */
+    bool only_compact =
+        options->compact && options->upstream == NULL && options->before.kind == CLI_MOMENT_NONE;
+    if (status == STATUS_OK && !only_compact) {
+        status = remove_units(pruning, wal, ret_error);
     }
-    wal_close(wal, status == STATUS_OK); /* it was clean before */
-    if (status == STATUS_OK && pruning->options->compact && !pruning->options->dry_run) {
-        status = wal_compact(pruning->options->wal, OWNER, &pruning->before_bytes,
-                             &pruning->after_bytes, ret_error);
+    if (wal != NULL) {
+        wal_close(wal, wal_was_clean(wal));
+    }
+    if (status == STATUS_OK && options->compact && !options->dry_run) {
+        status = wal_compact(options->wal, OWNER, &pruning->before_bytes, &pruning->after_bytes,
+                             ret_error);
     }
     return status;
 }

@@ -341,6 +341,7 @@ static enum status take_write(struct loading *loading, const struct wal_record *
         .before = place_of(record, write.before),
         .after = place_of(record, write.after),
         .command = place_of(record, command),
+        .plain_probe = write.plain_probe,
     };
     return STATUS_OK;
 }

@@ -48,6 +48,7 @@ struct history_write {
     struct history_image before;
     struct history_image after;   /* UNKNOWN where the journal does not say it */
     struct history_image command; /* PRESENT or UNKNOWN */
+    int64_t plain_probe;          /* as in the record (record.h) */
 };
 
 struct unit_history {

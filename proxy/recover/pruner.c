@@ -25,13 +25,13 @@
 struct pruner {
     struct wal *wal;
     uint64_t period_ms;
+    uint64_t (*settled_lsn)(void *context);
     void (*pruned)(uint64_t units, const struct error *failure, void *context);
     void *context;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     uint64_t retention_ms;
-    uint64_t settled_lsn;
     uint64_t asked_before_ms; /* 0: nobody asked for more than retention gives */
     bool due;
     bool stopping;
@@ -82,7 +82,8 @@ static struct wal_prune_options rules(const struct pruner *pruner)
     return (struct wal_prune_options){
         .ended_before_ms =
             pruner->asked_before_ms > before_ms ? pruner->asked_before_ms : before_ms,
-        .settled_lsn = pruner->settled_lsn,
+        .settled_lsn =
+            pruner->settled_lsn == NULL ? UINT64_MAX : pruner->settled_lsn(pruner->context),
     };
 }
 
@@ -180,13 +181,6 @@ void pruner_set_retention(struct pruner *pruner, uint64_t retention_ms)
     pruner->due = pruner->due || pruner->retention_ms != retention_ms;
     pruner->retention_ms = retention_ms;
     pthread_cond_signal(&pruner->changed);
-    pthread_mutex_unlock(&pruner->lock);
-}
-
-void pruner_set_settled(struct pruner *pruner, uint64_t settled_lsn)
-{
-    pthread_mutex_lock(&pruner->lock);
-    pruner->settled_lsn = settled_lsn;
     pthread_mutex_unlock(&pruner->lock);
 }
 

@@ -20,7 +20,9 @@ struct pruner_options {
     struct wal *wal; /* outlives the pruner */
     uint64_t period_ms;
     uint64_t retention_ms;
-    uint64_t settled_lsn; /* as pruner_set_settled() */
+    /* Up to which LSN the server has itself made everything durable: units whose last record is
+       newer stay. Asked before each round, on any thread. NULL: whatever has ended may go. */
+    uint64_t (*settled_lsn)(void *context);
     /* What one round came to, on the pruner's thread. `failure` NULL: it went well. */
     void (*pruned)(uint64_t units, const struct error *failure, void *context);
     void *context;
@@ -35,12 +37,6 @@ struct pruner *pruner_stop(struct pruner *pruner);
 
 /* From the next round on, which comes at once. */
 void pruner_set_retention(struct pruner *pruner, uint64_t retention_ms);
-
-/*
- * Up to which LSN the server has itself made everything durable: units whose last record is newer
- * stay. From the next round on. UINT64_MAX: whatever has ended may go.
- */
-void pruner_set_settled(struct pruner *pruner, uint64_t settled_lsn);
 
 /*
  * Has units that ended before `ended_before_ms` removed, by a round that begins at once; 0: by

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "holdfast/clock.h"
+#include "recover/probe.h"
 #include "recover/state.h"
 
 #define COLLECTION "state"
@@ -18,7 +19,7 @@
 
 /* ------------------------------------------------------------------ reading */
 
-/* A note of holdfast.state that names a journal and an LSN. */
+/* What a replay has left. */
 struct note {
     bool exists;
     char journal[LEASE_JOURNAL_TEXT_BYTES];
@@ -26,14 +27,14 @@ struct note {
     bool whole;
 };
 
-static void take_note(const bson_t *document, const char *lsn_name, struct note *note)
+static void take_note(const bson_t *document, struct note *note)
 {
     bson_iter_t at;
     note->exists = true;
     if (bson_iter_init_find(&at, document, "journal") && BSON_ITER_HOLDS_UTF8(&at)) {
         (void)snprintf(note->journal, sizeof(note->journal), "%s", bson_iter_utf8(&at, NULL));
     }
-    if (bson_iter_init_find(&at, document, lsn_name) && bson_iter_as_int64(&at) > 0) {
+    if (bson_iter_init_find(&at, document, "throughLsn") && bson_iter_as_int64(&at) > 0) {
         note->lsn = (uint64_t)bson_iter_as_int64(&at);
     }
     if (bson_iter_init_find(&at, document, "whole")) {
@@ -41,20 +42,20 @@ static void take_note(const bson_t *document, const char *lsn_name, struct note 
     }
 }
 
-static enum status read_note(struct upstream *upstream, const char *id, const char *lsn_name,
-                             struct note *ret_note, struct error *ret_error)
+static enum status read_replay_note(struct upstream *upstream, struct note *ret_note,
+                                    struct error *ret_error)
 {
     struct note note = {0};
     struct image image = {0};
     bson_t key = BSON_INITIALIZER;
     bson_t view;
-    BSON_APPEND_UTF8(&key, "_id", id);
+    BSON_APPEND_UTF8(&key, "_id", "replay");
     enum status status =
         upstream_find_image(upstream, UPSTREAM_OWN_DATABASE "." COLLECTION,
                             slice_make(bson_get_data(&key), key.len), &image, ret_error);
     if (status == STATUS_OK && image.presence == IMAGE_PRESENT &&
         bson_init_static(&view, image.document.data, image.document.size)) {
-        take_note(&view, lsn_name, &note);
+        take_note(&view, &note);
     }
     image_free(&image);
     bson_destroy(&key);
@@ -108,7 +109,7 @@ enum status restore_point_read(struct upstream *upstream, struct wal *wal,
 {
     struct restore_point point = {0};
     struct wal_statistics figures;
-    struct note probe = {0};
+    struct probe probe = {0};
     struct note replay = {0};
     lease_journal_text(wal_journal_id(wal), point.journal);
     enum status status = wal_statistics_get(wal, &figures, ret_error);
@@ -119,10 +120,10 @@ enum status restore_point_read(struct upstream *upstream, struct wal *wal,
         status = lease_read(upstream, &point.lease, ret_error);
     }
     if (status == STATUS_OK) {
-        status = read_note(upstream, "probe", "lsn", &probe, ret_error);
+        status = probe_read(upstream, &probe, ret_error);
     }
     if (status == STATUS_OK) {
-        status = read_note(upstream, "replay", "throughLsn", &replay, ret_error);
+        status = read_replay_note(upstream, &replay, ret_error);
     }
     if (status != STATUS_OK) {
         return status;
@@ -263,6 +264,23 @@ static enum status set_identity(struct upstream *upstream, struct wal *wal, bool
     return status;
 }
 
+/* What a recovery would find missing since the backup is there now. */
+static enum status set_probe(struct upstream *upstream, const struct lease *lease,
+                             uint64_t through_lsn, struct error *ret_error)
+{
+    struct probe probe = {0};
+    enum status status = probe_read(upstream, &probe, ret_error);
+    if (status == STATUS_OK) {
+        memcpy(probe.journal, lease->journal, sizeof(probe.journal));
+        probe.epoch = lease->epoch;
+        probe.number++;
+        probe.lsn = through_lsn;
+        probe.has_process = false; /* whoever comes next shall take it for a restart, and look */
+        status = probe_make(upstream, &probe, ret_error);
+    }
+    return status;
+}
+
 enum status restore_point_leave(struct upstream *upstream, const struct restore_point *point,
                                 const struct lease *lease, struct error *ret_error)
 {
@@ -283,6 +301,9 @@ enum status restore_point_finish(struct upstream *upstream, struct wal *wal,
     enum status status = set_fields(upstream, "replay", &set, ret_error);
     if (status == STATUS_OK) {
         status = set_identity(upstream, wal, whole, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = set_probe(upstream, lease, through_lsn, ret_error);
     }
     if (status == STATUS_OK) {
         status = lease_release(upstream, lease, through_lsn, (uint32_t)point->units_open,

@@ -23,6 +23,13 @@ static char directory[TEST_DIRECTORY_BYTES];
 static struct wal *wal;
 static _Atomic uint64_t pruned;
 static atomic_uint rounds;
+static _Atomic uint64_t settled;
+
+static uint64_t settled_lsn(void *context)
+{
+    (void)context;
+    return atomic_load(&settled);
+}
 
 static void on_pruned(uint64_t units, const struct error *failure, void *context)
 {
@@ -51,8 +58,9 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct pruner *start(uint64_t period_ms, uint64_t retention_ms, uint64_t settled_lsn)
+static struct pruner *start(uint64_t period_ms, uint64_t retention_ms, uint64_t lsn)
 {
+    atomic_store(&settled, lsn);
     struct pruner *pruner = NULL;
     struct error error = {0};
     struct pruner_options options = {
@@ -106,7 +114,7 @@ static void it_prunes_when_asked_and_tells_by_what(void **state)
     assert_int_equal(rules.ended_before_ms, now_ms + 1000);
     assert_int_equal(rules.settled_lsn, 4);
     wait_for(2); /* LSN 6 is not settled */
-    pruner_set_settled(pruner, 6);
+    atomic_store(&settled, 6);
     pruner_ask(pruner, 0, &rules);
     assert_true(rules.ended_before_ms <= clock_wall_ms() - HOUR_MS);
     while (atomic_load(&rounds) < 2) {
