@@ -8,7 +8,6 @@ as geometric mean and range over the rounds.
 import argparse
 import json
 import math
-import pathlib
 import shutil
 import subprocess
 import tempfile
@@ -67,11 +66,11 @@ def bulk_seconds(client, kind, units, documents):
     return time.monotonic() - began
 
 
-def replay_seconds(client, server, kind, units, documents, journal, tools):
+def replay_seconds(client, server, kind, units, documents, journal):
     clear(client)
     if kind == "updates":
         insert_all(client, documents, 0)
-    program = str(tools / "holdfast")
+    program = str(build_bin() / "holdfast")
     status = subprocess.run(
         [program, "status", "--wal", journal, "--json"], capture_output=True, check=True
     )
@@ -88,7 +87,7 @@ def replay_seconds(client, server, kind, units, documents, journal, tools):
     return seconds
 
 
-def compare(kind, units, documents, rounds, tools):
+def compare(kind, units, documents, rounds):
     ratios = []
     journal = tempfile.mkdtemp(prefix="holdfast-replay-")
     try:
@@ -102,7 +101,7 @@ def compare(kind, units, documents, rounds, tools):
                         seconds[what] = bulk_seconds(client, kind, units, documents)
                     else:
                         seconds[what] = replay_seconds(
-                            client, server, kind, units, documents, journal, tools
+                            client, server, kind, units, documents, journal
                         )
                 ratios.append(seconds["bulk"] / seconds["replay"])
                 print(
@@ -120,10 +119,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--units", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--programs", type=pathlib.Path, default=build_bin(), help="holdfast's")
     options = parser.parse_args()
     rows = [
-        compare(kind, options.units, documents, options.rounds, options.programs)
+        compare(kind, options.units, documents, options.rounds)
         for kind, documents in (
             ("inserts", options.units),
             ("updates", options.units),

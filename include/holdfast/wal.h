@@ -108,7 +108,7 @@ struct wal_options {
     const char *directory; /* made with mode 0700 if absent and not read_only */
     uint64_t quota_bytes;  /* at least 1 MiB; the map is a little larger (reserve) */
     enum wal_durability durability;
-    bool read_only;    /* no lock taken, no thread started, nothing changed */
+    bool read_only;    /* only a readers' lock, for wal_compact(); no thread, nothing changed */
     const char *owner; /* a short text for the lock file, shown to who is refused */
 };
 

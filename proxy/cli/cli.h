@@ -2,7 +2,8 @@
 #define HOLDFAST_CLI_CLI_H
 
 /*
- * The program `holdfast`: looks into a journal, recovers it, verifies it, decides conflicts.
+ * The program `holdfast`: looks into a journal, recovers it, verifies it, decides conflicts, brings
+ * restored backups forward, exports and prunes.
  *
  * Exit codes, the same for every command:
  *   0  done, and nothing is left for an operator
