@@ -535,8 +535,8 @@ static void recover_again(struct daemon *daemon)
     }
     tell_recovered(&report);
     daemon->probe = report.probe;
-    admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
-                  daemon->observe, daemon->pruner);
+    admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services, daemon->observe,
+                  daemon->pruner);
     admin_upstream_seen(daemon->admin, NULL);
 }
 
