@@ -266,32 +266,24 @@ static bool may_try_again(struct upstream *upstream, const bson_error_t *error, 
     return client_make(upstream);
 }
 
-enum status upstream_command(struct upstream *upstream, const char *database, const bson_t *command,
-                             bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+enum status command_run(struct upstream *upstream, const char *database, const bson_t *command,
+                        bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
 {
     bson_t reply;
     bson_error_t error = {0};
-    int32_t code = 0;
-    enum status status = STATUS_OK;
     uint64_t since_ms = clock_monotonic_ms();
     bool done;
+    *ret_code = 0;
     while (!(done = mongoc_client_command_simple(upstream->client, database, command, NULL, &reply,
                                                  &error)) &&
            may_try_again(upstream, &error, since_ms)) {
         bson_destroy(&reply);
     }
-    if (done) {
-        status = write_errors_check(&reply, &code, ret_error);
-    } else {
-        status = error_translate(&error, ret_error);
+    if (!done) {
+        enum status status = error_translate(&error, ret_error);
         if (error.domain == MONGOC_ERROR_SERVER) {
-            code = (int32_t)error.code;
+            *ret_code = (int32_t)error.code;
         }
-    }
-    if (ret_code != NULL) {
-        *ret_code = code;
-    }
-    if (status != STATUS_OK) {
         bson_destroy(&reply);
         return status;
     }
@@ -300,6 +292,23 @@ enum status upstream_command(struct upstream *upstream, const char *database, co
     assert(stolen);
     (void)stolen;
     return STATUS_OK;
+}
+
+enum status upstream_command(struct upstream *upstream, const char *database, const bson_t *command,
+                             bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+{
+    int32_t code = 0;
+    enum status status = command_run(upstream, database, command, ret_reply, &code, ret_error);
+    if (status == STATUS_OK) {
+        status = write_errors_check(ret_reply, &code, ret_error);
+        if (status != STATUS_OK) {
+            bson_destroy(ret_reply);
+        }
+    }
+    if (ret_code != NULL) {
+        *ret_code = code;
+    }
+    return status;
 }
 
 enum status upstream_command_durable(struct upstream *upstream, const char *database,
