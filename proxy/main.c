@@ -29,6 +29,7 @@
 #include "net/descriptors.h"
 #include "observe/observe.h"
 #include "recover/lease.h"
+#include "recover/lease_keeper.h"
 #include "recover/recovery.h"
 #include "route/router.h"
 #include "service/services.h"
@@ -54,6 +55,8 @@ struct daemon {
     struct upstream *upstream;
     struct lease lease;
     bool leased;
+    bool told_to_end; /* by a signal while it was a standby */
+    struct lease_keeper *keeper;
     bool recovered; /* no unit of an earlier life is open */
     struct worker_pool *workers;
     struct engine engine;
@@ -122,12 +125,84 @@ static enum status acquire_lease(struct daemon *daemon, struct error *error)
 {
     struct lease_options options = {
         .takeover = daemon->config.upstream_takeover,
-        .wait_ms = 0,
+        .wait_ms = LEASE_VALID_MS + LEASE_RENEW_MS,
         .owner = "holdfastd",
     };
     enum status status =
         lease_acquire(daemon->upstream, daemon->wal, &options, &daemon->lease, error);
     daemon->leased = status == STATUS_OK;
+    return status;
+}
+
+/* Another proxy recovers our units now: the process ends at once, so that none of its writes
+   follows. A keeper's thread. */
+static void on_lease_lost(void *context, const struct error *error)
+{
+    (void)context;
+    LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
+        LOG_TEXT("reason", error->message));
+    _exit(EXIT_CANNOT_RUN);
+}
+
+static void on_permit(void *context, bool up, const char *failure)
+{
+    (void)context;
+    if (up) {
+        LOG(LOG_INFO, "main", "The lease is renewed again: commands are sent to the server");
+    } else {
+        LOG(LOG_WARNING, "main",
+            "The lease could not be renewed in time: nothing is sent to the server until it was",
+            LOG_TEXT("reason", failure));
+    }
+}
+
+static bool settle_workers(void *context, uint64_t wait_ms)
+{
+    return worker_pool_settle(context, wait_ms);
+}
+
+static enum status keep_lease(struct daemon *daemon, struct error *error)
+{
+    struct lease_keeper_options options = {
+        .upstream_uri = daemon->config.upstream_uri,
+        .connect_ms = daemon->config.upstream_connect_ms,
+        .lease = &daemon->lease,
+        .directory = daemon->config.wal_directory,
+        .wal = daemon->wal,
+        .lost = on_lease_lost,
+        .permit = on_permit,
+    };
+    return lease_keeper_start(&options, &daemon->keeper, error);
+}
+
+/* True: a signal asks for the end. Waits a second for it. */
+static bool told_to_end(void)
+{
+    const struct timespec pause = {.tv_sec = 1};
+    sigset_t signals;
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    return sigtimedwait(&signals, NULL, &pause) > 0;
+}
+
+/* Takes a step of the start. A standby takes it again as long as somebody else is the owner. */
+static enum status in_turn(struct daemon *daemon,
+                           enum status (*step)(struct daemon *, struct error *),
+                           struct error *error)
+{
+    enum status status = step(daemon, error);
+    if (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
+        LOG(LOG_INFO, "main", "Standing by", LOG_TEXT("reason", error->message));
+    }
+    while (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
+        admin_standby(daemon->admin, error->message);
+        daemon->told_to_end = told_to_end();
+        if (daemon->told_to_end) {
+            return status;
+        }
+        status = step(daemon, error);
+    }
     return status;
 }
 
@@ -201,6 +276,7 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
+    lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
     daemon->engine = (struct engine){
         .wal = daemon->wal,
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
@@ -302,7 +378,7 @@ static enum status start(struct daemon *daemon, struct error *error)
 {
     enum status status = start_admin(daemon, error);
     if (status == STATUS_OK) {
-        status = open_journal(daemon, error);
+        status = in_turn(daemon, open_journal, error);
     }
     if (status == STATUS_OK) {
         admin_recovering(daemon->admin, daemon->wal);
@@ -316,9 +392,13 @@ static enum status start(struct daemon *daemon, struct error *error)
         status = check_topology(daemon, error);
     }
     if (status == STATUS_OK) {
-        status = acquire_lease(daemon, error);
+        status = in_turn(daemon, acquire_lease, error);
     }
     if (status == STATUS_OK) {
+        status = keep_lease(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        admin_recovering(daemon->admin, daemon->wal);
         status = recover(daemon, error);
     }
     if (status == STATUS_OK) {
@@ -404,11 +484,7 @@ static void reload(struct daemon *daemon)
     config_free(&next);
 }
 
-/*
- * Renews the lease until a signal asks for the end. A lease that somebody else has taken means that
- * another proxy recovers our units now: the process ends at once, so that none of its writes
- * follows.
- */
+/* Tells how the lease fares, and prunes, until a signal asks for the end. */
 static void run(struct daemon *daemon, const sigset_t *signals)
 {
     const struct timespec period = {.tv_sec = LEASE_RENEW_MS / 1000};
@@ -423,16 +499,11 @@ static void run(struct daemon *daemon, const sigset_t *signals)
         }
         struct error error = {0};
         observe_tick(daemon->observe, clock_monotonic_ms());
-        enum status status =
-            lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal),
-                        (uint32_t)unit_table_open_count(daemon->engine.units), &error);
-        if (status == STATUS_OWNED) {
-            LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
-                LOG_TEXT("reason", error.message));
-            _exit(EXIT_CANNOT_RUN);
-        }
-        admin_upstream_seen(daemon->admin, status == STATUS_OK ? NULL : error.message);
-        if (status != STATUS_OK) {
+        lease_keeper_note_units(daemon->keeper,
+                                (uint32_t)unit_table_open_count(daemon->engine.units));
+        lease_keeper_failure(daemon->keeper, &error);
+        admin_upstream_seen(daemon->admin, error.status == STATUS_OK ? NULL : error.message);
+        if (error.status != STATUS_OK) {
             LOG(LOG_WARNING, "main", "The lease could not be renewed",
                 LOG_TEXT("reason", error.message));
         }
@@ -474,8 +545,12 @@ static void stop(struct daemon *daemon)
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;
     }
     daemon->admin = admin_stop(daemon->admin); /* before what it looks at */
+    if (daemon->keeper != NULL) {
+        lease_keeper_settle(daemon->keeper, NULL, NULL);
+    }
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
+    daemon->keeper = lease_keeper_stop(daemon->keeper);
     if (daemon->leased) {
         struct error error = {0};
         if (lease_release(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, clean,
@@ -533,6 +608,8 @@ int main(int argument_count, char **arguments)
     status = start(&daemon, &error);
     if (status == STATUS_OK) {
         run(&daemon, &signals);
+    } else if (daemon.told_to_end) {
+        status = STATUS_OK;
     } else {
         LOG(LOG_ERROR, "main", "Cannot start", LOG_TEXT("reason", error.message),
             LOG_TEXT("status", status_name(status)));

@@ -10,6 +10,7 @@
  *   read.c       readers
  *   retention.c  pruning, as tasks of the writer thread
  *   scan.c       verification, in a child process
+ *   place.c      where the journal's file is
  */
 
 #include <stdatomic.h>
@@ -31,6 +32,7 @@ struct wal {
     uint64_t quota_bytes;
     uint64_t reserve_bytes;
     uint8_t id[WAL_JOURNAL_ID_BYTES];
+    struct wal_place place;
     /* written by the writer thread (unit_next: by any), read by any */
     _Atomic uint64_t last_lsn; /* durable */
     _Atomic uint64_t unit_next;

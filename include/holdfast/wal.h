@@ -136,6 +136,26 @@ const uint8_t *wal_journal_id(const struct wal *wal);
 /* True if the owner before us ended with wal_close(..., true), and for a journal just made. */
 bool wal_was_clean(const struct wal *wal);
 
+/*
+ * Where a journal's data lies, to tell it from a copy of itself.
+ *
+ * `file` is another one for each copy that was made file by file (its inode and when that was
+ * made), and stays with the disk if that is attached to another machine. `host` names the running
+ * kernel and the device: two processes with both alike share the owner's lock. Empty: not known,
+ * which is like no other. A snapshot of a whole disk has the `file` of its original.
+ */
+struct wal_place {
+    char file[64];
+    char host[64];
+};
+
+/* Any thread. Errors: STATUS_IO, STATUS_INVALID (path too long). */
+MUST_CHECK enum status wal_place_get(const char *directory, struct wal_place *ret_place,
+                                     struct error *ret_error);
+
+/* Of this journal as it was opened. Valid while `wal` is open. */
+const struct wal_place *wal_place(const struct wal *wal);
+
 /* The newest LSN that is durable; 0 in an empty journal. Any thread. */
 uint64_t wal_last_lsn(const struct wal *wal);
 

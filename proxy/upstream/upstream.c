@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "holdfast/write_permit.h"
 #include "upstream/private.h"
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
@@ -81,12 +82,16 @@ static enum status uri_check(const mongoc_uri_t *uri, struct error *ret_error)
     return login_check(uri, ret_error);
 }
 
-static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms)
+/* As libmongoc takes it: 0 would mean its default. */
+static int32_t wait_of(uint64_t milliseconds)
 {
-    int32_t wait_ms = connect_ms > 600000 ? 600000 : (int32_t)connect_ms;
-    if (wait_ms == 0) {
-        wait_ms = 1; /* 0 would mean libmongoc's default */
-    }
+    return milliseconds > 600000 ? 600000 : milliseconds == 0 ? 1 : (int32_t)milliseconds;
+}
+
+/* answer_ms 0: as the URI says, or a minute. */
+static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms, uint64_t answer_ms)
+{
+    int32_t wait_ms = wait_of(connect_ms);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, true);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, false);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);
@@ -94,13 +99,26 @@ static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms)
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, wait_ms);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, wait_ms);
-    if (!mongoc_uri_has_option(uri, MONGOC_URI_SOCKETTIMEOUTMS)) {
+    if (answer_ms > 0) {
+        mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, wait_of(answer_ms));
+    } else if (!mongoc_uri_has_option(uri, MONGOC_URI_SOCKETTIMEOUTMS)) {
         mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, 60000);
     }
 }
 
 enum status upstream_open(const char *uri_text, uint64_t connect_ms, struct upstream **ret_upstream,
                           struct error *ret_error)
+{
+    return upstream_open_answering(uri_text, connect_ms, 0, ret_upstream, ret_error);
+}
+
+void upstream_exempt(struct upstream *upstream)
+{
+    upstream->exempt = true;
+}
+
+enum status upstream_open_answering(const char *uri_text, uint64_t connect_ms, uint64_t answer_ms,
+                                    struct upstream **ret_upstream, struct error *ret_error)
 {
     bson_error_t error;
     enum status status = STATUS_OK;
@@ -117,7 +135,7 @@ enum status upstream_open(const char *uri_text, uint64_t connect_ms, struct upst
     if (status != STATUS_OK) {
         goto out;
     }
-    uri_adjust(uri, connect_ms);
+    uri_adjust(uri, connect_ms, answer_ms);
     upstream = calloc(1, sizeof(*upstream));
     if (upstream == NULL) {
         status = error_set(ret_error, STATUS_MEMORY, "out of memory");
@@ -223,6 +241,14 @@ enum status upstream_command(struct upstream *upstream, const char *database, co
     bson_error_t error = {0};
     int32_t code = 0;
     enum status status = STATUS_OK;
+    if (!upstream->exempt && !write_permit_is_up()) {
+        if (ret_code != NULL) {
+            *ret_code = 0;
+        }
+        return error_set(ret_error, STATUS_UNREACHABLE,
+                         "the lease on the server could not be renewed in time: nothing is sent "
+                         "until it was");
+    }
     if (mongoc_client_command_simple(upstream->client, database, command, NULL, &reply, &error)) {
         status = write_errors_check(&reply, &code, ret_error);
     } else {
