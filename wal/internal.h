@@ -11,6 +11,8 @@
  *   retention.c  pruning, as tasks of the writer thread
  *   scan.c       verification, in a child process
  *   place.c      where the journal's file is
+ *   pages.c      the pages of data.mdb without LMDB
+ *   salvage*.c   a new journal out of what is intact in a damaged one
  */
 
 #include <stdatomic.h>

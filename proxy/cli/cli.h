@@ -27,6 +27,7 @@ struct cli_options {
     const char *upstream; /* --upstream URI, or NULL */
     const char *state;    /* units --state, or NULL */
     const char *takeover; /* --set upstream.takeover=ID, or NULL */
+    const char *target;   /* salvage --to DIR, or NULL */
     uint64_t unit;        /* show UNIT */
     uint64_t connect_ms;
     uint64_t fence_ms;
@@ -60,5 +61,6 @@ enum cli_exit cli_rollback(const struct cli_options *options);
 enum cli_exit cli_resolve(const struct cli_options *options);
 enum cli_exit cli_observe(const struct cli_options *options);
 enum cli_exit cli_verify(const struct cli_options *options);
+enum cli_exit cli_salvage(const struct cli_options *options);
 
 #endif

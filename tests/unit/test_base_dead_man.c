@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
