@@ -598,6 +598,25 @@ static bool is_enough(struct walk *walk, bool root)
     return false;
 }
 
+/* Has the kernel begin to read the pages below one, all at once, as far as they will be read. */
+static void fetch_below(const struct walk *walk, const struct page_view *page)
+{
+    const struct pages *pages = walk->pages;
+    uint64_t left = page->nodes;
+    if (walk->role == ROLE_ROWS && pages->visitor->pages_max != 0) {
+        uint64_t wanted = pages->visitor->pages_max - pages->pages_read;
+        left = pages->pages_read > pages->visitor->pages_max ? 0 : wanted < left ? wanted : left;
+    }
+    for (uint32_t i = page->nodes; left > 0; left--) {
+        struct node_view node;
+        uint32_t bytes = 0;
+        if (view_node(walk, page, --i, &node, &bytes) == NULL && node.below < pages->page_count) {
+            (void)posix_fadvise(pages->descriptor, (off_t)(node.below * pages->page_bytes),
+                                pages->page_bytes, POSIX_FADV_WILLNEED);
+        }
+    }
+}
+
 static void walk_page(struct walk *walk, uint64_t number, uint64_t from, unsigned depth,
                       struct bounds bounds, bool root)
 {
@@ -619,6 +638,7 @@ static void walk_page(struct walk *walk, uint64_t number, uint64_t from, unsigne
         walk_leaf(walk, &page);
     } else {
         walk->counted.branch_pages++;
+        fetch_below(walk, &page);
         /* From the end: the newest records are there. */
         for (uint32_t i = page.nodes; i-- > 0;) {
             struct node_view node;

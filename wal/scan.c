@@ -41,8 +41,8 @@
 
 #define DAMAGE_MAX (sizeof(((struct wal_verification *)NULL)->damage) / sizeof(struct wal_damage))
 
-/* How much of each table the check before opening reads: 16 MiB, in pages of 4 KiB. */
-#define PAGES_BEFORE_OPEN 4096u
+/* How much of each table the check before opening reads: 4 MiB, in pages of 4 KiB. */
+#define PAGES_BEFORE_OPEN 1024u
 #define SNAPSHOT_TRIES 100
 
 /* Shared between parent and child. */
