@@ -102,6 +102,10 @@ static enum status renew(struct lease_keeper *keeper, struct error *ret_error)
     pthread_mutex_unlock(&keeper->lock);
     enum status status = lease_renew(keeper->upstream, &keeper->lease,
                                      wal_last_lsn(keeper->options.wal), units_open, ret_error);
+    if (status == STATUS_OWNED) {
+        /* A server that has crashed may have lost our lease, which is nobody else's then. */
+        status = lease_regain(keeper->upstream, keeper->options.wal, &keeper->lease, ret_error);
+    }
     if (status == STATUS_OK && !take_renewal(keeper, sent_ms)) {
         status = error_set(ret_error, STATUS_UNREACHABLE, "the server took too long to answer");
     }

@@ -55,6 +55,12 @@ void upstream_exempt(struct upstream *upstream);
 MUST_CHECK enum status upstream_host(const char *uri, char *host, size_t capacity,
                                      struct error *ret_error);
 
+/*
+ * From now on no other connection is made than the one there is: once that breaks, every call is
+ * STATUS_UNREACHABLE, and this struct good for closing only.
+ */
+void upstream_pin(struct upstream *upstream);
+
 /* Closes the connection. NULL is harmless; returns NULL. */
 struct upstream *upstream_close(struct upstream *upstream);
 
