@@ -173,8 +173,8 @@ static void check_out_session(struct boundary_request *request, const struct uni
     case UNIT_CHECKOUT_ABORTED:
     case UNIT_CHECKOUT_CONFLICT:
     case UNIT_CHECKOUT_UNKNOWN:
-        fail(request, REPLY_CODE_ConflictingOperationInProgress,
-             "a transaction of this number is open on the session");
+        fail(request, REPLY_CODE_InvalidOptions,
+             "Must specify autocommit=false on all operations of a multi-statement transaction.");
         break;
     }
 }
