@@ -119,7 +119,7 @@ static void run_unless_repeated(struct boundary_request *request)
         if (request->reply.len > 5) {
             ending_finish(request);
         } else {
-            fail(request, REPLY_CODE_ConflictingOperationInProgress,
+            fail(request, REPLY_CODE_InvalidOptions,
                  "this transaction number was a transaction, or an operator has ended its unit: "
                  "its answer is not known");
         }
