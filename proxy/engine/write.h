@@ -98,6 +98,7 @@ struct write_operation {
     struct lock_waiter lock_waiter;
 
     /* unique indexes of the namespace, and the keys in them that the batch at work locks */
+    enum namespace_kind kind;
     struct unique_indexes *unique;
     struct unique_lookup unique_lookup;
     bool asked_unique;

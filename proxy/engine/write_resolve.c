@@ -248,14 +248,17 @@ void write_select(struct write_operation *operation)
         enter_next_namespace(operation);
         return;
     }
+    operation->count = 1;
+    operation->matched_before = operation->result.matched;
+    operation->modified_before = operation->result.modified;
+    if (write_refuse_namespace(operation)) {
+        return;
+    }
     operation->step = WRITE_LOCKING;
     if (is_insert(operation)) {
         select_inserts(operation);
         return;
     }
-    operation->count = 1;
-    operation->matched_before = operation->result.matched;
-    operation->modified_before = operation->result.modified;
     operation->multi = is_multi(operation);
     if (write_statement(operation)->multi && write_statement(operation)->update_is_replacement) {
         refuse_multi_replacement(operation);

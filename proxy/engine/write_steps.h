@@ -92,6 +92,11 @@ void write_take_resolved(struct write_operation *operation, struct slice reply);
 void write_batch_done(struct write_operation *operation);
 void write_statement_free(struct write_operation *operation);
 
+/* ---- write_namespace.c */
+
+/* True: the namespace does not take the statement's write, and the step is set. */
+bool write_refuse_namespace(struct write_operation *operation);
+
 /* ---- write_unique.c */
 
 /* Which unique indexes the namespace has. */
