@@ -1,0 +1,75 @@
+"""Options and fixtures of the scenarios, and the table at their end."""
+
+import concurrent.futures
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "deploy/sample"))
+
+from page import Page  # noqa: E402
+from restarts import CHAPTERS, matrix, short  # noqa: E402
+from stage import Held, Straight  # noqa: E402
+
+_page = Page(CHAPTERS)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the whole matrix instead of the suite")
+    parser.addoption("--table", action="store_true", help="print the table at the end")
+    parser.addoption("--update", action="store_true", help="write docs/SCENARIOS.md")
+
+
+def pytest_configure(config):
+    option = config.getoption
+    if option("update") and (option("long") or option("keyword")):
+        raise pytest.UsageError("--update wants the whole suite, without --long and -k")
+
+
+def pytest_generate_tests(metafunc):
+    if "scenario" in metafunc.fixturenames:
+        scenarios = matrix() if metafunc.config.getoption("long") else short()
+        metafunc.parametrize("scenario", list(scenarios), ids=lambda scenario: scenario.id)
+
+
+class Stages:
+    """Both sides. both(play) plays on them at the same time: (straight, held)."""
+
+    def __init__(self):
+        self._pool = concurrent.futures.ThreadPoolExecutor(2)
+        straight, held = (self._pool.submit(make) for make in (Straight, Held))
+        self.held = held.result()
+        self.straight = straight.result()
+
+    def both(self, play, without=True):
+        straight = self._pool.submit(play, self.straight) if without else None
+        held = play(self.held)
+        return (straight.result() if without else None), held
+
+    def close(self):
+        self.straight.close()
+        self.held.close()
+
+
+@pytest.fixture(scope="session")
+def stages():
+    made = Stages()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def page():
+    return _page
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("table"):
+        terminalreporter.write_line("")
+        terminalreporter.write_line(_page.table())
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if session.config.getoption("update") and exitstatus == 0:
+        _page.write()
