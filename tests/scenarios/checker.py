@@ -8,6 +8,7 @@ from resources import COLLECTION, DATABASE
 from rules import broken_rules
 
 WHOLE, ABSENT, TORN = "whole", "absent", "torn"
+REMOVING = ("W8", "W11", "W12d", "T", "Pd")  # calls
 
 
 class Snapshot:
@@ -16,7 +17,7 @@ class Snapshot:
     def __init__(self, client):
         options = CodecOptions(document_class=RawBSONDocument)
         collection = client[DATABASE].get_collection(COLLECTION, codec_options=options)
-        found = [one.raw for one in collection.find({"app": {"$ne": "quiet"}})]
+        found = [bytes(one.raw) for one in collection.find({"app": {"$ne": "quiet"}})]
         documents = [bson.decode(raw) for raw in found]
         self.raw = {document["_id"]: raw for document, raw in zip(documents, found, strict=True)}
         self.documents = Documents(Found(documents))
@@ -43,7 +44,7 @@ class Finding:
     """What became of one call between two snapshots.
 
     state   absent: every document is, to the byte, what it was before
-            whole: all parts are there, and no rule is broken that was kept before
+            whole: all parts are there, nothing else has changed, no rule is broken that was kept
             torn: anything else
     """
 
@@ -51,9 +52,11 @@ class Finding:
         there = writes_there(call, after.documents)
         self.there, self.parts = sum(there), len(there)
         self.broken = after.broken_rules() - before.broken_rules()
+        both = before.raw | after.raw
+        self.strange = [one for one in both if _is_strange(call, before, after, one)]
         if after.raw == before.raw:
             self.state = ABSENT
-        elif all(there) and not self.broken:
+        elif all(there) and not self.strange and not self.broken:
             self.state = WHOLE
         else:
             self.state = TORN
@@ -64,3 +67,12 @@ class Finding:
         if self.state == TORN:
             return f"torn: {self.there} of {self.parts} parts{lost}"
         return self.state + lost
+
+
+def _is_strange(call, before, after, identity):
+    """A document that has changed though this call did not write or remove it."""
+    raw = after.raw.get(identity)
+    if raw == before.raw.get(identity):
+        return False
+    removed = raw is None and call.kind in REMOVING
+    return not removed and (raw is None or call.token.encode() + b"\0" not in raw)

@@ -36,27 +36,29 @@ def pytest_generate_tests(metafunc):
 class Stages:
     """Both sides. both(play) plays on them at the same time: (straight, held)."""
 
-    def __init__(self):
+    def __init__(self, *sides):
         self._pool = concurrent.futures.ThreadPoolExecutor(2)
-        straight, held = (self._pool.submit(make) for make in (Straight, Held))
+        straight, held = map(self._pool.submit, sides)
         self.held = held.result()
         self.straight = straight.result()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.straight.close()
+        self.held.close()
 
     def both(self, play, without=True):
         straight = self._pool.submit(play, self.straight) if without else None
         held = play(self.held)
         return (straight.result() if without else None), held
 
-    def close(self):
-        self.straight.close()
-        self.held.close()
-
 
 @pytest.fixture(scope="session")
 def stages():
-    made = Stages()
-    yield made
-    made.close()
+    with Stages(Straight, Held) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

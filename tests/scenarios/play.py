@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 
 from checker import ABSENT, WHOLE, Finding
-from judge import writes_there
 from restarts import Things
 
 _numbers = itertools.count(1)
@@ -19,7 +18,6 @@ class Outcome:
     finding: Finding
     told: str  # what the caller was told
     again: str = ""  # what it is told when it then makes the call again
-    earlier_lost: int = 0  # acknowledged before, and not there any more
     units_left: int = 0  # that nobody has ended
     either: bool = False
 
@@ -30,7 +28,6 @@ class Outcome:
             and not self.finding.lost
             and not self.finding.broken
             and self.again[:1] in ("", "2")
-            and self.earlier_lost == 0
             and self.units_left == 0
         )
 
@@ -40,8 +37,6 @@ class Outcome:
         text = str(self.finding)
         if self.again:
             text += f"; again: {self.again}"
-        if self.earlier_lost:
-            text += f"; {self.earlier_lost} earlier calls lost"
         if self.units_left:
             text += f"; {self.units_left} units left"
         return text
@@ -49,8 +44,7 @@ class Outcome:
 
 def play(scenario, stage):
     things = new_things()
-    needed = things.needed(scenario.kind)
-    for call in needed:
+    for call in things.needed(scenario.kind):
         assert stage.accept(call)[0] == "2", f"{call.title()}: {call.outcome}"
     call = things.call(scenario.kind)
     before = stage.snapshot()
@@ -69,12 +63,17 @@ def play(scenario, stage):
 
     told = caller.told()
     stage.settle()
+    outcome = seen(stage, things, call, told, before)
+    outcome.either = scenario.either
+    return outcome
+
+
+def seen(stage, things, call, told, before):
+    """What became of a call, once all is quiet; then it is made again if it is not there."""
     after = stage.snapshot()
-    outcome = Outcome(Finding(call, before, after), told, either=scenario.either)
-    if outcome.finding.state == ABSENT:
-        outcome.earlier_lost = sum(not all(writes_there(one, after.documents)) for one in needed)
+    outcome = Outcome(Finding(call, before, after), told)
     if outcome.finding.state != WHOLE:
-        again = things.call(scenario.kind)
+        again = things.call(call.kind)
         again.other = call.other
         outcome.again = stage.accept(again)
     if stage.held:

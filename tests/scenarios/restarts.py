@@ -16,13 +16,15 @@ CLUSTERS = ["base-0", "base-1"]
 CHAPTERS = (
     "A service, in the middle of a call",
     "The orchestrator, while another service works for it",
+    "While a write is on its way, which arrives after the kill",
     "All services at once",
     "The proxy",
     "The server, its data synced at each commit",
     "The node: services, proxy and server at once",
     "What interrupted instantiations leave behind",
 )
-IN_A_CALL, WHILE_OTHERS_WORK, ALL_SERVICES, THE_PROXY, THE_SERVER, THE_NODE, LEFT_BEHIND = CHAPTERS
+IN_A_CALL, WHILE_OTHERS_WORK, ON_ITS_WAY, ALL_SERVICES, *_ = CHAPTERS
+THE_PROXY, THE_SERVER, THE_NODE, LEFT_BEHIND = CHAPTERS[4:]
 
 # Who writes in a call, write by write.
 O, P, N, M = SERVICES

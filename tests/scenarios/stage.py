@@ -37,6 +37,7 @@ SERVER_SYNCS = True
 
 SERVICES = ("orchestrator", "placement", "network", "monitor")
 CONTROLLERS = SERVICES[1:]
+FENCE_WAIT = "600ms"  # longer than a write of a dead proxy is on its way
 HEAD_START = 0.7  # seconds that what is started first may take before the next is started
 
 
@@ -52,15 +53,19 @@ class Straight:
         self._halts = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-halts-"))
         try:
             seed(self.server)
-            self._start()
+            self._start(self.way_to_the_server())
         except BaseException:
             self.close()
             raise
 
-    def _start(self):
+    def way_to_the_server(self):
+        """The URI for services and Holdfast."""
+        return self.server.uri
+
+    def _start(self, uri):
         ports = {name: port_for_restarts() for name in SERVICES}
         self.callers_ports = ports
-        self._start_services(ports, dict.fromkeys(SERVICES, self.server.uri), ports)
+        self._start_services(ports, dict.fromkeys(SERVICES, uri), ports)
 
     def _start_services(self, ports, mongo, inside):
         for name in SERVICES:
@@ -159,11 +164,11 @@ class Held(Straight):
 
     held = True
 
-    def _start(self):
+    def _start(self, uri):
         fronted = {name: FrontedService(name, domain="emco") for name in SERVICES}
         http = {"quietPeriod": QUIET_PERIOD, "routes": "GET /groups/*/refresh"}
-        settings = {"upstream.fenceWait": "200ms", "upstream.connectTimeout": "1s"}
-        self.proxy = FrontingProxy(self.server, fronted.values(), http, settings=settings)
+        settings = {"upstream.fenceWait": FENCE_WAIT, "upstream.connectTimeout": "1s"}
+        self.proxy = FrontingProxy(uri, fronted.values(), http, settings=settings)
         self.callers_ports = {name: one.callers_port for name, one in fronted.items()}
         self._start_services(
             {name: one.service_port for name, one in fronted.items()},
