@@ -1,17 +1,27 @@
 #!/usr/bin/env python3
 """The status monitor: what clusters report about what the orchestrator has instantiated.
 
-    monitor.py --listen PORT --mongo URI
+    monitor.py --listen PORT --mongo URI [--background-mongo URI]
 
     PUT    /contexts/GROUP/ID    {token, clusters}  begins to watch: two parts of one document
     DELETE /contexts/GROUP/ID                       ends it: all reports, then the watch
     POST   /groups/GROUP/status  {token, cluster}   a cluster's report, then the sum of all
     GET    /groups/GROUP/refresh ?token=TOKEN       a GET that writes, to two documents
+
+With --background-mongo it also beats: a task of its own that writes beside all calls.
 """
 
+import threading
+import time
+
+import pymongo
 from contexts import context_status_key, context_watch_key, find_context
-from resources import Refused, group_key, other_work, text
-from small_service import main
+from pymongo.errors import PyMongoError
+from resources import COLLECTION, DATABASE, Refused, group_key, other_work, text
+from small_service import argument_parser, serve
+
+BEAT = {"monitorBeat": "monitor1"}
+BEAT_PERIOD = 0.2  # seconds
 
 
 def put_context(store, group, context, body):
@@ -63,5 +73,31 @@ ROUTES = {
     "GET /groups/*/refresh": refresh,
 }
 
+
+def beat(uri):
+    """One higher each time, from where the last life ended. Says which beat was acknowledged."""
+    collection = pymongo.MongoClient(uri)[DATABASE][COLLECTION]
+    number = None
+    while True:
+        try:
+            if number is None:
+                number = (collection.find_one(BEAT) or {"beat": 0})["beat"]
+            collection.update_one(BEAT, {"$set": {"beat": number + 1}}, upsert=True)
+            number += 1
+            print(f"beat {number}", flush=True)
+        except PyMongoError:
+            pass  # once more
+        time.sleep(BEAT_PERIOD)
+
+
+def main():
+    parser = argument_parser(__doc__)
+    parser.add_argument("--background-mongo")
+    options = parser.parse_args()
+    if options.background_mongo:
+        threading.Thread(target=beat, args=(options.background_mongo,), daemon=True).start()
+    serve(ROUTES, options)
+
+
 if __name__ == "__main__":
-    main(ROUTES, __doc__)
+    main()

@@ -73,10 +73,17 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 def main(routes, description):
+    serve(routes, argument_parser(description).parse_args())
+
+
+def argument_parser(description):
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--listen", type=int, required=True)
     parser.add_argument("--mongo", required=True)
-    options = parser.parse_args()
+    return parser
+
+
+def serve(routes, options):
     server = Server(("127.0.0.1", options.listen), Handler)
     server.routes = {"GET /": lambda _store, _body: {"ok": True}, **routes}
     server.resources = Resources(options.mongo)

@@ -4,6 +4,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from judge import Documents, writes_there
+from monitor import BEAT
 from resources import COLLECTION, DATABASE
 from rules import broken_rules
 
@@ -12,13 +13,15 @@ REMOVING = ("W8", "W11", "W12d", "T", "Pd")  # calls
 
 
 class Snapshot:
-    """All documents, to the byte, but for the app that only asks whether it is quiet."""
+    """All documents, to the byte, but for the app that only asks whether it is quiet, and `beat`."""
 
     def __init__(self, client):
         options = CodecOptions(document_class=RawBSONDocument)
         collection = client[DATABASE].get_collection(COLLECTION, codec_options=options)
-        found = [bytes(one.raw) for one in collection.find({"app": {"$ne": "quiet"}})]
+        of_calls = {"app": {"$ne": "quiet"}, "monitorBeat": {"$exists": False}}
+        found = [bytes(one.raw) for one in collection.find(of_calls)]
         documents = [bson.decode(raw) for raw in found]
+        self.beat = (collection.find_one(BEAT) or {"beat": 0})["beat"]
         self.raw = {document["_id"]: raw for document, raw in zip(documents, found, strict=True)}
         self.documents = Documents(Found(documents))
 

@@ -45,14 +45,22 @@ class Stages:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.straight.close()
-        self.held.close()
+    def __exit__(self, kind, *_):
+        try:
+            if kind is None:
+                self.held.end_cleanly()
+        finally:
+            self.straight.close()
+            self.held.close()
 
     def both(self, play, without=True):
-        straight = self._pool.submit(play, self.straight) if without else None
-        held = play(self.held)
-        return (straight.result() if without else None), held
+        sides = [self.straight, self.held] if without else [self.held]
+        for side in sides:
+            side.mend()
+        played = [self._pool.submit(play, side) for side in sides]
+        concurrent.futures.wait(played)
+        *straight, held = [one.result() for one in played]
+        return (straight[0] if without else None), held
 
 
 @pytest.fixture(scope="session")

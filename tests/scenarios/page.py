@@ -18,6 +18,9 @@ past Holdfast:
 *again* is the answer when the caller then makes the same call again. No call below was acknowledged
 when it was interrupted, but for the last one of the node.
 
+Beside all calls, by Holdfast's plain listener, a background task of the monitor writes. No write of
+its that was acknowledged was lost or undone in any scenario.
+
 Written by `tests/scenarios/run --update`; the suite (label `scenarios`) fails if it is not what comes
 out. `tests/scenarios/run --long` kills after every write of every call.
 """

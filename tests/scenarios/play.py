@@ -19,6 +19,7 @@ class Outcome:
     told: str  # what the caller was told
     again: str = ""  # what it is told when it then makes the call again
     units_left: int = 0  # that nobody has ended
+    beats_lost: int = 0  # of the monitor's background task
     either: bool = False
 
     def sound(self):
@@ -29,6 +30,7 @@ class Outcome:
             and not self.finding.broken
             and self.again[:1] in ("", "2")
             and self.units_left == 0
+            and self.beats_lost == 0
         )
 
     def __str__(self):
@@ -39,6 +41,8 @@ class Outcome:
             text += f"; again: {self.again}"
         if self.units_left:
             text += f"; {self.units_left} units left"
+        if self.beats_lost:
+            text += "; beats lost"
         return text
 
 
@@ -64,14 +68,15 @@ def play(scenario, stage):
     told = caller.told()
     stage.settle()
     outcome = seen(stage, things, call, told, before)
-    outcome.either = scenario.either
+    outcome.either = scenario.either or scenario.loses_writes
     return outcome
 
 
 def seen(stage, things, call, told, before):
     """What became of a call, once all is quiet; then it is made again if it is not there."""
+    beats_lost = stage.beats_lost()
     after = stage.snapshot()
-    outcome = Outcome(Finding(call, before, after), told)
+    outcome = Outcome(Finding(call, before, after), told, beats_lost=beats_lost)
     if outcome.finding.state != WHOLE:
         again = things.call(call.kind)
         again.other = call.other

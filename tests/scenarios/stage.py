@@ -32,7 +32,8 @@ from checker import Snapshot  # noqa: E402
 from stack import QUIET_PERIOD, sample_service, seed  # noqa: E402
 
 # A killed server loses the last 30 to 100 ms of what it has acknowledged, unless it is started so.
-# To be dropped when Holdfast brings that back.
+# To be set to False, and then dropped, when Holdfast brings that back; then tests/scenarios/run
+# --update.
 SERVER_SYNCS = True
 
 SERVICES = ("orchestrator", "placement", "network", "monitor")
@@ -45,6 +46,7 @@ class Straight:
     """The services straight at their server, as it is without Holdfast."""
 
     held = False
+    beats = True  # the monitor has its background task
 
     def __init__(self):
         self.server = Server(sync=SERVER_SYNCS)
@@ -65,14 +67,16 @@ class Straight:
     def _start(self, uri):
         ports = {name: port_for_restarts() for name in SERVICES}
         self.callers_ports = ports
-        self._start_services(ports, dict.fromkeys(SERVICES, uri), ports)
+        self._start_services(ports, dict.fromkeys(SERVICES, uri), ports, uri)
 
-    def _start_services(self, ports, mongo, inside):
+    def _start_services(self, ports, mongo, inside, background):
         for name in SERVICES:
             options = ["--listen", ports[name], "--mongo", mongo[name]]
             if name == "orchestrator":
                 for controller in CONTROLLERS:
                     options += [f"--{controller}", inside[controller]]
+            if name == "monitor" and self.beats:
+                options += ["--background-mongo", background]
             environment = {"SAMPLE_HALT": str(self._halts / name)}
             self.services[name] = sample_service(
                 name, ports[name], *options, environment=environment
@@ -100,6 +104,12 @@ class Straight:
     def snapshot(self):
         with self.server.client() as direct:
             return Snapshot(direct)
+
+    def beats_lost(self):
+        """How many beats of the monitor's background task were acknowledged and are not there."""
+        lines = [line for line in self.services["monitor"].lines() if line.startswith("beat ")]
+        acknowledged = max((int(line.split(" ")[1]) for line in lines), default=0)
+        return max(0, acknowledged - self.snapshot().beat)
 
     def settle(self):
         """Until nobody writes any more: no handler is left that outlived its call."""
@@ -146,6 +156,14 @@ class Straight:
         for starter in starters:
             starter.wait()
 
+    def mend(self):
+        """After a scenario that failed half-way: all parts run, and nobody is to halt."""
+        for name in SERVICES:
+            (self._halts / name).unlink(missing_ok=True)
+            self.resume(name)
+        parts = [part for part in (*SERVICES, "proxy", "server") if self.has(part)]
+        self.start([[part for part in parts if not self.runs(part)]])
+
     def has(self, part):
         return part != "proxy" or self.proxy is not None
 
@@ -168,12 +186,15 @@ class Held(Straight):
         fronted = {name: FrontedService(name, domain="emco") for name in SERVICES}
         http = {"quietPeriod": QUIET_PERIOD, "routes": "GET /groups/*/refresh"}
         settings = {"upstream.fenceWait": FENCE_WAIT, "upstream.connectTimeout": "1s"}
-        self.proxy = FrontingProxy(uri, fronted.values(), http, settings=settings)
+        self.proxy = FrontingProxy(uri, fronted.values(), http, settings=settings, start=False)
+        self.proxy.port = port_for_restarts()
+        self.proxy.start()
         self.callers_ports = {name: one.callers_port for name, one in fronted.items()}
         self._start_services(
             {name: one.service_port for name, one in fronted.items()},
             {name: one.mongo_uri for name, one in fronted.items()},
             {name: one.inside_port for name, one in fronted.items()},
+            self.proxy.uri,
         )
 
     def settle(self):
@@ -184,8 +205,17 @@ class Held(Straight):
         assert answer.accepted, f"not quiet: {answer.status} {answer.body}"
 
     def open_units(self):
-        """Units that nobody has ended, or that wait for an operator."""
-        return [unit for unit in self.proxy.units() if unit["state"] in ("open", "conflict")]
+        """Those of calls that nobody has ended, and all that wait for an operator."""
+        return [
+            unit
+            for unit in self.proxy.units()
+            if unit["state"] == "conflict" or (unit["state"], unit["boundary"]) == ("open", "http")
+        ]
+
+
+    def end_cleanly(self):
+        assert self.proxy.stop() == 0, f"SIGTERM: no clean end\n{self.proxy.process.tail()}"
+        self.proxy.verify()
 
 
 class Caller:

@@ -82,6 +82,8 @@ def tapped(kind):
     """A stage whose way to the server leads through a tap."""
 
     class Tapped(kind):
+        beats = False  # only writes of the call come by
+
         def way_to_the_server(self):
             self.tap = WireTap(self.server.port)
             return self.tap.uri
