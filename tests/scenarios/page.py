@@ -16,7 +16,9 @@ past Holdfast:
 - **torn**: anything else, with how many of its parts are there.
 
 *again* is the answer when the caller then makes the same call again. No call below was acknowledged
-when it was interrupted, but for the last one of the node.
+when it was interrupted, but for the last one of the node. A killed server forgets the last moments of
+what it had acknowledged; Holdfast brings them back. Without Holdfast it is told to sync each commit,
+for else chance would decide what is left.
 
 Beside all calls, by Holdfast's plain listener, a background task of the monitor writes. No write of
 its that was acknowledged was lost or undone in any scenario.

@@ -68,7 +68,7 @@ def play(scenario, stage):
     told = caller.told()
     stage.settle()
     outcome = seen(stage, things, call, told, before)
-    outcome.either = scenario.either or scenario.loses_writes
+    outcome.either = scenario.either
     return outcome
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 
 from calls import KINDS, OTHER_KINDS, Call
-from stage import CONTROLLERS, SERVER_SYNCS, SERVICES
+from stage import CONTROLLERS, SERVICES
 
 TITLES = {kind: title for kind, (title, _) in (KINDS | OTHER_KINDS).items()}
 EVERYTHING = (*SERVICES, "proxy", "server")
@@ -19,7 +19,7 @@ CHAPTERS = (
     "While a write is on its way, which arrives after the kill",
     "All services at once",
     "The proxy",
-    "The server" + (", its data synced at each commit" if SERVER_SYNCS else ""),
+    "The server",
     "The node: services, proxy and server at once",
     "What interrupted instantiations leave behind",
 )
@@ -123,11 +123,6 @@ class Scenario:
     @property
     def id(self):
         return self.title.replace(" ", "-").replace(",", "").replace(":", "")
-
-    @property
-    def loses_writes(self):
-        """The server forgets what it had acknowledged last; how much is chance."""
-        return "server" in self.kill and not SERVER_SYNCS
 
     def killed_on(self, stage):
         return [part for part in self.kill if stage.has(part)]

@@ -31,11 +31,6 @@ from calls import request_of  # noqa: E402
 from checker import Snapshot  # noqa: E402
 from stack import QUIET_PERIOD, sample_service, seed  # noqa: E402
 
-# A killed server loses the last 30 to 100 ms of what it has acknowledged, unless it is started so.
-# To be set to False, and then dropped, when Holdfast brings that back; then tests/scenarios/run
-# --update.
-SERVER_SYNCS = True
-
 SERVICES = ("orchestrator", "placement", "network", "monitor")
 CONTROLLERS = SERVICES[1:]
 FENCE_WAIT = "600ms"  # longer than a write of a dead proxy is on its way
@@ -43,13 +38,17 @@ HEAD_START = 0.7  # seconds that what is started first may take before the next 
 
 
 class Straight:
-    """The services straight at their server, as it is without Holdfast."""
+    """The services straight at their server, as it is without Holdfast.
+
+    The server syncs each commit. Otherwise, if it is killed, chance would decide what is left of the
+    last 100 ms.
+    """
 
     held = False
     beats = True  # the monitor has its background task
 
     def __init__(self):
-        self.server = Server(sync=SERVER_SYNCS)
+        self.server = Server(sync=not self.held)
         self.proxy = None
         self.services = {}
         self._halts = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-halts-"))
@@ -62,7 +61,8 @@ class Straight:
 
     def way_to_the_server(self):
         """The URI for services and Holdfast."""
-        return self.server.uri
+        synced = not self.held and self.server.kind == "mongod"
+        return self.server.uri + ("?journal=true" if synced else "")
 
     def _start(self, uri):
         ports = {name: port_for_restarts() for name in SERVICES}

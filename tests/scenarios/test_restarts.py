@@ -12,8 +12,7 @@ from play import play
 def test_restart(scenario, stages, page):
     without = scenario.kill != ("proxy",)
     straight, held = stages.both(functools.partial(play, scenario), without)
-    shown = "whole, torn or lost: chance" if scenario.loses_writes else straight
-    page.add(scenario.chapter, scenario.title, shown, held)
+    page.add(scenario.chapter, scenario.title, straight, held)
     assert held.sound(), f"with Holdfast: {held}, its caller was told {held.told}"
-    if scenario.tears and without and not scenario.loses_writes:
+    if scenario.tears and without:
         assert straight.finding.state == TORN, f"without Holdfast: {straight}"
