@@ -19,6 +19,8 @@
  *      v             wait --> RESOLVING again, there may be a document now
  *   JOURNALING  before-images, and after-images (computed here) or the command, durable
  *      v
+ *   PUBLISHING  readers know now where the before-images are; readers in their turn come first
+ *      v
  *   SENDING     the writes, pinned to their _ids and guarded by the before-images; an after-image
  *      |        that is not known yet is the reply     (more documents) --> SENDING
  *      |`--> CHECKING   fewer were written than sent: which?
@@ -384,6 +386,9 @@ static void advance(struct write_operation *operation)
             break;
         case WRITE_JOURNALING:
             go_on = write_journal(operation);
+            break;
+        case WRITE_PUBLISHING:
+            go_on = write_publish(operation);
             break;
         case WRITE_SENDING:
             go_on = write_send_documents(operation);

@@ -31,6 +31,7 @@ enum write_step {
     WRITE_LOCKING_UNIQUE,
     WRITE_PROJECTING_BEFORE,
     WRITE_JOURNALING,
+    WRITE_PUBLISHING,
     WRITE_SENDING,
     WRITE_CHECKING,
     WRITE_PROJECTING_AFTER,
@@ -44,6 +45,7 @@ enum write_wait {
     WRITE_WAIT_INDEXES,
     WRITE_WAIT_LOCK,
     WRITE_WAIT_JOURNAL,
+    WRITE_WAIT_READERS,
     WRITE_WAIT_SERVER,
     WRITE_WAIT_ROLLBACK,
 };
@@ -139,6 +141,7 @@ struct write_operation {
     struct write_record *records;
     size_t record_count;
     size_t known_count; /* entries of unit->known that the records hold */
+    struct uncommitted_publication publication;
     bson_t begin_payload;
     struct wal_append begin;
     struct rollback rollback;

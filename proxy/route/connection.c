@@ -56,6 +56,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&connection->incoming);
     buffer_free(&connection->reply_incoming);
     buffer_free(&connection->request_bytes);
+    buffer_free(&connection->read_bytes);
     (void)atomic_fetch_sub(&connection->shared->connections, 1);
     free(connection);
 }
@@ -296,6 +297,7 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     buffer_init(&connection->incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->reply_incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
+    buffer_init(&connection->read_bytes, LIMIT_MESSAGE_BYTES_MAX);
     operation_init(connection);
     link_connection(connection, owner);
     if (stream_open(&connection->downstream, owner->worker, descriptor, &downstream_callbacks,

@@ -88,6 +88,8 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     }
     unit->id = request->id;
     unit->locks.unit = request->id;
+    unit->uncommitted.unit = request->id;
+    unit->uncommitted.group = request->group;
     unit->boundary = boundary;
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;

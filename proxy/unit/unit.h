@@ -31,6 +31,7 @@
 #include "holdfast/slice.h"
 #include "unit/answers.h"
 #include "unit/lock_table.h"
+#include "unit/uncommitted.h"
 
 #define UNIT_STATE_LIST(X)                                                                         \
     X(OPEN)                                                                                        \
@@ -89,6 +90,7 @@ struct unit {
     uint64_t lifetime_ms; /* 0: as all others */
 
     struct lock_owner locks;
+    struct uncommitted_owner uncommitted;
 
     size_t write_count; /* WRITE records in the journal; the next one's number */
     uint64_t bytes;     /* images and commands in them */
@@ -141,6 +143,7 @@ struct unit_request {
     const char *name;     /* see struct unit; with `key` only */
     bool journaled_key;   /* with `key` only */
     uint64_t lifetime_ms; /* begin: it is rolled back when it is older; 0: as all others */
+    uint64_t group;       /* begin: readers of this group see what it writes; 0: none */
     int64_t transaction_number;
     bool begin;
     bool retryable;      /* begin: a plain write that may come again under the same number */
