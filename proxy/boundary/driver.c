@@ -141,7 +141,9 @@ static void on_read(struct read_operation *operation, struct slice reply)
         return;
     }
     if (view.ok) {
-        lock_owner_read(request->engine->locks, &request->unit->locks);
+        if (!read_is_committed(operation)) {
+            lock_owner_read(request->engine->locks, &request->unit->locks);
+        }
         (void)bson_init_static(&document, reply.data, reply.size);
         bson_concat(&request->reply, &document);
         ending_finish(request);

@@ -12,6 +12,18 @@ static void on_read(struct read_operation *operation, struct slice reply)
     request->completed(request, reply);
 }
 
+/* Who names a unit in the read's comment, as in its writes', sees what that has written. */
+static uint64_t group_of(const struct boundary_request *request)
+{
+    struct comment comment;
+    struct unit_session_key key;
+    if (!request->view.has_comment || comment_parse(&request->view, &comment, NULL) != STATUS_OK) {
+        return request->reader_group;
+    }
+    unit_session_key_of_name(request->user, comment.unit, &key);
+    return unit_session_key_group(&key);
+}
+
 void reading_start(struct boundary_request *request)
 {
     ending_init(request);
@@ -19,7 +31,7 @@ void reading_start(struct boundary_request *request)
         .engine = request->engine,
         .channel = request->channel,
         .view = &request->view,
-        .reader = {.group = request->reader_group},
+        .reader = {.group = group_of(request)},
         .stale_cursor = request->stale_cursor,
         .completed = on_read,
         .context = request,

@@ -53,6 +53,11 @@ bool read_is_clear(const struct uncommitted_table *table, const struct read_comm
     return true;
 }
 
+bool read_is_committed(const struct read_operation *operation)
+{
+    return operation->form != READ_FORM_PASS;
+}
+
 /* ------------------------------------------------------------------ ends */
 
 static void end_turn(struct read_operation *operation)

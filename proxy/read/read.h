@@ -84,6 +84,9 @@ void read_start(struct read_operation *operation);
 /* The client has gone: stops waiting; `completed` still comes. Harmless at any time. */
 void read_cancel(struct read_operation *operation);
 
+/* In `completed`: it has shown nothing that others have not committed. */
+bool read_is_committed(const struct read_operation *operation);
+
 /* ---- for reads that go by without an operation */
 
 /* The stamps of all that it reads, as one; and whether nothing there is uncommitted. */

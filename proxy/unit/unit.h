@@ -180,6 +180,9 @@ void unit_session_key_of_call(uint64_t id, struct unit_session_key *ret_key);
 /* The key of the unit that `user` calls `name` in comments. */
 void unit_session_key_of_name(const char *user, const char *name, struct unit_session_key *ret_key);
 
+/* The group of readers that name the unit of this key (unit/uncommitted.h); never 0. */
+uint64_t unit_session_key_group(const struct unit_session_key *key);
+
 enum unit_checkout unit_table_checkout(struct unit_table *table, const struct unit_request *request,
                                        struct unit_waiter *waiter, struct unit **ret_unit);
 
