@@ -3,6 +3,8 @@
  *
  *   ENTERING    the gates of the server and of the namespace (gate.h)
  *      v
+ *   ADMITTING   a unit that holds nothing yet waits while readers wait for those that do
+ *      v
  *   LEARNING_UNIQUE   which unique indexes there are: mostly known (unique_cache.h)
  *      v
  *   SELECTING   the next statement, or a run of inserts           (none left) --> DONE, reply
@@ -111,7 +113,7 @@ static void on_entered(struct enter *enter, bool inside)
     struct write_operation *operation = enter->context;
     operation->wait = WRITE_WAIT_NONE;
     if (inside) {
-        operation->step = WRITE_LEARNING_UNIQUE;
+        operation->step = WRITE_ADMITTING;
     } else {
         fail_waiting(operation);
     }
@@ -159,7 +161,7 @@ static bool enter(struct write_operation *operation)
     switch (
         enter_start(&operation->enter, operation->target.database, operation->target.collection)) {
     case ENTER_INSIDE:
-        operation->step = WRITE_LEARNING_UNIQUE;
+        operation->step = WRITE_ADMITTING;
         return true;
     case ENTER_WAITING:
         operation->wait = WRITE_WAIT_GATE;
@@ -361,6 +363,9 @@ static void advance(struct write_operation *operation)
         switch (operation->step) {
         case WRITE_ENTERING:
             go_on = enter(operation);
+            break;
+        case WRITE_ADMITTING:
+            go_on = write_admit(operation);
             break;
         case WRITE_LEARNING_UNIQUE:
             go_on = write_learn_unique(operation);

@@ -53,18 +53,40 @@ bool write_publish_note(struct write_operation *operation, const struct write_do
     return true;
 }
 
+/* True: published. False: the operation's task comes when it is. */
+static bool publish(struct write_operation *operation)
+{
+    struct uncommitted_publication *publication = &operation->publication;
+    publication->published = on_published;
+    publication->owner = &operation->unit->uncommitted;
+    publication->gate = gate_of(operation->target.database, operation->target.collection);
+    if (!uncommitted_publish(operation->engine->uncommitted, publication)) {
+        operation->wait = WRITE_WAIT_READERS;
+        return false;
+    }
+    return true;
+}
+
+/* Called again when it is admitted. */
+bool write_admit(struct write_operation *operation)
+{
+    struct uncommitted_publication *publication = &operation->publication;
+    uint32_t gate = gate_of(operation->target.database, operation->target.collection);
+    if (publication->published == NULL && operation->unit->locks.held_count == 0 &&
+        uncommitted_is_draining(operation->engine->uncommitted, gate) && !publish(operation)) {
+        return false;
+    }
+    *publication = (struct uncommitted_publication){0};
+    operation->step = WRITE_LEARNING_UNIQUE;
+    return true;
+}
+
 /* Called again when the readers have had their turn: it is published then. */
 bool write_publish(struct write_operation *operation)
 {
     struct uncommitted_publication *publication = &operation->publication;
-    if (publication->published == NULL) {
-        publication->published = on_published;
-        publication->owner = &operation->unit->uncommitted;
-        publication->gate = gate_of(operation->target.database, operation->target.collection);
-        if (!uncommitted_publish(operation->engine->uncommitted, publication)) {
-            operation->wait = WRITE_WAIT_READERS;
-            return false;
-        }
+    if (publication->published == NULL && !publish(operation)) {
+        return false;
     }
     free(publication->documents); /* the documents are the table's */
     *publication = (struct uncommitted_publication){0};

@@ -111,6 +111,8 @@ bool write_journal(struct write_operation *operation);
 
 /* ---- write_publish.c */
 
+bool write_admit(struct write_operation *operation);
+
 /* The record of `document` is journaled as `lsn`: notes where its before-image is. False: the
    operation has failed. */
 bool write_publish_note(struct write_operation *operation, const struct write_document *document,

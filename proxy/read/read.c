@@ -28,7 +28,7 @@
 #define ATTEMPTS_FREE 2
 /* How long units that are not there yet are kept out, and how often. */
 #define DRAIN_MS 50
-#define DRAIN_PAUSE_MS 500
+#define DRAIN_PAUSE_MS 200
 /* Documents of one overlay; far more than a command of 15 MiB holds. */
 #define IMAGES_MAX 1000000u
 

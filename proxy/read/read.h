@@ -16,7 +16,7 @@
  * published meanwhile; the third time with a turn, in which none may.
  *
  * Who only waits does so until unit.lockWait (or maxTimeMS) is over: it looks again whenever a unit
- * ends, and every half second keeps units that have written nothing there from beginning to, for a
+ * ends, and every quarter of a second keeps units that hold nothing yet from beginning to, for a
  * moment, so that it does not wait for ever where there is always another one.
  *
  * Everything on the channel's worker.

@@ -37,8 +37,8 @@ struct gate_state {
     _Atomic uint64_t stamp;
     _Atomic size_t open;
     struct uncommitted_document *first;
-    size_t read_turns;
-    size_t drain_turns;
+    _Atomic size_t read_turns;
+    _Atomic size_t drain_turns;
     struct uncommitted_turn *queued; /* turns, oldest first */
     struct uncommitted_watch *watches;
 };
@@ -184,8 +184,16 @@ static void add(struct uncommitted_table *table, struct uncommitted_publication 
     (void)atomic_fetch_add(&stripe->stamp, 1);
 }
 
+static bool is_admission(const struct uncommitted_publication *publication)
+{
+    return publication->count == 0;
+}
+
 static void carry_out(struct uncommitted_table *table, struct uncommitted_publication *publication)
 {
+    if (is_admission(publication)) {
+        return;
+    }
     for (size_t i = 0; i < publication->count; i++) {
         add(table, publication, publication->documents[i]);
     }
@@ -193,33 +201,24 @@ static void carry_out(struct uncommitted_table *table, struct uncommitted_public
     (void)atomic_fetch_add(&table->gates[GATE_SERVER].stamp, 1);
 }
 
-static bool has_published_in(const struct uncommitted_owner *owner, uint32_t gate)
+static bool may_go_on(const struct gate_state *state,
+                      const struct uncommitted_publication *publication)
 {
-    const struct uncommitted_document *at = owner->first;
-    while (at != NULL && gate != GATE_SERVER && at->links->gate != gate) {
-        at = at->links->next_of_owner;
-    }
-    return at != NULL;
-}
-
-static bool may_publish_past(const struct gate_state *state, uint32_t gate,
-                             const struct uncommitted_owner *owner)
-{
-    return state->read_turns == 0 && (state->drain_turns == 0 || has_published_in(owner, gate));
+    return is_admission(publication) ? state->drain_turns == 0 : state->read_turns == 0;
 }
 
 static bool may_publish(const struct uncommitted_table *table,
                         const struct uncommitted_publication *publication)
 {
-    return may_publish_past(&table->gates[GATE_SERVER], GATE_SERVER, publication->owner) &&
-           may_publish_past(&table->gates[publication->gate], publication->gate,
-                            publication->owner);
+    return may_go_on(&table->gates[GATE_SERVER], publication) &&
+           may_go_on(&table->gates[publication->gate], publication);
 }
 
+/* To publish, that is: who waits for its admission has no part in the order of turns. */
 static bool somebody_waits(const struct uncommitted_table *table, uint32_t gate)
 {
     const struct uncommitted_publication *at = table->waiting;
-    while (at != NULL && gate != GATE_SERVER && at->gate != gate) {
+    while (at != NULL && (is_admission(at) || (gate != GATE_SERVER && at->gate != gate))) {
         at = at->next;
     }
     return at != NULL;
@@ -227,9 +226,10 @@ static bool somebody_waits(const struct uncommitted_table *table, uint32_t gate)
 
 static void count_turn(struct gate_state *state, const struct uncommitted_turn *turn, bool begin)
 {
-    size_t *turns = turn->kind == UNCOMMITTED_TURN_READ ? &state->read_turns : &state->drain_turns;
+    _Atomic size_t *turns =
+        turn->kind == UNCOMMITTED_TURN_READ ? &state->read_turns : &state->drain_turns;
     assert(begin || *turns > 0);
-    *turns += begin ? 1 : SIZE_MAX;
+    (void)(begin ? atomic_fetch_add(turns, 1) : atomic_fetch_sub(turns, 1));
 }
 
 static void begin_queued(struct uncommitted_table *table, uint32_t gate, struct outbox *outbox)
@@ -524,6 +524,12 @@ bool uncommitted_has_others(struct uncommitted_table *table, uint32_t gate, cons
 }
 
 /* ------------------------------------------------------------------ turns and watches */
+
+bool uncommitted_is_draining(const struct uncommitted_table *table, uint32_t gate)
+{
+    return atomic_load(&table->gates[gate].drain_turns) > 0 ||
+           atomic_load(&table->gates[GATE_SERVER].drain_turns) > 0;
+}
 
 bool uncommitted_turn_begin(struct uncommitted_table *table, struct uncommitted_turn *turn)
 {

@@ -97,7 +97,12 @@ struct uncommitted_publication {
     struct uncommitted_publication *next;
 };
 
-/* True: published. False: readers have their turn; `published` will be called. */
+/*
+ * True: published. False: readers have their turn; `published` will be called.
+ *
+ * With a count of 0: asks to be admitted. Who has locked nothing yet does so before it begins to,
+ * if uncommitted_is_draining(): there, not with locks that others wait for, it is kept waiting.
+ */
 bool uncommitted_publish(struct uncommitted_table *table,
                          struct uncommitted_publication *publication);
 
@@ -152,9 +157,10 @@ bool uncommitted_has_others(struct uncommitted_table *table, uint32_t gate, cons
 
 enum uncommitted_turn_kind {
     UNCOMMITTED_TURN_READ,  /* nobody publishes. For as long as the server takes for one read */
-    UNCOMMITTED_TURN_DRAIN, /* only units that have published there already do, so that those end
-                               that are there. A moment only: others wait, with locks they hold */
+    UNCOMMITTED_TURN_DRAIN, /* nobody is admitted, so that all end that are there. Not for long */
 };
+
+bool uncommitted_is_draining(const struct uncommitted_table *table, uint32_t gate);
 
 /* Lies in the caller's memory from the call until it is ended. */
 struct uncommitted_turn {

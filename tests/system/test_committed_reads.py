@@ -84,9 +84,6 @@ def same_answer(stack, connection, command, name, reference):
     if verb == "count":
         assert got == wanted, note
         return
-    if verb == "distinct" and "collation" in command:
-        assert len(got["values"]) == len(wanted["values"]), note  # which of equal texts is open
-        return
     if verb == "distinct":
         assert collections.Counter(map(frozen, got["values"])) == collections.Counter(
             map(frozen, wanted["values"])
@@ -108,7 +105,8 @@ def same_answer(stack, connection, command, name, reference):
     if "sort" in command or any("$sort" in stage for stage in command.get("pipeline", [])):
         assert list(map(frozen, first)) == list(map(frozen, other)), note
     elif command.get("limit") or command.get("batchSize") or command.get("skip"):
-        everything = run_direct(stack, {"find": reference, "filter": command.get("filter", {})})
+        kept = {field: command[field] for field in ("filter", "collation") if field in command}
+        everything = run_direct(stack, {"find": reference, **kept})
         committed = {frozen(document["_id"]) for document in everything["cursor"]["firstBatch"]}
         assert all("_id" not in d or frozen(d["_id"]) in committed for d in first), note
     else:
@@ -185,6 +183,7 @@ def random_read(chance, keys):
     elif kind == "distinct":
         path = chance.choice(["a", "s", "arr", "n.x", "n.y", "none", "_id"])
         command = {"distinct": 1, "key": path, "query": random_filter(chance, keys)}
+        return command  # the test server's $group knows no collation
     else:
         stages = [{"$match": random_filter(chance, keys)}] if chance.random() < 0.6 else []
         stages += chance.choice(
@@ -199,8 +198,9 @@ def random_read(chance, keys):
             ]
         )
         command = {"aggregate": 1, "pipeline": stages}
-    # Whole numbers and ObjectIds only: a collation among _ids with text has to wait.
-    if chance.random() < 0.2 and not any(isinstance(key, str) for key in keys):
+    # Whole numbers and ObjectIds only: a collation among _ids with text has to wait. And no order of
+    # texts: the test server's $sort knows no collation.
+    if "s" not in command.get("sort", {}) and chance.random() < 0.2 and not any(isinstance(key, str) for key in keys):
         command["collation"] = {"locale": "en", "strength": 2}
     return command
 
@@ -482,6 +482,21 @@ def test_images_too_big_wait(stack, outside, name):
 
 # ---------------------------------------------------------------- under concurrency
 
+
+@pytest.fixture(scope="module")
+def busy():
+    """With the time that units and cursors need to get by each other on a loaded machine."""
+    with Stack({"unit.lockWait": "10s"}) as made:
+        yield made
+        made.proxy.verify()
+
+
+@pytest.fixture
+def reader(busy):
+    with Connection(busy.proxy.port) as made:
+        yield made
+
+
 ACCOUNTS = 20
 SUM = ACCOUNTS * 100
 
@@ -544,13 +559,13 @@ class Bank:
     ],
     ids=["find", "sorted", "sum"],
 )
-def test_the_sum_never_changes(stack, outside, name, command):
+def test_the_sum_never_changes(busy, reader, name, command):
     """One command sees no transfer half done, and none that is undone, whatever is in flight."""
-    with Bank(stack, name, writers=4) as bank:
+    with Bank(busy, name, writers=4) as bank:
         until = time.monotonic() + 3
         reads = 0
         while time.monotonic() < until:
-            reply = outside.run({**command, next(iter(command)): name, "$db": DATABASE})
+            reply = reader.run({**command, next(iter(command)): name, "$db": DATABASE})
             assert reply["ok"] == 1, (SEED, reply)
             documents = reply["cursor"]["firstBatch"]
             assert sum(d["balance"] for d in documents) == SUM, (SEED, reads, documents)
@@ -558,13 +573,13 @@ def test_the_sum_never_changes(stack, outside, name, command):
     assert bank.moved > 20 and reads > 20, (bank.moved, reads)
 
 
-def test_readers_do_not_stop_writers(stack, name):
+def test_readers_do_not_stop_writers(busy, name):
     """Many readers at once, all of them of everything: transfers go on, and so do cursors."""
     failures = []
 
     def read():
         try:
-            with stack.proxy.client() as client:
+            with busy.proxy.client() as client:
                 collection = client[DATABASE][name]
                 while not bank.stop.is_set():
                     assert sum(d["balance"] for d in collection.find({}, batch_size=ACCOUNTS)) == SUM
@@ -573,7 +588,7 @@ def test_readers_do_not_stop_writers(stack, name):
         except Exception as error:
             failures.append(error)
 
-    with Bank(stack, name, writers=3) as bank:
+    with Bank(busy, name, writers=3) as bank:
         readers = [threading.Thread(target=read) for _ in range(3)]
         for reader in readers:
             reader.start()
@@ -595,16 +610,19 @@ def test_a_point_read_never_waits(stack, outside, writer, name):
         assert time.monotonic() - started < 0.2
 
 
-def test_cursors_of_dropped_answers_are_closed(stack, outside, name):
+def test_cursors_of_dropped_answers_are_closed(busy, reader, name):
     """An answer that a unit has overtaken leaves no cursor behind on the server."""
-    with Bank(stack, name, writers=4):
+    def count():
+        figures = busy.direct.admin.command("serverStatus")
+        return figures.get("metrics", {}).get("cursor", {}).get("open", {}).get("total")
+
+    before = count()
+    if before is None:
+        pytest.skip("this server does not count its cursors")
+    with Bank(busy, name, writers=4):
         until = time.monotonic() + 2
         while time.monotonic() < until:
-            reply = outside.run({"find": name, "batchSize": 2, "$db": DATABASE})
+            reply = reader.run({"find": name, "batchSize": 2, "$db": DATABASE})
             cursors = [Int64(reply["cursor"]["id"])]
-            outside.run({"killCursors": name, "cursors": cursors, "$db": DATABASE})
-    figures = stack.direct.admin.command("serverStatus")
-    opened = figures.get("metrics", {}).get("cursor", {}).get("open", {}).get("total")
-    if opened is None:
-        pytest.skip("this server does not count its cursors")
-    assert opened <= 2
+            reader.run({"killCursors": name, "cursors": cursors, "$db": DATABASE})
+    assert count() <= before + 1
