@@ -230,6 +230,22 @@ static bool first_stage_is_one_of(struct slice pipeline, const char *const *name
            stage_of(&element, &stage) && name_is_one_of(stage.name, names);
 }
 
+/* Whether each of its elements is a document: else the server refuses it. */
+static bool is_pipeline(struct slice pipeline)
+{
+    struct slice stages;
+    struct bson_element element;
+    if (!bson_fields_open(pipeline, &stages)) {
+        return false;
+    }
+    while (bson_element_next(&stages, &element)) {
+        if (element.type != BSON_TYPE_DOCUMENT) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void look_at_pipeline(struct read_command *command)
 {
     /* What these show is no document of a collection, or a change once it is there. */
@@ -240,7 +256,7 @@ static void look_at_pipeline(struct read_command *command)
         "$listSearchIndexes", "$listSessions",
         "$planCacheStats",    NULL,
     };
-    if (command->pipeline.size == 0) {
+    if (!is_pipeline(command->pipeline)) {
         command->passes = true; /* an error; or it is in a sequence, which no driver sends */
         return;
     }

@@ -403,7 +403,7 @@ static bool find_result(struct slice batch, const char *name, bson_iter_t *ret_v
 static void put_values(bson_t *answer, const bson_iter_t *values)
 {
     bson_t array;
-    if (values == NULL || !bson_append_iter(answer, "values", -1, values)) {
+    if (values == NULL || !bson_copy_element(answer, values)) {
         BSON_APPEND_ARRAY_BEGIN(answer, "values", &array);
         bson_append_array_end(answer, &array);
     }
