@@ -24,6 +24,8 @@ static void leave_gates(struct connection *connection)
         struct expected *expected = expected_first(connection);
         if (expected->kind == EXPECT_WRITE || expected->kind == EXPECT_SWALLOW) {
             gate_plain_leave(gates, expected->gate, worker);
+        } else if (expected->kind == EXPECT_GET_MORE) {
+            uncommitted_read_leave(connection->shared->options.engine->uncommitted, expected->gate);
         }
         expected_pop(connection);
     }
@@ -205,8 +207,7 @@ static void on_server_connected(void *context, enum status status)
     if (getsockname(connection->upstream.descriptor, (struct sockaddr *)&local, &size) == 0) {
         network_address_text((struct sockaddr *)&local, size, connection->local_address);
     }
-    connection->connected = true;
-    connection_continue(connection);
+    process_check_start(connection);
 }
 
 static const struct stream_callbacks downstream_callbacks = {

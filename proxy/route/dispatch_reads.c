@@ -10,8 +10,8 @@
  * So a read costs a few loads and a copy of its request where no unit writes; no lock and, once the
  * connection has room for the copy, no allocation. It never holds a unit up.
  *
- * A getMore cannot be done again. It is counted in its gate as a plain write is, or is an
- * operation.
+ * A getMore cannot be done again. It has a turn until the first bytes of its reply are here, or is
+ * an operation.
  *
  * Only one such read is on its way at a time on a connection: the next message waits. No driver
  * sends one before.
@@ -110,12 +110,12 @@ static bool may_go_by(const struct uncommitted_table *table, const struct read_c
 static void decide_get_more(struct connection *connection, const struct read_command *command,
                             struct dispatch *dispatch)
 {
-    struct gate_table *gates = connection->shared->options.engine->gates;
+    struct uncommitted_table *table = connection->shared->options.engine->uncommitted;
     uint32_t gate = command->gates[0];
     if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 &&
-        gate_plain_enter(gates, gate, worker_index(connection->owner->worker))) {
+        uncommitted_read_enter(table, gate)) {
         dispatch->kind = DISPATCH_FORWARD;
-        dispatch->expected.kind = EXPECT_WRITE;
+        dispatch->expected.kind = EXPECT_GET_MORE;
         dispatch->expected.gate = gate;
     }
 }

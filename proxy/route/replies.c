@@ -26,7 +26,7 @@ static void broken_server(struct connection *connection, const char *reason)
 
 static bool may_read(const struct connection *connection)
 {
-    return !connection->server_gone && connection->connected &&
+    return !connection->server_gone && (connection->connected || connection->checking) &&
            (connection->client_gone ||
             stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES);
 }
@@ -90,6 +90,10 @@ static void take_whole(struct connection *connection, struct expected expected,
                                             : 0);
         return;
     }
+    if (expected.kind == EXPECT_PROCESS) {
+        process_check_take(connection, document);
+        return;
+    }
     login_reply(&connection->login, document);
     connection->observed_writer = 0;
     if (expected.kind == EXPECT_HELLO) {
@@ -130,7 +134,7 @@ static size_t take_reply(struct connection *connection, struct slice data)
                          : 0;
     bool more = (flags & OP_MSG_MORE_TO_COME) != 0;
     bool whole_needed = first->kind == EXPECT_HELLO || first->kind == EXPECT_LOGIN ||
-                        first->kind == EXPECT_OPERATION ||
+                        first->kind == EXPECT_OPERATION || first->kind == EXPECT_PROCESS ||
                         (first->kind == EXPECT_READ && dispatch_read_disturbed(connection));
     if (whole_needed && data.size < header.length) {
         return 0;
@@ -141,6 +145,8 @@ static size_t take_reply(struct connection *connection, struct slice data)
         expected_pop(connection);
         if (expected.kind == EXPECT_WRITE || expected.kind == EXPECT_SWALLOW) {
             leave_gate(connection, &expected);
+        } else if (expected.kind == EXPECT_GET_MORE) {
+            uncommitted_read_leave(connection->shared->options.engine->uncommitted, expected.gate);
         }
     }
     if (whole_needed) {

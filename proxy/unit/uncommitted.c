@@ -6,6 +6,12 @@
  *   - open[gate] is the length of the gate's list, open[GATE_SERVER] the number of all documents.
  *   - a publication waits only while a turn is on that it may not pass; a queued turn only while a
  *     publication waits.
+ * A turn begins and ends with the mutex held, but for uncommitted_read_enter(): there the reader
+ * counts its turn first and then looks who publishes or intends to; who publishes counts its intent
+ * first and then looks for turns. Both sequentially consistent: one of them sees the other. In the
+ * same way the reader that leaves looks for who waits after it has counted its turn off, and who
+ * has begun to wait looks for turns once more.
+ *
  * Stamps and counts are atomic for those who look without the mutex; they change with it held, and
  * a publication counts up the stamp after it has counted itself as open. So who reads the stamp
  * first and finds nothing open after it sees every later publication as another stamp.
@@ -37,6 +43,7 @@ struct gate_state {
     _Atomic uint64_t stamp;
     _Atomic size_t open;
     struct uncommitted_document *first;
+    _Atomic size_t intents; /* publications that are being decided */
     _Atomic size_t read_turns;
     _Atomic size_t drain_turns;
     struct uncommitted_turn *queued; /* turns, oldest first */
@@ -52,6 +59,7 @@ struct uncommitted_table {
     pthread_mutex_t mutex;
     struct uncommitted_links *names;                /* uthash head */
     struct uncommitted_publication *waiting;        /* oldest first, of all gates */
+    _Atomic size_t waiting_count;                   /* its length */
     struct gate_state gates[LIMIT_NAMESPACE_GATES]; /* GATE_SERVER: of all */
     struct stripe stripes[UNCOMMITTED_STRIPES];
 };
@@ -214,6 +222,19 @@ static bool may_publish(const struct uncommitted_table *table,
            may_go_on(&table->gates[publication->gate], publication);
 }
 
+static bool publish_if_possible(struct uncommitted_table *table,
+                                struct uncommitted_publication *publication)
+{
+    struct gate_state *gate = &table->gates[publication->gate];
+    (void)atomic_fetch_add(&gate->intents, 1);
+    bool possible = may_publish(table, publication);
+    if (possible) {
+        carry_out(table, publication);
+    }
+    (void)atomic_fetch_sub(&gate->intents, 1);
+    return possible;
+}
+
 /* To publish, that is: who waits for its admission has no part in the order of turns. */
 static bool somebody_waits(const struct uncommitted_table *table, uint32_t gate)
 {
@@ -255,12 +276,12 @@ static void settle(struct uncommitted_table *table, uint32_t gate, struct outbox
     struct uncommitted_publication **tail = &outbox->published;
     while (*at != NULL) {
         struct uncommitted_publication *publication = *at;
-        if (!may_publish(table, publication)) {
+        if (!publish_if_possible(table, publication)) {
             at = &publication->next;
             continue;
         }
         *at = publication->next;
-        carry_out(table, publication);
+        (void)atomic_fetch_sub(&table->waiting_count, 1);
         publication->next = NULL;
         *tail = publication;
         tail = &publication->next;
@@ -299,10 +320,15 @@ bool uncommitted_publish(struct uncommitted_table *table,
 {
     assert(publication->gate != GATE_SERVER && publication->gate < LIMIT_NAMESPACE_GATES);
     pthread_mutex_lock(&table->mutex);
-    bool at_once = may_publish(table, publication);
-    if (at_once) {
-        carry_out(table, publication);
-    } else {
+    bool at_once = publish_if_possible(table, publication);
+    if (!at_once) {
+        (void)atomic_fetch_add(&table->waiting_count, 1);
+        at_once = publish_if_possible(table, publication);
+        if (at_once) {
+            (void)atomic_fetch_sub(&table->waiting_count, 1);
+        }
+    }
+    if (!at_once) {
         struct uncommitted_publication **at = &table->waiting;
         while (*at != NULL) {
             at = &(*at)->next;
@@ -529,6 +555,32 @@ bool uncommitted_is_draining(const struct uncommitted_table *table, uint32_t gat
 {
     return atomic_load(&table->gates[gate].drain_turns) > 0 ||
            atomic_load(&table->gates[GATE_SERVER].drain_turns) > 0;
+}
+
+bool uncommitted_read_enter(struct uncommitted_table *table, uint32_t gate)
+{
+    struct gate_state *state = &table->gates[gate];
+    (void)atomic_fetch_add(&state->read_turns, 1);
+    /* Who waits goes first. */
+    if (atomic_load(&state->open) == 0 && atomic_load(&state->intents) == 0 &&
+        atomic_load(&table->waiting_count) == 0) {
+        return true;
+    }
+    uncommitted_read_leave(table, gate);
+    return false;
+}
+
+void uncommitted_read_leave(struct uncommitted_table *table, uint32_t gate)
+{
+    struct outbox outbox = {0};
+    (void)atomic_fetch_sub(&table->gates[gate].read_turns, 1);
+    if (atomic_load(&table->waiting_count) == 0) {
+        return; /* and so no turn is queued */
+    }
+    pthread_mutex_lock(&table->mutex);
+    settle(table, gate, &outbox);
+    pthread_mutex_unlock(&table->mutex);
+    deliver(&outbox);
 }
 
 bool uncommitted_turn_begin(struct uncommitted_table *table, struct uncommitted_turn *turn)

@@ -178,6 +178,13 @@ bool uncommitted_turn_begin(struct uncommitted_table *table, struct uncommitted_
 bool uncommitted_turn_cancel(struct uncommitted_table *table, struct uncommitted_turn *turn);
 void uncommitted_turn_end(struct uncommitted_table *table, struct uncommitted_turn *turn);
 
+/*
+ * A turn for reading without a lock, for a read that cannot be done again. True: nothing of the
+ * gate is published, and nobody publishes until uncommitted_read_leave(). False: it has not begun.
+ */
+bool uncommitted_read_enter(struct uncommitted_table *table, uint32_t gate);
+void uncommitted_read_leave(struct uncommitted_table *table, uint32_t gate);
+
 /* A turn that has begun becomes one for reading, before those that it has kept waiting. */
 void uncommitted_turn_make_read(struct uncommitted_table *table, struct uncommitted_turn *turn);
 

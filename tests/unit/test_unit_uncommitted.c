@@ -220,6 +220,30 @@ static void on_ended(struct uncommitted_watch *watch)
     ended++;
 }
 
+static void test_a_turn_without_a_lock(void **state)
+{
+    (void)state;
+    struct uncommitted_owner owner = {.unit = 1};
+    struct uncommitted_turn turn = {.gate = GATE, .begun = on_begun};
+    struct published one;
+    begun = 0;
+    assert_true(uncommitted_read_enter(table, GATE));
+    assert_true(uncommitted_read_enter(table, GATE)); /* many at once */
+    uncommitted_read_leave(table, GATE);
+    assert_false(publish(&one, &owner, GATE, 1, 0));
+    assert_false(uncommitted_read_enter(table, GATE)); /* not past who waits */
+    assert_false(one.told);
+    assert_false(uncommitted_turn_begin(table, &turn));
+    uncommitted_read_leave(table, GATE);
+    assert_true(one.told);
+    assert_int_equal(begun, 1);
+    assert_false(uncommitted_read_enter(table, GATE)); /* something is published */
+    uncommitted_turn_end(table, &turn);
+    uncommitted_end(table, &owner);
+    assert_true(uncommitted_read_enter(table, GATE));
+    uncommitted_read_leave(table, GATE);
+}
+
 static void test_watches(void **state)
 {
     (void)state;
@@ -256,6 +280,7 @@ static _Atomic uint64_t balances[ACCOUNTS];
 static pthread_mutex_t locks[ACCOUNTS]; /* of documents */
 static atomic_uint writers_left;
 static atomic_uint good_reads;
+static atomic_uint good_cursors;
 
 struct waiting {
     struct published published;
@@ -371,10 +396,27 @@ static void *read_many(void *context)
     return NULL;
 }
 
+/* What cannot be done again, and knows of nothing published. */
+static void *read_on(void *context)
+{
+    (void)context;
+    while (atomic_load(&writers_left) > 0) {
+        if (uncommitted_read_enter(table, GATE)) {
+            uint64_t sum = evaluate(&(struct uncommitted_view){0});
+            uncommitted_read_leave(table, GATE);
+            if (sum != (uint64_t)ACCOUNTS * EACH) {
+                abort();
+            }
+            (void)atomic_fetch_add(&good_cursors, 1);
+        }
+    }
+    return NULL;
+}
+
 static void test_no_reader_sees_half_a_transfer(void **state)
 {
     (void)state;
-    pthread_t threads[WRITERS + READERS];
+    pthread_t threads[WRITERS + READERS + 1];
     atomic_store(&writers_left, WRITERS);
     for (size_t i = 0; i < ACCOUNTS; i++) {
         atomic_store(&balances[i], EACH);
@@ -387,13 +429,15 @@ static void test_no_reader_sees_half_a_transfer(void **state)
     for (size_t i = 0; i < READERS; i++) {
         assert_int_equal(pthread_create(&threads[WRITERS + i], NULL, read_many, NULL), 0);
     }
-    for (size_t i = 0; i < WRITERS + READERS; i++) {
+    assert_int_equal(pthread_create(&threads[WRITERS + READERS], NULL, read_on, NULL), 0);
+    for (size_t i = 0; i < WRITERS + READERS + 1; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     }
     for (size_t i = 0; i < ACCOUNTS; i++) {
         (void)pthread_mutex_destroy(&locks[i]);
     }
     assert_true(atomic_load(&good_reads) > 0);
+    assert_true(atomic_load(&good_cursors) > 0);
 }
 
 int main(void)
@@ -403,6 +447,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_sees_what, begin, end),
         cmocka_unit_test_setup_teardown(test_a_turn_holds_publications, begin, end),
         cmocka_unit_test_setup_teardown(test_a_drain_holds_admissions_only, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_turn_without_a_lock, begin, end),
         cmocka_unit_test_setup_teardown(test_watches, begin, end),
         cmocka_unit_test_setup_teardown(test_no_reader_sees_half_a_transfer, begin, end),
     };
