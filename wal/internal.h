@@ -11,6 +11,9 @@
  *   retention.c  pruning, as tasks of the writer thread
  *   compact.c    the compacting copy
  *   scan.c       verification, in a child process
+ *   place.c      where the journal's file is
+ *   pages.c      the pages of data.mdb without LMDB
+ *   salvage*.c   a new journal out of what is intact in a damaged one
  */
 
 #include <stdatomic.h>
@@ -32,6 +35,7 @@ struct wal {
     uint64_t quota_bytes;
     uint64_t reserve_bytes;
     uint8_t id[WAL_JOURNAL_ID_BYTES];
+    struct wal_place place;
     /* written by the writer thread (unit_next: by any), read by any */
     _Atomic uint64_t last_lsn; /* durable */
     _Atomic uint64_t unit_next;

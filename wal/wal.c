@@ -241,7 +241,11 @@ enum status wal_open(const struct wal_options *options, struct wal **ret_wal,
         status = options->read_only ? open_to_read(wal, content, options->directory, ret_error)
                                     : open_to_write(wal, content, options->directory, ret_error);
     }
+    if (status == STATUS_OK) {
+        status = wal_place_get(options->directory, &wal->place, ret_error);
+    }
     if (status != STATUS_OK) {
+        wal->writer = writer_stop(wal->writer);
         release(wal);
         return status;
     }
@@ -294,6 +298,11 @@ struct wal *wal_close(struct wal *wal, bool clean)
 const uint8_t *wal_journal_id(const struct wal *wal)
 {
     return wal->id;
+}
+
+const struct wal_place *wal_place(const struct wal *wal)
+{
+    return &wal->place;
 }
 
 bool wal_was_clean(const struct wal *wal)

@@ -7,7 +7,8 @@
  * In a build with -DHOLDFAST_CRASH_POINTS=ON (the default of the dev, asan and tsan presets, never
  * of release) the environment variable HOLDFAST_CRASH_AT=NAME or NAME:N makes the process send
  * itself SIGKILL when it reaches that place (for the Nth time). Names are those of the list, in
- * lower case. In a release build CRASH_POINT() is nothing.
+ * lower case. NAME:N:stop sends SIGSTOP instead, so that a test can wake the process up later. In
+ * a release build CRASH_POINT() is nothing.
  */
 
 #define CRASH_POINT_LIST(X)                                                                        \

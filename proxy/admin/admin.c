@@ -2,6 +2,7 @@
  * The admin server's pages (admin.h) and what they know.
  *
  *   starting --> recovering (journal) --> serving (engine, router) --> draining
+ *       `-> standby -^
  *
  * The main thread writes struct facts under the mutex; a page takes a copy and looks at the rest
  * through functions of other layers that any thread may call.
@@ -163,6 +164,14 @@ enum status admin_control(struct admin *admin, const char *directory, struct err
                                                   sizeof(control_pages) / sizeof(control_pages[0]),
                                                   admin, &admin->control, ret_error)
                                : status;
+}
+
+void admin_standby(struct admin *admin, const char *reason)
+{
+    pthread_mutex_lock(&admin->mutex);
+    admin->facts.phase = ADMIN_STANDBY;
+    (void)snprintf(admin->facts.standby, sizeof admin->facts.standby, "%s", reason);
+    pthread_mutex_unlock(&admin->mutex);
 }
 
 void admin_recovering(struct admin *admin, struct wal *wal)

@@ -55,6 +55,9 @@ MUST_CHECK enum status admin_listen(struct admin *admin, const char *host_and_po
 MUST_CHECK enum status admin_control(struct admin *admin, const char *directory,
                                      struct error *ret_error);
 
+/* Another holdfastd serves; we wait for its end. `reason` says which one. */
+void admin_standby(struct admin *admin, const char *reason);
+
 /* The journal is open; recovery runs. `wal` outlives the admin server, as all that follows. */
 void admin_recovering(struct admin *admin, struct wal *wal);
 

@@ -19,6 +19,7 @@
 
 #define ADMIN_PHASE_LIST(X)                                                                        \
     X(STARTING, "starting")                                                                        \
+    X(STANDBY, "standby")                                                                          \
     X(RECOVERING, "recovering")                                                                    \
     X(SERVING, "serving")                                                                          \
     X(DRAINING, "draining")
@@ -43,6 +44,7 @@ struct admin_facts {
     uint64_t started_ms;        /* monotonic */
     uint64_t upstream_seen_ms;  /* monotonic: the server's last answer; 0: none yet */
     char upstream_failure[512]; /* "" if the last talk went well */
+    char standby[512];          /* STANDBY: for whom it waits */
 };
 
 /* Whether to send clients here; if not, why. */

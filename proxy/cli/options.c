@@ -76,6 +76,15 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast verify --wal /var/lib/holdfast\n",
      cli_verify},
+    {"salvage", "", "make a new journal of what is intact in a damaged one",
+     "Reads a journal that holdfast verify calls damaged, without trusting its pages, and makes a\n"
+     "new one, with the same id, in the directory --to names: of all units of which every record "
+     "is\n"
+     "intact. The others are listed with what is known of them: look at their documents. The\n"
+     "damaged journal is not changed. Needs a stopped holdfastd.\n"
+     "\n"
+     "Example: holdfast salvage --wal /var/lib/holdfast --to /var/lib/holdfast-salvaged\n",
+     cli_salvage},
     {"observe", "", "which services write several times per call",
      "Asks a living holdfastd which service, by which route, wrote several times for one call: "
      "the\n"
@@ -169,6 +178,7 @@ enum option_letter {
     OPTION_RECORDS,
     OPTION_PROGRESS,
     OPTION_COMPACT,
+    OPTION_TO,
 };
 
 static const struct option long_options[] = {
@@ -192,6 +202,7 @@ static const struct option long_options[] = {
     {"records", no_argument, NULL, OPTION_RECORDS},
     {"progress", no_argument, NULL, OPTION_PROGRESS},
     {"compact", no_argument, NULL, OPTION_COMPACT},
+    {"to", required_argument, NULL, OPTION_TO},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -360,6 +371,9 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case OPTION_COMPACT:
         options->compact = true;
         return STATUS_OK;
+    case OPTION_TO:
+        options->target = optarg;
+        return STATUS_OK;
     case OPTION_YES:
         options->yes = true;
         return STATUS_OK;
@@ -457,6 +471,7 @@ static void help_options(void)
           "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
           "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
           "  --locks          units: the living holdfastd's, and who waits for whom\n"
+          "  --to DIR         salvage: where the new journal is made\n"
           "  --dry-run        recover, resolve, replay, prune: say what would be done, change "
           "nothing\n"
           "  --keep, --restore, --apply, --yes\n"

@@ -15,6 +15,7 @@ struct upstream {
     uint64_t connect_ms;
     bool pinned;          /* to the connection there is */
     bool without_journal; /* the server was started without one and refuses j: true */
+    bool exempt;          /* needs no permit: see upstream_exempt() */
     /* The evaluations of this struct; another one for each, so that threads do not meet. */
     char scratch_collection[64];
     char scratch_namespace[96];

@@ -14,7 +14,8 @@
  *  - After STATUS_UNREACHABLE from a call that writes, the write may still be on its way: fence
  *    (recover/fence.h) before its document is looked at again.
  *
- * Errors, for all functions: STATUS_UNREACHABLE (no connection, or it broke), STATUS_PROTOCOL (the
+ * Errors, for all functions: STATUS_UNREACHABLE (no connection, or it broke, or this process has no
+ * permit to send, see holdfast/write_permit.h), STATUS_PROTOCOL (the
  * peer does not speak MongoDB's protocol), STATUS_REFUSED (the server answered with an error, which
  * the message repeats), STATUS_MEMORY. Further ones are with each function.
  */
@@ -41,6 +42,14 @@ struct upstream;
  */
 MUST_CHECK enum status upstream_open(const char *uri, uint64_t connect_ms,
                                      struct upstream **ret_upstream, struct error *ret_error);
+
+/* The same, and no answer is waited for longer than answer_ms, whatever the URI says. */
+MUST_CHECK enum status upstream_open_answering(const char *uri, uint64_t connect_ms,
+                                               uint64_t answer_ms, struct upstream **ret_upstream,
+                                               struct error *ret_error);
+
+/* It may be used without a permit (holdfast/write_permit.h): only to renew a lease. */
+void upstream_exempt(struct upstream *upstream);
 
 /* Copies the "host:port" of the server of `uri`, cut at capacity. STATUS_INVALID: no valid URI. */
 MUST_CHECK enum status upstream_host(const char *uri, char *host, size_t capacity,
