@@ -2,12 +2,14 @@
 #define HOLDFAST_CRASH_POINT_H
 
 /*
- * Named places between two steps at which a test can kill the process.
+ * Named places between two steps at which a test can kill the process, or hold it while it kills
+ * others.
  *
  * In a build with -DHOLDFAST_CRASH_POINTS=ON (the default of the dev, asan and tsan presets, never
  * of release) the environment variable HOLDFAST_CRASH_AT=NAME or NAME:N makes the process send
- * itself SIGKILL when it reaches that place (for the Nth time). Names are those of the list, in
- * lower case. In a release build CRASH_POINT() is nothing.
+ * itself SIGKILL when it reaches that place (for the Nth time), and HOLDFAST_STOP_AT likewise
+ * SIGSTOP: it goes on with SIGCONT. Names are those of the list, in lower case. In a release build
+ * CRASH_POINT() is nothing.
  */
 
 #define CRASH_POINT_LIST(X)                                                                        \

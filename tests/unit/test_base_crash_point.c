@@ -1,4 +1,4 @@
-/* Crash points: the process dies by SIGKILL at the place and at the time that were asked for. */
+/* Crash points: the process dies, or stands still, at the place and time that were asked for. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,23 +46,34 @@ static void reach_in_two_threads(void)
     }
 }
 
-/* Runs `reach` in a child with HOLDFAST_CRASH_AT=value and returns how the child ended. */
-static int child_status(const char *value, void (*reach)(void))
+/* Runs `reach` in a child with variable=value. */
+static pid_t start_child(const char *variable, const char *value, void (*reach)(void))
 {
-    int status = 0;
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        if (value == NULL) {
-            unsetenv("HOLDFAST_CRASH_AT");
-        } else {
-            setenv("HOLDFAST_CRASH_AT", value, 1);
+        unsetenv("HOLDFAST_CRASH_AT");
+        unsetenv("HOLDFAST_STOP_AT");
+        if (value != NULL) {
+            setenv(variable, value, 1);
         }
         reach();
         _exit(0);
     }
-    assert_int_equal(waitpid(child, &status, 0), child);
+    return child;
+}
+
+static int wait_child(pid_t child)
+{
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
     return status;
+}
+
+/* How a child with HOLDFAST_CRASH_AT=value ended. */
+static int child_status(const char *value, void (*reach)(void))
+{
+    return wait_child(start_child("HOLDFAST_CRASH_AT", value, reach));
 }
 
 static bool killed(int status)
@@ -109,6 +120,18 @@ static void test_misspelled_name_is_not_silently_nothing(void **state)
     }
 }
 
+static void test_stopped_and_going_on(void **state)
+{
+    (void)state;
+    pid_t child = start_child("HOLDFAST_STOP_AT", "undo_restored:100", reach_in_two_threads);
+    assert_true(WIFSTOPPED(wait_child(child)));
+    assert_int_equal(kill(child, SIGCONT), 0);
+    assert_true(survived(wait_child(child)));
+    child = start_child("HOLDFAST_STOP_AT", "unit_sen", reach_three_times);
+    int status = wait_child(child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 127);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +139,7 @@ int main(void)
         cmocka_unit_test(test_killed_at_the_nth_time),
         cmocka_unit_test(test_count_is_exact_across_threads),
         cmocka_unit_test(test_misspelled_name_is_not_silently_nothing),
+        cmocka_unit_test(test_stopped_and_going_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
