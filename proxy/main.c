@@ -112,6 +112,7 @@ static enum status check_topology(struct daemon *daemon, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
+    upstream_pin(daemon->upstream); /* lease and recovery in one process of the server */
     if (server.topology != UPSTREAM_STANDALONE &&
         daemon->config.unit_engine != CONFIG_ENGINE_JOURNALED) {
         return error_set(

@@ -206,9 +206,12 @@ static enum status look(struct wal *wal, struct upstream *upstream, const struct
     struct probe probe;
     struct upstream_description server;
     bool probed = false;
-    enum status status = probe_read(upstream, &probe, ret_error);
+    enum status status = upstream_describe(upstream, &server, ret_error);
     if (status == STATUS_OK) {
-        status = upstream_describe(upstream, &server, ret_error);
+        /* Everything from here to the new probe is for this process of the server: were it another
+           one that takes the probe, what the first was given back would be taken for kept. */
+        upstream_pin(upstream);
+        status = probe_read(upstream, &probe, ret_error);
     }
     if (status == STATUS_OK) {
         status = was_probed(wal, &probed, ret_error);
