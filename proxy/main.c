@@ -570,6 +570,13 @@ static void run(struct daemon *daemon, const sigset_t *signals)
     }
 }
 
+/* A server that has restarted meanwhile takes nothing before a recovery, which is for the next
+   start: then nothing here can end by itself any more. */
+static bool may_drain(struct daemon *daemon, uint64_t until_ms)
+{
+    return clock_monotonic_ms() < until_ms && !server_process_has_changed(daemon->process);
+}
+
 static void drain(struct daemon *daemon)
 {
     LOG(LOG_INFO, "main", "Draining",
@@ -578,11 +585,11 @@ static void drain(struct daemon *daemon)
     uint64_t until = clock_monotonic_ms() + DRAIN_MS_MAX;
     /* Calls first: their services may need new connections to finish them. */
     services_drain(daemon->services);
-    while (services_calls(daemon->services) > 0 && clock_monotonic_ms() < until) {
+    while (services_calls(daemon->services) > 0 && may_drain(daemon, until)) {
         (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
     }
     router_drain(daemon->router);
-    while (unit_table_open_count(daemon->engine.units) > 0 && clock_monotonic_ms() < until) {
+    while (unit_table_open_count(daemon->engine.units) > 0 && may_drain(daemon, until)) {
         (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
     }
     services_stop(daemon->services);
@@ -595,6 +602,7 @@ static void stop(struct daemon *daemon)
     if (daemon->router != NULL) {
         drain(daemon);
     }
+    upstream_stop_waiting(); /* what is not done by now is left to the next start */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
     daemon->settler = settler_stop(daemon->settler);
