@@ -66,6 +66,8 @@ class Stack:
 
     def start_what_is_dead(self):
         """Side by side; returns when all of it is ready."""
+        if not self.server.running():
+            self.server.start()
         dead = [service for service in self.services if not service.running()]
         for service in dead:
             service.start(wait=False)
@@ -121,9 +123,9 @@ class HeldStack(Stack):
         )
 
 
-def sample_service(name, port, *options):
+def sample_service(name, port, *options, environment=None):
     arguments = [sys.executable, str(HERE / f"{name}.py"), *map(str, options)]
-    return Service(name, arguments, port)
+    return Service(name, arguments, port, environment=environment)
 
 
 def seed(server):

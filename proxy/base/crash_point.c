@@ -1,11 +1,10 @@
 /*
- * Kills the process at the place that HOLDFAST_CRASH_AT names, or stops it at that which
- * HOLDFAST_STOP_AT does: NAME, or NAME:N for its Nth time.
+ * Kills the process at the place that HOLDFAST_CRASH_AT names: NAME, or NAME:N for its Nth time;
+ * NAME:N:stop stops it there instead (SIGSTOP), and whoever wakes it lets it go on.
  *
- * The variables are read once, at the first crash point that any thread reaches. A value that names
+ * The variable is read once, at the first crash point that any thread reaches. A value that names
  * no place ends the process at once with a message: a test that misspells a name must not pass.
- * SIGKILL, not abort(): no handler, no buffer flush and no destructor may run. SIGSTOP takes all
- * threads, so that others can be killed while this process stands there.
+ * SIGKILL, not abort(): no handler, no buffer flush and no destructor may run.
  *
  * Threads: any; the count is atomic, so exactly one thread meets the Nth time.
  */
@@ -17,6 +16,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,30 +28,21 @@ static const char *const crash_point_names[] = {
 #undef X
 };
 
-struct place {
-    const char *variable;
-    int signal;
-    int wanted; /* -1: none */
-    long wanted_time;
-    atomic_long times_reached;
-};
-
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct place places[] = {
-    {.variable = "HOLDFAST_CRASH_AT", .signal = SIGKILL, .wanted = -1, .wanted_time = 1},
-    {.variable = "HOLDFAST_STOP_AT", .signal = SIGSTOP, .wanted = -1, .wanted_time = 1},
-};
-#define PLACES (sizeof places / sizeof *places)
+static int wanted = -1; /* -1: none */
+static long wanted_time = 1;
+static bool only_stop;
+static atomic_long times_reached;
 
-static void refuse(const struct place *place, const char *value)
+static void refuse(const char *value)
 {
-    fprintf(stderr, "%s=%s names no crash point\n", place->variable, value);
+    fprintf(stderr, "HOLDFAST_CRASH_AT=%s names no crash point\n", value);
     _exit(127);
 }
 
-static void read_place(struct place *place)
+static void read_environment(void)
 {
-    const char *value = getenv(place->variable);
+    const char *value = getenv("HOLDFAST_CRASH_AT");
     if (value == NULL || value[0] == '\0') {
         return;
     }
@@ -59,38 +50,36 @@ static void read_place(struct place *place)
     size_t size = colon == NULL ? strlen(value) : (size_t)(colon - value);
     if (colon != NULL) {
         char *end = NULL;
-        place->wanted_time = strtol(colon + 1, &end, 10);
-        if (end == colon + 1 || *end != '\0' || place->wanted_time < 1) {
-            refuse(place, value);
+        wanted_time = strtol(colon + 1, &end, 10);
+        only_stop = end != colon + 1 && strcmp(end, ":stop") == 0;
+        if (end == colon + 1 || (*end != '\0' && !only_stop) || wanted_time < 1) {
+            refuse(value);
         }
     }
     for (int i = 0; i < CRASH_POINT_COUNT; i++) {
         if (strlen(crash_point_names[i]) == size &&
             memcmp(crash_point_names[i], value, size) == 0) {
-            place->wanted = i;
+            wanted = i;
             return;
         }
     }
-    refuse(place, value);
-}
-
-static void read_environment(void)
-{
-    for (size_t i = 0; i < PLACES; i++) {
-        read_place(&places[i]);
-    }
+    refuse(value);
 }
 
 void crash_point_reach(enum crash_point point)
 {
     pthread_once(&once, read_environment);
-    for (size_t i = 0; i < PLACES; i++) {
-        if ((int)point != places[i].wanted ||
-            atomic_fetch_add(&places[i].times_reached, 1) + 1 != places[i].wanted_time) {
-            continue;
+    if ((int)point != wanted) {
+        return;
+    }
+    if (atomic_fetch_add(&times_reached, 1) + 1 == wanted_time) {
+        if (only_stop) {
+            /* To this thread: were it to the process, another might take it while we go on. */
+            (void)pthread_kill(pthread_self(), SIGSTOP);
+            return;
         }
-        (void)pthread_kill(pthread_self(), places[i].signal); /* this thread is never past it */
-        while (places[i].signal == SIGKILL) {
+        (void)kill(getpid(), SIGKILL);
+        for (;;) {
             pause(); /* not one instruction of the caller after this place */
         }
     }

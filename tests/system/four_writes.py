@@ -1,7 +1,5 @@
-"""The unit of the sweeps: four writes (insert, update, findAndModify upsert, delete), and what must be
-true of it whatever died in the middle.
-
-Of bson and the standard library only, so that a client's process of its own can run it.
+"""The unit of the sweeps: four writes (insert, update, findAndModify upsert, delete), and what must
+be true of it whatever died in the middle.
 """
 
 import os
@@ -30,8 +28,8 @@ def writes(name):
 
 
 def run(port, name, lsid, end, tell):
-    """One transaction until `end` ("commit" or "abort"), or until the proxy is gone. What its client
-    knows goes to tell(): "wanted", "committed", "aborted", and "refused" with the reply."""
+    """One transaction until `end` ("commit" or "abort"), or until the proxy is gone. What its
+    client knows goes to tell(): "wanted", "committed", "aborted", and "refused" with the reply."""
     try:
         with Connection(port) as raw:
             unit = RawTransaction(raw, lsid=lsid)

@@ -1,7 +1,7 @@
 """Who dies while the proxy stands at a named step, and in which order they come back.
 
-The proxy is started with HOLDFAST_STOP_AT (holdfast/crash_point.h), so that it stops itself at the
-step with all its threads; then others can be killed, and it goes on or is killed there.
+The proxy is told to stop itself at the step (holdfast/crash_point.h), with all its threads; then
+others can be killed, and it goes on or is killed there.
 """
 
 import multiprocessing
@@ -25,7 +25,7 @@ _clients.set_forkserver_preload(["four_writes"])
 
 
 class Client:
-    """work(*arguments, tell) in a process of its own, which can be killed. News: [(what, detail)]."""
+    """work(*arguments, tell) in a process of its own, which can be killed."""
 
     def __init__(self, work, *arguments):
         self._news, theirs = _clients.Pipe(duplex=False)
@@ -151,9 +151,8 @@ class Asker:
 
 
 def open_units(stack):
-    return [
-        unit for unit in stack.proxy.units() if unit.get("state", "").startswith(("open", "conflict"))
-    ]
+    unfinished = ("open", "conflict")
+    return [unit for unit in stack.proxy.units() if unit.get("state", "").startswith(unfinished)]
 
 
 def serves(stack, collection):

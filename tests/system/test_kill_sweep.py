@@ -7,8 +7,10 @@ test_crash_sweep.py's. HOLDFAST_SWEEP=full: every case in every order; without i
 each victim, the orders in turn.
 """
 
+import contextlib
 import itertools
 import time
+import uuid
 
 import bson
 import pytest
@@ -104,6 +106,67 @@ def test_kill(swept, name, point, end, number, victims, order):
         script.take("committed", None)
         script.take("wanted", None)
     check(stack, script)
+
+
+RETRYABLE_POINTS = (
+    "unit_resolved",
+    "unit_locked",
+    "unit_journaled",
+    "unit_sent",
+    "unit_answered",
+    "commit_requested",
+    "commit_durable",
+    "wal_batch_put",
+    "wal_batch_durable",
+)
+
+
+def retryable_cases():
+    orders = itertools.cycle(ORDERS)
+    for place, point in enumerate(RETRYABLE_POINTS):
+        some = VICTIMS if FULL else (QUICK_VICTIMS[place % len(QUICK_VICTIMS)],)
+        for victims in some:
+            for order in ORDERS if FULL else (next(orders),):
+                yield point, victims, order
+
+
+def write_once(port, command, tell):
+    with contextlib.suppress(OSError), Connection(port) as raw:
+        reply = raw.run(command)
+        if reply is not None:
+            tell(("answered", reply))
+
+
+@pytest.mark.parametrize("point,victims,order", list(retryable_cases()))
+def test_kill_in_a_retryable_write(swept, name, point, victims, order):
+    """A plain write with a retry number: done once, however often it is sent again."""
+    stack = swept
+    stack.direct[DATABASE][name].insert_one({"_id": 1, "v": 1})
+    kept = time.monotonic() + KEPT_SECONDS
+    command = {
+        "update": name,
+        "updates": [{"q": {"_id": 1}, "u": {"$inc": {"v": 1}}}],
+        "lsid": {"id": bson.Binary.from_uuid(uuid.uuid4())},
+        "txnNumber": Int64(1),
+        "$db": DATABASE,
+    }
+    stack.proxy.kill()
+    stack.proxy.start(stop_at=point)
+    time.sleep(max(0, kept - time.monotonic()))
+    client = Client(write_once, stack.proxy.port, command)
+    assert wait_stopped(stack.proxy, client), f"{point} was not reached"
+    kill(stack, client, VICTIMS[victims], order)
+    news = client.end()
+    serves(stack, name)
+    value = stack.stored(name)[1]["v"]
+    assert value in (1, 2)
+    for _, reply in news:
+        assert reply["n"] == 1 and value == 2, reply
+    for _ in range(2):
+        with Connection(stack.proxy.port) as raw:
+            assert raw.run(command)["n"] == 1
+        assert stack.stored(name) == {1: {"_id": 1, "v": 2}}
+    stack.proxy.verify()
 
 
 def check(stack, script):

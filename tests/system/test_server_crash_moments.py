@@ -85,8 +85,8 @@ ENDS = [
 
 @pytest.mark.parametrize("end,point,server_back", ENDS)
 def test_the_proxy_is_to_end_while_the_server_crashes(ended, name, end, point, server_back):
-    """SIGTERM comes while a unit is on its way and the server is killed: whatever cannot be finished
-    any more is left to the next start."""
+    """SIGTERM comes while a unit is on its way and the server is killed: whatever cannot be
+    finished any more is left to the next start."""
     stack = ended
     script = Script(stack, name)
     time.sleep(KEPT_SECONDS)
@@ -135,14 +135,14 @@ def test_the_proxy_is_to_end_while_it_recovers(ended, name):
 
 
 def test_crashes_in_quick_succession():
-    """The server is killed again as soon as it answers, with clients that want on: none of them sees
-    an error that a driver does not handle, and all are served in the end."""
+    """The server is killed again as soon as it answers, with clients that want on: none of them
+    sees an error that a driver does not handle, and all are served in the end."""
     with Stack(SETTINGS) as stack:
         bank = stack.direct[DATABASE]
         bank.accounts.insert_many([{"_id": i, "balance": 100} for i in range(20)])
         time.sleep(KEPT_SECONDS)
         workers = [
-            Process([sys.executable, str(WORKER), stack.proxy.uri, "20", f"quick.{i}"], name="worker")
+            Process([sys.executable, str(WORKER), stack.proxy.uri, "20", f"q.{i}"], name="worker")
             for i in range(4)
         ]
         for round_ in range(3):

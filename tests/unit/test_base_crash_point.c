@@ -1,4 +1,4 @@
-/* Crash points: the process dies, or stands still, at the place and time that were asked for. */
+/* Crash points: the process dies by SIGKILL at the place and at the time that were asked for. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,34 +46,23 @@ static void reach_in_two_threads(void)
     }
 }
 
-/* Runs `reach` in a child with variable=value. */
-static pid_t start_child(const char *variable, const char *value, void (*reach)(void))
+/* Runs `reach` in a child with HOLDFAST_CRASH_AT=value and returns how the child ended. */
+static int child_status(const char *value, void (*reach)(void))
 {
+    int status = 0;
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        unsetenv("HOLDFAST_CRASH_AT");
-        unsetenv("HOLDFAST_STOP_AT");
-        if (value != NULL) {
-            setenv(variable, value, 1);
+        if (value == NULL) {
+            unsetenv("HOLDFAST_CRASH_AT");
+        } else {
+            setenv("HOLDFAST_CRASH_AT", value, 1);
         }
         reach();
         _exit(0);
     }
-    return child;
-}
-
-static int wait_child(pid_t child)
-{
-    int status = 0;
-    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_int_equal(waitpid(child, &status, 0), child);
     return status;
-}
-
-/* How a child with HOLDFAST_CRASH_AT=value ended. */
-static int child_status(const char *value, void (*reach)(void))
-{
-    return wait_child(start_child("HOLDFAST_CRASH_AT", value, reach));
 }
 
 static bool killed(int status)
@@ -102,6 +91,23 @@ static void test_killed_at_the_nth_time(void **state)
     assert_true(survived(child_status("commit_durable:4", reach_three_times)));
 }
 
+static void test_stopped_and_woken_up(void **state)
+{
+    (void)state;
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        setenv("HOLDFAST_CRASH_AT", "unit_sent:2:stop", 1);
+        reach_three_times();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(kill(child, SIGCONT), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(survived(status));
+}
+
 static void test_count_is_exact_across_threads(void **state)
 {
     (void)state;
@@ -113,23 +119,12 @@ static void test_misspelled_name_is_not_silently_nothing(void **state)
 {
     (void)state;
     static const char *const wrong[] = {
-        "unit_sen", "unit_sentx", "unit_sent:", "unit_sent:0", "unit_sent:1x", ":1"};
+        "unit_sen",     "unit_sentx",     "unit_sent:", "unit_sent:0",
+        "unit_sent:1x", "unit_sent:1:go", ":1"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         int status = child_status(wrong[i], reach_three_times);
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 127);
     }
-}
-
-static void test_stopped_and_going_on(void **state)
-{
-    (void)state;
-    pid_t child = start_child("HOLDFAST_STOP_AT", "undo_restored:100", reach_in_two_threads);
-    assert_true(WIFSTOPPED(wait_child(child)));
-    assert_int_equal(kill(child, SIGCONT), 0);
-    assert_true(survived(wait_child(child)));
-    child = start_child("HOLDFAST_STOP_AT", "unit_sen", reach_three_times);
-    int status = wait_child(child);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 127);
 }
 
 int main(void)
@@ -137,9 +132,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_asked_nothing_happens),
         cmocka_unit_test(test_killed_at_the_nth_time),
+        cmocka_unit_test(test_stopped_and_woken_up),
         cmocka_unit_test(test_count_is_exact_across_threads),
         cmocka_unit_test(test_misspelled_name_is_not_silently_nothing),
-        cmocka_unit_test(test_stopped_and_going_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

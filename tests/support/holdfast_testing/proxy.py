@@ -125,8 +125,9 @@ class Proxy:
         environment = dict(self.environment)
         if crash_at:
             environment["HOLDFAST_CRASH_AT"] = crash_at
-        if stop_at:
-            environment["HOLDFAST_STOP_AT"] = stop_at
+        if stop_at:  # NAME or NAME:N
+            number = "" if ":" in stop_at else ":1"
+            environment["HOLDFAST_CRASH_AT"] = f"{stop_at}{number}:stop"
         self.process = Process(self.arguments(), environment, name="holdfastd")
 
     def wait_accepting(self, timeout=60):
