@@ -33,6 +33,7 @@
 #include "observe/observe.h"
 #include "recover/lease.h"
 #include "recover/lease_keeper.h"
+#include "recover/pruner.h"
 #include "recover/recovery.h"
 #include "restart/restart.h"
 #include "route/router.h"
@@ -66,6 +67,7 @@ struct daemon {
     bool recovered;      /* no unit of an earlier life is open */
     struct worker_pool *workers;
     struct engine engine;
+    struct pruner *pruner;
     struct observe *observe;
     struct services *services;
     struct router *router;
@@ -346,12 +348,14 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
         .locks = lock_table_new((size_t)config->unit_locks_max, REMEMBERED_CHANGES_MAX),
         .gates = gate_table_new(workers),
+        .uncommitted = uncommitted_table_new(),
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
+        .committed_reads = config->unit_reads == CONFIG_UNIT_READS_COMMITTED,
     };
     set_engine_limits(&daemon->engine, config);
     if (daemon->engine.units == NULL || daemon->engine.locks == NULL ||
-        daemon->engine.gates == NULL) {
+        daemon->engine.gates == NULL || daemon->engine.uncommitted == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
     }
     lock_table_on_deadlock(daemon->engine.locks, deadlock_log);
@@ -425,6 +429,37 @@ static enum status start_router(struct daemon *daemon, struct error *error)
     return status;
 }
 
+static void on_pruned(uint64_t units, const struct error *failure, void *context)
+{
+    (void)context;
+    if (failure != NULL) {
+        LOG(LOG_WARNING, "journal", "Old records could not be pruned",
+            LOG_TEXT("reason", failure->message));
+    }
+    if (units > 0) {
+        LOG(LOG_INFO, "journal", "Old units pruned", LOG_NUMBER("units", units));
+    }
+}
+
+static uint64_t settled_lsn(void *context)
+{
+    struct daemon *daemon = context;
+    return settler_durable_lsn(daemon->settler);
+}
+
+static enum status start_pruner(struct daemon *daemon, struct error *error)
+{
+    struct pruner_options options = {
+        .wal = daemon->wal,
+        .period_ms = PRUNE_MS,
+        .retention_ms = daemon->config.wal_retention_ms,
+        .settled_lsn = settled_lsn,
+        .pruned = on_pruned,
+        .context = daemon,
+    };
+    return pruner_start(&options, &daemon->pruner, error);
+}
+
 static enum status start_admin(struct daemon *daemon, struct error *error)
 {
     char address[NETWORK_ADDRESS_TEXT_BYTES];
@@ -489,26 +524,16 @@ static enum status start(struct daemon *daemon, struct error *error)
         status = start_router(daemon, error);
     }
     if (status == STATUS_OK) {
+        status = start_pruner(daemon, error);
+    }
+    if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
-                      daemon->observe);
+                      daemon->observe, daemon->pruner);
     }
     return status;
 }
 
 /* ------------------------------------------------------------------ running */
-
-static void prune(struct daemon *daemon)
-{
-    struct error error = {0};
-    uint64_t removed = 0;
-    uint64_t before = clock_wall_ms() - daemon->config.wal_retention_ms;
-    if (wal_prune(daemon->wal, before, &removed, &error) != STATUS_OK) {
-        LOG(LOG_WARNING, "journal", "Old records could not be pruned",
-            LOG_TEXT("reason", error.message));
-    } else if (removed > 0) {
-        LOG(LOG_INFO, "journal", "Old units pruned", LOG_NUMBER("units", removed));
-    }
-}
 
 static void on_changed(void *context, const char *key, bool live)
 {
@@ -544,6 +569,7 @@ static void reload(struct daemon *daemon)
         set_engine_limits(&daemon->engine, config);
         unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
         lock_table_set_locks_max(daemon->engine.locks, (size_t)config->unit_locks_max);
+        pruner_set_retention(daemon->pruner, config->wal_retention_ms);
         services_set_limits(daemon->services, config);
         router_set_limits(daemon->router, connections_max(daemon), config->unit_lifetime_ms);
         LOG(LOG_INFO, "config", "Configuration read again", LOG_NUMBER("changes", changes));
@@ -591,8 +617,8 @@ static void recover_again(struct daemon *daemon)
     }
     tell_recovered(&report);
     daemon->probe = report.probe;
-    admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
-                  daemon->observe);
+    admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services, daemon->observe,
+                  daemon->pruner);
     admin_upstream_seen(daemon->admin, NULL);
 }
 
@@ -625,7 +651,6 @@ static void look_at_server(struct daemon *daemon)
 static void run(struct daemon *daemon, const sigset_t *signals)
 {
     const struct timespec period = {.tv_sec = LEASE_RENEW_MS / 1000};
-    uint64_t pruned_ms = 0;
     for (;;) {
         int received = sigtimedwait(signals, NULL, &period);
         if (received == SIGTERM || received == SIGINT) {
@@ -641,10 +666,6 @@ static void run(struct daemon *daemon, const sigset_t *signals)
             recover_again(daemon);
         } else {
             look_at_server(daemon);
-        }
-        if (clock_monotonic_ms() - pruned_ms > PRUNE_MS) {
-            pruned_ms = clock_monotonic_ms();
-            prune(daemon);
         }
     }
 }
@@ -676,6 +697,7 @@ static void stop(struct daemon *daemon)
     }
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
+    daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */
     daemon->settler = settler_stop(daemon->settler);
     if (daemon->engine.units != NULL) {
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;
@@ -707,6 +729,7 @@ static void stop(struct daemon *daemon)
     daemon->process = server_process_free(daemon->process);
     daemon->engine.units = unit_table_free(daemon->engine.units);
     daemon->engine.locks = lock_table_free(daemon->engine.locks);
+    daemon->engine.uncommitted = uncommitted_table_free(daemon->engine.uncommitted);
 }
 
 int main(int argument_count, char **arguments)

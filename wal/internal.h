@@ -9,6 +9,7 @@
  *   append.c     the queue and the writer thread; calls batch.c to put groups into a transaction
  *   read.c       readers
  *   retention.c  pruning, as tasks of the writer thread
+ *   compact.c    the compacting copy
  *   scan.c       verification, in a child process
  *   place.c      where the journal's file is
  *   pages.c      the pages of data.mdb without LMDB
@@ -28,7 +29,7 @@ struct wal {
     /* fixed from wal_open() on */
     struct store *store;
     struct writer *writer; /* NULL: read-only */
-    int lock_descriptor;
+    int lock_descriptor;   /* the owner's lock, or the readers' */
     bool read_only;
     bool was_clean;
     uint64_t quota_bytes;
@@ -71,6 +72,15 @@ MUST_CHECK enum status writer_run(struct writer *writer, const struct writer_tas
  * Errors: STATUS_FULL, STATUS_IO, STATUS_INVALID (path too long).
  */
 MUST_CHECK enum status make_journal(const char *directory, struct error *ret_error);
+
+/* Makes the directory journal.new/ at `place`, or empties it. STATUS_IO, STATUS_INVALID. */
+MUST_CHECK enum status make_place(const char *place, struct error *ret_error);
+/* Removes it as far as possible: what stays does no harm. */
+void make_place_remove(const char *place);
+
+/* wal_verify() without the readers' lock. */
+MUST_CHECK enum status scan_verify(const char *directory, struct wal_verification *ret_verification,
+                                   struct error *ret_error);
 
 /*
  * Checks in a child process what opening and recovery are going to read: see scan.c. STATUS_OK,

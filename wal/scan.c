@@ -695,24 +695,35 @@ enum status scan_check_before_open(const char *directory, bool read_only, struct
     return status;
 }
 
-enum status wal_verify(const char *directory, struct wal_verification *ret_verification,
-                       struct error *ret_error)
+enum status scan_verify(const char *directory, struct wal_verification *ret_verification,
+                        struct error *ret_error)
 {
-    if (directory == NULL || directory[0] == '\0') {
-        return error_set(ret_error, STATUS_INVALID, "the journal needs a directory");
-    }
-    enum status status = directory_check_filesystem(directory, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
     struct scan *scan = map_scan(directory, true, ret_error);
     if (scan == NULL) {
         return STATUS_MEMORY;
     }
-    status = run_child(scan, ret_error);
+    enum status status = run_child(scan, ret_error);
     if (status == STATUS_OK) {
         *ret_verification = scan->found;
     }
     munmap(scan, sizeof(*scan));
+    return status;
+}
+
+enum status wal_verify(const char *directory, struct wal_verification *ret_verification,
+                       struct error *ret_error)
+{
+    int lock = -1;
+    if (directory == NULL || directory[0] == '\0') {
+        return error_set(ret_error, STATUS_INVALID, "the journal needs a directory");
+    }
+    enum status status = directory_check_filesystem(directory, ret_error);
+    if (status == STATUS_OK) {
+        status = directory_lock_readers(directory, false, &lock, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = scan_verify(directory, ret_verification, ret_error);
+    }
+    directory_unlock(lock);
     return status;
 }

@@ -108,7 +108,7 @@ struct wal_options {
     const char *directory; /* made with mode 0700 if absent and not read_only */
     uint64_t quota_bytes;  /* at least 1 MiB; the map is a little larger (reserve) */
     enum wal_durability durability;
-    bool read_only;    /* no lock taken, no thread started, nothing changed */
+    bool read_only;    /* only a readers' lock, for wal_compact(); no thread, nothing changed */
     const char *owner; /* a short text for the lock file, shown to who is refused */
 };
 
@@ -270,13 +270,44 @@ MUST_CHECK enum status wal_property_set(struct wal *wal, const char *name, struc
 MUST_CHECK enum status wal_property_get(struct wal *wal, const char *name, void *buffer,
                                         size_t capacity, size_t *ret_size, struct error *ret_error);
 
+struct wal_prune_options {
+    uint64_t ended_before_ms; /* units that ended (COMMITTED, ABORTED) before that go */
+    /* But not those whose last record is newer than this: the server may not have made them durable
+       yet, and only their records could bring them back. UINT64_MAX: that is no matter. */
+    uint64_t settled_lsn;
+    /* Asked between two transactions, on the caller's thread, so that it may also wait a little and
+       leave the disk to others. False: no further one. NULL: all at once. */
+    bool (*go_on)(void *context);
+    void *context;
+};
+
 /*
- * Removes units that ended (COMMITTED, ABORTED) before `ended_before_ms`, their records, and
- * sessions last changed before that, in short transactions on the writer thread. Open units and
- * conflicts stay. Waits; not from an event loop. *ret_units (may be NULL): how many.
+ * Removes units that ended, their records, and sessions that name them, in short transactions on
+ * the writer thread: appends go on in between. Open units and conflicts stay. Waits, for as long as
+ * the backlog takes; not from an event loop. *ret_units (may be NULL): how many, also on failure
+ * and where `go_on` ended it.
  */
-MUST_CHECK enum status wal_prune(struct wal *wal, uint64_t ended_before_ms, uint64_t *ret_units,
-                                 struct error *ret_error);
+MUST_CHECK enum status wal_prune(struct wal *wal, const struct wal_prune_options *options,
+                                 uint64_t *ret_units, struct error *ret_error);
+
+/*
+ * How many units wal_prune() would remove now, counted up to `limit`. Changes nothing, works on a
+ * journal that was opened to read only, in short snapshots. `go_on` is not asked.
+ */
+MUST_CHECK enum status wal_prune_count(struct wal *wal, const struct wal_prune_options *options,
+                                       uint64_t limit, uint64_t *ret_units,
+                                       struct error *ret_error);
+
+/*
+ * Gives the space of removed records back to the disk: writes what is left into a new file beside
+ * the journal's, checks it, and puts it in its place by a rename. Nobody may have the journal open:
+ * it takes the owner's lock, and STATUS_OWNED also says that a process reads it. A crash at any
+ * step leaves the old file whole or the new one. Needs as much room on the disk as what is left.
+ * The process must have no threads that hold locks (it forks). *ret_before, *ret_after: the file's
+ * size. Errors: as wal_open(); a damaged journal is left as it is.
+ */
+MUST_CHECK enum status wal_compact(const char *directory, const char *owner, uint64_t *ret_before,
+                                   uint64_t *ret_after, struct error *ret_error);
 
 struct wal_statistics {
     uint64_t quota_bytes;
@@ -284,9 +315,11 @@ struct wal_statistics {
     uint64_t records;
     uint64_t first_lsn; /* 0: none */
     uint64_t last_lsn;
+    uint64_t last_unit;  /* the highest number ever given out to one that wrote */
+    uint64_t pruned_lsn; /* the highest one that retention has removed; 0: none */
     uint64_t units_open;
     uint64_t units_conflict;
-    uint64_t commits; /* LMDB commits since the journal was made, by whomever */
+    uint64_t commits; /* LMDB commits since the journal was made or compacted, by whomever */
     uint64_t batches; /* of them, groups appended since wal_open() */
     uint64_t groups;  /* groups appended since wal_open() */
 };

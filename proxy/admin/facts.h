@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "holdfast/wal.h"
 #include "observe/observe.h"
+#include "recover/pruner.h"
 #include "route/router.h"
 #include "service/services.h"
 
@@ -39,6 +40,7 @@ struct admin_facts {
     struct router *router;      /* NULL: not serving yet */
     struct services *services;  /* NULL: not serving yet */
     struct observe *observe;    /* NULL: not serving yet, or nothing is observed */
+    struct pruner *pruner;      /* NULL: not serving yet */
     uint64_t started_ms;        /* monotonic */
     uint64_t upstream_seen_ms;  /* monotonic: the server's last answer; 0: none yet */
     char upstream_failure[512]; /* "" if the last talk went well */

@@ -284,21 +284,17 @@ static bool may_try_again(struct upstream *upstream, const bson_error_t *error, 
     return client_make(upstream);
 }
 
-enum status upstream_command(struct upstream *upstream, const char *database, const bson_t *command,
-                             bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+enum status command_run(struct upstream *upstream, const char *database, const bson_t *command,
+                        bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
 {
     bson_t reply = BSON_INITIALIZER;
     bson_error_t error = {0};
-    int32_t code = 0;
-    enum status status = STATUS_OK;
     uint64_t since_ms = clock_monotonic_ms();
     bool done = false;
+    *ret_code = 0;
     do {
         bson_destroy(&reply); /* of the attempt before */
         if (!upstream->exempt && !write_permit_is_up()) {
-            if (ret_code != NULL) {
-                *ret_code = 0;
-            }
             return error_set(ret_error, STATUS_UNREACHABLE,
                              "the lease on the server could not be renewed in time: nothing is "
                              "sent until it was");
@@ -306,18 +302,11 @@ enum status upstream_command(struct upstream *upstream, const char *database, co
         done =
             mongoc_client_command_simple(upstream->client, database, command, NULL, &reply, &error);
     } while (!done && may_try_again(upstream, &error, since_ms));
-    if (done) {
-        status = write_errors_check(&reply, &code, ret_error);
-    } else {
-        status = error_translate(&error, ret_error);
+    if (!done) {
+        enum status status = error_translate(&error, ret_error);
         if (error.domain == MONGOC_ERROR_SERVER) {
-            code = (int32_t)error.code;
+            *ret_code = (int32_t)error.code;
         }
-    }
-    if (ret_code != NULL) {
-        *ret_code = code;
-    }
-    if (status != STATUS_OK) {
         bson_destroy(&reply);
         return status;
     }
@@ -326,6 +315,23 @@ enum status upstream_command(struct upstream *upstream, const char *database, co
     assert(stolen);
     (void)stolen;
     return STATUS_OK;
+}
+
+enum status upstream_command(struct upstream *upstream, const char *database, const bson_t *command,
+                             bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+{
+    int32_t code = 0;
+    enum status status = command_run(upstream, database, command, ret_reply, &code, ret_error);
+    if (status == STATUS_OK) {
+        status = write_errors_check(ret_reply, &code, ret_error);
+        if (status != STATUS_OK) {
+            bson_destroy(ret_reply);
+        }
+    }
+    if (ret_code != NULL) {
+        *ret_code = code;
+    }
+    return status;
 }
 
 enum status upstream_command_durable(struct upstream *upstream, const char *database,

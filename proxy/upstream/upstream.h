@@ -127,6 +127,58 @@ MUST_CHECK enum status upstream_replace_image(struct upstream *upstream, const c
                                               struct error *ret_error);
 
 /*
+ * Many documents at once (bulk.c), for a replay. Such a document must pass upstream_bulk_fits().
+ */
+struct upstream_change {
+    struct slice key;      /* {_id: value} */
+    struct image expected; /* PRESENT or ABSENT; ABSENT only with a `wanted` that is PRESENT */
+    struct image wanted;   /* PRESENT or ABSENT */
+};
+
+/* Bytes of one command's documents; a single change, and each batch, must stay below. */
+#define UPSTREAM_BULK_BYTES ((size_t)8 << 20)
+
+/* Whether the document may be found by its key among others: not if the server could take the key
+   for a pattern. */
+bool upstream_bulk_finds(struct slice key);
+
+/* Whether the change may be one of many: small enough, and nothing in `wanted` that servers are
+   known to keep otherwise than it was sent. */
+bool upstream_bulk_fits(const struct upstream_change *change);
+
+/* The bytes that the change takes of a command. */
+size_t upstream_bulk_bytes(const struct upstream_change *change);
+
+/*
+ * Hands those of the documents that are there to `found`, each once, in no order; it returns false
+ * to say that memory is short. A collection that does not exist is empty. Errors also: those that
+ * `found` meant (STATUS_MEMORY).
+ */
+MUST_CHECK enum status upstream_bulk_find(struct upstream *upstream, const char *namespace,
+                                          const struct slice *keys, size_t count,
+                                          bool (*found)(struct slice document, void *context),
+                                          void *context, struct error *ret_error);
+
+/*
+ * Sends the changes, each guarded by what was `expected` as far as the server compares (it does not
+ * see number types: compare bytes before). What the server refuses of them, and what was not as
+ * expected, stays as it is; nobody is told which: find them again. `comment` as above. Waits for no
+ * disk.
+ */
+MUST_CHECK enum status upstream_bulk_change(struct upstream *upstream, const char *namespace,
+                                            const struct upstream_change *changes, size_t count,
+                                            const char *comment, struct error *ret_error);
+
+/*
+ * Inserts what is `wanted` of the changes, without a look: what is there already stays.
+ * *ret_inserted: how many were not. Else as upstream_bulk_change().
+ */
+MUST_CHECK enum status upstream_bulk_insert(struct upstream *upstream, const char *namespace,
+                                            const struct upstream_change *changes, size_t count,
+                                            const char *comment, size_t *ret_inserted,
+                                            struct error *ret_error);
+
+/*
  * What the server makes of `before` (PRESENT or ABSENT) by `command`, a findAndModify with its
  * query pinned to an _id: done in a scratch collection of the proxy's own database, never in the
  * collection that the command names. The caller gives *ret_after to image_free().

@@ -31,6 +31,13 @@ enum { CASES = 400, UNITS = 220, RECORDS_MAX = 4096, UNITS_MAX = 1024, PAGE = 40
 enum { COPIES = 30 };
 #define FILE_BYTES_MAX ((size_t)24 << 20)
 
+static enum status prune(struct wal *wal, uint64_t ended_before_ms)
+{
+    const struct wal_prune_options options = {.ended_before_ms = ended_before_ms,
+                                              .settled_lsn = UINT64_MAX};
+    return wal_prune(wal, &options, NULL, NULL);
+}
+
 /* ------------------------------------------------------------------ the original */
 
 struct known_record {
@@ -91,7 +98,7 @@ static void make_original(const struct fixture *fixture)
     for (unsigned i = 0; i < UNITS / 2; i++) {
         append_unit(wal, &seed, image);
     }
-    assert_int_equal(wal_prune(wal, UINT64_MAX, NULL, NULL), STATUS_OK); /* makes free pages */
+    assert_int_equal(prune(wal, UINT64_MAX), STATUS_OK); /* makes free pages */
     for (unsigned i = 0; i < UNITS / 2; i++) {
         append_unit(wal, &seed, image);
     }
@@ -312,7 +319,7 @@ static enum outcome open_and_read(const struct fixture *fixture, const char *pla
             }
         }
         uint64_t before = original.last_lsn % 2 == 0 ? UINT64_MAX : 1;
-        enum status pruned = wal_prune(wal, before, NULL, NULL); /* old pages are touched, too */
+        enum status pruned = prune(wal, before); /* old pages are touched, too */
         (void)pruned;
     }
     wal_close(wal, false);
@@ -578,7 +585,7 @@ static void *keep_writing(void *context)
         assert_int_equal(wal_append_wait(wal, &commit, NULL), STATUS_OK);
         atomic_store(&acknowledged, commit.lsn);
         if (unit % 64 == 0) {
-            assert_int_equal(wal_prune(wal, clock_wall_ms() - 20, NULL, NULL), STATUS_OK);
+            assert_int_equal(prune(wal, clock_wall_ms() - 20), STATUS_OK);
         }
     }
     return NULL;
