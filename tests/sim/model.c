@@ -433,10 +433,33 @@ static void check_whole(const struct model_unit *unit)
     }
 }
 
+static bool same_document(const struct effect *a, const struct effect *b)
+{
+    return strcmp(a->namespace, b->namespace) == 0 && a->key.size == b->key.size &&
+           memcmp(a->key.data, b->key.data, a->key.size) == 0;
+}
+
+/* Whether what the unit left of the document is what it found: then there is nothing to undo. */
+static bool is_as_before(const struct effect *effect)
+{
+    const struct effect *first = NULL;
+    const struct effect *last = NULL;
+    for (size_t i = 0; i < effect_count; i++) {
+        if (effects[i].taken_back == 0 && effects[i].command->unit == effect->command->unit &&
+            same_document(&effects[i], effect)) {
+            first = first == NULL ? &effects[i] : first;
+            last = &effects[i];
+        }
+    }
+    return first != NULL && first->before.size == last->after.size &&
+           memcmp(first->before.data, last->after.data, last->after.size) == 0;
+}
+
 static void check_absent(const struct model_unit *unit)
 {
     for (size_t i = 0; i < effect_count; i++) {
-        if (effects[i].command->unit == unit && effects[i].taken_back == 0) {
+        if (effects[i].command->unit == unit && effects[i].taken_back == 0 &&
+            !is_as_before(&effects[i])) {
             sim_fail("unit %zu was rolled back, and a change of it is there", number_of(unit));
         }
     }
@@ -464,10 +487,7 @@ static void check_once(void)
     for (size_t i = 0; i < effect_count; i++) {
         for (size_t j = i + 1; j < effect_count; j++) {
             if (effects[i].command == effects[j].command && effects[i].taken_back == 0 &&
-                effects[j].taken_back == 0 &&
-                strcmp(effects[i].namespace, effects[j].namespace) == 0 &&
-                effects[i].key.size == effects[j].key.size &&
-                memcmp(effects[i].key.data, effects[j].key.data, effects[i].key.size) == 0) {
+                effects[j].taken_back == 0 && same_document(&effects[i], &effects[j])) {
                 sim_fail("unit %zu changed a document twice by one command",
                          number_of(effects[i].command->unit));
             }
@@ -480,13 +500,14 @@ static void check_isolated(const struct effect *effect)
 {
     const struct model_unit *unit = effect->command->unit;
     uint64_t until = effect->taken_back != 0 ? effect->taken_back : unit->commit_sent;
-    bson_t key;
-    (void)view(&effect->key, &key);
-    for (size_t i = 0; i < effect_count && unit->kind == MODEL_TRANSACTION; i++) {
+    if (unit->kind != MODEL_TRANSACTION || unit->set_aside ||
+        (unit->outcome == MODEL_ROLLED_BACK && effect->taken_back == 0)) {
+        return;
+    }
+    for (size_t i = 0; i < effect_count; i++) {
         const struct effect *other = &effects[i];
         if (other->order > effect->order && other->order < until && other->command->unit != unit &&
-            other->command->unit->kind != MODEL_STRANGER && !unit->set_aside &&
-            has_key(other, effect->namespace, &key)) {
+            other->command->unit->kind != MODEL_STRANGER && same_document(other, effect)) {
             sim_fail("unit %zu changed what unit %zu had changed and not yet committed",
                      number_of(other->command->unit), number_of(unit));
         }

@@ -165,6 +165,9 @@ static void arrive(void *object, uint64_t number)
     if (kind == PIECE_DATA) {
         bytes_append(&end->incoming, piece->bytes.data, piece->bytes.size);
         end->tag = piece->tag;
+        if (end->onward != NULL && end->onward->generation == end->onward_generation) {
+            end->onward->sends_tag = piece->tag; /* also when the client has gone meanwhile */
+        }
     }
     piece_free(piece);
     switch (kind) {
@@ -375,8 +378,11 @@ int __wrap_connect(int descriptor, const struct sockaddr *address, socklen_t siz
     (void)address;
     (void)size;
     /* The proxy registers a client's connection, and then at once makes that to the server. */
-    end->tagged_by = for_client;
-    end->tagged_by_generation = for_client == NULL ? 0 : for_client->generation;
+    if (for_client != NULL && for_client->used && for_client->onward == NULL) {
+        for_client->onward = end;
+        for_client->onward_generation = end->generation;
+        end->sends_tag = for_client->tag;
+    }
     end->connecting = true;
     if (server_accepts()) {
         struct end *server = end_new(END_STREAM, END_SERVER);
@@ -408,16 +414,6 @@ ssize_t __wrap_recv(int descriptor, void *memory, size_t size, int flags)
     return (ssize_t)taken;
 }
 
-/* The client may have gone meanwhile; its command goes on. */
-static uint64_t tag_for(struct end *end)
-{
-    const struct end *client = end->tagged_by;
-    if (client != NULL && client->generation == end->tagged_by_generation) {
-        end->last_tag = client->tag;
-    }
-    return end->last_tag;
-}
-
 ssize_t __wrap_send(int descriptor, const void *memory, size_t size, int flags)
 {
     struct end *end = end_of(descriptor);
@@ -443,7 +439,7 @@ ssize_t __wrap_send(int descriptor, const void *memory, size_t size, int flags)
         on_their_way.previous = room;
         schedule_after(us, arrive, room, 0);
     }
-    network_send(end, memory, size, tag_for(end));
+    network_send(end, memory, size, end->sends_tag);
     return (ssize_t)size;
 }
 

@@ -56,9 +56,9 @@ struct end {
     bool abort_on_close;
     short edges;
     struct event_base *base;
-    struct end *tagged_by; /* the client's end that this one serves */
-    uint32_t tagged_by_generation;
-    uint64_t last_tag;
+    struct end *onward; /* to the server, for this client */
+    uint32_t onward_generation;
+    uint64_t sends_tag;
     uint16_t backlog[32];
     size_t backlog_count;
     uint64_t rings;
