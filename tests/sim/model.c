@@ -439,20 +439,28 @@ static bool same_document(const struct effect *a, const struct effect *b)
            memcmp(a->key.data, b->key.data, a->key.size) == 0;
 }
 
-/* Whether what the unit left of the document is what it found: then there is nothing to undo. */
+/*
+ * Whether the document came back to what the unit had found, by the unit's own changes or by what
+ * strangers did after them: then there is nothing to undo.
+ */
 static bool is_as_before(const struct effect *effect)
 {
     const struct effect *first = NULL;
-    const struct effect *last = NULL;
+    bool as_before = false;
     for (size_t i = 0; i < effect_count; i++) {
-        if (effects[i].taken_back == 0 && effects[i].command->unit == effect->command->unit &&
-            same_document(&effects[i], effect)) {
-            first = first == NULL ? &effects[i] : first;
-            last = &effects[i];
+        const struct effect *at = &effects[i];
+        bool own = at->command->unit == effect->command->unit;
+        if (at->taken_back != 0 || !same_document(at, effect)) {
+            continue;
+        }
+        first = first == NULL && own ? at : first;
+        if (first != NULL && (own || at->command->unit->kind == MODEL_STRANGER)) {
+            bool back = first->before.size == at->after.size &&
+                        memcmp(first->before.data, at->after.data, at->after.size) == 0;
+            as_before = back || (as_before && !own);
         }
     }
-    return first != NULL && first->before.size == last->after.size &&
-           memcmp(first->before.data, last->after.data, last->after.size) == 0;
+    return as_before;
 }
 
 static void check_absent(const struct model_unit *unit)
