@@ -11,6 +11,10 @@
 #include "sim.h"
 #include "store.h"
 
+/* A command takes twice this at most until it is carried out: less than upstream.fenceWait, for where
+   the server shows nobody its connections, that time is all there is. */
+#define SLOW_US_MAX 900000u
+
 static unsigned maybe(unsigned part, unsigned whole, unsigned value)
 {
     return random_chance(part, whole) ? value : 0;
@@ -52,7 +56,7 @@ void faults_draw(void)
 uint64_t faults_latency(void)
 {
     if (!sim.faults_over && random_chance(sim.profile.slow, 1000)) {
-        return random_chance(1, 8) ? random_below(1500000) : random_below(40000);
+        return random_chance(1, 8) ? random_below(SLOW_US_MAX) : random_below(40000);
     }
     return 20 + random_below(400);
 }
@@ -133,6 +137,9 @@ void faults_over(void)
     sim_note("no more faults");
     sim.faults_over = true;
     sim_store_set_full(false);
+    if (sim_store_has_failed()) {
+        process_die("its journal has failed: it is not ready, and a supervisor ends it");
+    }
     if (!server_is_up()) {
         server_start(NULL, 0);
     }

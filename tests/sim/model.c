@@ -27,6 +27,7 @@ struct command {
     struct model_unit *unit;
     struct bytes bytes;
     bool replied;
+    bool late; /* a plain write, carried out when who had passed it on was gone */
     int64_t changed;
 };
 
@@ -109,6 +110,14 @@ uint64_t model_command_new(struct model_unit *unit, const bson_t *command)
     return command_count;
 }
 
+void model_is_late(uint64_t tag)
+{
+    if (tag > 0 && commands[tag - 1].unit->kind == MODEL_PLAIN) {
+        sim_note("command %llu comes late", (unsigned long long)tag);
+        commands[tag - 1].late = true;
+    }
+}
+
 void model_replied(uint64_t tag, int64_t changed)
 {
     commands[tag - 1].replied = true;
@@ -125,6 +134,13 @@ void model_ended(struct model_unit *unit, enum model_outcome outcome)
     static const char *const names[] = {"unknown", "committed", "rolled back", "awry"};
     sim_note("unit %zu: %s", number_of(unit), names[outcome]);
     unit->outcome = outcome;
+}
+
+/* The proxy cannot know of it: written around it, or by a plain write that a former life of it had
+   passed on and that arrived late. */
+static bool is_strangers(const struct command *command)
+{
+    return command->unit->kind == MODEL_STRANGER || command->late;
 }
 
 static bool has_key(const struct effect *effect, const char *namespace, const bson_t *key)
@@ -147,8 +163,8 @@ bool model_has_changed(const struct model_unit *unit, const char *namespace, int
 
 bool model_strangers_wrote(void)
 {
-    for (size_t i = 0; i < unit_count; i++) {
-        if (units[i].kind == MODEL_STRANGER) {
+    for (size_t i = 0; i < command_count; i++) {
+        if (is_strangers(&commands[i])) {
             return true;
         }
     }
@@ -257,18 +273,44 @@ static void client_changed(const char *namespace, const bson_t *key, const bson_
     }
 }
 
+static bool same_bytes(const struct bytes *a, const struct bytes *b)
+{
+    return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
+}
+
+/*
+ * Strangers have changed the document since, and brought it back to something that the unit knows:
+ * nobody can see that they were there.
+ */
+static bool is_unseen(const struct effect *from, const char *namespace, const bson_t *key)
+{
+    const struct effect *last = from;
+    bool unseen = false;
+    for (const struct effect *at = from; at < effects + effect_count; at++) {
+        last = at->taken_back == 0 && has_key(at, namespace, key) ? at : last;
+    }
+    for (const struct effect *at = from; at < effects + effect_count; at++) {
+        bool own = at->taken_back == 0 && at->command->unit == from->command->unit &&
+                   has_key(at, namespace, key);
+        unseen = unseen || (own && (same_bytes(&at->before, &last->after) ||
+                                    same_bytes(&at->after, &last->after)));
+    }
+    return unseen;
+}
+
 /* Takes back the effect and all on this document that followed it. */
 static void take_back(struct effect *from, const char *namespace, const bson_t *key)
 {
+    bool unseen = is_unseen(from, namespace, key);
     for (struct effect *at = from; at < effects + effect_count; at++) {
         if (at->taken_back != 0 || !has_key(at, namespace, key)) {
             continue;
         }
         at->taken_back = order;
         sim_note("effect %llu is taken back", (unsigned long long)at->order);
-        if (at->command->unit->kind == MODEL_STRANGER) {
+        if (is_strangers(at->command) && !unseen) {
             sim_fail("newer data of a stranger in %s %s was overwritten", namespace, text_of(key));
-        } else if (at->command->unit != from->command->unit) {
+        } else if (!is_strangers(at->command) && at->command->unit != from->command->unit) {
             sim_fail("undoing a unit took back another unit's change of %s %s", namespace,
                      text_of(key));
         }
@@ -454,7 +496,7 @@ static bool is_as_before(const struct effect *effect)
             continue;
         }
         first = first == NULL && own ? at : first;
-        if (first != NULL && (own || at->command->unit->kind == MODEL_STRANGER)) {
+        if (first != NULL && (own || is_strangers(at->command))) {
             bool back = first->before.size == at->after.size &&
                         memcmp(first->before.data, at->after.data, at->after.size) == 0;
             as_before = back || (as_before && !own);
@@ -515,7 +557,7 @@ static void check_isolated(const struct effect *effect)
     for (size_t i = 0; i < effect_count; i++) {
         const struct effect *other = &effects[i];
         if (other->order > effect->order && other->order < until && other->command->unit != unit &&
-            other->command->unit->kind != MODEL_STRANGER && same_document(other, effect)) {
+            !is_strangers(other->command) && same_document(other, effect)) {
             sim_fail("unit %zu changed what unit %zu had changed and not yet committed",
                      number_of(other->command->unit), number_of(unit));
         }

@@ -44,6 +44,8 @@ struct model_unit *model_unit_new(enum model_kind kind, const uint8_t session[16
                                   int64_t transaction_number);
 /* The command, without session fields; returns its tag. */
 uint64_t model_command_new(struct model_unit *unit, const bson_t *command);
+/* The server carries it out when the process that passed it on is gone. */
+void model_is_late(uint64_t tag);
 /* The server, through the proxy, says how many documents the command has changed. */
 void model_replied(uint64_t tag, int64_t changed);
 void model_commit_sent(struct model_unit *unit);

@@ -220,8 +220,14 @@ static void post(struct end *from, struct end *to, enum piece_kind kind, const v
 void network_send(struct end *end, const void *data, size_t size, uint64_t tag)
 {
     struct end *peer = peer_of(end);
-    if (peer != NULL && !end->broken && !end->reset) {
+    if (end->broken || end->reset) {
+        return;
+    }
+    if (peer != NULL) {
         post(end, peer, PIECE_DATA, data, size, tag);
+    } else {
+        end->broken = true; /* nobody is there any more, and the system there says so */
+        post(NULL, end, PIECE_RESET, NULL, 0, 0);
     }
 }
 
@@ -283,6 +289,11 @@ static struct end *listener_find(void)
         }
     }
     return NULL;
+}
+
+bool network_is_alone(const struct end *end)
+{
+    return peer_of(end) == NULL;
 }
 
 bool network_has_listener(void)

@@ -78,6 +78,8 @@ struct end *network_any(void);
 /* All ends of an owner close: its process is gone. */
 void network_close_all(enum end_owner owner);
 bool network_has_listener(void);
+/* Its peer is gone, even if it does not know yet. */
+bool network_is_alone(const struct end *end);
 void network_address(const struct end *end, char *text, size_t capacity); /* of its peer */
 void network_reset(void);
 

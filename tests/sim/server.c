@@ -13,6 +13,7 @@
 
 #include "database.h"
 #include "holdfast/slice.h"
+#include "model.h"
 #include "network.h"
 
 #define SESSIONS_MAX 128
@@ -117,6 +118,9 @@ static void carry_out(struct end *end, uint32_t size)
                                       .command = &command,
                                       .tag = end->tag,
                                       .client = address};
+    if (network_is_alone(end)) {
+        model_is_late(end->tag);
+    }
     commands_run(&context, &reply);
     reply_to(end, request_id, &reply, end->tag);
     bson_destroy(&reply);

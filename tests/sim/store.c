@@ -82,6 +82,7 @@ struct store_transaction {
 static struct disk disks[DISKS_MAX];
 static struct version *opened[OPEN_MAX]; /* by transactions that are alive */
 static bool full;
+static bool failed;
 
 /* ------------------------------------------------------------------ rows and versions */
 
@@ -281,6 +282,7 @@ static void put_in_place(struct disk *disk, struct version *version)
 void sim_store_crash(bool power_cut)
 {
     release_opened();
+    failed = false;
     for (size_t i = 0; i < DISKS_MAX; i++) {
         struct disk *disk = &disks[i];
         if (disk->in_commit != NULL) {
@@ -306,8 +308,14 @@ void sim_store_set_full(bool now_full)
     full = now_full;
 }
 
+bool sim_store_has_failed(void)
+{
+    return failed;
+}
+
 void sim_store_reset(void)
 {
+    failed = false;
     release_opened();
     for (size_t i = 0; i < DISKS_MAX; i++) {
         if (disks[i].directory[0] != '\0') {
@@ -427,6 +435,7 @@ enum status store_commit(struct store_transaction *transaction, struct error *re
     if (random_chance(sim.profile.store_failure, 10000)) {
         sim_note("the store fails");
         store->failed = true;
+        failed = true;
         return error_set(ret_error, STATUS_IO, "the simulated disk has failed");
     }
     store->disk->in_commit = NULL;
