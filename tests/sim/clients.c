@@ -1,6 +1,7 @@
 /*
- * The simulated services, each a fiber with a small driver: transactions, plain writes, plain writes
- * that are sent again until they are answered, reads; and strangers, who write at the server.
+ * The simulated services, each a fiber with a small driver: transactions, plain writes, plain
+ * writes that are sent again until they are answered, reads; and strangers, who write at the
+ * server.
  *
  * As drivers do: a transaction that fails is run again as a new one; a commit without an answer is
  * asked again on a new connection; a retryable write is sent again under the same number.
@@ -83,8 +84,7 @@ static enum answer receive(struct client *client, bson_t *reply)
     struct end *end = client->end;
     uint64_t until_us = sim.now_us + ANSWER_MAX_US;
     for (;;) {
-        if (end->incoming.size >= 4 &&
-            end->incoming.size >= slice_load_u32le(end->incoming.data)) {
+        if (end->incoming.size >= 4 && end->incoming.size >= slice_load_u32le(end->incoming.data)) {
             uint32_t size = slice_load_u32le(end->incoming.data);
             bson_t view;
             bool valid =
@@ -406,8 +406,8 @@ static void check_read(const struct model_unit *unit, const char *collection, in
     BSON_APPEND_INT32(&id, "_id", key);
     (void)operators_id(&id, &at);
     bool there = database_find(namespace, &at, &now);
-    bool seen = bson_iter_init(&at, reply) &&
-                bson_iter_find_descendant(&at, "cursor.firstBatch.0", &found);
+    bool seen =
+        bson_iter_init(&at, reply) && bson_iter_find_descendant(&at, "cursor.firstBatch.0", &found);
     if (there != seen) {
         sim_fail("a transaction does not see what it wrote");
     } else if (seen) {

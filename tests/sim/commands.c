@@ -159,8 +159,8 @@ static void run_insert(struct run *run)
     uint32_t error_count = 0;
     int32_t index = 0;
     int32_t n = 0;
-    bool ordered = !bson_iter_init_find(&at, run->context->command, "ordered") ||
-                   bson_iter_as_bool(&at);
+    bool ordered =
+        !bson_iter_init_find(&at, run->context->command, "ordered") || bson_iter_as_bool(&at);
     (void)bson_iter_init_find(&documents, run->context->command, "documents");
     (void)bson_iter_recurse(&documents, &at);
     for (; bson_iter_next(&at) && view_of(&at, &document); index++) {
@@ -204,8 +204,8 @@ struct counts {
 };
 
 /* `with`: filter, update, multi, upsert of a statement. False: a duplicate key. */
-static bool update_one(struct run *run, const bson_t *with, struct counts *counts,
-                       bson_t *upserted, int32_t index)
+static bool update_one(struct run *run, const bson_t *with, struct counts *counts, bson_t *upserted,
+                       int32_t index)
 {
     bson_t filter;
     bson_t found;

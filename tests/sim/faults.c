@@ -11,8 +11,8 @@
 #include "sim.h"
 #include "store.h"
 
-/* A command takes twice this at most until it is carried out: less than upstream.fenceWait, for where
-   the server shows nobody its connections, that time is all there is. */
+/* A command takes twice this at most until it is carried out: less than upstream.fenceWait, for
+   where the server shows nobody its connections, that time is all there is. */
 #define SLOW_US_MAX 900000u
 
 static unsigned maybe(unsigned part, unsigned whole, unsigned value)
@@ -48,7 +48,8 @@ void faults_draw(void)
              sim.profile.crash_points, sim.profile.crashes_random, sim.profile.cuts,
              sim.profile.server_restarts, sim.profile.server_loses ? " loses" : "",
              sim.profile.store_failure, sim.profile.store_full ? " full" : "",
-             sim.profile.power_cuts ? ", power cuts" : "", sim.profile.strangers ? ", strangers" : "",
+             sim.profile.power_cuts ? ", power cuts" : "",
+             sim.profile.strangers ? ", strangers" : "",
              sim.profile.shows_connections ? "" : ", hides connections",
              sim.profile.clock_jumps ? ", clock jumps" : "", sim.profile.slow, sim.profile.preempt);
 }

@@ -47,8 +47,7 @@ static void *give(void *block, size_t offset, size_t size, bool tracked)
 {
     struct header *header =
         (struct header *)(void *)((uint8_t *)block + offset - sizeof(struct header));
-    *header = (struct header){
-        .block = block, .size = size, .magic = MAGIC, .tracked = tracked};
+    *header = (struct header){.block = block, .size = size, .magic = MAGIC, .tracked = tracked};
     if (tracked) {
         header->next = &product;
         header->previous = product.previous;
@@ -70,8 +69,7 @@ static void *allocate(size_t size, bool zero, bool tracked)
 
 static struct header *header_of(void *memory)
 {
-    struct header *header =
-        (struct header *)(void *)((uint8_t *)memory - sizeof(struct header));
+    struct header *header = (struct header *)(void *)((uint8_t *)memory - sizeof(struct header));
     assert(header->magic == MAGIC);
     return header;
 }
@@ -195,16 +193,18 @@ void bytes_free(struct bytes *bytes)
 static uint8_t *kept_data;
 
 /* Byte by byte, unseen by sanitizers: between variables lies what they have poisoned. */
-__attribute__((no_sanitize("address", "undefined"), optimize("no-tree-loop-distribute-patterns")))
-static void copy(volatile uint8_t *to, const volatile uint8_t *from, size_t size)
+__attribute__((no_sanitize("address", "undefined"),
+               optimize("no-tree-loop-distribute-patterns"))) static void
+copy(volatile uint8_t *to, const volatile uint8_t *from, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         to[i] = from[i];
     }
 }
 
-__attribute__((no_sanitize("address", "undefined"), optimize("no-tree-loop-distribute-patterns")))
-static void clear(volatile uint8_t *to, size_t size)
+__attribute__((no_sanitize("address", "undefined"),
+               optimize("no-tree-loop-distribute-patterns"))) static void
+clear(volatile uint8_t *to, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         to[i] = 0;

@@ -262,8 +262,7 @@ static void client_changed(const char *namespace, const bson_t *key, const bson_
     sim_note("effect %llu: unit %zu changes %s %s", (unsigned long long)effect->order,
              number_of(command->unit), namespace, text_of(key));
     if (!command_result(command, key, before, &expected)) {
-        sim_fail("%s %s was changed by a command that does not select it", namespace,
-                 text_of(key));
+        sim_fail("%s %s was changed by a command that does not select it", namespace, text_of(key));
     } else if (!is(&effect->after, expected)) {
         sim_fail("%s %s was changed to what its command does not make of it", namespace,
                  text_of(key));

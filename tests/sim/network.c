@@ -359,9 +359,8 @@ int __wrap_listen(int descriptor, int backlog)
 
 static void put_address(uint16_t port, struct sockaddr *ret_address, socklen_t *ret_size)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                  .sin_port = htons(port)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
     assert(*ret_size >= sizeof address);
     memcpy(ret_address, &address, sizeof address);
     *ret_size = sizeof address;

@@ -68,7 +68,7 @@ static bool condition_holds(const bson_t *root, const bson_iter_t *expression,
     bson_t first;
     bson_t second;
     if (!bson_iter_recurse(expression, &operator) || !bson_iter_next(&operator) ||
-        !bson_iter_recurse(&operator, &at) || !bson_iter_next(&at) ||
+        !bson_iter_recurse(&operator, & at) || !bson_iter_next(&at) ||
         !operand(root, &at, &first) || !bson_iter_next(&at) || !operand(root, &at, &second)) {
         *ret_unknown = "$expr";
         return false;
@@ -286,7 +286,7 @@ static void push(struct draft *draft, const char *name, const bson_iter_t *eleme
     bson_destroy(&array);
 }
 
-static void apply_operator(struct draft *draft, const char *operator, const bson_iter_t *field,
+static void apply_operator(struct draft *draft, const char *operator, const bson_iter_t * field,
                            bool inserts, int64_t now_ms, const char **ret_unknown)
 {
     const char *name = bson_iter_key(field);
@@ -318,7 +318,7 @@ static void apply_operators(struct draft *draft, const bson_iter_t *update, bool
     bson_iter_t field;
     (void)bson_iter_recurse(update, &operator);
     while (bson_iter_next(&operator)) {
-        if (!bson_iter_recurse(&operator, &field)) {
+        if (!bson_iter_recurse(&operator, & field)) {
             *ret_unknown = "an update";
             return;
         }

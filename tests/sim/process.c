@@ -21,6 +21,7 @@
 
 /* A start that failed is tried again after this, as a supervisor would. */
 #define RESTART_US 200000u
+#define PLACES_MAX 64
 
 int holdfastd_main(int argument_count, char **arguments);
 
@@ -99,7 +100,9 @@ static void bury(void)
 {
     bool clean = process.exited && process.code == 0 && process.terminate;
     sim_note("the proxy has ended: %s%s",
-             !process.exited ? "killed" : clean ? "as it was asked to" : "by itself",
+             !process.exited ? "killed"
+             : clean         ? "as it was asked to"
+                             : "by itself",
              process.power_cut ? ", and the power was cut" : "");
     fiber_kill_product();
     network_close_all(END_PRODUCT);
@@ -125,6 +128,40 @@ void process_check(void)
     }
 }
 
+/* ------------------------------------------------------------------ where it has died */
+
+static struct {
+    const char *name;
+    uint64_t times;
+} places[PLACES_MAX];
+
+static void count_place(const char *name)
+{
+    size_t at = 0;
+    while (at < PLACES_MAX - 1 && places[at].name != NULL && strcmp(places[at].name, name) != 0) {
+        at++;
+    }
+    places[at].name = name;
+    places[at].times++;
+}
+
+void process_show_deaths(void)
+{
+    for (size_t i = 0; i < PLACES_MAX && places[i].name != NULL; i++) {
+        printf("%8llu died: %s\n", (unsigned long long)places[i].times, places[i].name);
+    }
+}
+
+bool process_has_died_at(const char *name)
+{
+    for (size_t i = 0; i < PLACES_MAX && places[i].name != NULL; i++) {
+        if (strcmp(places[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void process_die(const char *reason)
 {
     if (!process.alive || process.dying || process.ended_cleanly) {
@@ -132,6 +169,7 @@ void process_die(const char *reason)
     }
     sim_note("the proxy dies: %s", reason);
     process.crashes++;
+    count_place(reason);
     process.dying = true;
     process.power_cut = sim.profile.power_cuts && random_chance(1, 2);
     if (fiber_is_product()) {

@@ -185,24 +185,35 @@ static bool run_one(uint64_t seed, bool twice)
 
 static int usage(void)
 {
-    printf("usage: sim [--seed N] [--from N] [--count N] [--verbose] [--twice] [--server-loss]\n"
-           "           [--keep-going]\n");
+    printf("usage: sim [--seed N | --from N --count N] [options]\n"
+           "  --verbose      shows the schedule of each run\n"
+           "  --twice        runs each seed twice, and compares the schedules\n"
+           "  --keep-going   goes on after a seed that failed\n"
+           "  --deaths       shows where the process died, and fails if it never did at some\n"
+           "                 crash point\n"
+           "  --server-loss  the server may forget what it had not synced when it crashes\n");
     return 2;
 }
 
 int main(int argument_count, char **arguments)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},     {"from", required_argument, NULL, 'f'},
-        {"count", required_argument, NULL, 'c'},    {"verbose", no_argument, NULL, 'v'},
-        {"twice", no_argument, NULL, '2'},          {"server-loss", no_argument, NULL, 'l'},
-        {"keep-going", no_argument, NULL, 'k'},     {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},
+        {"from", required_argument, NULL, 'f'},
+        {"count", required_argument, NULL, 'c'},
+        {"verbose", no_argument, NULL, 'v'},
+        {"twice", no_argument, NULL, '2'},
+        {"server-loss", no_argument, NULL, 'l'},
+        {"keep-going", no_argument, NULL, 'k'},
+        {"deaths", no_argument, NULL, 'd'},
+        {NULL, 0, NULL, 0},
     };
     uint64_t from = 1;
     uint64_t count = 1000;
     uint64_t failures = 0;
     bool twice = false;
     bool keep_going = false;
+    bool deaths = false;
     int option;
     while ((option = getopt_long(argument_count, arguments, "", options, NULL)) != -1) {
         switch (option) {
@@ -228,6 +239,9 @@ int main(int argument_count, char **arguments)
         case 'k':
             keep_going = true;
             break;
+        case 'd':
+            deaths = true;
+            break;
         default:
             return usage();
         }
@@ -236,6 +250,10 @@ int main(int argument_count, char **arguments)
     memory_begin();
     for (uint64_t seed = from; seed < from + count && (failures == 0 || keep_going); seed++) {
         failures += run_one(seed, twice) ? 0 : 1;
+    }
+    if (deaths) {
+        process_show_deaths();
+        failures += system_died_everywhere() ? 0 : 1;
     }
     if (failures == 0) {
         printf("%llu seeds from %llu: every promise was kept\n", (unsigned long long)count,

@@ -279,8 +279,7 @@ static void request_send(struct own_request *request)
     }
 }
 
-struct own_request *server_own_run(unsigned connection, const char *database,
-                                   const bson_t *command)
+struct own_request *server_own_run(unsigned connection, const char *database, const bson_t *command)
 {
     struct own_request *request = sim_malloc(sizeof *request);
     request->connection = connection;

@@ -2,9 +2,9 @@
 #define HOLDFAST_TESTS_SIM_SERVER_H
 
 /*
- * The simulated server: its connections (server.c) and the commands it knows (commands.c), which are
- * those that the proxy and the simulated clients send. Anything else fails the run, so that a new
- * form of a command is noticed.
+ * The simulated server: its connections (server.c) and the commands it knows (commands.c), which
+ * are those that the proxy and the simulated clients send. Anything else fails the run, so that a
+ * new form of a command is noticed.
  */
 
 #include <bson/bson.h>
@@ -31,7 +31,7 @@ struct own_request {
     struct bytes reply;
     unsigned holders; /* who waits for it, and what is going to happen to it */
     bool waiter_lives;
-    bool breaks;      /* its connection breaks, before or after it is carried out */
+    bool breaks; /* its connection breaks, before or after it is carried out */
     bool done;
     bool broken; /* done: nobody knows what became of it */
 };

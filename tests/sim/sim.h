@@ -12,10 +12,11 @@
  *                                |                             |
  *                +---------------+--- holdfastd as it is ------+--------------+
  *                |                                             |              |
- *          threads.c: pthread, semaphores, sleep       store.c: LMDB     system.c: clock, random, exit
+ *          threads.c: pthread, semaphores, sleep       store.c: LMDB     system.c: clock, random,
+ * exit
  *
- * Threads of the product are fibers (fiber.c): the seed decides which goes on, wherever one could be
- * preempted, and where the process dies. memory.c throws away all that the process had. model.c
+ * Threads of the product are fibers (fiber.c): the seed decides which goes on, wherever one could
+ * be preempted, and where the process dies. memory.c throws away all that the process had. model.c
  * knows what must hold of the data, whatever happened, and checks it at the end of each run.
  */
 
@@ -118,7 +119,7 @@ void *sim_malloc(size_t size);
 void *sim_realloc(void *memory, size_t size);
 void sim_free(void *memory);
 
-void memory_begin(void);         /* once */
+void memory_begin(void);          /* once */
 void memory_forget_product(void); /* heap, and every variable as it was at the start */
 size_t memory_product_blocks(void);
 
@@ -132,7 +133,8 @@ void bytes_append(struct bytes *bytes, const void *data, size_t size);
 void bytes_consume(struct bytes *bytes, size_t size);
 void bytes_free(struct bytes *bytes);
 
-/* ------------------------------------------------------------------ process.c: holdfastd's lives */
+/* ------------------------------------------------------------------ process.c: holdfastd's lives
+ */
 
 void process_start(void *object, uint64_t number);
 bool process_is_serving(void); /* it lives and listens */
@@ -141,14 +143,22 @@ bool process_is_alive(void);
 void process_die(const char *reason);
 /* It has called _exit(), or its main() returned. */
 _Noreturn void process_exit(int code);
-void process_check(void); /* after each step: clears away what has died */
+void process_check(void);     /* after each step: clears away what has died */
 void process_terminate(void); /* SIGTERM */
 bool process_ended_cleanly(void);
 /* A place where it may die (crash points, and others of the simulator). */
 void process_place(const char *name);
+/* In all runs so far: where it died, and how often. */
+void process_show_deaths(void);
+bool process_has_died_at(const char *name);
 void process_reset(void);
 /* For threads.c: sigtimedwait() of the main thread. */
 bool process_wait_signal(uint64_t us);
+
+/* ------------------------------------------------------------------ system.c */
+
+/* Whether in all runs so far it has died at every crash point; tells where not. */
+bool system_died_everywhere(void);
 
 /* ------------------------------------------------------------------ faults.c */
 

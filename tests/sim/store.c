@@ -326,8 +326,7 @@ void sim_store_reset(void)
 }
 
 void sim_store_each(enum store_table table,
-                    void (*row)(struct slice key, struct slice value, void *context),
-                    void *context)
+                    void (*row)(struct slice key, struct slice value, void *context), void *context)
 {
     for (size_t i = 0; i < DISKS_MAX; i++) {
         if (disks[i].directory[0] == '\0' || strstr(disks[i].directory, ".new") != NULL) {

@@ -40,8 +40,8 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *ret_time)
     if (id == CLOCK_REALTIME) {
         us = (uint64_t)((int64_t)us + sim.wall_offset_us);
     }
-    *ret_time = (struct timespec){.tv_sec = (time_t)(us / 1000000),
-                                  .tv_nsec = (long)(us % 1000000) * 1000};
+    *ret_time =
+        (struct timespec){.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000) * 1000};
     return 0;
 }
 
@@ -137,13 +137,28 @@ void __wrap_freeaddrinfo(struct addrinfo *list)
     free(list);
 }
 
+static const char *const crash_point_names[] = {
+#define X(name) [CRASH_POINT_##name] = #name,
+    CRASH_POINT_LIST(X)
+#undef X
+};
+
 void crash_point_reach(enum crash_point point)
 {
-    static const char *const names[] = {
-#define X(name) [CRASH_POINT_##name] = #name,
-        CRASH_POINT_LIST(X)
-#undef X
-    };
-    process_place(names[point]);
+    process_place(crash_point_names[point]);
     fiber_preempt();
+}
+
+bool system_died_everywhere(void)
+{
+    bool everywhere = true;
+    for (size_t i = 0; i < CRASH_POINT_COUNT; i++) {
+        const char *name = crash_point_names[i];
+        /* Operators are not simulated. */
+        if (strncmp(name, "resolve_", 8) != 0 && !process_has_died_at(name)) {
+            printf("the process never died at %s\n", name);
+            everywhere = false;
+        }
+    }
+    return everywhere;
 }
