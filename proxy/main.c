@@ -2,12 +2,14 @@
  * holdfastd: wires the layers together and lives through one life of the proxy.
  *
  *   configuration -> admin port -> journal -> server -> lease -> recovery -> workers -> listening
+ *   ... whenever the server has restarted: recovery again, while clients wait (restart/restart.h)
  *   ... until SIGTERM or SIGINT: drain -> roll back what is open -> lease and journal closed
  * cleanly
  *
  * The daemon recovers before it listens, so no client ever meets a unit that is half there. The
  * main thread does everything that may block: the lease, signals, the shutdown.
  */
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -21,6 +23,7 @@
 #include "engine/deadlock_log.h"
 #include "engine/engine.h"
 #include "engine/finish.h"
+#include "engine/settler.h"
 #include "engine/unique_cache.h"
 #include "front/routes.h"
 #include "holdfast/clock.h"
@@ -30,11 +33,13 @@
 #include "observe/observe.h"
 #include "recover/lease.h"
 #include "recover/recovery.h"
+#include "restart/restart.h"
 #include "route/router.h"
 #include "service/services.h"
 #include "unit/gate.h"
 #include "unit/lock_table.h"
 #include "unit/unit.h"
+#include "upstream/server_process.h"
 #include "upstream/upstream.h"
 
 #define EXIT_CANNOT_RUN 2
@@ -54,12 +59,17 @@ struct daemon {
     struct upstream *upstream;
     struct lease lease;
     bool leased;
-    bool recovered; /* no unit of an earlier life is open */
+    uint64_t renewed_ms; /* monotonic */
+    bool recovered;      /* no unit of an earlier life is open */
     struct worker_pool *workers;
     struct engine engine;
     struct observe *observe;
     struct services *services;
     struct router *router;
+    struct server_process *process;
+    struct settler *settler;
+    struct probe probe; /* on the server after the recovery at the start */
+    pthread_t main_thread;
     uint64_t descriptors; /* how many this process may have */
 };
 
@@ -131,34 +141,61 @@ static enum status acquire_lease(struct daemon *daemon, struct error *error)
     return status;
 }
 
+static enum status keep_lease(void *context, struct error *error)
+{
+    struct daemon *daemon = context;
+    uint64_t now = clock_monotonic_ms();
+    if (now - daemon->renewed_ms < LEASE_RENEW_MS) {
+        return STATUS_OK;
+    }
+    daemon->renewed_ms = now;
+    return lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, error);
+}
+
 static enum status on_unit_recovered(const struct recovery_unit *unit, void *context,
                                      struct error *error)
 {
-    struct daemon *daemon = context;
-    LOG(unit->result == UNDO_CONFLICT ? LOG_ERROR : LOG_INFO, "recovery",
-        unit->result == UNDO_CONFLICT ? "Unit set aside as a conflict; see holdfast show"
-                                      : "Unit rolled back",
-        LOG_NUMBER("unit", unit->history->unit), LOG_TEXT("user", unit->history->begin.user),
+    static const char *const messages[] = {
+        [RECOVERY_ROLLED_BACK] = "Unit rolled back",
+        [RECOVERY_REDONE] = "Unit redone: the server had lost it",
+        [RECOVERY_CONFLICT] = "Unit set aside as a conflict; see holdfast show",
+    };
+    LOG(unit->result == RECOVERY_CONFLICT ? LOG_ERROR : LOG_INFO, "recovery",
+        messages[unit->result], LOG_NUMBER("unit", unit->history->unit),
+        LOG_TEXT("user", unit->history->begin.user),
         LOG_TEXT("client", unit->history->begin.client));
-    return lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, error);
+    return keep_lease(context, error);
+}
+
+static void tell_recovered(const struct recovery_report *report)
+{
+    LOG(LOG_INFO, "recovery", "Recovery finished",
+        LOG_TEXT("serverRestarted", report->server_restarted ? "yes" : "no"),
+        LOG_NUMBER("survivedLsn", report->survived_lsn),
+        LOG_NUMBER("unitsInDoubt", report->units_in_doubt),
+        LOG_NUMBER("documentsLost", report->documents_lost),
+        LOG_NUMBER("redone", report->units_redone),
+        LOG_NUMBER("rolledBack", report->units_rolled_back),
+        LOG_NUMBER("conflictsNew", report->conflicts_new),
+        LOG_NUMBER("conflictsLeft", report->conflicts_left));
 }
 
 static enum status recover(struct daemon *daemon, struct error *error)
 {
     struct recovery_options options = {
+        .lease = &daemon->lease,
         .fence_ms = daemon->config.upstream_fence_ms,
         .fence_blindly = daemon->lease.former_unclean,
         .reason = "recovery at the start of the proxy",
         .unit_done = on_unit_recovered,
+        .progress = keep_lease,
         .context = daemon,
     };
     struct recovery_report report = {0};
     enum status status = recovery_run(daemon->wal, daemon->upstream, &options, &report, error);
     if (status == STATUS_OK) {
-        LOG(LOG_INFO, "recovery", "Recovery finished",
-            LOG_NUMBER("rolledBack", report.units_rolled_back),
-            LOG_NUMBER("conflictsNew", report.conflicts_new),
-            LOG_NUMBER("conflictsLeft", report.conflicts_left));
+        daemon->probe = report.probe;
+        tell_recovered(&report);
     }
     return status;
 }
@@ -188,6 +225,33 @@ static void set_engine_limits(struct engine *engine, const struct config *config
     atomic_store(&engine->unit_bytes_max, config->unit_bytes_max);
 }
 
+/* The main thread sees it as a signal. */
+static void on_server_restarted(void *context)
+{
+    struct daemon *daemon = context;
+    (void)pthread_kill(daemon->main_thread, SIGUSR1);
+}
+
+static enum status start_settler(struct daemon *daemon, struct error *error)
+{
+    daemon->process = server_process_new(on_server_restarted, daemon);
+    if (daemon->process == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory");
+    }
+    if (daemon->probe.has_process) {
+        server_process_set(daemon->process, daemon->probe.process);
+    }
+    struct settler_options options = {
+        .upstream_uri = daemon->config.upstream_uri,
+        .connect_ms = daemon->config.upstream_connect_ms,
+        .wal = daemon->wal,
+        .gates = daemon->engine.gates,
+        .process = daemon->process,
+        .probe = daemon->probe,
+    };
+    return settler_start(&options, &daemon->settler, error);
+}
+
 static enum status start_engine(struct daemon *daemon, struct error *error)
 {
     static const enum engine_multi_writes multi_writes[] = {
@@ -215,8 +279,13 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
         return error_set(error, STATUS_MEMORY, "out of memory");
     }
     lock_table_on_deadlock(daemon->engine.locks, deadlock_log);
+    status = start_settler(daemon, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
     struct rollback_pool_options rollbacks = {
         .upstream_uri = config->upstream_uri,
+        .process = daemon->process,
         .connect_ms = config->upstream_connect_ms,
         .fence_ms = config->upstream_fence_ms,
         .threads = ROLLBACK_THREADS,
@@ -254,6 +323,7 @@ static enum status start_router(struct daemon *daemon, struct error *error)
         .engine = &daemon->engine,
         .workers = daemon->workers,
         .observe = daemon->observe,
+        .process = daemon->process,
         .observe_only = daemon->config.unit_boundary == CONFIG_BOUNDARY_OBSERVE,
         .upstream_name = name,
         .connections_max = connections_max(daemon),
@@ -404,11 +474,76 @@ static void reload(struct daemon *daemon)
     config_free(&next);
 }
 
+static bool is_to_end(void *context)
+{
+    sigset_t pending;
+    (void)context;
+    return sigpending(&pending) == 0 &&
+           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
+/* What cannot be repaired here is left to the next start: nothing was forwarded since. */
+static void recover_again(struct daemon *daemon)
+{
+    struct error error = {0};
+    struct recovery_report report;
+    struct restart_options options = {
+        .engine = &daemon->engine,
+        .router = daemon->router,
+        .settler = daemon->settler,
+        .process = daemon->process,
+        .upstream = &daemon->upstream,
+        .upstream_uri = daemon->config.upstream_uri,
+        .connect_ms = daemon->config.upstream_connect_ms,
+        .lease = &daemon->lease,
+        .recovery = {.fence_ms = daemon->config.upstream_fence_ms,
+                     .unit_done = on_unit_recovered,
+                     .progress = keep_lease,
+                     .context = daemon},
+        .give_up = is_to_end,
+    };
+    enum status status = restart_recover(&options, &report, &error);
+    if (status != STATUS_OK) {
+        LOG(LOG_ERROR, "recovery", "Ending: the next start recovers",
+            LOG_TEXT("status", status_name(status)), LOG_TEXT("reason", error.message));
+        _exit(EXIT_CANNOT_RUN);
+    }
+    tell_recovered(&report);
+}
+
 /*
- * Renews the lease until a signal asks for the end. A lease that somebody else has taken means that
- * another proxy recovers our units now: the process ends at once, so that none of its writes
- * follows.
+ * Tells the server that we live. A lease that somebody else has taken means that another proxy
+ * recovers our units now: the process ends at once, so that none of its writes follows.
  */
+static void renew(struct daemon *daemon)
+{
+    struct error error = {0};
+    enum status status = STATUS_OK;
+    if (daemon->upstream == NULL) {
+        status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
+                               &daemon->upstream, &error);
+    }
+    if (status == STATUS_OK) {
+        status = server_process_check_upstream(daemon->process, daemon->upstream, &error);
+    }
+    if (status == STATUS_OK) {
+        status = lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal),
+                             (uint32_t)unit_table_open_count(daemon->engine.units), &error);
+    }
+    if (status == STATUS_OWNED) {
+        LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
+            LOG_TEXT("reason", error.message));
+        _exit(EXIT_CANNOT_RUN);
+    }
+    admin_upstream_seen(daemon->admin, status == STATUS_OK ? NULL : error.message);
+    if (status != STATUS_OK) {
+        LOG(LOG_WARNING, "main", "The lease could not be renewed",
+            LOG_TEXT("reason", error.message));
+        daemon->upstream = upstream_close(daemon->upstream);
+    }
+}
+
+/* Keeps the lease, until a signal asks for the end. */
 static void run(struct daemon *daemon, const sigset_t *signals)
 {
     const struct timespec period = {.tv_sec = LEASE_RENEW_MS / 1000};
@@ -421,20 +556,11 @@ static void run(struct daemon *daemon, const sigset_t *signals)
         if (received == SIGHUP) {
             reload(daemon);
         }
-        struct error error = {0};
         observe_tick(daemon->observe, clock_monotonic_ms());
-        enum status status =
-            lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal),
-                        (uint32_t)unit_table_open_count(daemon->engine.units), &error);
-        if (status == STATUS_OWNED) {
-            LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
-                LOG_TEXT("reason", error.message));
-            _exit(EXIT_CANNOT_RUN);
-        }
-        admin_upstream_seen(daemon->admin, status == STATUS_OK ? NULL : error.message);
-        if (status != STATUS_OK) {
-            LOG(LOG_WARNING, "main", "The lease could not be renewed",
-                LOG_TEXT("reason", error.message));
+        if (server_process_has_changed(daemon->process)) {
+            recover_again(daemon);
+        } else {
+            renew(daemon);
         }
         if (clock_monotonic_ms() - pruned_ms > PRUNE_MS) {
             pruned_ms = clock_monotonic_ms();
@@ -470,6 +596,7 @@ static void stop(struct daemon *daemon)
     }
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
+    daemon->settler = settler_stop(daemon->settler);
     if (daemon->engine.units != NULL) {
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;
     }
@@ -478,7 +605,8 @@ static void stop(struct daemon *daemon)
     daemon->router = router_free(daemon->router);
     if (daemon->leased) {
         struct error error = {0};
-        if (lease_release(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, clean,
+        if (daemon->upstream == NULL ||
+            lease_release(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, clean,
                           &error) != STATUS_OK) {
             LOG(LOG_WARNING, "main", "The lease could not be given back",
                 LOG_TEXT("reason", error.message));
@@ -492,6 +620,7 @@ static void stop(struct daemon *daemon)
     daemon->observe = observe_free(daemon->observe);
     daemon->wal = wal_close(daemon->wal, clean && daemon->leased);
     daemon->engine.gates = gate_table_free(daemon->engine.gates);
+    daemon->process = server_process_free(daemon->process);
     daemon->engine.units = unit_table_free(daemon->engine.units);
     daemon->engine.locks = lock_table_free(daemon->engine.locks);
 }
@@ -527,6 +656,8 @@ int main(int argument_count, char **arguments)
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
     (void)sigaddset(&signals, SIGHUP);
+    (void)sigaddset(&signals, SIGUSR1); /* ours: the server has restarted */
+    daemon.main_thread = pthread_self();
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
 

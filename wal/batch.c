@@ -10,6 +10,7 @@
  *                          open --COMMIT--> committed
  *                          open --ABORT--> aborted
  *                          open --CONFLICT--> conflict
+ *                          committed --CONFLICT--> conflict
  *                          conflict --COMMIT, ABORT, CONFLICT--> committed, aborted, conflict
  *
  * The writer thread's.
@@ -46,6 +47,7 @@ static bool kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kin
     case WAL_UNIT_CONFLICT:
         return kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT || kind == WAL_KIND_CONFLICT;
     case WAL_UNIT_COMMITTED:
+        return kind == WAL_KIND_CONFLICT;
     case WAL_UNIT_ABORTED:
         return false;
     }
@@ -148,13 +150,15 @@ bool batch_group_only_ends(const struct wal_append *first)
     return true;
 }
 
-static uint64_t begins_of(const struct wal_append *first)
+/* How many units need places set aside after the group that perhaps had none: those that begin, and
+   those that were committed and become conflicts. */
+static uint64_t new_places_of(const struct wal_append *first)
 {
-    uint64_t begins = 0;
+    uint64_t units = 0;
     for (const struct wal_append *record = first; record != NULL; record = record->next) {
-        begins += record->kind == WAL_KIND_BEGIN ? 1 : 0;
+        units += record->kind == WAL_KIND_BEGIN || record->kind == WAL_KIND_CONFLICT ? 1 : 0;
     }
-    return begins;
+    return units;
 }
 
 /* True for what has a place set aside: see "Space" in holdfast/wal.h. */
@@ -195,7 +199,7 @@ static enum status check_space(struct batch *batch, const struct wal_append *fir
     }
     if (status == STATUS_OK) {
         uint64_t wanted = usage.used_bytes + batch_group_bytes(first);
-        uint64_t places = own_place ? 0 : (open + begins_of(first)) * 2 * SHORT_END_BYTES;
+        uint64_t places = own_place ? 0 : (open + new_places_of(first)) * 2 * SHORT_END_BYTES;
         *ret_fits = wanted + places <= batch->ends_bytes &&
                     (ends || (!batch->only_ends && wanted <= batch->quota_bytes));
     }

@@ -27,6 +27,11 @@
     X(abort_durable)       /* the ABORT record is durable; locks are still held */                 \
     X(recovery_fenced)     /* nothing sent earlier can arrive any more */                          \
     X(recovery_unit_done)  /* one unit was recovered (reached once per unit) */                    \
+    X(restart_handed_over) /* the server has restarted; all units wait for recovery */             \
+    X(redo_checked)        /* after a crash of the server: all documents were read, none moved */  \
+    X(redo_adopted)        /* a document older than the journal's images is kept in the journal */ \
+    X(redo_moved)          /* one document is at its last committed image again */                 \
+    X(probe_made)          /* all is recovered, and the server has a new probe */                  \
     X(recovery_finished)   /* all units were recovered; not yet accepting */                       \
     X(resolve_journaled)   /* what decides a conflict is durable; no document is touched */        \
     X(resolve_replaced)    /* one document was replaced (reached once per document) */             \

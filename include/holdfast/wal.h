@@ -177,8 +177,9 @@ struct wal_append {
  * written in the order of the calls; many groups share one commit. Never blocks on the disk. Any
  * thread.
  *
- * Rules (broken: STATUS_INVALID): a unit's first record is BEGIN; nothing follows COMMIT or ABORT;
- * after CONFLICT only COMMIT, ABORT or CONFLICT (an operator's decision).
+ * Rules (broken: STATUS_INVALID): a unit's first record is BEGIN; nothing follows ABORT; after
+ * COMMIT only CONFLICT (the server has lost it and it cannot be done again); after CONFLICT only
+ * COMMIT, ABORT or CONFLICT (an operator's decision).
  *
  * Space: BEGIN and WRITE fail with FULL at options.quota_bytes; COMMIT, ABORT and CONFLICT may use
  * a reserve beyond it. In the reserve each unit that has not ended has a place of its own for one

@@ -21,21 +21,34 @@ struct recover_work {
     uint64_t printed;
 };
 
-static const char *result_text(const struct recover_work *work, enum undo_result result)
+static const char *result_text(const struct recover_work *work, enum recovery_result result)
 {
-    if (work->session.options->dry_run) {
-        return result == UNDO_DONE ? "would be rolled back" : "would be set aside as a conflict";
+    bool would = work->session.options->dry_run;
+    switch (result) {
+    case RECOVERY_ROLLED_BACK:
+        return would ? "would be rolled back" : "rolled back";
+    case RECOVERY_REDONE:
+        return would ? "lost by the server, would be redone" : "lost by the server, redone";
+    case RECOVERY_CONFLICT:
+        break;
     }
-    return result == UNDO_DONE ? "rolled back" : "set aside as a conflict";
+    return would ? "would be set aside as a conflict" : "set aside as a conflict";
+}
+
+static const char *result_name(enum recovery_result result)
+{
+    return result == RECOVERY_ROLLED_BACK ? "aborted"
+           : result == RECOVERY_REDONE    ? "redone"
+                                          : "conflict";
 }
 
 static void print_unit_json(struct recover_work *work, const struct recovery_unit *unit)
 {
     bson_t document = BSON_INITIALIZER;
     BSON_APPEND_INT64(&document, "unit", (int64_t)unit->history->unit);
-    BSON_APPEND_UTF8(&document, "result", unit->result == UNDO_DONE ? "aborted" : "conflict");
+    BSON_APPEND_UTF8(&document, "result", result_name(unit->result));
     BSON_APPEND_INT64(&document, "writes", (int64_t)unit->history->write_count);
-    if (unit->result == UNDO_CONFLICT) {
+    if (unit->result == RECOVERY_CONFLICT) {
         output_append_image(&document, "conflict",
                             (struct image){.presence = IMAGE_PRESENT, .document = unit->conflict});
     }
@@ -50,7 +63,7 @@ static void print_unit_text(struct recover_work *work, const struct recovery_uni
     const char *reason = "";
     printf("unit %" PRIu64 " (%zu write%s): %s", unit->history->unit, unit->history->write_count,
            unit->history->write_count == 1 ? "" : "s", result_text(work, unit->result));
-    if (unit->result == UNDO_CONFLICT &&
+    if (unit->result == RECOVERY_CONFLICT &&
         record_get_reason(unit->conflict, &reason, NULL) == STATUS_OK) {
         fputs(": ", stdout);
         output_text(stdout, reason);
@@ -72,6 +85,12 @@ static enum status unit_done(const struct recovery_unit *unit, void *context,
     return session_renew(&work->session, ret_error);
 }
 
+static enum status progress(void *context, struct error *ret_error)
+{
+    struct recover_work *work = context;
+    return session_renew(&work->session, ret_error);
+}
+
 static void fencing(uint64_t left_ms, uint64_t present, void *context)
 {
     struct recover_work *work = context;
@@ -89,12 +108,18 @@ static void print_report(const struct recover_work *work, const struct recovery_
 {
     const char *would = work->session.options->dry_run ? "would be " : "";
     if (work->session.options->json) {
-        printf("%s], \"dryRun\": %s, \"rolledBack\": %" PRIu64 ", \"conflictsNew\": %" PRIu64
+        printf("%s], \"dryRun\": %s, \"serverRestarted\": %s, \"redone\": %" PRIu64
+               ", \"rolledBack\": %" PRIu64 ", \"conflictsNew\": %" PRIu64
                ", \"conflictsLeft\": %" PRIu64 ", \"fence\": \"%s\"}\n",
                work->printed == 0 ? "" : "\n", work->session.options->dry_run ? "true" : "false",
+               report->server_restarted ? "true" : "false", report->units_redone,
                report->units_rolled_back, report->conflicts_new, report->conflicts_left,
                fence_certainty_name(report->fence));
         return;
+    }
+    if (report->server_restarted) {
+        printf("the server has restarted; %slost and redone: %" PRIu64 "\n", would,
+               report->units_redone);
     }
     printf("%srolled back: %" PRIu64 "; %sset aside as conflicts: %" PRIu64
            "; conflicts left: %" PRIu64 "\n",
@@ -105,11 +130,13 @@ static enum status run(struct recover_work *work, struct recovery_report *report
                        struct error *ret_error)
 {
     struct recovery_options options = {
+        .lease = &work->session.lease,
         .dry_run = work->session.options->dry_run,
         .fence_ms = work->session.options->fence_ms,
         .fence_blindly = work->session.lease.former_unclean,
         .reason = "recovery by holdfast recover",
         .unit_done = unit_done,
+        .progress = progress,
         .fencing = fencing,
         .context = work,
     };

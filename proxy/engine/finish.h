@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "holdfast/error.h"
+#include "upstream/server_process.h"
 
 /* ---- commit */
 
@@ -64,6 +65,7 @@ void rollback_detached(struct engine *engine, struct unit *unit, const char *rea
 
 struct rollback_pool_options {
     const char *upstream_uri;
+    struct server_process *process; /* outlives the pool */
     uint64_t connect_ms;
     uint64_t fence_ms;
     size_t threads;
@@ -76,7 +78,15 @@ MUST_CHECK enum status rollback_pool_start(const struct rollback_pool_options *o
    start's recovery. NULL is harmless. Returns NULL. */
 struct rollback_pool *rollback_pool_stop(struct rollback_pool *pool);
 
-/* True if no rollback is queued or running. */
-bool rollback_pool_is_idle(struct rollback_pool *pool);
+/*
+ * From when this returns no rollback touches the server; those that were running are queued again.
+ * Waits for the command that each has at the server.
+ */
+void rollback_pool_hold(struct rollback_pool *pool);
+/* They go on. A unit that meanwhile ended in the journal, by recovery, ends here the same way. */
+void rollback_pool_resume(struct rollback_pool *pool);
+
+/* Rollbacks that wait for a thread. */
+size_t rollback_pool_queued(struct rollback_pool *pool);
 
 #endif

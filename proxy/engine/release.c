@@ -19,8 +19,10 @@ void release_unit(struct engine *engine, struct unit *unit)
     count_end(&engine->counters, unit->state);
     lock_release_all(engine->locks, &unit->locks, unit->state == UNIT_ABORTED);
     struct lock_owner *owner = &unit->locks;
+    /* Its last record is durable, so that no later one has to be waited for by much. */
+    uint64_t end_lsn = unit->begun ? wal_last_lsn(engine->wal) : 0;
     while (owner->gate_count > 0) {
-        gate_unit_leave(engine->gates, owner->gates[--owner->gate_count]);
+        gate_unit_leave(engine->gates, owner->gates[--owner->gate_count], end_lsn);
     }
 }
 

@@ -7,7 +7,8 @@
  * Each thread has its own connection to the server, made when it is first needed and again after it
  * broke. While the server is away a rollback waits and tries again: the unit keeps its locks, for
  * nobody may change its documents before they are restored. A conflict is set aside once, never
- * tried again here.
+ * tried again here. So it does while the pool is held because the server has restarted: recovery
+ * then ends the unit in the journal, and nothing is left to do here but to let go of it.
  *
  * The queue and `running` belong to the mutex; a rollback belongs to its thread once taken.
  */
@@ -36,10 +37,12 @@ struct rollback_pool {
     pthread_mutex_t mutex;
     pthread_cond_t work; /* the queue grew, or `stopping`: only threads without work wait for it, so
                             that one signal is never lost on a thread that has its own */
-    pthread_cond_t stop; /* `stopping`; on the monotonic clock */
+    pthread_cond_t stop; /* `stopping` or `held`; on the monotonic clock */
+    pthread_cond_t idle; /* `running` fell to zero */
     struct rollback *first;
     struct rollback **last;
     size_t running;
+    bool held;
     bool stopping;
     size_t thread_count;
     pthread_t threads[];
@@ -105,7 +108,11 @@ static enum status try_undo(struct rollback_pool *pool, struct wal *wal, struct 
             return opened;
         }
     }
-    enum status status = fence(pool, *upstream, unit, error);
+    enum status status = server_process_check_upstream(pool->options.process, *upstream, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = fence(pool, *upstream, unit, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -127,21 +134,21 @@ static void wait_before_retry(struct rollback_pool *pool)
     struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
                              .tv_nsec = (long)(until_ms % 1000) * 1000000L};
     pthread_mutex_lock(&pool->mutex);
-    if (!pool->stopping) {
+    if (!pool->stopping && !pool->held) {
         (void)pthread_cond_timedwait(&pool->stop, &pool->mutex, &until);
     }
     pthread_mutex_unlock(&pool->mutex);
 }
 
-static bool is_stopping(struct rollback_pool *pool)
+static bool must_leave(struct rollback_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
-    bool stopping = pool->stopping;
+    bool leave = pool->stopping || pool->held;
     pthread_mutex_unlock(&pool->mutex);
-    return stopping;
+    return leave;
 }
 
-/* False: the process ends before it could be undone; recovery will do it. */
+/* False: the process ends, or the pool is held, before it could be undone; recovery will do it. */
 static bool undo(struct rollback_pool *pool, struct wal *wal, struct upstream **upstream,
                  struct unit *unit, enum undo_result *ret_result, bson_t *conflict)
 {
@@ -170,7 +177,7 @@ static bool undo(struct rollback_pool *pool, struct wal *wal, struct upstream **
                 LOG_NUMBER("unit", unit->id), LOG_TEXT("reason", error.message));
             told = true;
         }
-        if (is_stopping(pool)) {
+        if (must_leave(pool)) {
             return false;
         }
         wait_before_retry(pool);
@@ -230,42 +237,88 @@ static void finish(struct rollback *rollback, enum unit_state state)
     rollback->completed(rollback);
 }
 
-static void run(struct rollback_pool *pool, struct upstream **upstream, struct rollback *rollback)
+/* Recovery may have ended the unit while the pool was held. */
+static bool has_ended(struct wal *wal, uint64_t id, enum unit_state *ret_state)
 {
+    struct wal_reader *reader = NULL;
+    struct wal_unit unit;
+    bool ended = wal_reader_begin(wal, &reader, NULL) == STATUS_OK &&
+                 wal_read_unit(reader, id, &unit, NULL) == STATUS_OK &&
+                 (unit.state == WAL_UNIT_ABORTED || unit.state == WAL_UNIT_CONFLICT);
+    wal_reader_end(reader);
+    if (ended) {
+        *ret_state = unit.state == WAL_UNIT_ABORTED ? UNIT_ABORTED : UNIT_CONFLICT;
+    }
+    return ended;
+}
+
+/* False: it is still to be done. */
+static bool run(struct rollback_pool *pool, struct upstream **upstream, struct rollback *rollback)
+{
+    struct wal *wal = rollback->engine->wal;
+    enum unit_state state;
+    if (has_ended(wal, rollback->unit->id, &state)) {
+        finish(rollback, state);
+        return true;
+    }
     bson_t conflict = BSON_INITIALIZER;
     enum undo_result result = UNDO_DONE;
-    if (undo(pool, rollback->engine->wal, upstream, rollback->unit, &result, &conflict)) {
+    bool undone = undo(pool, wal, upstream, rollback->unit, &result, &conflict);
+    if (undone) {
         CRASH_POINT(abort_undone);
         journal_end(rollback, result, &conflict);
         finish(rollback, result == UNDO_DONE ? UNIT_ABORTED : UNIT_CONFLICT);
     }
     bson_destroy(&conflict);
+    return undone;
 }
 
 /* ------------------------------------------------------------------ the pool */
+
+/* The mutex is held. */
+static struct rollback *take_first(struct rollback_pool *pool)
+{
+    while ((pool->first == NULL || pool->held) && !pool->stopping) {
+        (void)pthread_cond_wait(&pool->work, &pool->mutex);
+    }
+    struct rollback *rollback = pool->held ? NULL : pool->first;
+    if (rollback != NULL) {
+        pool->first = rollback->next;
+        if (pool->first == NULL) {
+            pool->last = &pool->first;
+        }
+    }
+    return rollback;
+}
+
+/* The mutex is held. */
+static void put_first(struct rollback_pool *pool, struct rollback *rollback)
+{
+    rollback->next = pool->first;
+    if (pool->first == NULL) {
+        pool->last = &rollback->next;
+    }
+    pool->first = rollback;
+}
 
 static void *rollback_main(void *context)
 {
     struct rollback_pool *pool = context;
     struct upstream *upstream = NULL;
+    struct rollback *rollback;
     pthread_mutex_lock(&pool->mutex);
-    for (;;) {
-        while (pool->first == NULL && !pool->stopping) {
-            (void)pthread_cond_wait(&pool->work, &pool->mutex);
-        }
-        struct rollback *rollback = pool->first;
-        if (rollback == NULL) {
-            break;
-        }
-        pool->first = rollback->next;
-        if (pool->first == NULL) {
-            pool->last = &pool->first;
-        }
+    while ((rollback = take_first(pool)) != NULL) {
         pool->running++;
         pthread_mutex_unlock(&pool->mutex);
-        run(pool, &upstream, rollback);
+        bool done = run(pool, &upstream, rollback);
         pthread_mutex_lock(&pool->mutex);
-        pool->running--;
+        /* When the process ends, it is dropped: its unit stays open in the journal. */
+        if (!done && !pool->stopping) {
+            put_first(pool, rollback);
+        }
+        if (--pool->running == 0) {
+            (void)pthread_cond_broadcast(&pool->idle);
+        }
     }
     pthread_mutex_unlock(&pool->mutex);
     upstream_close(upstream);
@@ -284,6 +337,7 @@ enum status rollback_pool_start(const struct rollback_pool_options *options,
     pool->last = &pool->first;
     (void)pthread_mutex_init(&pool->mutex, NULL);
     (void)pthread_cond_init(&pool->work, NULL);
+    (void)pthread_cond_init(&pool->idle, NULL);
     pthread_condattr_t monotonic;
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -314,6 +368,7 @@ struct rollback_pool *rollback_pool_stop(struct rollback_pool *pool)
         (void)pthread_join(pool->threads[i], NULL);
     }
     (void)pthread_cond_destroy(&pool->work);
+    (void)pthread_cond_destroy(&pool->idle);
     (void)pthread_cond_destroy(&pool->stop);
     (void)pthread_mutex_destroy(&pool->mutex);
     free(pool->upstream_uri);
@@ -321,12 +376,34 @@ struct rollback_pool *rollback_pool_stop(struct rollback_pool *pool)
     return NULL;
 }
 
-bool rollback_pool_is_idle(struct rollback_pool *pool)
+void rollback_pool_hold(struct rollback_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
-    bool idle = pool->first == NULL && pool->running == 0;
+    pool->held = true;
+    (void)pthread_cond_broadcast(&pool->stop);
+    while (pool->running > 0) {
+        (void)pthread_cond_wait(&pool->idle, &pool->mutex);
+    }
     pthread_mutex_unlock(&pool->mutex);
-    return idle;
+}
+
+void rollback_pool_resume(struct rollback_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    pool->held = false;
+    (void)pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+size_t rollback_pool_queued(struct rollback_pool *pool)
+{
+    size_t queued = 0;
+    pthread_mutex_lock(&pool->mutex);
+    for (const struct rollback *at = pool->first; at != NULL; at = at->next) {
+        queued++;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return queued;
 }
 
 void rollback_start(struct rollback *rollback)

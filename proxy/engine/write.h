@@ -138,7 +138,8 @@ struct write_operation {
 
     struct write_record *records;
     size_t record_count;
-    size_t known_count; /* entries of unit->known that the records hold */
+    int64_t plain_probe; /* of the namespace, for the records: see gate_plain_probe() */
+    size_t known_count;  /* entries of unit->known that the records hold */
     bson_t begin_payload;
     struct wal_append begin;
     struct rollback rollback;

@@ -98,6 +98,7 @@ static void describe(const struct write_operation *operation, const struct write
         .key = document->key,
         .before = document->before,
         .connection = operation->unit->connection,
+        .plain_probe = operation->plain_probe,
     };
     if (document->after != NULL) {
         ret_write->after =
@@ -123,6 +124,7 @@ static bool put_writes(struct write_operation *operation, size_t pending)
 {
     struct unit *unit = operation->unit;
     struct record_known *known = NULL;
+    operation->plain_probe = gate_plain_probe(operation->engine->gates, operation->enter.gates[1]);
     operation->records =
         memory_new_aligned(pending, sizeof *operation->records, _Alignof(struct write_record));
     if (operation->records == NULL ||

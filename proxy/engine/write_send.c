@@ -401,6 +401,10 @@ void write_take_answer(struct write_operation *operation, struct slice reply)
 {
     struct reply_view view;
     const struct write_document *document = at(operation);
+    if (operation->unjournaled) {
+        gate_plain_note(operation->engine->gates, operation->enter.gates[1],
+                        worker_index(operation->channel->worker));
+    }
     if (reply_view_parse(reply, &view) != STATUS_OK) {
         fail_for_nonsense(operation);
     } else if (document->command != NULL) {

@@ -2,71 +2,27 @@
  * Groups a unit's writes by document (chain.h).
  *
  * The order is made by sorting, so that a unit of many writes costs n log n and no table of ours.
- * Two keys are one document if the server would say so: numbers that differ in type only (5 and
- * 5.0) are the same _id. A key of any other type is compared by its bytes.
  *
  * Threads: works on the caller's memory only.
  */
 
 #include "recover/chain.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
+
+#include "recover/document_key.h"
 
 /* A write and what it is sorted by. */
 struct entry {
     size_t index;
-    const char *namespace;
-    bool whole; /* the _id is a whole number: `number` decides, else `key` */
-    int64_t number;
-    struct slice key;
+    struct document_key document;
 };
-
-static void key_normalize(struct entry *entry)
-{
-    bson_t view;
-    bson_iter_t at;
-    if (!bson_init_static(&view, entry->key.data, entry->key.size) ||
-        !bson_iter_init_find(&at, &view, "_id")) {
-        return;
-    }
-    if (BSON_ITER_HOLDS_INT(&at)) {
-        entry->whole = true;
-        entry->number = bson_iter_as_int64(&at);
-    } else if (BSON_ITER_HOLDS_DOUBLE(&at)) {
-        double value = bson_iter_double(&at);
-        /* Up to 2^53 a double names one whole number only. */
-        if (value >= -9007199254740992.0 && value <= 9007199254740992.0 && floor(value) == value) {
-            entry->whole = true;
-            entry->number = (int64_t)value;
-        }
-    }
-}
-
-static int compare_document(const struct entry *a, const struct entry *b)
-{
-    int order = strcmp(a->namespace, b->namespace);
-    if (order != 0) {
-        return order;
-    }
-    if (a->whole != b->whole) {
-        return a->whole ? -1 : 1;
-    }
-    if (a->whole) {
-        return a->number == b->number ? 0 : a->number < b->number ? -1 : 1;
-    }
-    if (a->key.size != b->key.size) {
-        return a->key.size < b->key.size ? -1 : 1;
-    }
-    return memcmp(a->key.data, b->key.data, a->key.size);
-}
 
 static int compare_entry(const void *a_void, const void *b_void)
 {
     const struct entry *a = a_void;
     const struct entry *b = b_void;
-    int order = compare_document(a, b);
+    int order = document_key_compare(&a->document, &b->document);
     if (order != 0) {
         return order;
     }
@@ -157,7 +113,7 @@ static void fill(struct chain_set *set, const struct entry *entries, size_t coun
 {
     struct chain *chain = NULL;
     for (size_t i = 0; i < count; i++) {
-        if (i == 0 || compare_document(&entries[i - 1], &entries[i]) != 0) {
+        if (i == 0 || document_key_compare(&entries[i - 1].document, &entries[i].document) != 0) {
             chain = &set->chains[set->chain_count];
             chain->links = &set->links[i];
             set->chain_count++;
@@ -196,9 +152,8 @@ enum status chain_set_make(const struct unit_history *history, struct chain_set 
         if (!history->writes[i].refused) {
             struct entry *entry = &entries[happened++];
             entry->index = i;
-            entry->namespace = history->writes[i].namespace;
-            entry->key = history->writes[i].key;
-            key_normalize(entry);
+            entry->document =
+                document_key_make(history->writes[i].namespace, history->writes[i].key);
         }
     }
     qsort(entries, happened, sizeof(*entries), compare_entry);

@@ -333,6 +333,7 @@ static enum status take_write(struct loading *loading, const struct wal_record *
     }
     history->writes = items;
     history->writes[history->write_count++] = (struct history_write){
+        .lsn = record->lsn,
         .operation = write.operation,
         .namespace = write.namespace,
         .key = write.key,
@@ -340,6 +341,7 @@ static enum status take_write(struct loading *loading, const struct wal_record *
         .before = place_of(record, write.before),
         .after = place_of(record, write.after),
         .command = place_of(record, command),
+        .plain_probe = write.plain_probe,
     };
     return STATUS_OK;
 }
@@ -380,6 +382,7 @@ static enum status load(struct loading *loading, struct error *ret_error)
         return status;
     }
     history->state = head.state;
+    history->last_lsn = head.last_lsn;
     history->begin_time_ms = head.begin_time_ms;
     history->last_time_ms = head.last_time_ms;
     status = list_chain(loading, head.last_lsn, ret_error);

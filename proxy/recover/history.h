@@ -39,6 +39,7 @@ struct history_image {
 struct history_image history_image_here(struct image image);
 
 struct history_write {
+    uint64_t lsn; /* of its WRITE record; 0: in memory */
     enum record_operation operation;
     bool refused; /* the server did not carry it out: it touched nothing */
     const char *namespace;
@@ -47,12 +48,14 @@ struct history_write {
     struct history_image before;
     struct history_image after;   /* UNKNOWN where the journal does not say it */
     struct history_image command; /* PRESENT or UNKNOWN */
+    int64_t plain_probe;          /* as in the record (record.h) */
 };
 
 struct unit_history {
     struct wal *wal; /* where the images are; NULL: all of them are in memory */
     uint64_t unit;
     enum wal_unit_state state;
+    uint64_t last_lsn;
     uint64_t begin_time_ms;
     uint64_t last_time_ms;
     struct record_begin begin;

@@ -342,6 +342,7 @@ enum status lease_acquire(struct upstream *upstream, struct wal *wal,
     }
     memcpy(lease.journal, claim.journal, sizeof(lease.journal));
     memcpy(lease.identity, claim.server_identity.id, sizeof(lease.identity));
+    lease.vouched = vouched_for(&claim, claim.journal);
     lease.former_unclean =
         claim.lease.exists && !claim.lease.clean && strcmp(claim.lease.journal, claim.journal) != 0;
     *ret_lease = lease;
@@ -371,4 +372,39 @@ enum status lease_release(struct upstream *upstream, const struct lease *lease, 
     enum status status =
         state_renew_lease(upstream, lease, last_lsn, units_open, clean, &ours, ret_error);
     return status == STATUS_OK && !ours ? lost(upstream, ret_error) : status;
+}
+
+enum status lease_regain(struct upstream *upstream, struct wal *wal, const struct lease *lease,
+                         struct error *ret_error)
+{
+    struct claim claim = {
+        .upstream = upstream, .wal = wal, .options = &(struct lease_options){.owner = "holdfastd"}};
+    bool taken = false;
+    (void)snprintf(claim.journal, sizeof(claim.journal), "%s", lease->journal);
+    if (gethostname(claim.host, sizeof(claim.host) - 1) != 0) {
+        claim.host[0] = '\0';
+    }
+    enum status status = claim_read_journal(&claim, ret_error);
+    if (status == STATUS_OK) {
+        status = check_identity(&claim, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = settle_identity(&claim, ret_error);
+    }
+    for (int tries = 0; status == STATUS_OK && !taken && tries < TAKE_TRIES; tries++) {
+        status = lease_read(upstream, &claim.lease, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        bool same = claim.lease.exists && claim.lease.epoch == lease->epoch &&
+                    strcmp(claim.lease.journal, lease->journal) == 0;
+        if (same) {
+            return lease_renew(upstream, lease, wal_last_lsn(wal), 0, ret_error);
+        }
+        if (claim.lease.exists && claim.lease.epoch >= lease->epoch) {
+            return owned_error(&claim.lease, ret_error);
+        }
+        status = take(&claim, lease->epoch, &taken, ret_error);
+    }
+    return status == STATUS_OK && !taken ? owned_error(&claim.lease, ret_error) : status;
 }

@@ -56,8 +56,9 @@ struct lease {
     char journal[LEASE_JOURNAL_TEXT_BYTES];
     int64_t epoch;        /* of this ownership; 0 after look_only */
     uint8_t identity[12]; /* the database's; zeros after look_only of a database without one */
-    bool former_unclean;  /* a journal that is not ours was left uncleanly and vouched for: its
-                             connections are not known, so wait for them blindly (fence.h) */
+    bool vouched;        /* the operator says that this journal belongs here, whatever is missing */
+    bool former_unclean; /* a journal that is not ours was left uncleanly and vouched for: its
+                            connections are not known, so wait for them blindly (fence.h) */
 };
 
 /* The lease as it stands on the server. */
@@ -87,6 +88,14 @@ struct lease_state {
 MUST_CHECK enum status lease_acquire(struct upstream *upstream, struct wal *wal,
                                      const struct lease_options *options, struct lease *ret_lease,
                                      struct error *ret_error);
+
+/*
+ * After a restart of the server, by who had the lease before it: the server may have lost that it
+ * was given. Takes it again, under the same epoch, if nobody has a newer one. STATUS_OWNED:
+ * somebody has. STATUS_FOREIGN: the server is not the same database any more.
+ */
+MUST_CHECK enum status lease_regain(struct upstream *upstream, struct wal *wal,
+                                    const struct lease *lease, struct error *ret_error);
 
 /* Tells the server that we live. STATUS_OWNED: somebody else has taken the lease; stop writing. */
 MUST_CHECK enum status lease_renew(struct upstream *upstream, const struct lease *lease,

@@ -36,7 +36,8 @@ enum status park_replace_image(struct upstream *upstream, struct park_step *step
 {
     enum upstream_swap swap = UPSTREAM_SWAP_DONE;
     enum status status = STATUS_OK;
-    if (!step->parked && upstream_images_fit(step->key, step->expected, step->wanted)) {
+    if (!step->parked && !step->two_steps &&
+        upstream_images_fit(step->key, step->expected, step->wanted)) {
         return upstream_replace_image(upstream, step->namespace, step->key, step->expected,
                                       step->wanted, step->comment, ret_swap, ret_error);
     }

@@ -2,7 +2,8 @@
 #define HOLDFAST_RECOVER_PARK_H
 
 /*
- * One step of an undo where two images are too big for one command; private to this folder.
+ * One step of an undo or redo where two images are too big for one command, or where documents
+ * stand in each other's way in a unique index; private to this folder.
  *
  *     expected --> {_id, holdfast: {undo: unit}} --> wanted
  *
@@ -21,7 +22,8 @@ struct park_step {
     struct slice key;
     struct image expected;
     struct image wanted;
-    bool parked; /* the document is between the two already */
+    bool two_steps; /* also where both images fit one command */
+    bool parked;    /* the document is between the two already */
     const char *comment;
 };
 

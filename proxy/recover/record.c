@@ -102,6 +102,9 @@ void record_put_write(bson_t *payload, const struct record_write *write,
         put_document(payload, "command", write->command);
     }
     BSON_APPEND_UTF8(payload, "connection", write->connection == NULL ? "" : write->connection);
+    if (write->plain_probe != 0) {
+        BSON_APPEND_INT64(payload, "plainProbe", write->plain_probe);
+    }
     put_known(payload, known, known_count);
 }
 
@@ -193,6 +196,19 @@ static enum status get_number(const bson_t *view, int32_t *ret_number, struct er
         return field_error(ret_error, "n", "a number from 0");
     }
     *ret_number = bson_iter_int32(&at);
+    return STATUS_OK;
+}
+
+static enum status get_plain_probe(const bson_t *view, int64_t *ret_probe, struct error *ret_error)
+{
+    bson_iter_t at;
+    if (!bson_iter_init_find(&at, view, "plainProbe")) {
+        return STATUS_OK;
+    }
+    if (!BSON_ITER_HOLDS_INT64(&at) || bson_iter_int64(&at) < 0) {
+        return field_error(ret_error, "plainProbe", "a 64-bit number from 0");
+    }
+    *ret_probe = bson_iter_int64(&at);
     return STATUS_OK;
 }
 
@@ -389,6 +405,9 @@ enum status record_get_write(struct slice payload, struct record_write *ret_writ
     }
     if (status == STATUS_OK) {
         status = get_text(&view, "connection", &write.connection, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = get_plain_probe(&view, &write.plain_probe, ret_error);
     }
     if (status == STATUS_OK) {
         status = check_images(&write, ret_error);

@@ -19,6 +19,10 @@
  *                                          without its guard and $db, repeatable (no time or
  *                                          random operators)
  *              connection: "address:port"  the proxy's own end of the connection that carries it
+ *              plainProbe: Int64           the probe (probe.h) after which a plain write, of which
+ *                                          the journal knows nothing, may have made `before`: if
+ *                                          none with a greater number survives a crash of the
+ *                                          server, `before` itself may be lost; absent: 0
  *              known: [ { n: Int32, after: <document> | null } ... ]   after-images of earlier
  *                                          writes of the unit, learned since the record before;
  *                                          or { n: Int32, refused: true }: the server did not
@@ -70,7 +74,7 @@ struct record_write {
     struct image after;    /* UNKNOWN for updates whose reply was not journaled */
     struct slice command;  /* size 0 if `after` was known before the write */
     const char *connection;
-    bool refused; /* the server did not carry it out: it touched nothing */
+    int64_t plain_probe;
 };
 
 /* What was learned of a write after its WRITE record was written. */

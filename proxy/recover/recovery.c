@@ -16,20 +16,12 @@
 #include <string.h>
 
 #include "holdfast/crash_point.h"
+#include "recover/redo.h"
+#include "recover/survey.h"
+#include "recover/undo.h"
 
 struct text_list {
     char **texts;
-    size_t count;
-    size_t capacity;
-};
-
-struct open_unit {
-    uint64_t unit;
-    uint64_t last_lsn;
-};
-
-struct open_list {
-    struct open_unit *units;
     size_t count;
     size_t capacity;
 };
@@ -39,7 +31,7 @@ struct recovery {
     struct upstream *upstream;
     const struct recovery_options *options;
     struct recovery_report *report;
-    struct open_list open;
+    struct survey survey;
     struct text_list addresses;
 };
 
@@ -86,50 +78,13 @@ static bool add_address(struct text_list *list, const char *text)
 
 /* ------------------------------------------------------------------ 1. read every open unit */
 
-static enum status list_open(struct recovery *recovery, struct error *ret_error)
-{
-    struct wal_reader *reader = NULL;
-    struct wal_unit unit = {0};
-    enum status status = wal_reader_begin(recovery->wal, &reader, ret_error);
-    while (status == STATUS_OK) {
-        status = wal_read_open_next(reader, unit.unit, &unit, ret_error);
-        if (status != STATUS_OK) {
-            break;
-        }
-        if (unit.state == WAL_UNIT_CONFLICT) {
-            recovery->report->conflicts_left++;
-            continue;
-        }
-        void *items = recovery->open.units;
-        if (!reserve(&items, recovery->open.count, &recovery->open.capacity,
-                     sizeof(*recovery->open.units))) {
-            status = error_set(ret_error, STATUS_MEMORY, "out of memory");
-            break;
-        }
-        recovery->open.units = items;
-        recovery->open.units[recovery->open.count].unit = unit.unit;
-        recovery->open.units[recovery->open.count].last_lsn = unit.last_lsn;
-        recovery->open.count++;
-    }
-    wal_reader_end(reader);
-    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
-}
-
-static int compare_newest_first(const void *a_void, const void *b_void)
-{
-    const struct open_unit *a = a_void;
-    const struct open_unit *b = b_void;
-    return a->last_lsn == b->last_lsn ? 0 : a->last_lsn > b->last_lsn ? -1 : 1;
-}
-
 /* Reads each once to see that it can be read, one at a time to bound memory. */
 static enum status check_open(struct recovery *recovery, struct error *ret_error)
 {
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < recovery->open.count && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < recovery->survey.open_count && status == STATUS_OK; i++) {
         struct unit_history *history = NULL;
-        status =
-            unit_history_load(recovery->wal, recovery->open.units[i].unit, &history, ret_error);
+        status = unit_history_load(recovery->wal, recovery->survey.open[i], &history, ret_error);
         for (size_t w = 0; status == STATUS_OK && w < history->write_count; w++) {
             if (!add_address(&recovery->addresses, history->writes[w].connection)) {
                 status = error_set(ret_error, STATUS_MEMORY, "out of memory");
@@ -198,15 +153,8 @@ static enum status append_conflict(struct recovery *recovery, uint64_t unit, con
     return status;
 }
 
-static enum status end_unit(struct recovery *recovery, uint64_t unit, enum undo_result result,
-                            const bson_t *conflict, struct error *ret_error)
+static enum status append_abort(struct recovery *recovery, uint64_t unit, struct error *ret_error)
 {
-    if (recovery->options->dry_run) {
-        return STATUS_OK;
-    }
-    if (result == UNDO_CONFLICT) {
-        return append_conflict(recovery, unit, conflict, ret_error);
-    }
     bson_t payload = BSON_INITIALIZER;
     const char *reason = recovery->options->reason;
     record_put_abort(&payload, reason == NULL ? "recovery" : reason);
@@ -219,51 +167,145 @@ static enum status end_unit(struct recovery *recovery, uint64_t unit, enum undo_
     return status;
 }
 
+static void count_result(struct recovery_report *report, enum recovery_result result)
+{
+    switch (result) {
+    case RECOVERY_ROLLED_BACK:
+        report->units_rolled_back++;
+        break;
+    case RECOVERY_REDONE:
+        report->units_redone++;
+        break;
+    case RECOVERY_CONFLICT:
+        report->conflicts_new++;
+        report->conflicts_left++;
+        break;
+    }
+}
+
+/* Journals how the unit has ended, and tells. */
+static enum status end_unit(struct recovery *recovery, const struct recovery_unit *unit,
+                            struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    if (recovery->options->dry_run) {
+        status = STATUS_OK;
+    } else if (unit->result == RECOVERY_CONFLICT) {
+        bson_t view;
+        bool whole = bson_init_static(&view, unit->conflict.data, unit->conflict.size);
+        status = whole ? append_conflict(recovery, unit->history->unit, &view, ret_error)
+                       : error_set(ret_error, STATUS_MEMORY, "out of memory");
+    } else if (unit->history->state == WAL_UNIT_OPEN) {
+        status = append_abort(recovery, unit->history->unit, ret_error);
+    }
+    if (status == STATUS_OK) {
+        count_result(recovery->report, unit->result);
+        if (recovery->options->unit_done != NULL) {
+            status = recovery->options->unit_done(unit, recovery->options->context, ret_error);
+        }
+        CRASH_POINT(recovery_unit_done);
+    }
+    return status;
+}
+
 static enum status undo_one(struct recovery *recovery, const struct unit_history *history,
                             struct error *ret_error)
 {
     bson_t conflict = BSON_INITIALIZER;
-    struct recovery_unit done = {.history = history};
-    enum status status;
-    if (recovery->options->dry_run) {
-        status = undo_check(recovery->upstream, history, &done.result, &conflict, &done.summary,
-                            ret_error);
-    } else {
-        status = undo_unit(recovery->upstream, history, &done.result, &conflict, ret_error);
-    }
+    struct undo_summary summary;
+    enum undo_result result = UNDO_DONE;
+    enum status status =
+        recovery->options->dry_run
+            ? undo_check(recovery->upstream, history, &result, &conflict, &summary, ret_error)
+            : undo_unit(recovery->upstream, history, &result, &conflict, ret_error);
     if (status == STATUS_OK) {
-        status = end_unit(recovery, history->unit, done.result, &conflict, ret_error);
-    }
-    if (status == STATUS_OK) {
-        if (done.result == UNDO_CONFLICT) {
-            recovery->report->conflicts_new++;
-            recovery->report->conflicts_left++;
-            done.conflict = slice_make(bson_get_data(&conflict), conflict.len);
-        } else {
-            recovery->report->units_rolled_back++;
-        }
-        if (recovery->options->unit_done != NULL) {
-            status = recovery->options->unit_done(&done, recovery->options->context, ret_error);
-        }
-        CRASH_POINT(recovery_unit_done);
-    } else {
-        error_prefix(ret_error, "unit %" PRIu64, history->unit);
+        struct recovery_unit done = {
+            .history = history,
+            .result = result == UNDO_DONE ? RECOVERY_ROLLED_BACK : RECOVERY_CONFLICT,
+            .conflict = slice_make(bson_get_data(&conflict), conflict.len),
+        };
+        status = end_unit(recovery, &done, ret_error);
     }
     bson_destroy(&conflict);
-    return status;
+    return status == STATUS_OK ? STATUS_OK
+                               : error_prefix(ret_error, "unit %" PRIu64, history->unit);
 }
 
 static enum status roll_back(struct recovery *recovery, struct error *ret_error)
 {
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < recovery->open.count && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < recovery->survey.open_count && status == STATUS_OK; i++) {
         struct unit_history *history = NULL;
-        status =
-            unit_history_load(recovery->wal, recovery->open.units[i].unit, &history, ret_error);
+        status = unit_history_load(recovery->wal, recovery->survey.open[i], &history, ret_error);
         if (status == STATUS_OK) {
             status = undo_one(recovery, history, ret_error);
         }
         unit_history_free(history);
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------ 3. or redo */
+
+static enum status on_redone(const struct redo_unit *unit, void *context, struct error *ret_error)
+{
+    struct recovery *recovery = context;
+    static const enum recovery_result results[] = {
+        [REDO_REDONE] = RECOVERY_REDONE,
+        [REDO_ABSENT] = RECOVERY_ROLLED_BACK,
+        [REDO_CONFLICT] = RECOVERY_CONFLICT,
+    };
+    /* One that was whole, or rolled back before already, is no news. */
+    if (unit->fate == REDO_WHOLE ||
+        (unit->fate == REDO_ABSENT && unit->history->state != WAL_UNIT_OPEN)) {
+        return STATUS_OK;
+    }
+    struct recovery_unit done = {
+        .history = unit->history, .result = results[unit->fate], .conflict = unit->conflict};
+    return end_unit(recovery, &done, ret_error);
+}
+
+static enum status on_progress(void *context, struct error *ret_error)
+{
+    struct recovery *recovery = context;
+    return recovery->options->progress == NULL
+               ? STATUS_OK
+               : recovery->options->progress(recovery->options->context, ret_error);
+}
+
+static enum status redo(struct recovery *recovery, struct error *ret_error)
+{
+    struct redo_options options = {
+        .units = recovery->survey.units,
+        .unit_count = recovery->survey.unit_count,
+        .probe = recovery->survey.survived_probe,
+        .dry_run = recovery->options->dry_run,
+        .unit_done = on_redone,
+        .progress = on_progress,
+        .context = recovery,
+    };
+    struct redo_report report;
+    enum status status = redo_run(recovery->wal, recovery->upstream, &options, &report, ret_error);
+    recovery->report->documents_lost = report.moved;
+    return status;
+}
+
+/* ------------------------------------------------------------------ 4. the new probe */
+
+static enum status make_probe(struct recovery *recovery, struct error *ret_error)
+{
+    static const uint8_t yes[1] = {1};
+    struct probe probe = recovery->survey.next;
+    probe.lsn = wal_last_lsn(recovery->wal);
+    /* First: with the property and without the probe nothing is taken for kept that may be lost. */
+    enum status status = wal_property_set(recovery->wal, SURVEY_PROPERTY_PROBED,
+                                          slice_make(yes, sizeof(yes)), ret_error);
+    if (status == STATUS_OK) {
+        status = probe_make(recovery->upstream, &probe, ret_error);
+    }
+    if (status == STATUS_OK) {
+        recovery->report->probe = probe;
+        CRASH_POINT(probe_made);
     }
     return status;
 }
@@ -274,7 +316,28 @@ static void recovery_free(struct recovery *recovery)
         free(recovery->addresses.texts[i]);
     }
     free(recovery->addresses.texts);
-    free(recovery->open.units);
+    survey_free(&recovery->survey);
+}
+
+static enum status run(struct recovery *recovery, struct error *ret_error)
+{
+    const struct recovery_options *options = recovery->options;
+    size_t open = recovery->survey.open_count;
+    enum status status = check_open(recovery, ret_error);
+    if (status == STATUS_OK && (open > 0 || options->fence_blindly)) {
+        status = fence(recovery, ret_error);
+    }
+    if (status == STATUS_OK && open > 0 && !options->dry_run) {
+        status = upstream_scratch_clear(recovery->upstream, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = recovery->survey.may_have_lost ? redo(recovery, ret_error)
+                                                : roll_back(recovery, ret_error);
+    }
+    if (status == STATUS_OK && options->lease != NULL && !options->dry_run) {
+        status = make_probe(recovery, ret_error);
+    }
+    return status;
 }
 
 enum status recovery_run(struct wal *wal, struct upstream *upstream,
@@ -284,22 +347,13 @@ enum status recovery_run(struct wal *wal, struct upstream *upstream,
     struct recovery recovery = {
         .wal = wal, .upstream = upstream, .options = options, .report = ret_report};
     *ret_report = (struct recovery_report){.fence = FENCE_NONE};
-    enum status status = list_open(&recovery, ret_error);
+    enum status status = survey_make(wal, upstream, options->lease, &recovery.survey, ret_error);
     if (status == STATUS_OK) {
-        status = check_open(&recovery, ret_error);
-    }
-    if (status == STATUS_OK && recovery.open.count > 0) {
-        qsort(recovery.open.units, recovery.open.count, sizeof(*recovery.open.units),
-              compare_newest_first);
-    }
-    if (status == STATUS_OK && (recovery.open.count > 0 || options->fence_blindly)) {
-        status = fence(&recovery, ret_error);
-    }
-    if (status == STATUS_OK && recovery.open.count > 0 && !options->dry_run) {
-        status = upstream_scratch_clear(upstream, ret_error);
-    }
-    if (status == STATUS_OK) {
-        status = roll_back(&recovery, ret_error);
+        ret_report->server_restarted = recovery.survey.may_have_lost;
+        ret_report->survived_lsn = recovery.survey.survived_lsn;
+        ret_report->units_in_doubt = recovery.survey.unit_count;
+        ret_report->conflicts_left = recovery.survey.conflicts;
+        status = run(&recovery, ret_error);
     }
     if (status == STATUS_OK) {
         CRASH_POINT(recovery_finished);

@@ -9,8 +9,13 @@
  *   1. Read every open unit. If one cannot be read, STATUS_CORRUPT names its record and nothing is
  *      applied: an operator must look (holdfast verify).
  *   2. Fence the connections that carried their writes (fence.h).
- *   3. Newest first, roll each back (undo.h) and write ABORT, or CONFLICT, durably.
- * Committed units need nothing: all their writes were answered before their COMMIT was written.
+ *   3. If the server is still the process that took the last probe (probe.h), it has lost nothing,
+ *      and committed units need nothing. Newest first, each open unit is rolled back (undo.h) and
+ *      ABORT, or CONFLICT, written durably. If it has restarted, all units that the surviving probe
+ *      does not cover are looked at together, and every document is brought to its last committed
+ *      image (redo.h); then the same records are written, and CONFLICT for a committed unit that
+ *      cannot be done again.
+ *   4. A new probe says that everything up to here is there.
  * Units that are in conflict already are left alone and counted; they are never tried again.
  *
  * It may be killed anywhere and run again: a document that is restored is recognised as restored.
@@ -18,8 +23,8 @@
  * Preconditions: the journal is open for writing, the lease is ours (lease.h), no unit is being
  * made. With dry_run a look-only lease is enough and nothing is changed but the scratch collection.
  *
- * Crash points: recovery_fenced, undo_checked, undo_restored, abort_undone, abort_durable,
- * recovery_unit_done, recovery_finished.
+ * Crash points: recovery_fenced, undo_checked, undo_restored, those of redo.h, abort_undone,
+ * abort_durable, recovery_unit_done, probe_made, recovery_finished.
  */
 
 #include <bson/bson.h>
@@ -29,17 +34,24 @@
 #include "holdfast/error.h"
 #include "recover/fence.h"
 #include "recover/history.h"
-#include "recover/undo.h"
+#include "recover/lease.h"
+#include "recover/probe.h"
 #include "upstream/upstream.h"
+
+enum recovery_result {
+    RECOVERY_ROLLED_BACK,
+    RECOVERY_REDONE,   /* committed; what the server had lost of it is there again */
+    RECOVERY_CONFLICT, /* set aside */
+};
 
 struct recovery_unit {
     const struct unit_history *history;
-    enum undo_result result;     /* dry_run: what it would be */
-    struct undo_summary summary; /* dry_run only */
-    struct slice conflict;       /* UNDO_CONFLICT: the payload of its record */
+    enum recovery_result result; /* dry_run: what it would be */
+    struct slice conflict;       /* CONFLICT: the payload of its record */
 };
 
 struct recovery_options {
+    const struct lease *lease; /* the journal's */
     bool dry_run;
     uint64_t fence_ms;
     /* The lease was taken from another journal: wait fence_ms even if no unit is open. */
@@ -51,19 +63,28 @@ struct recovery_options {
      */
     enum status (*unit_done)(const struct recovery_unit *unit, void *context,
                              struct error *ret_error);
+    /* Called after each document that was looked at or moved, likewise. May be NULL. */
+    enum status (*progress)(void *context, struct error *ret_error);
     fence_progress *fencing; /* may be NULL */
     void *context;
 };
 
 struct recovery_report {
     enum fence_certainty fence;
-    uint64_t units_rolled_back; /* dry_run: would be */
-    uint64_t conflicts_new;     /* dry_run: would be */
-    uint64_t conflicts_left;    /* in the journal now, old and new */
+    bool server_restarted;   /* since its last probe */
+    uint64_t survived_lsn;   /* server_restarted only: up to here it has lost nothing */
+    uint64_t units_in_doubt; /* likewise: those that ended after that, or are open */
+    uint64_t documents_lost; /* that were not at their last committed image after that */
+    uint64_t units_redone;   /* dry_run: would be, as all that follow */
+    uint64_t units_rolled_back;
+    uint64_t conflicts_new;
+    uint64_t conflicts_left; /* in the journal now, old and new */
+    struct probe probe;      /* that is on the server now; not after dry_run */
 };
 
 /*
- * Errors: STATUS_CORRUPT (see above), those of upstream.h, fence.h and of appending to a journal.
+ * Errors: STATUS_CORRUPT (see above), those of upstream.h, fence.h and of appending to a journal;
+ * STATUS_FOREIGN: the database is not the one that the journal knows (survey.c).
  * *ret_report is filled in also after an error, with what was done until then.
  */
 MUST_CHECK enum status recovery_run(struct wal *wal, struct upstream *upstream,

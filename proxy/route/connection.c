@@ -204,8 +204,7 @@ static void on_server_connected(void *context, enum status status)
     if (getsockname(connection->upstream.descriptor, (struct sockaddr *)&local, &size) == 0) {
         network_address_text((struct sockaddr *)&local, size, connection->local_address);
     }
-    connection->connected = true;
-    connection_continue(connection);
+    process_check_start(connection);
 }
 
 static const struct stream_callbacks downstream_callbacks = {

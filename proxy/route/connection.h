@@ -58,6 +58,7 @@ enum expected_kind {
     EXPECT_HELLO,     /* rewrite */
     EXPECT_LOGIN,     /* forward and follow */
     EXPECT_OPERATION, /* to the boundary */
+    EXPECT_PROCESS,   /* to process_check.c */
 };
 
 struct expected {
@@ -94,6 +95,7 @@ struct route_worker {
     struct worker *worker;
     struct connection *first;
     struct worker_task stop_task;
+    struct worker_task hold_task;
     bool stopping;
 };
 
@@ -114,7 +116,11 @@ struct connection {
 
     struct stream downstream;
     struct stream upstream;
-    bool connected;   /* upstream */
+    bool connected;   /* upstream, and commands may pass */
+    bool checking;    /* upstream is connected; which process of the server it is has been asked */
+    bool held;        /* the server has restarted, and what it lost is not repaired */
+    bool has_process; /* the server told its process */
+    uint8_t process[SERVER_PROCESS_BYTES];
     bool client_gone; /* downstream is closed */
     bool server_gone; /* upstream is closed */
     bool finishing;   /* its end is on the way through the loop */
@@ -182,6 +188,13 @@ void expected_pop(struct connection *connection);
 
 /* requests.c */
 void requests_read(struct connection *connection);
+
+/* process_check.c */
+/* Upstream is connected: asks which process it is. `connected` is set when that is known. */
+void process_check_start(struct connection *connection);
+void process_check_take(struct connection *connection, struct slice document);
+/* After a repair: a connection that was held goes on. */
+void process_check_again(struct connection *connection);
 
 /* replies.c */
 void replies_read(struct connection *connection);

@@ -241,13 +241,15 @@ static void decide_write(struct connection *connection, const struct wire_header
         dispatch->kind = whole ? DISPATCH_BLOCKED : DISPATCH_MORE;
         return;
     }
-    if (!connection->gate_admitted && !gate_plain_enter(gates, gate, worker)) {
-        if (class == COMMAND_WRITE) {
+    enum gate_plain entered =
+        connection->gate_admitted ? GATE_PLAIN_ADMITTED : gate_plain_enter(gates, gate, worker);
+    if (entered != GATE_PLAIN_ADMITTED) {
+        if (class == COMMAND_WRITE && entered == GATE_PLAIN_UNITS) {
             dispatch->kind = DISPATCH_OPERATION;
             dispatch->boundary = DISPATCH_TO_PLAIN;
             return;
         }
-        if (dispatch->in_call) {
+        if (dispatch->in_call && entered == GATE_PLAIN_UNITS) {
             dispatch_error(dispatch, REPLY_CODE_OperationNotSupportedInTransaction,
                            "a unit is at work in this namespace, perhaps that of the API call that "
                            "is open: create collections and indexes outside of calls, or before "

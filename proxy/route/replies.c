@@ -25,7 +25,7 @@ static void broken_server(struct connection *connection, const char *reason)
 
 static bool may_read(const struct connection *connection)
 {
-    return !connection->server_gone && connection->connected &&
+    return !connection->server_gone && (connection->connected || connection->checking) &&
            (connection->client_gone ||
             stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES);
 }
@@ -81,6 +81,10 @@ static void take_whole(struct connection *connection, struct expected expected,
         operation_take_reply(connection, document);
         return;
     }
+    if (expected.kind == EXPECT_PROCESS) {
+        process_check_take(connection, document);
+        return;
+    }
     login_reply(&connection->login, document);
     connection->observed_writer = 0;
     if (expected.kind == EXPECT_HELLO) {
@@ -121,7 +125,7 @@ static size_t take_reply(struct connection *connection, struct slice data)
                          : 0;
     bool more = (flags & OP_MSG_MORE_TO_COME) != 0;
     bool whole_needed = first->kind == EXPECT_HELLO || first->kind == EXPECT_LOGIN ||
-                        first->kind == EXPECT_OPERATION;
+                        first->kind == EXPECT_OPERATION || first->kind == EXPECT_PROCESS;
     if (whole_needed && data.size < header.length) {
         return 0;
     }

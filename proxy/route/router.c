@@ -296,6 +296,57 @@ void router_drain(struct router *router)
     close_listeners(router);
 }
 
+static void run_on_workers(struct router *router, void (*run)(struct worker_task *))
+{
+    for (size_t i = 0; i < router->shared.worker_count; i++) {
+        router->shared.workers[i].hold_task.run = run;
+        worker_post(router->shared.workers[i].worker, &router->shared.workers[i].hold_task);
+    }
+    for (size_t i = 0; i < router->shared.worker_count; i++) {
+        wait_done(router);
+    }
+}
+
+static struct route_worker *held_worker(struct worker_task *task)
+{
+    return (struct route_worker *)(void *)((uint8_t *)task -
+                                           offsetof(struct route_worker, hold_task));
+}
+
+static void on_hold_worker(struct worker_task *task)
+{
+    struct route_worker *worker = held_worker(task);
+    struct router *router =
+        (struct router *)(void *)((uint8_t *)worker->shared - offsetof(struct router, shared));
+    for (struct connection *at = worker->first; at != NULL; at = at->next) {
+        if (at->connected) {
+            connection_end_server(at); /* freed from the loop, after this one */
+        }
+    }
+    (void)sem_post(&router->done);
+}
+
+static void on_resume_worker(struct worker_task *task)
+{
+    struct route_worker *worker = held_worker(task);
+    struct router *router =
+        (struct router *)(void *)((uint8_t *)worker->shared - offsetof(struct router, shared));
+    for (struct connection *at = worker->first; at != NULL; at = at->next) {
+        process_check_again(at);
+    }
+    (void)sem_post(&router->done);
+}
+
+void router_hold(struct router *router)
+{
+    run_on_workers(router, on_hold_worker);
+}
+
+void router_resume(struct router *router)
+{
+    run_on_workers(router, on_resume_worker);
+}
+
 static void on_stop_worker(struct worker_task *task)
 {
     struct route_worker *worker =

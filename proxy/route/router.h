@@ -13,6 +13,7 @@
 #include "holdfast/error.h"
 #include "net/listener.h"
 #include "net/worker.h"
+#include "upstream/server_process.h"
 
 struct router;
 
@@ -43,6 +44,7 @@ struct router_options {
     size_t rule_count;
     void (*tick)(void *context, uint64_t now_ms); /* every 50 ms, on a worker; may be NULL */
     void *tick_context;
+    struct server_process *process; /* which process of the server commands may go to */
     struct network_address upstream;
     const char *upstream_name; /* for the log */
     uint64_t connections_max;  /* as router_set_limits() */
@@ -65,6 +67,15 @@ void router_set_limits(struct router *router, uint64_t connections_max, uint64_t
 
 /* Connections open now. */
 uint64_t router_connections(const struct router *router);
+
+/*
+ * The server has restarted: ends every connection to its former process, as the server did, with
+ * the clients' sides. When it returns none of them is used any more, but units that they carried
+ * may not be rolled back yet. New connections wait (server_process.h).
+ */
+void router_hold(struct router *router);
+/* Connections that waited go on, after server_process_set(). */
+void router_resume(struct router *router);
 
 /* No new connections, no new units; what is open goes on. */
 void router_drain(struct router *router);

@@ -5,7 +5,9 @@
  *   - units[gate] counts the units inside and those of `entering` (which wait for plain commands in
  *     flight); a nonzero value closes the fast path.
  *   - units of `queued` wait behind plain commands of `plain` and are not counted.
- *   - plain is not empty only while units[gate] > 0.
+ *   - plain is not empty only while units[gate] > 0, or no probe covers ended[gate].
+ *   - ended[gate] is stored before units[gate] falls: who sees that nobody is inside sees how far
+ *     probes must have come.
  */
 #include "unit/gate.h"
 
@@ -22,19 +24,35 @@ struct gate_queues {
     struct gate_waiter *queued;
 };
 
+/* A worker's plain commands at one gate. */
+struct gate_counter {
+    atomic_uint in_flight;
+    _Atomic int64_t probe; /* the newest that was sent when the last of them ended */
+};
+
 struct gate_table {
     size_t worker_count;
     pthread_mutex_t mutex;
+    void (*probe_wanted)(void *context);
+    void *probe_context;
+    _Atomic int64_t probe_sent;                    /* number of the newest probe */
+    _Atomic uint64_t covered;                      /* LSN of the newest answered probe */
+    _Atomic uint64_t ended_last;                   /* the highest of `ended` */
+    _Atomic uint64_t ended[LIMIT_NAMESPACE_GATES]; /* LSN of the last unit's end */
+    int64_t first_probe;                           /* sent before any plain write */
     atomic_uint units[LIMIT_NAMESPACE_GATES];
     struct gate_queues queues[LIMIT_NAMESPACE_GATES];
-    atomic_uint in_flight[]; /* [worker][gate] */
+    struct gate_counter counters[]; /* [worker][gate], and one more that stands for all gates */
 };
+
+#define COUNTERS (LIMIT_NAMESPACE_GATES + 1u)
+#define ANY_GATE LIMIT_NAMESPACE_GATES
 
 struct gate_table *gate_table_new(size_t worker_count)
 {
-    size_t counters = worker_count * LIMIT_NAMESPACE_GATES;
+    size_t counters = worker_count * COUNTERS;
     struct gate_table *table =
-        calloc(1, sizeof(struct gate_table) + counters * sizeof(atomic_uint));
+        calloc(1, sizeof(struct gate_table) + counters * sizeof(struct gate_counter));
     if (table != NULL) {
         table->worker_count = worker_count;
         (void)pthread_mutex_init(&table->mutex, NULL);
@@ -65,15 +83,20 @@ uint32_t gate_of(const char *database, const char *collection)
     return 1 + hash % (LIMIT_NAMESPACE_GATES - 1);
 }
 
-static atomic_uint *counter(struct gate_table *table, uint32_t gate, size_t worker)
+static struct gate_counter *counter(struct gate_table *table, uint32_t gate, size_t worker)
 {
-    return &table->in_flight[worker * LIMIT_NAMESPACE_GATES + gate];
+    return &table->counters[worker * COUNTERS + gate];
+}
+
+static bool is_covered(const struct gate_table *table, uint32_t gate)
+{
+    return atomic_load(&table->ended[gate]) <= atomic_load(&table->covered);
 }
 
 static bool plain_in_flight(struct gate_table *table, uint32_t gate)
 {
     for (size_t worker = 0; worker < table->worker_count; worker++) {
-        if (atomic_load(counter(table, gate, worker)) != 0) {
+        if (atomic_load(&counter(table, gate, worker)->in_flight) != 0) {
             return true;
         }
     }
@@ -131,15 +154,25 @@ static void call_all(struct gate_waiter *admitted)
     }
 }
 
+static void want_probe(const struct gate_table *table)
+{
+    if (table->probe_wanted != NULL) {
+        table->probe_wanted(table->probe_context);
+    }
+}
+
 /* Admits whoever may go in now. The mutex is held; returns those to call once it is not. */
 static struct gate_waiter *settle(struct gate_table *table, uint32_t gate)
 {
     struct gate_waiter *admitted = NULL;
     struct gate_waiter **tail = &admitted;
     struct gate_queues *queues = &table->queues[gate];
-    if (atomic_load(&table->units[gate]) == 0 && queues->plain != NULL) {
+    bool nobody = atomic_load(&table->units[gate]) == 0;
+    if (nobody && queues->plain != NULL && !is_covered(table, gate)) {
+        want_probe(table);
+    } else if (nobody && queues->plain != NULL) {
         for (struct gate_waiter *at = queues->plain;;) {
-            (void)atomic_fetch_add(counter(table, gate, at->worker), 1);
+            (void)atomic_fetch_add(&counter(table, gate, at->worker)->in_flight, 1);
             at = at->next;
             if (at == queues->plain) {
                 break;
@@ -161,19 +194,9 @@ static struct gate_waiter *settle(struct gate_table *table, uint32_t gate)
     return admitted;
 }
 
-bool gate_plain_enter(struct gate_table *table, uint32_t gate, size_t worker)
+static void leave(struct gate_table *table, uint32_t gate, size_t worker)
 {
-    (void)atomic_fetch_add(counter(table, gate, worker), 1);
-    if (atomic_load(&table->units[gate]) == 0) {
-        return true;
-    }
-    gate_plain_leave(table, gate, worker);
-    return false;
-}
-
-void gate_plain_leave(struct gate_table *table, uint32_t gate, size_t worker)
-{
-    (void)atomic_fetch_sub(counter(table, gate, worker), 1);
+    (void)atomic_fetch_sub(&counter(table, gate, worker)->in_flight, 1);
     if (atomic_load(&table->units[gate]) == 0) {
         return;
     }
@@ -181,6 +204,34 @@ void gate_plain_leave(struct gate_table *table, uint32_t gate, size_t worker)
     struct gate_waiter *admitted = settle(table, gate);
     pthread_mutex_unlock(&table->mutex);
     call_all(admitted);
+}
+
+enum gate_plain gate_plain_enter(struct gate_table *table, uint32_t gate, size_t worker)
+{
+    (void)atomic_fetch_add(&counter(table, gate, worker)->in_flight, 1);
+    bool nobody = atomic_load(&table->units[gate]) == 0;
+    if (nobody && is_covered(table, gate)) {
+        return GATE_PLAIN_ADMITTED;
+    }
+    leave(table, gate, worker);
+    return nobody ? GATE_PLAIN_UNCOVERED : GATE_PLAIN_UNITS;
+}
+
+void gate_plain_note(struct gate_table *table, uint32_t gate, size_t worker)
+{
+    int64_t probe = atomic_load_explicit(&table->probe_sent, memory_order_relaxed);
+    struct gate_counter *own = counter(table, gate, worker);
+    if (atomic_load_explicit(&own->probe, memory_order_relaxed) != probe) {
+        atomic_store_explicit(&own->probe, probe, memory_order_relaxed);
+        atomic_store_explicit(&counter(table, ANY_GATE, worker)->probe, probe,
+                              memory_order_relaxed);
+    }
+}
+
+void gate_plain_leave(struct gate_table *table, uint32_t gate, size_t worker)
+{
+    gate_plain_note(table, gate, worker);
+    leave(table, gate, worker);
 }
 
 bool gate_plain_wait(struct gate_table *table, uint32_t gate, size_t worker,
@@ -191,11 +242,15 @@ bool gate_plain_wait(struct gate_table *table, uint32_t gate, size_t worker,
     waiter->is_unit = false;
     waiter->list = NULL;
     pthread_mutex_lock(&table->mutex);
-    bool free_now = atomic_load(&table->units[gate]) == 0;
+    bool nobody = atomic_load(&table->units[gate]) == 0;
+    bool free_now = nobody && is_covered(table, gate);
     if (free_now) {
-        (void)atomic_fetch_add(counter(table, gate, worker), 1);
+        (void)atomic_fetch_add(&counter(table, gate, worker)->in_flight, 1);
     } else {
         queue_push(&table->queues[gate].plain, waiter);
+        if (nobody) {
+            want_probe(table);
+        }
     }
     pthread_mutex_unlock(&table->mutex);
     return free_now;
@@ -221,9 +276,18 @@ bool gate_unit_enter(struct gate_table *table, uint32_t gate, struct gate_waiter
     return inside;
 }
 
-void gate_unit_leave(struct gate_table *table, uint32_t gate)
+static void raise_to(_Atomic uint64_t *value, uint64_t to)
+{
+    if (atomic_load(value) < to) {
+        atomic_store(value, to); /* under the mutex: nobody else raises it */
+    }
+}
+
+void gate_unit_leave(struct gate_table *table, uint32_t gate, uint64_t end_lsn)
 {
     pthread_mutex_lock(&table->mutex);
+    raise_to(&table->ended[gate], end_lsn);
+    raise_to(&table->ended_last, end_lsn);
     (void)atomic_fetch_sub(&table->units[gate], 1);
     struct gate_waiter *admitted = settle(table, gate);
     pthread_mutex_unlock(&table->mutex);
@@ -262,4 +326,69 @@ bool gate_cancel(struct gate_table *table, struct gate_waiter *waiter)
     pthread_mutex_unlock(&table->mutex);
     call_all(admitted);
     return waiting;
+}
+
+/* ------------------------------------------------------------------ probes */
+
+void gate_on_probe_wanted(struct gate_table *table, void (*wanted)(void *context), void *context)
+{
+    pthread_mutex_lock(&table->mutex);
+    table->probe_wanted = wanted;
+    table->probe_context = context;
+    pthread_mutex_unlock(&table->mutex);
+}
+
+void gate_probe_sent(struct gate_table *table, int64_t number)
+{
+    if (table->first_probe == 0) {
+        table->first_probe = number;
+    }
+    atomic_store(&table->probe_sent, number);
+}
+
+void gate_probe_answered(struct gate_table *table, uint64_t lsn)
+{
+    struct gate_waiter *admitted = NULL;
+    struct gate_waiter **tail = &admitted;
+    pthread_mutex_lock(&table->mutex);
+    raise_to(&table->covered, lsn);
+    for (uint32_t gate = 0; gate < LIMIT_NAMESPACE_GATES; gate++) {
+        if (table->queues[gate].plain != NULL) {
+            *tail = settle(table, gate);
+            while (*tail != NULL) {
+                tail = &(*tail)->next;
+            }
+        }
+    }
+    pthread_mutex_unlock(&table->mutex);
+    call_all(admitted);
+}
+
+bool gate_has_uncovered(struct gate_table *table)
+{
+    return atomic_load(&table->ended_last) > atomic_load(&table->covered);
+}
+
+bool gate_has_plain(struct gate_table *table)
+{
+    int64_t sent = atomic_load(&table->probe_sent);
+    for (size_t worker = 0; worker < table->worker_count; worker++) {
+        if (atomic_load_explicit(&counter(table, ANY_GATE, worker)->probe, memory_order_relaxed) ==
+            sent) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int64_t gate_plain_probe(struct gate_table *table, uint32_t gate)
+{
+    const uint32_t gates[] = {gate, GATE_SERVER};
+    int64_t newest = table->first_probe;
+    for (size_t i = 0; i < 2 * table->worker_count; i++) {
+        int64_t probe =
+            atomic_load_explicit(&counter(table, gates[i % 2], i / 2)->probe, memory_order_relaxed);
+        newest = probe > newest ? probe : newest;
+    }
+    return newest;
 }

@@ -17,7 +17,13 @@
  *    unit:         units++  ->  sum of counts == 0 ?  -- no ->  wait
  *
  * Both sides write first and look after (sequentially consistent), so one of them always sees the
- * other: there is no window. Fast path: two atomic additions and a load, no lock.
+ * other: there is no window. Fast path: two atomic additions and four loads, no lock.
+ *
+ * After a crash of the server the journal brings its units' documents back, and must not take what
+ * a plain write did to them later for what the crash has left of them. So a plain write follows a
+ * unit only once a probe (recover/probe.h) that covers the unit's end was answered: then the server
+ * cannot lose the unit and keep the plain write. And of plain writes it is remembered after which
+ * probe the last one ended, because units that follow build on them.
  *
  * Fairness: once a plain write waits, units that are not inside yet wait behind it, but for those
  * that would wait for themselves there (gate_wait.h).
@@ -58,16 +64,23 @@ struct gate_table *gate_table_free(struct gate_table *table);
 /* 1 .. LIMIT_NAMESPACE_GATES - 1. */
 uint32_t gate_of(const char *database, const char *collection);
 
-/*
- * A plain write comes. True: it is counted, forward it and call gate_plain_leave() when its reply
- * is here or can no longer come. False: units are inside.
- */
-bool gate_plain_enter(struct gate_table *table, uint32_t gate, size_t worker);
+enum gate_plain {
+    GATE_PLAIN_ADMITTED,  /* it is counted: forward it and call gate_plain_leave() when its reply is
+                             here or can no longer come */
+    GATE_PLAIN_UNITS,     /* units are inside */
+    GATE_PLAIN_UNCOVERED, /* none is, but no probe covers the last one yet */
+};
+
+/* A plain write comes. */
+enum gate_plain gate_plain_enter(struct gate_table *table, uint32_t gate, size_t worker);
 void gate_plain_leave(struct gate_table *table, uint32_t gate, size_t worker);
 
+/* A write of a unit ended of which the journal does not know: it counts as a plain one. */
+void gate_plain_note(struct gate_table *table, uint32_t gate, size_t worker);
+
 /*
- * Waits until no unit is inside; then it is counted as after gate_plain_enter() and `admitted` is
- * called. True: admitted at once, no callback.
+ * Waits until no unit is inside and a probe covers the last one; then it is counted as after
+ * gate_plain_enter() and `admitted` is called. True: admitted at once, no callback.
  */
 bool gate_plain_wait(struct gate_table *table, uint32_t gate, size_t worker,
                      struct gate_waiter *waiter);
@@ -77,13 +90,40 @@ bool gate_plain_wait(struct gate_table *table, uint32_t gate, size_t worker,
  * gate_unit_leave() takes it out again (also after gate_cancel() returned false).
  */
 bool gate_unit_enter(struct gate_table *table, uint32_t gate, struct gate_waiter *waiter);
-void gate_unit_leave(struct gate_table *table, uint32_t gate);
+/* `end_lsn`: the LSN of the record that ended it, or a greater one; 0: it has written nothing. */
+void gate_unit_leave(struct gate_table *table, uint32_t gate, uint64_t end_lsn);
 
 /*
  * A unit that waits behind plain commands goes past them: `admitted` is called, perhaps from
  * inside, or when the plain commands in flight have ended. Harmless if it does not wait behind any.
  */
 void gate_pass(struct gate_table *table, struct gate_waiter *waiter);
+
+/* ---- probes */
+
+/*
+ * `wanted` is called, on any thread and with the table locked, when somebody waits for a probe that
+ * covers a unit which has just ended: it must not block and must not call the table.
+ */
+void gate_on_probe_wanted(struct gate_table *table, void (*wanted)(void *context), void *context);
+
+/* Before the probe `number` is sent. Numbers grow. The first is to be told before any command. */
+void gate_probe_sent(struct gate_table *table, int64_t number);
+
+/* A probe was answered that covers all units which ended up to `lsn`; admits whoever waited. */
+void gate_probe_answered(struct gate_table *table, uint64_t lsn);
+
+/* A unit has ended that no answered probe covers. */
+bool gate_has_uncovered(struct gate_table *table);
+
+/* A plain write has ended since the newest probe was sent. */
+bool gate_has_plain(struct gate_table *table);
+
+/*
+ * The number of the newest probe that was sent before a plain write behind this gate last ended, or
+ * before the table was made: what is there now may be lost with anything that follows that probe.
+ */
+int64_t gate_plain_probe(struct gate_table *table, uint32_t gate);
 
 /* Stops waiting. True: it will not be called and is not inside. False: it was admitted already. */
 bool gate_cancel(struct gate_table *table, struct gate_waiter *waiter);

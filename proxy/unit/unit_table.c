@@ -452,6 +452,31 @@ struct unit *unit_table_take_any(struct unit_table *table, const char *reason)
     return take_first(table, false, 0, reason);
 }
 
+struct unit *unit_table_take_begun(struct unit_table *table, const char *reason)
+{
+    struct unit *taken = NULL;
+    pthread_mutex_lock(&table->mutex);
+    for (struct unit *unit = table->oldest; unit != NULL && taken == NULL; unit = unit->younger) {
+        /* `begun` is its holder's while it has one. */
+        if (unit->checked_out || unit->begun) {
+            taken = take(unit, reason);
+        }
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return taken;
+}
+
+size_t unit_table_busy_count(struct unit_table *table)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&table->mutex);
+    for (const struct unit *unit = table->oldest; unit != NULL; unit = unit->younger) {
+        count += unit->checked_out;
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return count;
+}
+
 size_t unit_table_open_count(struct unit_table *table)
 {
     pthread_mutex_lock(&table->mutex);

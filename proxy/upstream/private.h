@@ -11,6 +11,9 @@
 
 struct upstream {
     mongoc_client_t *client;
+    mongoc_uri_t *uri;
+    uint64_t connect_ms;
+    bool pinned;          /* to the connection there is */
     bool without_journal; /* the server was started without one and refuses j: true */
     /* The evaluations of this struct; another one for each, so that threads do not meet. */
     char scratch_collection[64];

@@ -14,8 +14,10 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "holdfast/clock.h"
 #include "upstream/private.h"
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
@@ -90,13 +92,30 @@ static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms)
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, true);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, false);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);
-    /* Without this a failed connection makes every call of the next five seconds fail at once. */
-    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
+    /* Waiting for a server that is away is done here (upstream_command()). */
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, true);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, wait_ms);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, wait_ms);
     if (!mongoc_uri_has_option(uri, MONGOC_URI_SOCKETTIMEOUTMS)) {
         mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, 60000);
     }
+}
+
+/* In place of the one there was: libmongoc looks at a server that it could not reach only every
+   five seconds, a new client at once. */
+static bool client_make(struct upstream *upstream)
+{
+    mongoc_client_t *client = mongoc_client_new_from_uri(upstream->uri);
+    if (client == NULL) {
+        return false;
+    }
+    if (upstream->client != NULL) {
+        mongoc_client_destroy(upstream->client);
+    }
+    upstream->client = client;
+    mongoc_client_set_error_api(client, MONGOC_ERROR_API_VERSION_2);
+    mongoc_client_set_appname(client, "holdfast");
+    return true;
 }
 
 enum status upstream_open(const char *uri_text, uint64_t connect_ms, struct upstream **ret_upstream,
@@ -123,15 +142,15 @@ enum status upstream_open(const char *uri_text, uint64_t connect_ms, struct upst
         status = error_set(ret_error, STATUS_MEMORY, "out of memory");
         goto out;
     }
-    upstream->client = mongoc_client_new_from_uri(uri);
-    if (upstream->client == NULL) {
+    upstream->connect_ms = connect_ms;
+    upstream->uri = uri;
+    uri = NULL;
+    if (!client_make(upstream)) {
         status = error_set(ret_error, STATUS_INVALID,
                            "the upstream URI asks for something that this build cannot do "
                            "(a compressor or TLS option)");
         goto out;
     }
-    mongoc_client_set_error_api(upstream->client, MONGOC_ERROR_API_VERSION_2);
-    mongoc_client_set_appname(upstream->client, "holdfast");
     bson_oid_t unique;
     char unique_text[25];
     bson_oid_init(&unique, NULL);
@@ -148,12 +167,31 @@ out:
     return status;
 }
 
+/* libmongoc would make a new connection by itself where it finds the old one broken. */
+static mongoc_stream_t *refuse_connection(const mongoc_uri_t *uri, const mongoc_host_list_t *host,
+                                          void *context, bson_error_t *error)
+{
+    (void)uri;
+    (void)host;
+    (void)context;
+    bson_set_error(error, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_CONNECT,
+                   "the connection to the server broke");
+    return NULL;
+}
+
+void upstream_pin(struct upstream *upstream)
+{
+    upstream->pinned = true;
+    mongoc_client_set_stream_initiator(upstream->client, refuse_connection, NULL);
+}
+
 struct upstream *upstream_close(struct upstream *upstream)
 {
     if (upstream != NULL) {
         if (upstream->client != NULL) {
             mongoc_client_destroy(upstream->client);
         }
+        mongoc_uri_destroy(upstream->uri);
         free(upstream);
     }
     return NULL;
@@ -216,6 +254,18 @@ static enum status write_errors_check(const bson_t *reply, int32_t *ret_code,
                      *ret_code);
 }
 
+/* Nothing was sent, for no connection could be made: it may be tried again until connect_ms. */
+static bool may_try_again(struct upstream *upstream, const bson_error_t *error, uint64_t since_ms)
+{
+    const struct timespec pause = {.tv_nsec = 50 * 1000000L};
+    if (error->domain != MONGOC_ERROR_SERVER_SELECTION || upstream->pinned ||
+        clock_monotonic_ms() - since_ms >= upstream->connect_ms) {
+        return false;
+    }
+    (void)nanosleep(&pause, NULL);
+    return client_make(upstream);
+}
+
 enum status upstream_command(struct upstream *upstream, const char *database, const bson_t *command,
                              bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
 {
@@ -223,7 +273,14 @@ enum status upstream_command(struct upstream *upstream, const char *database, co
     bson_error_t error = {0};
     int32_t code = 0;
     enum status status = STATUS_OK;
-    if (mongoc_client_command_simple(upstream->client, database, command, NULL, &reply, &error)) {
+    uint64_t since_ms = clock_monotonic_ms();
+    bool done;
+    while (!(done = mongoc_client_command_simple(upstream->client, database, command, NULL, &reply,
+                                                 &error)) &&
+           may_try_again(upstream, &error, since_ms)) {
+        bson_destroy(&reply);
+    }
+    if (done) {
         status = write_errors_check(&reply, &code, ret_error);
     } else {
         status = error_translate(&error, ret_error);

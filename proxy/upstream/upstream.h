@@ -46,6 +46,12 @@ MUST_CHECK enum status upstream_open(const char *uri, uint64_t connect_ms,
 MUST_CHECK enum status upstream_host(const char *uri, char *host, size_t capacity,
                                      struct error *ret_error);
 
+/*
+ * From now on no other connection is made than the one there is: once that breaks, every call is
+ * STATUS_UNREACHABLE, and this struct good for closing only.
+ */
+void upstream_pin(struct upstream *upstream);
+
 /* Closes the connection. NULL is harmless; returns NULL. */
 struct upstream *upstream_close(struct upstream *upstream);
 

@@ -453,7 +453,7 @@ static void gates_set_up(struct world *world, struct visitor *first, struct visi
 
 static void gates_leave(struct world *world, int who, uint32_t gate)
 {
-    gate_unit_leave(gates, gate);
+    gate_unit_leave(gates, gate, 0);
     gate_list_drop(world->table, &world->players[who].owner);
 }
 
@@ -472,7 +472,7 @@ static void test_gate_asked_last(void **state)
     gates_leave(&world, 0, GATE_A);
     assert_int_equal(plain.admitted, 0);
     release(&world, 0);
-    gate_unit_leave(gates, GATE_A);
+    gate_unit_leave(gates, GATE_A, 0);
     assert_int_equal(plain.admitted, 1);
     gates_end(&world);
 }

@@ -74,8 +74,8 @@ static void test_rules(void **state)
         const char *records; /* the unit's so far: first letters, X for CONFLICT */
         const char *allowed;
     } cases[] = {
-        {"", "B"},   {"B", "WCAX"}, {"BW", "WCAX"}, {"BC", ""},
-        {"BWA", ""}, {"BX", "CAX"}, {"BXX", "CAX"}, {"BXC", ""},
+        {"", "B"},   {"B", "WCAX"}, {"BW", "WCAX"}, {"BC", "X"},  {"BCX", "CAX"},
+        {"BWA", ""}, {"BX", "CAX"}, {"BXX", "CAX"}, {"BXC", "X"},
     };
     static const char letters[] = "BWCAOSXK";
     struct wal *wal = fixture_open(*state);

@@ -1,0 +1,70 @@
+/*
+ * The first thing on a new connection to the server: which process of it this is.
+ *
+ *   connected --> isMaster sent --> the process we know --> the client's commands
+ *                                \-> another one: the server has restarted --> the connection waits
+ *                                    until what that may have lost is repaired (server_process.h)
+ *
+ * So no command reaches a server that may have lost something which the journal still has. isMaster
+ * and not hello, because that every server knows, and without a description of the client: that is
+ * the client's to send.
+ *
+ * The connection's worker.
+ */
+#include <string.h>
+
+#include "holdfast/limits.h"
+#include "holdfast/log.h"
+#include "route/connection.h"
+#include "wire/op_msg.h"
+
+void process_check_start(struct connection *connection)
+{
+    bson_t body = BSON_INITIALIZER;
+    struct buffer out;
+    int32_t request_id = connection->next_request_id++;
+    BSON_APPEND_INT32(&body, "isMaster", 1);
+    BSON_APPEND_UTF8(&body, "$db", "admin");
+    buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
+    if (op_msg_append(&out, request_id, 0, 0, slice_make(bson_get_data(&body), body.len)) ==
+            STATUS_OK &&
+        expected_push(connection,
+                      (struct expected){.kind = EXPECT_PROCESS, .request_id = request_id})) {
+        connection->checking = true;
+        connection_send_server(connection, buffer_slice(&out));
+    } else {
+        connection_end_server(connection);
+    }
+    buffer_free(&out);
+    bson_destroy(&body);
+}
+
+static void decide(struct connection *connection)
+{
+    const uint8_t *id = connection->has_process ? connection->process : NULL;
+    connection->connected = server_process_check(connection->shared->options.process, id);
+    connection->held = !connection->connected;
+}
+
+void process_check_take(struct connection *connection, struct slice document)
+{
+    bson_iter_t at;
+    bson_iter_t found;
+    connection->checking = false;
+    if (bson_iter_init_from_data(&at, document.data, document.size) &&
+        bson_iter_find_descendant(&at, "topologyVersion.processId", &found) &&
+        BSON_ITER_HOLDS_OID(&found)) {
+        connection->has_process = true;
+        memcpy(connection->process, bson_iter_oid(&found)->bytes, sizeof connection->process);
+    }
+    decide(connection);
+}
+
+void process_check_again(struct connection *connection)
+{
+    if (!connection->held || connection->server_gone) {
+        return;
+    }
+    decide(connection);
+    connection_continue(connection);
+}
