@@ -14,6 +14,7 @@
 
 struct _mongoc_client_t {
     unsigned connection; /* 0: none */
+    bool pinned;         /* makes no other one */
 };
 
 void mongoc_init(void)
@@ -48,9 +49,21 @@ bool mongoc_client_set_appname(mongoc_client_t *client, const char *name)
     return true;
 }
 
+/* The product's is one that refuses (upstream_pin()). */
+void mongoc_client_set_stream_initiator(mongoc_client_t *client,
+                                        mongoc_stream_initiator_t initiator, void *context)
+{
+    (void)initiator;
+    (void)context;
+    client->pinned = true;
+}
+
 static bool connect_if_needed(mongoc_client_t *client)
 {
     uint64_t until_us = sim.now_us + SELECTION_US;
+    if (client->pinned) {
+        return server_own_is_open(client->connection);
+    }
     while (!server_own_is_open(client->connection)) {
         client->connection = server_own_connect();
         fiber_sleep(client->connection == 0 ? POLL_US : faults_latency());

@@ -10,6 +10,7 @@
  * and process_check() clears up there.
  */
 #include <assert.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ static struct {
     bool exited;
     int code;
     bool terminate;
+    uint64_t pending; /* signals */
     bool ended_cleanly;
     unsigned crashes;
     unsigned lives;
@@ -74,6 +76,7 @@ void process_start(void *object, uint64_t number)
     process.alive = true;
     process.dying = false;
     process.exited = false;
+    process.pending = 0;
     process.lives++;
     (void)fiber_start("main", true, life, NULL);
 }
@@ -185,19 +188,34 @@ void process_place(const char *name)
     }
 }
 
-void process_terminate(void)
+void process_signal(int signal_number)
 {
-    static const char signal;
-    (void)signal;
-    process.terminate = true;
-    fiber_wake_all(&process.terminate);
+    process.pending |= (uint64_t)1 << signal_number;
+    fiber_wake_all(&process.pending);
 }
 
-bool process_wait_signal(uint64_t us)
+void process_terminate(void)
 {
-    if (!process.terminate) {
-        (void)fiber_wait(&process.terminate, sim.now_us + us);
+    process.terminate = true;
+    process_signal(SIGTERM);
+}
+
+int process_wait_signal(uint64_t us)
+{
+    if (process.pending == 0 && !process.terminate) {
+        (void)fiber_wait(&process.pending, sim.now_us + us);
     }
+    for (int signal_number = 1; signal_number < 64; signal_number++) {
+        if ((process.pending >> signal_number & 1) != 0) {
+            process.pending &= ~((uint64_t)1 << signal_number);
+            return signal_number;
+        }
+    }
+    return process.terminate ? SIGTERM : 0; /* also a life that began later */
+}
+
+bool process_is_asked_to_end(void)
+{
     return process.terminate;
 }
 

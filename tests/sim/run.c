@@ -25,6 +25,9 @@
 /* A boot does not take place at the beginning of time. */
 #define BOOT_US ((uint64_t)1000 * 1000000)
 
+/* Of real time; a run takes milliseconds. More means that something waits for the real world. */
+#define RUN_SECONDS_MAX 120u
+
 struct sim sim;
 
 /* ------------------------------------------------------------------ notes */
@@ -133,6 +136,7 @@ static void end(void)
 
 static void run_seed(uint64_t seed)
 {
+    (void)alarm(RUN_SECONDS_MAX);
     begin(seed);
     run_until(clients_done_or_late);
     faults_over();
@@ -247,6 +251,7 @@ int main(int argument_count, char **arguments)
         }
     }
     (void)signal(SIGABRT, on_abort);
+    (void)signal(SIGALRM, on_abort);
     memory_begin();
     for (uint64_t seed = from; seed < from + count && (failures == 0 || keep_going); seed++) {
         failures += run_one(seed, twice) ? 0 : 1;

@@ -145,6 +145,7 @@ void process_die(const char *reason);
 _Noreturn void process_exit(int code);
 void process_check(void);     /* after each step: clears away what has died */
 void process_terminate(void); /* SIGTERM */
+bool process_is_asked_to_end(void);
 bool process_ended_cleanly(void);
 /* A place where it may die (crash points, and others of the simulator). */
 void process_place(const char *name);
@@ -152,8 +153,9 @@ void process_place(const char *name);
 void process_show_deaths(void);
 bool process_has_died_at(const char *name);
 void process_reset(void);
-/* For threads.c: sigtimedwait() of the main thread. */
-bool process_wait_signal(uint64_t us);
+/* For threads.c: a signal for the main thread, and its sigtimedwait(); 0: none came in time. */
+void process_signal(int signal_number);
+int process_wait_signal(uint64_t us);
 
 /* ------------------------------------------------------------------ system.c */
 

@@ -19,6 +19,8 @@
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                           void *argument);
 int __wrap_pthread_join(pthread_t thread, void **ret_value);
+int __wrap_pthread_kill(pthread_t thread, int signal_number);
+pthread_t __wrap_pthread_self(void);
 int __wrap_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes);
 int __wrap_pthread_mutex_destroy(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
@@ -31,9 +33,11 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mu
 int __wrap_pthread_cond_signal(pthread_cond_t *condition);
 int __wrap_pthread_cond_broadcast(pthread_cond_t *condition);
 int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *ret_set);
+int __wrap_sigpending(sigset_t *ret_set);
 int __wrap_sem_init(sem_t *semaphore, int shared, unsigned value);
 int __wrap_sem_destroy(sem_t *semaphore);
 int __wrap_sem_wait(sem_t *semaphore);
+int __wrap_sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until);
 int __wrap_sem_post(sem_t *semaphore);
 int __wrap_nanosleep(const struct timespec *time, struct timespec *ret_left);
 int __wrap_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout);
@@ -57,6 +61,19 @@ int __wrap_pthread_join(pthread_t thread, void **ret_value)
     while (!fiber_has_ended(fiber)) {
         (void)fiber_wait(fiber, UINT64_MAX);
     }
+    return 0;
+}
+
+pthread_t __wrap_pthread_self(void)
+{
+    return (pthread_t)(uintptr_t)fiber_current();
+}
+
+/* Only the main thread waits for signals. */
+int __wrap_pthread_kill(pthread_t thread, int signal_number)
+{
+    (void)thread;
+    process_signal(signal_number);
     return 0;
 }
 
@@ -190,6 +207,21 @@ int __wrap_sem_wait(sem_t *semaphore)
     return 0;
 }
 
+int __wrap_sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until)
+{
+    assert(clock == CLOCK_MONOTONIC);
+    while (*count_of(semaphore) == 0) {
+        uint64_t us = (uint64_t)until->tv_sec * 1000000u + (uint64_t)until->tv_nsec / 1000u;
+        if (sim.now_us >= us) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        (void)fiber_wait(semaphore, us);
+    }
+    --*count_of(semaphore);
+    return 0;
+}
+
 int __wrap_sem_post(sem_t *semaphore)
 {
     ++*count_of(semaphore);
@@ -213,9 +245,16 @@ int __wrap_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct times
 {
     (void)set;
     (void)info;
-    if (process_wait_signal(us_of(timeout))) {
-        return SIGTERM;
-    }
+    int received = process_wait_signal(us_of(timeout));
     errno = EAGAIN;
-    return -1;
+    return received == 0 ? -1 : received;
+}
+
+int __wrap_sigpending(sigset_t *ret_set)
+{
+    (void)sigemptyset(ret_set);
+    if (process_is_asked_to_end()) {
+        (void)sigaddset(ret_set, SIGTERM);
+    }
+    return 0;
 }
