@@ -502,6 +502,7 @@ static void recover_again(struct daemon *daemon)
                      .context = daemon},
         .give_up = is_to_end,
     };
+    admin_recovering(daemon->admin, daemon->wal);
     enum status status = restart_recover(&options, &report, &error);
     if (status != STATUS_OK) {
         LOG(LOG_ERROR, "recovery", "Ending: the next start recovers",
@@ -509,6 +510,10 @@ static void recover_again(struct daemon *daemon)
         _exit(EXIT_CANNOT_RUN);
     }
     tell_recovered(&report);
+    daemon->probe = report.probe;
+    admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
+                  daemon->observe);
+    admin_upstream_seen(daemon->admin, NULL);
 }
 
 /*

@@ -11,11 +11,16 @@ KILLS = {
     "orchestrator": (4, False),
     "placement service": (3, False),
     "both services": (2, False),
+    "server": (3, False),
+    "everything at once": (1, False),
     "proxy": (4, True),
     "proxy and orchestrator": (1, True),
-    "everything at once": (1, True),
+    "proxy and server": (1, True),
 }
-NOTES = {"proxy": "its handlers live on"}
+NOTES = {
+    "proxy": "its handlers live on",
+    "server": "it loses the last of what it had acknowledged",
+}
 WITHIN = 0.02  # seconds after a call was sent: somewhere between its writes
 CALLS_BETWEEN = 2  # acknowledged after all is up again, before the next kill
 
@@ -70,11 +75,14 @@ class Chaos:
 
     def _victims(self, what):
         stack = self.stack
+        proxy = [stack.proxy] if stack.proxy is not None else []
         return {
             "orchestrator": [stack.orchestrator],
             "placement service": [stack.placement],
             "both services": stack.services,
-            "proxy": [stack.proxy],
-            "proxy and orchestrator": [stack.proxy, stack.orchestrator],
-            "everything at once": [stack.proxy, *stack.services],
+            "server": [stack.server],
+            "everything at once": [*proxy, stack.server, *stack.services],
+            "proxy": proxy,
+            "proxy and orchestrator": [*proxy, stack.orchestrator],
+            "proxy and server": [*proxy, stack.server],
         }[what]

@@ -66,6 +66,8 @@ class Stack:
 
     def start_what_is_dead(self):
         """Side by side; returns when all of it is ready."""
+        if not self.server.running():
+            self.server.start()
         dead = [service for service in self.services if not service.running()]
         for service in dead:
             service.start(wait=False)

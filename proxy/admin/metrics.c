@@ -67,6 +67,14 @@ static void write_units(struct engine *engine, struct evbuffer *body)
         (void)evbuffer_add_printf(body, "holdfast_units_total{outcome=\"%s\"} %" PRIu64 "\n",
                                   outcomes[i].outcome, outcomes[i].value);
     }
+    head(body, "holdfast_server_restarts_total", "counter",
+         "Restarts of the server that were noticed.");
+    (void)evbuffer_add_printf(body, "holdfast_server_restarts_total %" PRIu64 "\n",
+                              atomic_load(&counters->restarts));
+    head(body, "holdfast_units_redone_total", "counter",
+         "Committed units that the server had lost in a crash and that are there again.");
+    (void)evbuffer_add_printf(body, "holdfast_units_redone_total %" PRIu64 "\n",
+                              atomic_load(&counters->redone));
     gauge(body, "holdfast_locks_held", "Locked documents.", lock_table_held(engine->locks));
     head(body, "holdfast_deadlocks_total", "counter", "Deadlocks that were broken.");
     (void)evbuffer_add_printf(body, "holdfast_deadlocks_total %" PRIu64 "\n",

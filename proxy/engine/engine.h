@@ -38,6 +38,8 @@ struct engine_counters {
     _Atomic uint64_t committed;
     _Atomic uint64_t rolled_back;
     _Atomic uint64_t conflicts; /* set aside */
+    _Atomic uint64_t redone;    /* committed, lost by the server in a crash, and there again */
+    _Atomic uint64_t restarts;  /* of the server, that this process has seen */
 };
 
 struct engine {

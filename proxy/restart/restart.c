@@ -6,6 +6,7 @@
  */
 #include "restart/restart.h"
 
+#include <stdatomic.h>
 #include <time.h>
 
 #include "engine/finish.h"
@@ -101,6 +102,8 @@ enum status restart_recover(const struct restart_options *options,
     if (status != STATUS_OK) {
         return status;
     }
+    (void)atomic_fetch_add(&options->engine->counters.restarts, 1);
+    (void)atomic_fetch_add(&options->engine->counters.redone, ret_report->units_redone);
     settler_restart(options->settler, &ret_report->probe);
     server_process_set(options->process,
                        ret_report->probe.has_process ? ret_report->probe.process : NULL);

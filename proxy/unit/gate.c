@@ -384,7 +384,7 @@ bool gate_has_plain(struct gate_table *table)
 int64_t gate_plain_probe(struct gate_table *table, uint32_t gate)
 {
     const uint32_t gates[] = {gate, GATE_SERVER};
-    int64_t newest = table->first_probe;
+    int64_t newest = table->first_probe - 1; /* whatever was there before it, it covers */
     for (size_t i = 0; i < 2 * table->worker_count; i++) {
         int64_t probe =
             atomic_load_explicit(&counter(table, gates[i % 2], i / 2)->probe, memory_order_relaxed);

@@ -121,7 +121,7 @@ bool gate_has_plain(struct gate_table *table);
 
 /*
  * The number of the newest probe that was sent before a plain write behind this gate last ended, or
- * before the table was made: what is there now may be lost with anything that follows that probe.
+ * the one before the first: what is there now may be lost unless a later probe survives.
  */
 int64_t gate_plain_probe(struct gate_table *table, uint32_t gate);
 

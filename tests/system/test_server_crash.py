@@ -6,6 +6,7 @@ something was lost.
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import random
@@ -18,7 +19,7 @@ import pytest
 from bson import Binary
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, Process, ProxyFailed
+from holdfast_testing import Connection, Process, ProxyFailed, holdfast
 
 WORKER = pathlib.Path(__file__).parent / "bank_worker.py"
 TRIES = 12
@@ -241,8 +242,22 @@ def test_a_stranger_is_not_overwritten(crashing, name):
         stack.proxy.resume()
         assert recovered(stack, collection)[1]["v"] == "stranger"
         if lost:
+            decide_for_the_unit(stack, collection)
             return
     pytest.skip(f"this server lost nothing in {TRIES} crashes")
+
+
+def decide_for_the_unit(stack, collection):
+    """The unit was committed, and is in conflict now: an operator sees both, and takes the unit's."""
+    wal, upstream = ("--wal", stack.proxy.wal), ("--upstream", stack.server.uri)
+    listed = holdfast("units", "--state", "conflict", "--json", *wal, check=1).stdout
+    (unit,) = [str(unit["unit"]) for unit in json.loads(listed)["units"]]
+    assert "stranger" in holdfast("show", unit, *wal, check=1).stdout
+    stack.proxy.stop()
+    holdfast("resolve", unit, "--apply", "--yes", *wal, *upstream, check=0)
+    assert stack.stored(collection) == {1: {"_id": 1, "v": 1}}
+    stack.proxy.start()
+    assert stack.stored(collection) == {1: {"_id": 1, "v": 1}}
 
 
 def test_nothing_lost(crashing, name):
