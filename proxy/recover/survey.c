@@ -4,7 +4,8 @@
  *   probe on the server     its process and the server's    what may be lost
  *   of this journal         the same                        nothing: it has not restarted since
  *   of this journal         differ, or not told             what ended above the probe's LSN
- *   none, but there was     -                               nobody can tell: refused
+ *   none, but there was     -                               nobody can tell: refused, unless the
+ *                                                           journal is empty
  *   none, and never was     -                               nothing that was promised
  *   of another journal      -                               nothing of this one: it has ended
  *
@@ -217,7 +218,9 @@ static enum status look(struct wal *wal, struct upstream *upstream, const struct
         return status;
     }
     bool ours = probe.exists && strcmp(probe.journal, lease->journal) == 0;
-    if (!probe.exists && probed && !lease->vouched) {
+    /* An empty journal has promised nothing: its first probe was never made, for the process died
+       before it. */
+    if (!probe.exists && probed && wal_last_lsn(wal) > 0 && !lease->vouched) {
         return error_set(ret_error, STATUS_FOREIGN,
                          "the document `probe` of " UPSTREAM_OWN_DATABASE
                          ".state is gone: what the server may have lost in a crash cannot be told. "
