@@ -252,6 +252,7 @@ int main(int argument_count, char **arguments)
     }
     (void)signal(SIGABRT, on_abort);
     (void)signal(SIGALRM, on_abort);
+    (void)signal(SIGSEGV, on_abort);
     memory_begin();
     for (uint64_t seed = from; seed < from + count && (failures == 0 || keep_going); seed++) {
         failures += run_one(seed, twice) ? 0 : 1;
