@@ -37,10 +37,12 @@ static struct change *changes;
 static size_t change_count;
 static size_t change_capacity;
 static database_watch *watch;
+static database_watch_lost *watch_lost;
 
-void database_watch_with(database_watch *new_watch)
+void database_watch_with(database_watch *new_watch, database_watch_lost *new_watch_lost)
 {
     watch = new_watch;
+    watch_lost = new_watch_lost;
 }
 
 static struct document document_copy(const bson_t *from)
@@ -212,6 +214,9 @@ void database_crash(void)
         bool was = change->before.data != NULL &&
                    bson_init_static(&before, change->before.data, change->before.size);
         set(collection_find(change->namespace, true), &id, was ? &before : NULL);
+        if (watch_lost != NULL) {
+            watch_lost(change->namespace, &key);
+        }
         change_free(change);
     }
     database_sync();

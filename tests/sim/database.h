@@ -32,7 +32,10 @@ bson_t *operators_apply(const bson_t *before, const bson_t *filter, const bson_i
 typedef void database_watch(const char *namespace, const bson_t *key, const bson_t *before,
                             const bson_t *after, uint64_t tag);
 
-void database_watch_with(database_watch *watch);
+/* A crash takes the newest change of the document back. */
+typedef void database_watch_lost(const char *namespace, const bson_t *key);
+
+void database_watch_with(database_watch *watch, database_watch_lost *watch_lost);
 /* The document with this _id; false: there is none. *ret_document is a view. */
 bool database_find(const char *namespace, const bson_iter_t *id, bson_t *ret_document);
 size_t database_count(const char *namespace);

@@ -141,14 +141,8 @@ static void fiber_main(void)
     fiber_abandon();
 }
 
-struct fiber *fiber_start(const char *name, bool product, void *(*run)(void *), void *argument)
+static void *stack_ready(void *stack)
 {
-    struct fiber *fiber = NULL;
-    for (size_t i = 0; i < FIBERS_MAX && fiber == NULL; i++) {
-        fiber = fibers[i].state == FIBER_FREE ? &fibers[i] : NULL;
-    }
-    assert(fiber != NULL);
-    void *stack = fiber->stack;
     if (stack == NULL) {
         stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
@@ -157,17 +151,32 @@ struct fiber *fiber_start(const char *name, bool product, void *(*run)(void *), 
 #ifdef WITH_ASAN
     __asan_unpoison_memory_region(stack, STACK_BYTES); /* frames of one that was abandoned */
 #endif
-    *fiber = (struct fiber){.stack = stack,
+    return stack;
+}
+
+static void context_ready(struct fiber *fiber)
+{
+    (void)getcontext(&fiber->context);
+    fiber->context.uc_stack.ss_sp = fiber->stack;
+    fiber->context.uc_stack.ss_size = STACK_BYTES;
+    fiber->context.uc_link = NULL;
+    makecontext(&fiber->context, fiber_main, 0);
+}
+
+struct fiber *fiber_start(const char *name, bool product, void *(*run)(void *), void *argument)
+{
+    struct fiber *fiber = NULL;
+    for (size_t i = 0; i < FIBERS_MAX && fiber == NULL; i++) {
+        fiber = fibers[i].state == FIBER_FREE ? &fibers[i] : NULL;
+    }
+    assert(fiber != NULL);
+    *fiber = (struct fiber){.stack = stack_ready(fiber->stack),
                             .state = FIBER_RUNNABLE,
                             .product = product,
                             .run = run,
                             .argument = argument};
     (void)snprintf(fiber->name, sizeof fiber->name, "%s", name);
-    (void)getcontext(&fiber->context);
-    fiber->context.uc_stack.ss_sp = stack;
-    fiber->context.uc_stack.ss_size = STACK_BYTES;
-    fiber->context.uc_link = NULL;
-    makecontext(&fiber->context, fiber_main, 0);
+    context_ready(fiber);
     return fiber;
 }
 

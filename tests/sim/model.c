@@ -35,6 +35,7 @@ struct command {
 struct effect {
     uint64_t order;
     uint64_t taken_back; /* when; 0: not */
+    bool lost;           /* by a crash of the server */
     struct command *command;
     char namespace[32];
     struct bytes key;
@@ -143,6 +144,12 @@ static bool is_strangers(const struct command *command)
     return command->unit->kind == MODEL_STRANGER || command->late;
 }
 
+/* Whether the change is in the document, as far as it is for its unit. */
+static bool is_there(const struct effect *effect)
+{
+    return effect->taken_back == 0 && !effect->lost;
+}
+
 static bool has_key(const struct effect *effect, const char *namespace, const bson_t *key)
 {
     return strcmp(effect->namespace, namespace) == 0 && is(&effect->key, key);
@@ -154,7 +161,7 @@ bool model_has_changed(const struct model_unit *unit, const char *namespace, int
     bool found = false;
     BSON_APPEND_INT32(&key, "_id", id);
     for (size_t i = 0; i < effect_count; i++) {
-        found = found || (effects[i].command->unit == unit && effects[i].taken_back == 0 &&
+        found = found || (effects[i].command->unit == unit && is_there(&effects[i]) &&
                           has_key(&effects[i], namespace, &key));
     }
     bson_destroy(&key);
@@ -286,11 +293,11 @@ static bool is_unseen(const struct effect *from, const char *namespace, const bs
     const struct effect *last = from;
     bool unseen = false;
     for (const struct effect *at = from; at < effects + effect_count; at++) {
-        last = at->taken_back == 0 && has_key(at, namespace, key) ? at : last;
+        last = is_there(at) && has_key(at, namespace, key) ? at : last;
     }
     for (const struct effect *at = from; at < effects + effect_count; at++) {
-        bool own = at->taken_back == 0 && at->command->unit == from->command->unit &&
-                   has_key(at, namespace, key);
+        bool own =
+            is_there(at) && at->command->unit == from->command->unit && has_key(at, namespace, key);
         unseen = unseen || (own && (same_bytes(&at->before, &last->after) ||
                                     same_bytes(&at->after, &last->after)));
     }
@@ -302,7 +309,7 @@ static void take_back(struct effect *from, const char *namespace, const bson_t *
 {
     bool unseen = is_unseen(from, namespace, key);
     for (struct effect *at = from; at < effects + effect_count; at++) {
-        if (at->taken_back != 0 || !has_key(at, namespace, key)) {
+        if (!is_there(at) || !has_key(at, namespace, key)) {
             continue;
         }
         at->taken_back = order;
@@ -316,18 +323,70 @@ static void take_back(struct effect *from, const char *namespace, const bson_t *
     }
 }
 
-/* The proxy itself: it may put back what was there before a unit's change. */
-static void proxy_changed(const char *namespace, const bson_t *key, const bson_t *after)
+/*
+ * What a crash of the server has taken is done again: this change, and all before it that were lost
+ * as well. NULL: there is none that makes this of the document.
+ */
+static struct effect *find_lost(const char *namespace, const bson_t *key, const bson_t *after)
 {
-    order++;
     for (size_t i = effect_count; i > 0; i--) {
         struct effect *at = &effects[i - 1];
-        if (at->taken_back == 0 && has_key(at, namespace, key) && is(&at->before, after)) {
+        if (at->taken_back == 0 && at->lost && has_key(at, namespace, key) &&
+            is(&at->after, after)) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
+static void do_again(const struct effect *last, const char *namespace, const bson_t *key)
+{
+    for (size_t i = 0; i < effect_count; i++) {
+        struct effect *at = &effects[i];
+        if (at->taken_back != 0 || !has_key(at, namespace, key)) {
+            continue;
+        }
+        if (at->order > last->order && !at->lost) {
+            sim_fail("what was lost of %s %s was done again over newer data", namespace,
+                     text_of(key));
+        } else if (at->order <= last->order && at->lost) {
+            sim_note("effect %llu is done again", (unsigned long long)at->order);
+            at->lost = false;
+        }
+    }
+}
+
+/* The proxy itself: it may put back what was there before a unit's change, or do again what was
+   lost. */
+static void proxy_changed(const char *namespace, const bson_t *key, const bson_t *after)
+{
+    struct effect *lost = find_lost(namespace, key, after);
+    order++;
+    if (lost != NULL) {
+        do_again(lost, namespace, key);
+        return;
+    }
+    for (size_t i = effect_count; i > 0; i--) {
+        struct effect *at = &effects[i - 1];
+        if (is_there(at) && has_key(at, namespace, key) && is(&at->before, after)) {
             take_back(at, namespace, key);
             return;
         }
     }
     sim_fail("the proxy wrote something of its own to %s %s", namespace, text_of(key));
+}
+
+/* The server has crashed: its newest change of the document is gone. */
+static void on_lost(const char *namespace, const bson_t *key)
+{
+    for (size_t i = effect_count; i > 0; i--) {
+        struct effect *at = &effects[i - 1];
+        if (is_there(at) && has_key(at, namespace, key)) {
+            sim_note("effect %llu is lost", (unsigned long long)at->order);
+            at->lost = true;
+            return;
+        }
+    }
 }
 
 static void on_change(const char *namespace, const bson_t *key, const bson_t *before,
@@ -345,7 +404,7 @@ static void on_change(const char *namespace, const bson_t *key, const bson_t *be
 
 void model_begin_run(void)
 {
-    database_watch_with(on_change);
+    database_watch_with(on_change, on_lost);
 }
 
 /* ------------------------------------------------------------------ the journal */
@@ -443,12 +502,22 @@ static bool journal_sets_aside_unnamed(void)
 
 /* ------------------------------------------------------------------ the end */
 
+/* A plain write to one document is not in the journal: a crash of the server may take it, as it
+   would without the proxy. */
+static bool may_be_lost(const struct effect *effect)
+{
+    return effect->command->unit->kind == MODEL_PLAIN ||
+           effect->command->unit->kind == MODEL_STRANGER;
+}
+
 /* Documents that the command has changed for good. */
 static int64_t changed_by(const struct command *command)
 {
     int64_t count = 0;
     for (size_t i = 0; i < effect_count; i++) {
-        count += effects[i].command == command && effects[i].taken_back == 0 ? 1 : 0;
+        const struct effect *at = &effects[i];
+        count +=
+            at->command == command && at->taken_back == 0 && (!at->lost || may_be_lost(at)) ? 1 : 0;
     }
     return count;
 }
@@ -491,7 +560,7 @@ static bool is_as_before(const struct effect *effect)
     for (size_t i = 0; i < effect_count; i++) {
         const struct effect *at = &effects[i];
         bool own = at->command->unit == effect->command->unit;
-        if (at->taken_back != 0 || !same_document(at, effect)) {
+        if (!is_there(at) || !same_document(at, effect)) {
             continue;
         }
         first = first == NULL && own ? at : first;
@@ -507,7 +576,7 @@ static bool is_as_before(const struct effect *effect)
 static void check_absent(const struct model_unit *unit)
 {
     for (size_t i = 0; i < effect_count; i++) {
-        if (effects[i].command->unit == unit && effects[i].taken_back == 0 &&
+        if (effects[i].command->unit == unit && is_there(&effects[i]) &&
             !is_as_before(&effects[i])) {
             sim_fail("unit %zu was rolled back, and a change of it is there", number_of(unit));
         }
@@ -519,11 +588,12 @@ static void check_either(const struct model_unit *unit)
 {
     for (size_t i = 0; i < effect_count; i++) {
         const struct effect *kept = &effects[i];
-        if (kept->command->unit != unit || kept->taken_back != 0) {
+        if (kept->command->unit != unit || !is_there(kept)) {
             continue;
         }
         for (size_t j = i + 1; j < effect_count; j++) {
-            if (effects[j].command->unit == unit && effects[j].taken_back != 0) {
+            if (effects[j].command->unit == unit && !is_there(&effects[j]) &&
+                !(effects[j].lost && may_be_lost(&effects[j]))) {
                 sim_fail("unit %zu is half there", number_of(unit));
             }
         }
@@ -535,8 +605,8 @@ static void check_once(void)
 {
     for (size_t i = 0; i < effect_count; i++) {
         for (size_t j = i + 1; j < effect_count; j++) {
-            if (effects[i].command == effects[j].command && effects[i].taken_back == 0 &&
-                effects[j].taken_back == 0 && same_document(&effects[i], &effects[j])) {
+            if (effects[i].command == effects[j].command && is_there(&effects[i]) &&
+                is_there(&effects[j]) && same_document(&effects[i], &effects[j])) {
                 sim_fail("unit %zu changed a document twice by one command",
                          number_of(effects[i].command->unit));
             }
@@ -550,7 +620,7 @@ static void check_isolated(const struct effect *effect)
     const struct model_unit *unit = effect->command->unit;
     uint64_t until = effect->taken_back != 0 ? effect->taken_back : unit->commit_sent;
     if (unit->kind != MODEL_TRANSACTION || unit->set_aside ||
-        (unit->outcome == MODEL_ROLLED_BACK && effect->taken_back == 0)) {
+        (unit->outcome == MODEL_ROLLED_BACK && effect->taken_back == 0) || effect->lost) {
         return;
     }
     for (size_t i = 0; i < effect_count; i++) {
@@ -611,5 +681,5 @@ void model_reset(void)
     command_count = 0;
     unit_count = 0;
     order = 0;
-    database_watch_with(NULL);
+    database_watch_with(NULL, NULL);
 }

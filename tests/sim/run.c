@@ -182,6 +182,7 @@ static bool run_one(uint64_t seed, bool twice)
     }
     if (sim.failed) {
         printf("seed %llu: %s\n", (unsigned long long)seed, sim.failure);
+        (void)fflush(stdout);
         return false;
     }
     return true;
