@@ -60,9 +60,18 @@ void process_check_take(struct connection *connection, struct slice document)
     decide(connection);
 }
 
+/*
+ * The server may have restarted more than once: a connection to a process in between, which nobody
+ * reads while it is held, leads nowhere. It is not what would tell of one more restart.
+ */
 void process_check_again(struct connection *connection)
 {
+    const uint8_t *id = connection->has_process ? connection->process : NULL;
     if (!connection->held || connection->server_gone) {
+        return;
+    }
+    if (!server_process_is(connection->shared->options.process, id)) {
+        connection_end_server(connection);
         return;
     }
     decide(connection);

@@ -45,10 +45,24 @@ void server_process_set(struct server_process *process, const uint8_t *id)
     pthread_mutex_unlock(&process->mutex);
 }
 
+/* Under the mutex. */
+static bool is_other(const struct server_process *process, const uint8_t *id)
+{
+    return process->told && (id == NULL || memcmp(id, process->id, sizeof process->id) != 0);
+}
+
+bool server_process_is(struct server_process *process, const uint8_t *id)
+{
+    pthread_mutex_lock(&process->mutex);
+    bool same = !is_other(process, id);
+    pthread_mutex_unlock(&process->mutex);
+    return same;
+}
+
 bool server_process_check(struct server_process *process, const uint8_t *id)
 {
     pthread_mutex_lock(&process->mutex);
-    bool other = process->told && (id == NULL || memcmp(id, process->id, sizeof process->id) != 0);
+    bool other = is_other(process, id);
     bool first = other && !process->changed;
     process->changed = process->changed || other;
     bool allowed = !process->changed;

@@ -38,6 +38,9 @@ void server_process_set(struct server_process *process, const uint8_t *id);
 /* Whether work may be done on a connection whose hello named `id` (NULL: none). */
 bool server_process_check(struct server_process *process, const uint8_t *id);
 
+/* Whether `id` (NULL: none) is the process that work was last allowed with. Changes nothing. */
+bool server_process_is(struct server_process *process, const uint8_t *id);
+
 /* The server has restarted, and the repair is not done. */
 bool server_process_has_changed(struct server_process *process);
 

@@ -325,16 +325,21 @@ static void take_back(struct effect *from, const char *namespace, const bson_t *
 
 /*
  * What a crash of the server has taken is done again: this change, and all before it that were lost
- * as well. NULL: there is none that makes this of the document.
+ * as well. NULL: there is none that makes this of the document. Where that is "nothing", it may as
+ * well be an undo of what came later.
  */
 static struct effect *find_lost(const char *namespace, const bson_t *key, const bson_t *after)
 {
+    bool newer = false;
     for (size_t i = effect_count; i > 0; i--) {
         struct effect *at = &effects[i - 1];
-        if (at->taken_back == 0 && at->lost && has_key(at, namespace, key) &&
-            is(&at->after, after)) {
+        if (!has_key(at, namespace, key) || at->taken_back != 0) {
+            continue;
+        }
+        if (at->lost && is(&at->after, after) && !(newer && after == NULL)) {
             return at;
         }
+        newer = newer || !at->lost;
     }
     return NULL;
 }
@@ -655,8 +660,32 @@ static void check_unit(const struct model_unit *unit)
     }
 }
 
+/*
+ * Of a document that came and went within what was lost, nothing had to be done again: it is as if
+ * all of that were there.
+ */
+static void forgive_no_change(void)
+{
+    for (size_t i = 0; i < effect_count; i++) {
+        size_t last = effect_count;
+        for (size_t j = i; j < effect_count && effects[i].lost && effects[i].taken_back == 0; j++) {
+            if (effects[j].lost && effects[j].taken_back == 0 &&
+                same_document(&effects[i], &effects[j]) &&
+                same_bytes(&effects[i].before, &effects[j].after)) {
+                last = j;
+            }
+        }
+        for (size_t j = i; last < effect_count && j <= last; j++) {
+            if (same_document(&effects[i], &effects[j])) {
+                effects[j].lost = false;
+            }
+        }
+    }
+}
+
 void model_check(void)
 {
+    forgive_no_change();
     check_journal();
     check_once();
     for (size_t i = 0; i < unit_count; i++) {
