@@ -3,6 +3,8 @@
  *
  *   ENTERING    the gates of the server and of the namespace (gate.h)
  *      v
+ *   ADMITTING   a unit that holds nothing yet waits while readers wait for those that do
+ *      v
  *   LEARNING_UNIQUE   which unique indexes there are: mostly known (unique_cache.h)
  *      v
  *   SELECTING   the next statement, or a run of inserts           (none left) --> DONE, reply
@@ -12,12 +14,15 @@
  *      |        filter, the equality key of an upsert, the _ids of the batch
  *      v
  *   RESOLVING   find: which documents, and their before-images    (none, no upsert) --> SELECTING
+ *      |`--> PROBING   none, but the update may be wrong in itself: the server is asked
  *      v
  *   LOCKING     the one document; had to wait --> RESOLVING again, it may be another one now
  *      v
  *   LOCKING_UNIQUE   keys of unique indexes that the writes take or give up; an upsert that had to
  *      v             wait --> RESOLVING again, there may be a document now
  *   JOURNALING  before-images, and after-images (computed here) or the command, durable
+ *      v
+ *   PUBLISHING  readers know now where the before-images are; readers in their turn come first
  *      v
  *   SENDING     the writes, pinned to their _ids and guarded by the before-images; an after-image
  *      |        that is not known yet is the reply     (more documents) --> SENDING
@@ -109,7 +114,7 @@ static void on_entered(struct enter *enter, bool inside)
     struct write_operation *operation = enter->context;
     operation->wait = WRITE_WAIT_NONE;
     if (inside) {
-        operation->step = WRITE_LEARNING_UNIQUE;
+        operation->step = WRITE_ADMITTING;
     } else {
         fail_waiting(operation);
     }
@@ -157,7 +162,7 @@ static bool enter(struct write_operation *operation)
     switch (
         enter_start(&operation->enter, operation->target.database, operation->target.collection)) {
     case ENTER_INSIDE:
-        operation->step = WRITE_LEARNING_UNIQUE;
+        operation->step = WRITE_ADMITTING;
         return true;
     case ENTER_WAITING:
         operation->wait = WRITE_WAIT_GATE;
@@ -277,6 +282,9 @@ static void on_reply(void *context, enum status status, struct slice reply)
         case WRITE_COLLECTING:
             write_take_collected(operation, reply);
             break;
+        case WRITE_PROBING:
+            write_take_probe(operation, reply);
+            break;
         case WRITE_SENDING:
             CRASH_POINT(unit_answered);
             write_take_answer(operation, reply);
@@ -360,6 +368,9 @@ static void advance(struct write_operation *operation)
         case WRITE_ENTERING:
             go_on = enter(operation);
             break;
+        case WRITE_ADMITTING:
+            go_on = write_admit(operation);
+            break;
         case WRITE_LEARNING_UNIQUE:
             go_on = write_learn_unique(operation);
             break;
@@ -375,6 +386,9 @@ static void advance(struct write_operation *operation)
         case WRITE_RESOLVING:
             go_on = write_resolve(operation);
             break;
+        case WRITE_PROBING:
+            go_on = write_probe(operation);
+            break;
         case WRITE_LOCKING_UNIQUE:
             go_on = write_lock_unique(operation);
             break;
@@ -384,6 +398,9 @@ static void advance(struct write_operation *operation)
             break;
         case WRITE_JOURNALING:
             go_on = write_journal(operation);
+            break;
+        case WRITE_PUBLISHING:
+            go_on = write_publish(operation);
             break;
         case WRITE_SENDING:
             go_on = write_send_documents(operation);
@@ -460,6 +477,7 @@ static void refuse_and_roll_back(struct write_operation *operation, size_t index
         write_result_clear(&operation->result, operation->list.count); /* nothing of it stays */
     }
     write_result_error(&operation->result, operation->list.reply, index, server_reply);
+    operation->result.stopped = true;
     operation->step = WRITE_ROLLING_BACK;
 }
 

@@ -23,14 +23,17 @@
 
 enum write_step {
     WRITE_ENTERING,
+    WRITE_ADMITTING,
     WRITE_LEARNING_UNIQUE,
     WRITE_SELECTING,
     WRITE_COLLECTING,
     WRITE_LOCKING,
     WRITE_RESOLVING,
+    WRITE_PROBING,
     WRITE_LOCKING_UNIQUE,
     WRITE_PROJECTING_BEFORE,
     WRITE_JOURNALING,
+    WRITE_PUBLISHING,
     WRITE_SENDING,
     WRITE_CHECKING,
     WRITE_PROJECTING_AFTER,
@@ -44,6 +47,7 @@ enum write_wait {
     WRITE_WAIT_INDEXES,
     WRITE_WAIT_LOCK,
     WRITE_WAIT_JOURNAL,
+    WRITE_WAIT_READERS,
     WRITE_WAIT_SERVER,
     WRITE_WAIT_ROLLBACK,
 };
@@ -97,6 +101,7 @@ struct write_operation {
     struct lock_waiter lock_waiter;
 
     /* unique indexes of the namespace, and the keys in them that the batch at work locks */
+    enum namespace_kind kind;
     struct unique_indexes *unique;
     struct unique_lookup unique_lookup;
     bool asked_unique;
@@ -140,6 +145,7 @@ struct write_operation {
     size_t record_count;
     int64_t plain_probe; /* of the namespace, for the records: see gate_plain_probe() */
     size_t known_count;  /* entries of unit->known that the records hold */
+    struct uncommitted_publication publication;
     bson_t begin_payload;
     struct wal_append begin;
     struct rollback rollback;

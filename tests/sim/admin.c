@@ -33,13 +33,14 @@ void admin_recovering(struct admin *admin, struct wal *wal)
 }
 
 void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
-                   struct services *services, struct observe *observe)
+                   struct services *services, struct observe *observe, struct pruner *pruner)
 {
     (void)admin;
     (void)engine;
     (void)router;
     (void)services;
     (void)observe;
+    (void)pruner;
 }
 
 void admin_upstream_seen(struct admin *admin, const char *failure)
@@ -57,4 +58,10 @@ struct admin *admin_stop(struct admin *admin)
 {
     (void)admin;
     return NULL;
+}
+
+void admin_standby(struct admin *admin, const char *reason)
+{
+    (void)admin;
+    (void)reason;
 }

@@ -49,6 +49,7 @@ static const char *const arguments[] = {
     "--set=unit.lockWait=500ms",
     "--set=unit.lifetime=5s",
     "--set=upstream.connectTimeout=500ms",
+    "--set=unit.reads=local", /* the simulated server evaluates no aggregations */
     "--set=log.level=warning",
 };
 #define ARGUMENT_COUNT (sizeof arguments / sizeof arguments[0])
@@ -108,6 +109,7 @@ static void bury(void)
                              : "by itself",
              process.power_cut ? ", and the power was cut" : "");
     fiber_kill_product();
+    system_disarm();
     network_close_all(END_PRODUCT);
     server_forget_own();
     if (clean && memory_product_blocks() > 0) {

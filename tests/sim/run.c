@@ -196,7 +196,7 @@ static int usage(void)
            "  --keep-going   goes on after a seed that failed\n"
            "  --deaths       shows where the process died, and fails if it never did at some\n"
            "                 crash point\n"
-           "  --server-loss  the server may forget what it had not synced when it crashes\n");
+           "  --no-loss      a server that crashes keeps what it had not synced\n");
     return 2;
 }
 
@@ -208,7 +208,7 @@ int main(int argument_count, char **arguments)
         {"count", required_argument, NULL, 'c'},
         {"verbose", no_argument, NULL, 'v'},
         {"twice", no_argument, NULL, '2'},
-        {"server-loss", no_argument, NULL, 'l'},
+        {"no-loss", no_argument, NULL, 'l'},
         {"keep-going", no_argument, NULL, 'k'},
         {"deaths", no_argument, NULL, 'd'},
         {NULL, 0, NULL, 0},
@@ -220,6 +220,7 @@ int main(int argument_count, char **arguments)
     bool keep_going = false;
     bool deaths = false;
     int option;
+    sim.allow_server_loss = true;
     while ((option = getopt_long(argument_count, arguments, "", options, NULL)) != -1) {
         switch (option) {
         case 's':
@@ -239,7 +240,7 @@ int main(int argument_count, char **arguments)
             twice = true;
             break;
         case 'l':
-            sim.allow_server_loss = true;
+            sim.allow_server_loss = false;
             break;
         case 'k':
             keep_going = true;

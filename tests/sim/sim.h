@@ -161,6 +161,8 @@ int process_wait_signal(uint64_t us);
 
 /* Whether in all runs so far it has died at every crash point; tells where not. */
 bool system_died_everywhere(void);
+/* The process has ended: what it had the kernel wait for does not come any more. */
+void system_disarm(void);
 
 /* ------------------------------------------------------------------ faults.c */
 

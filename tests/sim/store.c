@@ -625,6 +625,19 @@ int directory_unlock(int descriptor)
     return descriptor;
 }
 
+/* The one place there is. */
+enum status wal_place_get(const char *directory, struct wal_place *ret_place,
+                          struct error *ret_error)
+{
+    struct wal_place place = {0};
+    (void)directory;
+    (void)ret_error;
+    (void)snprintf(place.file, sizeof place.file, "1");
+    (void)snprintf(place.host, sizeof place.host, "simulated");
+    *ret_place = place;
+    return STATUS_OK;
+}
+
 /* A child process of the real one; what it finds is tested with real files. */
 enum status scan_check_before_open(const char *directory, bool read_only, struct error *ret_error)
 {

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,10 @@ int __wrap_getrlimit(int resource, struct rlimit *ret_limit);
 int __wrap_setrlimit(int resource, const struct rlimit *limit);
 int __wrap_shm_unlink(const char *name);
 int __wrap_fprintf(FILE *file, const char *format, ...);
+int __wrap_timer_create(clockid_t clock, struct sigevent *event, timer_t *ret_timer);
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *when,
+                         struct itimerspec *ret_before);
+int __wrap_timer_delete(timer_t timer);
 _Noreturn void __wrap__exit(int code);
 int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
                        struct addrinfo **ret_list);
@@ -112,6 +117,57 @@ int __wrap_fprintf(FILE *file, const char *format, ...)
 _Noreturn void __wrap__exit(int code)
 {
     process_exit(code);
+}
+
+/* ------------------------------------------------------------------ the dead man's switch */
+
+/* The one timer of the process, which kills it: base/dead_man.h. Another number for each setting.
+ */
+static uint64_t dead_man_setting;
+
+void system_disarm(void)
+{
+    dead_man_setting++;
+}
+
+static void kill_if_not_set_again(void *object, uint64_t setting)
+{
+    (void)object;
+    if (setting == dead_man_setting) {
+        process_die("the dead man's switch");
+    }
+}
+
+int __wrap_timer_create(clockid_t clock, struct sigevent *event, timer_t *ret_timer)
+{
+    static int the_timer;
+    (void)clock;
+    (void)event;
+    *ret_timer = &the_timer;
+    return 0;
+}
+
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *when,
+                         struct itimerspec *ret_before)
+{
+    (void)timer;
+    (void)flags;
+    (void)ret_before;
+    uint64_t at_us =
+        (uint64_t)when->it_value.tv_sec * 1000000u + (uint64_t)when->it_value.tv_nsec / 1000u;
+    dead_man_setting++;
+    if (at_us > 0) {
+        schedule_at(at_us > sim.now_us ? at_us : sim.now_us, kill_if_not_set_again, NULL,
+                    dead_man_setting);
+    }
+    return 0;
+}
+
+int __wrap_timer_delete(timer_t timer)
+{
+    (void)timer;
+    system_disarm();
+    return 0;
 }
 
 /* Numeric addresses only, all of one host. */
