@@ -348,12 +348,14 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
         .locks = lock_table_new((size_t)config->unit_locks_max, REMEMBERED_CHANGES_MAX),
         .gates = gate_table_new(workers),
+        .uncommitted = uncommitted_table_new(),
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
+        .committed_reads = config->unit_reads == CONFIG_UNIT_READS_COMMITTED,
     };
     set_engine_limits(&daemon->engine, config);
     if (daemon->engine.units == NULL || daemon->engine.locks == NULL ||
-        daemon->engine.gates == NULL) {
+        daemon->engine.gates == NULL || daemon->engine.uncommitted == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
     }
     lock_table_on_deadlock(daemon->engine.locks, deadlock_log);
@@ -727,6 +729,7 @@ static void stop(struct daemon *daemon)
     daemon->process = server_process_free(daemon->process);
     daemon->engine.units = unit_table_free(daemon->engine.units);
     daemon->engine.locks = lock_table_free(daemon->engine.locks);
+    daemon->engine.uncommitted = uncommitted_table_free(daemon->engine.uncommitted);
 }
 
 int main(int argument_count, char **arguments)

@@ -43,6 +43,11 @@ enum config_multi_writes {
     CONFIG_MULTI_WRITES_OFF,
 };
 
+enum config_unit_reads {
+    CONFIG_UNIT_READS_COMMITTED,
+    CONFIG_UNIT_READS_LOCAL, /* what the server holds, uncommitted writes of units too */
+};
+
 enum config_boundary {
     CONFIG_BOUNDARY_ALL,
     CONFIG_BOUNDARY_OBSERVE, /* no unit is made, writes pass as they are; only the report */
@@ -108,6 +113,7 @@ struct config {
     uint64_t unit_lifetime_ms;      /* unit.lifetime: 1s..24h, default 60s */
     enum config_retryable_writes unit_retryable_writes; /* unit.retryableWrites: once | pass */
     enum config_multi_writes unit_multi_writes;         /* unit.multiWrites: keep | strict | off */
+    enum config_unit_reads unit_reads;                  /* unit.reads: committed | local */
     enum config_boundary unit_boundary;                 /* unit.boundary: all | observe */
     uint64_t unit_writes_max; /* unit.maxWrites: 1..10000000, default 100000 */
     uint64_t unit_bytes_max;  /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */

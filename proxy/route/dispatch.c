@@ -7,6 +7,8 @@
  *     a write of a domain   into the unit of the open API call, or refused (dispatch_domain.c)
  *     a write               a unit of its own if it may be retried or writes several documents;
  *                           else through its gate; while units are inside, a unit or wait
+ *     a read                as it is where nothing is uncommitted, else evaluated over the
+ *                           committed state (dispatch_reads.c)
  *     everything else       as it is
  *
  * Deciding changes nothing but gate counts (and the wait for one); carrying out is requests.c's.
@@ -427,6 +429,8 @@ static void decide_command(struct connection *connection, const struct wire_head
         expect_identity(connection, &view, class, dispatch);
     } else if (class == COMMAND_END_SESSIONS) {
         end_sessions(connection, &view);
+    } else {
+        dispatch_read(connection, header, available, &view, dispatch);
     }
 }
 
@@ -434,7 +438,7 @@ void dispatch_decide(struct connection *connection, const struct wire_header *he
                      struct slice available, struct dispatch *dispatch)
 {
     dispatch->expected = (struct expected){.kind = EXPECT_PASS, .request_id = header->request_id};
-    if (connection->expected_count == EXPECTED_MAX) {
+    if (connection->expected_count == EXPECTED_MAX || connection->read_watch.active) {
         dispatch->kind = DISPATCH_BLOCKED;
         return;
     }
