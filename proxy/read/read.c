@@ -128,7 +128,10 @@ static void send_command(struct read_operation *operation, enum read_sent sent, 
 
 static struct rewrite_options options_of(struct read_operation *operation)
 {
-    struct rewrite_options options = {.in_unit = operation->in_unit};
+    /* A unit's cursors show what is there when they go on: so they had better not have to. */
+    struct rewrite_options options = {.in_unit = operation->in_unit,
+                                      .whole =
+                                          operation->in_unit && operation->form != READ_FORM_PASS};
     int64_t given = operation->view->max_time_ms;
     /* Units wait meanwhile. (The server takes no limit of time with a getMore.) */
     bool bounded = operation->has_turn && operation->command.kind != READ_GET_MORE;
@@ -184,6 +187,8 @@ static enum status make_overlay(struct read_operation *operation,
         return STATUS_MEMORY;
     }
     options.only_images = only_images;
+    options.whole =
+        true; /* a getMore would have to wait for the units that this does not wait for */
     enum status status = wal_reader_begin(operation->engine->wal, &reader, NULL);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         bytes += documents[i]->size;

@@ -349,6 +349,25 @@ def test_inside_a_unit(stack, outside, name):
     assert {d["_id"]: d["a"] for d in shown} == {**base, 0: 1, 10: 1}
 
 
+def test_a_result_inside_a_unit_comes_whole(stack, name):
+    """No cursor stays open that would show later what others have not committed."""
+    collection = stack.direct[DATABASE][name]
+    collection.insert_many([{"_id": i, "a": 0} for i in range(500)])
+    with Connection(stack.proxy.port) as left, Connection(stack.proxy.port) as right:
+        one, two = RawTransaction(left), RawTransaction(right)
+        for _ in range(2):  # with nothing uncommitted, and with something
+            for command in (
+                {"find": name, "sort": {"_id": 1}},
+                {"aggregate": name, "pipeline": [{"$sort": {"_id": 1}}], "cursor": {}},
+            ):
+                cursor = one.run(command)["cursor"]
+                assert cursor["id"] == 0 and [d["a"] for d in cursor["firstBatch"]] == [0] * 500
+            assert two.update(name, {"_id": 400}, {"$set": {"a": 1}})["ok"] == 1
+        limited = one.run({"find": name, "batchSize": 3})["cursor"]
+        assert limited["id"] != 0 and len(limited["firstBatch"]) == 3
+        assert one.commit()["ok"] == 1 and two.abort()["ok"] == 1
+
+
 # ---------------------------------------------------------------- what has to wait
 
 
@@ -413,6 +432,14 @@ def test_a_cursor_waits(stack, outside, writer, name):
         assert unit.abort()["ok"] == 1
         rest = outside.run(get_more)["cursor"]["nextBatch"]
         assert [d["a"] for d in rest] == [0] * 7
+
+
+def test_an_overlay_leaves_no_cursor(outside, stack, writer, name):
+    """What is read beside an open unit comes whole: a getMore would wait for the unit."""
+    stack.direct[DATABASE][name].insert_many([{"_id": 10 + i, "a": 0} for i in range(300)])
+    for command in ({"find": name}, {"aggregate": name, "pipeline": [], "cursor": {}}):
+        cursor = outside.run({**command, "$db": DATABASE})["cursor"]
+        assert cursor["id"] == 0 and len(cursor["firstBatch"]) == 303
 
 
 def test_max_time_bounds_the_wait(outside, writer, name):
