@@ -53,6 +53,11 @@ enum config_boundary {
     CONFIG_BOUNDARY_OBSERVE, /* no unit is made, writes pass as they are; only the report */
 };
 
+enum config_standby {
+    CONFIG_STANDBY_OFF,
+    CONFIG_STANDBY_ON, /* wait for the end of whoever serves, then take over */
+};
+
 enum config_correlation {
     CONFIG_CORRELATION_EXCLUSIVE, /* one mutating call at a time in a domain */
     CONFIG_CORRELATION_TRACE,     /* many, told apart by the traceparent of their writes */
@@ -96,6 +101,7 @@ struct config {
     uint64_t upstream_connect_ms; /* upstream.connectTimeout: 10ms..10m, default 10s */
     uint64_t upstream_fence_ms;   /* upstream.fenceWait: 0..10m, default 2s */
     char *upstream_takeover;      /* upstream.takeover: journal id in hex, or empty (default) */
+    enum config_standby upstream_standby; /* upstream.standby, --standby: off (default) | on */
     /* wal */
     char *wal_directory;                /* wal.directory, --wal */
     enum wal_durability wal_durability; /* wal.durability: power (default) | process */

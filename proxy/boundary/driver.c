@@ -22,6 +22,7 @@
 #include "boundary/ending.h"
 #include "boundary/outcome.h"
 #include "boundary/request.h"
+#include "engine/namespace_kind.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
 #include "wire/reply.h"
@@ -267,6 +268,11 @@ static void run(struct boundary_request *request)
     } else if (named(request, "abortTransaction")) {
         reply_put_ok(&request->reply);
         ending_roll_back(request, "the client asked for it");
+    } else if (namespace_is_internal_database(request->view.database) &&
+               named_one_of(request, reads)) {
+        ending_set_error(request, REPLY_CODE_OperationNotSupportedInTransaction, NULL,
+                         "the databases admin, config and local are not for transactions");
+        ending_roll_back(request, "a command of the unit failed");
     } else if (named_one_of(request, writes)) {
         write_in_unit(request);
     } else if (named_one_of(request, reads) && !writes_out(request)) {

@@ -119,7 +119,7 @@ static void run_unless_repeated(struct boundary_request *request)
         if (request->reply.len > 5) {
             ending_finish(request);
         } else {
-            fail(request, REPLY_CODE_ConflictingOperationInProgress,
+            fail(request, REPLY_CODE_InvalidOptions,
                  "this transaction number was a transaction, or an operator has ended its unit: "
                  "its answer is not known");
         }
@@ -173,8 +173,8 @@ static void check_out_session(struct boundary_request *request, const struct uni
     case UNIT_CHECKOUT_ABORTED:
     case UNIT_CHECKOUT_CONFLICT:
     case UNIT_CHECKOUT_UNKNOWN:
-        fail(request, REPLY_CODE_ConflictingOperationInProgress,
-             "a transaction of this number is open on the session");
+        fail(request, REPLY_CODE_InvalidOptions,
+             "Must specify autocommit=false on all operations of a multi-statement transaction.");
         break;
     }
 }

@@ -65,6 +65,61 @@ void command_build_find_key(bson_t *command, const struct command_target *target
     put_target(command, target);
 }
 
+static void put_update(bson_t *into, const char *name, const struct statement *statement)
+{
+    if (statement->update_is_pipeline) {
+        put_array(into, name, statement->update);
+    } else {
+        put_document(into, name, statement->update);
+    }
+}
+
+static void put_nobody(bson_t *into, const char *name)
+{
+    bson_t query;
+    bson_oid_t nobody;
+    bson_oid_init(&nobody, NULL);
+    BSON_APPEND_DOCUMENT_BEGIN(into, name, &query);
+    BSON_APPEND_OID(&query, "_id", &nobody);
+    bson_append_document_end(into, &query);
+}
+
+static void put_probe_update(bson_t *command, const struct statement *statement)
+{
+    bson_t array;
+    bson_t entry;
+    BSON_APPEND_ARRAY_BEGIN(command, "updates", &array);
+    BSON_APPEND_DOCUMENT_BEGIN(&array, "0", &entry);
+    put_nobody(&entry, "q");
+    put_update(&entry, "u", statement);
+    put_document(&entry, "collation", statement->collation);
+    put_array(&entry, "arrayFilters", statement->array_filters);
+    bson_append_document_end(&array, &entry);
+    bson_append_array_end(command, &array);
+}
+
+void command_build_probe(bson_t *command, const struct command_target *target,
+                         const struct statement *statement, bool find_and_modify,
+                         struct slice projection)
+{
+    BSON_APPEND_UTF8(command, find_and_modify ? "findAndModify" : "update", target->collection);
+    if (!find_and_modify) {
+        put_probe_update(command, statement);
+    } else {
+        put_nobody(command, "query");
+        put_document(command, "fields", projection);
+        put_document(command, "collation", statement->collation);
+        if (statement->kind == STATEMENT_DELETE) {
+            BSON_APPEND_BOOL(command, "remove", true);
+        } else {
+            put_update(command, "update", statement);
+            put_array(command, "arrayFilters", statement->array_filters);
+        }
+    }
+    put_document(command, "let", statement->variables);
+    put_target(command, target);
+}
+
 static void put_element(bson_t *array, uint32_t *index, const bson_t *document)
 {
     char name[2] = {(char)('0' + (*index)++), 0};
@@ -151,11 +206,7 @@ void command_build_update(bson_t *command, const struct command_target *target,
     BSON_APPEND_UTF8(command, "findAndModify", target->collection);
     put_query(command, filter_matters ? statement->filter : none, key_in_filter ? none : key,
               GUARD_NONE, none);
-    if (statement->update_is_pipeline) {
-        put_array(command, "update", statement->update);
-    } else {
-        put_document(command, "update", statement->update);
-    }
+    put_update(command, "update", statement);
     BSON_APPEND_BOOL(command, "new", true);
     if (insert) {
         BSON_APPEND_BOOL(command, "upsert", true);

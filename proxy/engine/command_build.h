@@ -37,6 +37,14 @@ struct command_target {
 void command_build_resolve(bson_t *command, const struct command_target *target,
                            const struct statement *statement);
 
+/*
+ * The statement upon an _id that nothing has: it changes nothing, and is an error if the server
+ * finds its update, array filters or projection wrong in themselves.
+ */
+void command_build_probe(bson_t *command, const struct command_target *target,
+                         const struct statement *statement, bool find_and_modify,
+                         struct slice projection);
+
 /* { find, filter: key, limit: 1, projection } ; `projection` may have size 0. */
 void command_build_find_key(bson_t *command, const struct command_target *target, struct slice key,
                             struct slice projection);

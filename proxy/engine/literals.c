@@ -302,12 +302,14 @@ bson_t *literals_replace_current_date(struct slice update, uint64_t now_ms)
     bson_iter_t at;
     if (collect(&fields, update, "$set", now_ms) &&
         collect(&fields, update, "$currentDate", now_ms) && walk(update, &at)) {
+        bool put = false;
         copy = bson_new();
-        BSON_APPEND_DOCUMENT(copy, "$set", &fields);
         while (bson_iter_next(&at)) {
             const char *name = bson_iter_key(&at);
             if (strcmp(name, "$set") != 0 && strcmp(name, "$currentDate") != 0) {
                 bson_copy_element(copy, &at);
+            } else if (!put) {
+                put = BSON_APPEND_DOCUMENT(copy, "$set", &fields);
             }
         }
     }

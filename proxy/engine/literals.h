@@ -38,8 +38,9 @@ bson_t *literals_replace(struct slice expressions, unsigned which, uint64_t now_
 bson_t *literals_replace_in_filter(struct slice filter, unsigned which, uint64_t now_ms);
 
 /*
- * A copy of an update of operators whose $currentDate has become part of $set; the caller destroys
- * it. NULL: what $currentDate says is not valid, as a mongod would answer with BadValue.
+ * A copy of an update of operators whose $currentDate has become part of $set, in the place of the
+ * first of the two; the caller destroys it. NULL: what $currentDate says is not valid, as a mongod
+ * would answer with BadValue.
  */
 bson_t *literals_replace_current_date(struct slice update, uint64_t now_ms);
 

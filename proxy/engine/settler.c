@@ -65,9 +65,15 @@ static void wait_ms(struct settler *settler, uint64_t milliseconds)
 static bool is_due(struct settler *settler)
 {
     uint64_t age = clock_monotonic_ms() - settler->sent_ms;
+    /* The last before it gets quiet asked for no journal, perhaps: what it covers could never be
+       pruned. */
+    pthread_mutex_lock(&settler->mutex);
+    bool undurable = settler->probe.lsn > atomic_load(&settler->durable_lsn);
+    pthread_mutex_unlock(&settler->mutex);
     return atomic_load(&settler->wanted) || atomic_load(&settler->stopping) ||
            (gate_has_uncovered(settler->options.gates) && age >= SETTLER_PROBE_MS) ||
-           (gate_has_plain(settler->options.gates) && age >= SETTLER_PLAIN_MS);
+           (gate_has_plain(settler->options.gates) && age >= SETTLER_PLAIN_MS) ||
+           (undurable && age >= SETTLER_DURABLE_MS);
 }
 
 /* A connection that leads to the process that we know. */
@@ -145,6 +151,7 @@ static void probe_once(struct settler *settler)
         return;
     }
     settler->upstream = upstream_close(settler->upstream);
+    gate_probe_failed(settler->options.gates);
     if (!settler->lost_told) {
         settler->lost_told = true;
         LOG(LOG_WARNING, "settler", "The probe cannot be written, trying again",

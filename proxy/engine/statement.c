@@ -39,6 +39,32 @@ bool parse_document(const bson_iter_t *at, struct slice *ret_document)
     return bson_check(*ret_document, NULL) == STATUS_OK;
 }
 
+enum status parse_fail_type(struct parse *parse, const char *field)
+{
+    return fail(parse, REPLY_CODE_TypeMismatch, "BSON field '%s' has a type that it cannot have",
+                field);
+}
+
+enum status parse_fail_unknown(struct parse *parse, const char *field)
+{
+    return fail(parse, REPLY_CODE_IDLUnknownField, "BSON field '%s' is an unknown field.", field);
+}
+
+enum status parse_fail_missing(struct parse *parse, const char *field)
+{
+    return fail(parse, REPLY_CODE_IDLFailedToParse,
+                "BSON field '%s' is missing but a required field", field);
+}
+
+bool parse_flag(const bson_iter_t *at, bool *ret_flag)
+{
+    bool valid = BSON_ITER_HOLDS_BOOL(at) || BSON_ITER_HOLDS_NUMBER(at);
+    if (valid) {
+        *ret_flag = bson_iter_as_bool(at);
+    }
+    return valid;
+}
+
 enum status parse_add(struct parse *parse, const struct statement *statement)
 {
     struct statement_list *list = &parse->list;
@@ -97,18 +123,13 @@ static bool is_positional_update(struct slice update)
     return false;
 }
 
-enum status parse_update_done(struct parse *parse, struct statement *statement, bool pipeline)
+void parse_update_done(struct statement *statement, bool pipeline)
 {
     statement->kind = STATEMENT_UPDATE;
     statement->update_is_pipeline = pipeline;
     statement->update_is_replacement = !pipeline && !is_operator_update(statement->update);
     statement->update_is_positional =
         !pipeline && !statement->update_is_replacement && is_positional_update(statement->update);
-    if (statement->multi && statement->update_is_replacement) {
-        return fail(parse, REPLY_CODE_FailedToParse,
-                    "multi update is not supported for replacement-style update");
-    }
-    return STATUS_OK;
 }
 
 /* ------------------------------------------------------------------ fields of statements */
@@ -118,78 +139,94 @@ bool parse_common(const char *name, const bson_iter_t *at, struct statement *sta
 {
     *ret_valid = true;
     if (strcmp(name, "collation") == 0) {
-        *ret_valid = parse_document(at, &statement->collation);
+        *ret_valid = BSON_ITER_HOLDS_DOCUMENT(at) && parse_document(at, &statement->collation);
     } else if (strcmp(name, "arrayFilters") == 0) {
         *ret_valid = BSON_ITER_HOLDS_ARRAY(at) && parse_document(at, &statement->array_filters);
     } else if (strcmp(name, "hint") == 0) {
         *ret_valid = BSON_ITER_HOLDS_DOCUMENT(at) || BSON_ITER_HOLDS_UTF8(at);
         statement->hint = *bson_iter_value((bson_iter_t *)(uintptr_t)at);
     } else if (strcmp(name, "upsert") == 0) {
-        statement->upsert = bson_iter_as_bool(at);
+        *ret_valid = parse_flag(at, &statement->upsert);
     } else if (strcmp(name, "sort") == 0) {
-        *ret_valid = parse_document(at, &statement->sort);
+        *ret_valid = BSON_ITER_HOLDS_DOCUMENT(at) && parse_document(at, &statement->sort);
     } else {
         return false;
     }
     return true;
 }
 
+enum status parse_fail_update(struct parse *parse)
+{
+    return fail(parse, REPLY_CODE_FailedToParse,
+                "Update argument must be either an object or an array");
+}
+
 static enum status parse_update(struct parse *parse, struct slice document)
 {
-    struct statement statement = statement_new(STATEMENT_UPDATE);
+    struct statement statement = {.kind = STATEMENT_UPDATE};
     bool pipeline = false;
     bson_iter_t at;
-    bool valid = bson_check(document, NULL) == STATUS_OK &&
-                 bson_iter_init_from_data(&at, document.data, document.size);
-    while (valid && bson_iter_next(&at)) {
+    if (bson_check(document, NULL) != STATUS_OK ||
+        !bson_iter_init_from_data(&at, document.data, document.size)) {
+        return fail(parse, REPLY_CODE_FailedToParse, "an element of 'updates' is not valid BSON");
+    }
+    while (bson_iter_next(&at)) {
         const char *name = bson_iter_key(&at);
+        bool valid = true;
         if (parse_common(name, &at, &statement, &valid)) {
-            continue;
-        }
-        if (strcmp(name, "q") == 0) {
+            /* taken */
+        } else if (strcmp(name, "q") == 0) {
             valid = BSON_ITER_HOLDS_DOCUMENT(&at) && parse_document(&at, &statement.filter);
         } else if (strcmp(name, "u") == 0) {
             pipeline = BSON_ITER_HOLDS_ARRAY(&at);
-            valid = parse_document(&at, &statement.update);
+            if (!parse_document(&at, &statement.update)) {
+                return parse_fail_update(parse);
+            }
         } else if (strcmp(name, "multi") == 0) {
-            statement.multi = bson_iter_as_bool(&at);
+            valid = parse_flag(&at, &statement.multi);
         } else {
-            return fail(parse, REPLY_CODE_FailedToParse,
-                        "BSON field 'update.updates.%s' is unknown", name);
+            return parse_fail_unknown(parse, name);
+        }
+        if (!valid) {
+            return parse_fail_type(parse, name);
         }
     }
-    if (!valid || statement.update.size == 0) {
-        return fail(parse, REPLY_CODE_FailedToParse,
-                    "an element of 'updates' is not a valid update");
+    if (statement.filter.size == 0 || statement.update.size == 0) {
+        return parse_fail_missing(parse, statement.filter.size == 0 ? "q" : "u");
     }
-    enum status status = parse_update_done(parse, &statement, pipeline);
-    return status == STATUS_OK ? parse_add(parse, &statement) : status;
+    parse_update_done(&statement, pipeline);
+    return parse_add(parse, &statement);
 }
 
 static enum status parse_delete(struct parse *parse, struct slice document)
 {
     struct statement statement = {.kind = STATEMENT_DELETE};
     int64_t limit = -1;
+    bool has_limit = false;
     bson_iter_t at;
-    bool valid = bson_check(document, NULL) == STATUS_OK &&
-                 bson_iter_init_from_data(&at, document.data, document.size);
-    while (valid && bson_iter_next(&at)) {
+    if (bson_check(document, NULL) != STATUS_OK ||
+        !bson_iter_init_from_data(&at, document.data, document.size)) {
+        return fail(parse, REPLY_CODE_FailedToParse, "an element of 'deletes' is not valid BSON");
+    }
+    while (bson_iter_next(&at)) {
         const char *name = bson_iter_key(&at);
+        bool valid = true;
         if (parse_common(name, &at, &statement, &valid)) {
-            continue;
-        }
-        if (strcmp(name, "q") == 0) {
+            /* taken */
+        } else if (strcmp(name, "q") == 0) {
             valid = BSON_ITER_HOLDS_DOCUMENT(&at) && parse_document(&at, &statement.filter);
         } else if (strcmp(name, "limit") == 0) {
+            has_limit = valid = BSON_ITER_HOLDS_BOOL(&at) || BSON_ITER_HOLDS_NUMBER(&at);
             limit = bson_iter_as_int64(&at);
         } else {
-            return fail(parse, REPLY_CODE_FailedToParse,
-                        "BSON field 'delete.deletes.%s' is unknown", name);
+            return parse_fail_unknown(parse, name);
+        }
+        if (!valid) {
+            return parse_fail_type(parse, name);
         }
     }
-    if (!valid || statement.filter.size == 0) {
-        return fail(parse, REPLY_CODE_FailedToParse,
-                    "an element of 'deletes' is not a valid delete");
+    if (statement.filter.size == 0 || !has_limit) {
+        return parse_fail_missing(parse, statement.filter.size == 0 ? "q" : "limit");
     }
     if (limit != 0 && limit != 1) {
         return fail(parse, REPLY_CODE_FailedToParse,
@@ -230,6 +267,7 @@ enum status parse_elements(struct parse *parse, const struct command_view *view,
 {
     struct slice sections = message->sections;
     struct op_msg_sequence sequence;
+    bool found = false;
     while (op_msg_sequence_next(&sections, &sequence)) {
         if (other != NULL && slice_equal(sequence.identifier, slice_text(other))) {
             continue;
@@ -237,6 +275,7 @@ enum status parse_elements(struct parse *parse, const struct command_view *view,
         if (!slice_equal(sequence.identifier, slice_text(name))) {
             return fail(parse, REPLY_CODE_FailedToParse, "a document sequence has an unknown name");
         }
+        found = true;
         struct slice document;
         while (bson_slice_next(&sequence.documents, &document)) {
             enum status status = parse_one(parse, document);
@@ -249,7 +288,7 @@ enum status parse_elements(struct parse *parse, const struct command_view *view,
     bson_iter_t element;
     if (!bson_iter_init_from_data(&at, view->body.data, view->body.size) ||
         !bson_iter_find(&at, name)) {
-        return STATUS_OK;
+        return found ? STATUS_OK : parse_fail_missing(parse, name);
     }
     if (!BSON_ITER_HOLDS_ARRAY(&at) || !bson_iter_recurse(&at, &element)) {
         return fail(parse, REPLY_CODE_TypeMismatch, "'%s' must be an array", name);
@@ -273,19 +312,25 @@ static enum status parse_options(struct parse *parse, const struct command_view 
                                  struct slice *ret_variables)
 {
     bson_iter_t at;
-    bool valid = bson_iter_init_from_data(&at, view->body.data, view->body.size);
-    while (valid && bson_iter_next(&at)) {
+    parse->list.max_time_ms = view->max_time_ms;
+    if (!bson_iter_init_from_data(&at, view->body.data, view->body.size)) {
+        return fail(parse, REPLY_CODE_FailedToParse, "the command is not valid BSON");
+    }
+    while (bson_iter_next(&at)) {
         const char *name = bson_iter_key(&at);
+        bool valid = true;
         if (strcmp(name, "ordered") == 0) {
-            parse->list.ordered = bson_iter_as_bool(&at);
+            valid = parse_flag(&at, &parse->list.ordered);
         } else if (strcmp(name, "bypassDocumentValidation") == 0) {
-            parse->list.bypass_validation = bson_iter_as_bool(&at);
+            valid = parse_flag(&at, &parse->list.bypass_validation);
         } else if (strcmp(name, "let") == 0) {
-            valid = parse_document(&at, ret_variables);
+            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && parse_document(&at, ret_variables);
+        }
+        if (!valid) {
+            return parse_fail_type(parse, name);
         }
     }
-    parse->list.max_time_ms = view->max_time_ms;
-    return valid ? STATUS_OK : fail(parse, REPLY_CODE_FailedToParse, "'let' is not a document");
+    return STATUS_OK;
 }
 
 /* ------------------------------------------------------------------ commands */
@@ -296,27 +341,34 @@ static enum status parse_find_and_modify(struct parse *parse, const struct comma
     bool remove = false;
     bool pipeline = false;
     bson_iter_t at;
-    bool valid = bson_check(view->body, NULL) == STATUS_OK &&
-                 bson_iter_init_from_data(&at, view->body.data, view->body.size);
-    while (valid && bson_iter_next(&at)) {
+    if (bson_check(view->body, NULL) != STATUS_OK ||
+        !bson_iter_init_from_data(&at, view->body.data, view->body.size)) {
+        return fail(parse, REPLY_CODE_FailedToParse, "the command is not valid BSON");
+    }
+    while (bson_iter_next(&at)) {
         const char *name = bson_iter_key(&at);
+        bool valid = true;
         if (parse_common(name, &at, &statement, &valid)) {
-            continue;
-        }
-        if (strcmp(name, "query") == 0) {
+            /* taken */
+        } else if (strcmp(name, "query") == 0) {
             valid = BSON_ITER_HOLDS_DOCUMENT(&at) && parse_document(&at, &statement.filter);
         } else if (strcmp(name, "update") == 0) {
             pipeline = BSON_ITER_HOLDS_ARRAY(&at);
-            valid = parse_document(&at, &statement.update);
+            if (!parse_document(&at, &statement.update)) {
+                return parse_fail_update(parse);
+            }
         } else if (strcmp(name, "remove") == 0) {
-            remove = bson_iter_as_bool(&at);
+            valid = parse_flag(&at, &remove);
         } else if (strcmp(name, "new") == 0) {
-            parse->list.return_new = bson_iter_as_bool(&at);
+            valid = parse_flag(&at, &parse->list.return_new);
         } else if (strcmp(name, "fields") == 0) {
-            valid = parse_document(&at, &parse->list.fields);
+            valid = BSON_ITER_HOLDS_DOCUMENT(&at) && parse_document(&at, &parse->list.fields);
+        }
+        if (!valid) {
+            return parse_fail_type(parse, name);
         }
     }
-    if (!valid || remove == (statement.update.size > 0)) {
+    if (remove == (statement.update.size > 0)) {
         return fail(parse, REPLY_CODE_FailedToParse,
                     "findAndModify needs either a valid update or remove: true");
     }
@@ -324,13 +376,12 @@ static enum status parse_find_and_modify(struct parse *parse, const struct comma
         return fail(parse, REPLY_CODE_FailedToParse,
                     "findAndModify with remove: true takes neither upsert nor new");
     }
-    enum status status = STATUS_OK;
     if (remove) {
         statement.kind = STATEMENT_DELETE;
     } else {
-        status = parse_update_done(parse, &statement, pipeline);
+        parse_update_done(&statement, pipeline);
     }
-    return status == STATUS_OK ? parse_add(parse, &statement) : status;
+    return parse_add(parse, &statement);
 }
 
 static enum status parse_command(struct parse *parse, const struct command_view *view,

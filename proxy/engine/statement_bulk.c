@@ -55,37 +55,49 @@ static enum status take_namespace(struct parse *parse, const bson_iter_t *at,
 static enum status parse_fields(struct parse *parse, bson_iter_t *at, struct statement *statement)
 {
     bool pipeline = false;
-    bool valid = true;
-    while (valid && bson_iter_next(at)) {
+    bool has_filter = false;
+    while (bson_iter_next(at)) {
         const char *name = bson_iter_key(at);
+        bool valid = true;
         if (parse_common(name, at, statement, &valid)) {
-            continue;
-        }
-        if (strcmp(name, "filter") == 0) {
-            valid = BSON_ITER_HOLDS_DOCUMENT(at) && parse_document(at, &statement->filter);
+            /* taken */
+        } else if (strcmp(name, "filter") == 0) {
+            has_filter = BSON_ITER_HOLDS_DOCUMENT(at) && parse_document(at, &statement->filter);
+            valid = has_filter;
         } else if (strcmp(name, "updateMods") == 0 && statement->kind == STATEMENT_UPDATE) {
             pipeline = BSON_ITER_HOLDS_ARRAY(at);
-            valid = parse_document(at, &statement->update);
+            if (!parse_document(at, &statement->update)) {
+                return parse_fail_update(parse);
+            }
         } else if (strcmp(name, "multi") == 0) {
-            statement->multi = bson_iter_as_bool(at);
+            valid = parse_flag(at, &statement->multi);
         } else {
-            return fail(parse, REPLY_CODE_FailedToParse, "BSON field 'bulkWrite.ops.%s' is unknown",
-                        name);
+            return parse_fail_unknown(parse, name);
+        }
+        if (!valid) {
+            return parse_fail_type(parse, name);
         }
     }
-    if (!valid || (statement->kind == STATEMENT_UPDATE && statement->update.size == 0)) {
-        return fail(parse, REPLY_CODE_FailedToParse, "an element of 'ops' is not valid");
+    if (!has_filter) {
+        return parse_fail_missing(parse, "filter");
     }
-    return statement->kind == STATEMENT_UPDATE ? parse_update_done(parse, statement, pipeline)
-                                               : STATUS_OK;
+    if (statement->kind == STATEMENT_UPDATE && statement->update.size == 0) {
+        return parse_fail_missing(parse, "updateMods");
+    }
+    if (statement->kind == STATEMENT_UPDATE) {
+        parse_update_done(statement, pipeline);
+    }
+    return STATUS_OK;
 }
 
 static enum status parse_inserted(struct parse *parse, bson_iter_t *at, struct statement *statement)
 {
     struct slice document = {0};
-    if (!bson_iter_find(at, "document") || !BSON_ITER_HOLDS_DOCUMENT(at) ||
-        !parse_document(at, &document)) {
-        return fail(parse, REPLY_CODE_FailedToParse, "an insert of 'ops' needs a valid document");
+    if (!bson_iter_find(at, "document")) {
+        return parse_fail_missing(parse, "document");
+    }
+    if (!BSON_ITER_HOLDS_DOCUMENT(at) || !parse_document(at, &document)) {
+        return parse_fail_type(parse, "document");
     }
     return parse_insert_document(parse, statement, document);
 }

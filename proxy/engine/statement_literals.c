@@ -51,10 +51,8 @@ static enum status fix_update(struct parse *parse, struct statement *statement)
             return STATUS_OK;
         }
         bson_t *copy = literals_replace_current_date(statement->update, parse->now_ms);
-        return copy != NULL ? take_rewritten(parse, copy, &statement->update)
-                            : fail(parse, REPLY_CODE_BadValue,
-                                   "$currentDate takes true, {$type: 'date'} or "
-                                   "{$type: 'timestamp'} for each field");
+        /* A form that it cannot have is the server's to refuse. */
+        return copy != NULL ? take_rewritten(parse, copy, &statement->update) : STATUS_OK;
     }
     unsigned found = literals_find(statement->update);
     statement->update_is_random = (found & LITERALS_RANDOM) != 0;

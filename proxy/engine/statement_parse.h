@@ -34,12 +34,23 @@ struct statement statement_new(enum statement_kind kind);
 /* Checked; false: it is neither a document nor an array, or not sound. */
 bool parse_document(const bson_iter_t *at, struct slice *ret_document);
 
+/* What mongod's parser says of a field: of a type that it cannot have, of a name that it does not
+   know, and that it is missing. */
+enum status parse_fail_type(struct parse *parse, const char *field);
+enum status parse_fail_unknown(struct parse *parse, const char *field);
+enum status parse_fail_missing(struct parse *parse, const char *field);
+
+enum status parse_fail_update(struct parse *parse); /* neither a document nor a pipeline */
+
+/* A boolean, or a number that stands for one. */
+bool parse_flag(const bson_iter_t *at, bool *ret_flag);
+
 /* Fields that all but inserts share. True: it was one and is taken. */
 bool parse_common(const char *name, const bson_iter_t *at, struct statement *statement,
                   bool *ret_valid);
 
 /* An update's kind, once its `update` is known. */
-enum status parse_update_done(struct parse *parse, struct statement *statement, bool pipeline);
+void parse_update_done(struct statement *statement, bool pipeline);
 
 enum status parse_insert_document(struct parse *parse, struct statement *statement,
                                   struct slice document);

@@ -2,7 +2,7 @@
  * What is known of unique indexes (unique_cache.h).
  *
  *    get --> remembered --> answer
- *       `--> queue --> the thread asks listIndexes --> remember --> answered
+ *       `--> queue --> the thread asks listIndexes, listCollections --> remember --> answered
  *
  * Table and queue belong to the mutex, the connection to the thread.
  */
@@ -20,12 +20,11 @@
 #include "upstream/upstream.h"
 #include "wire/reply.h"
 
-#define COMMAND_NOT_SUPPORTED_ON_VIEW 166
-
 struct entry {
     char *namespace;
     uint32_t gate;
     uint64_t learned_ms;
+    enum namespace_kind kind;
     struct unique_indexes *indexes;
     UT_hash_handle hh;
 };
@@ -83,6 +82,7 @@ static bool answer(struct unique_cache *cache, struct unique_lookup *lookup)
         return false;
     }
     lookup->status = STATUS_OK;
+    lookup->kind = entry->kind;
     lookup->indexes = unique_indexes_hold(entry->indexes);
     return true;
 }
@@ -105,6 +105,7 @@ static void remember(struct unique_cache *cache, const struct unique_lookup *loo
     entry->namespace = bson_strdup_printf("%s.%s", lookup->database, lookup->collection);
     entry->gate = gate_of(lookup->database, lookup->collection);
     entry->learned_ms = asked_ms;
+    entry->kind = lookup->kind;
     entry->indexes = unique_indexes_hold(lookup->indexes);
     HASH_ADD_KEYPTR(hh, cache->entries, entry->namespace, strlen(entry->namespace), entry);
 }
@@ -130,7 +131,32 @@ static void take_reply(struct unique_lookup *lookup, const bson_t *reply)
     }
 }
 
-static void ask(struct unique_cache *cache, struct unique_lookup *lookup)
+static void run(struct unique_cache *cache, struct unique_lookup *lookup, const bson_t *command,
+                bson_t *reply, int32_t *ret_code)
+{
+    lookup->status = STATUS_OK;
+    if (cache->upstream == NULL) {
+        lookup->status =
+            upstream_open(cache->uri, cache->connect_ms, &cache->upstream, &lookup->error);
+    }
+    if (lookup->status == STATUS_OK) {
+        lookup->status = upstream_command(cache->upstream, lookup->database, command, reply,
+                                          ret_code, &lookup->error);
+    }
+    if (lookup->status == STATUS_UNREACHABLE && cache->upstream != NULL) {
+        /* Once more: the connection may have been an old one to a server that was restarted. */
+        lookup->status = upstream_command(cache->upstream, lookup->database, command, reply,
+                                          ret_code, &lookup->error);
+    }
+}
+
+static void take_none(struct unique_lookup *lookup)
+{
+    lookup->indexes = unique_indexes_none();
+    lookup->status = lookup->indexes == NULL ? STATUS_MEMORY : STATUS_OK;
+}
+
+static void ask_indexes(struct unique_cache *cache, struct unique_lookup *lookup)
 {
     bson_t command = BSON_INITIALIZER;
     bson_t cursor;
@@ -139,28 +165,46 @@ static void ask(struct unique_cache *cache, struct unique_lookup *lookup)
     bson_append_utf8(&command, "listIndexes", -1, lookup->collection, -1);
     bson_append_document_begin(&command, "cursor", -1, &cursor);
     bson_append_document_end(&command, &cursor);
-    lookup->status = STATUS_OK;
-    if (cache->upstream == NULL) {
-        lookup->status =
-            upstream_open(cache->uri, cache->connect_ms, &cache->upstream, &lookup->error);
-    }
-    if (lookup->status == STATUS_OK) {
-        lookup->status = upstream_command(cache->upstream, lookup->database, &command, &reply,
-                                          &code, &lookup->error);
-    }
-    if (lookup->status == STATUS_UNREACHABLE && cache->upstream != NULL) {
-        /* Once more: the connection may have been an old one to a server that was restarted. */
-        lookup->status = upstream_command(cache->upstream, lookup->database, &command, &reply,
-                                          &code, &lookup->error);
-    }
+    run(cache, lookup, &command, &reply, &code);
     bson_destroy(&command);
     if (lookup->status == STATUS_OK) {
         take_reply(lookup, &reply);
         bson_destroy(&reply);
-    } else if (lookup->status == STATUS_REFUSED &&
-               (code == REPLY_CODE_NamespaceNotFound || code == COMMAND_NOT_SUPPORTED_ON_VIEW)) {
-        lookup->indexes = unique_indexes_none();
-        lookup->status = lookup->indexes == NULL ? STATUS_MEMORY : STATUS_OK;
+    } else if (lookup->status == STATUS_REFUSED && (code == REPLY_CODE_NamespaceNotFound ||
+                                                    code == REPLY_CODE_CommandNotSupportedOnView)) {
+        take_none(lookup);
+    }
+}
+
+static void ask_kind(struct unique_cache *cache, struct unique_lookup *lookup)
+{
+    bson_t command = BSON_INITIALIZER;
+    bson_t filter;
+    bson_t reply;
+    int32_t code = 0;
+    BSON_APPEND_INT32(&command, "listCollections", 1);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
+    BSON_APPEND_UTF8(&filter, "name", lookup->collection);
+    bson_append_document_end(&command, &filter);
+    run(cache, lookup, &command, &reply, &code);
+    bson_destroy(&command);
+    lookup->kind = NAMESPACE_COLLECTION;
+    if (lookup->status == STATUS_OK) {
+        lookup->kind = namespace_kind_parse(&reply);
+        bson_destroy(&reply);
+    } else if (lookup->status == STATUS_REFUSED) {
+        lookup->status = STATUS_OK;
+    }
+}
+
+static void ask(struct unique_cache *cache, struct unique_lookup *lookup)
+{
+    ask_indexes(cache, lookup);
+    if (lookup->status == STATUS_OK) {
+        ask_kind(cache, lookup);
+        if (lookup->status != STATUS_OK) {
+            lookup->indexes = unique_indexes_release(lookup->indexes);
+        }
     }
 }
 

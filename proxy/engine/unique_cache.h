@@ -2,10 +2,11 @@
 #define HOLDFAST_ENGINE_UNIQUE_CACHE_H
 
 /*
- * Which unique indexes a namespace has: asked of the server when a unit writes there, by the
- * proxy's own connection, so that a client needs no right to list indexes; remembered for
- * UNIQUE_CACHE_MS, and until a command that may change indexes passes the proxy. An index that is
- * created around the proxy is seen that much later.
+ * What a namespace is and which unique indexes it has: asked of the server when a unit writes
+ * there, by the proxy's own connection, so that a client needs no right to list indexes; remembered
+ * for UNIQUE_CACHE_MS, and until a command that may change them passes the proxy. An index that is
+ * created around the proxy is seen that much later. Where the proxy's own user may not list
+ * collections, all of them count as ordinary ones.
  *
  * Such a command passes only while no unit is inside its namespace's gate (unit/gate.h), and a unit
  * asks only inside: so an answer is never older than the last such command.
@@ -17,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/namespace_kind.h"
 #include "engine/unique_keys.h"
 #include "holdfast/error.h"
 
@@ -34,6 +36,7 @@ struct unique_lookup {
     /* The answer. */
     enum status status;
     struct error error;             /* unless status is STATUS_OK */
+    enum namespace_kind kind;       /* STATUS_OK */
     struct unique_indexes *indexes; /* STATUS_OK: the caller's, to unique_indexes_release() */
     /* private */
     struct unique_lookup *next;

@@ -14,6 +14,7 @@
  *      |        filter, the equality key of an upsert, the _ids of the batch
  *      v
  *   RESOLVING   find: which documents, and their before-images    (none, no upsert) --> SELECTING
+ *      |`--> PROBING   none, but the update may be wrong in itself: the server is asked
  *      v
  *   LOCKING     the one document; had to wait --> RESOLVING again, it may be another one now
  *      v
@@ -281,6 +282,9 @@ static void on_reply(void *context, enum status status, struct slice reply)
         case WRITE_COLLECTING:
             write_take_collected(operation, reply);
             break;
+        case WRITE_PROBING:
+            write_take_probe(operation, reply);
+            break;
         case WRITE_SENDING:
             CRASH_POINT(unit_answered);
             write_take_answer(operation, reply);
@@ -382,6 +386,9 @@ static void advance(struct write_operation *operation)
         case WRITE_RESOLVING:
             go_on = write_resolve(operation);
             break;
+        case WRITE_PROBING:
+            go_on = write_probe(operation);
+            break;
         case WRITE_LOCKING_UNIQUE:
             go_on = write_lock_unique(operation);
             break;
@@ -470,6 +477,7 @@ static void refuse_and_roll_back(struct write_operation *operation, size_t index
         write_result_clear(&operation->result, operation->list.count); /* nothing of it stays */
     }
     write_result_error(&operation->result, operation->list.reply, index, server_reply);
+    operation->result.stopped = true;
     operation->step = WRITE_ROLLING_BACK;
 }
 

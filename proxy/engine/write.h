@@ -29,6 +29,7 @@ enum write_step {
     WRITE_COLLECTING,
     WRITE_LOCKING,
     WRITE_RESOLVING,
+    WRITE_PROBING,
     WRITE_LOCKING_UNIQUE,
     WRITE_PROJECTING_BEFORE,
     WRITE_JOURNALING,
@@ -100,6 +101,7 @@ struct write_operation {
     struct lock_waiter lock_waiter;
 
     /* unique indexes of the namespace, and the keys in them that the batch at work locks */
+    enum namespace_kind kind;
     struct unique_indexes *unique;
     struct unique_lookup unique_lookup;
     bool asked_unique;

@@ -1,9 +1,11 @@
 /*
- * Looking besides a write: which documents it wrote, where the server's counts leave that open; and
- * findAndModify's projection of the document that is locked anyway.
+ * Looking besides a write: which documents it wrote, where the server's counts leave that open;
+ * whether an update that matches nothing is well formed; and findAndModify's projection of the
+ * document that is locked anyway.
  *
  * Worker of the channel only.
  */
+#include "engine/apply_update.h"
 #include "engine/write_steps.h"
 #include "wire/reply.h"
 
@@ -77,6 +79,51 @@ void write_take_check(struct write_operation *operation, struct slice reply)
         return;
     }
     write_fail_behind(operation);
+}
+
+/* ------------------------------------------------------------------ is it well formed? */
+
+/*
+ * A server reads the whole statement before it looks for documents, so what is wrong in it is an
+ * error also where nothing matches. What the proxy can compute itself is right.
+ */
+bool write_wants_probe(const struct write_operation *operation)
+{
+    static const uint8_t some[] = {14, 0, 0, 0, BSON_TYPE_INT32, '_', 'i', 'd', 0, 1, 0, 0, 0, 0};
+    const struct slice document = {some, sizeof some};
+    const struct statement *statement = write_statement(operation);
+    if (operation->list.reply == STATEMENT_REPLY_FIND_AND_MODIFY &&
+        operation->list.fields.size > 0) {
+        return true;
+    }
+    if (statement->kind != STATEMENT_UPDATE) {
+        return false;
+    }
+    bson_t after = BSON_INITIALIZER;
+    bool computed =
+        apply_update(statement, document, document, &operation->engine->update_rules, &after);
+    bson_destroy(&after);
+    return !computed;
+}
+
+bool write_probe(struct write_operation *operation)
+{
+    bson_t command = BSON_INITIALIZER;
+    command_build_probe(&command, &operation->target, write_statement(operation),
+                        operation->list.reply == STATEMENT_REPLY_FIND_AND_MODIFY,
+                        operation->list.fields);
+    write_send(operation, &command);
+    return false;
+}
+
+void write_take_probe(struct write_operation *operation, struct slice reply)
+{
+    struct reply_view view;
+    bool well_formed =
+        reply_view_parse(reply, &view) == STATUS_OK && view.ok && !view.has_write_errors;
+    if (well_formed || write_refused(operation, operation->index, reply)) {
+        operation->step = WRITE_SELECTING;
+    }
 }
 
 /* ------------------------------------------------------------------ findAndModify's projection */

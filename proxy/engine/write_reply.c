@@ -3,8 +3,8 @@
  *
  *   insert, delete   { n, writeErrors?, ok }
  *   update           { n, nModified, upserted?, writeErrors?, ok }
- *   findAndModify    { lastErrorObject: {n, updatedExisting, upserted?}, value, ok }
- *   writeErrors      [ { index, code, keyPattern?, keyValue?, errmsg } ]
+ *   findAndModify    { lastErrorObject: {n, updatedExisting?, upserted?}, value, ok }; a removal
+ * has no updatedExisting writeErrors      [ { index, code, keyPattern?, keyValue?, errmsg } ]
  *   bulkWrite        write_reply_bulk.c
  */
 #include "engine/write_reply.h"
@@ -93,14 +93,17 @@ void write_result_value(struct write_result *result, struct slice document)
     }
 }
 
-static void put_find_and_modify(bson_t *reply, const struct write_result *result)
+static void put_find_and_modify(bson_t *reply, const struct statement_list *list,
+                                const struct write_result *result)
 {
     bson_t last;
     bson_iter_t entry;
     bson_iter_t id;
     BSON_APPEND_DOCUMENT_BEGIN(reply, "lastErrorObject", &last);
     BSON_APPEND_INT32(&last, "n", (int32_t)result->matched);
-    BSON_APPEND_BOOL(&last, "updatedExisting", result->updated_existing);
+    if (list->statements[0].kind == STATEMENT_UPDATE) {
+        BSON_APPEND_BOOL(&last, "updatedExisting", result->updated_existing);
+    }
     if (bson_iter_init_find(&entry, &result->upserted, "0") && bson_iter_recurse(&entry, &id) &&
         bson_iter_find(&id, "_id")) {
         bson_append_iter(&last, "upserted", -1, &id);
@@ -113,10 +116,12 @@ static void put_find_and_modify(bson_t *reply, const struct write_result *result
     }
 }
 
-static void put_counts(bson_t *reply, enum statement_reply form, const struct write_result *result)
+static void put_counts(bson_t *reply, const struct statement_list *list,
+                       const struct write_result *result)
 {
+    enum statement_reply form = list->reply;
     if (form == STATEMENT_REPLY_FIND_AND_MODIFY) {
-        put_find_and_modify(reply, result);
+        put_find_and_modify(reply, list, result);
         return;
     }
     BSON_APPEND_INT32(reply, "n", (int32_t)result->matched);
@@ -178,10 +183,8 @@ static void put_failure(bson_t *entry, bool found, const bson_iter_t *failure,
     }
     BSON_APPEND_INT32(entry, "code", (int32_t)code);
     if (form == STATEMENT_REPLY_FIND_AND_MODIFY) {
-        const char *name = reply_code_name((int)code);
-        if (name != NULL) {
-            BSON_APPEND_UTF8(entry, "codeName", name);
-        }
+        char location[REPLY_CODE_NAME_BYTES];
+        BSON_APPEND_UTF8(entry, "codeName", reply_code_name_or_location((int)code, location));
     }
     while (found && bson_iter_next(&at)) {
         for (size_t i = 0; i < sizeof copied / sizeof copied[0]; i++) {
@@ -248,7 +251,7 @@ void write_reply_put(bson_t *reply, const struct statement_list *list,
         bson_concat(reply, &result->errors);
         return;
     }
-    put_counts(reply, form, result);
+    put_counts(reply, list, result);
     if (result->error_count > 0) {
         BSON_APPEND_ARRAY(reply, "writeErrors", &result->errors);
     }

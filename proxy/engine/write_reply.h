@@ -29,6 +29,7 @@ struct write_result {
     bson_t errors; /* the array writeErrors; findAndModify: the whole reply of the failure */
     uint32_t error_count;
     size_t error_bytes;
+    bool stopped;             /* at the error: what follows was not tried */
     struct write_count *each; /* bulkWrite: of each statement; else NULL */
 };
 

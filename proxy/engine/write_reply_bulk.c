@@ -125,7 +125,7 @@ static void put_all(struct bulk *bulk)
         }
         put_error(bulk, i);
         bulk->has_error = bson_iter_next(&bulk->error);
-        if (bulk->list->ordered) {
+        if (bulk->list->ordered || bulk->result->stopped) {
             return; /* what follows was not tried */
         }
     }

@@ -63,6 +63,13 @@ static bool is_insert(const struct write_operation *operation)
     return write_statement(operation)->kind == STATEMENT_INSERT;
 }
 
+static void refuse_statement(struct write_operation *operation, struct slice reply)
+{
+    if (write_refused(operation, operation->index, reply)) {
+        operation->step = WRITE_SELECTING;
+    }
+}
+
 /* ------------------------------------------------------------------ selecting */
 
 static int compare_names(const void *a, const void *b)
@@ -202,6 +209,32 @@ static void enter_next_namespace(struct write_operation *operation)
     }
 }
 
+static void refuse_multi_replacement(struct write_operation *operation)
+{
+    bson_t failure = BSON_INITIALIZER;
+    reply_put_error(&failure, REPLY_CODE_FailedToParse, NULL,
+                    "multi update is not supported for replacement-style update");
+    refuse_statement(operation, write_slice(&failure));
+    bson_destroy(&failure);
+}
+
+/*
+ * Several documents may match. Where the filter fixes _id there is one at most, and the form for
+ * one locks it before it looks: another unit may have hidden it. A collation compares _ids
+ * otherwise.
+ */
+static bool is_multi(struct write_operation *operation)
+{
+    const struct statement *statement = write_statement(operation);
+    bson_t equalities = BSON_INITIALIZER;
+    bson_t key = BSON_INITIALIZER;
+    equality_collect(statement->filter, &equalities);
+    bool pinned = statement->collation.size == 0 && equality_key(&equalities, &key);
+    bson_destroy(&equalities);
+    bson_destroy(&key);
+    return statement->multi && !pinned;
+}
+
 void write_select(struct write_operation *operation)
 {
     operation->index += operation->count;
@@ -215,16 +248,21 @@ void write_select(struct write_operation *operation)
         enter_next_namespace(operation);
         return;
     }
+    operation->count = 1;
+    operation->matched_before = operation->result.matched;
+    operation->modified_before = operation->result.modified;
+    if (write_refuse_namespace(operation)) {
+        return;
+    }
     operation->step = WRITE_LOCKING;
     if (is_insert(operation)) {
         select_inserts(operation);
         return;
     }
-    operation->count = 1;
-    operation->matched_before = operation->result.matched;
-    operation->modified_before = operation->result.modified;
-    operation->multi = write_statement(operation)->multi;
-    if (operation->multi) {
+    operation->multi = is_multi(operation);
+    if (write_statement(operation)->multi && write_statement(operation)->update_is_replacement) {
+        refuse_multi_replacement(operation);
+    } else if (operation->multi) {
         operation->step = WRITE_COLLECTING;
     } else {
         select_one(operation);
@@ -315,13 +353,6 @@ static bool append_ids(struct write_operation *operation, struct slice batch)
     return true;
 }
 
-static void refuse_statement(struct write_operation *operation, struct slice reply)
-{
-    if (write_refused(operation, operation->index, reply)) {
-        operation->step = WRITE_SELECTING;
-    }
-}
-
 void write_take_collected(struct write_operation *operation, struct slice reply)
 {
     struct reply_view view;
@@ -351,6 +382,10 @@ void write_take_collected(struct write_operation *operation, struct slice reply)
         operation->multi = false; /* it makes one document, as updateOne would */
         operation->step = WRITE_LOCKING;
         select_one(operation);
+        return;
+    }
+    if (operation->id_count == 0 && write_wants_probe(operation)) {
+        operation->step = WRITE_PROBING;
         return;
     }
     if (id_list_drop_repeated(&operation->ids, operation->id_count) != STATUS_OK) {
@@ -445,7 +480,7 @@ static void take_none(struct write_operation *operation)
     if (!write_statement(operation)->upsert) {
         operation->result.updated_existing = false;
         write_result_value(&operation->result, (struct slice){0});
-        operation->step = WRITE_SELECTING;
+        operation->step = write_wants_probe(operation) ? WRITE_PROBING : WRITE_SELECTING;
         return;
     }
     if (!operation->key_in_filter && new_id_is_computed(write_statement(operation))) {

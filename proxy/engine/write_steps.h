@@ -92,6 +92,11 @@ void write_take_resolved(struct write_operation *operation, struct slice reply);
 void write_batch_done(struct write_operation *operation);
 void write_statement_free(struct write_operation *operation);
 
+/* ---- write_namespace.c */
+
+/* True: the namespace does not take the statement's write, and the step is set. */
+bool write_refuse_namespace(struct write_operation *operation);
+
 /* ---- write_unique.c */
 
 /* Which unique indexes the namespace has. */
@@ -125,10 +130,14 @@ void write_publish_free(struct write_operation *operation);
 bool write_send_documents(struct write_operation *operation);
 void write_take_answer(struct write_operation *operation, struct slice reply);
 
-/* ---- write_look.c: which were written, and findAndModify's projection */
+/* ---- write_look.c: which were written, is it well formed, and findAndModify's projection */
 
 bool write_check(struct write_operation *operation);
 void write_take_check(struct write_operation *operation, struct slice reply);
+/* Whether a statement that matches nothing may yet be an error. */
+bool write_wants_probe(const struct write_operation *operation);
+bool write_probe(struct write_operation *operation);
+void write_take_probe(struct write_operation *operation, struct slice reply);
 bool write_wants_projection(const struct write_operation *operation, bool after);
 bool write_project(struct write_operation *operation);
 void write_take_projection(struct write_operation *operation, struct slice reply);

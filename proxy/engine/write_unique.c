@@ -32,6 +32,7 @@ static void take_answer(struct write_operation *operation)
     operation->asked_unique = false;
     if (lookup->status == STATUS_OK) {
         operation->unique = lookup->indexes;
+        operation->kind = lookup->kind;
         operation->step = WRITE_SELECTING;
         return;
     }

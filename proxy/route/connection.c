@@ -295,6 +295,7 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     network_address_text(peer, peer_size, connection->client);
     stream_init(&connection->downstream);
     stream_init(&connection->upstream);
+    connection->upstream.transport = &stream_transport_permitted;
     buffer_init(&connection->incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->reply_incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);

@@ -150,8 +150,8 @@ static void on_gate_task(struct worker_task *task)
     struct connection *connection =
         (struct connection *)(void *)((uint8_t *)task - offsetof(struct connection, gate_task));
     connection->gate_waiting = false;
-    connection->gate_admitted = true;
-    if (connection->client_gone) {
+    connection->gate_admitted = !connection->gate_waiter.turned_away; /* else decided again */
+    if (connection->client_gone && connection->gate_admitted) {
         connection->gate_admitted = false;
         gate_plain_leave(connection->shared->options.engine->gates, connection->gate_waiter.gate,
                          worker_index(connection->owner->worker));
@@ -259,6 +259,7 @@ static void decide_write(struct connection *connection, const struct wire_header
             return;
         }
         connection->gate_waiter.admitted = on_admitted;
+        connection->gate_waiter.has_other_way = class == COMMAND_WRITE;
         if (!gate_plain_wait(gates, gate, worker, &connection->gate_waiter)) {
             connection->gate_waiting = true;
             dispatch->kind = DISPATCH_BLOCKED;

@@ -29,6 +29,16 @@ const char *reply_code_name(int code)
     }
 }
 
+const char *reply_code_name_or_location(int code, char buffer[REPLY_CODE_NAME_BYTES])
+{
+    const char *name = reply_code_name(code);
+    if (name == NULL) {
+        (void)snprintf(buffer, REPLY_CODE_NAME_BYTES, "Location%d", code);
+        name = buffer;
+    }
+    return name;
+}
+
 bool reply_code_is_transient(int code)
 {
     switch (code) {
@@ -79,7 +89,7 @@ static void make_readable(char *text)
 void reply_put_error(bson_t *reply, int code, const char *label, const char *format, ...)
 {
     char message[MESSAGE_BYTES];
-    char location[32];
+    char location[REPLY_CODE_NAME_BYTES];
     va_list arguments;
     va_start(arguments, format);
     if (vsnprintf(message, sizeof(message), format, arguments) < 0) {
@@ -87,11 +97,7 @@ void reply_put_error(bson_t *reply, int code, const char *label, const char *for
     }
     va_end(arguments);
     make_readable(message);
-    const char *name = reply_code_name(code);
-    if (name == NULL) {
-        (void)snprintf(location, sizeof(location), "Location%d", code);
-        name = location;
-    }
+    const char *name = reply_code_name_or_location(code, location);
     (void)BSON_APPEND_DOUBLE(reply, "ok", 0.0);
     (void)BSON_APPEND_UTF8(reply, "errmsg", message);
     (void)BSON_APPEND_INT32(reply, "code", code);

@@ -35,15 +35,26 @@
     X(InvalidBSON, 22)                                                                             \
     X(LockTimeout, 24)                                                                             \
     X(NamespaceNotFound, 26)                                                                       \
+    X(IndexNotFound, 27)                                                                           \
+    X(PathNotViable, 28)                                                                           \
+    X(ConflictingUpdateOperators, 40)                                                              \
     X(CursorNotFound, 43)                                                                          \
     X(NamespaceExists, 48)                                                                         \
     X(MaxTimeMSExpired, 50)                                                                        \
+    X(DollarPrefixedFieldName, 52)                                                                 \
+    X(InvalidIdField, 53)                                                                          \
+    X(NotSingleValueField, 54)                                                                     \
+    X(EmptyFieldName, 56)                                                                          \
+    X(DottedFieldName, 57)                                                                         \
     X(CommandNotFound, 59)                                                                         \
     X(WriteConcernFailed, 64)                                                                      \
     X(ImmutableField, 66)                                                                          \
+    X(CannotCreateIndex, 67)                                                                       \
     X(InvalidOptions, 72)                                                                          \
     X(InvalidNamespace, 73)                                                                        \
     X(UnknownReplWriteConcern, 79)                                                                 \
+    X(IndexOptionsConflict, 85)                                                                    \
+    X(IndexKeySpecsConflict, 86)                                                                   \
     X(NetworkTimeout, 89)                                                                          \
     X(ShutdownInProgress, 91)                                                                      \
     X(UnsatisfiableWriteConcern, 100)                                                              \
@@ -53,6 +64,8 @@
     X(DocumentValidationFailure, 121)                                                              \
     X(ExceededMemoryLimit, 146)                                                                    \
     X(StaleEpoch, 150)                                                                             \
+    X(CommandNotSupportedOnView, 166)                                                              \
+    X(InvalidPipelineOperator, 168)                                                                \
     X(PrimarySteppedDown, 189)                                                                     \
     X(NoSuchSession, 206)                                                                          \
     X(TransactionTooOld, 225)                                                                      \
@@ -79,7 +92,9 @@
     X(StaleConfig, 13388)                                                                          \
     X(NotPrimaryNoSecondaryOk, 13435)                                                              \
     X(NotPrimaryOrSecondary, 13436)                                                                \
-    X(OutOfDiskSpace, 14031)
+    X(OutOfDiskSpace, 14031)                                                                       \
+    X(IDLFailedToParse, 40414)                                                                     \
+    X(IDLUnknownField, 40415)
 
 enum reply_code {
 #define X(name, number) REPLY_CODE_##name = number,
@@ -93,6 +108,11 @@ enum reply_code {
 
 /* "WriteConflict" for 112; NULL for a number that is not in the list. */
 const char *reply_code_name(int code);
+
+enum { REPLY_CODE_NAME_BYTES = 32 };
+
+/* The same, but "Location<number>", written into `buffer`, for a number that is not in the list. */
+const char *reply_code_name_or_location(int code, char buffer[REPLY_CODE_NAME_BYTES]);
 
 /*
  * Whether mongod labels this error TransientTransactionError when a command inside a transaction,

@@ -13,7 +13,7 @@ from pymongo import DeleteMany, InsertOne, UpdateMany, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, OperationFailure, WriteError
 
 TOO_OLD = 225
-IN_PROGRESS = 117
+INVALID_OPTIONS = 72
 DUPLICATE = 11000
 
 
@@ -136,9 +136,9 @@ def test_numbers_of_transactions(stack, raw, name):
     unit = RawTransaction(raw)
     assert unit.update(name, {"_id": 1}, {"$inc": {"n": 1}})["ok"] == 1
     session = Session(unit.lsid)
-    assert session.run(stack.proxy.port, 1, inc(name))["code"] == IN_PROGRESS
+    assert session.run(stack.proxy.port, 1, inc(name))["code"] == INVALID_OPTIONS
     assert unit.commit()["ok"] == 1
-    assert session.run(stack.proxy.port, 1, inc(name))["code"] == IN_PROGRESS
+    assert session.run(stack.proxy.port, 1, inc(name))["code"] == INVALID_OPTIONS
     # A write of a higher number ends the session's open transaction, as in mongod.
     late = RawTransaction(raw, lsid=unit.lsid, number=2)
     assert late.update(name, {"_id": 1}, {"$inc": {"n": 10}})["ok"] == 1

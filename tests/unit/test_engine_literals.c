@@ -125,7 +125,7 @@ static void current_date_becomes_set(void **state)
     check_current_date(
         BCON_NEW("$inc", "{", "n", BCON_INT32(1), "}", "$currentDate", "{", "a", BCON_BOOL(true),
                  "b", "{", "$type", "date", "}", "}", "$set", "{", "c", BCON_INT32(1), "}"),
-        "{\"$set\": {\"c\": 1, \"a\": " DATE ", \"b\": " DATE "}, \"$inc\": {\"n\": 1}}");
+        "{\"$inc\": {\"n\": 1}, \"$set\": {\"c\": 1, \"a\": " DATE ", \"b\": " DATE "}}");
     check_current_date(BCON_NEW("$currentDate", "{", "a", BCON_BOOL(false), "}"),
                        "{\"$set\": {\"a\": " DATE "}}");
 }
