@@ -41,9 +41,12 @@ ENDS = {"commitTransaction", "abortTransaction"}
 
 
 class Source(random.Random):
-    """errors: whether mistakes are made on purpose. frozen: fields that no update touches."""
+    """errors: whether mistakes are made on purpose. removes: whether documents are removed (where a
+    rollback restores them, what comes first of several is left open). frozen: fields that no update
+    touches."""
 
     errors = False
+    removes = True
     frozen = frozenset()
 
 
@@ -54,6 +57,7 @@ def name_of(step):
 def generate(seed):
     source = Source(seed)
     source.errors = source.random() < 0.5
+    source.removes = source.random() < 0.5
     kind = source.random()
     program = {
         "seed": seed,
