@@ -32,6 +32,8 @@
 #include "net/descriptors.h"
 #include "observe/observe.h"
 #include "recover/lease.h"
+#include "recover/lease_keeper.h"
+#include "recover/pruner.h"
 #include "recover/recovery.h"
 #include "restart/restart.h"
 #include "route/router.h"
@@ -59,10 +61,13 @@ struct daemon {
     struct upstream *upstream;
     struct lease lease;
     bool leased;
+    bool told_to_end; /* by a signal while it was a standby */
+    struct lease_keeper *keeper;
     uint64_t renewed_ms; /* monotonic */
     bool recovered;      /* no unit of an earlier life is open */
     struct worker_pool *workers;
     struct engine engine;
+    struct pruner *pruner;
     struct observe *observe;
     struct services *services;
     struct router *router;
@@ -132,12 +137,84 @@ static enum status acquire_lease(struct daemon *daemon, struct error *error)
 {
     struct lease_options options = {
         .takeover = daemon->config.upstream_takeover,
-        .wait_ms = 0,
+        .wait_ms = LEASE_VALID_MS + LEASE_RENEW_MS,
         .owner = "holdfastd",
     };
     enum status status =
         lease_acquire(daemon->upstream, daemon->wal, &options, &daemon->lease, error);
     daemon->leased = status == STATUS_OK;
+    return status;
+}
+
+/* Another proxy recovers our units now: the process ends at once, so that none of its writes
+   follows. A keeper's thread. */
+static void on_lease_lost(void *context, const struct error *error)
+{
+    (void)context;
+    LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
+        LOG_TEXT("reason", error->message));
+    _exit(EXIT_CANNOT_RUN);
+}
+
+static void on_permit(void *context, bool up, const char *failure)
+{
+    (void)context;
+    if (up) {
+        LOG(LOG_INFO, "main", "The lease is renewed again: commands are sent to the server");
+    } else {
+        LOG(LOG_WARNING, "main",
+            "The lease could not be renewed in time: nothing is sent to the server until it was",
+            LOG_TEXT("reason", failure));
+    }
+}
+
+static bool settle_workers(void *context, uint64_t wait_ms)
+{
+    return worker_pool_settle(context, wait_ms);
+}
+
+static enum status start_keeper(struct daemon *daemon, struct error *error)
+{
+    struct lease_keeper_options options = {
+        .upstream_uri = daemon->config.upstream_uri,
+        .connect_ms = daemon->config.upstream_connect_ms,
+        .lease = &daemon->lease,
+        .directory = daemon->config.wal_directory,
+        .wal = daemon->wal,
+        .lost = on_lease_lost,
+        .permit = on_permit,
+    };
+    return lease_keeper_start(&options, &daemon->keeper, error);
+}
+
+/* True: a signal asks for the end. Waits a second for it. */
+static bool told_to_end(void)
+{
+    const struct timespec pause = {.tv_sec = 1};
+    sigset_t signals;
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    return sigtimedwait(&signals, NULL, &pause) > 0;
+}
+
+/* Takes a step of the start. A standby takes it again as long as somebody else is the owner. */
+static enum status in_turn(struct daemon *daemon,
+                           enum status (*step)(struct daemon *, struct error *),
+                           struct error *error)
+{
+    enum status status = step(daemon, error);
+    if (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
+        LOG(LOG_INFO, "main", "Standing by", LOG_TEXT("reason", error->message));
+    }
+    while (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
+        admin_standby(daemon->admin, error->message);
+        daemon->told_to_end = told_to_end();
+        if (daemon->told_to_end) {
+            return status;
+        }
+        status = step(daemon, error);
+    }
     return status;
 }
 
@@ -265,17 +342,20 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
+    lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
     daemon->engine = (struct engine){
         .wal = daemon->wal,
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
         .locks = lock_table_new((size_t)config->unit_locks_max, REMEMBERED_CHANGES_MAX),
         .gates = gate_table_new(workers),
+        .uncommitted = uncommitted_table_new(),
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
+        .committed_reads = config->unit_reads == CONFIG_UNIT_READS_COMMITTED,
     };
     set_engine_limits(&daemon->engine, config);
     if (daemon->engine.units == NULL || daemon->engine.locks == NULL ||
-        daemon->engine.gates == NULL) {
+        daemon->engine.gates == NULL || daemon->engine.uncommitted == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
     }
     lock_table_on_deadlock(daemon->engine.locks, deadlock_log);
@@ -349,6 +429,37 @@ static enum status start_router(struct daemon *daemon, struct error *error)
     return status;
 }
 
+static void on_pruned(uint64_t units, const struct error *failure, void *context)
+{
+    (void)context;
+    if (failure != NULL) {
+        LOG(LOG_WARNING, "journal", "Old records could not be pruned",
+            LOG_TEXT("reason", failure->message));
+    }
+    if (units > 0) {
+        LOG(LOG_INFO, "journal", "Old units pruned", LOG_NUMBER("units", units));
+    }
+}
+
+static uint64_t settled_lsn(void *context)
+{
+    struct daemon *daemon = context;
+    return settler_durable_lsn(daemon->settler);
+}
+
+static enum status start_pruner(struct daemon *daemon, struct error *error)
+{
+    struct pruner_options options = {
+        .wal = daemon->wal,
+        .period_ms = PRUNE_MS,
+        .retention_ms = daemon->config.wal_retention_ms,
+        .settled_lsn = settled_lsn,
+        .pruned = on_pruned,
+        .context = daemon,
+    };
+    return pruner_start(&options, &daemon->pruner, error);
+}
+
 static enum status start_admin(struct daemon *daemon, struct error *error)
 {
     char address[NETWORK_ADDRESS_TEXT_BYTES];
@@ -372,7 +483,7 @@ static enum status start(struct daemon *daemon, struct error *error)
 {
     enum status status = start_admin(daemon, error);
     if (status == STATUS_OK) {
-        status = open_journal(daemon, error);
+        status = in_turn(daemon, open_journal, error);
     }
     if (status == STATUS_OK) {
         admin_recovering(daemon->admin, daemon->wal);
@@ -386,9 +497,13 @@ static enum status start(struct daemon *daemon, struct error *error)
         status = check_topology(daemon, error);
     }
     if (status == STATUS_OK) {
-        status = acquire_lease(daemon, error);
+        status = in_turn(daemon, acquire_lease, error);
     }
     if (status == STATUS_OK) {
+        status = start_keeper(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        admin_recovering(daemon->admin, daemon->wal);
         status = recover(daemon, error);
     }
     if (status == STATUS_OK) {
@@ -409,26 +524,16 @@ static enum status start(struct daemon *daemon, struct error *error)
         status = start_router(daemon, error);
     }
     if (status == STATUS_OK) {
+        status = start_pruner(daemon, error);
+    }
+    if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
-                      daemon->observe);
+                      daemon->observe, daemon->pruner);
     }
     return status;
 }
 
 /* ------------------------------------------------------------------ running */
-
-static void prune(struct daemon *daemon)
-{
-    struct error error = {0};
-    uint64_t removed = 0;
-    uint64_t before = clock_wall_ms() - daemon->config.wal_retention_ms;
-    if (wal_prune(daemon->wal, before, &removed, &error) != STATUS_OK) {
-        LOG(LOG_WARNING, "journal", "Old records could not be pruned",
-            LOG_TEXT("reason", error.message));
-    } else if (removed > 0) {
-        LOG(LOG_INFO, "journal", "Old units pruned", LOG_NUMBER("units", removed));
-    }
-}
 
 static void on_changed(void *context, const char *key, bool live)
 {
@@ -464,6 +569,7 @@ static void reload(struct daemon *daemon)
         set_engine_limits(&daemon->engine, config);
         unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
         lock_table_set_locks_max(daemon->engine.locks, (size_t)config->unit_locks_max);
+        pruner_set_retention(daemon->pruner, config->wal_retention_ms);
         services_set_limits(daemon->services, config);
         router_set_limits(daemon->router, connections_max(daemon), config->unit_lifetime_ms);
         LOG(LOG_INFO, "config", "Configuration read again", LOG_NUMBER("changes", changes));
@@ -511,16 +617,13 @@ static void recover_again(struct daemon *daemon)
     }
     tell_recovered(&report);
     daemon->probe = report.probe;
-    admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
-                  daemon->observe);
+    admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services, daemon->observe,
+                  daemon->pruner);
     admin_upstream_seen(daemon->admin, NULL);
 }
 
-/*
- * Tells the server that we live. A lease that somebody else has taken means that another proxy
- * recovers our units now: the process ends at once, so that none of its writes follows.
- */
-static void renew(struct daemon *daemon)
+/* Whether the server is the one it was, and how the lease fares, which its keeper renews. */
+static void look_at_server(struct daemon *daemon)
 {
     struct error error = {0};
     enum status status = STATUS_OK;
@@ -531,20 +634,16 @@ static void renew(struct daemon *daemon)
     if (status == STATUS_OK) {
         status = server_process_check_upstream(daemon->process, daemon->upstream, &error);
     }
-    if (status == STATUS_OK) {
-        status = lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal),
-                             (uint32_t)unit_table_open_count(daemon->engine.units), &error);
-    }
-    if (status == STATUS_OWNED) {
-        LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
-            LOG_TEXT("reason", error.message));
-        _exit(EXIT_CANNOT_RUN);
+    if (status != STATUS_OK) {
+        daemon->upstream = upstream_close(daemon->upstream);
+    } else {
+        lease_keeper_failure(daemon->keeper, &error);
+        status = error.status;
     }
     admin_upstream_seen(daemon->admin, status == STATUS_OK ? NULL : error.message);
     if (status != STATUS_OK) {
         LOG(LOG_WARNING, "main", "The lease could not be renewed",
             LOG_TEXT("reason", error.message));
-        daemon->upstream = upstream_close(daemon->upstream);
     }
 }
 
@@ -552,7 +651,6 @@ static void renew(struct daemon *daemon)
 static void run(struct daemon *daemon, const sigset_t *signals)
 {
     const struct timespec period = {.tv_sec = LEASE_RENEW_MS / 1000};
-    uint64_t pruned_ms = 0;
     for (;;) {
         int received = sigtimedwait(signals, NULL, &period);
         if (received == SIGTERM || received == SIGINT) {
@@ -562,14 +660,12 @@ static void run(struct daemon *daemon, const sigset_t *signals)
             reload(daemon);
         }
         observe_tick(daemon->observe, clock_monotonic_ms());
+        lease_keeper_note_units(daemon->keeper,
+                                (uint32_t)unit_table_open_count(daemon->engine.units));
         if (server_process_has_changed(daemon->process)) {
             recover_again(daemon);
         } else {
-            renew(daemon);
-        }
-        if (clock_monotonic_ms() - pruned_ms > PRUNE_MS) {
-            pruned_ms = clock_monotonic_ms();
-            prune(daemon);
+            look_at_server(daemon);
         }
     }
 }
@@ -601,13 +697,18 @@ static void stop(struct daemon *daemon)
     }
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
+    daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */
     daemon->settler = settler_stop(daemon->settler);
     if (daemon->engine.units != NULL) {
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;
     }
     daemon->admin = admin_stop(daemon->admin); /* before what it looks at */
+    if (daemon->keeper != NULL) {
+        lease_keeper_settle(daemon->keeper, NULL, NULL);
+    }
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
+    daemon->keeper = lease_keeper_stop(daemon->keeper);
     if (daemon->leased) {
         struct error error = {0};
         if (daemon->upstream == NULL ||
@@ -628,6 +729,7 @@ static void stop(struct daemon *daemon)
     daemon->process = server_process_free(daemon->process);
     daemon->engine.units = unit_table_free(daemon->engine.units);
     daemon->engine.locks = lock_table_free(daemon->engine.locks);
+    daemon->engine.uncommitted = uncommitted_table_free(daemon->engine.uncommitted);
 }
 
 int main(int argument_count, char **arguments)
@@ -669,6 +771,8 @@ int main(int argument_count, char **arguments)
     status = start(&daemon, &error);
     if (status == STATUS_OK) {
         run(&daemon, &signals);
+    } else if (daemon.told_to_end) {
+        status = STATUS_OK;
     } else {
         LOG(LOG_ERROR, "main", "Cannot start", LOG_TEXT("reason", error.message),
             LOG_TEXT("status", status_name(status)));

@@ -5,7 +5,8 @@
  *  - The lock is on the open file description (F_OFD_SETLK): it ends with the process, also by
  *    kill -9, and, unlike a lock of the classic kind, not because some other part of the process
  *    opened and closed the same file.
- *  - owner.lock is never removed: two processes could otherwise each lock a file of that name.
+ *  - owner.lock and readers.lock are never removed: two processes could otherwise each lock a file
+ *    of that name.
  *    What is written in it means something only while it is locked.
  *
  * owner.lock, for people and for error messages:
@@ -189,6 +190,41 @@ enum status directory_lock(const char *path, const char *owner, int *ret_descrip
     if (status != STATUS_OK) {
         close(descriptor);
         return status;
+    }
+    *ret_descriptor = descriptor;
+    return STATUS_OK;
+}
+
+enum status directory_lock_readers(const char *path, bool alone, int *ret_descriptor,
+                                   struct error *ret_error)
+{
+    char name[PATH_MAX];
+    struct flock whole = {.l_type = alone ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+    if (snprintf(name, sizeof(name), "%s/data.mdb", path) >= (int)sizeof(name) - 8) {
+        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    }
+    if (!alone && access(name, F_OK) != 0) {
+        *ret_descriptor = -1; /* no journal: leave no file where somebody mistyped a name */
+        return STATUS_OK;
+    }
+    (void)snprintf(name, sizeof(name), "%s/readers.lock", path);
+    int descriptor = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (descriptor < 0 && !alone && (errno == EACCES || errno == EROFS || errno == EPERM)) {
+        *ret_descriptor = -1;
+        return STATUS_OK;
+    }
+    if (descriptor < 0) {
+        return error_set(ret_error, STATUS_IO, "cannot open %s: %s", name, strerror(errno));
+    }
+    if (fcntl(descriptor, alone ? F_OFD_SETLK : F_OFD_SETLKW, &whole) != 0) {
+        int failure = errno;
+        close(descriptor);
+        return failure == EAGAIN || failure == EACCES
+                   ? error_set(ret_error, STATUS_OWNED,
+                               "a process reads the journal in %s (a holdfast command?): end it, "
+                               "then try again",
+                               path)
+                   : error_set(ret_error, STATUS_IO, "cannot lock %s: %s", name, strerror(failure));
     }
     *ret_descriptor = descriptor;
     return STATUS_OK;

@@ -33,7 +33,15 @@ const char *directory_refused_filesystem(unsigned long type);
  */
 MUST_CHECK enum status directory_lock(const char *path, const char *owner, int *ret_descriptor,
                                       struct error *ret_error);
-/* Gives the lock free. -1 is harmless; returns -1. */
+/*
+ * The lock of those that have the journal open to read, in DIRECTORY/readers.lock: shared among
+ * them, or `alone`, which the compacting copy needs. A reader waits while somebody has it alone;
+ * who wants it alone does not wait: STATUS_OWNED. STATUS_IO. Where the file cannot be made, on a
+ * file system that is not writable or somebody else's, a reader goes on without: -1.
+ */
+MUST_CHECK enum status directory_lock_readers(const char *path, bool alone, int *ret_descriptor,
+                                              struct error *ret_error);
+/* Gives a lock free. -1 is harmless; returns -1. */
 int directory_unlock(int descriptor);
 
 #endif

@@ -74,6 +74,26 @@
  * a group's records together with the rows they change. So every table always agrees with the
  * others.
  *
+ * Versions
+ *
+ *   1  since the first release
+ *
+ * A program writes one version and reads all before it. A newer one it refuses before it looks at
+ * anything else, with STATUS_VERSION, and changes nothing. Who makes version N + 1
+ *   - gives it a number whenever a program of version N would misread what is new: another layout
+ *     of a row or a record, a new kind of record, a property that must not be overlooked. A field
+ *     that is added to a payload, and may be overlooked, needs none (recover/record.h);
+ *   - keeps `.format` and the table `properties` laid out as they are, so that older programs know
+ *     what they refuse. A record has a version of its own beside it: a damaged page must not pass
+ *     for a record of another time;
+ *   - reads version N: either as it is, telling records apart by their version; or by a migration
+ *     when the journal is opened for writing, under the owner's lock, in one transaction that ends
+ *     with `.format`, or by way of a copy that takes the journal's place (compact.c). Killed at any
+ *     step it leaves version N or N + 1, whole. A read-only opening never migrates;
+ *   - keeps units that are open, conflicts, and the answers of commits: a migration is no recovery;
+ *   - runs tests/support/make_journal_fixture with the programs of version N before it raises the
+ *     number, and keeps the result in tests/fixtures/journal-N (test_format_upgrade.py).
+ *
  * Threads: all functions are pure.
  */
 

@@ -9,7 +9,11 @@
  *   append.c     the queue and the writer thread; calls batch.c to put groups into a transaction
  *   read.c       readers
  *   retention.c  pruning, as tasks of the writer thread
+ *   compact.c    the compacting copy
  *   scan.c       verification, in a child process
+ *   place.c      where the journal's file is
+ *   pages.c      the pages of data.mdb without LMDB
+ *   salvage*.c   a new journal out of what is intact in a damaged one
  */
 
 #include <stdatomic.h>
@@ -25,12 +29,13 @@ struct wal {
     /* fixed from wal_open() on */
     struct store *store;
     struct writer *writer; /* NULL: read-only */
-    int lock_descriptor;
+    int lock_descriptor;   /* the owner's lock, or the readers' */
     bool read_only;
     bool was_clean;
     uint64_t quota_bytes;
     uint64_t reserve_bytes;
     uint8_t id[WAL_JOURNAL_ID_BYTES];
+    struct wal_place place;
     /* written by the writer thread (unit_next: by any), read by any */
     _Atomic uint64_t last_lsn; /* durable */
     _Atomic uint64_t unit_next;
@@ -67,6 +72,15 @@ MUST_CHECK enum status writer_run(struct writer *writer, const struct writer_tas
  * Errors: STATUS_FULL, STATUS_IO, STATUS_INVALID (path too long).
  */
 MUST_CHECK enum status make_journal(const char *directory, struct error *ret_error);
+
+/* Makes the directory journal.new/ at `place`, or empties it. STATUS_IO, STATUS_INVALID. */
+MUST_CHECK enum status make_place(const char *place, struct error *ret_error);
+/* Removes it as far as possible: what stays does no harm. */
+void make_place_remove(const char *place);
+
+/* wal_verify() without the readers' lock. */
+MUST_CHECK enum status scan_verify(const char *directory, struct wal_verification *ret_verification,
+                                   struct error *ret_error);
 
 /*
  * Checks in a child process what opening and recovery are going to read: see scan.c. STATUS_OK,

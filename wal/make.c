@@ -97,6 +97,18 @@ static enum status remove_files(const char *directory, struct error *ret_error)
     return STATUS_OK;
 }
 
+enum status make_place(const char *place, struct error *ret_error)
+{
+    enum status status = directory_make(place, ret_error);
+    return status == STATUS_OK ? remove_files(place, ret_error) : status;
+}
+
+void make_place_remove(const char *place)
+{
+    (void)remove_files(place, NULL);
+    (void)rmdir(place);
+}
+
 enum status make_journal(const char *directory, struct error *ret_error)
 {
     char place[PATH_MAX];
@@ -107,10 +119,7 @@ enum status make_journal(const char *directory, struct error *ret_error)
         snprintf(wanted, sizeof(wanted), "%s/data.mdb", directory) >= (int)sizeof(wanted)) {
         return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
     }
-    enum status status = directory_make(place, ret_error);
-    if (status == STATUS_OK) {
-        status = remove_files(place, ret_error);
-    }
+    enum status status = make_place(place, ret_error);
     if (status == STATUS_OK) {
         status = make_environment(place, ret_error);
     }
@@ -118,9 +127,7 @@ enum status make_journal(const char *directory, struct error *ret_error)
         status = error_set(ret_error, STATUS_IO, "cannot make %s: %s", wanted, strerror(errno));
     }
     if (status == STATUS_OK) {
-        /* An empty directory that stays behind does no harm. */
-        (void)remove_files(place, NULL);
-        (void)rmdir(place);
+        make_place_remove(place);
     }
     return status;
 }

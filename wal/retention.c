@@ -28,7 +28,7 @@
 #define STEP_UNITS_MAX 4096u
 
 struct prune {
-    uint64_t ended_before_ms;
+    const struct wal_prune_options *options;
     uint64_t after_unit; /* where the next step goes on */
     uint64_t units;      /* removed so far */
     bool done;
@@ -127,6 +127,26 @@ static enum status remove_rest(struct store_transaction *transaction, struct pru
                     : rows_pair_put(transaction, FORMAT_PROPERTY_PRUNE, unit, lsn, ret_error);
 }
 
+enum verdict {
+    STAYS,
+    GOES,
+    ALL_STAY, /* this one and all that come after it */
+};
+
+static enum verdict judge(const struct wal_prune_options *options, const struct wal_unit *unit,
+                          uint64_t now_ms)
+{
+    /* Numbers grow with time, so no later unit ended earlier than this one began. A unit from the
+       future was begun under a clock that was wrong: it proves nothing. */
+    if (unit->begin_time_ms >= options->ended_before_ms && unit->begin_time_ms <= now_ms) {
+        return ALL_STAY;
+    }
+    bool goes = !format_unit_is_open(unit->state) &&
+                unit->last_time_ms < options->ended_before_ms &&
+                unit->last_lsn <= options->settled_lsn;
+    return goes ? GOES : STAYS;
+}
+
 static enum status remove_units(struct store_transaction *transaction, struct prune *prune,
                                 struct error *ret_error)
 {
@@ -134,22 +154,14 @@ static enum status remove_units(struct store_transaction *transaction, struct pr
     for (unsigned seen = 0; seen < STEP_UNITS_MAX && !share_is_done(prune); seen++) {
         struct format_unit row;
         enum status status = rows_unit_next(transaction, prune->after_unit, &row, ret_error);
-        if (status == STATUS_NOT_FOUND) {
-            prune->done = true;
-            return STATUS_OK;
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
-        /* Numbers grow with time, so no later unit ended earlier than this one began. A unit from
-           the future was begun under a clock that was wrong: it proves nothing. */
-        if (row.unit.begin_time_ms >= prune->ended_before_ms && row.unit.begin_time_ms <= now_ms) {
-            prune->done = true;
-            return STATUS_OK;
+        enum verdict verdict =
+            status == STATUS_OK ? judge(prune->options, &row.unit, now_ms) : ALL_STAY;
+        if (verdict == ALL_STAY) {
+            prune->done = status == STATUS_OK || status == STATUS_NOT_FOUND;
+            return prune->done ? STATUS_OK : status;
         }
         prune->after_unit = row.unit.unit;
-        if (!format_unit_is_open(row.unit.state) &&
-            row.unit.last_time_ms < prune->ended_before_ms) {
+        if (verdict == GOES) {
             status = remove_unit(transaction, prune, &row, ret_error);
             if (status != STATUS_OK) {
                 return status;
@@ -186,22 +198,63 @@ static enum status prune_step(struct wal *wal, struct store_transaction *transac
     return status;
 }
 
-enum status wal_prune(struct wal *wal, uint64_t ended_before_ms, uint64_t *ret_units,
+enum status wal_prune(struct wal *wal, const struct wal_prune_options *options, uint64_t *ret_units,
                       struct error *ret_error)
 {
-    struct prune prune = {.ended_before_ms = ended_before_ms};
+    struct prune prune = {.options = options};
     struct writer_task task = {.run = prune_step, .context = &prune};
+    enum status status = STATUS_OK;
     if (wal->writer == NULL) {
         return error_set(ret_error, STATUS_INVALID, "the journal was opened to read only");
     }
-    while (!prune.done) {
-        enum status status = writer_run(wal->writer, &task, ret_error);
-        if (status != STATUS_OK) {
-            return status;
+    while (status == STATUS_OK && !prune.done) {
+        status = writer_run(wal->writer, &task, ret_error);
+        if (status == STATUS_OK && !prune.done && options->go_on != NULL &&
+            !options->go_on(options->context)) {
+            break;
         }
     }
     if (ret_units != NULL) {
         *ret_units = prune.units;
     }
+    return status;
+}
+
+/* One snapshot's share of the count. */
+static enum status count_units(struct store_transaction *transaction, struct prune *prune,
+                               uint64_t limit, struct error *ret_error)
+{
+    uint64_t now_ms = clock_wall_ms();
+    for (unsigned seen = 0; seen < STEP_UNITS_MAX && prune->units < limit; seen++) {
+        struct format_unit row;
+        enum status status = rows_unit_next(transaction, prune->after_unit, &row, ret_error);
+        enum verdict verdict =
+            status == STATUS_OK ? judge(prune->options, &row.unit, now_ms) : ALL_STAY;
+        if (verdict == ALL_STAY) {
+            prune->done = status == STATUS_OK || status == STATUS_NOT_FOUND;
+            return prune->done ? STATUS_OK : status;
+        }
+        prune->after_unit = row.unit.unit;
+        prune->units += verdict == GOES ? 1 : 0;
+    }
     return STATUS_OK;
+}
+
+enum status wal_prune_count(struct wal *wal, const struct wal_prune_options *options,
+                            uint64_t limit, uint64_t *ret_units, struct error *ret_error)
+{
+    struct prune prune = {.options = options};
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && !prune.done && prune.units < limit) {
+        struct store_transaction *transaction = NULL;
+        status = store_begin(wal->store, false, &transaction, ret_error);
+        if (status == STATUS_OK) {
+            status = count_units(transaction, &prune, limit, ret_error);
+        }
+        store_abort(transaction);
+    }
+    if (status == STATUS_OK) {
+        *ret_units = prune.units;
+    }
+    return status;
 }

@@ -11,14 +11,19 @@
  *     wait                                 note damage and progress in the shared memory
  *     read shared memory, unmap <--------- _exit(0), or a signal, or LMDB's abort()
  *
- * Whole verification reads everything once. The check before opening reads both ends of the tables,
- * the properties, the list of free pages, and the open units with all their records: what recovery
- * reads next anyway, so it costs one fork and warms the page cache for the recovery.
+ * First the pages are walked without LMDB (pages.h), which says where in the file a damage is; then
+ * the tables are read through LMDB, which is what a proxy is going to do, and compared.
+ *
+ * Whole verification reads everything twice. The check before opening walks the list of free pages,
+ * all branches and a bounded part of each table's end, where the owner is going to write; then the
+ * properties and the open units with all their records: what recovery reads next anyway, so it
+ * costs one fork and warms the page cache for the recovery.
  *
  * Both run on the caller's thread.
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,9 +36,14 @@
 
 #include "wal/directory.h"
 #include "wal/internal.h"
+#include "wal/pages.h"
 #include "wal/rows.h"
 
 #define DAMAGE_MAX (sizeof(((struct wal_verification *)NULL)->damage) / sizeof(struct wal_damage))
+
+/* How much of each table the check before opening reads: 4 MiB, in pages of 4 KiB. */
+#define PAGES_BEFORE_OPEN 1024u
+#define SNAPSHOT_TRIES 100
 
 /* Shared between parent and child. */
 struct scan {
@@ -41,6 +51,8 @@ struct scan {
     bool everything;
     enum status status; /* of the scan itself, for example STATUS_VERSION */
     struct error error;
+    bool pages_damaged;
+    bool rows_checked; /* all rows, while the pages were walked */
     bool finished;
     char doing[64]; /* for the parent, should the child die */
     uint64_t at;    /* LSN or unit that `doing` has come to */
@@ -49,22 +61,38 @@ struct scan {
 
 /* ------------------------------------------------------------------ the child */
 
-static void note(struct scan *scan, uint64_t lsn, const char *message)
+static void note_damage(struct scan *scan, const struct wal_damage *damage)
 {
     struct wal_verification *found = &scan->found;
     if (found->damage_count < DAMAGE_MAX) {
-        struct wal_damage *damage = &found->damage[found->damage_count];
-        damage->lsn = lsn;
-        snprintf(damage->message, sizeof(damage->message), "%.255s", message);
+        found->damage[found->damage_count] = *damage;
     }
     found->damage_count++;
 }
 
+static void note(struct scan *scan, uint64_t lsn, const char *message)
+{
+    struct wal_damage damage = {.lsn = lsn, .offset = WAL_NO_OFFSET};
+    snprintf(damage.message, sizeof(damage.message), "%.255s", message);
+    note_damage(scan, &damage);
+}
+
 static void note_unit(struct scan *scan, uint64_t lsn, uint64_t unit, const char *what)
 {
-    char message[256];
-    snprintf(message, sizeof(message), "unit %" PRIu64 ": %.200s", unit, what);
-    note(scan, lsn, message);
+    struct wal_damage damage = {.lsn = lsn, .unit = unit, .offset = WAL_NO_OFFSET};
+    snprintf(damage.message, sizeof(damage.message), "unit %" PRIu64 ": %.200s", unit, what);
+    note_damage(scan, &damage);
+}
+
+/* A record's damage was found on its page; now it is known whose record it is. */
+static void note_whose(struct scan *scan, uint64_t lsn, uint64_t unit)
+{
+    struct wal_verification *found = &scan->found;
+    for (size_t i = 0; i < found->damage_count && i < DAMAGE_MAX; i++) {
+        if (found->damage[i].lsn == lsn && found->damage[i].unit == 0) {
+            found->damage[i].unit = unit;
+        }
+    }
 }
 
 static void now_doing(struct scan *scan, const char *doing)
@@ -99,6 +127,7 @@ static uint64_t check_chain(struct scan *scan, struct store_transaction *transac
             if (status == STATUS_NOT_FOUND || note_records) {
                 note_unit(scan, lsn, unit->unit, error.message);
             }
+            note_whose(scan, lsn, unit->unit);
             return length;
         }
         length++;
@@ -169,7 +198,7 @@ static uint64_t check_records(struct scan *scan, struct store_transaction *trans
         scan->at = lsn;
         scan->found.records_checked++;
         rows++;
-        if (format_record_get(lsn, value, &record, &error) != STATUS_OK) {
+        if (!scan->rows_checked && format_record_get(lsn, value, &record, &error) != STATUS_OK) {
             note(scan, lsn, error.message);
         }
     }
@@ -228,7 +257,9 @@ static void check_units(struct scan *scan, struct store_transaction *transaction
         scan->at = unit;
         scan->found.units_checked++;
         if (format_unit_get(unit, value, &row, &error) != STATUS_OK) {
-            note(scan, 0, error.message);
+            if (!scan->rows_checked) {
+                note_unit(scan, 0, unit, error.message);
+            }
             continue;
         }
         tally->records += check_chain(scan, transaction, &row.unit, false);
@@ -346,7 +377,7 @@ static void check_properties(struct scan *scan, struct store_transaction *transa
         memcpy(name, key.data, key.size);
         name[key.size] = '\0';
         scan->at++;
-        if (format_property_get(name, row, &value, &error) != STATUS_OK) {
+        if (!scan->rows_checked && format_property_get(name, row, &value, &error) != STATUS_OK) {
             note(scan, 0, error.message);
         }
     }
@@ -391,6 +422,129 @@ static void check_what_opening_reads(struct scan *scan, struct store_transaction
     check_open(scan, transaction, true);
 }
 
+/* ------------------------------------------------------------------ the child: pages */
+
+static void on_page_damage(void *context, uint64_t offset, const char *message)
+{
+    struct wal_damage damage = {.offset = offset};
+    snprintf(damage.message, sizeof(damage.message), "%.255s", message);
+    note_damage(context, &damage);
+    ((struct scan *)context)->pages_damaged = true;
+}
+
+/* What is wrong with a row by itself. */
+static enum status check_row(enum store_table table, struct slice key, struct slice value,
+                             struct wal_damage *damage, struct error *ret_error)
+{
+    struct wal_record record;
+    struct format_unit unit;
+    struct format_session session;
+    struct slice property;
+    char name[FORMAT_PROPERTY_NAME_BYTES_MAX + 1] = "";
+    uint64_t number = 0;
+    bool numbered = table == STORE_RECORDS || table == STORE_UNITS || table == STORE_OPEN;
+    enum status status = numbered ? format_key_get(key, &number, ret_error) : STATUS_OK;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    switch (table) {
+    case STORE_RECORDS:
+        damage->lsn = number;
+        return format_record_get(number, value, &record, ret_error);
+    case STORE_UNITS:
+        damage->unit = number;
+        return format_unit_get(number, value, &unit, ret_error);
+    case STORE_OPEN:
+        damage->unit = number;
+        return format_open_get(number, value, ret_error);
+    case STORE_SESSIONS:
+        return format_session_get(key, value, &session, ret_error);
+    case STORE_PROPERTIES:
+        if (key.size == 0 || key.size >= sizeof(name) || memchr(key.data, 0, key.size) != NULL) {
+            return error_set(ret_error, STATUS_CORRUPT, "a property has an impossible name");
+        }
+        memcpy(name, key.data, key.size);
+        return format_property_get(name, value, &property, ret_error);
+    default:
+        return STATUS_OK;
+    }
+}
+
+static void on_row(void *context, enum store_table table, struct slice key, struct slice value,
+                   uint64_t offset)
+{
+    struct scan *scan = context;
+    struct wal_damage damage = {.offset = offset};
+    struct error error;
+    if (scan->everything && check_row(table, key, value, &damage, &error) != STATUS_OK) {
+        snprintf(damage.message, sizeof(damage.message), "%.255s", error.message);
+        note_damage(scan, &damage);
+    }
+}
+
+/*
+ * Walks the pages of the snapshot that `transaction` holds fast, NULL: of the newest. While an
+ * owner works on the file its meta pages change: STATUS_NOT_FOUND, take a newer snapshot.
+ */
+static enum status check_pages(struct scan *scan, struct store_transaction *transaction,
+                               struct error *ret_error)
+{
+    struct pages *pages = NULL;
+    struct pages_result result = {0};
+    struct store_usage usage = {0};
+    struct pages_visitor visitor = {
+        .row = on_row,
+        .damage = on_page_damage,
+        .context = scan,
+        .pages_max = scan->everything ? 0 : PAGES_BEFORE_OPEN,
+        .large_values = scan->everything,
+    };
+    now_doing(scan, "walking the pages");
+    enum status status = STATUS_OK;
+    if (transaction != NULL) {
+        status = store_usage_get(transaction, &usage, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = pages_open(scan->directory, &pages, ret_error);
+    }
+    if (status == STATUS_OK) {
+        uint64_t before = scan->found.damage_count;
+        status = pages_walk(pages, usage.commits, &visitor, &result, ret_error);
+        if (status == STATUS_NOT_FOUND) {
+            scan->found.damage_count = before; /* the meta pages were being written */
+            scan->pages_damaged = false;
+        }
+        scan->found.page_bytes = pages_page_bytes(pages);
+        scan->rows_checked = scan->everything && status == STATUS_OK && result.has_snapshot;
+    }
+    pages_close(pages);
+    return status;
+}
+
+static enum status begin_and_check_pages(struct scan *scan, struct store *store,
+                                         struct store_transaction **ret_transaction,
+                                         struct error *ret_error)
+{
+    enum status status = STATUS_NOT_FOUND;
+    for (int i = 0; i < SNAPSHOT_TRIES && status == STATUS_NOT_FOUND; i++) {
+        struct store_transaction *transaction = NULL;
+        status = store_begin(store, false, &transaction, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        status = check_pages(scan, transaction, ret_error);
+        if (status == STATUS_OK) {
+            *ret_transaction = transaction;
+        } else {
+            store_abort(transaction);
+        }
+    }
+    return status == STATUS_NOT_FOUND
+               ? error_set(ret_error, STATUS_LIMIT,
+                           "the journal is written to faster than it can be read: try again")
+               : status;
+}
+
 static enum status scan_in_child(struct scan *scan)
 {
     struct store *store = NULL;
@@ -406,14 +560,26 @@ static enum status scan_in_child(struct scan *scan)
         status =
             error_set(&scan->error, STATUS_NOT_FOUND, "there is no journal in %s", scan->directory);
     }
+    if (scan->everything && status == STATUS_CORRUPT) {
+        /* LMDB cannot make anything of it: what can be told without it is told. */
+        note(scan, 0, scan->error.message);
+        return check_pages(scan, NULL, &scan->error);
+    }
     if (status == STATUS_OK) {
-        status = store_begin(store, false, &transaction, &scan->error);
+        status = begin_and_check_pages(scan, store, &transaction, &scan->error);
     }
     if (status == STATUS_OK) {
         status = rows_check_version(transaction, &scan->error);
     }
+    if (scan->everything && status == STATUS_CORRUPT) {
+        note(scan, 0, scan->error.message);
+        return STATUS_OK;
+    }
     if (status != STATUS_OK) {
         return status;
+    }
+    if (scan->pages_damaged) {
+        return STATUS_OK; /* LMDB is not let near them */
     }
     now_doing(scan, "reading the list of free pages");
     struct error error;
@@ -432,8 +598,12 @@ static _Noreturn void child_main(struct scan *scan)
 {
     static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
     struct rlimit none = {0, 0};
-    /* Neither a core file nor a sanitizer's report: the parent makes the report. */
+    /* Neither a core file nor what LMDB or a sanitizer has to say: the parent makes the report. */
     setrlimit(RLIMIT_CORE, &none);
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (nowhere >= 0) {
+        (void)dup2(nowhere, STDERR_FILENO);
+    }
     for (size_t i = 0; i < sizeof(deadly) / sizeof(deadly[0]); i++) {
         signal(deadly[i], SIG_DFL);
     }
@@ -510,11 +680,31 @@ enum status scan_check_before_open(const char *directory, bool read_only, struct
     if (status == STATUS_NOT_FOUND) {
         status = STATUS_OK; /* nothing in the files yet: wal_open() deals with that */
     }
-    /* A reader that only looks may look at what is whole, as long as looking does not kill it. */
-    bool matters = !scan->finished || !read_only;
+    /* A reader that only looks may look at the rows that are whole, but not at damaged pages, which
+       could kill it. */
+    bool matters = !scan->finished || scan->pages_damaged || !read_only;
     if (status == STATUS_OK && scan->found.damage_count > 0 && matters) {
-        status = error_set(ret_error, STATUS_CORRUPT, "the journal in %s is damaged: %s", directory,
-                           scan->found.damage[0].message);
+        status =
+            error_set(ret_error, STATUS_CORRUPT,
+                      "the journal in %s is damaged, and nothing was done with it: %s. Keep the "
+                      "directory as it is; holdfast verify tells all that is wrong, and \"A "
+                      "damaged journal\" in docs/OPERATIONS.md what to do",
+                      directory, scan->found.damage[0].message);
+    }
+    munmap(scan, sizeof(*scan));
+    return status;
+}
+
+enum status scan_verify(const char *directory, struct wal_verification *ret_verification,
+                        struct error *ret_error)
+{
+    struct scan *scan = map_scan(directory, true, ret_error);
+    if (scan == NULL) {
+        return STATUS_MEMORY;
+    }
+    enum status status = run_child(scan, ret_error);
+    if (status == STATUS_OK) {
+        *ret_verification = scan->found;
     }
     munmap(scan, sizeof(*scan));
     return status;
@@ -523,21 +713,17 @@ enum status scan_check_before_open(const char *directory, bool read_only, struct
 enum status wal_verify(const char *directory, struct wal_verification *ret_verification,
                        struct error *ret_error)
 {
+    int lock = -1;
     if (directory == NULL || directory[0] == '\0') {
         return error_set(ret_error, STATUS_INVALID, "the journal needs a directory");
     }
     enum status status = directory_check_filesystem(directory, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    struct scan *scan = map_scan(directory, true, ret_error);
-    if (scan == NULL) {
-        return STATUS_MEMORY;
-    }
-    status = run_child(scan, ret_error);
     if (status == STATUS_OK) {
-        *ret_verification = scan->found;
+        status = directory_lock_readers(directory, false, &lock, ret_error);
     }
-    munmap(scan, sizeof(*scan));
+    if (status == STATUS_OK) {
+        status = scan_verify(directory, ret_verification, ret_error);
+    }
+    directory_unlock(lock);
     return status;
 }

@@ -349,6 +349,12 @@ enum status store_sync(struct store *store, struct error *ret_error)
     return code == 0 ? STATUS_OK : fail(store, code, "sync it", ret_error);
 }
 
+enum status store_copy(struct store *store, const char *directory, struct error *ret_error)
+{
+    int code = mdb_env_copy2(store->environment, directory, MDB_CP_COMPACT);
+    return code == 0 ? STATUS_OK : fail(store, code, "copy it", ret_error);
+}
+
 void store_clear_stale_readers(struct store *store)
 {
     int cleared = 0;

@@ -70,6 +70,13 @@ MUST_CHECK enum status store_make_tables(struct store_transaction *transaction,
 /* Waits until everything committed is on the disk, whatever the durability. */
 MUST_CHECK enum status store_sync(struct store *store, struct error *ret_error);
 
+/*
+ * Writes what the store holds now into `directory`/data.mdb, which must not exist, without free
+ * pages. Not synced. The store must be open to read only.
+ */
+MUST_CHECK enum status store_copy(struct store *store, const char *directory,
+                                  struct error *ret_error);
+
 /* Frees the reader slots of processes that died: they would keep freed pages from being used. */
 void store_clear_stale_readers(struct store *store);
 

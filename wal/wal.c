@@ -10,7 +10,7 @@
  *      survive a power cut
  *   5. the clean mark is read and taken away, durably
  *   6. the writer thread
- * To read only: the filesystem of 1, the child of 3, and 4.
+ * To read only: the filesystem of 1, the readers' lock, the child of 3, and 4.
  *
  * Order of closing: everything submitted is completed, the clean mark, the writer thread's end, one
  * last sync, the environment, the lock.
@@ -198,9 +198,11 @@ static enum status prepare_directory(struct wal *wal, const struct wal_options *
     if (status == STATUS_OK) {
         status = directory_check_filesystem(options->directory, ret_error);
     }
-    if (status == STATUS_OK && !options->read_only) {
-        status =
-            directory_lock(options->directory, options->owner, &wal->lock_descriptor, ret_error);
+    if (status == STATUS_OK) {
+        status = options->read_only ? directory_lock_readers(options->directory, false,
+                                                             &wal->lock_descriptor, ret_error)
+                                    : directory_lock(options->directory, options->owner,
+                                                     &wal->lock_descriptor, ret_error);
     }
     return status;
 }
@@ -239,7 +241,11 @@ enum status wal_open(const struct wal_options *options, struct wal **ret_wal,
         status = options->read_only ? open_to_read(wal, content, options->directory, ret_error)
                                     : open_to_write(wal, content, options->directory, ret_error);
     }
+    if (status == STATUS_OK) {
+        status = wal_place_get(options->directory, &wal->place, ret_error);
+    }
     if (status != STATUS_OK) {
+        wal->writer = writer_stop(wal->writer);
         release(wal);
         return status;
     }
@@ -292,6 +298,11 @@ struct wal *wal_close(struct wal *wal, bool clean)
 const uint8_t *wal_journal_id(const struct wal *wal)
 {
     return wal->id;
+}
+
+const struct wal_place *wal_place(const struct wal *wal)
+{
+    return &wal->place;
 }
 
 bool wal_was_clean(const struct wal *wal)
@@ -409,12 +420,17 @@ static enum status read_statistics(struct wal *wal, struct store_transaction *tr
         status = store_entries(transaction, STORE_RECORDS, &statistics->records, ret_error);
     }
     if (status == STATUS_OK) {
-        status = rows_highest(transaction, &statistics->last_lsn, &unit, ret_error);
+        status =
+            rows_highest(transaction, &statistics->last_lsn, &statistics->last_unit, ret_error);
     }
     if (status == STATUS_OK) {
         status = rows_record_next(transaction, 0, &first, ret_error);
         statistics->first_lsn = status == STATUS_OK ? first.lsn : 0;
         status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    }
+    if (status == STATUS_OK) {
+        status = rows_pair(transaction, FORMAT_PROPERTY_FLOOR, &statistics->pruned_lsn, &unit,
+                           ret_error);
     }
     if (status == STATUS_OK) {
         status = count_open(transaction, statistics, ret_error);

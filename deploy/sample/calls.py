@@ -1,4 +1,4 @@
-"""The kinds of calls that the demo makes, and each call that was made.
+"""The kinds of calls that demo and scenarios make, and each call that was made.
 
 What a call is to write, and how that is judged, is in judge.py.
 """
@@ -24,6 +24,16 @@ KINDS = {
     "W12d": ("delete certificate", 3),
     "one": ("placement intent (one write)", 0),
 }
+# Of all four services together, or of the network controller and the monitor: the demo has neither.
+# code: (what it is, which service takes it)
+OTHER_KINDS = {
+    "I": ("instantiate group", "orchestrator"),
+    "T": ("terminate group", "orchestrator"),
+    "P": ("create policy", "network"),
+    "Pd": ("delete policy", "network"),
+    "S": ("report status", "monitor"),
+    "R": ("refresh status (a GET)", "monitor"),
+}
 
 
 @dataclasses.dataclass(eq=False)
@@ -33,7 +43,9 @@ class Call:
     kind: str
     token: str
     name: object  # of what it is about; of an app intent with its group
-    other: object = None  # the app, the target of a migration, the clusters of a cloud
+    # The app, the target of a migration, the clusters of a cloud; (context, clusters) of T; (context,
+    # cluster) of S; the context of R.
+    other: object = None
     replaces: bool = False  # what it is about is there already
     followed: "Call | None" = None  # by the next call about the same thing
     outcome: str = ""  # the status, "hung up" or "no answer"
@@ -44,7 +56,12 @@ class Call:
 
     def title(self):
         name = self.name if isinstance(self.name, str) else "/".join(self.name)
-        return f"{KINDS[self.kind][0]} {name}"
+        return f"{(KINDS | OTHER_KINDS)[self.kind][0]} {name}"
+
+    @property
+    def service(self):
+        """The one that takes it."""
+        return OTHER_KINDS[self.kind][1] if self.kind in OTHER_KINDS else "orchestrator"
 
 
 def request_of(call, chance):
@@ -60,12 +77,18 @@ def request_of(call, chance):
             return "PUT", f"/groups/{group}/intents/{intent}", {**body, "app": call.other}
         case "W6":
             return "POST", f"/groups/{call.name}/migrate", {**body, "target": call.other}
-        case "W8" | "W12d":
+        case "W8" | "W12d" | "Pd":
             return "DELETE", f"/{PLURALS[call.kind]}/{call.name}", None
         case "W10":
             return "POST", f"/clouds/{call.name}/ready", {**body, "clusters": call.other}
-        case "W5" | "W11" as kind:
-            verb = {"W5": "update", "W11": "terminate"}[kind]
+        case "I":
+            return "POST", f"/groups/{call.name}/instantiate", {**body, "clusters": call.other}
+        case "S":
+            return "POST", f"/groups/{call.name}/status", {**body, "cluster": call.other[1]}
+        case "R":
+            return "GET", f"/groups/{call.name}/refresh?token={call.token}", None
+        case "W5" | "W11" | "T" as kind:
+            verb = {"W5": "update", "W11": "terminate", "T": "terminate"}[kind]
             return "POST", f"/{PLURALS[kind]}/{call.name}/{verb}", body
         case "one":
             return "PUT", f"/groups/{call.name}/placement", body
@@ -81,6 +104,9 @@ PLURALS = {
     "W11": "clouds",
     "W12": "certificates",
     "W12d": "certificates",
+    "T": "groups",
+    "P": "policies",
+    "Pd": "policies",
 }
 
 

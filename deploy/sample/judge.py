@@ -9,9 +9,25 @@ looking at calls.
 
 import collections
 
-from calls import KINDS
-from resources import cloud_config_key, cluster_config_key, cluster_key, key_id, placement_key
-from routes_apps import app_intent_key, app_key, group_key, placement_intent_key, profile_key
+from calls import KINDS, OTHER_KINDS
+from contexts import (
+    context_key,
+    context_network_key,
+    context_placement_key,
+    context_status_key,
+    context_watch_key,
+    policy_key,
+    policy_rules_key,
+)
+from resources import (
+    cloud_config_key,
+    cluster_config_key,
+    cluster_key,
+    group_key,
+    key_id,
+    placement_key,
+)
+from routes_apps import app_intent_key, app_key, placement_intent_key, profile_key
 from routes_clouds import certificate_keys, cloud_key, cluster_reference_key
 
 
@@ -34,6 +50,15 @@ class Documents:
 
     def has(self, key):
         return bool(self.with_key(key))
+
+    def below(self, key):
+        """Those whose key has all fields of this one, and more."""
+        return [
+            found
+            for found in self.all
+            if all(found.get(name) == value for name, value in key.items())
+            and found["keyId"] != key_id(key)
+        ]
 
     def states(self, key, token):
         """What a call has added to the states of a group or cloud."""
@@ -63,6 +88,8 @@ def writes_there(call, documents):
     def names_its_app(key):
         return [documents.get(key).get("app") == call.other]
 
+    if call.kind in OTHER_KINDS:
+        return context_writes_there(call, documents, has_token)
     match call.kind:
         case "W1":
             return has_token(app_key(call.name), "data", "appcontent")
@@ -121,6 +148,44 @@ def cloud_writes_there(call, documents, has_token):
             return [there for key, part in pairs for there in has_token(key, part)]
         case "W12d":
             return [not documents.has(key) for key in certificates]
+    raise AssertionError(call.kind)
+
+
+def context_keys(group, context, clusters):
+    """What the controllers put into a context."""
+    keys = context_placement_key, context_network_key
+    return [key(group, context, cluster) for key in keys for cluster in clusters]
+
+
+def context_writes_there(call, documents, has_token):
+    """The same for the calls of OTHER_KINDS."""
+    match call.kind:
+        case "I":
+            there = has_token(context_key(call.name, call.token), "data", "stateInfo")
+            for key in context_keys(call.name, call.token, call.other):
+                there += has_token(key, "data")
+            there += has_token(context_watch_key(call.name, call.token), "data", "stateInfo")
+            states = documents.states(group_key(call.name), call.token)
+            return [*there, states == ["Instantiated"]]
+        case "T":
+            context, clusters = call.other
+            keys = [context_key(call.name, context), context_watch_key(call.name, context)]
+            keys += context_keys(call.name, context, clusters)
+            keys += [context_status_key(call.name, context, cluster) for cluster in clusters]
+            states = documents.states(group_key(call.name), call.token)
+            return [states == ["Terminated"], *(not documents.has(key) for key in keys)]
+        case "P":
+            keys = policy_key(call.name), policy_rules_key(call.name)
+            return [there for key in keys for there in has_token(key, "data")]
+        case "Pd":
+            return [not documents.has(key(call.name)) for key in (policy_key, policy_rules_key)]
+        case "S":
+            context, cluster = call.other
+            there = has_token(context_status_key(call.name, context, cluster), "data")
+            return there + has_token(context_watch_key(call.name, context), "summary")
+        case "R":
+            there = has_token(context_watch_key(call.name, call.other), "refreshed")
+            return there + has_token(group_key(call.name), "status")
     raise AssertionError(call.kind)
 
 

@@ -10,6 +10,7 @@ import random
 import sys
 import time
 
+import halt
 import pymongo
 from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, PyMongoError
@@ -88,11 +89,21 @@ class Resources:
     def remove(self, key):
         self._write(lambda: self.collection.delete_one({**key, "keyId": key_id(key)}))
 
+    def remove_all(self, key, last):
+        """One by one, all documents whose key differs from this one in its field `last` only."""
+        others = {name: value for name, value in key.items() if name != last}
+        found = self.collection.find({**others, "keyId": key_id(key)}, {last: 1})
+        for value in sorted(document[last] for document in found):
+            self.remove({**others, last: value})
+            other_work()
+
     def _write(self, write):
         """Tried again while the connection breaks, as careful services do: each is idempotent."""
         for left in reversed(range(TRIES)):
             try:
-                return write()
+                written = write()
+                halt.after_write()
+                return written
             except AutoReconnect:
                 if left == 0:
                     raise
@@ -103,6 +114,10 @@ class Resources:
 
 
 # Keys that more than one file needs.
+
+
+def group_key(name):
+    return {**VERSION, "deploymentIntentGroup": name}
 
 
 def cluster_key(name):

@@ -15,7 +15,7 @@ import base64
 import gzip
 
 import flask
-from resources import PROJECT, VERSION, Refused, other_work, reference, text
+from resources import PROJECT, VERSION, Refused, group_key, other_work, reference, text
 
 routes = flask.Blueprint("apps", __name__)
 COMPOSITE_PROFILE = {**VERSION, "compositeProfile": "profile1"}
@@ -27,10 +27,6 @@ def app_key(name):
 
 def profile_key(name):
     return {**COMPOSITE_PROFILE, "appProfile": name}
-
-
-def group_key(name):
-    return {**VERSION, "deploymentIntentGroup": name}
 
 
 def placement_intent_key(group):

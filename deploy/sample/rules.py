@@ -6,6 +6,7 @@ Updated, a parent for each document, no reference that leads nowhere.
 
 import collections
 
+from contexts import context_watch_key
 from judge import key_of, token_of
 from resources import (
     PROJECT,
@@ -22,6 +23,11 @@ from routes_clouds import certificate_keys, cloud_key
 LAST_FIELDS = (
     "genericAppPlacementIntent",
     "genericPlacementIntent",
+    "contextPlacement",
+    "contextNetwork",
+    "contextWatch",
+    "contextStatus",
+    "context",
     "deploymentIntentGroup",
     "appProfile",
     "compositeProfile",
@@ -32,6 +38,8 @@ LAST_FIELDS = (
     "caCertEnrollment",
     "caCertDistribution",
     "caCert",
+    "networkPolicyRules",
+    "networkPolicy",
 )
 
 
@@ -109,7 +117,7 @@ def app_named(document):
         yield "not under the app that it names"
 
 
-def group_rules(_documents, document, _key):
+def group_rules(documents, document, key):
     actions = document.get("stateInfo", {}).get("actions")
     if not actions or "data" not in document:
         yield "a group without data or state"
@@ -118,6 +126,48 @@ def group_rules(_documents, document, _key):
         yield "data and state of two calls"
     if actions[-1]["state"] == "Updated" and "contextId" not in actions[-1]:
         yield "stuck at Updated"
+    own = [action for action in actions if "context" in action]
+    contexts = {found["context"] for found in documents.below(key) if "context" in found}
+    running = {own[-1]["context"]} if own and own[-1]["state"] == "Instantiated" else set()
+    if contexts != running:
+        yield f"its contexts are {sorted(contexts)}, and should be {sorted(running)}"
+    yield from refresh_rules(documents, document, running)
+
+
+def refresh_rules(documents, document, running):
+    """The group's status and its watch's come from one refresh."""
+    group = document["deploymentIntentGroup"]
+    for context in running:
+        watch = documents.get(context_watch_key(group, context))
+        status = document.get("status", {})
+        ours = status.get("token") if status.get("context") == context else None
+        if token_of(watch, "refreshed") != ours:
+            yield "a refresh of one document only"
+
+
+def context_rules(documents, document, key):
+    yield from same_token(document, "data", "stateInfo")
+    below = documents.below(key)
+    for part in "contextPlacement", "contextNetwork":
+        number = sum(part in found for found in below)
+        if number != document.get("data", {}).get("of"):
+            yield f"{number} of {document['data']['of']} {part}"
+    if sum("contextWatch" in found for found in below) != 1:
+        yield "nobody watches it"
+
+
+def watch_rules(documents, document, key):
+    yield from same_token(document, "data", "stateInfo")
+    context = {name: value for name, value in key.items() if name != "contextWatch"}
+    reports = sum("contextStatus" in found for found in documents.below(context))
+    if reports != document.get("summary", {}).get("reports", 0):
+        yield f"{reports} reports, its sum says otherwise"
+
+
+def policy_rules(documents, document, key):
+    rules = documents.get({**key, "networkPolicyRules": "rules"})
+    if token_of(rules, "data") != token_of(document, "data"):
+        yield "half a policy"
 
 
 def cloud_rules(documents, document, key):
@@ -147,6 +197,9 @@ RULES = {
     "genericAppPlacementIntent": app_intent_rules,
     "deploymentIntentGroup": group_rules,
     "logicalCloud": cloud_rules,
+    "context": context_rules,
+    "contextWatch": watch_rules,
+    "networkPolicy": policy_rules,
 }
 
 

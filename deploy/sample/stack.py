@@ -123,9 +123,9 @@ class HeldStack(Stack):
         )
 
 
-def sample_service(name, port, *options):
+def sample_service(name, port, *options, environment=None):
     arguments = [sys.executable, str(HERE / f"{name}.py"), *map(str, options)]
-    return Service(name, arguments, port)
+    return Service(name, arguments, port, environment=environment)
 
 
 def seed(server):

@@ -7,7 +7,8 @@
  * In a build with -DHOLDFAST_CRASH_POINTS=ON (the default of the dev, asan and tsan presets, never
  * of release) the environment variable HOLDFAST_CRASH_AT=NAME or NAME:N makes the process send
  * itself SIGKILL when it reaches that place (for the Nth time). Names are those of the list, in
- * lower case. In a release build CRASH_POINT() is nothing.
+ * lower case. NAME:N:stop sends SIGSTOP instead, so that a test can wake the process up later. In
+ * a release build CRASH_POINT() is nothing.
  */
 
 #define CRASH_POINT_LIST(X)                                                                        \
@@ -35,8 +36,13 @@
     X(recovery_finished)   /* all units were recovered; not yet accepting */                       \
     X(resolve_journaled)   /* what decides a conflict is durable; no document is touched */        \
     X(resolve_replaced)    /* one document was replaced (reached once per document) */             \
-    X(wal_batch_put)       /* a batch is in the store's transaction, not committed */              \
-    X(wal_batch_durable)   /* a batch is durable; nobody was told */
+    X(compact_copied)      /* the copy is written, not synced; the old journal is in place */      \
+    X(compact_checked)     /* the copy is durable and sound; the old journal is in place */        \
+    X(compact_renamed)     /* the copy is in place; its name may not survive a power cut yet */    \
+    X(replay_inserting)    /* new documents of a batch are known, none is sent */                  \
+    X(replay_sent)       /* a batch of changes was answered; nobody looked at what became of it */ \
+    X(wal_batch_put)     /* a batch is in the store's transaction, not committed */                \
+    X(wal_batch_durable) /* a batch is durable; nobody was told */
 
 #ifdef HOLDFAST_CRASH_POINTS
 enum crash_point {

@@ -108,7 +108,7 @@ struct wal_options {
     const char *directory; /* made with mode 0700 if absent and not read_only */
     uint64_t quota_bytes;  /* at least 1 MiB; the map is a little larger (reserve) */
     enum wal_durability durability;
-    bool read_only;    /* no lock taken, no thread started, nothing changed */
+    bool read_only;    /* only a readers' lock, for wal_compact(); no thread, nothing changed */
     const char *owner; /* a short text for the lock file, shown to who is refused */
 };
 
@@ -135,6 +135,26 @@ const uint8_t *wal_journal_id(const struct wal *wal);
 
 /* True if the owner before us ended with wal_close(..., true), and for a journal just made. */
 bool wal_was_clean(const struct wal *wal);
+
+/*
+ * Where a journal's data lies, to tell it from a copy of itself.
+ *
+ * `file` is another one for each copy that was made file by file (its inode and when that was
+ * made), and stays with the disk if that is attached to another machine. `host` names the running
+ * kernel and the device: two processes with both alike share the owner's lock. Empty: not known,
+ * which is like no other. A snapshot of a whole disk has the `file` of its original.
+ */
+struct wal_place {
+    char file[64];
+    char host[64];
+};
+
+/* Any thread. Errors: STATUS_IO, STATUS_INVALID (path too long). */
+MUST_CHECK enum status wal_place_get(const char *directory, struct wal_place *ret_place,
+                                     struct error *ret_error);
+
+/* Of this journal as it was opened. Valid while `wal` is open. */
+const struct wal_place *wal_place(const struct wal *wal);
 
 /* The newest LSN that is durable; 0 in an empty journal. Any thread. */
 uint64_t wal_last_lsn(const struct wal *wal);
@@ -250,13 +270,44 @@ MUST_CHECK enum status wal_property_set(struct wal *wal, const char *name, struc
 MUST_CHECK enum status wal_property_get(struct wal *wal, const char *name, void *buffer,
                                         size_t capacity, size_t *ret_size, struct error *ret_error);
 
+struct wal_prune_options {
+    uint64_t ended_before_ms; /* units that ended (COMMITTED, ABORTED) before that go */
+    /* But not those whose last record is newer than this: the server may not have made them durable
+       yet, and only their records could bring them back. UINT64_MAX: that is no matter. */
+    uint64_t settled_lsn;
+    /* Asked between two transactions, on the caller's thread, so that it may also wait a little and
+       leave the disk to others. False: no further one. NULL: all at once. */
+    bool (*go_on)(void *context);
+    void *context;
+};
+
 /*
- * Removes units that ended (COMMITTED, ABORTED) before `ended_before_ms`, their records, and
- * sessions last changed before that, in short transactions on the writer thread. Open units and
- * conflicts stay. Waits; not from an event loop. *ret_units (may be NULL): how many.
+ * Removes units that ended, their records, and sessions that name them, in short transactions on
+ * the writer thread: appends go on in between. Open units and conflicts stay. Waits, for as long as
+ * the backlog takes; not from an event loop. *ret_units (may be NULL): how many, also on failure
+ * and where `go_on` ended it.
  */
-MUST_CHECK enum status wal_prune(struct wal *wal, uint64_t ended_before_ms, uint64_t *ret_units,
-                                 struct error *ret_error);
+MUST_CHECK enum status wal_prune(struct wal *wal, const struct wal_prune_options *options,
+                                 uint64_t *ret_units, struct error *ret_error);
+
+/*
+ * How many units wal_prune() would remove now, counted up to `limit`. Changes nothing, works on a
+ * journal that was opened to read only, in short snapshots. `go_on` is not asked.
+ */
+MUST_CHECK enum status wal_prune_count(struct wal *wal, const struct wal_prune_options *options,
+                                       uint64_t limit, uint64_t *ret_units,
+                                       struct error *ret_error);
+
+/*
+ * Gives the space of removed records back to the disk: writes what is left into a new file beside
+ * the journal's, checks it, and puts it in its place by a rename. Nobody may have the journal open:
+ * it takes the owner's lock, and STATUS_OWNED also says that a process reads it. A crash at any
+ * step leaves the old file whole or the new one. Needs as much room on the disk as what is left.
+ * The process must have no threads that hold locks (it forks). *ret_before, *ret_after: the file's
+ * size. Errors: as wal_open(); a damaged journal is left as it is.
+ */
+MUST_CHECK enum status wal_compact(const char *directory, const char *owner, uint64_t *ret_before,
+                                   uint64_t *ret_after, struct error *ret_error);
 
 struct wal_statistics {
     uint64_t quota_bytes;
@@ -264,9 +315,11 @@ struct wal_statistics {
     uint64_t records;
     uint64_t first_lsn; /* 0: none */
     uint64_t last_lsn;
+    uint64_t last_unit;  /* the highest number ever given out to one that wrote */
+    uint64_t pruned_lsn; /* the highest one that retention has removed; 0: none */
     uint64_t units_open;
     uint64_t units_conflict;
-    uint64_t commits; /* LMDB commits since the journal was made, by whomever */
+    uint64_t commits; /* LMDB commits since the journal was made or compacted, by whomever */
     uint64_t batches; /* of them, groups appended since wal_open() */
     uint64_t groups;  /* groups appended since wal_open() */
 };
@@ -286,8 +339,12 @@ MUST_CHECK enum status wal_check_writable(struct wal *wal, struct error *ret_err
 
 /* ------------------------------------------------------------------ verification */
 
+#define WAL_NO_OFFSET UINT64_MAX
+
 struct wal_damage {
     uint64_t lsn;      /* 0: not a record but the journal's structure */
+    uint64_t unit;     /* whose record or row it is; 0: nobody's, or not known */
+    uint64_t offset;   /* in data.mdb; WAL_NO_OFFSET: in no one place */
     char message[256]; /* what is wrong */
 };
 
@@ -295,20 +352,72 @@ struct wal_verification {
     uint64_t records_checked;
     uint64_t units_checked;
     uint64_t damage_count;
+    uint32_t page_bytes; /* of data.mdb: the page of an offset is offset / page_bytes; 0: unknown */
     struct wal_damage damage[32]; /* the first ones */
 };
 
 /*
- * Checks every record (as wal_read() does), that every unit's chain of previous LSNs is whole, that
- * unit states agree with last records, and the open and session indexes. LMDB has no page checksums
- * and may crash on a damaged page: the work is done in a child process, whose death is reported as
- * damage of the structure. May run while the journal's owner runs. Not from a process with threads
- * that hold locks (it forks): CLI and start of the daemon only.
+ * Checks every page of data.mdb and every record (as wal_read() does), that every unit's chain of
+ * previous LSNs is whole, that unit states agree with last records, and the open and session
+ * indexes. LMDB has no page checksums and may crash on a damaged page: the work is done in a child
+ * process, whose death is reported as damage of the structure. May run while the journal's owner
+ * runs. Not from a process with threads that hold locks (it forks): CLI and start of the daemon
+ * only.
  *
  * STATUS_OK: it could be done, see *ret_verification for what was found. Errors: as wal_open() with
  * read_only.
  */
 MUST_CHECK enum status wal_verify(const char *directory, struct wal_verification *ret_verification,
                                   struct error *ret_error);
+
+/* ------------------------------------------------------------------ salvage */
+
+struct wal_salvage_options {
+    const char *directory; /* of the damaged journal, which is only read */
+    const char *target;    /* a new journal is made here: absent, or a directory without one */
+    /* Called for each unit that is not in the new journal, with what is wrong, and then for each of
+       its records that is intact, in order; `record` is valid during the call. May be NULL. */
+    void (*lost_unit)(void *context, const struct wal_unit *unit, const char *why);
+    void (*lost_record)(void *context, const struct wal_record *record);
+    void *context;
+};
+
+struct wal_salvage {
+    uint64_t damage_count; /* of the pages and rows; 0: the journal is sound */
+    uint64_t units_kept;
+    uint64_t units_lost;
+    uint64_t records_kept;
+    uint64_t records_lost; /* intact ones, of units that are lost */
+    uint64_t sessions_lost;
+    uint64_t properties_lost;
+    bool end_lost; /* what the last transaction changed is lost: see wal_salvage_run() */
+    uint8_t journal_id[WAL_JOURNAL_ID_BYTES];
+};
+
+/*
+ * Makes a new journal, with the same id, out of everything that is provably intact in a damaged
+ * one.
+ *
+ * A unit is kept, under its own number and with the LSNs and times of its records, if its row is
+ * intact and every record of its chain is: found by the tables, or by its own bytes on a page that
+ * is not free, and with the right checksum. Else nothing of it is kept, for a part of a unit could
+ * neither be undone nor be called done. What the database holds of a lost unit stays as it is
+ * there.
+ *
+ * If the newest meta page is damaged, the one before it leads to the journal as it was a
+ * transaction earlier. Then units that were open in it are lost as well: they may have been
+ * committed since.
+ *
+ * The new journal's numbers go on far behind those of the old one, so that none is given out again
+ * that was on a lost page. To the lease it is a copy (recover/lease.h).
+ *
+ * The journal must have no owner. Reads without LMDB, so no damage can crash it.
+ *
+ * Errors: STATUS_OWNED, STATUS_NOT_FOUND, STATUS_CORRUPT (not even the journal's id and version are
+ * intact: nothing can be kept), STATUS_VERSION, STATUS_INVALID (there is a journal in `target`, or
+ * it is the damaged one), STATUS_FULL, STATUS_IO. After an error there is no journal in `target`.
+ */
+MUST_CHECK enum status wal_salvage_run(const struct wal_salvage_options *options,
+                                       struct wal_salvage *ret_salvage, struct error *ret_error);
 
 #endif

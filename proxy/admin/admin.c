@@ -2,6 +2,7 @@
  * The admin server's pages (admin.h) and what they know.
  *
  *   starting --> recovering (journal) --> serving (engine, router) --> draining
+ *       `-> standby -^
  *
  * The main thread writes struct facts under the mutex; a page takes a copy and looks at the rest
  * through functions of other layers that any thread may call.
@@ -109,6 +110,12 @@ static int write_rollback(void *context, const char *query, struct evbuffer *bod
     return admin_control_rollback(&facts, query, body);
 }
 
+static int write_prune(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_control_prune(&facts, query, body);
+}
+
 static const struct admin_http_page pages[] = {
     {"/healthz", "text/plain; charset=utf-8", false, write_health},
     {"/readyz", "text/plain; charset=utf-8", false, write_ready},
@@ -121,6 +128,7 @@ static const struct admin_http_page control_pages[] = {
     {"/status", "application/json", false, write_status},
     {"/observe", "application/json", false, write_observe},
     {"/rollback", "text/plain; charset=utf-8", true, write_rollback},
+    {"/prune", "application/json", true, write_prune},
 };
 
 /* ------------------------------------------------------------------ the main thread's side */
@@ -158,6 +166,14 @@ enum status admin_control(struct admin *admin, const char *directory, struct err
                                : status;
 }
 
+void admin_standby(struct admin *admin, const char *reason)
+{
+    pthread_mutex_lock(&admin->mutex);
+    admin->facts.phase = ADMIN_STANDBY;
+    (void)snprintf(admin->facts.standby, sizeof admin->facts.standby, "%s", reason);
+    pthread_mutex_unlock(&admin->mutex);
+}
+
 void admin_recovering(struct admin *admin, struct wal *wal)
 {
     pthread_mutex_lock(&admin->mutex);
@@ -167,7 +183,7 @@ void admin_recovering(struct admin *admin, struct wal *wal)
 }
 
 void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
-                   struct services *services, struct observe *observe)
+                   struct services *services, struct observe *observe, struct pruner *pruner)
 {
     pthread_mutex_lock(&admin->mutex);
     admin->facts.phase = ADMIN_SERVING;
@@ -175,6 +191,7 @@ void admin_serving(struct admin *admin, struct engine *engine, struct router *ro
     admin->facts.router = router;
     admin->facts.services = services;
     admin->facts.observe = observe;
+    admin->facts.pruner = pruner;
     admin->facts.upstream_seen_ms = clock_monotonic_ms();
     pthread_mutex_unlock(&admin->mutex);
 }

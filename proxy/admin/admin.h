@@ -20,6 +20,7 @@
  *
  *   GET /status, /observe   the same
  *   POST /rollback?unit=N   rolls the open unit N back (control.h)
+ *   POST /prune?before=MS   has ended units pruned (control.h)
  *
  * All functions are called by the main thread; what they tell is published to the servers' own
  * threads under a mutex, and nothing of it is on any client's path.
@@ -32,6 +33,7 @@
 #include "holdfast/wal.h"
 #include "net/listener.h"
 #include "observe/observe.h"
+#include "recover/pruner.h"
 #include "route/router.h"
 #include "service/services.h"
 
@@ -53,12 +55,15 @@ MUST_CHECK enum status admin_listen(struct admin *admin, const char *host_and_po
 MUST_CHECK enum status admin_control(struct admin *admin, const char *directory,
                                      struct error *ret_error);
 
+/* Another holdfastd serves; we wait for its end. `reason` says which one. */
+void admin_standby(struct admin *admin, const char *reason);
+
 /* The journal is open; recovery runs. `wal` outlives the admin server, as all that follows. */
 void admin_recovering(struct admin *admin, struct wal *wal);
 
 /* Recovered and listening for clients. `observe` may be NULL. */
 void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
-                   struct services *services, struct observe *observe);
+                   struct services *services, struct observe *observe, struct pruner *pruner);
 
 /* The main thread has spoken with the server. `failure`: why not, NULL if it went well. */
 void admin_upstream_seen(struct admin *admin, const char *failure);

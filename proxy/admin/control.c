@@ -8,14 +8,16 @@
 
 #include "engine/finish.h"
 
-static bool parse_unit(const char *query, uint64_t *ret_unit)
+/* "unit=17", for the name "unit=". */
+static bool parse_number(const char *query, const char *name, uint64_t *ret_number)
 {
     char *end = NULL;
-    if (strncmp(query, "unit=", 5) != 0 || query[5] < '0' || query[5] > '9') {
+    size_t size = strlen(name);
+    if (strncmp(query, name, size) != 0 || query[size] < '0' || query[size] > '9') {
         return false;
     }
     errno = 0;
-    *ret_unit = strtoull(query + 5, &end, 10);
+    *ret_number = strtoull(query + size, &end, 10);
     return errno == 0 && *end == '\0';
 }
 
@@ -25,7 +27,7 @@ int admin_control_rollback(const struct admin_facts *facts, const char *query,
     static const char reason[] = "an operator rolled it back";
     uint64_t id = 0;
     bool found = false;
-    if (!parse_unit(query, &id)) {
+    if (!parse_number(query, "unit=", &id)) {
         (void)evbuffer_add_printf(body, "which unit? /rollback?unit=NUMBER\n");
         return 400;
     }
@@ -46,5 +48,25 @@ int admin_control_rollback(const struct admin_facts *facts, const char *query,
                                            : "unit %" PRIu64
                                              " is at work and will be rolled back behind it\n",
                               id);
+    return 200;
+}
+
+int admin_control_prune(const struct admin_facts *facts, const char *query, struct evbuffer *body)
+{
+    struct wal_prune_options options;
+    uint64_t before_ms = 0;
+    if (!parse_number(query, "before=", &before_ms)) {
+        (void)evbuffer_add_printf(body, "before when? /prune?before=MILLISECONDS\n");
+        return 400;
+    }
+    if (facts->phase != ADMIN_SERVING) {
+        (void)evbuffer_add_printf(body, "the proxy is %s\n", admin_phase_name(facts->phase));
+        return 503;
+    }
+    pruner_ask(facts->pruner, before_ms, &options);
+    (void)evbuffer_add_printf(body, "{\"endedBefore\": %" PRIu64 ", \"settledLsn\": %" PRId64 "}\n",
+                              options.ended_before_ms,
+                              options.settled_lsn > INT64_MAX ? INT64_C(-1)
+                                                              : (int64_t)options.settled_lsn);
     return 200;
 }

@@ -16,4 +16,12 @@
 int admin_control_rollback(const struct admin_facts *facts, const char *query,
                            struct evbuffer *body);
 
+/*
+ * POST /prune?before=MS. Has units that ended before that time (milliseconds since 1970; 0: as
+ * retention says) removed from the journal, and does not wait for it. Appends a JSON document with
+ * what the pruner goes by, { endedBefore: Int64, settledLsn: Int64 } (-1: no bound), and returns
+ * 200; or a line and 400 (no number) or 503 (not serving).
+ */
+int admin_control_prune(const struct admin_facts *facts, const char *query, struct evbuffer *body);
+
 #endif

@@ -41,7 +41,9 @@ bool admin_facts_ready(const struct admin_facts *facts, char ret_reason[ADMIN_RE
     struct error error = {0};
     ret_reason[0] = '\0';
     if (facts->phase != ADMIN_SERVING) {
-        (void)snprintf(ret_reason, ADMIN_REASON_BYTES, "%s", admin_phase_name(facts->phase));
+        bool standby = facts->phase == ADMIN_STANDBY;
+        (void)snprintf(ret_reason, ADMIN_REASON_BYTES, "%s%s%s", admin_phase_name(facts->phase),
+                       standby ? ": " : "", standby ? facts->standby : "");
         return false;
     }
     if (!upstream_answers(facts, ret_reason)) {

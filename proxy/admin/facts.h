@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "holdfast/wal.h"
 #include "observe/observe.h"
+#include "recover/pruner.h"
 #include "route/router.h"
 #include "service/services.h"
 
@@ -18,6 +19,7 @@
 
 #define ADMIN_PHASE_LIST(X)                                                                        \
     X(STARTING, "starting")                                                                        \
+    X(STANDBY, "standby")                                                                          \
     X(RECOVERING, "recovering")                                                                    \
     X(SERVING, "serving")                                                                          \
     X(DRAINING, "draining")
@@ -38,9 +40,11 @@ struct admin_facts {
     struct router *router;      /* NULL: not serving yet */
     struct services *services;  /* NULL: not serving yet */
     struct observe *observe;    /* NULL: not serving yet, or nothing is observed */
+    struct pruner *pruner;      /* NULL: not serving yet */
     uint64_t started_ms;        /* monotonic */
     uint64_t upstream_seen_ms;  /* monotonic: the server's last answer; 0: none yet */
     char upstream_failure[512]; /* "" if the last talk went well */
+    char standby[512];          /* STANDBY: for whom it waits */
 };
 
 /* Whether to send clients here; if not, why. */

@@ -43,9 +43,19 @@ enum config_multi_writes {
     CONFIG_MULTI_WRITES_OFF,
 };
 
+enum config_unit_reads {
+    CONFIG_UNIT_READS_COMMITTED,
+    CONFIG_UNIT_READS_LOCAL, /* what the server holds, uncommitted writes of units too */
+};
+
 enum config_boundary {
     CONFIG_BOUNDARY_ALL,
     CONFIG_BOUNDARY_OBSERVE, /* no unit is made, writes pass as they are; only the report */
+};
+
+enum config_standby {
+    CONFIG_STANDBY_OFF,
+    CONFIG_STANDBY_ON, /* wait for the end of whoever serves, then take over */
 };
 
 enum config_correlation {
@@ -91,6 +101,7 @@ struct config {
     uint64_t upstream_connect_ms; /* upstream.connectTimeout: 10ms..10m, default 10s */
     uint64_t upstream_fence_ms;   /* upstream.fenceWait: 0..10m, default 2s */
     char *upstream_takeover;      /* upstream.takeover: journal id in hex, or empty (default) */
+    enum config_standby upstream_standby; /* upstream.standby, --standby: off (default) | on */
     /* wal */
     char *wal_directory;                /* wal.directory, --wal */
     enum wal_durability wal_durability; /* wal.durability: power (default) | process */
@@ -102,6 +113,7 @@ struct config {
     uint64_t unit_lifetime_ms;      /* unit.lifetime: 1s..24h, default 60s */
     enum config_retryable_writes unit_retryable_writes; /* unit.retryableWrites: once | pass */
     enum config_multi_writes unit_multi_writes;         /* unit.multiWrites: keep | strict | off */
+    enum config_unit_reads unit_reads;                  /* unit.reads: committed | local */
     enum config_boundary unit_boundary;                 /* unit.boundary: all | observe */
     uint64_t unit_writes_max; /* unit.maxWrites: 1..10000000, default 100000 */
     uint64_t unit_bytes_max;  /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */

@@ -17,7 +17,9 @@ static const char *const multi_choices[] = {"keep", "strict", "off", NULL};
 static const char *const boundary_choices[] = {"all", "observe", NULL};
 static const char *const correlation_choices[] = {"exclusive", "trace", NULL};
 static const char *const reads_choices[] = {"own", "wait", NULL};
+static const char *const unit_reads_choices[] = {"committed", "local", NULL};
 static const char *const background_choices[] = {"pass", "refuse", NULL};
+static const char *const standby_choices[] = {"off", "on", NULL};
 static const char *const level_choices[] = {"debug", "info", "warning", "error", NULL};
 _Static_assert(WAL_DURABILITY_POWER == 0 && WAL_DURABILITY_PROCESS == 1, "durability_choices");
 _Static_assert(CONFIG_ENGINE_JOURNALED == 1 && CONFIG_ENGINE_NATIVE == 2, "engine_choices");
@@ -26,7 +28,9 @@ _Static_assert(CONFIG_MULTI_WRITES_STRICT == 1 && CONFIG_MULTI_WRITES_OFF == 2, 
 _Static_assert(CONFIG_BOUNDARY_OBSERVE == 1, "boundary_choices");
 _Static_assert(CONFIG_CORRELATION_TRACE == 1, "correlation_choices");
 _Static_assert(CONFIG_READS_WAIT == 1, "reads_choices");
+_Static_assert(CONFIG_UNIT_READS_LOCAL == 1, "unit_reads_choices");
 _Static_assert(CONFIG_BACKGROUND_REFUSE == 1, "background_choices");
+_Static_assert(CONFIG_STANDBY_ON == 1, "standby_choices");
 _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3, "level_choices");
 
 const struct config_group config_groups[] = {
@@ -93,6 +97,14 @@ const struct config_key config_keys[] = {
      .standard = "",
      .help = "id of another journal whose claim on the server you vouch is dead"},
 
+    {.name = "upstream.standby",
+     .option = "standby",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(upstream_standby),
+     .standard = "off",
+     .choices = standby_choices,
+     .help = "on: while another holdfastd serves this journal or server, wait for its end"},
+
     {.name = "wal.directory",
      .option = "wal",
      .type = CONFIG_TYPE_PATH,
@@ -156,6 +168,12 @@ const struct config_key config_keys[] = {
      .standard = "keep",
      .choices = multi_choices,
      .help = "whether a plain command that writes several documents is a unit of its own"},
+    {.name = "unit.reads",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(unit_reads),
+     .standard = "committed",
+     .choices = unit_reads_choices,
+     .help = "committed: nobody sees what others' open units have written; local: everybody does"},
     {.name = "unit.boundary",
      .type = CONFIG_TYPE_CHOICE,
      .offset = AT(unit_boundary),

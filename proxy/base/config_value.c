@@ -267,6 +267,7 @@ static enum status set_choice(struct config *config, const struct config_key *ke
                        sizeof(enum wal_durability) == sizeof(unsigned) &&
                        sizeof(enum log_level) == sizeof(unsigned) &&
                        sizeof(enum config_boundary) == sizeof(unsigned) &&
+                       sizeof(enum config_standby) == sizeof(unsigned) &&
                        sizeof(enum config_correlation) == sizeof(unsigned) &&
                        sizeof(enum config_reads) == sizeof(unsigned),
                    "the enums of struct config are written as unsigned");

@@ -1,5 +1,6 @@
 /*
- * Kills the process at the place that HOLDFAST_CRASH_AT names: NAME, or NAME:N for its Nth time.
+ * Kills the process at the place that HOLDFAST_CRASH_AT names: NAME, or NAME:N for its Nth time;
+ * NAME:N:stop stops it there instead (SIGSTOP), and whoever wakes it lets it go on.
  *
  * The variable is read once, at the first crash point that any thread reaches. A value that names
  * no place ends the process at once with a message: a test that misspells a name must not pass.
@@ -15,6 +16,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +31,7 @@ static const char *const crash_point_names[] = {
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int wanted = -1; /* -1: none */
 static long wanted_time = 1;
+static bool only_stop;
 static atomic_long times_reached;
 
 static void refuse(const char *value)
@@ -48,7 +51,8 @@ static void read_environment(void)
     if (colon != NULL) {
         char *end = NULL;
         wanted_time = strtol(colon + 1, &end, 10);
-        if (end == colon + 1 || *end != '\0' || wanted_time < 1) {
+        only_stop = end != colon + 1 && strcmp(end, ":stop") == 0;
+        if (end == colon + 1 || (*end != '\0' && !only_stop) || wanted_time < 1) {
             refuse(value);
         }
     }
@@ -69,6 +73,10 @@ void crash_point_reach(enum crash_point point)
         return;
     }
     if (atomic_fetch_add(&times_reached, 1) + 1 == wanted_time) {
+        if (only_stop) {
+            (void)kill(getpid(), SIGSTOP); /* before it returns, this thread stands still */
+            return;
+        }
         (void)kill(getpid(), SIGKILL);
         for (;;) {
             pause(); /* not one instruction of the caller after this place */

@@ -322,6 +322,7 @@ static void check_out(struct boundary_request *request)
         .client = request->client,
         .application = request->application,
         .lifetime_ms = (uint64_t)comment->timeout_ms,
+        .group = unit_session_key_group(&request->key),
         .id = begins ? wal_unit_next(request->engine->wal) : 0,
     };
     switch (ending_check_out(request, &wanted, check_out)) {

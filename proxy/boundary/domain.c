@@ -85,6 +85,11 @@ void domain_engine(const struct domain *domain, struct engine **ret_engine,
     *ret_observe = domain->options.observe;
 }
 
+uint64_t domain_reader_group(const struct domain *domain)
+{
+    return (uint64_t)(uintptr_t)domain; /* never 0, and nobody else's */
+}
+
 bool domain_is_observe_only(const struct domain *domain)
 {
     return domain->options.observe_only;

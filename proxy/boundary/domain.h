@@ -70,6 +70,8 @@ struct domain *domain_free(struct domain *domain);
 
 const char *domain_name(const struct domain *domain);
 bool domain_is_observe_only(const struct domain *domain);
+/* What its calls write is seen by its services before it is committed (unit/uncommitted.h). */
+uint64_t domain_reader_group(const struct domain *domain);
 
 /* Housekeeping: ends waits and quiet periods that are over. Every 50 ms or so, one thread. */
 void domain_tick(struct domain *domain, uint64_t now_ms);

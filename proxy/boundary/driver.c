@@ -10,7 +10,8 @@
  *   abortTransaction    rolled back --> ok
  *   a write             engine/write.h
  *   a read              through the gates, then to the server without its transaction fields: what
- *                       this unit has written is there already
+ *                       this unit has written is there already, what others have is left out
+ *                       (read/read.h)
  *   anything else       an error, and as after any error the unit is rolled back
  *
  * No transaction field ever reaches the server. The answers, codes and labels are those of the
@@ -129,18 +130,21 @@ static void write_in_unit(struct boundary_request *request)
     write_start(&request->write, &request->view, &request->message);
 }
 
-static void on_read(void *context, enum status status, struct slice reply)
+static void on_read(struct read_operation *operation, struct slice reply)
 {
-    struct boundary_request *request = context;
+    struct boundary_request *request = operation->context;
     struct reply_view view;
     bson_t document;
-    if (status != STATUS_OK || reply_view_parse(reply, &view) != STATUS_OK) {
+    request->reading = false;
+    if (reply.size == 0 || reply_view_parse(reply, &view) != STATUS_OK) {
         request->reply_lost = true;
         ending_roll_back(request, "the connection to the server broke");
         return;
     }
     if (view.ok) {
-        lock_owner_read(request->engine->locks, &request->unit->locks);
+        if (!read_is_committed(operation)) {
+            lock_owner_read(request->engine->locks, &request->unit->locks);
+        }
         (void)bson_init_static(&document, reply.data, reply.size);
         bson_concat(&request->reply, &document);
         ending_finish(request);
@@ -154,17 +158,17 @@ static void on_read(void *context, enum status status, struct slice reply)
 
 static void send_read(struct boundary_request *request)
 {
-    static const char *const removed[] = {"txnNumber",   "autocommit",   "startTransaction",
-                                          "readConcern", "writeConcern", NULL};
-    bson_t command;
-    if (command_copy_without(&command, request->view.body, removed) != STATUS_OK) {
-        ending_set_error(request, REPLY_CODE_FailedToParse, NULL, "the command is not valid BSON");
-        ending_roll_back(request, "a command of the unit failed");
-        return;
-    }
-    request->channel->send(request->channel, slice_make(bson_get_data(&command), command.len),
-                           on_read, request);
-    bson_destroy(&command);
+    request->read = (struct read_operation){
+        .engine = request->engine,
+        .channel = request->channel,
+        .view = &request->view,
+        .reader = {.unit = request->unit->id},
+        .in_unit = true,
+        .completed = on_read,
+        .context = request,
+    };
+    request->reading = true;
+    read_start(&request->read);
 }
 
 static void on_entered(struct enter *enter, bool inside)

@@ -17,6 +17,7 @@
 #include "engine/enter.h"
 #include "engine/finish.h"
 #include "engine/write.h"
+#include "read/read.h"
 #include "wire/command.h"
 #include "wire/op_msg.h"
 
@@ -34,6 +35,8 @@ struct boundary_request {
     struct command_view view;
     struct domain_slot *slot;    /* call_write.c: where the call is open; else NULL */
     struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
+    uint64_t reader_group;       /* whose units' writes it sees (unit/uncommitted.h); 0: none */
+    int64_t stale_cursor;        /* reading.c: to be closed first; 0: none. Set back to 0 there */
     /* `reply`: the document to answer with, valid during the call; size 0: close the connection. */
     void (*completed)(struct boundary_request *request, struct slice reply);
 
@@ -52,6 +55,7 @@ struct boundary_request {
     void (*resume)(struct boundary_request *request);
     void (*after_superseded)(struct boundary_request *request);
     struct write_operation write;
+    struct read_operation read;
     struct enter enter;
     struct commit commit;
     enum status commit_status;
@@ -60,6 +64,7 @@ struct boundary_request {
     bson_t reply;
     bool reply_lost;
     bool writing;
+    bool reading;
     bool entering;
     bool waiting;
 };
@@ -82,6 +87,9 @@ void call_write_start(struct boundary_request *request);
 
 /* ---- comment_unit.c: a write whose comment names a unit, or beginUnit, commitUnit, abortUnit */
 void comment_start(struct boundary_request *request);
+
+/* ---- reading.c: a read outside of units */
+void reading_start(struct boundary_request *request);
 
 /* The client has gone: waiting ends at once; `completed` still comes. */
 void boundary_cancel(struct boundary_request *request);

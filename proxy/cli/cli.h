@@ -2,7 +2,8 @@
 #define HOLDFAST_CLI_CLI_H
 
 /*
- * The program `holdfast`: looks into a journal, recovers it, verifies it, decides conflicts.
+ * The program `holdfast`: looks into a journal, recovers it, verifies it, decides conflicts, brings
+ * restored backups forward, exports and prunes.
  *
  * Exit codes, the same for every command:
  *   0  done, and nothing is left for an operator
@@ -22,19 +23,38 @@ enum cli_exit {
     CLI_FAILED = 2,
 };
 
+/* A place in the journal, as the operator gave it. */
+struct cli_moment {
+    enum {
+        CLI_MOMENT_NONE,
+        CLI_MOMENT_LSN,
+        CLI_MOMENT_TIME, /* milliseconds since 1970 */
+    } kind;
+    uint64_t value;
+};
+
 struct cli_options {
-    const char *wal;      /* --wal DIR */
-    const char *upstream; /* --upstream URI, or NULL */
-    const char *state;    /* units --state, or NULL */
-    const char *takeover; /* --set upstream.takeover=ID, or NULL */
-    uint64_t unit;        /* show UNIT */
+    const char *wal;       /* --wal DIR */
+    const char *upstream;  /* --upstream URI, or NULL */
+    const char *state;     /* units --state, or NULL */
+    const char *target;    /* salvage --to DIR, or NULL */
+    const char *takeover;  /* --set upstream.takeover=ID, or NULL */
+    uint64_t unit;         /* show UNIT, export --unit; 0: none */
+    const char *onto;      /* replay --onto URI, or NULL */
+    const char *namespace; /* export --namespace, or NULL */
+    struct cli_moment from;
+    struct cli_moment until;
+    struct cli_moment before; /* prune --before */
     uint64_t connect_ms;
     uint64_t fence_ms;
     const char *choice; /* resolve: "keep", "restore" or "apply"; NULL: only look */
     bool json;
     bool dry_run;
-    bool yes;   /* resolve: do not ask */
-    bool locks; /* units: of the living daemon, with whom they wait for */
+    bool yes;      /* resolve: do not ask */
+    bool records;  /* export: the records as they are */
+    bool progress; /* export, replay: say how far it is, also where nobody seems to look */
+    bool compact;  /* prune: shrink the file as well */
+    bool locks;    /* units: of the living daemon, with whom they wait for */
 };
 
 /* One command: its name, what --help says, and the function. */
@@ -60,5 +80,11 @@ enum cli_exit cli_rollback(const struct cli_options *options);
 enum cli_exit cli_resolve(const struct cli_options *options);
 enum cli_exit cli_observe(const struct cli_options *options);
 enum cli_exit cli_verify(const struct cli_options *options);
+enum cli_exit cli_export(const struct cli_options *options);
+
+enum cli_exit cli_replay(const struct cli_options *options);
+enum cli_exit cli_check_restore(const struct cli_options *options);
+enum cli_exit cli_prune(const struct cli_options *options);
+enum cli_exit cli_salvage(const struct cli_options *options);
 
 #endif

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/moment.h"
+
 #define CONNECT_MS_DEFAULT 10000
 #define FENCE_MS_DEFAULT 2000
 
@@ -74,6 +76,15 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast verify --wal /var/lib/holdfast\n",
      cli_verify},
+    {"salvage", "", "make a new journal of what is intact in a damaged one",
+     "Reads a journal that holdfast verify calls damaged, without trusting its pages, and makes a\n"
+     "new one, with the same id, in the directory --to names: of all units of which every record "
+     "is\n"
+     "intact. The others are listed with what is known of them: look at their documents. The\n"
+     "damaged journal is not changed. Needs a stopped holdfastd.\n"
+     "\n"
+     "Example: holdfast salvage --wal /var/lib/holdfast --to /var/lib/holdfast-salvaged\n",
+     cli_salvage},
     {"observe", "", "which services write several times per call",
      "Asks a living holdfastd which service, by which route, wrote several times for one call: "
      "the\n"
@@ -85,9 +96,64 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast observe --wal /var/lib/holdfast\n",
      cli_observe},
-    {"replay", "", "redo committed units onto a restored backup (not built yet)", "", NULL},
-    {"export", "", "write records as JSON lines (not built yet)", "", NULL},
-    {"prune", "", "remove ended units now (not built yet)", "", NULL},
+    {"export", "", "units and their writes as JSON lines",
+     "Writes two kinds of lines to standard output: {\"type\": \"unit\", ...}, then for each of "
+     "its\n"
+     "writes {\"type\": \"write\", ...} with the document before and after it, in canonical "
+     "Extended\n"
+     "JSON. --records writes the journal's records as they are instead, in the order of their "
+     "LSNs.\n"
+     "  --unit N              only this unit\n"
+     "  --from, --until WHEN  only units that ended there; with --records, records from there\n"
+     "  --namespace DB.COLL   only writes to this collection, and the units that have some\n"
+     "WHEN is an LSN, a time (2026-01-02T03:04:05Z), or how long ago (2h). Works while holdfastd\n"
+     "runs. Says on standard error how far it is if that is a terminal, or with --progress.\n"
+     "\n"
+     "Example: holdfast export --wal /var/lib/holdfast --from 2h --namespace shop.orders\n",
+     cli_export},
+    {"replay", "", "bring a restored backup forward",
+     "Moves every document of the restored database at --onto URI to its last committed image in\n"
+     "the journal, up to --until WHEN or the journal's end. A document that is none of its images\n"
+     "was written by somebody else: it is listed as a conflict and stays as it is. May be\n"
+     "interrupted and run again; a second run changes nothing. Refuses a database that is being\n"
+     "served, that is not the journal's (--set upstream.takeover=ID vouches for it), and a backup\n"
+     "that is older than what the journal still has.\n"
+     "  --from WHEN  the backup holds everything that had ended before; by default the database\n"
+     "               tells. Give it where the backup is not of one moment, such as a dump that "
+     "was\n"
+     "               taken during writes: when the dump began\n"
+     "  --until WHEN leaves out what was committed later. The journal is refused afterwards, for\n"
+     "               it knows a future that has not happened: start holdfastd with an empty one\n"
+     "  --dry-run    says what would be done\n"
+     "  --yes        finish in spite of conflicts, or although records are missing\n"
+     "WHEN is an LSN, a time (2026-01-02T03:04:05Z), or how long ago (2h).\n"
+     "\n"
+     "Example: holdfast replay --wal DIR --onto mongodb://localhost:27017 --until 2h\n",
+     cli_replay},
+    {"check-restore", "", "what to do after restoring a backup",
+     "Tells whether the database at --upstream is the journal's, up to which LSN the backup holds\n"
+     "everything, what a replay would do, and the next step. Takes --from and --until as replay\n"
+     "does. Changes nothing. Exit code 0: the database is where the journal is.\n"
+     "\n"
+     "Example: holdfast check-restore --wal DIR --upstream mongodb://localhost:27017\n",
+     cli_check_restore},
+    {"prune", "", "remove ended units from the journal now",
+     "Removes units that ended before --before WHEN (a time or how long ago, 24h if not given), "
+     "but\n"
+     "none that the server may not have made durable yet. A living holdfastd does it itself, by\n"
+     "its wal.retention if --before is not given; without one it needs --upstream, for the server\n"
+     "tells what it has.\n"
+     "Drivers may ask for 30 minutes how a commit ended: for less, --yes is needed.\n"
+     "  --compact  gives the room back to the disk: makes a copy without the free room and puts "
+     "it\n"
+     "             in the journal's place. Only while holdfastd is stopped and nobody reads. Alone "
+     "it\n"
+     "             removes no unit and needs no --upstream.\n"
+     "  --dry-run  says how many units would go\n"
+     "\n"
+     "Example: holdfast prune --compact --before 6h --wal DIR --upstream "
+     "mongodb://localhost:27017\n",
+     cli_prune},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -103,6 +169,16 @@ enum option_letter {
     OPTION_APPLY,
     OPTION_YES,
     OPTION_LOCKS,
+    OPTION_UNIT,
+    OPTION_ONTO,
+    OPTION_NAMESPACE,
+    OPTION_FROM,
+    OPTION_UNTIL,
+    OPTION_BEFORE,
+    OPTION_RECORDS,
+    OPTION_PROGRESS,
+    OPTION_COMPACT,
+    OPTION_TO,
 };
 
 static const struct option long_options[] = {
@@ -117,6 +193,16 @@ static const struct option long_options[] = {
     {"apply", no_argument, NULL, OPTION_APPLY},
     {"yes", no_argument, NULL, OPTION_YES},
     {"locks", no_argument, NULL, OPTION_LOCKS},
+    {"unit", required_argument, NULL, OPTION_UNIT},
+    {"onto", required_argument, NULL, OPTION_ONTO},
+    {"namespace", required_argument, NULL, OPTION_NAMESPACE},
+    {"from", required_argument, NULL, OPTION_FROM},
+    {"until", required_argument, NULL, OPTION_UNTIL},
+    {"before", required_argument, NULL, OPTION_BEFORE},
+    {"records", no_argument, NULL, OPTION_RECORDS},
+    {"progress", no_argument, NULL, OPTION_PROGRESS},
+    {"compact", no_argument, NULL, OPTION_COMPACT},
+    {"to", required_argument, NULL, OPTION_TO},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -228,6 +314,15 @@ static enum status take_choice(const char *choice, struct cli_options *options,
     return STATUS_OK;
 }
 
+static enum status take_unit(const char *text, struct cli_options *options, struct error *ret_error)
+{
+    const char *rest = NULL;
+    if (!parse_whole(text, &options->unit, &rest) || rest[0] != '\0' || options->unit == 0) {
+        return error_set(ret_error, STATUS_INVALID, "%.50s is not a unit's number", text);
+    }
+    return STATUS_OK;
+}
+
 static enum status take_option(int letter, struct cli_options *options, enum options_action *action,
                                char **arguments, struct error *ret_error)
 {
@@ -252,6 +347,32 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         return take_choice("apply", options, ret_error);
     case OPTION_LOCKS:
         options->locks = true;
+        return STATUS_OK;
+    case OPTION_UNIT:
+        return take_unit(optarg, options, ret_error);
+    case OPTION_ONTO:
+        options->onto = optarg;
+        return STATUS_OK;
+    case OPTION_NAMESPACE:
+        options->namespace = optarg;
+        return STATUS_OK;
+    case OPTION_FROM:
+        return moment_parse("--from", optarg, &options->from, ret_error);
+    case OPTION_UNTIL:
+        return moment_parse("--until", optarg, &options->until, ret_error);
+    case OPTION_BEFORE:
+        return moment_parse("--before", optarg, &options->before, ret_error);
+    case OPTION_RECORDS:
+        options->records = true;
+        return STATUS_OK;
+    case OPTION_PROGRESS:
+        options->progress = true;
+        return STATUS_OK;
+    case OPTION_COMPACT:
+        options->compact = true;
+        return STATUS_OK;
+    case OPTION_TO:
+        options->target = optarg;
         return STATUS_OK;
     case OPTION_YES:
         options->yes = true;
@@ -281,7 +402,6 @@ static enum status take_words(int count, char **words, enum options_action *acti
                               const struct cli_command **ret_command, struct cli_options *options,
                               struct error *ret_error)
 {
-    const char *rest = NULL;
     if (count > 0 && strcmp(words[0], "help") == 0) {
         *action = OPTIONS_HELP;
         words++;
@@ -310,10 +430,7 @@ static enum status take_words(int count, char **words, enum options_action *acti
         return error_set(ret_error, STATUS_INVALID, "%s: unexpected %.100s", words[0],
                          words[expected]);
     }
-    if (expected == 2 && (!parse_whole(words[1], &options->unit, &rest) || rest[0] != '\0')) {
-        return error_set(ret_error, STATUS_INVALID, "%.50s is not a unit's number", words[1]);
-    }
-    return STATUS_OK;
+    return expected == 2 ? take_unit(words[1], options, ret_error) : STATUS_OK;
 }
 
 enum status options_parse(int argument_count, char **arguments, enum options_action *ret_action,
@@ -350,12 +467,20 @@ static void help_options(void)
     fputs("Options:\n"
           "  --wal DIR        the journal's directory (required)\n"
           "  --upstream URI   the server, mongodb://host:port, as given to holdfastd\n"
+          "  --onto URI       replay: the server with the restored database\n"
           "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
           "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
           "  --locks          units: the living holdfastd's, and who waits for whom\n"
-          "  --dry-run        recover, resolve: say what would be done, change nothing\n"
+          "  --to DIR         salvage: where the new journal is made\n"
+          "  --dry-run        recover, resolve, replay, prune: say what would be done, change "
+          "nothing\n"
           "  --keep, --restore, --apply, --yes\n"
           "                   resolve: see holdfast help resolve\n"
+          "  --from WHEN, --until WHEN, --before WHEN\n"
+          "                   export, replay, prune: an LSN, a time\n"
+          "                   (2026-01-02T03:04:05Z) or how long ago (2h)\n"
+          "  --unit N, --namespace DB.COLL, --records, --progress, --compact\n"
+          "                   export, prune: see their help\n"
           "  --set KEY=VALUE  upstream.takeover=ID     vouch for a lost journal's database\n"
           "                   upstream.fenceWait=2s    how long to wait for late writes\n"
           "                   upstream.connectTimeout=10s\n"

@@ -6,6 +6,7 @@
 #include "cli/session.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/output.h"
 #include "holdfast/clock.h"
@@ -35,6 +36,13 @@ static enum status open_journal(struct session *session, struct error *ret_error
     return status;
 }
 
+/* Another process recovers these units now: nothing of ours may follow. */
+static void on_lease_lost(void *context, const struct error *error)
+{
+    (void)context;
+    _exit((int)output_failure(error));
+}
+
 static enum status acquire(struct session *session, struct error *ret_error)
 {
     const struct cli_options *options = session->options;
@@ -52,6 +60,17 @@ static enum status acquire(struct session *session, struct error *ret_error)
     }
     session->leased = status == STATUS_OK && !options->dry_run;
     session->renewed_ms = clock_monotonic_ms();
+    if (session->leased) {
+        struct lease_keeper_options keep = {
+            .upstream_uri = options->upstream,
+            .connect_ms = options->connect_ms,
+            .lease = &session->lease,
+            .directory = options->wal,
+            .wal = session->wal,
+            .lost = on_lease_lost,
+        };
+        status = lease_keeper_start(&keep, &session->keeper, ret_error);
+    }
     return status;
 }
 
@@ -78,6 +97,7 @@ enum status session_renew(struct session *session, struct error *ret_error)
 /* Without a unit left open another journal may take the database over. */
 void session_close(struct session *session, bool settled)
 {
+    session->keeper = lease_keeper_stop(session->keeper);
     if (session->leased) {
         struct error error = {0};
         if (lease_release(session->upstream, &session->lease, wal_last_lsn(session->wal), 0,

@@ -16,6 +16,7 @@
 #include "holdfast/error.h"
 #include "holdfast/wal.h"
 #include "recover/lease.h"
+#include "recover/lease_keeper.h"
 #include "upstream/upstream.h"
 
 struct session {
@@ -26,6 +27,7 @@ struct session {
     struct lease lease;
     bool leased;
     uint64_t renewed_ms;
+    struct lease_keeper *keeper; /* a step may take longer than a lease lives */
 };
 
 /*

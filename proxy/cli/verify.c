@@ -10,11 +10,12 @@
 
 #define DAMAGE_MAX (sizeof(((struct wal_verification *)0)->damage) / sizeof(struct wal_damage))
 
-static void add_damage(struct wal_verification *found, uint64_t lsn, const char *message)
+static void add_damage(struct wal_verification *found, uint64_t lsn, uint64_t unit,
+                       const char *message)
 {
     if (found->damage_count < DAMAGE_MAX) {
         struct wal_damage *damage = &found->damage[found->damage_count];
-        damage->lsn = lsn;
+        *damage = (struct wal_damage){.lsn = lsn, .unit = unit, .offset = WAL_NO_OFFSET};
         snprintf(damage->message, sizeof(damage->message), "%.250s", message);
     }
     found->damage_count++;
@@ -41,7 +42,7 @@ static enum status check_open_units(const struct cli_options *options,
             enum status loaded = unit_history_load(wal, unit.unit, &history, &error);
             unit_history_free(history);
             if (loaded == STATUS_CORRUPT) {
-                add_damage(found, unit.last_lsn, error.message);
+                add_damage(found, unit.last_lsn, unit.unit, error.message);
             } else if (loaded != STATUS_OK && loaded != STATUS_NOT_FOUND) {
                 /* NOT_FOUND: the daemon has ended and removed it since. */
                 status = error_set(ret_error, loaded, "%s", error.message);
@@ -67,6 +68,14 @@ static void print_json(const struct wal_verification *found)
         bson_uint32_to_string(i, &index, buffer, sizeof(buffer));
         BSON_APPEND_DOCUMENT_BEGIN(&list, index, &entry);
         BSON_APPEND_INT64(&entry, "lsn", (int64_t)found->damage[i].lsn);
+        BSON_APPEND_INT64(&entry, "unit", (int64_t)found->damage[i].unit);
+        if (found->damage[i].offset != WAL_NO_OFFSET) {
+            BSON_APPEND_INT64(&entry, "offset", (int64_t)found->damage[i].offset);
+            if (found->page_bytes != 0) {
+                BSON_APPEND_INT64(&entry, "page",
+                                  (int64_t)(found->damage[i].offset / found->page_bytes));
+            }
+        }
         BSON_APPEND_UTF8(&entry, "message", found->damage[i].message);
         bson_append_document_end(&list, &entry);
     }
@@ -75,16 +84,32 @@ static void print_json(const struct wal_verification *found)
     bson_destroy(&document);
 }
 
+/* "  LSN 7, unit 2, byte 28712 of data.mdb (page 7): " */
+static void print_place(const struct wal_verification *found, const struct wal_damage *damage)
+{
+    if (damage->lsn == 0) {
+        printf("  structure");
+    } else {
+        printf("  LSN %" PRIu64, damage->lsn);
+    }
+    if (damage->unit != 0) {
+        printf(", unit %" PRIu64, damage->unit);
+    }
+    if (damage->offset != WAL_NO_OFFSET) {
+        printf(", byte %" PRIu64 " of data.mdb", damage->offset);
+        if (found->page_bytes != 0) {
+            printf(" (page %" PRIu64 ")", damage->offset / found->page_bytes);
+        }
+    }
+    printf(": ");
+}
+
 static void print_text(const struct wal_verification *found)
 {
     printf("%" PRIu64 " records and %" PRIu64 " units checked: %s\n", found->records_checked,
            found->units_checked, found->damage_count == 0 ? "sound" : "DAMAGED");
     for (size_t i = 0; i < DAMAGE_MAX && i < found->damage_count; i++) {
-        if (found->damage[i].lsn == 0) {
-            printf("  structure: ");
-        } else {
-            printf("  LSN %" PRIu64 ": ", found->damage[i].lsn);
-        }
+        print_place(found, &found->damage[i]);
         output_text(stdout, found->damage[i].message);
         fputc('\n', stdout);
     }

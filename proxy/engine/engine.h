@@ -17,6 +17,7 @@
 #include "net/worker.h"
 #include "unit/gate.h"
 #include "unit/lock_table.h"
+#include "unit/uncommitted.h"
 #include "unit/unit.h"
 #include "upstream/update_rules.h"
 #include "wire/command.h"
@@ -48,6 +49,7 @@ struct engine {
     struct unit_table *units;
     struct lock_table *locks;
     struct gate_table *gates;
+    struct uncommitted_table *uncommitted;
     struct rollback_pool *rollbacks;
     struct unique_cache *unique;
     /* Limits that may change while the proxy runs: read once where something new begins. */
@@ -55,6 +57,7 @@ struct engine {
     _Atomic uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */
     _Atomic uint64_t unit_writes_max;
     _Atomic uint64_t unit_bytes_max;
+    bool committed_reads;  /* reads are answered from the committed state (read/read.h) */
     bool retryable_writes; /* plain writes with a transaction number are units, done once */
     enum engine_multi_writes multi_writes;
     struct update_rules update_rules; /* of the server */

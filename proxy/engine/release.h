@@ -6,7 +6,7 @@
 #include "engine/engine.h"
 #include "holdfast/error.h"
 
-/* Releases all locks and leaves all gates of an ended unit. */
+/* What an ended unit has left on the server is committed: releases its locks, leaves its gates. */
 void release_unit(struct engine *engine, struct unit *unit);
 
 /*

@@ -145,6 +145,7 @@ static void probe_once(struct settler *settler)
         return;
     }
     settler->upstream = upstream_close(settler->upstream);
+    gate_probe_failed(settler->options.gates);
     if (!settler->lost_told) {
         settler->lost_told = true;
         LOG(LOG_WARNING, "settler", "The probe cannot be written, trying again",

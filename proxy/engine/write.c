@@ -3,6 +3,8 @@
  *
  *   ENTERING    the gates of the server and of the namespace (gate.h)
  *      v
+ *   ADMITTING   a unit that holds nothing yet waits while readers wait for those that do
+ *      v
  *   LEARNING_UNIQUE   which unique indexes there are: mostly known (unique_cache.h)
  *      v
  *   SELECTING   the next statement, or a run of inserts           (none left) --> DONE, reply
@@ -19,6 +21,8 @@
  *   LOCKING_UNIQUE   keys of unique indexes that the writes take or give up; an upsert that had to
  *      v             wait --> RESOLVING again, there may be a document now
  *   JOURNALING  before-images, and after-images (computed here) or the command, durable
+ *      v
+ *   PUBLISHING  readers know now where the before-images are; readers in their turn come first
  *      v
  *   SENDING     the writes, pinned to their _ids and guarded by the before-images; an after-image
  *      |        that is not known yet is the reply     (more documents) --> SENDING
@@ -110,7 +114,7 @@ static void on_entered(struct enter *enter, bool inside)
     struct write_operation *operation = enter->context;
     operation->wait = WRITE_WAIT_NONE;
     if (inside) {
-        operation->step = WRITE_LEARNING_UNIQUE;
+        operation->step = WRITE_ADMITTING;
     } else {
         fail_waiting(operation);
     }
@@ -158,7 +162,7 @@ static bool enter(struct write_operation *operation)
     switch (
         enter_start(&operation->enter, operation->target.database, operation->target.collection)) {
     case ENTER_INSIDE:
-        operation->step = WRITE_LEARNING_UNIQUE;
+        operation->step = WRITE_ADMITTING;
         return true;
     case ENTER_WAITING:
         operation->wait = WRITE_WAIT_GATE;
@@ -364,6 +368,9 @@ static void advance(struct write_operation *operation)
         case WRITE_ENTERING:
             go_on = enter(operation);
             break;
+        case WRITE_ADMITTING:
+            go_on = write_admit(operation);
+            break;
         case WRITE_LEARNING_UNIQUE:
             go_on = write_learn_unique(operation);
             break;
@@ -391,6 +398,9 @@ static void advance(struct write_operation *operation)
             break;
         case WRITE_JOURNALING:
             go_on = write_journal(operation);
+            break;
+        case WRITE_PUBLISHING:
+            go_on = write_publish(operation);
             break;
         case WRITE_SENDING:
             go_on = write_send_documents(operation);

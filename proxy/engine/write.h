@@ -23,6 +23,7 @@
 
 enum write_step {
     WRITE_ENTERING,
+    WRITE_ADMITTING,
     WRITE_LEARNING_UNIQUE,
     WRITE_SELECTING,
     WRITE_COLLECTING,
@@ -32,6 +33,7 @@ enum write_step {
     WRITE_LOCKING_UNIQUE,
     WRITE_PROJECTING_BEFORE,
     WRITE_JOURNALING,
+    WRITE_PUBLISHING,
     WRITE_SENDING,
     WRITE_CHECKING,
     WRITE_PROJECTING_AFTER,
@@ -45,6 +47,7 @@ enum write_wait {
     WRITE_WAIT_INDEXES,
     WRITE_WAIT_LOCK,
     WRITE_WAIT_JOURNAL,
+    WRITE_WAIT_READERS,
     WRITE_WAIT_SERVER,
     WRITE_WAIT_ROLLBACK,
 };
@@ -142,6 +145,7 @@ struct write_operation {
     size_t record_count;
     int64_t plain_probe; /* of the namespace, for the records: see gate_plain_probe() */
     size_t known_count;  /* entries of unit->known that the records hold */
+    struct uncommitted_publication publication;
     bson_t begin_payload;
     struct wal_append begin;
     struct rollback rollback;

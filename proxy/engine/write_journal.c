@@ -185,6 +185,23 @@ static bool start(struct write_operation *operation)
     return false;
 }
 
+/* The records are those of the pending documents, in their order. */
+static void note_images(struct write_operation *operation)
+{
+    size_t record = 0;
+    for (size_t i = 0; i < operation->document_count; i++) {
+        const struct write_document *document = &operation->documents[i];
+        if (document->fate != WRITE_PENDING) {
+            continue;
+        }
+        const struct write_record *journaled = &operation->records[record++];
+        if (!write_publish_note(operation, document, write_slice(&journaled->payload),
+                                journaled->append.lsn)) {
+            return;
+        }
+    }
+}
+
 static bool finish(struct write_operation *operation)
 {
     struct unit *unit = operation->unit;
@@ -198,7 +215,8 @@ static bool finish(struct write_operation *operation)
             unit->bytes += operation->records[i].payload.len;
         }
         unit_known_drop(unit, operation->known_count);
-        operation->step = WRITE_SENDING;
+        operation->step = WRITE_PUBLISHING;
+        note_images(operation);
     } else if (status == STATUS_IO) {
         release_end_process("a record could not be made durable", unit, status);
     } else {

@@ -114,6 +114,17 @@ void write_unique_clear(struct write_operation *operation);
 
 bool write_journal(struct write_operation *operation);
 
+/* ---- write_publish.c */
+
+bool write_admit(struct write_operation *operation);
+
+/* The record of `document` is journaled as `lsn`: notes where its before-image is. False: the
+   operation has failed. */
+bool write_publish_note(struct write_operation *operation, const struct write_document *document,
+                        struct slice payload, uint64_t lsn);
+bool write_publish(struct write_operation *operation);
+void write_publish_free(struct write_operation *operation);
+
 /* ---- write_send.c: send, learn */
 
 bool write_send_documents(struct write_operation *operation);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "holdfast/limits.h"
+#include "holdfast/write_permit.h"
 
 static ssize_t plain_receive(struct stream *stream, void *memory, size_t size)
 {
@@ -29,6 +30,22 @@ static ssize_t plain_send(struct stream *stream, const void *memory, size_t size
 const struct stream_transport stream_transport_plain = {
     .receive = plain_receive,
     .send = plain_send,
+};
+
+static ssize_t permitted_send(struct stream *stream, const void *memory, size_t size)
+{
+    if (!write_permit_is_up()) {
+        /* Makes the event by which the owner learns of a break. */
+        (void)shutdown(stream->descriptor, SHUT_RDWR);
+        errno = EPIPE;
+        return -1;
+    }
+    return send(stream->descriptor, memory, size, MSG_NOSIGNAL);
+}
+
+const struct stream_transport stream_transport_permitted = {
+    .receive = plain_receive,
+    .send = permitted_send,
 };
 
 void stream_init(struct stream *stream)
@@ -121,6 +138,10 @@ static enum status attach(struct stream *stream, struct worker *worker, int desc
     int on = 1;
     (void)setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    if (stream->transport == &stream_transport_permitted) {
+        unsigned resend_ms = STREAM_RESEND_MS;
+        (void)setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &resend_ms, sizeof resend_ms);
+    }
     struct event_base *base = worker_base(worker);
     if (event_assign(&stream->event, base, descriptor,
                      EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event, stream) != 0 ||

@@ -40,6 +40,15 @@ struct stream_transport {
 };
 
 extern const struct stream_transport stream_transport_plain;
+/*
+ * To the server: plain, but nothing is sent without a permit (holdfast/write_permit.h); the
+ * connection breaks instead. What the peer's kernel has not confirmed after STREAM_RESEND_MS is not
+ * sent again, and breaks the connection. The owner sets it after stream_init().
+ */
+extern const struct stream_transport stream_transport_permitted;
+
+/* With LEASE_KILL_MS no later than LEASE_VALID_MS and the default of upstream.fenceWait. */
+#define STREAM_RESEND_MS 4000u
 
 struct stream_callbacks {
     void (*connected)(void *context, enum status status); /* after stream_connect() only */

@@ -15,8 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "holdfast/clock.h"
 #include "holdfast/limits.h"
 
 struct worker {
@@ -189,6 +191,58 @@ void worker_post(struct worker *worker, struct worker_task *task)
             assert(errno == EAGAIN);
         }
     }
+}
+
+/* Freed by the last that drops it: a worker may come late, after the one who waits has gone. */
+struct settling {
+    _Atomic size_t users;
+    _Atomic size_t left; /* workers that have not come by yet */
+};
+
+struct settling_task {
+    struct worker_task task; /* first: see on_settle() */
+    struct settling *settling;
+};
+
+static void settling_drop(struct settling *settling)
+{
+    if (atomic_fetch_sub(&settling->users, 1) == 1) {
+        free(settling);
+    }
+}
+
+static void on_settle(struct worker_task *task)
+{
+    struct settling_task *mine = (struct settling_task *)task;
+    (void)atomic_fetch_sub(&mine->settling->left, 1);
+    settling_drop(mine->settling);
+    free(mine);
+}
+
+bool worker_pool_settle(struct worker_pool *pool, uint64_t wait_ms)
+{
+    struct settling *settling = calloc(1, sizeof *settling);
+    if (settling == NULL) {
+        return false;
+    }
+    atomic_store(&settling->users, 1);
+    for (size_t i = 0; i < pool->count; i++) {
+        struct settling_task *task = calloc(1, sizeof *task);
+        (void)atomic_fetch_add(&settling->left, 1);
+        if (task != NULL) { /* else it never comes by */
+            task->task.run = on_settle;
+            task->settling = settling;
+            (void)atomic_fetch_add(&settling->users, 1);
+            worker_post(&pool->workers[i], &task->task);
+        }
+    }
+    uint64_t until_ms = clock_monotonic_ms() + wait_ms;
+    while (atomic_load(&settling->left) > 0 && clock_monotonic_ms() < until_ms) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 5 * 1000 * 1000}, NULL);
+    }
+    bool settled = atomic_load(&settling->left) == 0;
+    settling_drop(settling);
+    return settled;
 }
 
 struct event_base *worker_base(struct worker *worker)

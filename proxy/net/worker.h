@@ -40,6 +40,12 @@ struct worker *worker_pool_get(struct worker_pool *pool, size_t index);
 /* Any thread. Tasks run in the order in which they were posted by one thread. Never blocks. */
 void worker_post(struct worker *worker, struct worker_task *task);
 
+/*
+ * Waits until each worker has come back to its loop since the call, so that it has seen what was
+ * stored before. False: some had not after wait_ms. Not from a worker's thread.
+ */
+bool worker_pool_settle(struct worker_pool *pool, uint64_t wait_ms);
+
 /* The rest: on the worker's own thread only. */
 struct event_base *worker_base(struct worker *worker);
 size_t worker_index(const struct worker *worker);

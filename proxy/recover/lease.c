@@ -3,9 +3,10 @@
  *
  *   journal's identity   server's identity   lease                         answer
  *   none                 any                 none                          take
- *   same                 same                ours, LSN not newer           take
- *   same                 same                ours, LSN newer               FOREIGN: stale copy
- *   same                 same                ours, another host, fresh     OWNED (wait)
+ *   same                 same                ours, fresh, not our lock     OWNED (wait)
+ *   same                 same                ours, LSN or epoch newer      FOREIGN: stale copy
+ *   same                 same                ours, unclean, another file   FOREIGN unless vouched
+ *   same                 same                ours, else                    take
  *   same                 none                                              FOREIGN unless vouched
  *                                                                          or the journal is empty
  *   same                 other                                             FOREIGN
@@ -14,8 +15,18 @@
  *   none or same         same                another's, fresh              OWNED (wait)
  *   none or same         same                another's, old                FOREIGN unless vouched
  *
- * Our own lease on our own host needs no waiting: the journal's lock, which we hold, proves that
- * its former owner is dead.
+ * Our own lease needs no waiting if its owner worked on this very file under this kernel: the
+ * journal's lock, which we hold, proves that it is dead. A copy of the journal has a lock of its
+ * own, and a disk that was attached elsewhere has another kernel's.
+ *
+ * An owner that died left no word of what it wrote last: the lease is some seconds older. The file
+ * that it worked on has it all. Whether a copy has, depends on when it was made; a copy that misses
+ * a COMMIT would undo what was acknowledged. So it is refused until somebody vouches, but for one
+ * thing: of a clean end the lease has the last LSN, and a copy that reaches it is whole.
+ *
+ * The epoch that a journal remembers is that of the lease, or a lower one if its owner died between
+ * the two (see "Order"), and then nothing was appended. If anything was, then by somebody else on
+ * another copy.
  *
  * A journal that was closed cleanly has no open unit, but for half an hour (a session's timeout) a
  * driver may still ask again for the outcome of a commit that only that journal remembers. Until
@@ -138,18 +149,35 @@ static enum verdict judge_own(const struct claim *claim, struct error *ret_error
 {
     const struct lease_state *lease = &claim->lease;
     uint64_t last_lsn = wal_last_lsn(claim->wal);
+    const struct wal_place *place = wal_place(claim->wal);
     bool fresh = !lease->clean && lease->age_ms < (int64_t)LEASE_VALID_MS;
-    if (fresh && strcmp(lease->host, claim->host) != 0) {
+    bool same_file = place->file[0] != '\0' && strcmp(lease->place.file, place->file) == 0;
+    bool our_lock =
+        same_file && place->host[0] != '\0' && strcmp(lease->place.host, place->host) == 0;
+    bool others_since =
+        claim->journal_epoch < lease->epoch && (uint64_t)lease->last_lsn != last_lsn;
+    if (fresh && !our_lock) {
         return VERDICT_WAIT;
     }
-    if (lease->last_lsn > 0 && (uint64_t)lease->last_lsn > last_lsn) {
+    if ((lease->last_lsn > 0 && (uint64_t)lease->last_lsn > last_lsn) || others_since) {
         error_set(ret_error, STATUS_FOREIGN,
                   "stale copy of the journal: it ends at LSN %" PRIu64
                   ", the database has seen LSN %" PRId64
-                  ". Use the newest journal. If that is lost, start with an empty journal "
+                  ", of another copy or before the end of this one was lost. Use the newest "
+                  "journal. If that is lost, start with an empty journal "
                   "directory and --set upstream.takeover=%s; units that were open then stay as "
                   "they are",
                   last_lsn, lease->last_lsn, claim->journal);
+        return VERDICT_REFUSE;
+    }
+    if (!lease->clean && !same_file && !vouched_for(claim, claim->journal)) {
+        error_set(
+            ret_error, STATUS_FOREIGN,
+            "this is a copy of the journal, and its last owner (%.100s on host %.60s) did not "
+            "end cleanly: what it wrote last is perhaps not in here. If it was copied after "
+            "that one had ended, say so with --set upstream.takeover=%s; otherwise use the "
+            "original",
+            lease->owner, lease->host, claim->journal);
         return VERDICT_REFUSE;
     }
     return VERDICT_TAKE;
@@ -219,6 +247,7 @@ static enum status take(struct claim *claim, int64_t epoch, bool *ret_taken,
         .host = claim->host,
         .pid = (int32_t)getpid(),
         .last_lsn = (int64_t)wal_last_lsn(claim->wal),
+        .place = wal_place(claim->wal),
     };
     return state_take_lease(claim->upstream, &claim->lease, &owner, ret_taken, ret_error);
 }
@@ -234,6 +263,7 @@ static void sleep_ms(long milliseconds)
 static enum status contend(struct claim *claim, int64_t *ret_epoch, struct error *ret_error)
 {
     uint64_t until = clock_monotonic_ms() + claim->options->wait_ms;
+    int64_t seen_ms = 0; /* the renewal that we wait to grow old */
     for (unsigned int tries = 0; tries < TAKE_TRIES;) {
         struct error error = {0};
         bool taken = false;
@@ -246,9 +276,11 @@ static enum status contend(struct claim *claim, int64_t *ret_epoch, struct error
             return error_set(ret_error, error.status, "%s", error.message);
         }
         if (verdict == VERDICT_WAIT) {
-            if (clock_monotonic_ms() >= until) {
+            bool renewed = seen_ms != 0 && claim->lease.renewed_at_ms != seen_ms;
+            if (renewed || clock_monotonic_ms() >= until) {
                 return owned_error(&claim->lease, ret_error);
             }
+            seen_ms = claim->lease.renewed_at_ms;
             sleep_ms(POLL_MS);
             continue;
         }
@@ -341,6 +373,7 @@ enum status lease_acquire(struct upstream *upstream, struct wal *wal,
         return status;
     }
     memcpy(lease.journal, claim.journal, sizeof(lease.journal));
+    lease.place = *wal_place(wal);
     memcpy(lease.identity, claim.server_identity.id, sizeof(lease.identity));
     lease.vouched = vouched_for(&claim, claim.journal);
     lease.former_unclean =

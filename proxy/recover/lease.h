@@ -7,20 +7,23 @@
  *
  *   { _id: "identity", id: ObjectId }     made once; every journal of this database remembers it
  *   { _id: "lease", journal: "<hex of the journal's id>", epoch: Int64, owner: "...", host: "...",
- *     pid: Int32, lastLsn: Int64, clean: Bool, unitsOpen: Int32, renewedAt: Date }
+ *     pid: Int32, lastLsn: Int64, clean: Bool, unitsOpen: Int32, renewedAt: Date,
+ *     file: "...", place: "..." }       where the journal's file is: see struct wal_place
  *
  * The lease says which journal knows everything about the units of this database. A journal keeps
  * the identity and its own epoch as properties. Together they recognise
  *   - a journal of another database (the identity differs),
  *   - a database that was emptied or restored from a dump (its identity is gone),
  *   - a second proxy with a journal of its own (the lease names another journal),
- *   - an older copy of this journal (the lease knows a newer LSN).
+ *   - an older copy of this journal (the lease knows a newer LSN, or a newer epoch),
+ *   - any copy of it made after its last owner began: nobody but the operator can say whether all
+ *     that the owner wrote until it died is in there.
  *
  * Time is the server's alone: renewedAt is set and compared by its clock.
  *
- * What a lease cannot do: stop an owner that was suspended and wakes up from sending what it has
- * already prepared. Renew it often (every LEASE_RENEW_MS) and stop making units when that fails;
- * a successor waits LEASE_VALID_MS and fences (fence.h).
+ * What a lease alone cannot do: stop an owner that was suspended and wakes up from sending what it
+ * has already prepared. That is what lease_keeper.h is for; a successor waits LEASE_VALID_MS and
+ * fences (fence.h).
  *
  * Every change is one findAndModify that compares epoch, journal and time of renewal.
  * Threads: those of the struct upstream that is handed in.
@@ -47,7 +50,8 @@
 
 struct lease_options {
     const char *takeover; /* the journal id the operator vouches for, in hex; NULL or "": none */
-    uint64_t wait_ms;     /* how long to wait for a lease that still looks alive */
+    uint64_t wait_ms;     /* how long to wait for a lease that still looks alive; not if it is
+                             renewed meanwhile: then it is */
     const char *owner;    /* shown to whoever is refused, for example "holdfastd on :27018" */
     bool look_only;       /* apply all rules, change nothing: neither here nor on the server */
 };
@@ -59,6 +63,7 @@ struct lease {
     bool vouched;        /* the operator says that this journal belongs here, whatever is missing */
     bool former_unclean; /* a journal that is not ours was left uncleanly and vouched for: its
                             connections are not known, so wait for them blindly (fence.h) */
+    struct wal_place place; /* of the journal's file */
 };
 
 /* The lease as it stands on the server. */
@@ -72,8 +77,9 @@ struct lease_state {
     int64_t last_lsn;
     int32_t units_open;
     bool clean;
-    int64_t renewed_at_ms; /* the server's clock */
-    int64_t age_ms;        /* since then, by the server's clock */
+    struct wal_place place; /* of its journal's file */
+    int64_t renewed_at_ms;  /* the server's clock */
+    int64_t age_ms;         /* since then, by the server's clock */
 };
 
 /*
@@ -82,8 +88,8 @@ struct lease_state {
  *
  * Errors: STATUS_FOREIGN (the journal belongs to another database, is a stale copy, or another
  * journal knows more; the message says what to do), STATUS_OWNED (another proxy renewed its lease
- * within LEASE_VALID_MS and went on doing so for wait_ms; names it), and those of upstream.h and of
- * wal_property_set().
+ * within LEASE_VALID_MS, and did so again or wait_ms is over; names it), and those of upstream.h
+ * and of wal_property_set().
  */
 MUST_CHECK enum status lease_acquire(struct upstream *upstream, struct wal *wal,
                                      const struct lease_options *options, struct lease *ret_lease,

@@ -18,6 +18,9 @@
  *   4. A new probe says that everything up to here is there.
  * Units that are in conflict already are left alone and counted; they are never tried again.
  *
+ * With a lease all of it happens on one connection, or fails: `upstream` is pinned to it
+ * (upstream.h) when this returns.
+ *
  * It may be killed anywhere and run again: a document that is restored is recognised as restored.
  *
  * Preconditions: the journal is open for writing, the lease is ours (lease.h), no unit is being

@@ -148,6 +148,8 @@ static void read_lease(const bson_t *view, struct lease_state *ret_state)
     read_text(view, "journal", ret_state->journal, sizeof(ret_state->journal));
     read_text(view, "owner", ret_state->owner, sizeof(ret_state->owner));
     read_text(view, "host", ret_state->host, sizeof(ret_state->host));
+    read_text(view, "file", ret_state->place.file, sizeof(ret_state->place.file));
+    read_text(view, "place", ret_state->place.host, sizeof(ret_state->place.host));
     ret_state->epoch = read_number(view, "epoch");
     ret_state->pid = (int32_t)read_number(view, "pid");
     ret_state->last_lsn = read_number(view, "lastLsn");
@@ -197,6 +199,12 @@ static void append_query(bson_t *command, const char *journal, int64_t epoch,
         BSON_APPEND_DATE_TIME(&query, "renewedAt", *renewed_at_ms);
     }
     bson_append_document_end(command, &query);
+}
+
+static void append_place(bson_t *set, const struct wal_place *place)
+{
+    BSON_APPEND_UTF8(set, "file", place->file);
+    BSON_APPEND_UTF8(set, "place", place->host);
 }
 
 static void append_renewal(bson_t *update)
@@ -261,6 +269,7 @@ enum status state_take_lease(struct upstream *upstream, const struct lease_state
     BSON_APPEND_INT64(&set, "lastLsn", owner->last_lsn);
     BSON_APPEND_INT32(&set, "unitsOpen", 0);
     BSON_APPEND_BOOL(&set, "clean", false);
+    append_place(&set, owner->place);
     bson_append_document_end(&update, &set);
     append_renewal(&update);
     bson_append_document_end(&command, &update);
@@ -283,6 +292,7 @@ enum status state_renew_lease(struct upstream *upstream, const struct lease *lea
     BSON_APPEND_INT64(&set, "lastLsn", (int64_t)last_lsn);
     BSON_APPEND_INT32(&set, "unitsOpen", (int32_t)units_open);
     BSON_APPEND_BOOL(&set, "clean", clean);
+    append_place(&set, &lease->place);
     bson_append_document_end(&update, &set);
     append_renewal(&update);
     bson_append_document_end(&command, &update);

@@ -30,6 +30,7 @@ struct state_owner {
     const char *host;
     int32_t pid;
     int64_t last_lsn;
+    const struct wal_place *place;
 };
 
 /*

@@ -206,9 +206,12 @@ static enum status look(struct wal *wal, struct upstream *upstream, const struct
     struct probe probe;
     struct upstream_description server;
     bool probed = false;
-    enum status status = probe_read(upstream, &probe, ret_error);
+    enum status status = upstream_describe(upstream, &server, ret_error);
     if (status == STATUS_OK) {
-        status = upstream_describe(upstream, &server, ret_error);
+        /* All that follows is about this process of the server. If it dies meanwhile, the recovery
+           fails, and does not go on with another one that has lost something else. */
+        upstream_pin(upstream);
+        status = probe_read(upstream, &probe, ret_error);
     }
     if (status == STATUS_OK) {
         status = was_probed(wal, &probed, ret_error);

@@ -29,8 +29,8 @@ struct survey {
 };
 
 /*
- * Looks. `lease`: the journal's; NULL or of epoch 0 (look_only): `next` is not to be put anywhere.
- * The caller gives *ret_survey to survey_free().
+ * Looks, and pins `upstream` to its connection. `lease`: the journal's; NULL or of epoch 0
+ * (look_only): `next` is not to be put anywhere. The caller gives *ret_survey to survey_free().
  *
  * Errors: STATUS_FOREIGN (the probe has seen a newer LSN than the journal has: it is a stale copy),
  * those of upstream.h and of reading the journal.

@@ -22,7 +22,7 @@ static void sleep_ms(long milliseconds)
 }
 
 /* Until every unit that has written anything waits among the rollbacks that are held. */
-static void hand_over_units(const struct restart_options *options)
+static enum status hand_over_units(const struct restart_options *options, struct error *error)
 {
     static const char reason[] = "the server has restarted";
     struct engine *engine = options->engine;
@@ -34,7 +34,10 @@ static void hand_over_units(const struct restart_options *options)
         /* In this order: the queue only grows meanwhile, so that equal means no other. */
         size_t queued = rollback_pool_queued(engine->rollbacks);
         if (unit_table_busy_count(engine->units) == queued) {
-            return;
+            return STATUS_OK;
+        }
+        if (options->give_up(options->context)) {
+            return error_set(error, STATUS_UNREACHABLE, "ending while units are still at work");
         }
         sleep_ms(POLL_MS);
     }
@@ -53,7 +56,10 @@ static enum status try_once(const struct restart_options *options, bool fence_bl
     }
     if (status == STATUS_OK) {
         recovery.lease = options->lease;
+        /* What the units sent died with the server's former process. But a step of our own, of an
+           attempt before this one, may still be on its way. */
         recovery.fence_blindly = fence_blindly;
+        recovery.fence_ms = fence_blindly ? recovery.fence_ms : 0;
         recovery.reason = "the server has restarted";
         status = recovery_run(options->engine->wal, *options->upstream, &recovery, report, error);
     }
@@ -96,9 +102,11 @@ enum status restart_recover(const struct restart_options *options,
         "lost is there again");
     router_hold(options->router);
     rollback_pool_hold(options->engine->rollbacks);
-    hand_over_units(options);
+    enum status status = hand_over_units(options, ret_error);
     CRASH_POINT(restart_handed_over);
-    enum status status = recover(options, ret_report, ret_error);
+    if (status == STATUS_OK) {
+        status = recover(options, ret_report, ret_error);
+    }
     if (status != STATUS_OK) {
         return status;
     }

@@ -24,6 +24,8 @@ static void leave_gates(struct connection *connection)
         struct expected *expected = expected_first(connection);
         if (expected->kind == EXPECT_WRITE || expected->kind == EXPECT_SWALLOW) {
             gate_plain_leave(gates, expected->gate, worker);
+        } else if (expected->kind == EXPECT_GET_MORE) {
+            uncommitted_read_leave(connection->shared->options.engine->uncommitted, expected->gate);
         }
         expected_pop(connection);
     }
@@ -56,6 +58,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&connection->incoming);
     buffer_free(&connection->reply_incoming);
     buffer_free(&connection->request_bytes);
+    buffer_free(&connection->read_bytes);
     (void)atomic_fetch_sub(&connection->shared->connections, 1);
     free(connection);
 }
@@ -292,9 +295,11 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     network_address_text(peer, peer_size, connection->client);
     stream_init(&connection->downstream);
     stream_init(&connection->upstream);
+    connection->upstream.transport = &stream_transport_permitted;
     buffer_init(&connection->incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->reply_incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
+    buffer_init(&connection->read_bytes, LIMIT_MESSAGE_BYTES_MAX);
     operation_init(connection);
     link_connection(connection, owner);
     if (stream_open(&connection->downstream, owner->worker, descriptor, &downstream_callbacks,

@@ -42,6 +42,7 @@
 #include "boundary/request.h"
 #include "net/listener.h"
 #include "net/stream.h"
+#include "read/read.h"
 #include "route/hello.h"
 #include "route/login.h"
 #include "route/router.h"
@@ -54,6 +55,8 @@
 enum expected_kind {
     EXPECT_PASS,      /* forward as it comes */
     EXPECT_WRITE,     /* the same, and leave the gate */
+    EXPECT_READ,      /* forward as it comes, if no unit has come between (dispatch_reads.c) */
+    EXPECT_GET_MORE,  /* forward as it comes, and end its turn */
     EXPECT_SWALLOW,   /* an unacknowledged write made acknowledged: leave the gate, tell nobody */
     EXPECT_HELLO,     /* rewrite */
     EXPECT_LOGIN,     /* forward and follow */
@@ -63,7 +66,7 @@ enum expected_kind {
 
 struct expected {
     enum expected_kind kind;
-    uint32_t gate; /* EXPECT_WRITE, EXPECT_SWALLOW */
+    uint32_t gate; /* EXPECT_WRITE, EXPECT_SWALLOW, EXPECT_GET_MORE */
     int32_t request_id;
     bool streaming; /* a reply with moreToCome came: its next reply answers that one */
 };
@@ -87,6 +90,15 @@ struct route_listener {
     struct route_shared *shared;
     struct router_listener options;
     struct listener *listener;
+};
+
+/* What must not have changed when the reply of an EXPECT_READ is there. */
+struct read_watch {
+    bool active;
+    bool by_name;
+    struct lock_name name;       /* by_name */
+    struct read_command command; /* else: its gates. Other pointers of it are not valid any more */
+    uint64_t stamp;
 };
 
 /* A worker's connections. */
@@ -137,6 +149,10 @@ struct connection {
     struct expected expected[EXPECTED_MAX]; /* ring */
     uint32_t expected_at;
     uint32_t expected_count;
+
+    /* a read that is forwarded, to be done again if a unit comes between */
+    struct read_watch read_watch;
+    struct buffer read_bytes;
 
     /* a plain write that waits until no unit is in its namespace */
     struct gate_waiter gate_waiter;
@@ -214,6 +230,7 @@ enum dispatch_kind {
 enum dispatch_boundary {
     DISPATCH_TO_DRIVER,  /* driver_start() */
     DISPATCH_TO_PLAIN,   /* plain_start() */
+    DISPATCH_TO_READ,    /* reading_start() */
     DISPATCH_TO_CALL,    /* call_write_start() */
     DISPATCH_TO_COMMENT, /* comment_start() */
 };
@@ -234,6 +251,13 @@ struct dispatch {
 /* `available` is the start of a message of `header->length` bytes. */
 void dispatch_decide(struct connection *connection, const struct wire_header *header,
                      struct slice available, struct dispatch *ret_dispatch);
+
+/* dispatch_reads.c: the reply of an EXPECT_READ is there. */
+bool dispatch_read_disturbed(const struct connection *connection);
+/* It goes to the client. */
+void dispatch_read_forget(struct connection *connection);
+/* It does not; the read becomes an operation. `stale_cursor`: that nobody asks for; 0: none. */
+void dispatch_read_again(struct connection *connection, int64_t stale_cursor);
 
 /* operation.c: a boundary's request on this connection. */
 void operation_init(struct connection *connection);

@@ -7,6 +7,8 @@
  *     a write of a domain   into the unit of the open API call, or refused (dispatch_domain.c)
  *     a write               a unit of its own if it may be retried or writes several documents;
  *                           else through its gate; while units are inside, a unit or wait
+ *     a read                as it is where nothing is uncommitted, else evaluated over the
+ *                           committed state (dispatch_reads.c)
  *     everything else       as it is
  *
  * Deciding changes nothing but gate counts (and the wait for one); carrying out is requests.c's.
@@ -148,8 +150,8 @@ static void on_gate_task(struct worker_task *task)
     struct connection *connection =
         (struct connection *)(void *)((uint8_t *)task - offsetof(struct connection, gate_task));
     connection->gate_waiting = false;
-    connection->gate_admitted = true;
-    if (connection->client_gone) {
+    connection->gate_admitted = !connection->gate_waiter.turned_away; /* else decided again */
+    if (connection->client_gone && connection->gate_admitted) {
         connection->gate_admitted = false;
         gate_plain_leave(connection->shared->options.engine->gates, connection->gate_waiter.gate,
                          worker_index(connection->owner->worker));
@@ -257,6 +259,7 @@ static void decide_write(struct connection *connection, const struct wire_header
             return;
         }
         connection->gate_waiter.admitted = on_admitted;
+        connection->gate_waiter.has_other_way = class == COMMAND_WRITE;
         if (!gate_plain_wait(gates, gate, worker, &connection->gate_waiter)) {
             connection->gate_waiting = true;
             dispatch->kind = DISPATCH_BLOCKED;
@@ -426,6 +429,8 @@ static void decide_command(struct connection *connection, const struct wire_head
         expect_identity(connection, &view, class, dispatch);
     } else if (class == COMMAND_END_SESSIONS) {
         end_sessions(connection, &view);
+    } else {
+        dispatch_read(connection, header, available, &view, dispatch);
     }
 }
 
@@ -433,7 +438,7 @@ void dispatch_decide(struct connection *connection, const struct wire_header *he
                      struct slice available, struct dispatch *dispatch)
 {
     dispatch->expected = (struct expected){.kind = EXPECT_PASS, .request_id = header->request_id};
-    if (connection->expected_count == EXPECTED_MAX) {
+    if (connection->expected_count == EXPECTED_MAX || connection->read_watch.active) {
         dispatch->kind = DISPATCH_BLOCKED;
         return;
     }

@@ -35,4 +35,9 @@ bool dispatch_domain_refuses(struct connection *connection, const struct command
 void dispatch_observe(struct connection *connection, const struct command_view *view,
                       const struct op_msg *message, size_t message_bytes);
 
+/* A command that is no write and belongs to no unit. */
+void dispatch_read(struct connection *connection, const struct wire_header *header,
+                   struct slice available, const struct command_view *view,
+                   struct dispatch *dispatch);
+
 #endif

@@ -125,10 +125,12 @@ void operation_start(struct connection *connection, const struct wire_header *he
     request->client = connection->client;
     request->application = connection->application;
     request->connection = connection->number;
+    request->reader_group =
+        connection->link.domain == NULL ? 0 : domain_reader_group(connection->link.domain);
     request->draining = atomic_load(&shared->draining);
     request->completed = on_completed;
     connection->active = true;
-    connection->carried_unit = true;
+    connection->carried_unit |= dispatch->boundary != DISPATCH_TO_READ;
     connection->request_id = header->request_id;
     connection->request_unanswered = (request->message.flags & OP_MSG_MORE_TO_COME) != 0;
     switch (dispatch->boundary) {
@@ -137,6 +139,9 @@ void operation_start(struct connection *connection, const struct wire_header *he
         break;
     case DISPATCH_TO_PLAIN:
         plain_start(request);
+        break;
+    case DISPATCH_TO_READ:
+        reading_start(request);
         break;
     case DISPATCH_TO_CALL:
         request->key = dispatch->call.key;

@@ -11,6 +11,7 @@
 #include "route/hello.h"
 #include "wire/op_msg.h"
 #include "wire/op_query.h"
+#include "wire/reply.h"
 
 /* Header and flags. */
 #define REPLY_HEAD_BYTES (WIRE_HEADER_BYTES + 4u)
@@ -81,6 +82,14 @@ static void take_whole(struct connection *connection, struct expected expected,
         operation_take_reply(connection, document);
         return;
     }
+    if (expected.kind == EXPECT_READ) {
+        struct reply_view view;
+        dispatch_read_again(connection, reply_view_parse(document, &view) == STATUS_OK && view.ok &&
+                                                view.has_cursor
+                                            ? view.cursor_id
+                                            : 0);
+        return;
+    }
     if (expected.kind == EXPECT_PROCESS) {
         process_check_take(connection, document);
         return;
@@ -125,7 +134,8 @@ static size_t take_reply(struct connection *connection, struct slice data)
                          : 0;
     bool more = (flags & OP_MSG_MORE_TO_COME) != 0;
     bool whole_needed = first->kind == EXPECT_HELLO || first->kind == EXPECT_LOGIN ||
-                        first->kind == EXPECT_OPERATION || first->kind == EXPECT_PROCESS;
+                        first->kind == EXPECT_OPERATION || first->kind == EXPECT_PROCESS ||
+                        (first->kind == EXPECT_READ && dispatch_read_disturbed(connection));
     if (whole_needed && data.size < header.length) {
         return 0;
     }
@@ -135,11 +145,16 @@ static size_t take_reply(struct connection *connection, struct slice data)
         expected_pop(connection);
         if (expected.kind == EXPECT_WRITE || expected.kind == EXPECT_SWALLOW) {
             leave_gate(connection, &expected);
+        } else if (expected.kind == EXPECT_GET_MORE) {
+            uncommitted_read_leave(connection->shared->options.engine->uncommitted, expected.gate);
         }
     }
     if (whole_needed) {
         take_whole(connection, expected, &header, flags, slice_front(data, header.length));
         return header.length;
+    }
+    if (expected.kind == EXPECT_READ) {
+        dispatch_read_forget(connection);
     }
     size_t here = data.size < header.length ? data.size : header.length;
     connection->reply_remaining = header.length - (uint32_t)here;

@@ -35,7 +35,8 @@ struct gate_table {
     pthread_mutex_t mutex;
     void (*probe_wanted)(void *context);
     void *probe_context;
-    _Atomic int64_t probe_sent;                    /* number of the newest probe */
+    _Atomic int64_t probe_sent; /* number of the newest probe */
+    _Atomic bool probes_fail;
     _Atomic uint64_t covered;                      /* LSN of the newest answered probe */
     _Atomic uint64_t ended_last;                   /* the highest of `ended` */
     _Atomic uint64_t ended[LIMIT_NAMESPACE_GATES]; /* LSN of the last unit's end */
@@ -161,6 +162,12 @@ static void want_probe(const struct gate_table *table)
     }
 }
 
+/* Then what waits for it keeps nobody else out. */
+static bool waits_for_failing_probe(const struct gate_table *table, uint32_t gate)
+{
+    return atomic_load(&table->probes_fail) && !is_covered(table, gate);
+}
+
 /* Admits whoever may go in now. The mutex is held; returns those to call once it is not. */
 static struct gate_waiter *settle(struct gate_table *table, uint32_t gate)
 {
@@ -180,7 +187,7 @@ static struct gate_waiter *settle(struct gate_table *table, uint32_t gate)
         }
         queue_take_all(&queues->plain, &tail);
     }
-    if (queues->plain == NULL) {
+    if (queues->plain == NULL || waits_for_failing_probe(table, gate)) {
         while (queues->queued != NULL) {
             struct gate_waiter *unit = queues->queued;
             queue_remove(unit);
@@ -214,7 +221,7 @@ enum gate_plain gate_plain_enter(struct gate_table *table, uint32_t gate, size_t
         return GATE_PLAIN_ADMITTED;
     }
     leave(table, gate, worker);
-    return nobody ? GATE_PLAIN_UNCOVERED : GATE_PLAIN_UNITS;
+    return nobody && !atomic_load(&table->probes_fail) ? GATE_PLAIN_UNCOVERED : GATE_PLAIN_UNITS;
 }
 
 void gate_plain_note(struct gate_table *table, uint32_t gate, size_t worker)
@@ -240,6 +247,7 @@ bool gate_plain_wait(struct gate_table *table, uint32_t gate, size_t worker,
     waiter->gate = gate;
     waiter->worker = worker;
     waiter->is_unit = false;
+    waiter->turned_away = false;
     waiter->list = NULL;
     pthread_mutex_lock(&table->mutex);
     bool nobody = atomic_load(&table->units[gate]) == 0;
@@ -263,7 +271,7 @@ bool gate_unit_enter(struct gate_table *table, uint32_t gate, struct gate_waiter
     waiter->list = NULL;
     pthread_mutex_lock(&table->mutex);
     bool inside = false;
-    if (table->queues[gate].plain != NULL) {
+    if (table->queues[gate].plain != NULL && !waits_for_failing_probe(table, gate)) {
         queue_push(&table->queues[gate].queued, waiter);
     } else {
         (void)atomic_fetch_add(&table->units[gate], 1);
@@ -351,6 +359,7 @@ void gate_probe_answered(struct gate_table *table, uint64_t lsn)
     struct gate_waiter *admitted = NULL;
     struct gate_waiter **tail = &admitted;
     pthread_mutex_lock(&table->mutex);
+    atomic_store(&table->probes_fail, false);
     raise_to(&table->covered, lsn);
     for (uint32_t gate = 0; gate < LIMIT_NAMESPACE_GATES; gate++) {
         if (table->queues[gate].plain != NULL) {
@@ -362,6 +371,49 @@ void gate_probe_answered(struct gate_table *table, uint64_t lsn)
     }
     pthread_mutex_unlock(&table->mutex);
     call_all(admitted);
+}
+
+/* Takes those out that have another way. The mutex is held. */
+static void turn_away(struct gate_queues *queues, struct gate_waiter ***tail)
+{
+    struct gate_waiter *kept = NULL;
+    while (queues->plain != NULL) {
+        struct gate_waiter *waiter = queues->plain;
+        queue_remove(waiter);
+        if (waiter->has_other_way) {
+            waiter->turned_away = true;
+            waiter->next = NULL;
+            **tail = waiter;
+            *tail = &waiter->next;
+        } else {
+            queue_push(&kept, waiter);
+        }
+    }
+    while (kept != NULL) {
+        struct gate_waiter *waiter = kept;
+        queue_remove(waiter);
+        queue_push(&queues->plain, waiter);
+    }
+}
+
+void gate_probe_failed(struct gate_table *table)
+{
+    struct gate_waiter *called = NULL;
+    struct gate_waiter **tail = &called;
+    pthread_mutex_lock(&table->mutex);
+    atomic_store(&table->probes_fail, true);
+    for (uint32_t gate = 0; gate < LIMIT_NAMESPACE_GATES; gate++) {
+        if (table->queues[gate].plain != NULL && !is_covered(table, gate) &&
+            atomic_load(&table->units[gate]) == 0) {
+            turn_away(&table->queues[gate], &tail);
+            *tail = settle(table, gate);
+            while (*tail != NULL) {
+                tail = &(*tail)->next;
+            }
+        }
+    }
+    pthread_mutex_unlock(&table->mutex);
+    call_all(called);
 }
 
 bool gate_has_uncovered(struct gate_table *table)

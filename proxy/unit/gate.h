@@ -48,6 +48,11 @@ struct gate_table;
 /* Lies in the caller's memory from the call that queues it until `admitted` or gate_cancel(). */
 struct gate_waiter {
     void (*admitted)(struct gate_waiter *waiter);
+    /* gate_plain_wait(): it can be carried out another way, as a unit. */
+    bool has_other_way;
+    /* When `admitted` is called: true only for what has another way and should take it now; then it
+       is not counted. */
+    bool turned_away;
     /* private */
     struct gate_waiter *next;
     struct gate_waiter *previous;
@@ -112,6 +117,13 @@ void gate_probe_sent(struct gate_table *table, int64_t number);
 
 /* A probe was answered that covers all units which ended up to `lsn`; admits whoever waited. */
 void gate_probe_answered(struct gate_table *table, uint64_t lsn);
+
+/*
+ * The server does not take probes, though it may take other commands; until the next answered one.
+ * Plain writes that have another way find units inside, or are turned away; others wait on, but
+ * keep no unit out.
+ */
+void gate_probe_failed(struct gate_table *table);
 
 /* A unit has ended that no answered probe covers. */
 bool gate_has_uncovered(struct gate_table *table);

@@ -80,6 +80,13 @@ void unit_known_drop(struct unit *unit, size_t count)
     }
 }
 
+uint64_t unit_session_key_group(const struct unit_session_key *key)
+{
+    /* Of the digests of name and user. Odd, as no address of a domain is. */
+    return (slice_load_u64be(key->bytes) ^ slice_load_u64be(key->bytes + sizeof key->bytes - 8)) |
+           1;
+}
+
 struct unit *unit_new(const struct unit_request *request, const char *boundary)
 {
     struct unit *unit = calloc(1, sizeof *unit);
@@ -88,6 +95,8 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     }
     unit->id = request->id;
     unit->locks.unit = request->id;
+    unit->uncommitted.unit = request->id;
+    unit->uncommitted.group = request->group;
     unit->boundary = boundary;
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;

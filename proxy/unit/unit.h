@@ -31,6 +31,7 @@
 #include "holdfast/slice.h"
 #include "unit/answers.h"
 #include "unit/lock_table.h"
+#include "unit/uncommitted.h"
 
 #define UNIT_STATE_LIST(X)                                                                         \
     X(OPEN)                                                                                        \
@@ -89,6 +90,7 @@ struct unit {
     uint64_t lifetime_ms; /* 0: as all others */
 
     struct lock_owner locks;
+    struct uncommitted_owner uncommitted;
 
     size_t write_count; /* WRITE records in the journal; the next one's number */
     uint64_t bytes;     /* images and commands in them */
@@ -141,6 +143,7 @@ struct unit_request {
     const char *name;     /* see struct unit; with `key` only */
     bool journaled_key;   /* with `key` only */
     uint64_t lifetime_ms; /* begin: it is rolled back when it is older; 0: as all others */
+    uint64_t group;       /* begin: readers of this group see what it writes; 0: none */
     int64_t transaction_number;
     bool begin;
     bool retryable;      /* begin: a plain write that may come again under the same number */
@@ -176,6 +179,9 @@ void unit_session_key_of_call(uint64_t id, struct unit_session_key *ret_key);
 
 /* The key of the unit that `user` calls `name` in comments. */
 void unit_session_key_of_name(const char *user, const char *name, struct unit_session_key *ret_key);
+
+/* The group of readers that name the unit of this key (unit/uncommitted.h); never 0. */
+uint64_t unit_session_key_group(const struct unit_session_key *key);
 
 enum unit_checkout unit_table_checkout(struct unit_table *table, const struct unit_request *request,
                                        struct unit_waiter *waiter, struct unit **ret_unit);

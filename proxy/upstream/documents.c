@@ -41,6 +41,14 @@ static bool value_is_ambiguous(const bson_iter_t *value)
     }
 }
 
+bool key_is_ambiguous(struct slice key)
+{
+    bson_t view;
+    bson_iter_t at;
+    return !bson_init_static(&view, key.data, key.size) ||
+           !bson_iter_init_find(&at, &view, "_id") || value_is_ambiguous(&at);
+}
+
 enum status key_append_filter(bson_t *filter, struct slice key, struct error *ret_error)
 {
     bson_t view;

@@ -15,6 +15,7 @@ struct upstream {
     uint64_t connect_ms;
     bool pinned;          /* to the connection there is */
     bool without_journal; /* the server was started without one and refuses j: true */
+    bool exempt;          /* needs no permit: see upstream_exempt() */
     /* The evaluations of this struct; another one for each, so that threads do not meet. */
     char scratch_collection[64];
     char scratch_namespace[96];
@@ -43,8 +44,19 @@ MUST_CHECK enum status document_append(bson_t *target, const char *name, struct 
 MUST_CHECK enum status reply_image(const bson_t *reply, const char *path, struct image *ret_image,
                                    struct error *ret_error);
 
+/* upstream_command() without a look at writeErrors; *ret_code must be given. */
+MUST_CHECK enum status command_run(struct upstream *upstream, const char *database,
+                                   const bson_t *command, bson_t *ret_reply, int32_t *ret_code,
+                                   struct error *ret_error);
+
 /* True for an error that will come again however often the same write is sent. */
 bool code_is_final(int32_t code);
+
+/* True for images of which servers are known to change bytes when they are inserted. (swap.c) */
+bool image_is_unusual(struct image image);
+
+/* True if the server could read the key's value as anything but itself. */
+bool key_is_ambiguous(struct slice key);
 
 /* One collection's part of a swap (swap.c), also used on the scratch collection. */
 MUST_CHECK enum status swap_insert(struct upstream *upstream, const char *namespace,

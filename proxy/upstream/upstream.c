@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "holdfast/clock.h"
+#include "holdfast/write_permit.h"
 #include "upstream/private.h"
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
@@ -83,12 +84,16 @@ static enum status uri_check(const mongoc_uri_t *uri, struct error *ret_error)
     return login_check(uri, ret_error);
 }
 
-static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms)
+/* As libmongoc takes it: 0 would mean its default. */
+static int32_t wait_of(uint64_t milliseconds)
 {
-    int32_t wait_ms = connect_ms > 600000 ? 600000 : (int32_t)connect_ms;
-    if (wait_ms == 0) {
-        wait_ms = 1; /* 0 would mean libmongoc's default */
-    }
+    return milliseconds > 600000 ? 600000 : milliseconds == 0 ? 1 : (int32_t)milliseconds;
+}
+
+/* answer_ms 0: as the URI says, or a minute. */
+static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms, uint64_t answer_ms)
+{
+    int32_t wait_ms = wait_of(connect_ms);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, true);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, false);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);
@@ -96,7 +101,9 @@ static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms)
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, true);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, wait_ms);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, wait_ms);
-    if (!mongoc_uri_has_option(uri, MONGOC_URI_SOCKETTIMEOUTMS)) {
+    if (answer_ms > 0) {
+        mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, wait_of(answer_ms));
+    } else if (!mongoc_uri_has_option(uri, MONGOC_URI_SOCKETTIMEOUTMS)) {
         mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, 60000);
     }
 }
@@ -121,6 +128,17 @@ static bool client_make(struct upstream *upstream)
 enum status upstream_open(const char *uri_text, uint64_t connect_ms, struct upstream **ret_upstream,
                           struct error *ret_error)
 {
+    return upstream_open_answering(uri_text, connect_ms, 0, ret_upstream, ret_error);
+}
+
+void upstream_exempt(struct upstream *upstream)
+{
+    upstream->exempt = true;
+}
+
+enum status upstream_open_answering(const char *uri_text, uint64_t connect_ms, uint64_t answer_ms,
+                                    struct upstream **ret_upstream, struct error *ret_error)
+{
     bson_error_t error;
     enum status status = STATUS_OK;
     struct upstream *upstream = NULL;
@@ -136,7 +154,7 @@ enum status upstream_open(const char *uri_text, uint64_t connect_ms, struct upst
     if (status != STATUS_OK) {
         goto out;
     }
-    uri_adjust(uri, connect_ms);
+    uri_adjust(uri, connect_ms, answer_ms);
     upstream = calloc(1, sizeof(*upstream));
     if (upstream == NULL) {
         status = error_set(ret_error, STATUS_MEMORY, "out of memory");
@@ -266,32 +284,29 @@ static bool may_try_again(struct upstream *upstream, const bson_error_t *error, 
     return client_make(upstream);
 }
 
-enum status upstream_command(struct upstream *upstream, const char *database, const bson_t *command,
-                             bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+enum status command_run(struct upstream *upstream, const char *database, const bson_t *command,
+                        bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
 {
-    bson_t reply;
+    bson_t reply = BSON_INITIALIZER;
     bson_error_t error = {0};
-    int32_t code = 0;
-    enum status status = STATUS_OK;
     uint64_t since_ms = clock_monotonic_ms();
-    bool done;
-    while (!(done = mongoc_client_command_simple(upstream->client, database, command, NULL, &reply,
-                                                 &error)) &&
-           may_try_again(upstream, &error, since_ms)) {
-        bson_destroy(&reply);
-    }
-    if (done) {
-        status = write_errors_check(&reply, &code, ret_error);
-    } else {
-        status = error_translate(&error, ret_error);
-        if (error.domain == MONGOC_ERROR_SERVER) {
-            code = (int32_t)error.code;
+    bool done = false;
+    *ret_code = 0;
+    do {
+        bson_destroy(&reply); /* of the attempt before */
+        if (!upstream->exempt && !write_permit_is_up()) {
+            return error_set(ret_error, STATUS_UNREACHABLE,
+                             "the lease on the server could not be renewed in time: nothing is "
+                             "sent until it was");
         }
-    }
-    if (ret_code != NULL) {
-        *ret_code = code;
-    }
-    if (status != STATUS_OK) {
+        done =
+            mongoc_client_command_simple(upstream->client, database, command, NULL, &reply, &error);
+    } while (!done && may_try_again(upstream, &error, since_ms));
+    if (!done) {
+        enum status status = error_translate(&error, ret_error);
+        if (error.domain == MONGOC_ERROR_SERVER) {
+            *ret_code = (int32_t)error.code;
+        }
         bson_destroy(&reply);
         return status;
     }
@@ -300,6 +315,23 @@ enum status upstream_command(struct upstream *upstream, const char *database, co
     assert(stolen);
     (void)stolen;
     return STATUS_OK;
+}
+
+enum status upstream_command(struct upstream *upstream, const char *database, const bson_t *command,
+                             bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+{
+    int32_t code = 0;
+    enum status status = command_run(upstream, database, command, ret_reply, &code, ret_error);
+    if (status == STATUS_OK) {
+        status = write_errors_check(ret_reply, &code, ret_error);
+        if (status != STATUS_OK) {
+            bson_destroy(ret_reply);
+        }
+    }
+    if (ret_code != NULL) {
+        *ret_code = code;
+    }
+    return status;
 }
 
 enum status upstream_command_durable(struct upstream *upstream, const char *database,

@@ -14,7 +14,8 @@
  *  - After STATUS_UNREACHABLE from a call that writes, the write may still be on its way: fence
  *    (recover/fence.h) before its document is looked at again.
  *
- * Errors, for all functions: STATUS_UNREACHABLE (no connection, or it broke), STATUS_PROTOCOL (the
+ * Errors, for all functions: STATUS_UNREACHABLE (no connection, or it broke, or this process has no
+ * permit to send, see holdfast/write_permit.h), STATUS_PROTOCOL (the
  * peer does not speak MongoDB's protocol), STATUS_REFUSED (the server answered with an error, which
  * the message repeats), STATUS_MEMORY. Further ones are with each function.
  */
@@ -41,6 +42,14 @@ struct upstream;
  */
 MUST_CHECK enum status upstream_open(const char *uri, uint64_t connect_ms,
                                      struct upstream **ret_upstream, struct error *ret_error);
+
+/* The same, and no answer is waited for longer than answer_ms, whatever the URI says. */
+MUST_CHECK enum status upstream_open_answering(const char *uri, uint64_t connect_ms,
+                                               uint64_t answer_ms, struct upstream **ret_upstream,
+                                               struct error *ret_error);
+
+/* It may be used without a permit (holdfast/write_permit.h): only to renew a lease. */
+void upstream_exempt(struct upstream *upstream);
 
 /* Copies the "host:port" of the server of `uri`, cut at capacity. STATUS_INVALID: no valid URI. */
 MUST_CHECK enum status upstream_host(const char *uri, char *host, size_t capacity,
@@ -116,6 +125,58 @@ MUST_CHECK enum status upstream_replace_image(struct upstream *upstream, const c
                                               struct image wanted, const char *comment,
                                               enum upstream_swap *ret_swap,
                                               struct error *ret_error);
+
+/*
+ * Many documents at once (bulk.c), for a replay. Such a document must pass upstream_bulk_fits().
+ */
+struct upstream_change {
+    struct slice key;      /* {_id: value} */
+    struct image expected; /* PRESENT or ABSENT; ABSENT only with a `wanted` that is PRESENT */
+    struct image wanted;   /* PRESENT or ABSENT */
+};
+
+/* Bytes of one command's documents; a single change, and each batch, must stay below. */
+#define UPSTREAM_BULK_BYTES ((size_t)8 << 20)
+
+/* Whether the document may be found by its key among others: not if the server could take the key
+   for a pattern. */
+bool upstream_bulk_finds(struct slice key);
+
+/* Whether the change may be one of many: small enough, and nothing in `wanted` that servers are
+   known to keep otherwise than it was sent. */
+bool upstream_bulk_fits(const struct upstream_change *change);
+
+/* The bytes that the change takes of a command. */
+size_t upstream_bulk_bytes(const struct upstream_change *change);
+
+/*
+ * Hands those of the documents that are there to `found`, each once, in no order; it returns false
+ * to say that memory is short. A collection that does not exist is empty. Errors also: those that
+ * `found` meant (STATUS_MEMORY).
+ */
+MUST_CHECK enum status upstream_bulk_find(struct upstream *upstream, const char *namespace,
+                                          const struct slice *keys, size_t count,
+                                          bool (*found)(struct slice document, void *context),
+                                          void *context, struct error *ret_error);
+
+/*
+ * Sends the changes, each guarded by what was `expected` as far as the server compares (it does not
+ * see number types: compare bytes before). What the server refuses of them, and what was not as
+ * expected, stays as it is; nobody is told which: find them again. `comment` as above. Waits for no
+ * disk.
+ */
+MUST_CHECK enum status upstream_bulk_change(struct upstream *upstream, const char *namespace,
+                                            const struct upstream_change *changes, size_t count,
+                                            const char *comment, struct error *ret_error);
+
+/*
+ * Inserts what is `wanted` of the changes, without a look: what is there already stays.
+ * *ret_inserted: how many were not. Else as upstream_bulk_change().
+ */
+MUST_CHECK enum status upstream_bulk_insert(struct upstream *upstream, const char *namespace,
+                                            const struct upstream_change *changes, size_t count,
+                                            const char *comment, size_t *ret_inserted,
+                                            struct error *ret_error);
 
 /*
  * What the server makes of `before` (PRESENT or ABSENT) by `command`, a findAndModify with its

@@ -62,7 +62,11 @@ static void test_pruning_makes_room(void **state)
         assert_int_equal(append(wal, WAL_KIND_COMMIT, unit, 0), STATUS_OK);
     }
     assert_int_equal(append(wal, WAL_KIND_BEGIN, units + 1, 0), STATUS_FULL);
-    assert_status(wal_prune(wal, UINT64_MAX, &removed, &error), STATUS_OK, &error);
+    assert_status(wal_prune(wal,
+                            &(struct wal_prune_options){.ended_before_ms = UINT64_MAX,
+                                                        .settled_lsn = UINT64_MAX},
+                            &removed, &error),
+                  STATUS_OK, &error);
     assert_int_equal(removed, units / 2);
     for (uint64_t unit = units + 1; unit <= units + units / 4; unit++) {
         assert_int_equal(append(wal, WAL_KIND_BEGIN, unit, 0), STATUS_OK);
@@ -128,7 +132,11 @@ static void test_a_full_reserve_can_be_pruned(void **state)
         enum status status = wal_append_wait(wal, &abort_record, &error);
         assert_true(status == STATUS_OK || status == STATUS_INVALID); /* it is committed */
     }
-    assert_status(wal_prune(wal, UINT64_MAX, NULL, &error), STATUS_OK, &error);
+    assert_status(wal_prune(wal,
+                            &(struct wal_prune_options){.ended_before_ms = UINT64_MAX,
+                                                        .settled_lsn = UINT64_MAX},
+                            NULL, &error),
+                  STATUS_OK, &error);
     assert_int_equal(fixture_statistics(wal).records, 0);
     /* A file that has just grown into the reserve keeps new units waiting for a second. */
     enum status status = STATUS_FULL;

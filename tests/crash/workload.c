@@ -203,7 +203,11 @@ void workload_prune(struct workload *workload, struct wal *wal)
         storage_mark(WORKLOAD_PRUNE, workload->last_lsn);
     workload->prunes[workload->prune_count].last_lsn = workload->last_lsn;
     workload->prune_count++;
-    assert_int_equal(wal_prune(wal, UINT64_MAX, NULL, NULL), STATUS_OK);
+    assert_int_equal(wal_prune(wal,
+                               &(struct wal_prune_options){.ended_before_ms = UINT64_MAX,
+                                                           .settled_lsn = UINT64_MAX},
+                               NULL, NULL),
+                     STATUS_OK);
 }
 
 /* ------------------------------------------------------------------ checking */

@@ -183,7 +183,11 @@ static void *prune_main(void *context)
     struct pruning *pruning = context;
     struct error error = {0};
     uint64_t start = clock_monotonic_ms();
-    check(wal_prune(pruning->wal, clock_wall_ms(), &pruning->units, &error), &error);
+    check(wal_prune(pruning->wal,
+                    &(struct wal_prune_options){.ended_before_ms = clock_wall_ms(),
+                                                .settled_lsn = UINT64_MAX},
+                    &pruning->units, &error),
+          &error);
     pruning->ms = clock_monotonic_ms() - start;
     atomic_store(&pruning->done, true);
     return NULL;

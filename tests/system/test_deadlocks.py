@@ -127,8 +127,22 @@ def test_three_in_three_collections(stack, name):
 
 
 def test_survivor_that_has_read(stack, name):
-    """What the survivor has read of the victim's document is gone: then it has to run again too."""
+    """What the survivor has read of the victim's document was committed: it goes on."""
     with Circle(stack, [name, name]) as circle:
+        find = {"find": name, "filter": {"_id": 1}}
+        assert circle.units[0].run(find)["cursor"]["firstBatch"][0]["by"] == []
+        older = Later(lambda: circle.push(0, 1))
+        assert older.waits()
+        assert circle.push(1, 0)["code"] == WRITE_CONFLICT
+        assert older.result()["ok"] == 1
+        assert circle.units[0].commit()["ok"] == 1
+    assert [d["by"] for d in stack.stored(name).values()] == [[0], [0]]
+
+
+def test_survivor_that_has_read_what_is_undone(name):
+    """With local reads it has seen what the victim wrote, which is gone: it has to run again too."""
+    settings = {"unit.lockWait": f"{LOCK_WAIT}s", "unit.reads": "local"}
+    with Stack(settings) as stack, Circle(stack, [name, name]) as circle:
         find = {"find": name, "filter": {"_id": 1}}
         assert circle.units[0].run(find)["cursor"]["firstBatch"][0]["by"] == [1]
         older = Later(lambda: circle.push(0, 1))
@@ -136,7 +150,7 @@ def test_survivor_that_has_read(stack, name):
         assert circle.push(1, 0)["code"] == WRITE_CONFLICT
         reply = older.result()
         assert reply["code"] == WRITE_CONFLICT and is_transient(reply)
-    assert [d["by"] for d in stack.stored(name).values()] == [[], []]
+        assert [d["by"] for d in stack.stored(name).values()] == [[], []]
 
 
 def test_a_driver_rides_through(stack, client, collection):

@@ -775,7 +775,7 @@ SEARCHES = {  # name -> (command, whether its answer tells of document 1)
         {"findAndModify": None, "query": {"k": 1}, "sort": {"n": 1}, "update": {"$inc": {"n": 9}}},
         True,
     ),
-    "read": ({"aggregate": None, "pipeline": [{"$match": {"k": 1}}], "cursor": {}}, True),
+    "read": ({"aggregate": None, "pipeline": [{"$match": {"k": 1}}], "cursor": {}}, False),
     "found any": (_update({"k": 1}), False),
     "by _id": (_update({"_id": 2, "k": 7}), False),
     "inserted": ({"insert": None, "documents": [{"_id": 3}]}, False),

@@ -91,6 +91,23 @@ static void test_killed_at_the_nth_time(void **state)
     assert_true(survived(child_status("commit_durable:4", reach_three_times)));
 }
 
+static void test_stopped_and_woken_up(void **state)
+{
+    (void)state;
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        setenv("HOLDFAST_CRASH_AT", "unit_sent:2:stop", 1);
+        reach_three_times();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(kill(child, SIGCONT), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(survived(status));
+}
+
 static void test_count_is_exact_across_threads(void **state)
 {
     (void)state;
@@ -102,7 +119,8 @@ static void test_misspelled_name_is_not_silently_nothing(void **state)
 {
     (void)state;
     static const char *const wrong[] = {
-        "unit_sen", "unit_sentx", "unit_sent:", "unit_sent:0", "unit_sent:1x", ":1"};
+        "unit_sen",     "unit_sentx",     "unit_sent:", "unit_sent:0",
+        "unit_sent:1x", "unit_sent:1:go", ":1"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         int status = child_status(wrong[i], reach_three_times);
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 127);
@@ -114,6 +132,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_asked_nothing_happens),
         cmocka_unit_test(test_killed_at_the_nth_time),
+        cmocka_unit_test(test_stopped_and_woken_up),
         cmocka_unit_test(test_count_is_exact_across_threads),
         cmocka_unit_test(test_misspelled_name_is_not_silently_nothing),
     };

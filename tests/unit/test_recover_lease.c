@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "recover/lease.h"
+#include "recover/lease_keeper.h"
 #include "test_server.h"
 
 #include "test_journal.h"
@@ -210,18 +211,95 @@ static void an_older_copy_of_the_journal_is_refused(void **state)
     drop(&journal);
 }
 
-/* The same journal on another host may be a copy: the living one must be given time to show. */
-static void our_journal_on_another_host_waits(void **state)
+/* A disk that was attached elsewhere has locks of another kernel: its owner must be given time. */
+static void our_file_under_another_kernel_waits(void **state)
 {
     (void)state;
     reset();
     struct journal journal = make();
     assert_acquired(&journal, NULL);
-    set("{\"host\": \"elsewhere\"}");
+    set("{\"place\": \"elsewhere\"}");
     assert_int_equal(acquire(&journal, NULL), STATUS_OWNED);
     age("");
     assert_acquired(&journal, NULL);
     drop(&journal);
+}
+
+/* The lock of a copy proves nothing; its owner may live, and may have written more than it has. */
+static void a_copy_waits_and_then_needs_a_word(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    assert_acquired(&journal, NULL);
+    set("{\"file\": \"another one\"}");
+    assert_int_equal(acquire(&journal, NULL), STATUS_OWNED);
+    assert_int_equal(acquire(&journal, journal.id), STATUS_OWNED);
+    age("");
+    assert_int_equal(acquire(&journal, NULL), STATUS_FOREIGN);
+    assert_non_null(strstr(error.message, "copy"));
+    assert_non_null(strstr(error.message, journal.id));
+    assert_acquired(&journal, journal.id);
+    drop(&journal);
+}
+
+/* After a clean end the lease has the last LSN, which tells that a copy is whole. */
+static void a_copy_of_a_journal_that_was_closed_cleanly_is_taken(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    journal_begin(journal.wal);
+    assert_acquired(&journal, NULL);
+    assert_release(&journal, true);
+    set("{\"file\": \"another one\"}");
+    assert_acquired(&journal, NULL);
+    assert_release(&journal, true);
+    set("{\"file\": \"another one\", \"lastLsn\": {\"$numberLong\": \"5000\"}}");
+    assert_int_equal(acquire(&journal, journal.id), STATUS_FOREIGN);
+    drop(&journal);
+}
+
+/* Another copy was used since: it has an epoch that this one does not know, and other records. */
+static void a_copy_that_others_have_overtaken_is_stale(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    assert_acquired(&journal, NULL);
+    journal_begin(journal.wal);
+    set("{\"epoch\": {\"$numberLong\": \"9\"}}");
+    assert_int_equal(acquire(&journal, journal.id), STATUS_FOREIGN);
+    assert_non_null(strstr(error.message, "stale copy"));
+    set("{\"lastLsn\": {\"$numberLong\": \"1\"}}"); /* died between the lease and the journal */
+    assert_acquired(&journal, NULL);
+    assert_int_equal(lease.epoch, 10);
+    drop(&journal);
+}
+
+/* An owner that renews while we wait is alive: there is nothing to wait for. */
+static void waiting_ends_when_the_owner_shows_itself(void **state)
+{
+    (void)state;
+    reset();
+    struct journal first = make();
+    struct journal second = make();
+    assert_acquired(&first, NULL);
+    struct lease_keeper *keeper = NULL;
+    struct lease_keeper_options keep = {
+        .upstream_uri = server.uri,
+        .connect_ms = 5000,
+        .lease = &lease,
+        .directory = first.directory,
+        .wal = first.wal,
+    };
+    assert_int_equal(lease_keeper_start(&keep, &keeper, &error), STATUS_OK);
+    struct lease_options options = {.wait_ms = 3600000, .owner = "another test"};
+    struct lease taken;
+    assert_int_equal(lease_acquire(upstream, second.wal, &options, &taken, &error), STATUS_OWNED);
+    lease_keeper_stop(keeper);
+    drop(&first);
+    drop(&second);
 }
 
 static void a_journal_of_another_database_is_refused(void **state)
@@ -295,7 +373,11 @@ int main(void)
         cmocka_unit_test(a_lease_given_back_cleanly_is_free_after_a_while),
         cmocka_unit_test(a_lease_left_uncleanly_needs_its_journal_or_a_word),
         cmocka_unit_test(an_older_copy_of_the_journal_is_refused),
-        cmocka_unit_test(our_journal_on_another_host_waits),
+        cmocka_unit_test(our_file_under_another_kernel_waits),
+        cmocka_unit_test(a_copy_waits_and_then_needs_a_word),
+        cmocka_unit_test(a_copy_of_a_journal_that_was_closed_cleanly_is_taken),
+        cmocka_unit_test(a_copy_that_others_have_overtaken_is_stale),
+        cmocka_unit_test(waiting_ends_when_the_owner_shows_itself),
         cmocka_unit_test(a_journal_of_another_database_is_refused),
         cmocka_unit_test(an_emptied_database_is_refused_unless_vouched_for),
         cmocka_unit_test(looking_takes_nothing),

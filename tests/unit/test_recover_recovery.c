@@ -314,7 +314,11 @@ static void images_are_read_where_they_are(void **state)
     assert_true(slice_equal(history->writes[1].key, write.key));
     assert_ptr_equal(history->writes[0].namespace, history->writes[1].namespace);
     journal_commit(wal, unit);
-    assert_int_equal(wal_prune(wal, UINT64_MAX, NULL, &error), STATUS_OK);
+    assert_int_equal(wal_prune(wal,
+                               &(struct wal_prune_options){.ended_before_ms = UINT64_MAX,
+                                                           .settled_lsn = UINT64_MAX},
+                               NULL, &error),
+                     STATUS_OK);
     assert_int_equal(history_image_read(history, &history->writes[0].after, &image, &error),
                      STATUS_CORRUPT);
     unit_history_free(history);

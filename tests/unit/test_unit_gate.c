@@ -118,6 +118,32 @@ static void test_a_unit_waits_behind_the_plain_write(void **state)
     gate_unit_leave(gates, GATE, 12);
 }
 
+/* A server that takes no probes: nobody hangs on that. */
+static void test_probes_that_fail(void **state)
+{
+    struct gate_waiter write = {.admitted = on_admitted, .has_other_way = true};
+    struct gate_waiter index = {.admitted = on_admitted};
+    struct gate_waiter unit = {.admitted = on_admitted};
+    (void)state;
+    pass_unit(GATE, 9);
+    assert_false(gate_plain_wait(gates, GATE, 0, &index));
+    assert_false(gate_plain_wait(gates, GATE, 0, &write));
+    assert_false(gate_unit_enter(gates, GATE, &unit));
+    gate_probe_failed(gates);
+    assert_int_equal(admitted, 2); /* the write, turned away, and the unit */
+    assert_true(write.turned_away);
+    assert_int_equal(gate_plain_enter(gates, GATE, 0), GATE_PLAIN_UNITS);
+    gate_unit_leave(gates, GATE, 10);
+    assert_int_equal(gate_plain_enter(gates, GATE, 0), GATE_PLAIN_UNITS);
+    pass_unit(GATE, 11);
+    gate_probe_answered(gates, 11);
+    assert_int_equal(admitted, 3);
+    assert_false(index.turned_away);
+    gate_plain_leave(gates, GATE, 0);
+    assert_int_equal(gate_plain_enter(gates, GATE, 0), GATE_PLAIN_ADMITTED);
+    gate_plain_leave(gates, GATE, 0);
+}
+
 static void test_what_plain_writes_may_have_made(void **state)
 {
     (void)state;
@@ -143,6 +169,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_units_inside_come_first, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_unit_waits_behind_the_plain_write, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_probes_that_fail, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_plain_writes_may_have_made, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

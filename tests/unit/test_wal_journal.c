@@ -249,9 +249,17 @@ static void test_prune(void **state)
     assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 4, "", NULL), STATUS_OK);
     fake_wall_ms = 2000;
     assert_int_equal(fixture_append(wal, WAL_KIND_ABORT, 4, "", NULL), STATUS_OK);
-    assert_status(wal_prune(wal, 1000, &removed, &error), STATUS_OK, &error);
+    assert_status(
+        wal_prune(wal,
+                  &(struct wal_prune_options){.ended_before_ms = 1000, .settled_lsn = UINT64_MAX},
+                  &removed, &error),
+        STATUS_OK, &error);
     assert_int_equal(removed, 0);
-    assert_status(wal_prune(wal, 1500, &removed, &error), STATUS_OK, &error);
+    assert_status(
+        wal_prune(wal,
+                  &(struct wal_prune_options){.ended_before_ms = 1500, .settled_lsn = UINT64_MAX},
+                  &removed, &error),
+        STATUS_OK, &error);
     assert_int_equal(removed, 1);
     struct wal_reader *reader = fixture_reader(wal);
     assert_int_equal(wal_read_unit(reader, 1, &unit, &error), STATUS_NOT_FOUND);
@@ -306,7 +314,11 @@ static void test_prune_gives_space_back_and_no_number_twice(void **state)
         assert_status(wal_append_wait(wal, &writes[0], &error), STATUS_OK, &error);
         assert_int_equal(fixture_append(wal, WAL_KIND_COMMIT, unit, "", NULL), STATUS_OK);
         uint64_t last = wal_last_lsn(wal);
-        assert_status(wal_prune(wal, UINT64_MAX, &removed, &error), STATUS_OK, &error);
+        assert_status(wal_prune(wal,
+                                &(struct wal_prune_options){.ended_before_ms = UINT64_MAX,
+                                                            .settled_lsn = UINT64_MAX},
+                                &removed, &error),
+                      STATUS_OK, &error);
         assert_int_equal(removed, 1);
         assert_true(fixture_statistics(wal).used_bytes < 1 << 20);
         assert_int_equal(fixture_statistics(wal).records, 0);
@@ -342,7 +354,11 @@ static void test_writable_until_full_and_again_after_pruning(void **state)
     assert_int_equal(status, STATUS_FULL);
     assert_int_equal(wal_check_writable(wal, &error), STATUS_FULL);
     assert_non_null(strstr(error.message, "quota"));
-    assert_status(wal_prune(wal, UINT64_MAX, NULL, &error), STATUS_OK, &error);
+    assert_status(wal_prune(wal,
+                            &(struct wal_prune_options){.ended_before_ms = UINT64_MAX,
+                                                        .settled_lsn = UINT64_MAX},
+                            NULL, &error),
+                  STATUS_OK, &error);
     assert_status(wal_check_writable(wal, &error), STATUS_OK, &error);
     wal_close(wal, true);
 }
@@ -377,7 +393,10 @@ static void test_killed_owner_leaves_what_was_completed(void **state)
     assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
     assert_int_equal(wal_last_lsn(wal), 1);
     assert_int_equal(fixture_append(wal, WAL_KIND_COMMIT, 1, "", NULL), STATUS_INVALID);
-    assert_int_equal(wal_prune(wal, 1, NULL, &error), STATUS_INVALID);
+    assert_int_equal(
+        wal_prune(wal, &(struct wal_prune_options){.ended_before_ms = 1, .settled_lsn = UINT64_MAX},
+                  NULL, &error),
+        STATUS_INVALID);
     wal_close(wal, true);
     kill(child, SIGKILL);
     assert_int_equal(waitpid(child, NULL, 0), child);

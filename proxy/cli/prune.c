@@ -1,0 +1,291 @@
+/*
+ * `holdfast prune` (cli.h): removes ended units now, and with --compact gives their room back to
+ * the disk.
+ *
+ * A living holdfastd owns its journal: it is asked by the control socket, as in `rollback`, and the
+ * journal is watched until nothing is left of what was to go. Without one the journal is pruned
+ * here, as far as the probe on the server says that the server has itself made it durable.
+ *
+ * Threads: main; the journal's writer behind it.
+ */
+
+#include <bson/bson.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/control.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+#include "holdfast/clock.h"
+#include "recover/lease.h"
+#include "recover/probe.h"
+
+/* The daemon's default of wal.retention. */
+#define RETENTION_MS (UINT64_C(24) * 3600 * 1000)
+#define QUOTA_BYTES (UINT64_C(64) << 30)
+#define OWNER "holdfast prune"
+#define LOOK_MS 50
+
+struct pruning {
+    const struct cli_options *options;
+    struct wal_prune_options rules;
+    struct progress progress;
+    uint64_t units; /* gone, or with --dry-run that would go */
+    uint64_t before_bytes;
+    uint64_t after_bytes;
+};
+
+/* ------------------------------------------------------------------ by the living holdfastd */
+
+static enum status take_rules(const char *body, struct wal_prune_options *rules,
+                              struct error *ret_error)
+{
+    bson_error_t why;
+    bson_iter_t at;
+    bson_t *answer = bson_new_from_json((const uint8_t *)body, -1, &why);
+    if (answer == NULL || !bson_iter_init_find(&at, answer, "endedBefore")) {
+        bson_destroy(answer);
+        return error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer was not understood");
+    }
+    rules->ended_before_ms = (uint64_t)bson_iter_as_int64(&at);
+    if (bson_iter_init_find(&at, answer, "settledLsn") && bson_iter_as_int64(&at) >= 0) {
+        rules->settled_lsn = (uint64_t)bson_iter_as_int64(&at);
+    }
+    bson_destroy(answer);
+    return STATUS_OK;
+}
+
+/* STATUS_NOT_FOUND: there is none. */
+static enum status ask(struct pruning *pruning, struct error *ret_error)
+{
+    char target[64];
+    char *body = NULL;
+    int code = 0;
+    (void)snprintf(
+        target, sizeof target, "/prune?before=%" PRIu64,
+        pruning->options->before.kind == CLI_MOMENT_NONE ? 0 : pruning->options->before.value);
+    enum status status = control_request(pruning->options, "POST", target, &code, &body, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (code == 200) {
+        status = take_rules(body, &pruning->rules, ret_error);
+    } else {
+        body[strcspn(body, "\n")] = '\0';
+        status = error_set(ret_error, STATUS_REFUSED, "%.500s", body);
+    }
+    free(body);
+    return status;
+}
+
+/* Whether a living holdfastd is there to be asked, without asking it for anything. */
+static bool is_living(const struct cli_options *options)
+{
+    char *body = NULL;
+    int code = 0;
+    bool living = control_request(options, "GET", "/status", &code, &body, NULL) == STATUS_OK;
+    free(body);
+    return living;
+}
+
+static enum status watch(struct pruning *pruning, struct wal *wal, struct error *ret_error)
+{
+    uint64_t all = 0;
+    uint64_t left = 1;
+    enum status status = wal_prune_count(wal, &pruning->rules, UINT64_MAX, &all, ret_error);
+    while (status == STATUS_OK && left > 0) {
+        bool say = progress_due(&pruning->progress);
+        status = wal_prune_count(wal, &pruning->rules, say ? UINT64_MAX : 1, &left, ret_error);
+        if (say) {
+            progress_print(&pruning->progress, "%" PRIu64 " units to go", left);
+        }
+        if (left > 0) {
+            (void)nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
+        }
+    }
+    pruning->units = all;
+    return status;
+}
+
+static enum status prune_living(struct pruning *pruning, struct error *ret_error)
+{
+    struct wal *wal = NULL;
+    struct wal_options options = {.directory = pruning->options->wal, .read_only = true};
+    if (pruning->options->compact) {
+        return error_set(ret_error, STATUS_OWNED,
+                         "--compact needs a stopped holdfastd: its journal is in use");
+    }
+    enum status status = wal_open(&options, &wal, ret_error);
+    if (status == STATUS_OK) {
+        status = ask(pruning, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = watch(pruning, wal, ret_error);
+    }
+    wal_close(wal, false);
+    return status;
+}
+
+/* ------------------------------------------------------------------ on a stopped one's journal */
+
+static bool go_on(void *context)
+{
+    struct pruning *pruning = context;
+    if (progress_due(&pruning->progress)) {
+        progress_print(&pruning->progress, "pruning");
+    }
+    return true;
+}
+
+/* Opens the journal only if there is one: a mistyped --wal must not make an empty journal. */
+static enum status open_stopped(struct pruning *pruning, struct wal **ret_wal,
+                                struct error *ret_error)
+{
+    struct wal_options options = {.directory = pruning->options->wal, .read_only = true};
+    enum status status = wal_open(&options, ret_wal, ret_error);
+    if (status != STATUS_OK || pruning->options->dry_run) {
+        return status;
+    }
+    *ret_wal = wal_close(*ret_wal, false);
+    options.read_only = false;
+    options.quota_bytes = QUOTA_BYTES;
+    options.durability = WAL_DURABILITY_POWER;
+    options.owner = OWNER;
+    return wal_open(&options, ret_wal, ret_error);
+}
+
+/*
+ * What the probe on the server covers no recovery will ask for, once the probe is durable there: so
+ * it is written again.
+ */
+static enum status read_settled(struct pruning *pruning, struct wal *wal, struct error *ret_error)
+{
+    const struct cli_options *options = pruning->options;
+    struct upstream *upstream = NULL;
+    struct probe probe = {0};
+    char journal[LEASE_JOURNAL_TEXT_BYTES];
+    bool ours = false;
+    lease_journal_text(wal_journal_id(wal), journal);
+    enum status status =
+        upstream_open(options->upstream, options->connect_ms, &upstream, ret_error);
+    if (status == STATUS_OK) {
+        status = probe_read(upstream, &probe, ret_error);
+    }
+    ours = probe.exists && strcmp(probe.journal, journal) == 0;
+    if (status == STATUS_OK && ours && !options->dry_run) {
+        probe.number++;
+        status = probe_advance(upstream, &probe, true, &ours, ret_error);
+    }
+    if (status == STATUS_OK && !ours) {
+        status = error_set(ret_error, STATUS_FOREIGN,
+                           "the server's probe is not of this journal: it does not tell what it "
+                           "has on its disk. Start holdfastd with this journal once");
+    }
+    pruning->rules.settled_lsn = probe.lsn;
+    upstream_close(upstream);
+    return status;
+}
+
+static enum status remove_units(struct pruning *pruning, struct wal *wal, struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    if (pruning->options->upstream != NULL) {
+        status = read_settled(pruning, wal, ret_error);
+    } else if (!pruning->options->dry_run) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "--upstream is missing: only the server tells which units it has on its "
+                         "disk, and no others may go");
+    }
+    if (status == STATUS_OK && pruning->options->dry_run) {
+        return wal_prune_count(wal, &pruning->rules, UINT64_MAX, &pruning->units, ret_error);
+    }
+    pruning->rules.go_on = go_on;
+    pruning->rules.context = pruning;
+    return status == STATUS_OK ? wal_prune(wal, &pruning->rules, &pruning->units, ret_error)
+                               : status;
+}
+
+static enum status prune_stopped(struct pruning *pruning, struct error *ret_error)
+{
+    const struct cli_options *options = pruning->options;
+    struct wal *wal = NULL;
+    enum status status = open_stopped(pruning, &wal, ret_error);
+    /* --compact alone asks for no unit to go. */
+    bool only_compact =
+        options->compact && options->upstream == NULL && options->before.kind == CLI_MOMENT_NONE;
+    if (status == STATUS_OK && !only_compact) {
+        status = remove_units(pruning, wal, ret_error);
+    }
+    if (wal != NULL) {
+        wal_close(wal, wal_was_clean(wal));
+    }
+    if (status == STATUS_OK && options->compact && !options->dry_run) {
+        status = wal_compact(options->wal, OWNER, &pruning->before_bytes, &pruning->after_bytes,
+                             ret_error);
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------ the command */
+
+static enum status check_before(struct pruning *pruning, struct error *ret_error)
+{
+    const struct cli_moment *before = &pruning->options->before;
+    uint64_t now_ms = clock_wall_ms();
+    pruning->rules = (struct wal_prune_options){.settled_lsn = UINT64_MAX};
+    pruning->rules.ended_before_ms =
+        before->kind == CLI_MOMENT_NONE ? now_ms - RETENTION_MS : before->value;
+    if (before->kind == CLI_MOMENT_LSN) {
+        return error_set(ret_error, STATUS_INVALID, "--before: expected a time, not an LSN");
+    }
+    if (pruning->rules.ended_before_ms + LEASE_REMEMBERED_MS > now_ms && !pruning->options->yes &&
+        !pruning->options->dry_run) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "--before less than 30 minutes ago: a driver may still ask how a commit "
+                         "ended, or send a write again, and would not be recognised. Say --yes if "
+                         "none can");
+    }
+    return STATUS_OK;
+}
+
+static void print_result(const struct pruning *pruning)
+{
+    bool compacted = pruning->after_bytes > 0;
+    if (pruning->options->json) {
+        printf("{\"units\": %" PRIu64 ", \"dryRun\": %s", pruning->units,
+               pruning->options->dry_run ? "true" : "false");
+        if (compacted) {
+            printf(", \"bytesBefore\": %" PRIu64 ", \"bytesAfter\": %" PRIu64,
+                   pruning->before_bytes, pruning->after_bytes);
+        }
+        puts("}");
+        return;
+    }
+    printf("%" PRIu64 " unit%s %s\n", pruning->units, pruning->units == 1 ? "" : "s",
+           pruning->options->dry_run ? "would be removed" : "removed");
+    if (compacted) {
+        printf("the journal's file has %" PRIu64 " bytes, it had %" PRIu64 "\n",
+               pruning->after_bytes, pruning->before_bytes);
+    }
+}
+
+enum cli_exit cli_prune(const struct cli_options *options)
+{
+    struct pruning pruning = {.options = options};
+    struct error error = {0};
+    enum status status = check_before(&pruning, &error);
+    progress_begin(&pruning.progress, options);
+    if (status == STATUS_OK) {
+        status = !options->dry_run && is_living(options) ? prune_living(&pruning, &error)
+                                                         : prune_stopped(&pruning, &error);
+    }
+    progress_end(&pruning.progress);
+    if (status != STATUS_OK) {
+        return output_failure(&error);
+    }
+    print_result(&pruning);
+    return CLI_CLEAN;
+}

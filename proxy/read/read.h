@@ -1,0 +1,96 @@
+#ifndef HOLDFAST_READ_READ_H
+#define HOLDFAST_READ_READ_H
+
+/*
+ * One reading command, answered from the committed state: what its server holds, without what open
+ * units have written there, and with the before-images of that (unit/uncommitted.h).
+ *
+ *   looked at         answered by
+ *   nothing is uncommitted there             the command as it is
+ *   form OVERLAY                             the command as an aggregation over the committed state
+ *   form POINT, and its document is          the before-image alone, which the server filters and
+ *                                            projects: no wait, whoever holds it for how long
+ *   form WAIT                                the command as it is, once nothing is uncommitted
+ *
+ * Each is compared with the stamp of the look when the reply is there, and done again if a unit has
+ * published meanwhile; the third time with a turn, in which none may.
+ *
+ * Who only waits does so until unit.lockWait (or maxTimeMS) is over: it looks again whenever a unit
+ * ends, and every quarter of a second keeps units that hold nothing yet from beginning to, for a
+ * moment, so that it does not wait for ever where there is always another one.
+ *
+ * Everything on the channel's worker.
+ */
+
+#include <event2/event_struct.h>
+
+#include "engine/engine.h"
+#include "read/read_command.h"
+#include "read/rewrite.h"
+
+enum read_step {
+    READ_AT_SERVER,
+    READ_KILLING,     /* a cursor of an answer that nobody gets */
+    READ_TURN_QUEUED, /* units are to publish before it */
+    READ_DRAINING,
+    READ_WAITING,
+};
+
+enum read_sent {
+    READ_SENT_ORIGINAL,
+    READ_SENT_OVERLAY,
+    READ_SENT_PROBE, /* the original, to see whether it is the overlay that the server refuses */
+};
+
+/* Lies in the caller's memory from read_start() to `completed`, and so does the view. */
+struct read_operation {
+    /* filled in by the caller */
+    struct engine *engine;
+    struct engine_channel *channel;
+    const struct command_view *view;
+    struct uncommitted_reader reader;
+    bool in_unit;         /* the server is sent no fields of a transaction */
+    int64_t stale_cursor; /* of an earlier answer, to be closed first; 0: none */
+    /* `reply`: valid during the call; size 0: the connection to the server broke. */
+    void (*completed)(struct read_operation *operation, struct slice reply);
+    void *context;
+
+    /* private */
+    struct read_command command;
+    enum read_form form;
+    const char *why;
+    bson_t key; /* POINT */
+    struct lock_name name;
+    enum read_step step;
+    enum read_sent sent;
+    unsigned attempts;
+    uint64_t stamp;
+    uint64_t deadline_ms;
+    uint64_t drain_until_ms;
+    uint64_t drain_after_ms;
+    bool has_turn;
+    bool timed; /* the server was given less time than the client gives it */
+    bool cancelled;
+    struct uncommitted_turn turn;
+    struct uncommitted_watch watch;
+    struct worker_task task;
+    struct event timer;
+    bson_t reply;
+};
+
+/* Any command; what is none that reads documents goes to the server as it is. */
+void read_start(struct read_operation *operation);
+
+/* The client has gone: stops waiting; `completed` still comes. Harmless at any time. */
+void read_cancel(struct read_operation *operation);
+
+/* In `completed`: it has shown nothing that others have not committed. */
+bool read_is_committed(const struct read_operation *operation);
+
+/* ---- for reads that go by without an operation */
+
+/* The stamps of all that it reads, as one; and whether nothing there is uncommitted. */
+uint64_t read_stamp(const struct uncommitted_table *table, const struct read_command *command);
+bool read_is_clear(const struct uncommitted_table *table, const struct read_command *command);
+
+#endif

@@ -1,0 +1,82 @@
+#ifndef HOLDFAST_READ_READ_COMMAND_H
+#define HOLDFAST_READ_READ_COMMAND_H
+
+/*
+ * What has to be known of a command that reads, to show its client the committed state.
+ *
+ * Two steps, for most reads need the first only: read_command_parse() walks the top level once, and
+ * the stages of a pipeline; its bytes may be anything. read_command_analyse() looks everywhere, at
+ * bytes that bson_check() has accepted.
+ *
+ * Pure functions; all slices look into the command's body; nothing is allocated. Any thread.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "holdfast/error.h"
+#include "holdfast/slice.h"
+#include "unit/gate.h"
+#include "wire/command.h"
+
+enum read_kind {
+    READ_FIND,
+    READ_AGGREGATE,
+    READ_COUNT,
+    READ_DISTINCT,
+    READ_GET_MORE,
+};
+
+enum read_form {
+    READ_FORM_PASS,    /* it shows no documents of a collection, or asks for what is there */
+    READ_FORM_POINT,   /* a find of the one document with this _id */
+    READ_FORM_OVERLAY, /* the server can evaluate it over the committed state (rewrite.h) */
+    READ_FORM_WAIT,    /* it can be answered only when nothing there is uncommitted */
+};
+
+/* Collections that a pipeline reads beside its own, each with its gate. */
+#define READ_GATES_MAX 8
+
+struct read_command {
+    enum read_kind kind;
+    const struct command_view *view;
+    const char *database;
+    const char *collection;
+    /* Of the collection; then those of other collections that it reads ($lookup and the like), the
+       collection itself among them if it does so twice. GATE_SERVER: anything. */
+    uint32_t gates[READ_GATES_MAX];
+    size_t gate_count;
+    bool passes; /* PASS, as far as can be told without looking everywhere */
+
+    struct slice filter; /* of a count its query; size 0: none */
+    struct slice sort;
+    struct slice projection;
+    struct slice pipeline; /* the array */
+    const char *key;       /* distinct; NULL: none */
+    bool has_collation;    /* other than {locale: "simple"} */
+    int64_t skip;
+    int64_t limit; /* never negative */
+    int64_t batch_size;
+    bool has_batch_size;
+    bool single_batch;
+    bool is_odd;     /* an option or a type that only the server itself understands */
+    struct slice id; /* the element `_id` of a filter that is nothing else; size 0: none */
+};
+
+/*
+ * STATUS_NOT_FOUND: the view is of no command that reads documents; STATUS_INVALID: its bytes are
+ * broken: the server will say so.
+ */
+MUST_CHECK enum status read_command_parse(const struct command_view *view,
+                                          struct read_command *ret_command);
+
+/* *ret_why (a literal): for WAIT, what it is that cannot be rewritten. */
+enum read_form read_command_analyse(const struct read_command *command, const char **ret_why);
+
+/*
+ * Copies { _id: value } of a command whose `id` is set and whose value names at most one document,
+ * whatever the collation of its collection's strings. False: it may match other documents, too.
+ */
+bool read_command_point_key(const struct read_command *command, bson_t *key);
+
+#endif

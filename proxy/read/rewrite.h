@@ -1,0 +1,51 @@
+#ifndef HOLDFAST_READ_REWRITE_H
+#define HOLDFAST_READ_REWRITE_H
+
+/*
+ * A reading command as an aggregation over the committed state, and the answer to that as the
+ * command's own.
+ *
+ *   find       overlay, $sort, $skip, $limit, $project; its reply is the aggregation's
+ *   count      overlay, $skip, $limit, $group           { n, ok }
+ *   distinct   overlay, $unwind ..., $group             { values, ok }
+ *   aggregate  overlay, its own stages (leading $match stages go into the overlay)
+ *
+ * Where a find is sorted and limited, the collection's side is sorted and limited by itself before
+ * the images join it, so that an index serves it as before.
+ *
+ * Whatever else the command says (hint, collation, comment, maxTimeMS, readConcern, let, lsid ...)
+ * goes along as it is. Pure; any thread.
+ */
+
+#include "read/overlay.h"
+#include "read/read_command.h"
+
+/* A command is one document of 16 MiB; what else it says takes room, too. */
+#define REWRITE_BYTES_MAX (15u * 1024u * 1024u)
+
+struct rewrite_options {
+    int64_t max_time_ms; /* instead of the command's own; 0: that */
+    bool in_unit;        /* without the fields of a transaction */
+    /* The command is a find by _id of the one image: the collection need not be looked at. */
+    bool only_images;
+};
+
+/*
+ * Of a command whose form is OVERLAY or POINT. Reorders nothing of the caller's. On success the
+ * caller destroys *ret_command. STATUS_LIMIT: it is larger than REWRITE_BYTES_MAX;
+ * STATUS_UNSUPPORTED: the command names a collation, and a key has text; STATUS_MEMORY.
+ */
+MUST_CHECK enum status rewrite_read(const struct read_command *command,
+                                    const struct overlay_image *images, size_t image_count,
+                                    const struct rewrite_options *options, bson_t *ret_command);
+
+/* The command as it came, with these options. The caller destroys *ret_command. STATUS_INVALID. */
+MUST_CHECK enum status rewrite_original(const struct read_command *command,
+                                        const struct rewrite_options *options, bson_t *ret_command);
+
+/* Appends the answer to the empty document *answer. `reply` is the server's, and ok.
+   STATUS_PROTOCOL: it makes no sense. */
+MUST_CHECK enum status rewrite_reply(const struct read_command *command, struct slice reply,
+                                     bson_t *answer);
+
+#endif

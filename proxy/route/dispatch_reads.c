@@ -1,0 +1,148 @@
+/*
+ * Reads outside units (read/read.h has what a read is, unit/uncommitted.h why there is no window).
+ *
+ *   nothing uncommitted there   forwarded as it is, and its bytes are kept; when the first bytes of
+ *                               its reply are here the stamp is compared. The same, as nearly
+ *                               always: the reply goes on as it comes. Another one: the reply is
+ *                               dropped, and the read becomes an operation
+ *   else                        an operation
+ *
+ * So a read costs a few loads and a copy of its request where no unit writes; no lock and, once the
+ * connection has room for the copy, no allocation. It never holds a unit up.
+ *
+ * A getMore cannot be done again. It has a turn until the first bytes of its reply are here, or is
+ * an operation.
+ *
+ * Only one such read is on its way at a time on a connection: the next message waits. No driver
+ * sends one before.
+ *
+ * The connection's worker.
+ */
+#include "read/read.h"
+#include "route/dispatch_private.h"
+#include "wire/bson_check.h"
+
+/* Of the copy of a request; larger ones take memory of their own. */
+#define KEPT_CAPACITY_MAX (16u * 1024u)
+
+/* ------------------------------------------------------------------ when the reply is there */
+
+bool dispatch_read_disturbed(const struct connection *connection)
+{
+    const struct uncommitted_table *table = connection->shared->options.engine->uncommitted;
+    const struct read_watch *watch = &connection->read_watch;
+    return watch->by_name ? uncommitted_name_stamp(table, &watch->name) != watch->stamp
+                          : read_stamp(table, &watch->command) != watch->stamp;
+}
+
+void dispatch_read_forget(struct connection *connection)
+{
+    connection->read_watch.active = false;
+    if (connection->read_bytes.capacity > KEPT_CAPACITY_MAX) {
+        buffer_free(&connection->read_bytes);
+    } else {
+        buffer_clear(&connection->read_bytes);
+    }
+}
+
+void dispatch_read_again(struct connection *connection, int64_t stale_cursor)
+{
+    struct wire_header header;
+    struct dispatch dispatch = {.boundary = DISPATCH_TO_READ};
+    struct slice message = buffer_slice(&connection->read_bytes);
+    if (wire_header_parse(message, &header) == STATUS_OK) {
+        connection->request.stale_cursor = stale_cursor;
+        operation_start(connection, &header, message, &dispatch);
+    }
+    dispatch_read_forget(connection);
+}
+
+/* ------------------------------------------------------------------ deciding */
+
+/* False: out of memory. */
+static bool keep(struct connection *connection, struct slice message)
+{
+    buffer_clear(&connection->read_bytes);
+    return buffer_append(&connection->read_bytes, message.data, message.size) == STATUS_OK;
+}
+
+/* The name of the one document that it can find. */
+static bool name_of(const struct read_command *command, struct lock_name *ret_name)
+{
+    char namespace[64 + 256];
+    bson_t key;
+    int size =
+        snprintf(namespace, sizeof namespace, "%s.%s", command->database, command->collection);
+    if (command->id.size == 0 || command->id.size > 1024 || size < 0 ||
+        (size_t)size >= sizeof namespace || bson_check(command->filter, NULL) != STATUS_OK) {
+        return false;
+    }
+    bson_init(&key);
+    bool point = read_command_point_key(command, &key);
+    if (point) {
+        lock_name_of(namespace, slice_make(bson_get_data(&key), key.len), ret_name);
+    }
+    bson_destroy(&key);
+    return point;
+}
+
+/* True: it may go by if its bytes are kept, and *ret_watch says what must still be so when its
+ * reply is there. */
+static bool may_go_by(const struct uncommitted_table *table, const struct read_command *command,
+                      struct read_watch *ret_watch)
+{
+    struct read_watch watch = {.command = *command};
+    watch.stamp = read_stamp(table, command);
+    bool clear = read_is_clear(table, command);
+    if (clear && watch.stamp == 0) {
+        *ret_watch = watch; /* no unit has ever written there */
+        return true;
+    }
+    if (command->gate_count == 1 && name_of(command, &watch.name)) {
+        watch.by_name = true;
+        watch.stamp = uncommitted_name_stamp(table, &watch.name);
+        clear = uncommitted_name_is_free(table, &watch.name);
+    }
+    *ret_watch = watch;
+    return clear;
+}
+
+static void decide_get_more(struct connection *connection, const struct read_command *command,
+                            struct dispatch *dispatch)
+{
+    struct uncommitted_table *table = connection->shared->options.engine->uncommitted;
+    uint32_t gate = command->gates[0];
+    if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 &&
+        uncommitted_read_enter(table, gate)) {
+        dispatch->kind = DISPATCH_FORWARD;
+        dispatch->expected.kind = EXPECT_GET_MORE;
+        dispatch->expected.gate = gate;
+    }
+}
+
+void dispatch_read(struct connection *connection, const struct wire_header *header,
+                   struct slice available, const struct command_view *view,
+                   struct dispatch *dispatch)
+{
+    const struct engine *engine = connection->shared->options.engine;
+    struct read_command command;
+    dispatch->kind = DISPATCH_FORWARD;
+    if (!engine->committed_reads || !dispatch->expects_reply || dispatch->message.has_sequence ||
+        read_command_parse(view, &command) != STATUS_OK || command.passes) {
+        return;
+    }
+    dispatch->boundary = DISPATCH_TO_READ;
+    dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
+    if (dispatch->kind != DISPATCH_OPERATION) {
+        return;
+    }
+    if (command.kind == READ_GET_MORE) {
+        decide_get_more(connection, &command, dispatch);
+    } else if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 &&
+               may_go_by(engine->uncommitted, &command, &connection->read_watch) &&
+               keep(connection, available)) {
+        connection->read_watch.active = true;
+        dispatch->kind = DISPATCH_FORWARD;
+        dispatch->expected.kind = EXPECT_READ;
+    }
+}

@@ -1,0 +1,455 @@
+/*
+ * What is uncommitted: published and ended, seen by whom; turns and watches; and with threads that
+ * no reader ever sees half of a transfer, or one that is undone.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "unit/uncommitted.h"
+
+enum { GATE = 7, OTHER_GATE = 8 };
+
+static struct uncommitted_table *table;
+static const struct uncommitted_reader nobody;
+
+static int begin(void **state)
+{
+    (void)state;
+    table = uncommitted_table_new();
+    return table == NULL;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    assert_int_equal(uncommitted_count(table), 0);
+    table = uncommitted_table_free(table);
+    return 0;
+}
+
+static struct lock_name name_of(uint32_t number)
+{
+    struct lock_name name = {{0}};
+    memcpy(name.digest, &number, sizeof number);
+    return name;
+}
+
+static struct uncommitted_document *document_of(uint32_t number, uint64_t image)
+{
+    struct lock_name name = name_of(number);
+    struct uncommitted_document *document =
+        uncommitted_document_new("d.c", slice_make(&number, sizeof number), &name);
+    assert_non_null(document);
+    document->was_present = true;
+    document->lsn = image;
+    return document;
+}
+
+struct published {
+    struct uncommitted_publication publication;
+    struct uncommitted_document *documents[1];
+    bool told;
+};
+
+static void on_published(struct uncommitted_publication *publication)
+{
+    ((struct published *)(void *)publication)->told = true;
+}
+
+static bool publish(struct published *published, struct uncommitted_owner *owner, uint32_t gate,
+                    uint32_t number, uint64_t image)
+{
+    published->documents[0] = document_of(number, image);
+    published->told = false;
+    published->publication = (struct uncommitted_publication){.owner = owner,
+                                                              .gate = gate,
+                                                              .documents = published->documents,
+                                                              .count = 1,
+                                                              .published = on_published};
+    return uncommitted_publish(table, &published->publication);
+}
+
+static size_t count_seen(const struct uncommitted_reader *reader, uint32_t gate,
+                         const char *namespace)
+{
+    struct uncommitted_view view;
+    assert_int_equal(uncommitted_collect(table, gate, namespace, reader, 100, &view), STATUS_OK);
+    size_t count = view.count;
+    uncommitted_view_free(&view);
+    return count;
+}
+
+/* ------------------------------------------------------------------ one thread */
+
+static void test_published_until_the_end(void **state)
+{
+    (void)state;
+    struct uncommitted_owner owner = {.unit = 5};
+    struct published one;
+    struct published two;
+    uint64_t stamp = uncommitted_stamp(table, GATE);
+    uint64_t any = uncommitted_stamp(table, 0);
+    struct lock_name name = name_of(1);
+    uint32_t of_name = uncommitted_name_stamp(table, &name);
+    assert_true(publish(&one, &owner, GATE, 1, 10));
+    assert_false(uncommitted_is_empty(table, GATE));
+    assert_false(uncommitted_is_empty(table, 0));
+    assert_true(uncommitted_is_empty(table, OTHER_GATE));
+    assert_int_not_equal(uncommitted_stamp(table, GATE), stamp);
+    assert_int_not_equal(uncommitted_stamp(table, 0), any);
+    assert_int_not_equal(uncommitted_name_stamp(table, &name), of_name);
+    assert_false(uncommitted_name_is_free(table, &name));
+    /* Written a second time: the first image is the committed one. */
+    assert_true(publish(&two, &owner, GATE, 1, 20));
+    assert_int_equal(uncommitted_count(table), 1);
+    struct uncommitted_document *found = uncommitted_find(table, &name, &nobody);
+    assert_int_equal(found->lsn, 10);
+    uncommitted_end(table, &owner);
+    assert_int_equal(found->lsn, 10); /* the reader keeps it */
+    uncommitted_document_release(found);
+    assert_true(uncommitted_is_empty(table, GATE));
+    assert_true(uncommitted_name_is_free(table, &name));
+    assert_null(uncommitted_find(table, &name, &nobody));
+    uncommitted_end(table, &owner); /* twice is harmless */
+}
+
+static void test_who_sees_what(void **state)
+{
+    (void)state;
+    struct uncommitted_owner one = {.unit = 1, .group = 9};
+    struct uncommitted_owner two = {.unit = 2};
+    struct published first;
+    struct published second;
+    assert_true(publish(&first, &one, GATE, 1, 0));
+    assert_true(publish(&second, &two, GATE, 2, 0));
+    assert_int_equal(count_seen(&nobody, GATE, "d.c"), 2);
+    assert_int_equal(count_seen(&nobody, GATE, NULL), 2);
+    assert_int_equal(count_seen(&nobody, 0, NULL), 2);
+    assert_int_equal(count_seen(&nobody, GATE, "d.shares_the_gate"), 0);
+    assert_int_equal(count_seen(&(struct uncommitted_reader){.unit = 1}, GATE, "d.c"), 1);
+    assert_int_equal(count_seen(&(struct uncommitted_reader){.group = 9}, GATE, "d.c"), 1);
+    assert_true(uncommitted_has_others(table, GATE, NULL, &(struct uncommitted_reader){.unit = 1}));
+    struct uncommitted_view view;
+    assert_int_equal(uncommitted_collect(table, GATE, "d.c", &nobody, 1, &view), STATUS_LIMIT);
+    uncommitted_end(table, &two);
+    assert_false(
+        uncommitted_has_others(table, GATE, NULL, &(struct uncommitted_reader){.unit = 1}));
+    uncommitted_end(table, &one);
+}
+
+static unsigned begun;
+
+static void on_begun(struct uncommitted_turn *turn)
+{
+    (void)turn;
+    begun++;
+}
+
+static void test_a_turn_holds_publications(void **state)
+{
+    (void)state;
+    struct uncommitted_owner owner = {.unit = 1};
+    struct uncommitted_turn turn = {.gate = GATE, .begun = on_begun};
+    struct uncommitted_turn next = {.gate = GATE, .begun = on_begun};
+    struct published waits;
+    struct published beside;
+    uint64_t stamp = uncommitted_stamp(table, GATE);
+    begun = 0;
+    assert_true(uncommitted_turn_begin(table, &turn));
+    assert_false(publish(&waits, &owner, GATE, 1, 0));
+    assert_true(publish(&beside, &owner, OTHER_GATE, 2, 0));
+    assert_int_equal(uncommitted_stamp(table, GATE), stamp);
+    /* A second reader does not go past the unit that waits. */
+    assert_false(uncommitted_turn_begin(table, &next));
+    uncommitted_turn_end(table, &turn);
+    assert_true(waits.told);
+    assert_int_equal(begun, 1);
+    assert_int_not_equal(uncommitted_stamp(table, GATE), stamp);
+    uncommitted_turn_end(table, &next);
+    uncommitted_end(table, &owner);
+    /* The turn of all gates. */
+    turn.gate = 0;
+    assert_true(uncommitted_turn_begin(table, &turn));
+    assert_false(publish(&waits, &owner, GATE, 1, 0));
+    assert_false(uncommitted_turn_begin(table, &next));
+    assert_true(uncommitted_turn_cancel(table, &next));
+    uncommitted_turn_end(table, &turn);
+    assert_true(waits.told);
+    assert_int_equal(begun, 1);
+    uncommitted_end(table, &owner);
+}
+
+static void test_a_drain_holds_admissions_only(void **state)
+{
+    (void)state;
+    struct uncommitted_owner inside = {.unit = 1};
+    struct uncommitted_owner outside = {.unit = 2};
+    struct uncommitted_turn drain = {.gate = GATE, .kind = UNCOMMITTED_TURN_DRAIN};
+    struct published one = {.told = false};
+    struct published two;
+    one.publication = (struct uncommitted_publication){
+        .owner = &outside, .gate = GATE, .published = on_published};
+    assert_false(uncommitted_is_draining(table, GATE));
+    assert_true(uncommitted_publish(table, &one.publication));
+    assert_true(uncommitted_turn_begin(table, &drain));
+    assert_true(uncommitted_is_draining(table, GATE));
+    assert_true(publish(&two, &inside, GATE, 1, 0));
+    assert_false(uncommitted_publish(table, &one.publication));
+    uncommitted_turn_make_read(table, &drain);
+    assert_false(uncommitted_is_draining(table, GATE));
+    assert_false(publish(&two, &inside, GATE, 3, 0));
+    uncommitted_turn_end(table, &drain);
+    assert_true(one.told);
+    assert_true(two.told);
+    uncommitted_end(table, &inside);
+}
+
+static unsigned ended;
+
+static void on_ended(struct uncommitted_watch *watch)
+{
+    (void)watch;
+    ended++;
+}
+
+static void test_a_turn_without_a_lock(void **state)
+{
+    (void)state;
+    struct uncommitted_owner owner = {.unit = 1};
+    struct uncommitted_turn turn = {.gate = GATE, .begun = on_begun};
+    struct published one;
+    begun = 0;
+    assert_true(uncommitted_read_enter(table, GATE));
+    assert_true(uncommitted_read_enter(table, GATE)); /* many at once */
+    uncommitted_read_leave(table, GATE);
+    assert_false(publish(&one, &owner, GATE, 1, 0));
+    assert_false(uncommitted_read_enter(table, GATE)); /* not past who waits */
+    assert_false(one.told);
+    assert_false(uncommitted_turn_begin(table, &turn));
+    uncommitted_read_leave(table, GATE);
+    assert_true(one.told);
+    assert_int_equal(begun, 1);
+    assert_false(uncommitted_read_enter(table, GATE)); /* something is published */
+    uncommitted_turn_end(table, &turn);
+    uncommitted_end(table, &owner);
+    assert_true(uncommitted_read_enter(table, GATE));
+    uncommitted_read_leave(table, GATE);
+}
+
+static void test_watches(void **state)
+{
+    (void)state;
+    struct uncommitted_owner one = {.unit = 1};
+    struct uncommitted_owner two = {.unit = 2};
+    struct published first;
+    struct published second;
+    struct uncommitted_watch watch = {.gate = GATE, .ended = on_ended};
+    struct uncommitted_watch any = {.gate = 0, .ended = on_ended};
+    struct uncommitted_watch taken_back = {.gate = GATE, .ended = on_ended};
+    const struct uncommitted_reader own = {.unit = 1};
+    ended = 0;
+    assert_false(uncommitted_watch(table, &watch, NULL, &nobody));
+    assert_true(publish(&first, &one, GATE, 1, 0));
+    assert_false(uncommitted_watch(table, &watch, NULL, &own));
+    assert_true(publish(&second, &two, OTHER_GATE, 2, 0));
+    assert_true(uncommitted_watch(table, &watch, NULL, &nobody));
+    assert_true(uncommitted_watch(table, &any, NULL, &nobody));
+    assert_true(uncommitted_watch(table, &taken_back, NULL, &nobody));
+    assert_true(uncommitted_unwatch(table, &taken_back));
+    uncommitted_end(table, &two);
+    assert_int_equal(ended, 1); /* any */
+    uncommitted_end(table, &one);
+    assert_int_equal(ended, 2);
+    assert_false(uncommitted_unwatch(table, &watch));
+}
+
+/* ------------------------------------------------------------------ many threads */
+
+enum { ACCOUNTS = 12, WRITERS = 3, READERS = 3, TRANSFERS = 20000, EACH = 100 };
+
+/* The server, as far as a read and a write of it are one step each. */
+static _Atomic uint64_t balances[ACCOUNTS];
+static pthread_mutex_t locks[ACCOUNTS]; /* of documents */
+static atomic_uint writers_left;
+static atomic_uint good_reads;
+static atomic_uint good_cursors;
+
+struct waiting {
+    struct published published;
+    atomic_bool done;
+};
+
+static void on_done(struct uncommitted_publication *publication)
+{
+    atomic_store(&((struct waiting *)(void *)publication)->done, true);
+}
+
+static void write_account(struct uncommitted_owner *owner, uint32_t account, uint64_t to)
+{
+    struct waiting waiting;
+    atomic_init(&waiting.done, false);
+    waiting.published.documents[0] = document_of(account, atomic_load(&balances[account]));
+    waiting.published.publication =
+        (struct uncommitted_publication){.owner = owner,
+                                         .gate = GATE,
+                                         .documents = waiting.published.documents,
+                                         .count = 1,
+                                         .published = on_done};
+    if (!uncommitted_publish(table, &waiting.published.publication)) {
+        while (!atomic_load(&waiting.done)) {
+            sched_yield();
+        }
+    }
+    atomic_store(&balances[account], to);
+}
+
+static void transfer(uint32_t source, uint32_t target, uint64_t unit)
+{
+    struct uncommitted_owner owner = {.unit = unit};
+    uint32_t low = source < target ? source : target;
+    uint32_t high = source < target ? target : source;
+    pthread_mutex_lock(&locks[low]);
+    pthread_mutex_lock(&locks[high]);
+    uint64_t of_source = atomic_load(&balances[source]);
+    uint64_t of_target = atomic_load(&balances[target]);
+    write_account(&owner, source, of_source - 1);
+    write_account(&owner, target, of_target + 1);
+    if (unit % 3 == 0) { /* undone */
+        atomic_store(&balances[target], of_target);
+        atomic_store(&balances[source], of_source);
+    }
+    uncommitted_end(table, &owner);
+    pthread_mutex_unlock(&locks[high]);
+    pthread_mutex_unlock(&locks[low]);
+}
+
+static void *write_many(void *context)
+{
+    uint32_t random = (uint32_t)(uintptr_t)context;
+    for (uint64_t i = 1; i <= TRANSFERS; i++) {
+        random = random * 1664525u + 1013904223u;
+        uint32_t source = random >> 8 & 0xff;
+        uint32_t target = random >> 16 & 0xff;
+        if (source % ACCOUNTS != target % ACCOUNTS) {
+            transfer(source % ACCOUNTS, target % ACCOUNTS, i * 16 + (uintptr_t)context);
+        }
+    }
+    (void)atomic_fetch_sub(&writers_left, 1);
+    return NULL;
+}
+
+/* What the proxy and the server do for one read; the sum of what it shows. */
+static uint64_t evaluate(const struct uncommitted_view *view)
+{
+    uint64_t sum = 0;
+    bool left_out[ACCOUNTS] = {false};
+    for (size_t i = 0; i < view->count; i++) {
+        uint32_t account;
+        memcpy(&account, view->documents[i]->key.data, sizeof account);
+        left_out[account] = true;
+        sum += view->documents[i]->lsn;
+    }
+    for (uint32_t account = 0; account < ACCOUNTS; account++) {
+        sum += left_out[account] ? 0 : atomic_load(&balances[account]);
+    }
+    return sum;
+}
+
+static void *read_many(void *context)
+{
+    (void)context;
+    while (atomic_load(&writers_left) > 0) {
+        for (unsigned attempt = 0;; attempt++) {
+            struct uncommitted_view view;
+            struct uncommitted_turn turn = {.gate = GATE, .begun = on_begun};
+            bool with_turn = attempt >= 2 && uncommitted_turn_begin(table, &turn);
+            if (attempt >= 2 && !with_turn && !uncommitted_turn_cancel(table, &turn)) {
+                with_turn = true;
+            }
+            uint64_t stamp = uncommitted_stamp(table, GATE);
+            if (uncommitted_collect(table, GATE, "d.c", &nobody, 100, &view) != STATUS_OK) {
+                abort();
+            }
+            uint64_t sum = evaluate(&view);
+            bool good = with_turn || uncommitted_stamp(table, GATE) == stamp;
+            uncommitted_view_free(&view);
+            if (with_turn) {
+                uncommitted_turn_end(table, &turn);
+            }
+            if (good) {
+                if (sum != (uint64_t)ACCOUNTS * EACH) {
+                    abort();
+                }
+                (void)atomic_fetch_add(&good_reads, 1);
+                break;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* What cannot be done again, and knows of nothing published. */
+static void *read_on(void *context)
+{
+    (void)context;
+    while (atomic_load(&writers_left) > 0) {
+        if (uncommitted_read_enter(table, GATE)) {
+            uint64_t sum = evaluate(&(struct uncommitted_view){0});
+            uncommitted_read_leave(table, GATE);
+            if (sum != (uint64_t)ACCOUNTS * EACH) {
+                abort();
+            }
+            (void)atomic_fetch_add(&good_cursors, 1);
+        }
+    }
+    return NULL;
+}
+
+static void test_no_reader_sees_half_a_transfer(void **state)
+{
+    (void)state;
+    pthread_t threads[WRITERS + READERS + 1];
+    atomic_store(&writers_left, WRITERS);
+    for (size_t i = 0; i < ACCOUNTS; i++) {
+        atomic_store(&balances[i], EACH);
+        (void)pthread_mutex_init(&locks[i], NULL);
+    }
+    for (uintptr_t i = 0; i < WRITERS; i++) {
+        /* NOLINTNEXTLINE(performance-no-int-to-ptr): a number for the thread */
+        assert_int_equal(pthread_create(&threads[i], NULL, write_many, (void *)(i + 1)), 0);
+    }
+    for (size_t i = 0; i < READERS; i++) {
+        assert_int_equal(pthread_create(&threads[WRITERS + i], NULL, read_many, NULL), 0);
+    }
+    assert_int_equal(pthread_create(&threads[WRITERS + READERS], NULL, read_on, NULL), 0);
+    for (size_t i = 0; i < WRITERS + READERS + 1; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    for (size_t i = 0; i < ACCOUNTS; i++) {
+        (void)pthread_mutex_destroy(&locks[i]);
+    }
+    assert_true(atomic_load(&good_reads) > 0);
+    assert_true(atomic_load(&good_cursors) > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_published_until_the_end, begin, end),
+        cmocka_unit_test_setup_teardown(test_who_sees_what, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_turn_holds_publications, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_drain_holds_admissions_only, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_turn_without_a_lock, begin, end),
+        cmocka_unit_test_setup_teardown(test_watches, begin, end),
+        cmocka_unit_test_setup_teardown(test_no_reader_sees_half_a_transfer, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
