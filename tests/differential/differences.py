@@ -73,10 +73,18 @@ def _code(reply):
 
 
 @difference
-def reads_are_local(context):
-    """A read sees what others have written and not committed yet, or have committed since its
-    transaction began (README, limits)."""
-    if not context.loose:
+def reads_have_no_snapshot(context):
+    """A read in a transaction sees what others have committed since it began."""
+    if context.loose != "snapshot":
+        return None
+    return SAME if context.native.get("ok") == context.holdfast.get("ok") == 1 else OVER
+
+
+@difference
+def read_waits(context):
+    """Some forms of reads wait until nothing is uncommitted (docs/COMPATIBILITY.md); here, where
+    nobody waits, they get LockTimeout. A getMore in a transaction goes on as the server has it."""
+    if context.loose != "waits":
         return None
     return SAME if context.native.get("ok") == context.holdfast.get("ok") == 1 else OVER
 
