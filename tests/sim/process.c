@@ -61,6 +61,10 @@ static void *life(void *argument)
     for (size_t i = 0; i < ARGUMENT_COUNT; i++) {
         copies[i] = strdup(arguments[i]);
     }
+    if (sim.verbose) {
+        free(copies[ARGUMENT_COUNT - 1]);
+        copies[ARGUMENT_COUNT - 1] = strdup("--set=log.level=info");
+    }
     int code = holdfastd_main((int)ARGUMENT_COUNT, copies);
     for (size_t i = 0; i < ARGUMENT_COUNT; i++) {
         free(copies[i]);
