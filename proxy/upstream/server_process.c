@@ -45,7 +45,7 @@ void server_process_set(struct server_process *process, const uint8_t *id)
     pthread_mutex_unlock(&process->mutex);
 }
 
-/* Under the mutex. */
+/* The mutex is held. */
 static bool is_other(const struct server_process *process, const uint8_t *id)
 {
     return process->told && (id == NULL || memcmp(id, process->id, sizeof process->id) != 0);
@@ -54,9 +54,9 @@ static bool is_other(const struct server_process *process, const uint8_t *id)
 bool server_process_is(struct server_process *process, const uint8_t *id)
 {
     pthread_mutex_lock(&process->mutex);
-    bool same = !is_other(process, id);
+    bool is = !is_other(process, id);
     pthread_mutex_unlock(&process->mutex);
-    return same;
+    return is;
 }
 
 bool server_process_check(struct server_process *process, const uint8_t *id)
