@@ -30,7 +30,7 @@ void faults_draw(void)
         .crashes_max = 1 + (unsigned)random_below(4),
         .crashes_random = maybe(1, 2, 1 + (unsigned)random_below(2)),
         .cuts = maybe(1, 2, 1 + (unsigned)random_below(8)),
-        .server_restarts = maybe(1, 4, 1 + (unsigned)random_below(2)),
+        .server_restarts = maybe(1, 3, 1 + (unsigned)random_below(2)),
         .power_cuts = random_chance(1, 2),
         .store_failure = maybe(1, 6, 30),
         .store_full = random_chance(1, 10),

@@ -36,6 +36,7 @@ struct effect {
     uint64_t order;
     uint64_t taken_back; /* when; 0: not */
     bool lost;           /* by a crash of the server */
+    bool gone;           /* lost, and others have written since: it will not come back */
     struct command *command;
     char namespace[32];
     struct bytes key;
@@ -258,9 +259,21 @@ static struct effect *effect_new(const char *namespace, const bson_t *key)
     return effect;
 }
 
+static void give_up_lost(const char *namespace, const bson_t *key)
+{
+    for (size_t i = 0; i < effect_count; i++) {
+        if (effects[i].lost && has_key(&effects[i], namespace, key)) {
+            effects[i].gone = true;
+        }
+    }
+}
+
 static void client_changed(const char *namespace, const bson_t *key, const bson_t *before,
                            const bson_t *after, struct command *command)
 {
+    if (!is_strangers(command)) {
+        give_up_lost(namespace, key); /* nothing passes before all is there again that can be */
+    }
     struct effect *effect = effect_new(namespace, key);
     bson_t *expected = NULL;
     effect->command = command;
@@ -336,7 +349,7 @@ static struct effect *find_lost(const char *namespace, const bson_t *key, const 
         if (!has_key(at, namespace, key) || at->taken_back != 0) {
             continue;
         }
-        if (at->lost && is(&at->after, after) && !(newer && after == NULL)) {
+        if (at->lost && !at->gone && is(&at->after, after) && !(newer && after == NULL)) {
             return at;
         }
         newer = newer || !at->lost;
@@ -354,7 +367,7 @@ static void do_again(const struct effect *last, const char *namespace, const bso
         if (at->order > last->order && !at->lost) {
             sim_fail("what was lost of %s %s was done again over newer data", namespace,
                      text_of(key));
-        } else if (at->order <= last->order && at->lost) {
+        } else if (at->order <= last->order && at->lost && !at->gone) {
             sim_note("effect %llu is done again", (unsigned long long)at->order);
             at->lost = false;
         }
@@ -527,11 +540,34 @@ static int64_t changed_by(const struct command *command)
     return count;
 }
 
+/* All or nothing. What was done and taken back before counts as nothing. */
+static void check_either(const struct model_unit *unit)
+{
+    for (size_t i = 0; i < effect_count; i++) {
+        const struct effect *kept = &effects[i];
+        if (kept->command->unit != unit || !is_there(kept)) {
+            continue;
+        }
+        for (size_t j = i + 1; j < effect_count; j++) {
+            if (effects[j].command->unit == unit && !is_there(&effects[j]) &&
+                !(effects[j].lost && may_be_lost(&effects[j]))) {
+                sim_fail("unit %zu is half there", number_of(unit));
+            }
+        }
+    }
+}
+
 static void check_whole(const struct model_unit *unit)
 {
     for (size_t i = 0; i < command_count; i++) {
         const struct command *command = &commands[i];
         int64_t count = changed_by(command);
+        /* What changed nothing is not remembered, by mongod neither: the first sending of a command
+           that was sent again may still come, and be done. */
+        if (command->unit == unit && unit->kind == MODEL_RETRYABLE && command->changed == 0) {
+            check_either(unit);
+            continue;
+        }
         if (command->unit == unit && command->replied && count != command->changed) {
             sim_fail("unit %zu is committed, and command %zu changed %lld documents; there are "
                      "%lld",
@@ -584,23 +620,6 @@ static void check_absent(const struct model_unit *unit)
         if (effects[i].command->unit == unit && is_there(&effects[i]) &&
             !is_as_before(&effects[i])) {
             sim_fail("unit %zu was rolled back, and a change of it is there", number_of(unit));
-        }
-    }
-}
-
-/* All or nothing. What was done and taken back before counts as nothing. */
-static void check_either(const struct model_unit *unit)
-{
-    for (size_t i = 0; i < effect_count; i++) {
-        const struct effect *kept = &effects[i];
-        if (kept->command->unit != unit || !is_there(kept)) {
-            continue;
-        }
-        for (size_t j = i + 1; j < effect_count; j++) {
-            if (effects[j].command->unit == unit && !is_there(&effects[j]) &&
-                !(effects[j].lost && may_be_lost(&effects[j]))) {
-                sim_fail("unit %zu is half there", number_of(unit));
-            }
         }
     }
 }

@@ -61,6 +61,10 @@ static void *life(void *argument)
     for (size_t i = 0; i < ARGUMENT_COUNT; i++) {
         copies[i] = strdup(arguments[i]);
     }
+    if (sim.verbose) {
+        free(copies[ARGUMENT_COUNT - 1]);
+        copies[ARGUMENT_COUNT - 1] = strdup("--set=log.level=info");
+    }
     int code = holdfastd_main((int)ARGUMENT_COUNT, copies);
     for (size_t i = 0; i < ARGUMENT_COUNT; i++) {
         free(copies[i]);
@@ -182,10 +186,22 @@ void process_die(const char *reason)
     }
 }
 
+/* What is seldom passed is a good place to die. */
+static uint64_t weight_of(const char *name)
+{
+    static const char *const seldom[] = {"redo_", "restart_", "recovery_unit", "undo_", "abort_"};
+    for (size_t i = 0; i < sizeof seldom / sizeof seldom[0]; i++) {
+        if (strncmp(name, seldom[i], strlen(seldom[i])) == 0) {
+            return 8;
+        }
+    }
+    return 1;
+}
+
 void process_place(const char *name)
 {
     if (fiber_is_product() && !sim.faults_over && process.crashes < sim.profile.crashes_max &&
-        random_chance(sim.profile.crash_points, 10000)) {
+        random_chance(sim.profile.crash_points * weight_of(name), 10000)) {
         process_die(name);
     }
 }
