@@ -63,8 +63,7 @@ struct daemon {
     bool leased;
     bool told_to_end; /* by a signal while it was a standby */
     struct lease_keeper *keeper;
-    uint64_t renewed_ms; /* monotonic */
-    bool recovered;      /* no unit of an earlier life is open */
+    bool recovered; /* no unit of an earlier life is open */
     struct worker_pool *workers;
     struct engine engine;
     struct pruner *pruner;
@@ -221,17 +220,6 @@ static enum status in_turn(struct daemon *daemon,
     return status;
 }
 
-static enum status keep_lease(void *context, struct error *error)
-{
-    struct daemon *daemon = context;
-    uint64_t now = clock_monotonic_ms();
-    if (now - daemon->renewed_ms < LEASE_RENEW_MS) {
-        return STATUS_OK;
-    }
-    daemon->renewed_ms = now;
-    return lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, error);
-}
-
 static enum status on_unit_recovered(const struct recovery_unit *unit, void *context,
                                      struct error *error)
 {
@@ -244,7 +232,9 @@ static enum status on_unit_recovered(const struct recovery_unit *unit, void *con
         messages[unit->result], LOG_NUMBER("unit", unit->history->unit),
         LOG_TEXT("user", unit->history->begin.user),
         LOG_TEXT("client", unit->history->begin.client));
-    return keep_lease(context, error);
+    (void)context;
+    (void)error;
+    return STATUS_OK;
 }
 
 static void tell_recovered(const struct recovery_report *report)
@@ -268,7 +258,6 @@ static enum status recover(struct daemon *daemon, struct error *error)
         .fence_blindly = daemon->lease.former_unclean,
         .reason = "recovery at the start of the proxy",
         .unit_done = on_unit_recovered,
-        .progress = keep_lease,
         .context = daemon,
     };
     struct recovery_report report = {0};
@@ -607,7 +596,6 @@ static void recover_again(struct daemon *daemon)
         .lease = &daemon->lease,
         .recovery = {.fence_ms = daemon->config.upstream_fence_ms,
                      .unit_done = on_unit_recovered,
-                     .progress = keep_lease,
                      .context = daemon},
         .give_up = is_to_end,
     };
