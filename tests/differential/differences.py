@@ -9,6 +9,7 @@ import collections
 
 import touched
 import values
+from bson.decimal128 import Decimal128
 
 PARTING = []
 
@@ -277,6 +278,45 @@ def _sorted(value):
     if isinstance(value, (list, tuple)):
         return repr(sorted(map(_sorted, value)))
     return repr(value)
+
+
+@difference
+def number_types_of_groups(context):
+    """What stands for equal numbers of several types is the first one's: where others have
+    uncommitted writes, what was before them comes last in the natural order."""
+    replies = (context.native, context.holdfast)
+    return (
+        all(reply.get("ok") == 1 for reply in replies)
+        and ("$group" in repr(context.step["command"]) or "distinct" in context.step["command"])
+        and len({_by_value(reply) for reply in replies}) == 1
+        and SAME
+    )
+
+
+def _by_value(reply):
+    """Equal numbers are equal, in no order."""
+    found = reply["values"] if "values" in reply else reply["cursor"]["firstBatch"]
+    return repr(sorted(map(_plain, found)))
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return repr(sorted((name, _plain(one)) for name, one in value.items()))
+    is_number = isinstance(value, (int, float, Decimal128)) and not isinstance(value, bool)
+    return repr(float(str(value))) if is_number else repr(value)
+
+
+@difference
+def hidden_from_filters(context):
+    """The filter of a write, but for _id, looks at what is stored: it does not find documents that
+    another unit has removed or changed and may yet restore (README, limits)."""
+    return (
+        context.native.get("code") == 112
+        and context.holdfast.get("code") != 112
+        and touched.looks_around(context.step["command"])
+        and touched.meets_another(context.program, context.place)
+        and OVER
+    )
 
 
 # ---------------------------------------------------------------- the test server's departures
