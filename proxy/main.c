@@ -340,7 +340,7 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
         .locks = lock_table_new((size_t)config->unit_locks_max, REMEMBERED_CHANGES_MAX),
         .gates = gate_table_new(workers),
-        .uncommitted = uncommitted_table_new(),
+        .uncommitted = uncommitted_table_new(REMEMBERED_CHANGES_MAX),
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
         .committed_reads = config->unit_reads == CONFIG_UNIT_READS_COMMITTED,

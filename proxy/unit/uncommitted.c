@@ -71,6 +71,7 @@ struct uncommitted_table {
     struct uncommitted_links *oldest_past;
     struct uncommitted_links *youngest_past;
     size_t past_count;
+    size_t past_max;
     uint64_t moment; /* counts ends of units that have changed something */
     uint64_t forgotten_at;
     struct uncommitted_owner *oldest_snapshot;
@@ -88,11 +89,12 @@ struct outbox {
     struct uncommitted_watch *ended;
 };
 
-struct uncommitted_table *uncommitted_table_new(void)
+struct uncommitted_table *uncommitted_table_new(size_t past_max)
 {
     struct uncommitted_table *table = calloc(1, sizeof *table);
     if (table != NULL) {
         (void)pthread_mutex_init(&table->mutex, NULL);
+        table->past_max = past_max;
     }
     return table;
 }
@@ -443,7 +445,7 @@ static void forget_past(struct uncommitted_table *table, struct uncommitted_docu
     while (table->oldest_past != NULL) {
         bool needed = table->oldest_snapshot != NULL &&
                       table->oldest_snapshot->snapshot_at < table->oldest_past->ended_at;
-        if (needed && table->past_count <= UNCOMMITTED_PAST_MAX) {
+        if (needed && table->past_count <= table->past_max) {
             return;
         }
         struct uncommitted_links *oldest = past_take_oldest(table);

@@ -75,8 +75,8 @@ struct uncommitted_owner {
     struct uncommitted_owner *younger;
 };
 
-/* NULL: out of memory. */
-struct uncommitted_table *uncommitted_table_new(void);
+/* `past_max`: see uncommitted_snapshot_begin(). NULL: out of memory. */
+struct uncommitted_table *uncommitted_table_new(size_t past_max);
 /* Nothing is published or waits, and no snapshot is left. NULL is harmless; returns NULL. */
 struct uncommitted_table *uncommitted_table_free(struct uncommitted_table *table);
 
@@ -120,10 +120,9 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
 /*
  * From now on, until the unit ends, reads for it can see what is committed at this moment: what
  * units change that end later stays in the table, with its before-image, as long as somebody began
- * before. At most UNCOMMITTED_PAST_MAX documents: beyond, the oldest are forgotten, and who began
+ * before. At most `past_max` documents: beyond, the oldest are forgotten, and who began
  * before that has no snapshot any more. Harmless if it was called before.
  */
-#define UNCOMMITTED_PAST_MAX 1000000u
 void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner);
 
 /* ------------------------------------------------------------------ readers */

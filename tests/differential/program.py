@@ -303,8 +303,8 @@ class _Protocol(_Maker):
 def loose(steps):
     """{place of a read: why it may be answered otherwise}.
 
-    "snapshot": others have committed since its transaction began. "waits": others have uncommitted
-    writes, and the read is of a form that waits for them.
+    "waits": others have uncommitted writes, or have committed since its transaction began, and the
+    read is of a form that waits for the former and is in no snapshot.
     """
     found = {}
     wrote = {}  # (session, number) of open transactions -> whether it has written
@@ -315,9 +315,8 @@ def loose(steps):
         if owner and name not in ENDS and owner not in wrote:
             wrote[owner] = newer[owner] = False
         if name in READS or name == "killCursors":
-            if newer.get(owner):
-                found[place] = "snapshot"
-            elif any(wrote[other] for other in wrote if other != owner) and _waits(step):
+            others = any(wrote[other] for other in wrote if other != owner)
+            if (newer.get(owner) or others) and _waits(step):
                 found[place] = "waits"
         elif name in ENDS:
             newer.pop(owner, None)
