@@ -20,6 +20,7 @@
 
 #include "admin/admin.h"
 #include "base/config.h"
+#include "base/first_process.h"
 #include "engine/deadlock_log.h"
 #include "engine/engine.h"
 #include "engine/finish.h"
@@ -739,8 +740,10 @@ int main(int argument_count, char **arguments)
     daemon.arguments = arguments;
     struct error error = {0};
     enum config_action action = CONFIG_RUN;
-    enum status status =
-        config_from_arguments(argument_count, arguments, &daemon.config, &action, &error);
+    enum status status = first_process_leave(&error);
+    if (status == STATUS_OK) {
+        status = config_from_arguments(argument_count, arguments, &daemon.config, &action, &error);
+    }
     if (status == STATUS_OK && action == CONFIG_RUN) {
         status = check_settings(&daemon.config, &error);
     }
