@@ -372,9 +372,26 @@ enum status overlay_append_images(bson_t *pipeline, uint32_t *at, const struct s
                              : append_live(pipeline, at, filters, filter_count, NULL, 0);
 }
 
+/* { $sort }, { $limit } */
+static void append_top(bson_t *pipeline, uint32_t *at, const struct overlay_top *top)
+{
+    bson_t stage;
+    bson_t sort;
+    if (top->count == 0 || !bson_init_static(&sort, top->sort.data, top->sort.size)) {
+        return;
+    }
+    begin_stage(pipeline, at, &stage);
+    BSON_APPEND_DOCUMENT(&stage, "$sort", &sort);
+    bson_append_document_end(pipeline, &stage);
+    begin_stage(pipeline, at, &stage);
+    BSON_APPEND_INT64(&stage, "$limit", top->count);
+    bson_append_document_end(pipeline, &stage);
+}
+
 enum status overlay_append(bson_t *pipeline, uint32_t *at, const char *collection,
                            const struct slice *filters, size_t filter_count,
-                           const struct overlay_image *images, size_t image_count)
+                           const struct overlay_image *images, size_t image_count,
+                           const struct overlay_top *top)
 {
     bson_t stage;
     bson_t unite;
@@ -384,6 +401,7 @@ enum status overlay_append(bson_t *pipeline, uint32_t *at, const char *collectio
     if (status != STATUS_OK || count_present(images, image_count) == 0) {
         return status;
     }
+    append_top(pipeline, at, top);
     begin_stage(pipeline, at, &stage);
     BSON_APPEND_DOCUMENT_BEGIN(&stage, "$unionWith", &unite);
     BSON_APPEND_UTF8(&unite, "coll", collection);

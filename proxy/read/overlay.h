@@ -40,13 +40,21 @@ struct overlay_image {
    that a command names would take other _ids for this one. */
 bool overlay_key_has_text(struct slice key);
 
+/* The first `count` by `sort` are all that is wanted; 0: all are. */
+struct overlay_top {
+    struct slice sort;
+    int64_t count;
+};
+
 /*
  * Appends the stages from `*at` (index in the array `pipeline`) on. A document must match all
- * filters. STATUS_MEMORY.
+ * filters. Of what the collection has only `top` is united with the images, so that an index serves
+ * it; sorting and limiting the whole is left to the caller's stages. STATUS_MEMORY.
  */
 MUST_CHECK enum status overlay_append(bson_t *pipeline, uint32_t *at, const char *collection,
                                       const struct slice *filters, size_t filter_count,
-                                      const struct overlay_image *images, size_t image_count);
+                                      const struct overlay_image *images, size_t image_count,
+                                      const struct overlay_top *top);
 
 /* The same of nothing but the images: what the collection holds is not looked at. */
 MUST_CHECK enum status overlay_append_images(bson_t *pipeline, uint32_t *at,

@@ -54,6 +54,18 @@ static int64_t find_limit(const struct read_command *command)
     return command->limit;
 }
 
+/* What a find with sort and limit wants of the collection at most. */
+static struct overlay_top find_top(const struct read_command *command)
+{
+    struct overlay_top top = {.sort = command->sort};
+    int64_t limit = command->kind == READ_FIND ? find_limit(command) : 0;
+    if (command->sort.size == 0 || limit == 0 ||
+        __builtin_add_overflow(command->skip, limit, &top.count)) {
+        top.count = 0;
+    }
+    return top;
+}
+
 static void put_find_stages(struct building *building)
 {
     const struct read_command *command = building->command;
@@ -213,11 +225,12 @@ static enum status put_pipeline(struct building *building, const struct overlay_
     struct slice filters[FILTERS_MAX];
     uint32_t skipped;
     size_t filter_count = collect_filters(command, filters, &skipped);
+    const struct overlay_top top = find_top(command);
     enum status status =
         only_images ? overlay_append_images(building->pipeline, &building->at, filters,
                                             filter_count, images, image_count)
                     : overlay_append(building->pipeline, &building->at, command->collection,
-                                     filters, filter_count, images, image_count);
+                                     filters, filter_count, images, image_count, &top);
     if (status != STATUS_OK) {
         return status;
     }
@@ -320,7 +333,7 @@ static void put_cursor(bson_t *into, const struct read_command *command)
     BSON_APPEND_DOCUMENT_BEGIN(into, "cursor", &cursor);
     if (command->kind == READ_FIND) {
         int64_t batch = command->has_batch_size ? command->batch_size : FIRST_BATCH_DEFAULT;
-        if (limit > 0 && limit <= batch) {
+        if (limit > 0 && limit <= batch && limit < INT64_MAX) {
             BSON_APPEND_INT64(&cursor, "batchSize", limit + 1);
         } else if (command->has_batch_size) {
             BSON_APPEND_INT64(&cursor, "batchSize", batch);
