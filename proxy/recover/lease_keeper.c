@@ -11,6 +11,7 @@
  * Invariants
  *  - While the permit is there, or a thread may act on having seen it, the dead man's switch is set
  *    to LEASE_KILL_MS after the last renewal was sent off: it is set before the permit is given.
+ *    But not at the end, when only who ends the keeper could send anything, and waits.
  *  - A renewal counts from when it was sent off, not from its answer: the server's clock for it
  *    began in between.
  *
@@ -266,6 +267,10 @@ struct lease_keeper *lease_keeper_stop(struct lease_keeper *keeper)
     if (keeper->watcher_started) {
         (void)pthread_join(keeper->watcher, NULL);
     }
+    /* The renewer may wait for an answer for longer, and nobody is left who could send anything. */
+    pthread_mutex_lock(&keeper->lock);
+    dead_man_set(&keeper->dead_man, 0);
+    pthread_mutex_unlock(&keeper->lock);
     if (keeper->renewer_started) {
         (void)pthread_join(keeper->renewer, NULL);
     }
