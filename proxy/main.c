@@ -199,7 +199,8 @@ static bool told_to_end(void)
     return sigtimedwait(&signals, NULL, &pause) > 0;
 }
 
-/* Takes a step of the start. A standby takes it again as long as somebody else is the owner. */
+/* Takes a step of the start. A standby takes it again as long as somebody else is the owner, or the
+   server is away: that is no reason to leave the place. */
 static enum status in_turn(struct daemon *daemon,
                            enum status (*step)(struct daemon *, struct error *),
                            struct error *error)
@@ -208,7 +209,9 @@ static enum status in_turn(struct daemon *daemon,
     if (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
         LOG(LOG_INFO, "main", "Standing by", LOG_TEXT("reason", error->message));
     }
-    while (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
+    bool stands_by = status == STATUS_OWNED;
+    while (stands_by && (status == STATUS_OWNED || status == STATUS_UNREACHABLE) &&
+           daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
         admin_standby(daemon->admin, error->message);
         daemon->told_to_end = told_to_end();
         if (daemon->told_to_end) {
