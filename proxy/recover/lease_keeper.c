@@ -139,12 +139,24 @@ static void *renewer_main(void *context)
 
 /* ------------------------------------------------------------------ watching */
 
+/* Until nobody sends any more who has seen the permit. */
+static bool wait_for_senders(uint64_t until_ms)
+{
+    bool left = write_permit_is_left();
+    while (!left && dead_man_now_ms() < until_ms) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 5 * 1000 * 1000}, NULL);
+        left = write_permit_is_left();
+    }
+    return left;
+}
+
 /* Under the lock, which it gives up meanwhile. */
 static void lower(struct lease_keeper *keeper)
 {
     bool (*settle)(void *, uint64_t) = keeper->settle;
     void *context = keeper->settle_context;
     struct error failure = keeper->failure;
+    uint64_t kill_ms = keeper->renewed_ms + LEASE_KILL_MS;
     keeper->lowered = true;
     keeper->settling = true;
     write_permit_set(false);
@@ -152,7 +164,8 @@ static void lower(struct lease_keeper *keeper)
     if (keeper->options.permit != NULL) {
         keeper->options.permit(keeper->options.context, false, failure.message);
     }
-    bool settled = settle == NULL || settle(context, LEASE_KILL_MS - LEASE_HOLD_MS);
+    bool settled = (settle == NULL || settle(context, LEASE_KILL_MS - LEASE_HOLD_MS)) &&
+                   wait_for_senders(kill_ms);
     pthread_mutex_lock(&keeper->lock);
     keeper->settling = false;
     pthread_cond_broadcast(&keeper->changed);
