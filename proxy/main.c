@@ -64,8 +64,7 @@ struct daemon {
     bool leased;
     bool told_to_end; /* by a signal while it was a standby */
     struct lease_keeper *keeper;
-    uint64_t renewed_ms; /* monotonic */
-    bool recovered;      /* no unit of an earlier life is open */
+    bool recovered; /* no unit of an earlier life is open */
     struct worker_pool *workers;
     struct engine engine;
     struct pruner *pruner;
@@ -144,6 +143,9 @@ static enum status acquire_lease(struct daemon *daemon, struct error *error)
     enum status status =
         lease_acquire(daemon->upstream, daemon->wal, &options, &daemon->lease, error);
     daemon->leased = status == STATUS_OK;
+    if (daemon->leased) {
+        upstream_pin(daemon->upstream); /* the recovery in the same process of the server */
+    }
     return status;
 }
 
@@ -222,17 +224,6 @@ static enum status in_turn(struct daemon *daemon,
     return status;
 }
 
-static enum status keep_lease(void *context, struct error *error)
-{
-    struct daemon *daemon = context;
-    uint64_t now = clock_monotonic_ms();
-    if (now - daemon->renewed_ms < LEASE_RENEW_MS) {
-        return STATUS_OK;
-    }
-    daemon->renewed_ms = now;
-    return lease_renew(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, error);
-}
-
 static enum status on_unit_recovered(const struct recovery_unit *unit, void *context,
                                      struct error *error)
 {
@@ -245,7 +236,9 @@ static enum status on_unit_recovered(const struct recovery_unit *unit, void *con
         messages[unit->result], LOG_NUMBER("unit", unit->history->unit),
         LOG_TEXT("user", unit->history->begin.user),
         LOG_TEXT("client", unit->history->begin.client));
-    return keep_lease(context, error);
+    (void)context;
+    (void)error;
+    return STATUS_OK;
 }
 
 static void tell_recovered(const struct recovery_report *report)
@@ -269,7 +262,6 @@ static enum status recover(struct daemon *daemon, struct error *error)
         .fence_blindly = daemon->lease.former_unclean,
         .reason = "recovery at the start of the proxy",
         .unit_done = on_unit_recovered,
-        .progress = keep_lease,
         .context = daemon,
     };
     struct recovery_report report = {0};
@@ -608,7 +600,6 @@ static void recover_again(struct daemon *daemon)
         .lease = &daemon->lease,
         .recovery = {.fence_ms = daemon->config.upstream_fence_ms,
                      .unit_done = on_unit_recovered,
-                     .progress = keep_lease,
                      .context = daemon},
         .give_up = is_to_end,
     };
@@ -674,6 +665,13 @@ static void run(struct daemon *daemon, const sigset_t *signals)
     }
 }
 
+/* A server that has restarted meanwhile takes nothing before a recovery, which is for the next
+   start: then nothing here can end by itself any more. */
+static bool may_drain(struct daemon *daemon, uint64_t until_ms)
+{
+    return clock_monotonic_ms() < until_ms && !server_process_has_changed(daemon->process);
+}
+
 static void drain(struct daemon *daemon)
 {
     LOG(LOG_INFO, "main", "Draining",
@@ -682,11 +680,11 @@ static void drain(struct daemon *daemon)
     uint64_t until = clock_monotonic_ms() + DRAIN_MS_MAX;
     /* Calls first: their services may need new connections to finish them. */
     services_drain(daemon->services);
-    while (services_calls(daemon->services) > 0 && clock_monotonic_ms() < until) {
+    while (services_calls(daemon->services) > 0 && may_drain(daemon, until)) {
         (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
     }
     router_drain(daemon->router);
-    while (unit_table_open_count(daemon->engine.units) > 0 && clock_monotonic_ms() < until) {
+    while (unit_table_open_count(daemon->engine.units) > 0 && may_drain(daemon, until)) {
         (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
     }
     services_stop(daemon->services);
@@ -699,6 +697,7 @@ static void stop(struct daemon *daemon)
     if (daemon->router != NULL) {
         drain(daemon);
     }
+    upstream_stop_waiting(); /* what is not done by now is left to the next start */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
     daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */

@@ -12,7 +12,7 @@
  *   compact.c    the compacting copy
  *   scan.c       verification, in a child process
  *   place.c      where the journal's file is
- *   pages.c      the pages of data.mdb without LMDB
+ *   pages*.c     the pages of data.mdb without LMDB
  *   salvage*.c   a new journal out of what is intact in a damaged one
  */
 

@@ -74,7 +74,8 @@ void crash_point_reach(enum crash_point point)
     }
     if (atomic_fetch_add(&times_reached, 1) + 1 == wanted_time) {
         if (only_stop) {
-            (void)kill(getpid(), SIGSTOP); /* before it returns, this thread stands still */
+            /* To this thread: were it to the process, another might take it while we go on. */
+            (void)pthread_kill(pthread_self(), SIGSTOP);
             return;
         }
         (void)kill(getpid(), SIGKILL);

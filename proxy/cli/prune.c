@@ -28,6 +28,8 @@
 #define QUOTA_BYTES (UINT64_C(64) << 30)
 #define OWNER "holdfast prune"
 #define LOOK_MS 50
+#define COUNT_MS 1000u
+#define PATIENCE_MS 30000u
 
 struct pruning {
     const struct cli_options *options;
@@ -91,22 +93,36 @@ static bool is_living(const struct cli_options *options)
     return living;
 }
 
+/* Until nothing is left that was to go; a holdfastd that does not get on has failed, or died. */
 static enum status watch(struct pruning *pruning, struct wal *wal, struct error *ret_error)
 {
-    uint64_t all = 0;
-    uint64_t left = 1;
-    enum status status = wal_prune_count(wal, &pruning->rules, UINT64_MAX, &all, ret_error);
+    uint64_t left = 0;
+    enum status status = wal_prune_count(wal, &pruning->rules, UINT64_MAX, &left, ret_error);
+    uint64_t moved_ms = clock_monotonic_ms();
+    uint64_t counted_ms = moved_ms;
+    pruning->units = left;
     while (status == STATUS_OK && left > 0) {
-        bool say = progress_due(&pruning->progress);
-        status = wal_prune_count(wal, &pruning->rules, say ? UINT64_MAX : 1, &left, ret_error);
-        if (say) {
+        uint64_t still = 0;
+        (void)nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
+        /* Counting all takes a while where there are many: often it is enough to see one. */
+        bool all = clock_monotonic_ms() - counted_ms >= COUNT_MS;
+        status = wal_prune_count(wal, &pruning->rules, all ? UINT64_MAX : 1, &still, ret_error);
+        if (status != STATUS_OK || (still > 0 && !all)) {
+            continue;
+        }
+        counted_ms = clock_monotonic_ms();
+        moved_ms = still < left ? counted_ms : moved_ms;
+        left = still;
+        if (progress_due(&pruning->progress)) {
             progress_print(&pruning->progress, "%" PRIu64 " units to go", left);
         }
-        if (left > 0) {
-            (void)nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
+        if (left > 0 && counted_ms - moved_ms > PATIENCE_MS) {
+            status = error_set(ret_error, STATUS_UNREACHABLE,
+                               "%" PRIu64 " units are still there: holdfastd does not get on with "
+                               "it. Its log tells why",
+                               left);
         }
     }
-    pruning->units = all;
     return status;
 }
 

@@ -65,9 +65,15 @@ static void wait_ms(struct settler *settler, uint64_t milliseconds)
 static bool is_due(struct settler *settler)
 {
     uint64_t age = clock_monotonic_ms() - settler->sent_ms;
+    /* The last before it gets quiet asked for no journal, perhaps: what it covers could never be
+       pruned. */
+    pthread_mutex_lock(&settler->mutex);
+    bool undurable = settler->probe.lsn > atomic_load(&settler->durable_lsn);
+    pthread_mutex_unlock(&settler->mutex);
     return atomic_load(&settler->wanted) || atomic_load(&settler->stopping) ||
            (gate_has_uncovered(settler->options.gates) && age >= SETTLER_PROBE_MS) ||
-           (gate_has_plain(settler->options.gates) && age >= SETTLER_PLAIN_MS);
+           (gate_has_plain(settler->options.gates) && age >= SETTLER_PLAIN_MS) ||
+           (undurable && age >= SETTLER_DURABLE_MS);
 }
 
 /* A connection that leads to the process that we know. */

@@ -9,7 +9,7 @@
  *   something waits for a probe             at once
  *   a unit has ended since the last probe   every SETTLER_PROBE_MS
  *   only plain writes have                  every SETTLER_PLAIN_MS
- *   nothing has                             none
+ *   nothing has                             none, but for a durable one behind the last
  *
  * Once in SETTLER_DURABLE_MS a probe asks for the server's own journal; what that one covers may be
  * pruned.

@@ -40,23 +40,20 @@ struct overlay_image {
    that a command names would take other _ids for this one. */
 bool overlay_key_has_text(struct slice key);
 
-/* The first `count` by `sort` are all that is wanted; 0: all are. */
-struct overlay_top {
-    struct slice sort;
-    int64_t count;
-};
-
 /*
- * Appends the stages from `*at` (index in the array `pipeline`) on. A document must match all
- * filters. Of what the collection has only `top` is united with the images, so that an index serves
- * it; sorting and limiting the whole is left to the caller's stages. STATUS_MEMORY.
+ * Appends the first of these stages at `*at` (index in the array `pipeline`, which counts up): what
+ * the collection holds, without the images' _ids. A document must match all filters. STATUS_MEMORY.
  */
-MUST_CHECK enum status overlay_append(bson_t *pipeline, uint32_t *at, const char *collection,
-                                      const struct slice *filters, size_t filter_count,
-                                      const struct overlay_image *images, size_t image_count,
-                                      const struct overlay_top *top);
+MUST_CHECK enum status overlay_append_live(bson_t *pipeline, uint32_t *at,
+                                           const struct slice *filters, size_t filter_count,
+                                           const struct overlay_image *images, size_t image_count);
 
-/* The same of nothing but the images: what the collection holds is not looked at. */
+/* The second one: with the images that match all filters. Nothing if all of them are absent. */
+MUST_CHECK enum status overlay_append_union(bson_t *pipeline, uint32_t *at, const char *collection,
+                                            const struct slice *filters, size_t filter_count,
+                                            const struct overlay_image *images, size_t image_count);
+
+/* Nothing but the images: what the collection holds is not looked at. */
 MUST_CHECK enum status overlay_append_images(bson_t *pipeline, uint32_t *at,
                                              const struct slice *filters, size_t filter_count,
                                              const struct overlay_image *images,

@@ -294,12 +294,10 @@ static enum status redo(struct recovery *recovery, struct error *ret_error)
 
 static enum status make_probe(struct recovery *recovery, struct error *ret_error)
 {
-    static const uint8_t yes[1] = {1};
     struct probe probe = recovery->survey.next;
     probe.lsn = wal_last_lsn(recovery->wal);
     /* First: with the property and without the probe nothing is taken for kept that may be lost. */
-    enum status status = wal_property_set(recovery->wal, SURVEY_PROPERTY_PROBED,
-                                          slice_make(yes, sizeof(yes)), ret_error);
+    enum status status = survey_note_probe(recovery->wal, &probe, ret_error);
     if (status == STATUS_OK) {
         status = probe_make(recovery->upstream, &probe, ret_error);
     }

@@ -174,10 +174,18 @@ static bool find_target(const struct redo *redo, struct redo_document *document)
     return last != REDO_ASIDE;
 }
 
-static bool target_is_committed(const struct redo *redo, const struct redo_document *document)
+/* The newest write to the document that is committed; NULL: none is. One that is not may follow it:
+   what was before that is the target then, and is committed all the same. */
+static const struct redo_entry *last_winner(const struct redo *redo,
+                                            const struct redo_document *document)
 {
-    const struct redo_entry *entry = &redo->entries[document->target_entry];
-    return redo->members[entry->member].role == REDO_WINNER;
+    for (size_t i = document->count; i-- > 0;) {
+        const struct redo_entry *entry = &redo->entries[document->first + i];
+        if (redo->members[entry->member].role == REDO_WINNER) {
+            return entry;
+        }
+    }
+    return NULL;
 }
 
 static enum status is_there(const struct redo *redo, const struct redo_document *document,
@@ -201,12 +209,13 @@ static enum status decide(struct redo *redo, struct error *ret_error)
 {
     for (size_t i = 0; i < redo->document_count; i++) {
         struct redo_document *document = &redo->documents[i];
+        const struct redo_entry *winner = last_winner(redo, document);
         bool there = false;
         if (!find_target(redo, document) || document->place == REDO_AT_OTHER) {
             continue;
         }
         /* Older than all that was journaled, and nothing committed came after: it stays. */
-        if (document->place == REDO_AT_OLDER && !target_is_committed(redo, document)) {
+        if (document->place == REDO_AT_OLDER && winner == NULL) {
             continue;
         }
         if (document->place == REDO_AT_IMAGE && document->at.presence != IMAGE_UNKNOWN) {
@@ -220,8 +229,9 @@ static enum status decide(struct redo *redo, struct error *ret_error)
         }
         document->wanted = true;
         redo->report->moved++;
-        if (target_is_committed(redo, document)) {
-            redo->members[redo->entries[document->target_entry].member].redone = true;
+        if (winner != NULL && (document->place == REDO_AT_OLDER ||
+                               winner == &redo->entries[document->target_entry])) {
+            redo->members[winner->member].redone = true;
         }
     }
     return STATUS_OK;

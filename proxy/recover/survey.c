@@ -4,7 +4,9 @@
  *   probe on the server     its process and the server's    what may be lost
  *   of this journal         the same                        nothing: it has not restarted since
  *   of this journal         differ, or not told             what ended above the probe's LSN
- *   none, but there was     -                               nobody can tell: refused
+ *   none, but there was     that of the first probe         nothing: it has not restarted since
+ *                           another; the first is young     everything: the first is lost, too
+ *                           another                         nobody can tell: refused
  *   none, and never was     -                               nothing that was promised
  *   of another journal      -                               nothing of this one: it has ended
  *
@@ -180,17 +182,76 @@ static bool is_same_process(const struct probe *probe, const struct upstream_des
            memcmp(probe->process, server->process_id, PROBE_PROCESS_BYTES) == 0;
 }
 
-static enum status was_probed(struct wal *wal, bool *ret_was, struct error *ret_error)
+/* The first probe that the journal's proxy made: when, and in which process of the server. */
+#define FIRST_PROBE_BYTES (8u + PROBE_PROCESS_BYTES)
+
+struct first_probe {
+    bool exists;
+    uint64_t time_ms;
+    uint8_t process[PROBE_PROCESS_BYTES]; /* zeros: the server does not tell */
+};
+
+static enum status first_probe_read(struct wal *wal, struct first_probe *ret_first,
+                                    struct error *ret_error)
 {
-    uint8_t value[1];
+    struct first_probe first = {0};
+    uint8_t value[FIRST_PROBE_BYTES] = {0};
     size_t size = 0;
     enum status status =
         wal_property_get(wal, SURVEY_PROPERTY_PROBED, value, sizeof(value), &size, ret_error);
-    if (status == STATUS_OK || status == STATUS_NOT_FOUND) {
-        *ret_was = status == STATUS_OK;
-        return STATUS_OK;
+    if (status == STATUS_NOT_FOUND) {
+        status = STATUS_OK;
+    } else if (status == STATUS_OK) {
+        first.exists = true;
+        first.time_ms = slice_load_u64be(value);
+        memcpy(first.process, value + 8, sizeof(first.process));
+    }
+    if (status == STATUS_OK) {
+        *ret_first = first;
     }
     return status;
+}
+
+enum status survey_note_probe(struct wal *wal, const struct probe *probe, struct error *ret_error)
+{
+    struct first_probe first;
+    uint8_t value[FIRST_PROBE_BYTES] = {0};
+    enum status status = first_probe_read(wal, &first, ret_error);
+    if (status != STATUS_OK || first.exists) {
+        return status;
+    }
+    slice_store_u64be(value, clock_wall_ms());
+    if (probe->has_process) {
+        memcpy(value + 8, probe->process, PROBE_PROCESS_BYTES);
+    }
+    return wal_property_set(wal, SURVEY_PROPERTY_PROBED, slice_make(value, sizeof(value)),
+                            ret_error);
+}
+
+/* A server that forgets its last moments may forget the first probe, and all that was with it. */
+static enum status look_without_probe(struct wal *wal, const struct first_probe *first,
+                                      const struct upstream_description *server,
+                                      const struct lease *lease, struct survey *survey,
+                                      struct error *ret_error)
+{
+    bool same = server->has_process_id &&
+                memcmp(first->process, server->process_id, PROBE_PROCESS_BYTES) == 0;
+    uint64_t now = clock_wall_ms();
+    bool young = first->time_ms <= now && now - first->time_ms <= LOSS_MS_MAX;
+    /* An empty journal has promised nothing: its proxy died before it made the first probe. */
+    if (!first->exists || same || lease->vouched || wal_last_lsn(wal) == 0) {
+        return STATUS_OK;
+    }
+    if (young) {
+        survey->may_have_lost = true;
+        return STATUS_OK;
+    }
+    return error_set(ret_error, STATUS_FOREIGN,
+                     "the document `probe` of " UPSTREAM_OWN_DATABASE
+                     ".state is gone: what the server may have lost in a crash cannot be told. "
+                     "If it was deleted by hand and the server has not crashed, say so with "
+                     "--set upstream.takeover=%s",
+                     lease->journal);
 }
 
 /* Numbers go on from the probe's; where that is lost, from one that was not used before. */
@@ -205,29 +266,21 @@ static enum status look(struct wal *wal, struct upstream *upstream, const struct
 {
     struct probe probe;
     struct upstream_description server;
-    bool probed = false;
+    struct first_probe first;
     enum status status = upstream_describe(upstream, &server, ret_error);
     if (status == STATUS_OK) {
-        /* All that follows is about this process of the server. If it dies meanwhile, the recovery
-           fails, and does not go on with another one that has lost something else. */
+        /* Everything from here to the new probe is for this process of the server: were it another
+           one that takes the probe, what the first was given back would be taken for kept. */
         upstream_pin(upstream);
         status = probe_read(upstream, &probe, ret_error);
     }
     if (status == STATUS_OK) {
-        status = was_probed(wal, &probed, ret_error);
+        status = first_probe_read(wal, &first, ret_error);
     }
     if (status != STATUS_OK) {
         return status;
     }
     bool ours = probe.exists && strcmp(probe.journal, lease->journal) == 0;
-    if (!probe.exists && probed && !lease->vouched) {
-        return error_set(ret_error, STATUS_FOREIGN,
-                         "the document `probe` of " UPSTREAM_OWN_DATABASE
-                         ".state is gone: what the server may have lost in a crash cannot be told. "
-                         "If it was deleted by hand and the server has not crashed, say so with "
-                         "--set upstream.takeover=%s",
-                         lease->journal);
-    }
     if (ours && probe.lsn > wal_last_lsn(wal)) {
         return error_set(ret_error, STATUS_FOREIGN,
                          "stale copy of the journal: it ends at LSN %" PRIu64
@@ -244,7 +297,8 @@ static enum status look(struct wal *wal, struct upstream *upstream, const struct
     };
     memcpy(survey->next.journal, lease->journal, sizeof(survey->next.journal));
     memcpy(survey->next.process, server.process_id, PROBE_PROCESS_BYTES);
-    return STATUS_OK;
+    return probe.exists ? STATUS_OK
+                        : look_without_probe(wal, &first, &server, lease, survey, ret_error);
 }
 
 enum status survey_make(struct wal *wal, struct upstream *upstream, const struct lease *lease,

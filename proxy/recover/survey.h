@@ -12,7 +12,8 @@
 
 #include "recover/probe.h"
 
-/* A durable property of the journal: the server has a probe of it, or had one. */
+/* A durable property of the journal: when, and in which process of the server, the first probe of
+   it was made, or was about to be. */
 #define SURVEY_PROPERTY_PROBED "upstream.probed"
 
 struct survey {
@@ -38,6 +39,10 @@ struct survey {
 MUST_CHECK enum status survey_make(struct wal *wal, struct upstream *upstream,
                                    const struct lease *lease, struct survey *ret_survey,
                                    struct error *ret_error);
+/* To be called before the probe is made: remembers it if it is the first. Errors: those of wal.h.
+ */
+MUST_CHECK enum status survey_note_probe(struct wal *wal, const struct probe *probe,
+                                         struct error *ret_error);
 /* Zeros are harmless. */
 void survey_free(struct survey *survey);
 

@@ -48,10 +48,15 @@ static enum status try_once(const struct restart_options *options, bool fence_bl
                             struct recovery_report *report, struct error *error)
 {
     struct recovery_options recovery = options->recovery;
+    struct upstream_description server;
     *options->upstream = upstream_close(*options->upstream);
     enum status status =
         upstream_open(options->upstream_uri, options->connect_ms, options->upstream, error);
     if (status == STATUS_OK) {
+        status = upstream_describe(*options->upstream, &server, error);
+    }
+    if (status == STATUS_OK) {
+        upstream_pin(*options->upstream); /* lease and recovery in one process of the server */
         status = lease_regain(*options->upstream, options->engine->wal, options->lease, error);
     }
     if (status == STATUS_OK) {

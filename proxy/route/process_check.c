@@ -3,7 +3,8 @@
  *
  *   connected --> isMaster sent --> the process we know --> the client's commands
  *                                \-> another one: the server has restarted --> the connection waits
- *                                    until what that may have lost is repaired (server_process.h)
+ *                                    until what that may have lost is repaired (server_process.h);
+ *                                    then it goes on, or ends if the repair was of yet another
  *
  * So no command reaches a server that may have lost something which the journal still has. isMaster
  * and not hello, because that every server knows, and without a description of the client: that is
@@ -60,9 +61,16 @@ void process_check_take(struct connection *connection, struct slice document)
     decide(connection);
 }
 
+/* What it was told may be long ago, so that it proves nothing of the server as it is now: another
+   process than that which was repaired is no restart, but the end of this connection. */
 void process_check_again(struct connection *connection)
 {
+    const uint8_t *id = connection->has_process ? connection->process : NULL;
     if (!connection->held || connection->server_gone) {
+        return;
+    }
+    if (!server_process_is(connection->shared->options.process, id)) {
+        connection_end_server(connection); /* freed from the loop, after this one */
         return;
     }
     decide(connection);

@@ -24,9 +24,11 @@ static void broken_server(struct connection *connection, const char *reason)
     connection_end_server(connection);
 }
 
+/* One that is held has no reply to come, but its server may die: that it is told of here only. */
 static bool may_read(const struct connection *connection)
 {
-    return !connection->server_gone && (connection->connected || connection->checking) &&
+    return !connection->server_gone &&
+           (connection->connected || connection->checking || connection->held) &&
            (connection->client_gone ||
             stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES);
 }

@@ -45,10 +45,24 @@ void server_process_set(struct server_process *process, const uint8_t *id)
     pthread_mutex_unlock(&process->mutex);
 }
 
+/* The mutex is held. */
+static bool is_other(const struct server_process *process, const uint8_t *id)
+{
+    return process->told && (id == NULL || memcmp(id, process->id, sizeof process->id) != 0);
+}
+
+bool server_process_is(struct server_process *process, const uint8_t *id)
+{
+    pthread_mutex_lock(&process->mutex);
+    bool is = !is_other(process, id);
+    pthread_mutex_unlock(&process->mutex);
+    return is;
+}
+
 bool server_process_check(struct server_process *process, const uint8_t *id)
 {
     pthread_mutex_lock(&process->mutex);
-    bool other = process->told && (id == NULL || memcmp(id, process->id, sizeof process->id) != 0);
+    bool other = is_other(process, id);
     bool first = other && !process->changed;
     process->changed = process->changed || other;
     bool allowed = !process->changed;

@@ -35,8 +35,11 @@ struct server_process *server_process_free(struct server_process *process);
 /* Work goes on with this process. `id` NULL: the server does not tell. */
 void server_process_set(struct server_process *process, const uint8_t *id);
 
-/* Whether work may be done on a connection whose hello named `id` (NULL: none). */
+/* Whether work may be done on a connection whose hello has just named `id` (NULL: none). */
 bool server_process_check(struct server_process *process, const uint8_t *id);
+
+/* Whether `id`, which a hello may have named long ago, is the process that work goes on with. */
+bool server_process_is(struct server_process *process, const uint8_t *id);
 
 /* The server has restarted, and the repair is not done. */
 bool server_process_has_changed(struct server_process *process);

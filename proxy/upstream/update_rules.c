@@ -16,7 +16,9 @@ static enum status ask(struct upstream *upstream, bson_t *command, struct image 
     enum status status = upstream_evaluate(
         upstream, slice_make(bson_get_data(command), command->len), before, &after, ret_error);
     memset(ret_names, 0, NAMES_MAX);
-    if (status == STATUS_OK &&
+    /* A server that crashed in between may have lost the scratch collection: then nothing is known.
+     */
+    if (status == STATUS_OK && after.presence == IMAGE_PRESENT &&
         bson_iter_init_from_data(&at, after.document.data, after.document.size)) {
         while (bson_iter_next(&at) && count < NAMES_MAX - 1) {
             if (strlen(bson_iter_key(&at)) == 1) {

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "upstream/private.h"
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
+static _Atomic bool waiting_stopped;
 
 static void library_init(void)
 {
@@ -273,12 +275,17 @@ static enum status write_errors_check(const bson_t *reply, int32_t *ret_code,
                      *ret_code);
 }
 
+void upstream_stop_waiting(void)
+{
+    atomic_store(&waiting_stopped, true);
+}
+
 /* Nothing was sent, for no connection could be made: it may be tried again until connect_ms. */
 static bool may_try_again(struct upstream *upstream, const bson_error_t *error, uint64_t since_ms)
 {
     const struct timespec pause = {.tv_nsec = 50 * 1000000L};
     if (error->domain != MONGOC_ERROR_SERVER_SELECTION || upstream->pinned ||
-        clock_monotonic_ms() - since_ms >= upstream->connect_ms) {
+        atomic_load(&waiting_stopped) || clock_monotonic_ms() - since_ms >= upstream->connect_ms) {
         return false;
     }
     (void)nanosleep(&pause, NULL);

@@ -61,6 +61,9 @@ MUST_CHECK enum status upstream_host(const char *uri, char *host, size_t capacit
  */
 void upstream_pin(struct upstream *upstream);
 
+/* The process ends: no call of any thread waits any more for a server that is away. Any thread. */
+void upstream_stop_waiting(void);
+
 /* Closes the connection. NULL is harmless; returns NULL. */
 struct upstream *upstream_close(struct upstream *upstream);
 

@@ -1,14 +1,13 @@
 """The proxy dies at each named step of a unit's life, restarts, and the promises hold:
 all or nothing; acknowledged means kept; a commit asked again is answered truthfully."""
 
-import os
 import re
 import signal
 
-import bson
 import pytest
-from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection, ProxyFailed
+from conftest import Stack
+from four_writes import Script
+from holdfast_testing import ProxyFailed
 
 # Where to die -> (which end of the unit gets there, which times of reaching it are tried).
 # The unit has four writes: insert, update, findAndModify upsert, delete.
@@ -49,73 +48,9 @@ def swept():
         made.proxy.verify()
 
 
-class Script:
-    """The unit, and what the collection holds without and with it."""
-
-    def __init__(self, stack, name):
-        self.name = name
-        self.lsid = {"id": bson.Binary(os.urandom(16), 4)}
-        self.before = [{"_id": "u", "v": 1, "x": {"y": [1, 2.5]}}, {"_id": "d", "gone": False}]
-        stack.direct[DATABASE][name].insert_many(self.before)
-        self.committed = None  # what the client was told: True, False or None
-        self.wanted_commit = False
-
-    def run(self, port, end):
-        """Until the end, or until the proxy is gone."""
-        with Connection(port) as raw:
-            unit = RawTransaction(raw, lsid=self.lsid)
-            upsert = {"findAndModify": self.name, "query": {"$and": [{"k": 1}]}, "upsert": True}
-            for step in (
-                lambda: unit.insert(self.name, {"_id": "i", "new": True}),
-                lambda: unit.update(self.name, {"_id": "u"}, {"$inc": {"v": 1}}),
-                lambda: unit.run({**upsert, "update": {"$set": {"p": 1}}, "new": True}),
-                lambda: unit.delete(self.name, {"_id": "d"}),
-            ):
-                reply = step()
-                if reply is None:
-                    return
-                assert reply["ok"] == 1, reply
-            self.wanted_commit = end == "commit"
-            reply = unit.commit() if end == "commit" else unit.abort()
-            if reply is not None:
-                assert reply["ok"] == 1, reply
-                self.committed = end == "commit"
-
-    def check(self, stack):
-        stored = stack.stored(self.name)
-        for key in [key for key, document in stored.items() if document.get("k") == 1]:
-            upserted = stored.pop(key)  # its _id was made by the proxy
-            assert "k" not in stored, "two documents of one key"
-            stored["k"] = {**upserted, "_id": "k"}
-        absent = {document["_id"]: document for document in self.before}
-        whole = {
-            "i": {"_id": "i", "new": True},
-            "u": {"_id": "u", "v": 2, "x": {"y": [1, 2.5]}},
-            "k": {"_id": "k", "k": 1, "p": 1},
-        }
-        assert stored in (whole, absent), f"torn: {stored}"
-        if self.committed is True:
-            assert stored == whole, "an acknowledged commit is gone"
-        if not self.wanted_commit:
-            assert stored == absent, "there without a commit"
-        return stored == whole
-
-    def ask_commit_again(self, stack, is_whole):
-        with Connection(stack.proxy.port) as raw:
-            reply = RawTransaction(raw, lsid=self.lsid).commit()
-        if is_whole:
-            assert reply["ok"] == 1, reply
-        else:
-            assert reply["ok"] == 0 and reply["code"] == 251, reply
-            assert is_transient(reply), reply
-
-
 def run_until_dead(stack, script, end):
     """Runs the script; True if the proxy died by its own SIGKILL meanwhile."""
-    try:
-        script.run(stack.proxy.port, end)
-    except ConnectionError:
-        pass
+    script.run(stack.proxy.port, end)
     try:
         return stack.proxy.process.wait(1) == -signal.SIGKILL
     except Exception:  # noqa: BLE001 (still running: the place was not reached)

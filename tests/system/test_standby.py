@@ -263,6 +263,30 @@ def test_one_whose_server_stands_still_lives_on(pair, name):
     pair.proxy.verify()
 
 
+def test_one_whose_server_was_gone_for_long_goes_on(pair, name):
+    """kill -9 of the server, away for longer than the lease lives. It may have lost our last renewal,
+    and even our lease: that is nobody else's then."""
+    with pair.proxy.client(serverSelectionTimeoutMS=30000) as client:
+        collection = client[DATABASE][name]
+        assert _insert(collection, 1)
+        pair.server.kill()
+        time.sleep(LEASE_KILL + 3)
+        pair.proxy.pause()  # it knows that it may not send, and so may stand still for long
+        pair.server.start()
+        with pair.server.client() as direct:
+            # As if our taking the lease had been lost as well.
+            direct["holdfast"]["state"].update_one({"_id": "lease"}, {"$inc": {"epoch": -1}})
+        time.sleep(LEASE_KILL + 1)
+        pair.proxy.resume()
+        try:
+            wait_until(lambda: _insert(collection, 2), 30, "writes pass again")
+        except AssertionError as error:
+            raise AssertionError(pair.proxy.process.tail(40)) from error
+    assert pair.proxy.process.running()
+    state = pair.direct["holdfast"]["state"]
+    wait_until(lambda: state.find_one({"_id": "lease"})["epoch"] >= 1, 10, "the lease is ours again")
+
+
 def test_transfers_on_both_sides_of_a_takeover(pair, name):
     """Clients of the first under load when it is stopped, clients of the second after it took over,
     then the first wakes up: each transfer is whole or absent, and there if it was acknowledged."""

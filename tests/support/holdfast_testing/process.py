@@ -3,6 +3,7 @@
 import atexit
 import ctypes
 import os
+import pathlib
 import random
 import signal
 import socket
@@ -139,6 +140,14 @@ class Process:
     def running(self):
         return self._popen.poll() is None
 
+    def stands_still(self):
+        """Stopped by SIGSTOP, with all its threads."""
+        try:
+            tasks = list(pathlib.Path(f"/proc/{self.pid}/task").iterdir())
+            return bool(tasks) and all(map(_is_stopped, tasks))
+        except OSError:
+            return False  # it has ended
+
     def send(self, number):
         if self.running():
             self._popen.send_signal(number)
@@ -166,6 +175,10 @@ class Process:
         """SIGTERM, and what it exited with."""
         self.send(signal.SIGTERM)
         return self.wait(timeout)
+
+
+def _is_stopped(task):
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @atexit.register

@@ -112,14 +112,26 @@ class Proxy:
             arguments += ["--set", f"{key}={value}"]
         return arguments + self.options
 
-    def start(self, crash_at=None, timeout=60):
+    def start(self, crash_at=None, timeout=60, stop_at=None):
         """Starts it and waits until it accepts. ProxyFailed if it ends before that."""
+        self.launch(crash_at, stop_at)
+        self.wait_accepting(timeout)
+        return self
+
+    def launch(self, crash_at=None, stop_at=None):
+        """Starts it, and waits for nothing."""
         crash_at = crash_at or self.crash_at
         self.crash_at = None  # one start only: the next one is to recover
-        environment = {**self.environment, **({"HOLDFAST_CRASH_AT": crash_at} if crash_at else {})}
+        environment = dict(self.environment)
+        if crash_at:
+            environment["HOLDFAST_CRASH_AT"] = crash_at
+        if stop_at:  # NAME or NAME:N
+            number = "" if ":" in stop_at else ":1"
+            environment["HOLDFAST_CRASH_AT"] = f"{stop_at}{number}:stop"
         self.process = Process(self.arguments(), environment, name="holdfastd")
+
+    def wait_accepting(self, timeout=60):
         self.port = wait_until(self._accepting, timeout, "holdfastd accepts connections")
-        return self
 
     def _accepting(self):
         for line in list(self.process.lines):

@@ -105,8 +105,7 @@ class Server:
 
     def pause(self):
         self._process.send(signal.SIGSTOP)
-        tasks = pathlib.Path(f"/proc/{self._process.pid}/task")
-        wait_until(lambda: all(map(_stands_still, tasks.iterdir())), 5, "the server stands still")
+        wait_until(self._process.stands_still, 5, "the server stands still")
 
     def resume(self):
         self._process.send(signal.SIGCONT)
@@ -193,7 +192,3 @@ class Server:
                 60,
                 "the replica set has a primary",
             )
-
-
-def _stands_still(task):
-    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"

@@ -1,0 +1,67 @@
+/* No admin port in the simulation: nothing on a client's path goes through it. */
+#include "admin/admin.h"
+
+static char nothing;
+
+struct admin *admin_new(void)
+{
+    return (struct admin *)(void *)&nothing;
+}
+
+enum status admin_listen(struct admin *admin, const char *host_and_port,
+                         char ret_address[NETWORK_ADDRESS_TEXT_BYTES], struct error *ret_error)
+{
+    (void)admin;
+    (void)host_and_port;
+    ret_address[0] = '\0';
+    (void)ret_error;
+    return STATUS_OK;
+}
+
+enum status admin_control(struct admin *admin, const char *directory, struct error *ret_error)
+{
+    (void)admin;
+    (void)directory;
+    (void)ret_error;
+    return STATUS_OK;
+}
+
+void admin_recovering(struct admin *admin, struct wal *wal)
+{
+    (void)admin;
+    (void)wal;
+}
+
+void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
+                   struct services *services, struct observe *observe, struct pruner *pruner)
+{
+    (void)admin;
+    (void)engine;
+    (void)router;
+    (void)services;
+    (void)observe;
+    (void)pruner;
+}
+
+void admin_upstream_seen(struct admin *admin, const char *failure)
+{
+    (void)admin;
+    (void)failure;
+}
+
+void admin_draining(struct admin *admin)
+{
+    (void)admin;
+}
+
+struct admin *admin_stop(struct admin *admin)
+{
+    (void)admin;
+    return NULL;
+}
+
+void admin_standby(struct admin *admin, const char *reason)
+{
+    (void)admin;
+    (void)reason;
+}
