@@ -360,7 +360,14 @@ static void look_point(struct read_operation *operation)
         send_original(operation, READ_SENT_ORIGINAL);
         return;
     }
-    send_overlay(operation, &found, 1, true);
+    /* Another _id may have the same name (unit/lock_name.c): nothing is known of this one then. */
+    struct slice key = slice_make(bson_get_data(&operation->key), operation->key.len);
+    if (slice_equal(found->key, key)) {
+        send_overlay(operation, &found, 1, true);
+    } else {
+        operation->form = READ_FORM_OVERLAY;
+        look(operation);
+    }
     uncommitted_document_release(found);
 }
 

@@ -73,9 +73,10 @@ static void put_live_limit(struct building *building)
 {
     const struct read_command *command = building->command;
     int64_t limit = command->kind == READ_FIND ? find_limit(command) : 0;
-    if (limit > 0) {
+    int64_t first;
+    if (limit > 0 && !__builtin_add_overflow(command->skip, limit, &first)) {
         put_stage_document(building, "$sort", command->sort);
-        put_stage_number(building, "$limit", command->skip + limit);
+        put_stage_number(building, "$limit", first);
     }
 }
 
@@ -368,7 +369,7 @@ static void put_cursor(bson_t *into, const struct read_command *command,
         int64_t batch = command->has_batch_size ? command->batch_size : FIRST_BATCH_DEFAULT;
         if (is_made_whole(command, options)) {
             BSON_APPEND_INT32(&cursor, "batchSize", INT32_MAX);
-        } else if (limit > 0 && limit <= batch) {
+        } else if (limit > 0 && limit <= batch && limit < INT64_MAX) {
             BSON_APPEND_INT64(&cursor, "batchSize", limit + 1);
         } else if (command->has_batch_size) {
             BSON_APPEND_INT64(&cursor, "batchSize", batch);

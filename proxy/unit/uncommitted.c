@@ -324,6 +324,11 @@ static void settle(struct uncommitted_table *table, uint32_t gate, struct outbox
         *tail = publication;
         tail = &publication->next;
     }
+    /* Also of gates whose last reader is leaving without the mutex: once nobody waits any more it
+       takes no look at who is queued there. */
+    for (struct uncommitted_publication *one = outbox->published; one != NULL; one = one->next) {
+        begin_queued(table, one->gate, outbox);
+    }
     begin_queued(table, gate, outbox);
     if (gate != GATE_SERVER) {
         begin_queued(table, GATE_SERVER, outbox);

@@ -13,6 +13,7 @@ import uuid
 
 import bson
 import pytest
+from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import Connection
@@ -699,6 +700,19 @@ def test_a_point_read_never_waits(stack, outside, writer, name):
         assert [d["a"] for d in reply["cursor"]["firstBatch"]] == [1]
         assert reply["cursor"]["id"] == 0
         assert time.monotonic() - started < 0.2
+
+
+def test_ids_that_share_a_lock(stack, outside, name):
+    """Decimals that a double does not tell apart share a lock: each is found all the same."""
+    keys = [Decimal128("0.1"), Decimal128("0.10000000000000000001")]
+    stack.direct[DATABASE][name].insert_many([{"_id": key, "a": 0} for key in keys])
+    with Connection(stack.proxy.port) as connection:
+        unit = RawTransaction(connection)
+        assert unit.update(name, {"_id": keys[1]}, {"$set": {"a": 1}})["ok"] == 1
+        for key in keys:
+            reply = outside.run({"find": name, "filter": {"_id": key}, "$db": DATABASE})
+            assert reply["cursor"]["firstBatch"] == [{"_id": key, "a": 0}]
+        assert unit.abort()["ok"] == 1
 
 
 def test_cursors_of_dropped_answers_are_closed(busy, reader, name):

@@ -68,6 +68,14 @@ static const struct {
      "{'_id': {'$nin': [1, 2]}}]}}, {'$limit': 2}, {'$unionWith': {'coll': 'c', 'pipeline': "
      "[" LITERALS "]}}, {'$limit': 2}], 'cursor': {'batchSize': 3}, '$db': 'd', 'maxTimeMS': 7}",
      {.max_time_ms = 7}},
+    {"{'find': 'c', 'skip': 1, 'limit': {'$numberLong': '9223372036854775807'}, "
+     "'batchSize': {'$numberLong': '9223372036854775807'}, '$db': 'd'}",
+     "{'aggregate': 'c', 'pipeline': [" OVERLAY_START
+     "{'_id': {'$nin': [1, 2]}}]}}, {'$unionWith': {'coll': 'c', 'pipeline': [" LITERALS
+     "]}}, {'$skip': 1}, {'$limit': 9223372036854775807}], 'cursor': {'batchSize': "
+     "9223372036854775807}, "
+     "'$db': 'd'}",
+     {0}},
     {"{'find': 'c', 'filter': {'_id': 2}, 'txnNumber': 1, 'autocommit': false, '$db': 'd'}",
      "{'aggregate': 'c', 'pipeline': [" LITERALS
      ", {'$match': {'$and': [{'_id': 2}]}}], 'cursor': {}, '$db': 'd'}",
