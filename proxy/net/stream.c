@@ -129,6 +129,19 @@ static void on_kick(evutil_socket_t descriptor, short what, void *context)
     }
 }
 
+/* A peer that has vanished without a word is found by its silence, even while nothing is sent. */
+static void keep_alive(int descriptor)
+{
+    int on = 1;
+    int idle_s = STREAM_SILENCE_S;
+    int interval_s = STREAM_PROBE_S;
+    int probes = STREAM_PROBES;
+    (void)setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    (void)setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    (void)setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    (void)setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
 static enum status attach(struct stream *stream, struct worker *worker, int descriptor,
                           const struct stream_callbacks *callbacks, void *context)
 {
@@ -137,7 +150,7 @@ static enum status attach(struct stream *stream, struct worker *worker, int desc
     stream->context = context;
     int on = 1;
     (void)setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    (void)setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    keep_alive(descriptor);
     if (stream->transport == &stream_transport_permitted) {
         unsigned resend_ms = STREAM_RESEND_MS;
         (void)setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &resend_ms, sizeof resend_ms);

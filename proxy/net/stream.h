@@ -51,6 +51,12 @@ extern const struct stream_transport stream_transport_permitted;
 /* With LEASE_KILL_MS no later than LEASE_VALID_MS and the default of upstream.fenceWait. */
 #define STREAM_RESEND_MS WRITE_PERMIT_RESEND_MS
 
+/* After so much silence the peer is asked, so often; if it answers none the connection has ended:
+   two minutes, where the kernel's own defaults take more than two hours. */
+#define STREAM_SILENCE_S 60
+#define STREAM_PROBE_S 10
+#define STREAM_PROBES 6
+
 struct stream_callbacks {
     void (*connected)(void *context, enum status status); /* after stream_connect() only */
     void (*readable)(void *context);                      /* stream_receive() may give bytes */
