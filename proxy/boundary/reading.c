@@ -33,10 +33,12 @@ void reading_start(struct boundary_request *request)
         .view = &request->view,
         .reader = {.group = group_of(request)},
         .stale_cursor = request->stale_cursor,
+        .is_lost = request->read_is_lost,
         .completed = on_read,
         .context = request,
     };
     request->stale_cursor = 0;
+    request->read_is_lost = false;
     request->reading = true;
     read_start(&request->read);
 }

@@ -37,6 +37,7 @@ struct boundary_request {
     struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
     uint64_t reader_group;       /* whose units' writes it sees (unit/uncommitted.h); 0: none */
     int64_t stale_cursor;        /* reading.c: to be closed first; 0: none. Set back to 0 there */
+    bool read_is_lost;           /* reading.c: struct read_operation's is_lost. Set back, too */
     /* `reply`: the document to answer with, valid during the call; size 0: close the connection. */
     void (*completed)(struct boundary_request *request, struct slice reply);
 

@@ -100,13 +100,15 @@ static void fail_waiting(struct write_operation *operation)
 
 static void give_up(struct write_operation *operation)
 {
-    if (operation->wait != WRITE_WAIT_LOCK ||
-        !lock_cancel(operation->engine->locks, &operation->lock_waiter)) {
-        return; /* not waiting, or its task is on the way */
-    }
-    operation->wait = WRITE_WAIT_NONE;
-    fail_waiting(operation);
-    advance(operation);
+    if (operation->wait == WRITE_WAIT_LOCK &&
+        lock_cancel(operation->engine->locks, &operation->lock_waiter)) {
+        operation->wait = WRITE_WAIT_NONE;
+        fail_waiting(operation);
+        advance(operation);
+    } else if (operation->wait == WRITE_WAIT_READERS && write_publish_cancel(operation)) {
+        operation->wait = WRITE_WAIT_NONE;
+        advance(operation);
+    } /* else not waiting, or its task is on the way */
 }
 
 static void on_entered(struct enter *enter, bool inside)
@@ -139,12 +141,12 @@ void write_cancel(struct write_operation *operation)
     }
 }
 
-static void wait_for_lock(struct write_operation *operation)
+void write_wait(struct write_operation *operation, enum write_wait wait)
 {
     uint64_t ms = operation->cancelled ? 0 : operation->engine->lock_wait_ms;
     struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
                               .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    operation->wait = WRITE_WAIT_LOCK;
+    operation->wait = wait;
     (void)event_add(&operation->timer, &timeout);
 }
 
@@ -206,7 +208,7 @@ static bool acquire(struct write_operation *operation, const struct lock_name *n
         return true;
     case LOCK_WAITING:
         operation->waited = true;
-        wait_for_lock(operation);
+        write_wait(operation, WRITE_WAIT_LOCK);
         return false;
     case LOCK_CONFLICT:
         return !is_document || take_changed(operation, name);

@@ -160,7 +160,8 @@ struct write_operation {
 void write_start(struct write_operation *operation, const struct command_view *view,
                  const struct op_msg *message);
 
-/* The client has gone: stops waiting for locks; `completed` still comes. Harmless at any time. */
+/* The client has gone: stops waiting for locks and readers; `completed` still comes. Harmless at
+ * any time. */
 void write_cancel(struct write_operation *operation);
 
 #endif

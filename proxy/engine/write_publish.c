@@ -15,12 +15,13 @@ static void on_published(struct uncommitted_publication *publication)
                                                   offsetof(struct write_operation, publication)));
 }
 
-static void fail(struct write_operation *operation)
+/* What is journaled already is not sent. */
+static void fail(struct write_operation *operation, int code, const char *message)
 {
     write_publish_free(operation);
     write_documents_refuse(operation, operation->document_at,
                            operation->document_count - operation->document_at);
-    write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+    write_fail(operation, code, message);
 }
 
 bool write_publish_note(struct write_operation *operation, const struct write_document *document,
@@ -38,7 +39,7 @@ bool write_publish_note(struct write_operation *operation, const struct write_do
             ? NULL
             : uncommitted_document_new(operation->namespace, document->key, &document->name);
     if (published == NULL) {
-        fail(operation);
+        fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
         return false;
     }
     if (bson_iter_init_from_data(&at, payload.data, payload.size) &&
@@ -61,7 +62,7 @@ static bool publish(struct write_operation *operation)
     publication->owner = &operation->unit->uncommitted;
     publication->gate = gate_of(operation->target.database, operation->target.collection);
     if (!uncommitted_publish(operation->engine->uncommitted, publication)) {
-        operation->wait = WRITE_WAIT_READERS;
+        write_wait(operation, WRITE_WAIT_READERS);
         return false;
     }
     return true;
@@ -91,6 +92,17 @@ bool write_publish(struct write_operation *operation)
     free(publication->documents); /* the documents are the table's */
     *publication = (struct uncommitted_publication){0};
     operation->step = WRITE_SENDING;
+    return true;
+}
+
+bool write_publish_cancel(struct write_operation *operation)
+{
+    if (!uncommitted_publish_cancel(operation->engine->uncommitted, &operation->publication)) {
+        return false;
+    }
+    fail(operation, REPLY_CODE_WriteConflict,
+         "a read that cannot be done again had its turn for longer than unit.lockWait: run the "
+         "transaction again");
     return true;
 }
 

@@ -34,6 +34,9 @@ void write_broken_off(struct write_operation *operation, size_t index, struct sl
 void write_send(struct write_operation *operation, bson_t *command);
 /* Posts the operation's task: what it waits for has come. Any thread. */
 void write_wake(struct write_operation *operation);
+/* Waits for what other units or readers hold (LOCK, READERS): for unit.lockWait, or not at all if
+   it is cancelled. */
+void write_wait(struct write_operation *operation, enum write_wait wait);
 /*
  * Locks a key of a unique index. False: it waits, and is called again when the wait is over; or it
  * has failed.
@@ -123,6 +126,8 @@ bool write_admit(struct write_operation *operation);
 bool write_publish_note(struct write_operation *operation, const struct write_document *document,
                         struct slice payload, uint64_t lsn);
 bool write_publish(struct write_operation *operation);
+/* True: it waited for readers, and has failed for it. False: its task is on the way. */
+bool write_publish_cancel(struct write_operation *operation);
 void write_publish_free(struct write_operation *operation);
 
 /* ---- write_send.c: send, learn */

@@ -64,6 +64,7 @@ static void end_turn(struct read_operation *operation)
 {
     if (operation->has_turn) {
         operation->has_turn = false;
+        (void)event_del(&operation->timer);
         uncommitted_turn_end(operation->engine->uncommitted, &operation->turn);
     }
 }
@@ -123,10 +124,22 @@ static bool has_turn(const struct read_operation *operation, enum uncommitted_tu
 
 static void on_reply(void *context, enum status status, struct slice reply);
 
+static void give_turn_up_in_time(struct read_operation *operation)
+{
+    uint64_t ms = operation->engine->lock_wait_ms;
+    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
+                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    operation->gave_up = false;
+    if (operation->has_turn) {
+        (void)event_add(&operation->timer, &timeout);
+    }
+}
+
 static void send_command(struct read_operation *operation, enum read_sent sent, bson_t *command)
 {
     operation->step = READ_AT_SERVER;
     operation->sent = sent;
+    give_turn_up_in_time(operation);
     operation->channel->send(operation->channel, slice_make(bson_get_data(command), command->len),
                              on_reply, operation);
     bson_destroy(command);
@@ -139,8 +152,12 @@ static struct rewrite_options options_of(struct read_operation *operation)
                                       .whole =
                                           operation->in_unit && operation->form != READ_FORM_PASS};
     int64_t given = operation->view->max_time_ms;
-    /* Units wait meanwhile. (The server takes no limit of time with a getMore.) */
-    bool bounded = operation->has_turn && operation->command.kind != READ_GET_MORE;
+    /* Units wait meanwhile. Only where no cursor stays, which would keep the limit for all its
+       getMores. */
+    const struct read_command *command = &operation->command;
+    bool bounded =
+        operation->has_turn && (command->kind == READ_COUNT || command->kind == READ_DISTINCT ||
+                                (command->kind == READ_FIND && command->single_batch));
     int64_t bound = (int64_t)operation->engine->lock_wait_ms;
     operation->timed = bounded && bound > 0 && (given == 0 || given > bound);
     options.max_time_ms = operation->timed ? bound : 0;
@@ -433,6 +450,15 @@ static void look(struct read_operation *operation)
 
 /* ------------------------------------------------------------------ answers */
 
+static void look_or_fail(struct read_operation *operation)
+{
+    if (operation->is_lost) {
+        fail_for_time(operation);
+    } else {
+        look(operation);
+    }
+}
+
 /* Nobody gets this answer: its cursor goes, then `look` again. */
 static void look_again(struct read_operation *operation, int64_t cursor_id)
 {
@@ -441,7 +467,7 @@ static void look_again(struct read_operation *operation, int64_t cursor_id)
     bson_iter_t session;
     if (cursor_id == 0) {
         bson_destroy(&command);
-        look(operation);
+        look_or_fail(operation);
         return;
     }
     BSON_APPEND_UTF8(&command, "killCursors", operation->command.collection);
@@ -499,6 +525,7 @@ static void take_answer(struct read_operation *operation, const struct reply_vie
         end_turn(operation);
         look_again(operation, view->cursor_id);
     } else if (!is_undisturbed(operation)) {
+        operation->is_lost = operation->gave_up;
         operation->attempts++;
         look_again(operation, view->cursor_id);
     } else if (operation->sent == READ_SENT_ORIGINAL) {
@@ -517,7 +544,7 @@ static void on_reply(void *context, enum status status, struct slice reply)
     if (status != STATUS_OK || reply_view_parse(reply, &view) != STATUS_OK) {
         finish(operation, (struct slice){0});
     } else if (operation->step == READ_KILLING) {
-        look(operation);
+        look_or_fail(operation);
     } else if (!view.ok) {
         take_error(operation, &view, reply);
     } else {
@@ -579,11 +606,28 @@ static bool stop_waiting(struct read_operation *operation)
     return false;
 }
 
+/* The reply takes longer than units have to wait for it. */
+static void give_turn_up(struct read_operation *operation)
+{
+    const struct uncommitted_table *table = operation->engine->uncommitted;
+    if (operation->has_turn) {
+        operation->stamp = operation->form == READ_FORM_POINT
+                               ? uncommitted_name_stamp(table, &operation->name)
+                               : read_stamp(table, &operation->command);
+        operation->gave_up = true;
+        end_turn(operation);
+    }
+}
+
 static void on_timer(evutil_socket_t descriptor, short what, void *context)
 {
     struct read_operation *operation = context;
     (void)descriptor;
     (void)what;
+    if (operation->step == READ_AT_SERVER) {
+        give_turn_up(operation);
+        return;
+    }
     if (!stop_waiting(operation)) {
         return; /* its task is on the way */
     }
@@ -642,6 +686,7 @@ void read_start(struct read_operation *operation)
         .reader = operation->reader,
         .in_unit = operation->in_unit,
         .stale_cursor = operation->stale_cursor,
+        .is_lost = operation->is_lost,
         .completed = operation->completed,
         .context = operation->context,
         .task.run = on_task,

@@ -13,7 +13,9 @@
  *   form WAIT                                the command as it is, once nothing is uncommitted
  *
  * Each is compared with the stamp of the look when the reply is there, and done again if a unit has
- * published meanwhile; the third time with a turn, in which none may.
+ * published meanwhile; the third time with a turn, in which none may. A turn lasts for
+ * unit.lockWait at most: if the reply is not there then it is given up, and if a unit has published
+ * when it comes, the read has failed.
  *
  * Who only waits does so until unit.lockWait (or maxTimeMS) is over: it looks again whenever a unit
  * ends, and every quarter of a second keeps units that hold nothing yet from beginning to, for a
@@ -51,6 +53,7 @@ struct read_operation {
     struct uncommitted_reader reader;
     bool in_unit;         /* the server is sent no fields of a transaction */
     int64_t stale_cursor; /* of an earlier answer, to be closed first; 0: none */
+    bool is_lost;         /* a getMore whose answer nobody may get: it only fails, for time */
     /* `reply`: valid during the call; size 0: the connection to the server broke. */
     void (*completed)(struct read_operation *operation, struct slice reply);
     void *context;
@@ -69,7 +72,8 @@ struct read_operation {
     uint64_t drain_until_ms;
     uint64_t drain_after_ms;
     bool has_turn;
-    bool timed; /* the server was given less time than the client gives it */
+    bool gave_up; /* the turn, before its reply was there */
+    bool timed;   /* the server was given less time than the client gives it */
     bool cancelled;
     struct uncommitted_turn turn;
     struct uncommitted_watch watch;

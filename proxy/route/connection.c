@@ -25,7 +25,7 @@ static void leave_gates(struct connection *connection)
         if (expected->kind == EXPECT_WRITE || expected->kind == EXPECT_SWALLOW) {
             gate_plain_leave(gates, expected->gate, worker);
         } else if (expected->kind == EXPECT_GET_MORE) {
-            uncommitted_read_leave(connection->shared->options.engine->uncommitted, expected->gate);
+            dispatch_read_forget(connection);
         }
         expected_pop(connection);
     }
@@ -301,6 +301,7 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
     buffer_init(&connection->read_bytes, LIMIT_MESSAGE_BYTES_MAX);
     operation_init(connection);
+    dispatch_read_init(connection);
     link_connection(connection, owner);
     if (stream_open(&connection->downstream, owner->worker, descriptor, &downstream_callbacks,
                     connection) != STATUS_OK) {

@@ -56,7 +56,7 @@ enum expected_kind {
     EXPECT_PASS,      /* forward as it comes */
     EXPECT_WRITE,     /* the same, and leave the gate */
     EXPECT_READ,      /* forward as it comes, if no unit has come between (dispatch_reads.c) */
-    EXPECT_GET_MORE,  /* forward as it comes, and end its turn */
+    EXPECT_GET_MORE,  /* the same, and end its turn */
     EXPECT_SWALLOW,   /* an unacknowledged write made acknowledged: leave the gate, tell nobody */
     EXPECT_HELLO,     /* rewrite */
     EXPECT_LOGIN,     /* forward and follow */
@@ -66,7 +66,7 @@ enum expected_kind {
 
 struct expected {
     enum expected_kind kind;
-    uint32_t gate; /* EXPECT_WRITE, EXPECT_SWALLOW, EXPECT_GET_MORE */
+    uint32_t gate; /* EXPECT_WRITE, EXPECT_SWALLOW */
     int32_t request_id;
     bool streaming; /* a reply with moreToCome came: its next reply answers that one */
 };
@@ -92,9 +92,11 @@ struct route_listener {
     struct listener *listener;
 };
 
-/* What must not have changed when the reply of an EXPECT_READ is there. */
+/* What must not have changed when the reply of an EXPECT_READ is there, or of an EXPECT_GET_MORE
+   that has given its turn up. */
 struct read_watch {
     bool active;
+    bool has_turn; /* EXPECT_GET_MORE: nobody publishes */
     bool by_name;
     struct lock_name name;       /* by_name */
     struct read_command command; /* else: its gates. Other pointers of it are not valid any more */
@@ -153,6 +155,7 @@ struct connection {
     /* a read that is forwarded, to be done again if a unit comes between */
     struct read_watch read_watch;
     struct buffer read_bytes;
+    struct event turn_timer; /* runs while it has its turn */
 
     /* a plain write that waits until no unit is in its namespace */
     struct gate_waiter gate_waiter;
@@ -252,12 +255,16 @@ struct dispatch {
 void dispatch_decide(struct connection *connection, const struct wire_header *header,
                      struct slice available, struct dispatch *ret_dispatch);
 
-/* dispatch_reads.c: the reply of an EXPECT_READ is there. */
+/* dispatch_reads.c. Once the worker's loop is known. */
+void dispatch_read_init(struct connection *connection);
+/* The reply of an EXPECT_READ or EXPECT_GET_MORE is there. */
 bool dispatch_read_disturbed(const struct connection *connection);
-/* It goes to the client. */
+/* It goes to the client, or never comes. Ends a turn. */
 void dispatch_read_forget(struct connection *connection);
-/* It does not; the read becomes an operation. `stale_cursor`: that nobody asks for; 0: none. */
-void dispatch_read_again(struct connection *connection, int64_t stale_cursor);
+/* It does not; the read becomes an operation: of a getMore one that only closes the cursor and
+   fails. `stale_cursor`: that nobody asks for; 0: none. */
+void dispatch_read_again(struct connection *connection, enum expected_kind kind,
+                         int64_t stale_cursor);
 
 /* operation.c: a boundary's request on this connection. */
 void operation_init(struct connection *connection);

@@ -11,13 +11,16 @@
  * connection has room for the copy, no allocation. It never holds a unit up.
  *
  * A getMore cannot be done again. It has a turn until the first bytes of its reply are here, or is
- * an operation.
+ * an operation. After unit.lockWait it gives its turn up, so that units go on; if one of them has
+ * published when the reply comes, its cursor is closed and it has failed.
  *
  * Only one such read is on its way at a time on a connection: the next message waits. No driver
  * sends one before.
  *
  * The connection's worker.
  */
+#include <assert.h>
+
 #include "read/read.h"
 #include "route/dispatch_private.h"
 #include "wire/bson_check.h"
@@ -31,12 +34,44 @@ bool dispatch_read_disturbed(const struct connection *connection)
 {
     const struct uncommitted_table *table = connection->shared->options.engine->uncommitted;
     const struct read_watch *watch = &connection->read_watch;
+    if (watch->has_turn) {
+        return false;
+    }
     return watch->by_name ? uncommitted_name_stamp(table, &watch->name) != watch->stamp
                           : read_stamp(table, &watch->command) != watch->stamp;
 }
 
+static void leave_turn(struct connection *connection)
+{
+    struct read_watch *watch = &connection->read_watch;
+    if (watch->has_turn) {
+        watch->has_turn = false;
+        (void)event_del(&connection->turn_timer);
+        uncommitted_read_leave(connection->shared->options.engine->uncommitted,
+                               watch->command.gates[0]);
+    }
+}
+
+static void on_turn_timer(evutil_socket_t descriptor, short what, void *context)
+{
+    struct connection *connection = context;
+    (void)descriptor;
+    (void)what;
+    connection->read_watch.stamp = read_stamp(connection->shared->options.engine->uncommitted,
+                                              &connection->read_watch.command);
+    leave_turn(connection);
+}
+
+void dispatch_read_init(struct connection *connection)
+{
+    int assigned = event_assign(&connection->turn_timer, worker_base(connection->owner->worker), -1,
+                                0, on_turn_timer, connection);
+    assert(assigned == 0);
+}
+
 void dispatch_read_forget(struct connection *connection)
 {
+    leave_turn(connection);
     connection->read_watch.active = false;
     if (connection->read_bytes.capacity > KEPT_CAPACITY_MAX) {
         buffer_free(&connection->read_bytes);
@@ -45,13 +80,15 @@ void dispatch_read_forget(struct connection *connection)
     }
 }
 
-void dispatch_read_again(struct connection *connection, int64_t stale_cursor)
+void dispatch_read_again(struct connection *connection, enum expected_kind kind,
+                         int64_t stale_cursor)
 {
     struct wire_header header;
     struct dispatch dispatch = {.boundary = DISPATCH_TO_READ};
     struct slice message = buffer_slice(&connection->read_bytes);
     if (wire_header_parse(message, &header) == STATUS_OK) {
         connection->request.stale_cursor = stale_cursor;
+        connection->request.read_is_lost = kind == EXPECT_GET_MORE;
         operation_start(connection, &header, message, &dispatch);
     }
     dispatch_read_forget(connection);
@@ -108,15 +145,19 @@ static bool may_go_by(const struct uncommitted_table *table, const struct read_c
 }
 
 static void decide_get_more(struct connection *connection, const struct read_command *command,
-                            struct dispatch *dispatch)
+                            struct slice available, struct dispatch *dispatch)
 {
-    struct uncommitted_table *table = connection->shared->options.engine->uncommitted;
-    uint32_t gate = command->gates[0];
-    if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 &&
-        uncommitted_read_enter(table, gate)) {
+    struct engine *engine = connection->shared->options.engine;
+    uint64_t ms = engine->lock_wait_ms;
+    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
+                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 && keep(connection, available) &&
+        uncommitted_read_enter(engine->uncommitted, command->gates[0])) {
+        connection->read_watch =
+            (struct read_watch){.active = true, .has_turn = true, .command = *command};
+        (void)event_add(&connection->turn_timer, &timeout);
         dispatch->kind = DISPATCH_FORWARD;
         dispatch->expected.kind = EXPECT_GET_MORE;
-        dispatch->expected.gate = gate;
     }
 }
 
@@ -137,7 +178,7 @@ void dispatch_read(struct connection *connection, const struct wire_header *head
         return;
     }
     if (command.kind == READ_GET_MORE) {
-        decide_get_more(connection, &command, dispatch);
+        decide_get_more(connection, &command, available, dispatch);
     } else if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 &&
                may_go_by(engine->uncommitted, &command, &connection->read_watch) &&
                keep(connection, available)) {

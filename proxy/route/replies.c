@@ -84,12 +84,15 @@ static void take_whole(struct connection *connection, struct expected expected,
         operation_take_reply(connection, document);
         return;
     }
-    if (expected.kind == EXPECT_READ) {
+    if (expected.kind == EXPECT_READ || expected.kind == EXPECT_GET_MORE) {
         struct reply_view view;
-        dispatch_read_again(connection, reply_view_parse(document, &view) == STATUS_OK && view.ok &&
-                                                view.has_cursor
-                                            ? view.cursor_id
-                                            : 0);
+        bool ok = reply_view_parse(document, &view) == STATUS_OK && view.ok;
+        if (!ok && expected.kind == EXPECT_GET_MORE) {
+            dispatch_read_forget(connection);
+            connection_send_client(connection, message);
+            return;
+        }
+        dispatch_read_again(connection, expected.kind, ok && view.has_cursor ? view.cursor_id : 0);
         return;
     }
     if (expected.kind == EXPECT_PROCESS) {
@@ -137,7 +140,8 @@ static size_t take_reply(struct connection *connection, struct slice data)
     bool more = (flags & OP_MSG_MORE_TO_COME) != 0;
     bool whole_needed = first->kind == EXPECT_HELLO || first->kind == EXPECT_LOGIN ||
                         first->kind == EXPECT_OPERATION || first->kind == EXPECT_PROCESS ||
-                        (first->kind == EXPECT_READ && dispatch_read_disturbed(connection));
+                        ((first->kind == EXPECT_READ || first->kind == EXPECT_GET_MORE) &&
+                         dispatch_read_disturbed(connection));
     if (whole_needed && data.size < header.length) {
         return 0;
     }
@@ -147,15 +151,13 @@ static size_t take_reply(struct connection *connection, struct slice data)
         expected_pop(connection);
         if (expected.kind == EXPECT_WRITE || expected.kind == EXPECT_SWALLOW) {
             leave_gate(connection, &expected);
-        } else if (expected.kind == EXPECT_GET_MORE) {
-            uncommitted_read_leave(connection->shared->options.engine->uncommitted, expected.gate);
         }
     }
     if (whole_needed) {
         take_whole(connection, expected, &header, flags, slice_front(data, header.length));
         return header.length;
     }
-    if (expected.kind == EXPECT_READ) {
+    if (expected.kind == EXPECT_READ || expected.kind == EXPECT_GET_MORE) {
         dispatch_read_forget(connection);
     }
     size_t here = data.size < header.length ? data.size : header.length;

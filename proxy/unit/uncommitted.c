@@ -383,6 +383,26 @@ bool uncommitted_publish(struct uncommitted_table *table,
     return at_once;
 }
 
+bool uncommitted_publish_cancel(struct uncommitted_table *table,
+                                struct uncommitted_publication *publication)
+{
+    struct outbox outbox = {0};
+    pthread_mutex_lock(&table->mutex);
+    struct uncommitted_publication **at = &table->waiting;
+    while (*at != NULL && *at != publication) {
+        at = &(*at)->next;
+    }
+    bool waiting = *at != NULL;
+    if (waiting) {
+        *at = publication->next;
+        (void)atomic_fetch_sub(&table->waiting_count, 1);
+        settle(table, publication->gate, &outbox); /* turns may have been queued behind it */
+    }
+    pthread_mutex_unlock(&table->mutex);
+    deliver(&outbox);
+    return waiting;
+}
+
 static void remove_document(struct uncommitted_table *table, struct uncommitted_document *document)
 {
     struct uncommitted_links *links = document->links;

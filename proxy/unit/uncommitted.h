@@ -109,6 +109,10 @@ struct uncommitted_publication {
  */
 bool uncommitted_publish(struct uncommitted_table *table,
                          struct uncommitted_publication *publication);
+/* True: it waited, and will not be published; its documents are the caller's again. False:
+   `published` is on its way. */
+bool uncommitted_publish_cancel(struct uncommitted_table *table,
+                                struct uncommitted_publication *publication);
 
 /*
  * The unit has ended, and what the server holds is committed. Call it before its locks go.
@@ -182,7 +186,7 @@ bool uncommitted_has_others(struct uncommitted_table *table, uint32_t gate, cons
                             const struct uncommitted_reader *reader);
 
 enum uncommitted_turn_kind {
-    UNCOMMITTED_TURN_READ,  /* nobody publishes. For as long as the server takes for one read */
+    UNCOMMITTED_TURN_READ,  /* nobody publishes. For one read, and unit.lockWait at most */
     UNCOMMITTED_TURN_DRAIN, /* nobody is admitted, so that all end that are there. Not for long */
 };
 

@@ -244,6 +244,33 @@ static void test_a_turn_without_a_lock(void **state)
     uncommitted_read_leave(table, GATE);
 }
 
+static void test_who_waits_for_a_turn_may_leave(void **state)
+{
+    (void)state;
+    struct uncommitted_owner owner = {.unit = 1};
+    struct uncommitted_turn turn = {.gate = GATE, .begun = on_begun};
+    struct published one;
+    struct published two;
+    begun = 0;
+    assert_true(uncommitted_read_enter(table, GATE));
+    assert_false(publish(&one, &owner, GATE, 1, 0));
+    assert_false(publish(&two, &owner, GATE, 2, 0));
+    assert_false(uncommitted_turn_begin(table, &turn)); /* behind both */
+    assert_true(uncommitted_publish_cancel(table, &one.publication));
+    assert_int_equal(begun, 0);
+    assert_true(uncommitted_publish_cancel(table, &two.publication));
+    assert_int_equal(begun, 1); /* it waits for nobody any more */
+    assert_false(uncommitted_publish_cancel(table, &two.publication));
+    uncommitted_document_release(one.documents[0]); /* the caller's again */
+    uncommitted_document_release(two.documents[0]);
+    uncommitted_read_leave(table, GATE);
+    uncommitted_turn_end(table, &turn);
+    assert_false(one.told || two.told);
+    assert_true(uncommitted_is_empty(table, GATE));
+    assert_true(uncommitted_read_enter(table, GATE)); /* nobody is counted as waiting */
+    uncommitted_read_leave(table, GATE);
+}
+
 static void test_watches(void **state)
 {
     (void)state;
@@ -592,6 +619,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_turn_holds_publications, begin, end),
         cmocka_unit_test_setup_teardown(test_a_drain_holds_admissions_only, begin, end),
         cmocka_unit_test_setup_teardown(test_a_turn_without_a_lock, begin, end),
+        cmocka_unit_test_setup_teardown(test_who_waits_for_a_turn_may_leave, begin, end),
         cmocka_unit_test_setup_teardown(test_watches, begin, end),
         cmocka_unit_test_setup_teardown(test_snapshots, begin, end),
         cmocka_unit_test_setup_teardown(test_a_snapshot_that_is_lost, begin, end),

@@ -1,0 +1,217 @@
+"""A read in its turn keeps units waiting for unit.lockWait at most, however slow its reply is.
+
+The server's replies are held back by a relay: no query is slow enough for sure, and fast to end.
+"""
+
+import threading
+import time
+
+import pytest
+from bson.int64 import Int64
+from conftest import DATABASE, RawTransaction, Stack
+from holdfast_testing import Connection, WireTap, encode_message
+
+LOCK_TIMEOUT = 24
+CURSOR_NOT_FOUND = 43
+
+
+class Holding:
+    """Holds the server's replies that have a batch of this name, until release()."""
+
+    def __init__(self, tap, batch):
+        self._tap = tap
+        self._batch = batch
+        self._released = threading.Event()
+        self.held = threading.Event()
+        tap.before_reply = self._before_reply
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._tap.before_reply = None
+        self.release()
+
+    def _before_reply(self, reply):
+        if self._batch in reply.get("cursor", {}):
+            self.held.set()
+            self._released.wait(30)
+
+    def release(self):
+        self._released.set()
+
+
+def stack_of(lock_wait):
+    return Stack({"unit.lockWait": lock_wait}, between=lambda server: WireTap(server.port))
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with stack_of("300ms") as made:
+        yield made
+
+
+@pytest.fixture
+def outside(stack):
+    with Connection(stack.proxy.port) as made:
+        yield made
+
+
+@pytest.fixture
+def unit(stack):
+    with Connection(stack.proxy.port) as connection:
+        yield RawTransaction(connection)
+
+
+def open_cursor(stack, connection, name, command="find"):
+    """A getMore of nine documents, of which two are read."""
+    stack.direct[DATABASE][name].insert_many([{"_id": i, "a": 0} for i in range(9)])
+    rest = {"batchSize": 2} if command == "find" else {"pipeline": [], "cursor": {"batchSize": 0}}
+    cursor = connection.run({command: name, **rest, "$db": DATABASE})["cursor"]
+    return {"getMore": Int64(cursor["id"]), "collection": name, "$db": DATABASE}
+
+
+def send(connection, command):
+    connection.send(encode_message(command))
+
+
+@pytest.mark.parametrize("waited", [False, True], ids=["forwarded", "waited"])
+@pytest.mark.parametrize("written", [True, False], ids=["written", "unwritten"])
+def test_a_slow_get_more_gives_its_turn_up(stack, outside, unit, name, waited, written):
+    """Units go on after unit.lockWait. Its answer comes if they have written nothing there."""
+    get_more = open_cursor(stack, outside, name, "aggregate" if waited else "find")
+    with Holding(stack.between, "nextBatch") as holding, Connection(stack.proxy.port) as other:
+        first = RawTransaction(other)
+        if waited:
+            assert first.update(name, {"_id": 8}, {"$set": {"a": 0, "b": 1}})["ok"] == 1
+        send(outside, get_more)
+        if waited:
+            time.sleep(0.1)
+            assert first.abort()["ok"] == 1
+        assert holding.held.wait(5)
+        started = time.monotonic()
+        if written:
+            assert unit.update(name, {"_id": 7}, {"$set": {"a": 1}})["ok"] == 1
+            assert 0.1 < time.monotonic() - started < 2
+        else:
+            time.sleep(0.6)
+        holding.release()
+        reply = outside.receive()
+    if not written:
+        assert len(reply["cursor"]["nextBatch"]) == (9 if waited else 7)
+        return
+    assert reply["ok"] == 0 and reply["code"] == LOCK_TIMEOUT, reply
+    assert unit.abort()["ok"] == 1
+    gone = outside.run(get_more)
+    assert gone["ok"] == 0 and gone["code"] == CURSOR_NOT_FOUND, gone
+
+
+def test_the_error_of_a_slow_get_more_is_its_own(stack, outside, unit, name):
+    get_more = open_cursor(stack, outside, name)
+    release = threading.Event()
+
+    def hold(reply):
+        if reply.get("code") == CURSOR_NOT_FOUND:
+            release.wait(30)
+
+    stack.between.before_reply = hold
+    send(outside, {**get_more, "getMore": Int64(12345)})
+    assert unit.update(name, {"_id": 7}, {"$set": {"a": 1}})["ok"] == 1
+    release.set()
+    assert outside.receive()["code"] == CURSOR_NOT_FOUND
+    stack.between.before_reply = None
+    assert unit.abort()["ok"] == 1
+
+
+def test_a_writer_that_leaves_waits_for_no_reader(name):
+    """Its unit ends at once, not only when the reader's turn has."""
+    with stack_of("20s") as stack, Connection(stack.proxy.port) as reader:
+        get_more = open_cursor(stack, reader, name)
+        elsewhere = name + "_2"
+        stack.direct[DATABASE][elsewhere].insert_one({"_id": 1})
+        with Holding(stack.between, "nextBatch") as holding:
+            send(reader, get_more)
+            assert holding.held.wait(5)
+            leaver = Connection(stack.proxy.port)
+            unit = RawTransaction(leaver)
+            assert unit.update(elsewhere, {"_id": 1}, {"$set": {"a": 1}})["ok"] == 1
+            waiting = threading.Thread(
+                target=lambda: unit.update(name, {"_id": 1}, {"$set": {"a": 1}}), daemon=True
+            )
+            waiting.start()
+            time.sleep(0.3)
+            assert waiting.is_alive(), "it does not wait"
+            leaver.socket.shutdown(2)
+            with Connection(stack.proxy.port) as connection:
+                started = time.monotonic()
+                next_unit = RawTransaction(connection)
+                reply = next_unit.update(elsewhere, {"_id": 1}, {"$set": {"a": 2}})
+                assert reply["ok"] == 1 and time.monotonic() - started < 5, reply
+                assert next_unit.commit()["ok"] == 1
+            waiting.join()
+            leaver.socket.close()
+        assert len(reader.receive()["cursor"]["nextBatch"]) == 7
+        assert stack.stored(name)[1] == {"_id": 1, "a": 0}
+        assert stack.stored(elsewhere)[1] == {"_id": 1, "a": 2}
+
+
+class Overtaking:
+    """Commits a write in the collection before each reply with a first batch or `n` passes."""
+
+    def __init__(self, stack, name, times):
+        self._stack = stack
+        self._name = name
+        self.left = times
+        stack.between.before_reply = self._before_reply
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._stack.between.before_reply = None
+
+    def _before_reply(self, reply):
+        if self.left > 0 and self._is_of_read(reply):
+            self.left -= 1
+            with Connection(self._stack.proxy.port) as connection:
+                unit = RawTransaction(connection)
+                assert unit.update(self._name, {"_id": 0}, {"$inc": {"b": 1}})["ok"] == 1
+                assert unit.commit()["ok"] == 1
+
+    def _is_of_read(self, reply):
+        # Not the looks of the units themselves, which find one document.
+        batch = reply.get("cursor", {}).get("firstBatch", [])
+        return reply.get("n", 0) == 9 or len(batch) == 4
+
+
+def sent(stack, verb, name):
+    return [c for _, c in list(stack.between.commands) if c.get(verb) == name and "query" not in c]
+
+
+def test_a_find_in_its_turn_has_no_limit_of_time(stack, outside, name):
+    """mongod would count it for the cursor's whole life."""
+    stack.direct[DATABASE][name].insert_many([{"_id": i, "a": 0} for i in range(9)])
+    with Overtaking(stack, name, 3):
+        reply = outside.run({"find": name, "batchSize": 4, "comment": "long", "$db": DATABASE})
+    assert len(reply["cursor"]["firstBatch"]) == 4, reply
+    mine = [c for c in sent(stack, "find", name) if c.get("comment") == "long"]
+    assert len(mine) == 4 and not any("maxTimeMS" in c for c in mine), mine
+
+
+def test_a_count_in_its_turn_has_one(stack, outside, name):
+    stack.direct[DATABASE][name].insert_many([{"_id": i, "a": 0} for i in range(9)])
+    with Overtaking(stack, name, 3):
+        reply = outside.run({"count": name, "comment": "long", "$db": DATABASE})
+    assert reply["n"] == 9, reply
+    mine = [c for c in sent(stack, "count", name) if c.get("comment") == "long"]
+    assert [c.get("maxTimeMS") for c in mine] == [None, None, None, 300], mine
+
+
+def test_a_find_that_outlives_its_turn(stack, outside, name):
+    """It has failed if a unit has written there since, and leaves no cursor."""
+    stack.direct[DATABASE][name].insert_many([{"_id": i, "a": 0} for i in range(9)])
+    killed = stack.between.names().count("killCursors")
+    with Overtaking(stack, name, 4):
+        reply = outside.run({"find": name, "batchSize": 4, "comment": "long", "$db": DATABASE})
+    assert reply["ok"] == 0 and reply["code"] == LOCK_TIMEOUT, reply
+    assert stack.between.names().count("killCursors") == killed + 4
