@@ -25,6 +25,13 @@
 /* Namespace gates are a fixed table, so that names chosen by a client cost no memory. */
 #define LIMIT_NAMESPACE_GATES 4096u
 
+/*
+ * Of all reads at once that carry before-images: each has its command up to three times, while it
+ * is built, framed and sent. Five of the largest, or thousands of common ones; beyond it a read
+ * waits for the units instead.
+ */
+#define LIMIT_OVERLAY_BYTES_MAX (256u * 1024u * 1024u)
+
 /* A session key in the journal: user digest and session id. LMDB's own limit is 511. */
 #define LIMIT_SESSION_KEY_BYTES 64u
 

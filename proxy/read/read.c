@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #include "holdfast/clock.h"
+#include "holdfast/limits.h"
 #include "recover/history.h"
 #include "wire/bson_check.h"
 #include "wire/reply.h"
@@ -69,8 +70,29 @@ static void end_turn(struct read_operation *operation)
     }
 }
 
+/* False: the reads on their way carry too much. */
+static bool overlay_bytes_take(struct read_operation *operation, uint64_t bytes)
+{
+    uint64_t wanted = bytes * READ_OVERLAY_COPIES;
+    uint64_t before = atomic_fetch_add(&operation->engine->overlay_bytes, wanted);
+    if (before + wanted > LIMIT_OVERLAY_BYTES_MAX) {
+        (void)atomic_fetch_sub(&operation->engine->overlay_bytes, wanted);
+        return false;
+    }
+    operation->overlay_bytes = wanted;
+    return true;
+}
+
+/* Harmless if it carries nothing. */
+static void overlay_bytes_give(struct read_operation *operation)
+{
+    (void)atomic_fetch_sub(&operation->engine->overlay_bytes, operation->overlay_bytes);
+    operation->overlay_bytes = 0;
+}
+
 static void finish(struct read_operation *operation, struct slice reply)
 {
+    overlay_bytes_give(operation);
     end_turn(operation);
     (void)event_del(&operation->timer);
     bson_destroy(&operation->key);
@@ -198,6 +220,16 @@ static enum status read_image(struct wal_reader *reader,
     return STATUS_OK;
 }
 
+/* Of their part of the command, or a little more. */
+static uint64_t bytes_of(struct uncommitted_document *const *documents, size_t count)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        bytes += documents[i]->size + rewrite_key_bytes(documents[i]->key);
+    }
+    return bytes;
+}
+
 static enum status make_overlay(struct read_operation *operation,
                                 struct uncommitted_document *const *documents, size_t count,
                                 bool only_images, bson_t *ret_command)
@@ -205,7 +237,6 @@ static enum status make_overlay(struct read_operation *operation,
     struct rewrite_options options = options_of(operation);
     struct wal_reader *reader = NULL;
     struct overlay_image *images = calloc(count, sizeof *images);
-    uint64_t bytes = 0;
     if (images == NULL) {
         return STATUS_MEMORY;
     }
@@ -214,9 +245,7 @@ static enum status make_overlay(struct read_operation *operation,
         true; /* a getMore would have to wait for the units that this does not wait for */
     enum status status = wal_reader_begin(operation->engine->wal, &reader, NULL);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        bytes += documents[i]->size;
-        status =
-            bytes > REWRITE_BYTES_MAX ? STATUS_LIMIT : read_image(reader, documents[i], &images[i]);
+        status = read_image(reader, documents[i], &images[i]);
     }
     if (status == STATUS_OK) {
         status = rewrite_read(&operation->command, images, count, &options, ret_command);
@@ -238,7 +267,18 @@ static void send_overlay(struct read_operation *operation,
                          bool only_images)
 {
     bson_t command;
-    switch (make_overlay(operation, documents, count, only_images, &command)) {
+    uint64_t bytes = bytes_of(documents, count) + operation->view->body.size;
+    const char *too_much = "among too many bytes of before-images";
+    enum status status = STATUS_LIMIT;
+    if (bytes <= REWRITE_BYTES_MAX && !overlay_bytes_take(operation, bytes)) {
+        too_much = "among other reads with too many bytes of before-images";
+    } else if (bytes <= REWRITE_BYTES_MAX) {
+        status = make_overlay(operation, documents, count, only_images, &command);
+    }
+    if (status != STATUS_OK) {
+        overlay_bytes_give(operation);
+    }
+    switch (status) {
     case STATUS_OK:
         send_command(operation, READ_SENT_OVERLAY, &command);
         break;
@@ -247,7 +287,7 @@ static void send_overlay(struct read_operation *operation,
             fail_for_snapshot(operation); /* waiting does not make it less */
             break;
         }
-        wait_from_now_on(operation, "among too many bytes of before-images");
+        wait_from_now_on(operation, too_much);
         break;
     case STATUS_UNSUPPORTED:
         wait_from_now_on(operation, "by a collation, among _ids with text");
@@ -541,6 +581,7 @@ static void on_reply(void *context, enum status status, struct slice reply)
 {
     struct read_operation *operation = context;
     struct reply_view view;
+    overlay_bytes_give(operation);
     if (status != STATUS_OK || reply_view_parse(reply, &view) != STATUS_OK) {
         finish(operation, (struct slice){0});
     } else if (operation->step == READ_KILLING) {

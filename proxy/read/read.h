@@ -44,6 +44,9 @@ enum read_sent {
     READ_SENT_PROBE, /* the original, to see whether it is the overlay that the server refuses */
 };
 
+/* Of engine->overlay_bytes, and so of all workers. */
+#define READ_OVERLAY_COPIES 3u
+
 /* Lies in the caller's memory from read_start() to `completed`, and so does the view. */
 struct read_operation {
     /* filled in by the caller */
@@ -72,8 +75,9 @@ struct read_operation {
     uint64_t drain_until_ms;
     uint64_t drain_after_ms;
     bool has_turn;
-    bool gave_up; /* the turn, before its reply was there */
-    bool timed;   /* the server was given less time than the client gives it */
+    uint64_t overlay_bytes; /* counted in the engine's */
+    bool gave_up;           /* the turn, before its reply was there */
+    bool timed;             /* the server was given less time than the client gives it */
     bool cancelled;
     struct uncommitted_turn turn;
     struct uncommitted_watch watch;

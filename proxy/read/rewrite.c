@@ -386,7 +386,7 @@ enum status rewrite_read(const struct read_command *command, const struct overla
     bson_t pipeline;
     size_t bytes = 0;
     for (size_t i = 0; i < image_count; i++) {
-        bytes += images[i].document.size + 3 * images[i].key.size + 64;
+        bytes += images[i].document.size + rewrite_key_bytes(images[i].key);
         if (bytes > REWRITE_BYTES_MAX) {
             return STATUS_LIMIT;
         }

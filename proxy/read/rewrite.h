@@ -23,6 +23,12 @@
 /* A command is one document of 16 MiB; what else it says takes room, too. */
 #define REWRITE_BYTES_MAX (15u * 1024u * 1024u)
 
+/* What the _id of a document that is left out takes of a command, at most. */
+static inline size_t rewrite_key_bytes(struct slice key)
+{
+    return 3 * key.size + 64;
+}
+
 struct rewrite_options {
     int64_t max_time_ms; /* instead of the command's own; 0: that */
     bool in_unit;        /* without the fields of a transaction */

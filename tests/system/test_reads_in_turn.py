@@ -215,3 +215,50 @@ def test_a_find_that_outlives_its_turn(stack, outside, name):
         reply = outside.run({"find": name, "batchSize": 4, "comment": "long", "$db": DATABASE})
     assert reply["ok"] == 0 and reply["code"] == LOCK_TIMEOUT, reply
     assert stack.between.names().count("killCursors") == killed + 4
+
+
+def test_all_reads_together_carry_so_much(stack, outside, unit, name):
+    """Of reads that the server has not answered, a seventh with 14 MiB of images waits for the unit."""
+    stack.direct[DATABASE][name].insert_many(
+        [{"_id": i, "text": "x" * (7 << 20), "a": 0} for i in range(2)]
+    )
+    stack.direct[DATABASE][name].insert_one({"_id": 2, "a": 0})
+    for i in range(2):
+        assert unit.update(name, {"_id": i}, {"$set": {"text": "y"}})["ok"] == 1
+    find = {"find": name, "filter": {"a": 0}, "projection": {"a": 1}, "$db": DATABASE}
+    readers = [Connection(stack.proxy.port, timeout=60) for _ in range(7)]
+    release = threading.Event()
+    held = []
+
+    def hold(reply):
+        if len(reply.get("cursor", {}).get("firstBatch", [])) == 3:
+            held.append(reply)
+            release.wait(60)
+
+    stack.between.before_reply = hold
+    try:
+        for number, reader in enumerate(readers[:6], 1):
+            send(reader, find)
+            wait_until(lambda number=number: len(held) == number)
+        refused = readers[6].run(find)
+        assert refused["ok"] == 0 and refused["code"] == LOCK_TIMEOUT, refused
+        assert "other reads" in refused["errmsg"]
+        point = outside.run({**find, "filter": {"_id": 2}})
+        assert point["cursor"]["firstBatch"] == [{"_id": 2, "a": 0}]
+        release.set()
+        for reader in readers[:6]:
+            assert len(reader.receive()["cursor"]["firstBatch"]) == 3
+        assert len(readers[6].run(find)["cursor"]["firstBatch"]) == 3  # there is room again
+    finally:
+        release.set()
+        stack.between.before_reply = None
+        for reader in readers:
+            reader.socket.close()
+    assert unit.abort()["ok"] == 1
+
+
+def wait_until(done, seconds=30):
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.01)
