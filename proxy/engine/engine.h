@@ -15,6 +15,7 @@
 #include "holdfast/slice.h"
 #include "holdfast/wal.h"
 #include "net/worker.h"
+#include "unit/cursor_gates.h"
 #include "unit/gate.h"
 #include "unit/lock_table.h"
 #include "unit/uncommitted.h"
@@ -50,6 +51,7 @@ struct engine {
     struct lock_table *locks;
     struct gate_table *gates;
     struct uncommitted_table *uncommitted;
+    struct cursor_gates cursor_gates;
     struct rollback_pool *rollbacks;
     struct unique_cache *unique;
     /* Limits that may change while the proxy runs: read once where something new begins. */

@@ -54,6 +54,21 @@ bool read_is_clear(const struct uncommitted_table *table, const struct read_comm
     return true;
 }
 
+void read_find_gates(struct engine *engine, struct read_command *command)
+{
+    if (command->kind == READ_GET_MORE && command->gate_count == 1 &&
+        cursor_gates_has(&engine->cursor_gates, command->cursor_id, clock_monotonic_ms())) {
+        command->gates[command->gate_count++] = GATE_SERVER;
+    }
+}
+
+void read_note_cursor(struct engine *engine, const struct read_command *command, int64_t cursor_id)
+{
+    if (command->kind == READ_AGGREGATE && command->gate_count > 1 && cursor_id != 0) {
+        cursor_gates_note(&engine->cursor_gates, cursor_id, clock_monotonic_ms());
+    }
+}
+
 bool read_is_committed(const struct read_operation *operation)
 {
     return operation->form != READ_FORM_PASS;
@@ -510,7 +525,9 @@ static void look_again(struct read_operation *operation, int64_t cursor_id)
         look_or_fail(operation);
         return;
     }
-    BSON_APPEND_UTF8(&command, "killCursors", operation->command.collection);
+    const char *collection = operation->command.collection;
+    BSON_APPEND_UTF8(&command, "killCursors",
+                     collection == NULL ? "$cmd.aggregate" : collection); /* aggregate: 1 */
     BSON_APPEND_ARRAY_BEGIN(&command, "cursors", &cursors);
     BSON_APPEND_INT64(&cursors, "0", cursor_id);
     bson_append_array_end(&command, &cursors);
@@ -569,8 +586,10 @@ static void take_answer(struct read_operation *operation, const struct reply_vie
         operation->attempts++;
         look_again(operation, view->cursor_id);
     } else if (operation->sent == READ_SENT_ORIGINAL) {
+        read_note_cursor(operation->engine, &operation->command, view->cursor_id);
         finish(operation, reply);
     } else if (rewrite_reply(&operation->command, reply, &operation->reply) == STATUS_OK) {
+        read_note_cursor(operation->engine, &operation->command, view->cursor_id);
         finish_own(operation);
     } else {
         fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
@@ -702,6 +721,7 @@ static enum read_form form_of(struct read_operation *operation)
     if (operation->in_unit && command->kind == READ_GET_MORE) {
         return READ_FORM_PASS; /* two units with cursors would wait for each other */
     }
+    read_find_gates(operation->engine, command);
     return read_command_analyse(command, &operation->why);
 }
 

@@ -97,6 +97,11 @@ bool read_is_committed(const struct read_operation *operation);
 
 /* ---- for reads that go by without an operation */
 
+/* A getMore of a cursor that reads other collections, too, has all gates from then on. */
+void read_find_gates(struct engine *engine, struct read_command *command);
+/* The reply of such an aggregate: its cursor is remembered. Harmless with others. */
+void read_note_cursor(struct engine *engine, const struct read_command *command, int64_t cursor_id);
+
 /* The stamps of all that it reads, as one; and whether nothing there is uncommitted. */
 uint64_t read_stamp(const struct uncommitted_table *table, const struct read_command *command);
 bool read_is_clear(const struct uncommitted_table *table, const struct read_command *command);

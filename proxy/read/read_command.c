@@ -280,6 +280,10 @@ static void take_get_more(struct read_command *command)
     if (bson_element_find(command->view->body, "collection", &element)) {
         command->collection = bson_element_text(&element);
     }
+    if (!bson_element_find(command->view->body, "getMore", &element) ||
+        !bson_element_integer(&element, &command->cursor_id)) {
+        command->cursor_id = 0;
+    }
     /* Only cursors that wait for new documents (tailable, change streams) are asked so. */
     command->passes = command->collection == NULL || command->view->max_time_ms > 0 ||
                       command->collection[0] == '$';

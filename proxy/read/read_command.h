@@ -54,6 +54,7 @@ struct read_command {
     struct slice pipeline; /* the array */
     const char *key;       /* distinct; NULL: none */
     bool has_collation;    /* other than {locale: "simple"} */
+    int64_t cursor_id;     /* getMore; 0: none */
     int64_t skip;
     int64_t limit; /* never negative */
     int64_t batch_size;

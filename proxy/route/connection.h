@@ -259,6 +259,9 @@ void dispatch_decide(struct connection *connection, const struct wire_header *he
 void dispatch_read_init(struct connection *connection);
 /* The reply of an EXPECT_READ or EXPECT_GET_MORE is there. */
 bool dispatch_read_disturbed(const struct connection *connection);
+/* Of an EXPECT_READ: its cursor has to be known. */
+bool dispatch_read_wants_cursor(const struct connection *connection);
+void dispatch_read_take_cursor(struct connection *connection, int64_t cursor_id);
 /* It goes to the client, or never comes. Ends a turn. */
 void dispatch_read_forget(struct connection *connection);
 /* It does not; the read becomes an operation: of a getMore one that only closes the cursor and

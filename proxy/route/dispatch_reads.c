@@ -41,6 +41,18 @@ bool dispatch_read_disturbed(const struct connection *connection)
                           : read_stamp(table, &watch->command) != watch->stamp;
 }
 
+bool dispatch_read_wants_cursor(const struct connection *connection)
+{
+    const struct read_command *command = &connection->read_watch.command;
+    return command->kind == READ_AGGREGATE && command->gate_count > 1;
+}
+
+void dispatch_read_take_cursor(struct connection *connection, int64_t cursor_id)
+{
+    read_note_cursor(connection->shared->options.engine, &connection->read_watch.command,
+                     cursor_id);
+}
+
 static void leave_turn(struct connection *connection)
 {
     struct read_watch *watch = &connection->read_watch;
@@ -151,7 +163,8 @@ static void decide_get_more(struct connection *connection, const struct read_com
     uint64_t ms = engine->lock_wait_ms;
     struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
                               .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 && keep(connection, available) &&
+    if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 && command->gate_count == 1 &&
+        keep(connection, available) &&
         uncommitted_read_enter(engine->uncommitted, command->gates[0])) {
         connection->read_watch =
             (struct read_watch){.active = true, .has_turn = true, .command = *command};
@@ -165,13 +178,14 @@ void dispatch_read(struct connection *connection, const struct wire_header *head
                    struct slice available, const struct command_view *view,
                    struct dispatch *dispatch)
 {
-    const struct engine *engine = connection->shared->options.engine;
+    struct engine *engine = connection->shared->options.engine;
     struct read_command command;
     dispatch->kind = DISPATCH_FORWARD;
     if (!engine->committed_reads || !dispatch->expects_reply || dispatch->message.has_sequence ||
         read_command_parse(view, &command) != STATUS_OK || command.passes) {
         return;
     }
+    read_find_gates(engine, &command);
     dispatch->boundary = DISPATCH_TO_READ;
     dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
     if (dispatch->kind != DISPATCH_OPERATION) {

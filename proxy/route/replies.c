@@ -87,7 +87,11 @@ static void take_whole(struct connection *connection, struct expected expected,
     if (expected.kind == EXPECT_READ || expected.kind == EXPECT_GET_MORE) {
         struct reply_view view;
         bool ok = reply_view_parse(document, &view) == STATUS_OK && view.ok;
-        if (!ok && expected.kind == EXPECT_GET_MORE) {
+        bool disturbed = dispatch_read_disturbed(connection);
+        if (!disturbed) {
+            dispatch_read_take_cursor(connection, ok && view.has_cursor ? view.cursor_id : 0);
+        }
+        if (!disturbed || (!ok && expected.kind == EXPECT_GET_MORE)) {
             dispatch_read_forget(connection);
             connection_send_client(connection, message);
             return;
@@ -141,7 +145,8 @@ static size_t take_reply(struct connection *connection, struct slice data)
     bool whole_needed = first->kind == EXPECT_HELLO || first->kind == EXPECT_LOGIN ||
                         first->kind == EXPECT_OPERATION || first->kind == EXPECT_PROCESS ||
                         ((first->kind == EXPECT_READ || first->kind == EXPECT_GET_MORE) &&
-                         dispatch_read_disturbed(connection));
+                         dispatch_read_disturbed(connection)) ||
+                        (first->kind == EXPECT_READ && dispatch_read_wants_cursor(connection));
     if (whole_needed && data.size < header.length) {
         return 0;
     }

@@ -262,3 +262,38 @@ def wait_until(done, seconds=30):
     while not done():
         assert time.monotonic() < until, "it did not come"
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", ["forwarded", "overlay"])
+def test_a_cursor_that_reads_other_collections_waits_for_them(stack, outside, unit, name, how):
+    """A server that evaluates as it goes would show what is uncommitted there."""
+    other = name + "_2"
+    stack.direct[DATABASE][name].insert_many([{"_id": i, "a": i} for i in range(9)])
+    stack.direct[DATABASE][other].insert_many([{"_id": i, "a": i} for i in range(9)])
+    lookup = {"from": other, "localField": "a", "foreignField": "a", "as": "f"}
+    aggregate = {
+        "aggregate": name,
+        "pipeline": [{"$lookup": lookup}],
+        "cursor": {"batchSize": 2},
+        "$db": DATABASE,
+    }
+    with Connection(stack.proxy.port) as connection:
+        own = RawTransaction(connection)
+        if how == "overlay":
+            assert own.update(name, {"_id": 8}, {"$set": {"b": 1}})["ok"] == 1
+        cursor = outside.run(aggregate)["cursor"]
+        plain = outside.run({"find": name, "batchSize": 2, "$db": DATABASE})["cursor"]
+        if how == "overlay":
+            assert own.abort()["ok"] == 1
+    assert cursor["id"] and len(cursor["firstBatch"]) == 2
+    assert unit.update(other, {"_id": 7}, {"$set": {"a": 70}})["ok"] == 1
+    get_more = {"getMore": Int64(cursor["id"]), "collection": name, "$db": DATABASE}
+    reply = outside.run(get_more)
+    assert reply["ok"] == 0 and reply["code"] == LOCK_TIMEOUT, reply
+    if plain["id"]:
+        started = time.monotonic()
+        rest = outside.run({**get_more, "getMore": Int64(plain["id"])})
+        assert len(rest["cursor"]["nextBatch"]) == 7
+        assert time.monotonic() - started < 0.2
+    assert unit.abort()["ok"] == 1
+    assert len(outside.run(get_more)["cursor"]["nextBatch"]) == 7
