@@ -24,6 +24,7 @@
 #include "read/read.h"
 #include "route/dispatch_private.h"
 #include "wire/bson_check.h"
+#include "wire/reply.h"
 
 /* Of the copy of a request; larger ones take memory of their own. */
 #define KEPT_CAPACITY_MAX (16u * 1024u)
@@ -174,6 +175,17 @@ static void decide_get_more(struct connection *connection, const struct read_com
     }
 }
 
+/* It would go past what is looked at here: a pipeline may be in it. No driver sends one. */
+static void refuse_sequence(struct connection *connection, const struct wire_header *header,
+                            struct slice available, struct dispatch *dispatch)
+{
+    dispatch_own(connection, header, available, DISPATCH_ANSWER, dispatch);
+    if (dispatch->kind == DISPATCH_ANSWER) {
+        dispatch_error(dispatch, REPLY_CODE_FailedToParse,
+                       "a read takes no document sequence (OP_MSG section of kind 1)");
+    }
+}
+
 void dispatch_read(struct connection *connection, const struct wire_header *header,
                    struct slice available, const struct command_view *view,
                    struct dispatch *dispatch)
@@ -181,8 +193,15 @@ void dispatch_read(struct connection *connection, const struct wire_header *head
     struct engine *engine = connection->shared->options.engine;
     struct read_command command;
     dispatch->kind = DISPATCH_FORWARD;
-    if (!engine->committed_reads || !dispatch->expects_reply || dispatch->message.has_sequence ||
-        read_command_parse(view, &command) != STATUS_OK || command.passes) {
+    if (!engine->committed_reads || !dispatch->expects_reply ||
+        read_command_parse(view, &command) != STATUS_OK) {
+        return;
+    }
+    if (dispatch->message.has_sequence) {
+        refuse_sequence(connection, header, available, dispatch);
+        return;
+    }
+    if (command.passes) {
         return;
     }
     read_find_gates(engine, &command);

@@ -297,3 +297,16 @@ def test_a_cursor_that_reads_other_collections_waits_for_them(stack, outside, un
         assert time.monotonic() - started < 0.2
     assert unit.abort()["ok"] == 1
     assert len(outside.run(get_more)["cursor"]["nextBatch"]) == 7
+
+
+@pytest.mark.parametrize(
+    "command", [{"find": None}, {"aggregate": None, "cursor": {}}], ids=["find", "aggregate"]
+)
+def test_a_read_with_a_document_sequence_is_refused(stack, outside, unit, name, command):
+    """What is in it is not looked at: a pipeline could go past the committed state."""
+    stack.direct[DATABASE][name].insert_one({"_id": 1, "a": 0})
+    assert unit.update(name, {"_id": 1}, {"$set": {"a": 1}})["ok"] == 1
+    command = {**command, next(iter(command)): name, "$db": DATABASE}
+    reply = outside.run(command, sequences={"pipeline": [{"$match": {}}]})
+    assert reply["ok"] == 0 and reply["code"] == 9, reply
+    assert unit.abort()["ok"] == 1
