@@ -14,7 +14,7 @@
  *
  * Each is compared with the stamp of the look when the reply is there, and done again if a unit has
  * published meanwhile; the third time with a turn, in which none may. A turn lasts for
- * unit.lockWait at most: if the reply is not there then it is given up, and if a unit has published
+ * 3/4 of unit.lockWait: if the reply is not there then it is given up, and if a unit has published
  * when it comes, the read has failed.
  *
  * Who only waits does so until unit.lockWait (or maxTimeMS) is over: it looks again whenever a unit
@@ -94,6 +94,14 @@ void read_cancel(struct read_operation *operation);
 
 /* In `completed`: it has shown nothing that others have not committed. */
 bool read_is_committed(const struct read_operation *operation);
+
+/* How long a turn is kept: shorter than a write waits for it, by enough to tell them apart on a
+   loaded machine. */
+static inline uint64_t read_turn_ms(const struct engine *engine)
+{
+    uint64_t ms = engine->lock_wait_ms;
+    return ms - ms / 4;
+}
 
 /* ---- for reads that go by without an operation */
 

@@ -11,8 +11,8 @@
  * connection has room for the copy, no allocation. It never holds a unit up.
  *
  * A getMore cannot be done again. It has a turn until the first bytes of its reply are here, or is
- * an operation. After unit.lockWait it gives its turn up, so that units go on; if one of them has
- * published when the reply comes, its cursor is closed and it has failed.
+ * an operation. After 3/4 of unit.lockWait it gives its turn up, so that units go on; if one of
+ * them has published when the reply comes, its cursor is closed and it has failed.
  *
  * Only one such read is on its way at a time on a connection: the next message waits. No driver
  * sends one before.
@@ -161,7 +161,7 @@ static void decide_get_more(struct connection *connection, const struct read_com
                             struct slice available, struct dispatch *dispatch)
 {
     struct engine *engine = connection->shared->options.engine;
-    uint64_t ms = engine->lock_wait_ms;
+    uint64_t ms = read_turn_ms(engine);
     struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
                               .tv_usec = (suseconds_t)(ms % 1000) * 1000};
     if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 && command->gate_count == 1 &&
