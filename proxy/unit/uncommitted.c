@@ -4,7 +4,8 @@
  * Invariants, with the mutex held:
  *   - what is kept for snapshots (`past`) is in the order of its end: all of it, that of each gate,
  *     and that of each name. The oldest snapshot needs the oldest of it.
- *   - a name is published by one unit at most: it holds the lock of that name.
+ *   - a name is published by one unit at most: it holds the lock of that name. Two documents of the
+ *     unit may share it (unit/lock_name.c); `names` has the first of them, and that has the others.
  *   - open[gate] is the length of the gate's list, open[GATE_SERVER] the number of all documents.
  *   - a publication waits only while a turn is on that it may not pass; a queued turn only while a
  *     publication waits.
@@ -34,6 +35,7 @@ struct uncommitted_links {
     struct uncommitted_owner *owner;
     uint32_t gate;
     struct uncommitted_document *next_of_owner;
+    struct uncommitted_links *same_name;   /* others of the owner, of another _id */
     struct uncommitted_document *next;     /* of the gate */
     struct uncommitted_document *previous; /* of the gate */
     /* Of one that has ended, and is kept for snapshots: */
@@ -164,11 +166,21 @@ static struct stripe *stripe_to_change(struct uncommitted_table *table,
     return &table->stripes[slice_load_u32le(name->digest) % UNCOMMITTED_STRIPES];
 }
 
-static struct uncommitted_links *find(struct uncommitted_table *table, const struct lock_name *name)
+static struct uncommitted_links *find(const struct uncommitted_table *table,
+                                      const struct lock_name *name)
 {
     struct uncommitted_links *links;
     HASH_FIND(hh, table->names, name->digest, LOCK_DIGEST_BYTES, links);
     return links;
+}
+
+/* That of this _id among those that share a name; NULL: none. */
+static struct uncommitted_links *find_key(struct uncommitted_links *first, struct slice key)
+{
+    while (first != NULL && !slice_equal(first->document.key, key)) {
+        first = first->same_name;
+    }
+    return first;
 }
 
 static void list_add(struct uncommitted_document **first, struct uncommitted_document *document)
@@ -209,8 +221,8 @@ static void add(struct uncommitted_table *table, struct uncommitted_publication 
     struct uncommitted_links *links = document->links;
     struct uncommitted_owner *owner = publication->owner;
     struct uncommitted_links *known = find(table, &document->name);
-    if (known != NULL) {
-        assert(known->owner == owner); /* who holds its lock */
+    assert(known == NULL || known->owner == owner); /* who holds its lock */
+    if (find_key(known, document->key) != NULL) {
         uncommitted_document_release(document);
         return;
     }
@@ -223,7 +235,12 @@ static void add(struct uncommitted_table *table, struct uncommitted_publication 
     links->next_of_owner = owner->first;
     owner->first = document;
     list_add(&gate->first, document);
-    HASH_ADD(hh, table->names, document.name.digest, LOCK_DIGEST_BYTES, links);
+    if (known == NULL) {
+        HASH_ADD(hh, table->names, document.name.digest, LOCK_DIGEST_BYTES, links);
+    } else {
+        links->same_name = known->same_name;
+        known->same_name = links;
+    }
     (void)atomic_fetch_add(&gate->open, 1);
     (void)atomic_fetch_add(&table->gates[GATE_SERVER].open, 1);
     (void)atomic_fetch_add(&stripe->open, 1);
@@ -408,7 +425,18 @@ static void remove_document(struct uncommitted_table *table, struct uncommitted_
     struct uncommitted_links *links = document->links;
     struct gate_state *gate = &table->gates[links->gate];
     list_remove(&gate->first, document);
-    HASH_DEL(table->names, links);
+    struct uncommitted_links *first = find(table, &document->name);
+    if (first == links) {
+        HASH_DEL(table->names, links);
+        if (links->same_name != NULL) {
+            HASH_ADD(hh, table->names, document.name.digest, LOCK_DIGEST_BYTES, links->same_name);
+        }
+    } else {
+        while (first->same_name != links) {
+            first = first->same_name;
+        }
+        first->same_name = links->same_name;
+    }
     (void)atomic_fetch_sub(&gate->open, 1);
     (void)atomic_fetch_sub(&table->gates[GATE_SERVER].open, 1);
     (void)atomic_fetch_sub(&stripe_to_change(table, &document->name)->open, 1);
@@ -612,11 +640,25 @@ static struct uncommitted_links *newest_since(struct uncommitted_table *table,
                : oldest->newest_of_name;
 }
 
+/* From this one of a name on, the newest change of the _id since the snapshot. */
+static const struct uncommitted_links *newest_of_key(const struct uncommitted_links *links,
+                                                     struct slice key,
+                                                     const struct uncommitted_reader *reader)
+{
+    while (links != NULL && links->ended_at > reader->snapshot_at) {
+        if (slice_equal(links->document.key, key)) {
+            return links;
+        }
+        links = links->older_of_name;
+    }
+    return NULL;
+}
+
 /* Whether it has the image that the snapshot shows: the first change of its document since. */
 static bool is_first_since(const struct uncommitted_links *links,
                            const struct uncommitted_reader *reader)
 {
-    return links->older_of_name == NULL || links->older_of_name->ended_at <= reader->snapshot_at;
+    return newest_of_key(links->older_of_name, links->document.key, reader) == NULL;
 }
 
 static struct uncommitted_links *find_since(struct uncommitted_table *table,
@@ -678,14 +720,19 @@ static struct uncommitted_document *first_of(const struct uncommitted_table *tab
     return table->names == NULL ? NULL : &table->names->document;
 }
 
-static struct uncommitted_document *next_of(const struct uncommitted_document *document,
+static struct uncommitted_document *next_of(const struct uncommitted_table *table,
+                                            const struct uncommitted_document *document,
                                             uint32_t gate)
 {
     const struct uncommitted_links *links = document->links;
     if (gate != GATE_SERVER) {
         return links->next;
     }
-    struct uncommitted_links *next = links->hh.next;
+    struct uncommitted_links *next = links->same_name;
+    if (next == NULL) {
+        struct uncommitted_links *first = find(table, &document->name);
+        next = first->hh.next;
+    }
     return next == NULL ? NULL : &next->document;
 }
 
@@ -718,7 +765,7 @@ static enum status collect_past(struct collecting *collecting, uint32_t gate)
     for (struct uncommitted_document *at = collecting->table->gates[gate].first_past;
          at != NULL && status == STATUS_OK && at->links->ended_at > reader->snapshot_at;
          at = at->links->next) {
-        struct uncommitted_links *open = find(collecting->table, &at->name);
+        struct uncommitted_links *open = find_key(find(collecting->table, &at->name), at->key);
         bool own = open != NULL && sees(reader, &open->document);
         if (!own && is_first_since(at->links, reader)) {
             status = collect_one(collecting, at);
@@ -737,8 +784,8 @@ enum status uncommitted_collect(struct uncommitted_table *table, uint32_t gate,
     pthread_mutex_lock(&table->mutex);
     collecting.view.stamp = atomic_load(&table->gates[gate].stamp);
     for (struct uncommitted_document *at = first_of(table, gate); at != NULL && status == STATUS_OK;
-         at = next_of(at, gate)) {
-        if (newest_since(table, &at->name, reader) == NULL) {
+         at = next_of(table, at, gate)) {
+        if (newest_of_key(newest_since(table, &at->name, reader), at->key, reader) == NULL) {
             status = collect_one(&collecting, at);
         }
     }
@@ -767,7 +814,7 @@ static bool has_others(const struct uncommitted_table *table, uint32_t gate, con
                        const struct uncommitted_reader *reader)
 {
     for (const struct uncommitted_document *at = first_of(table, gate); at != NULL;
-         at = next_of(at, gate)) {
+         at = next_of(table, at, gate)) {
         if (is_others(at, namespace, reader)) {
             return true;
         }

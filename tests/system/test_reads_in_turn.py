@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack
 from holdfast_testing import Connection, WireTap, encode_message
@@ -309,4 +310,17 @@ def test_a_read_with_a_document_sequence_is_refused(stack, outside, unit, name, 
     command = {**command, next(iter(command)): name, "$db": DATABASE}
     reply = outside.run(command, sequences={"pipeline": [{"$match": {}}]})
     assert reply["ok"] == 0 and reply["code"] == 9, reply
+    assert unit.abort()["ok"] == 1
+
+
+def test_a_unit_that_writes_two_ids_with_one_lock(stack, outside, unit, name):
+    """Decimals that a double does not tell apart share a lock: neither shows."""
+    keys = [Decimal128("0.1"), Decimal128("0.10000000000000000001")]
+    stack.direct[DATABASE][name].insert_many([{"_id": key, "a": 0} for key in keys])
+    for key in keys:
+        assert unit.update(name, {"_id": key}, {"$set": {"a": 1}})["ok"] == 1
+    for query in ({"_id": keys[0]}, {"_id": keys[1]}, {"a": 0}):
+        found = outside.run({"find": name, "filter": query, "$db": DATABASE})
+        found = found["cursor"]["firstBatch"]
+        assert [d["a"] for d in found] == [0] * (1 if "_id" in query else 2), query
     assert unit.abort()["ok"] == 1

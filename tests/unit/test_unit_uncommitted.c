@@ -121,6 +121,62 @@ static void test_published_until_the_end(void **state)
     uncommitted_end(table, &owner, true); /* twice is harmless */
 }
 
+static struct uncommitted_document *shared_name(uint32_t key, uint64_t image)
+{
+    struct lock_name name = name_of(1);
+    struct uncommitted_document *document =
+        uncommitted_document_new("d.c", slice_make(&key, sizeof key), &name);
+    assert_non_null(document);
+    document->lsn = image;
+    return document;
+}
+
+static void publish_shared(struct uncommitted_owner *owner, uint32_t key, uint64_t image)
+{
+    struct uncommitted_document *documents[] = {shared_name(key, image)};
+    struct uncommitted_publication publication = {
+        .owner = owner, .gate = GATE, .documents = documents, .count = 1};
+    assert_true(uncommitted_publish(table, &publication));
+}
+
+/* Two _ids of one name (unit/lock_name.c): both are published, each with its first image. */
+static void test_a_shared_name(void **state)
+{
+    (void)state;
+    struct uncommitted_owner old = {.unit = 4};
+    struct uncommitted_owner owner = {.unit = 5};
+    struct published other;
+    uncommitted_snapshot_begin(table, &old);
+    publish_shared(&owner, 101, 10);
+    publish_shared(&owner, 102, 20);
+    publish_shared(&owner, 103, 30);
+    publish_shared(&owner, 102, 21);
+    assert_true(publish(&other, &owner, GATE, 2, 0));
+    for (uint32_t gate = 0; gate <= GATE; gate += GATE) {
+        struct uncommitted_view view;
+        uint64_t sum = 0;
+        assert_int_equal(uncommitted_collect(table, gate, "d.c", &nobody, 100, &view), STATUS_OK);
+        for (size_t i = 0; i < view.count; i++) {
+            sum += view.documents[i]->lsn;
+        }
+        assert_int_equal(view.count, 4);
+        assert_int_equal(sum, 60);
+        uncommitted_view_free(&view);
+    }
+    const struct uncommitted_reader at_old = {
+        .unit = 4, .has_snapshot = true, .snapshot_at = old.snapshot_at};
+    assert_int_equal(count_seen(&at_old, GATE, "d.c"), 4);
+    uncommitted_end(table, &owner, true);
+    assert_int_equal(uncommitted_count(table), 0);
+    assert_int_equal(count_seen(&nobody, GATE, "d.c"), 0);
+    assert_int_equal(count_seen(&at_old, GATE, "d.c"), 4); /* all have changed since */
+    publish_shared(&owner, 102, 40);
+    publish_shared(&owner, 104, 50);
+    assert_int_equal(count_seen(&at_old, GATE, "d.c"), 5);
+    uncommitted_end(table, &owner, false);
+    uncommitted_end(table, &old, false);
+}
+
 static void test_who_sees_what(void **state)
 {
     (void)state;
@@ -623,6 +679,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_published_until_the_end, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_shared_name, begin, end),
         cmocka_unit_test_setup_teardown(test_who_sees_what, begin, end),
         cmocka_unit_test_setup_teardown(test_a_turn_holds_publications, begin, end),
         cmocka_unit_test_setup_teardown(test_a_drain_holds_admissions_only, begin, end),
