@@ -296,7 +296,10 @@ static enum status look(struct wal *wal, struct upstream *upstream, const struct
     };
     memcpy(survey->next.journal, lease->journal, sizeof(survey->next.journal));
     memcpy(survey->next.process, server.process_id, PROBE_PROCESS_BYTES);
-    return probe.exists ? STATUS_OK : look_without_probe(&first, &server, lease, survey, ret_error);
+    /* An empty journal has promised nothing, whatever the clocks say of its first probe. */
+    return probe.exists || wal_last_lsn(wal) == 0
+               ? STATUS_OK
+               : look_without_probe(&first, &server, lease, survey, ret_error);
 }
 
 enum status survey_make(struct wal *wal, struct upstream *upstream, const struct lease *lease,

@@ -34,7 +34,7 @@ void faults_draw(void)
         .power_cuts = random_chance(1, 2),
         .store_failure = maybe(1, 6, 30),
         .store_full = random_chance(1, 10),
-        .strangers = random_chance(1, 6),
+        .strangers = random_chance(1, 4),
         .shows_connections = random_chance(3, 4),
         .clock_jumps = random_chance(1, 8),
         .slow = maybe(2, 3, (unsigned)rates[random_below(3)] / 2),
