@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "clients.h"
 #include "network.h"
 #include "server.h"
 #include "sim.h"
@@ -129,6 +130,7 @@ void faults_schedule(void)
     at_random_moments(sim.profile.cuts, cut);
     at_random_moments(sim.profile.server_restarts, restart_server);
     at_random_moments(sim.profile.clock_jumps ? 3 : 0, jump);
+    at_random_moments(sim.profile.strangers ? (unsigned)random_below(24) : 0, clients_stranger);
     if (sim.profile.store_full) {
         uint64_t from = a_moment();
         schedule_after(from, set_full, NULL, 1);
