@@ -294,7 +294,7 @@ static void client_changed(const char *namespace, const bson_t *key, const bson_
 
 static bool same_bytes(const struct bytes *a, const struct bytes *b)
 {
-    return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
+    return a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0);
 }
 
 static bool same_document(const struct effect *a, const struct effect *b)
@@ -647,8 +647,7 @@ static bool is_as_before(const struct effect *effect)
         }
         first = first == NULL && own ? at : first;
         if (first != NULL && (own || is_strangers(at->command))) {
-            bool back = first->before.size == at->after.size &&
-                        memcmp(first->before.data, at->after.data, at->after.size) == 0;
+            bool back = same_bytes(&first->before, &at->after);
             as_before = back || (as_before && !own);
         }
     }
