@@ -587,12 +587,35 @@ static int64_t changed_by(const struct command *command)
     return count;
 }
 
+/*
+ * Whether the document came back to what the unit had found, by the unit's own changes or by what
+ * strangers did after them: then there is nothing to undo.
+ */
+static bool is_as_before(const struct effect *effect)
+{
+    const struct effect *first = NULL;
+    bool as_before = false;
+    for (size_t i = 0; i < effect_count; i++) {
+        const struct effect *at = &effects[i];
+        bool own = at->command->unit == effect->command->unit;
+        if (!is_there(at) || !same_document(at, effect)) {
+            continue;
+        }
+        first = first == NULL && own ? at : first;
+        if (first != NULL && (own || is_strangers(at->command))) {
+            bool back = same_bytes(&first->before, &at->after);
+            as_before = back || (as_before && !own);
+        }
+    }
+    return as_before;
+}
+
 /* All or nothing. What was done and taken back before counts as nothing. */
 static void check_either(const struct model_unit *unit)
 {
     for (size_t i = 0; i < effect_count; i++) {
         const struct effect *kept = &effects[i];
-        if (kept->command->unit != unit || !is_there(kept)) {
+        if (kept->command->unit != unit || !is_there(kept) || is_as_before(kept)) {
             continue;
         }
         for (size_t j = i + 1; j < effect_count; j++) {
@@ -629,29 +652,6 @@ static void check_whole(const struct model_unit *unit)
             sim_fail("unit %zu is committed, and a change of it was taken back", number_of(unit));
         }
     }
-}
-
-/*
- * Whether the document came back to what the unit had found, by the unit's own changes or by what
- * strangers did after them: then there is nothing to undo.
- */
-static bool is_as_before(const struct effect *effect)
-{
-    const struct effect *first = NULL;
-    bool as_before = false;
-    for (size_t i = 0; i < effect_count; i++) {
-        const struct effect *at = &effects[i];
-        bool own = at->command->unit == effect->command->unit;
-        if (!is_there(at) || !same_document(at, effect)) {
-            continue;
-        }
-        first = first == NULL && own ? at : first;
-        if (first != NULL && (own || is_strangers(at->command))) {
-            bool back = same_bytes(&first->before, &at->after);
-            as_before = back || (as_before && !own);
-        }
-    }
-    return as_before;
 }
 
 static void check_absent(const struct model_unit *unit)
