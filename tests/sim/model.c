@@ -700,7 +700,8 @@ static void check_isolated(const struct effect *effect)
 
 static void check_unit(const struct model_unit *unit)
 {
-    if (unit->set_aside || (unit->kind == MODEL_PLAIN && journal_sets_aside_unnamed())) {
+    if (unit->kind == MODEL_STRANGER || unit->set_aside ||
+        (unit->kind == MODEL_PLAIN && journal_sets_aside_unnamed())) {
         return; /* what strangers did is kept, and an operator is told */
     }
     switch (unit->outcome) {
