@@ -20,6 +20,7 @@
 
 #include "admin/admin.h"
 #include "base/config.h"
+#include "base/first_process.h"
 #include "engine/deadlock_log.h"
 #include "engine/engine.h"
 #include "engine/finish.h"
@@ -200,7 +201,8 @@ static bool told_to_end(void)
     return sigtimedwait(&signals, NULL, &pause) > 0;
 }
 
-/* Takes a step of the start. A standby takes it again as long as somebody else is the owner. */
+/* Takes a step of the start. A standby takes it again as long as somebody else is the owner, or the
+   server is away: that is no reason to leave the place. */
 static enum status in_turn(struct daemon *daemon,
                            enum status (*step)(struct daemon *, struct error *),
                            struct error *error)
@@ -209,7 +211,9 @@ static enum status in_turn(struct daemon *daemon,
     if (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
         LOG(LOG_INFO, "main", "Standing by", LOG_TEXT("reason", error->message));
     }
-    while (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
+    bool stands_by = status == STATUS_OWNED;
+    while (stands_by && (status == STATUS_OWNED || status == STATUS_UNREACHABLE) &&
+           daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
         admin_standby(daemon->admin, error->message);
         daemon->told_to_end = told_to_end();
         if (daemon->told_to_end) {
@@ -340,7 +344,7 @@ static enum status start_engine(struct daemon *daemon, struct error *error)
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
         .locks = lock_table_new((size_t)config->unit_locks_max, REMEMBERED_CHANGES_MAX),
         .gates = gate_table_new(workers),
-        .uncommitted = uncommitted_table_new(),
+        .uncommitted = uncommitted_table_new(REMEMBERED_CHANGES_MAX),
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
         .committed_reads = config->unit_reads == CONFIG_UNIT_READS_COMMITTED,
@@ -738,8 +742,10 @@ int main(int argument_count, char **arguments)
     daemon.arguments = arguments;
     struct error error = {0};
     enum config_action action = CONFIG_RUN;
-    enum status status =
-        config_from_arguments(argument_count, arguments, &daemon.config, &action, &error);
+    enum status status = first_process_leave(&error);
+    if (status == STATUS_OK) {
+        status = config_from_arguments(argument_count, arguments, &daemon.config, &action, &error);
+    }
     if (status == STATUS_OK && action == CONFIG_RUN) {
         status = check_settings(&daemon.config, &error);
     }

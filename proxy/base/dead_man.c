@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 uint64_t dead_man_now_ms(void)
 {
@@ -22,6 +23,10 @@ enum status dead_man_begin(struct dead_man *ret_switch, struct error *ret_error)
 {
     struct sigevent kill = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
     timer_t timer;
+    if (getpid() == 1) {
+        return error_set(ret_error, STATUS_UNSUPPORTED,
+                         "the kernel does not let process 1 be killed from inside its container");
+    }
     if (timer_create(CLOCK_BOOTTIME, &kill, &timer) != 0) {
         return error_set(ret_error, STATUS_LIMIT, "cannot make a timer: %s", strerror(errno));
     }

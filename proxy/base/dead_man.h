@@ -25,7 +25,8 @@ struct dead_man {
 /* The clock of the moments: milliseconds since the boot, also those that the machine slept. */
 uint64_t dead_man_now_ms(void);
 
-/* Made, not set. Give it to dead_man_end(). Errors: STATUS_LIMIT. */
+/* Made, not set. Give it to dead_man_end(). Errors: STATUS_LIMIT; STATUS_UNSUPPORTED as process 1,
+   which the kernel would not kill (first_process.h). */
 MUST_CHECK enum status dead_man_begin(struct dead_man *ret_switch, struct error *ret_error);
 
 /* The process dies at `at_ms` unless this is called again before; 0: it does not. */

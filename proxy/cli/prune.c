@@ -235,10 +235,14 @@ static enum status prune_stopped(struct pruning *pruning, struct error *ret_erro
     if (status == STATUS_OK && !only_compact) {
         status = remove_units(pruning, wal, ret_error);
     }
-    if (wal != NULL) {
-        wal_close(wal, wal_was_clean(wal));
-    }
-    if (status == STATUS_OK && options->compact && !options->dry_run) {
+    bool clean = wal != NULL && wal_was_clean(wal);
+    wal_close(wal, clean);
+    if (status == STATUS_OK && options->compact && !options->dry_run && !clean) {
+        /* The lease of who did not end names the file: another one would pass for a copy. */
+        status = error_set(ret_error, STATUS_REFUSED,
+                           "--compact: this journal was not closed cleanly. Start holdfastd, or "
+                           "run holdfast recover, then try again");
+    } else if (status == STATUS_OK && options->compact && !options->dry_run) {
         status = wal_compact(options->wal, OWNER, &pruning->before_bytes, &pruning->after_bytes,
                              ret_error);
     }

@@ -197,7 +197,7 @@ static enum status on_step(const struct replay_report *so_far, void *context,
 
 static enum status take_lease(struct restore *restore, struct error *ret_error)
 {
-    enum status status = restore_point_take(restore->upstream, LEASE_VALID_MS + 2000,
+    enum status status = restore_point_take(restore->upstream, restore->wal, LEASE_VALID_MS + 2000,
                                             &restore->point, &restore->lease, ret_error);
     restore->leased = status == STATUS_OK;
     restore->renewed_ms = clock_monotonic_ms();

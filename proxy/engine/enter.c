@@ -85,6 +85,9 @@ static enum enter_result go_on(struct enter *enter)
         return ENTER_WAITING;
     }
     lock_owner_begin(enter->engine->locks, owner);
+    if (enter->unit->reads_snapshot && enter->engine->committed_reads) {
+        uncommitted_snapshot_begin(enter->engine->uncommitted, &enter->unit->uncommitted);
+    }
     return ENTER_INSIDE;
 }
 

@@ -17,7 +17,7 @@ static void count_end(struct engine_counters *counters, enum unit_state state)
 void release_unit(struct engine *engine, struct unit *unit)
 {
     count_end(&engine->counters, unit->state);
-    uncommitted_end(engine->uncommitted, &unit->uncommitted);
+    uncommitted_end(engine->uncommitted, &unit->uncommitted, unit->state == UNIT_COMMITTED);
     lock_release_all(engine->locks, &unit->locks, unit->state == UNIT_ABORTED);
     struct lock_owner *owner = &unit->locks;
     /* Its last record is durable, so that no later one has to be waited for by much. */

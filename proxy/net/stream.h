@@ -28,6 +28,7 @@
 #include "base/buffer.h"
 #include "holdfast/error.h"
 #include "holdfast/slice.h"
+#include "holdfast/write_permit.h"
 #include "net/worker.h"
 
 struct stream;
@@ -48,7 +49,7 @@ extern const struct stream_transport stream_transport_plain;
 extern const struct stream_transport stream_transport_permitted;
 
 /* With LEASE_KILL_MS no later than LEASE_VALID_MS and the default of upstream.fenceWait. */
-#define STREAM_RESEND_MS 4000u
+#define STREAM_RESEND_MS WRITE_PERMIT_RESEND_MS
 
 struct stream_callbacks {
     void (*connected)(void *context, enum status status); /* after stream_connect() only */

@@ -234,9 +234,9 @@ static void append_without(bson_t *all, uint32_t *at, const struct ordered_id *i
 /* ------------------------------------------------------------------ stages */
 
 /* { $match: { $and: [ filters, without ids ] } } */
-static enum status append_live(bson_t *pipeline, uint32_t *at, const struct slice *filters,
-                               size_t filter_count, const struct overlay_image *images,
-                               size_t image_count)
+enum status overlay_append_live(bson_t *pipeline, uint32_t *at, const struct slice *filters,
+                                size_t filter_count, const struct overlay_image *images,
+                                size_t image_count)
 {
     bson_t stage;
     bson_t match;
@@ -369,26 +369,26 @@ enum status overlay_append_images(bson_t *pipeline, uint32_t *at, const struct s
     append_one(pipeline, at);
     append_literals(pipeline, at, images, image_count, count_present(images, image_count));
     return filter_count == 0 ? STATUS_OK
-                             : append_live(pipeline, at, filters, filter_count, NULL, 0);
+                             : overlay_append_live(pipeline, at, filters, filter_count, NULL, 0);
 }
 
-enum status overlay_append(bson_t *pipeline, uint32_t *at, const char *collection,
-                           const struct slice *filters, size_t filter_count,
-                           const struct overlay_image *images, size_t image_count)
+enum status overlay_append_union(bson_t *pipeline, uint32_t *at, const char *collection,
+                                 const struct slice *filters, size_t filter_count,
+                                 const struct overlay_image *images, size_t image_count)
 {
     bson_t stage;
     bson_t unite;
     bson_t inner;
     uint32_t inner_at = 0;
-    enum status status = append_live(pipeline, at, filters, filter_count, images, image_count);
-    if (status != STATUS_OK || count_present(images, image_count) == 0) {
-        return status;
+    if (count_present(images, image_count) == 0) {
+        return STATUS_OK;
     }
     begin_stage(pipeline, at, &stage);
     BSON_APPEND_DOCUMENT_BEGIN(&stage, "$unionWith", &unite);
     BSON_APPEND_UTF8(&unite, "coll", collection);
     BSON_APPEND_ARRAY_BEGIN(&unite, "pipeline", &inner);
-    status = overlay_append_images(&inner, &inner_at, filters, filter_count, images, image_count);
+    enum status status =
+        overlay_append_images(&inner, &inner_at, filters, filter_count, images, image_count);
     bson_append_array_end(&unite, &inner);
     bson_append_document_end(&stage, &unite);
     bson_append_document_end(pipeline, &stage);

@@ -41,14 +41,19 @@ struct overlay_image {
 bool overlay_key_has_text(struct slice key);
 
 /*
- * Appends the stages from `*at` (index in the array `pipeline`) on. A document must match all
- * filters. STATUS_MEMORY.
+ * Appends the first of these stages at `*at` (index in the array `pipeline`, which counts up): what
+ * the collection holds, without the images' _ids. A document must match all filters. STATUS_MEMORY.
  */
-MUST_CHECK enum status overlay_append(bson_t *pipeline, uint32_t *at, const char *collection,
-                                      const struct slice *filters, size_t filter_count,
-                                      const struct overlay_image *images, size_t image_count);
+MUST_CHECK enum status overlay_append_live(bson_t *pipeline, uint32_t *at,
+                                           const struct slice *filters, size_t filter_count,
+                                           const struct overlay_image *images, size_t image_count);
 
-/* The same of nothing but the images: what the collection holds is not looked at. */
+/* The second one: with the images that match all filters. Nothing if all of them are absent. */
+MUST_CHECK enum status overlay_append_union(bson_t *pipeline, uint32_t *at, const char *collection,
+                                            const struct slice *filters, size_t filter_count,
+                                            const struct overlay_image *images, size_t image_count);
+
+/* Nothing but the images: what the collection holds is not looked at. */
 MUST_CHECK enum status overlay_append_images(bson_t *pipeline, uint32_t *at,
                                              const struct slice *filters, size_t filter_count,
                                              const struct overlay_image *images,

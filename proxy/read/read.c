@@ -108,6 +108,12 @@ static void fail_for_time(struct read_operation *operation)
     finish_own(operation);
 }
 
+static void fail_for_snapshot(struct read_operation *operation)
+{
+    fail(operation, REPLY_CODE_SnapshotUnavailable,
+         "too much has changed since the transaction began, or too long ago: run it again");
+}
+
 static bool has_turn(const struct read_operation *operation, enum uncommitted_turn_kind kind)
 {
     return operation->has_turn && operation->turn.kind == kind;
@@ -128,7 +134,10 @@ static void send_command(struct read_operation *operation, enum read_sent sent, 
 
 static struct rewrite_options options_of(struct read_operation *operation)
 {
-    struct rewrite_options options = {.in_unit = operation->in_unit};
+    /* A unit's cursors show what is there when they go on: so they had better not have to. */
+    struct rewrite_options options = {.in_unit = operation->in_unit,
+                                      .whole =
+                                          operation->in_unit && operation->form != READ_FORM_PASS};
     int64_t given = operation->view->max_time_ms;
     /* Units wait meanwhile. (The server takes no limit of time with a getMore.) */
     bool bounded = operation->has_turn && operation->command.kind != READ_GET_MORE;
@@ -184,6 +193,8 @@ static enum status make_overlay(struct read_operation *operation,
         return STATUS_MEMORY;
     }
     options.only_images = only_images;
+    options.whole =
+        true; /* a getMore would have to wait for the units that this does not wait for */
     enum status status = wal_reader_begin(operation->engine->wal, &reader, NULL);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         bytes += documents[i]->size;
@@ -215,6 +226,10 @@ static void send_overlay(struct read_operation *operation,
         send_command(operation, READ_SENT_OVERLAY, &command);
         break;
     case STATUS_LIMIT:
+        if (operation->reader.has_snapshot) {
+            fail_for_snapshot(operation); /* waiting does not make it less */
+            break;
+        }
         wait_from_now_on(operation, "among too many bytes of before-images");
         break;
     case STATUS_UNSUPPORTED:
@@ -224,7 +239,11 @@ static void send_overlay(struct read_operation *operation,
         fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
         break;
     default:
-        /* A unit that has ended since may be pruned from the journal already. */
+        /* A unit that has ended may be pruned from the journal already. */
+        if (operation->reader.has_snapshot) {
+            fail_for_snapshot(operation);
+            break;
+        }
         wait_from_now_on(operation, "of images that the journal could not give");
         break;
     }
@@ -341,7 +360,14 @@ static void look_point(struct read_operation *operation)
         send_original(operation, READ_SENT_ORIGINAL);
         return;
     }
-    send_overlay(operation, &found, 1, true);
+    /* Another _id may have the same name (unit/lock_name.c): nothing is known of this one then. */
+    struct slice key = slice_make(bson_get_data(&operation->key), operation->key.len);
+    if (slice_equal(found->key, key)) {
+        send_overlay(operation, &found, 1, true);
+    } else {
+        operation->form = READ_FORM_OVERLAY;
+        look(operation);
+    }
     uncommitted_document_release(found);
 }
 
@@ -373,6 +399,10 @@ static void look_overlay(struct read_operation *operation)
 
 static void look(struct read_operation *operation)
 {
+    if (uncommitted_snapshot_is_lost(operation->engine->uncommitted, &operation->reader)) {
+        fail_for_snapshot(operation);
+        return;
+    }
     bool wants_turn =
         operation->form != READ_FORM_PASS &&
         (operation->attempts >= ATTEMPTS_FREE || operation->command.kind == READ_GET_MORE);

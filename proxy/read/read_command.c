@@ -126,6 +126,11 @@ static void take_field(struct read_command *command, const struct bson_element *
         command->key = bson_element_text(element);
     } else if (bson_element_is(element, "pipeline")) {
         command->pipeline = element->type == BSON_TYPE_ARRAY ? element->value : (struct slice){0};
+    } else if (bson_element_is(element, "cursor")) {
+        struct bson_element size;
+        command->has_batch_size = command->kind == READ_AGGREGATE &&
+                                  element->type == BSON_TYPE_DOCUMENT &&
+                                  bson_element_find(element->value, "batchSize", &size);
     } else if (bson_element_is(element, "explain")) {
         command->passes |= command->kind == READ_AGGREGATE && is_true(element);
     } else if (command->kind == READ_FIND) {

@@ -68,6 +68,18 @@ static void put_find_stages(struct building *building)
     put_stage_document(building, "$project", command->projection);
 }
 
+/* More than these of the collection's own cannot be among the first, images or not. */
+static void put_live_limit(struct building *building)
+{
+    const struct read_command *command = building->command;
+    int64_t limit = command->kind == READ_FIND ? find_limit(command) : 0;
+    int64_t first;
+    if (limit > 0 && !__builtin_add_overflow(command->skip, limit, &first)) {
+        put_stage_document(building, "$sort", command->sort);
+        put_stage_number(building, "$limit", first);
+    }
+}
+
 /* { $group: { _id: null, NAME: { OPERATOR: operand } } } */
 static void put_group(struct building *building, const char *name, const char *operator,
                       const char * path)
@@ -213,11 +225,19 @@ static enum status put_pipeline(struct building *building, const struct overlay_
     struct slice filters[FILTERS_MAX];
     uint32_t skipped;
     size_t filter_count = collect_filters(command, filters, &skipped);
-    enum status status =
-        only_images ? overlay_append_images(building->pipeline, &building->at, filters,
-                                            filter_count, images, image_count)
-                    : overlay_append(building->pipeline, &building->at, command->collection,
-                                     filters, filter_count, images, image_count);
+    enum status status;
+    if (only_images) {
+        status = overlay_append_images(building->pipeline, &building->at, filters, filter_count,
+                                       images, image_count);
+    } else {
+        status = overlay_append_live(building->pipeline, &building->at, filters, filter_count,
+                                     images, image_count);
+        put_live_limit(building);
+        status = status != STATUS_OK
+                     ? status
+                     : overlay_append_union(building->pipeline, &building->at, command->collection,
+                                            filters, filter_count, images, image_count);
+    }
     if (status != STATUS_OK) {
         return status;
     }
@@ -247,6 +267,13 @@ static bool is_one_of(const char *name, const char *const *names)
         names++;
     }
     return *names != NULL;
+}
+
+/* It says nothing of batches, and is to come in one. */
+static bool is_made_whole(const struct read_command *command, const struct rewrite_options *options)
+{
+    return options->whole && !command->has_batch_size && !command->single_batch &&
+           (command->kind == READ_FIND || command->kind == READ_AGGREGATE);
 }
 
 static bool is_left_out(const char *name, const struct read_command *command,
@@ -279,6 +306,9 @@ static bool is_left_out(const char *name, const struct read_command *command,
     if (options->max_time_ms > 0 && strcmp(name, "maxTimeMS") == 0) {
         return true;
     }
+    if (is_made_whole(command, options) && strcmp(name, "cursor") == 0) {
+        return true;
+    }
     if (options->in_unit && is_one_of(name, of_transactions)) {
         return true;
     }
@@ -287,6 +317,19 @@ static bool is_left_out(const char *name, const struct read_command *command,
     }
     return command->kind == READ_AGGREGATE ? strcmp(name, "pipeline") == 0
                                            : is_one_of(name, of_find);
+}
+
+/* The server ends a batch at 16 MiB, whatever it is asked for. */
+static void put_whole(bson_t *into, const struct read_command *command)
+{
+    bson_t cursor;
+    if (command->kind == READ_FIND) {
+        BSON_APPEND_INT32(into, "batchSize", INT32_MAX);
+        return;
+    }
+    BSON_APPEND_DOCUMENT_BEGIN(into, "cursor", &cursor);
+    BSON_APPEND_INT32(&cursor, "batchSize", INT32_MAX);
+    bson_append_document_end(into, &cursor);
 }
 
 /* All fields from the second on that are not left out. */
@@ -308,19 +351,25 @@ static bool copy_fields(bson_t *into, const struct read_command *command,
     if (options->max_time_ms > 0) {
         BSON_APPEND_INT64(into, "maxTimeMS", options->max_time_ms);
     }
+    if (is_made_whole(command, options) && (original || command->kind == READ_AGGREGATE)) {
+        put_whole(into, command);
+    }
     return true;
 }
 
 /* An aggregation's cursor stays open until it was asked for what is behind its last document: one
    more than can come makes it end with the first batch, as a find's does. */
-static void put_cursor(bson_t *into, const struct read_command *command)
+static void put_cursor(bson_t *into, const struct read_command *command,
+                       const struct rewrite_options *options)
 {
     bson_t cursor;
     int64_t limit = find_limit(command);
     BSON_APPEND_DOCUMENT_BEGIN(into, "cursor", &cursor);
     if (command->kind == READ_FIND) {
         int64_t batch = command->has_batch_size ? command->batch_size : FIRST_BATCH_DEFAULT;
-        if (limit > 0 && limit <= batch) {
+        if (is_made_whole(command, options)) {
+            BSON_APPEND_INT32(&cursor, "batchSize", INT32_MAX);
+        } else if (limit > 0 && limit <= batch && limit < INT64_MAX) {
             BSON_APPEND_INT64(&cursor, "batchSize", limit + 1);
         } else if (command->has_batch_size) {
             BSON_APPEND_INT64(&cursor, "batchSize", batch);
@@ -352,7 +401,7 @@ enum status rewrite_read(const struct read_command *command, const struct overla
     enum status status = put_pipeline(&building, images, image_count, options->only_images);
     bson_append_array_end(&rewritten, &pipeline);
     if (command->kind != READ_AGGREGATE) {
-        put_cursor(&rewritten, command);
+        put_cursor(&rewritten, command, options);
     }
     if (status == STATUS_OK && !copy_fields(&rewritten, command, options, false)) {
         status = STATUS_MEMORY;

@@ -26,6 +26,7 @@
 struct rewrite_options {
     int64_t max_time_ms; /* instead of the command's own; 0: that */
     bool in_unit;        /* without the fields of a transaction */
+    bool whole; /* find, aggregate: if it names no batchSize, all in one batch, up to 16 MiB */
     /* The command is a find by _id of the one image: the collection need not be looked at. */
     bool only_images;
 };

@@ -11,6 +11,7 @@
  * Invariants
  *  - While the permit is there, or a thread may act on having seen it, the dead man's switch is set
  *    to LEASE_KILL_MS after the last renewal was sent off: it is set before the permit is given.
+ *    But not at the end, when only who ends the keeper could send anything, and waits.
  *  - A renewal counts from when it was sent off, not from its answer: the server's clock for it
  *    began in between.
  *
@@ -138,12 +139,24 @@ static void *renewer_main(void *context)
 
 /* ------------------------------------------------------------------ watching */
 
+/* Until nobody sends any more who has seen the permit. */
+static bool wait_for_senders(uint64_t until_ms)
+{
+    bool left = write_permit_is_left();
+    while (!left && dead_man_now_ms() < until_ms) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 5 * 1000 * 1000}, NULL);
+        left = write_permit_is_left();
+    }
+    return left;
+}
+
 /* Under the lock, which it gives up meanwhile. */
 static void lower(struct lease_keeper *keeper)
 {
     bool (*settle)(void *, uint64_t) = keeper->settle;
     void *context = keeper->settle_context;
     struct error failure = keeper->failure;
+    uint64_t kill_ms = keeper->renewed_ms + LEASE_KILL_MS;
     keeper->lowered = true;
     keeper->settling = true;
     write_permit_set(false);
@@ -151,7 +164,8 @@ static void lower(struct lease_keeper *keeper)
     if (keeper->options.permit != NULL) {
         keeper->options.permit(keeper->options.context, false, failure.message);
     }
-    bool settled = settle == NULL || settle(context, LEASE_KILL_MS - LEASE_HOLD_MS);
+    bool settled = (settle == NULL || settle(context, LEASE_KILL_MS - LEASE_HOLD_MS)) &&
+                   wait_for_senders(kill_ms);
     pthread_mutex_lock(&keeper->lock);
     keeper->settling = false;
     pthread_cond_broadcast(&keeper->changed);
@@ -266,6 +280,10 @@ struct lease_keeper *lease_keeper_stop(struct lease_keeper *keeper)
     if (keeper->watcher_started) {
         (void)pthread_join(keeper->watcher, NULL);
     }
+    /* The renewer may wait for an answer for longer, and nobody is left who could send anything. */
+    pthread_mutex_lock(&keeper->lock);
+    dead_man_set(&keeper->dead_man, 0);
+    pthread_mutex_unlock(&keeper->lock);
     if (keeper->renewer_started) {
         (void)pthread_join(keeper->renewer, NULL);
     }

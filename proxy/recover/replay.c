@@ -55,38 +55,39 @@ static enum replay_outcome outcome_of(const struct replay_options *options,
     return REPLAY_NOT_COMMITTED;
 }
 
-/* Rows of units, copied out of one snapshot. */
-struct rows {
-    struct wal_unit units[STEP_UNITS];
-    size_t count;
-    size_t next;
-    uint64_t last; /* the last unit that was copied */
+/* The units, shared out among the threads. */
+struct reading {
+    bool count; /* the report's figures: in the first portion only */
+    size_t memory_max;
+    pthread_mutex_t lock; /* for all that follows */
+    uint64_t last;        /* units up to here are somebody's */
+    bool at_end;
+    bool too_large; /* memory is short */
 };
 
-static enum status next_unit(struct replay *replay, struct rows *rows, struct wal_unit *unit,
-                             struct error *ret_error)
+/* Copies the next rows out of one snapshot; *ret_count 0: there are none, or all is to end. */
+static enum status take_rows(struct replay *replay, struct reading *reading, struct wal_unit *units,
+                             size_t *ret_count, struct error *ret_error)
 {
     struct wal_reader *reader = NULL;
-    enum status status = STATUS_OK;
-    if (rows->next == rows->count) {
-        rows->next = 0;
-        rows->count = 0;
-        status = wal_reader_begin(replay->wal, &reader, ret_error);
-        while (status == STATUS_OK && rows->count < STEP_UNITS) {
-            status = wal_read_unit_next(reader, rows->last, &rows->units[rows->count], ret_error);
-            rows->last = status == STATUS_OK ? rows->units[rows->count++].unit : rows->last;
-        }
-        wal_reader_end(reader);
+    size_t count = 0;
+    pthread_mutex_lock(&reading->lock);
+    bool go_on = !reading->at_end && !reading->too_large && !atomic_load(&replay->stopping);
+    enum status status =
+        go_on ? wal_reader_begin(replay->wal, &reader, ret_error) : STATUS_NOT_FOUND;
+    while (status == STATUS_OK && count < STEP_UNITS) {
+        status = wal_read_unit_next(reader, reading->last, &units[count], ret_error);
+        reading->last = status == STATUS_OK ? units[count++].unit : reading->last;
     }
-    if (rows->next < rows->count) {
-        *unit = rows->units[rows->next++];
-        return STATUS_OK;
-    }
-    return status;
+    wal_reader_end(reader);
+    reading->at_end = reading->at_end || status == STATUS_NOT_FOUND;
+    pthread_mutex_unlock(&reading->lock);
+    *ret_count = count;
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
 static enum status add_unit(struct replay *replay, const struct wal_unit *unit, bool count,
-                            struct error *ret_error)
+                            struct replay_scratch *scratch, struct error *ret_error)
 {
     struct unit_history *history = NULL;
     uint64_t added = 0;
@@ -98,11 +99,44 @@ static enum status add_unit(struct replay *replay, const struct wal_unit *unit, 
     if (status == STATUS_OK) {
         enum replay_outcome outcome = outcome_of(replay->options, history);
         status = replay_chains_add(replay->chains, history, replay->options->until_lsn, outcome,
-                                   &added, ret_error);
+                                   scratch, &added, ret_error);
+        pthread_mutex_lock(&replay->lock);
         replay->report->units += count && outcome == REPLAY_COMMITTED ? 1 : 0;
         replay->report->writes += added;
+        pthread_mutex_unlock(&replay->lock);
     }
     unit_history_free(history);
+    return status;
+}
+
+/* One thread's share. */
+static enum status read_some(struct replay *replay, void *context, struct error *ret_error)
+{
+    struct reading *reading = context;
+    struct wal_unit *units = calloc(STEP_UNITS, sizeof(*units));
+    struct replay_scratch scratch = {0};
+    size_t count = units == NULL ? 0 : 1;
+    enum status status =
+        units == NULL ? error_set(ret_error, STATUS_MEMORY, "out of memory") : STATUS_OK;
+    while (status == STATUS_OK && count > 0) {
+        status = take_rows(replay, reading, units, &count, ret_error);
+        for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+            if (unit_matters(replay->options, &units[i])) {
+                status = add_unit(replay, &units[i], reading->count, &scratch, ret_error);
+            }
+        }
+        bool too_large =
+            reading->memory_max > 0 && replay_chains_bytes(replay->chains) > reading->memory_max;
+        pthread_mutex_lock(&reading->lock);
+        reading->too_large = reading->too_large || too_large;
+        uint64_t last = reading->last;
+        pthread_mutex_unlock(&reading->lock);
+        pthread_mutex_lock(&replay->lock);
+        replay->report->last_unit = last;
+        pthread_mutex_unlock(&replay->lock);
+    }
+    free(scratch.bytes);
+    free(units);
     return status;
 }
 
@@ -110,24 +144,12 @@ static enum status add_unit(struct replay *replay, const struct wal_unit *unit, 
 static enum status read_units(struct replay *replay, bool count, size_t memory_max, bool *ret_fits,
                               uint64_t *ret_unit, struct error *ret_error)
 {
-    struct rows rows = {0};
-    struct wal_unit unit = {0};
-    enum status status = STATUS_OK;
-    uint64_t seen = 0;
-    *ret_fits = true;
-    while (status == STATUS_OK && *ret_fits) {
-        status = next_unit(replay, &rows, &unit, ret_error);
-        if (status == STATUS_OK && unit_matters(replay->options, &unit)) {
-            status = add_unit(replay, &unit, count, ret_error);
-        }
-        replay->report->last_unit = unit.unit;
-        if (status == STATUS_OK && ++seen % STEP_UNITS == 0) {
-            status = replay_step(replay, replay->report, ret_error);
-        }
-        *ret_fits = memory_max == 0 || replay_chains_bytes(replay->chains) <= memory_max;
-    }
-    *ret_unit = unit.unit;
-    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    struct reading reading = {
+        .count = count, .memory_max = memory_max, .lock = PTHREAD_MUTEX_INITIALIZER};
+    enum status status = replay_team_run(replay, read_some, &reading, ret_error);
+    *ret_fits = !reading.too_large;
+    *ret_unit = reading.last;
+    return status;
 }
 
 /* ------------------------------------------------------------------ judging */
@@ -229,11 +251,11 @@ static enum status move_portion(struct replay *replay, struct error *ret_error)
                                                             : status;
 }
 
-static uint64_t portions_needed(const struct replay *replay, uint64_t unit, uint64_t last_unit)
+/* So much fitted up to `unit`; units differ in size. */
+static uint64_t portions_needed(uint64_t unit, uint64_t last_unit)
 {
-    (void)replay;
-    uint64_t parts = last_unit / (unit == 0 ? 1 : unit) + 1;
-    return parts + parts / 2 + 1; /* units differ in size */
+    double parts = 1.25 * (double)last_unit / (double)(unit == 0 ? 1 : unit);
+    return parts <= 1.0 ? 2 : (uint64_t)parts + 1;
 }
 
 /* Reads the first portion; *ret_portions: of how many. */
@@ -250,7 +272,7 @@ static enum status read_first(struct replay *replay, size_t memory_max, uint64_t
         replay->report->writes = 0;
         status = read_portion(replay, 0, portions, memory_max, &fits, &unit, ret_error);
         if (status == STATUS_OK && !fits) {
-            portions *= portions_needed(replay, unit, figures.last_unit);
+            portions *= portions_needed(unit, figures.last_unit);
             /* So many that a portion is a few documents: then it is those that are large. */
             memory_max = portions > 100000 ? 0 : memory_max;
         }

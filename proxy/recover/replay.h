@@ -35,7 +35,8 @@
 #include "holdfast/wal.h"
 #include "upstream/upstream.h"
 
-#define REPLAY_MEMORY_BYTES ((size_t)256 << 20)
+/* Some three million documents of one write each. */
+#define REPLAY_MEMORY_BYTES ((size_t)1 << 30)
 #define REPLAY_THREADS_MAX 16
 
 struct replay_report {
@@ -63,7 +64,7 @@ struct replay_options {
     uint64_t until_lsn; /* units that were committed after do not count, nor do writes after */
     bool dry_run;
     size_t memory_max; /* bytes; 0: REPLAY_MEMORY_BYTES */
-    /* Documents are moved by so many threads, each with a connection of its own. */
+    /* So many threads read the journal, then move documents, each by a connection of its own. */
     unsigned int threads; /* 1 to REPLAY_THREADS_MAX */
     const char *uri;
     uint64_t connect_ms;

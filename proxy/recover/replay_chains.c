@@ -7,11 +7,12 @@
  * end. That is the order in which they happened: a document is locked from its first write in a
  * unit until that has ended.
  *
- * Threads: the caller's.
+ * Threads: several may add units; all else is one thread's, or reads only.
  */
 
 #include "recover/replay_chains.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,7 @@ struct replay_chains {
     struct namespace *namespaces;
     struct block *blocks;
     size_t bytes;
-    struct replay_scratch scratch; /* while units are added */
+    pthread_mutex_t lock; /* while units are added, for all but the first two */
 };
 
 /* ------------------------------------------------------------------ memory */
@@ -75,6 +76,7 @@ struct replay_chains *replay_chains_new(uint64_t portion, uint64_t portions)
     if (chains != NULL) {
         chains->portion = portion;
         chains->portions = portions;
+        (void)pthread_mutex_init(&chains->lock, NULL);
     }
     return chains;
 }
@@ -98,15 +100,18 @@ struct replay_chains *replay_chains_free(struct replay_chains *chains)
     }
     free(chains->documents);
     free(chains->links);
-    free(chains->scratch.bytes);
+    (void)pthread_mutex_destroy(&chains->lock);
     free(chains);
     return NULL;
 }
 
-size_t replay_chains_bytes(const struct replay_chains *chains)
+size_t replay_chains_bytes(struct replay_chains *chains)
 {
-    return chains->bytes + chains->link_capacity * sizeof(*chains->links) +
-           HASH_COUNT(chains->table) * DOCUMENT_OVERHEAD_BYTES;
+    pthread_mutex_lock(&chains->lock);
+    size_t bytes = chains->bytes + chains->link_capacity * sizeof(*chains->links) +
+                   HASH_COUNT(chains->table) * DOCUMENT_OVERHEAD_BYTES;
+    pthread_mutex_unlock(&chains->lock);
+    return bytes;
 }
 
 /* ------------------------------------------------------------------ keys */
@@ -251,29 +256,20 @@ static struct replay_link *add_link(struct replay_chains *chains)
     return &chains->links[chains->link_count++];
 }
 
-static enum status add_write(struct replay_chains *chains, struct wal_reader *reader,
-                             const struct unit_history *history, const struct history_write *write,
-                             enum replay_outcome outcome, bool *ret_added, struct error *ret_error)
+/* Under the lock. */
+static bool insert_link(struct replay_chains *chains, const struct history_write *write,
+                        struct slice table_key, const struct replay_link *made)
 {
-    struct slice table_key;
     struct replay_document *document = NULL;
-    if (!make_key(&chains->scratch, write->namespace, write->key, &table_key)) {
-        return error_set(ret_error, STATUS_MEMORY, "out of memory");
-    }
-    if (hash_bytes(table_key) % chains->portions != chains->portion) {
-        return STATUS_OK;
-    }
     HASH_FIND(hh, chains->table, table_key.data, table_key.size, document);
     if (document == NULL) {
         document = add_document(chains, write->namespace, write->key, table_key);
     }
     struct replay_link *link = document == NULL ? NULL : add_link(chains);
     if (link == NULL) {
-        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+        return false;
     }
-    link->lsn = write->lsn;
-    link->unit = history->unit;
-    link->outcome = (uint8_t)outcome;
+    *link = *made;
     uint32_t index = (uint32_t)(chains->link_count - 1);
     if (document->last_link == REPLAY_NONE) {
         document->first_link = index;
@@ -282,16 +278,40 @@ static enum status add_write(struct replay_chains *chains, struct wal_reader *re
     }
     document->last_link = index;
     document->link_count++;
-    *ret_added = true;
+    return true;
+}
+
+static enum status add_write(struct replay_chains *chains, struct wal_reader *reader,
+                             const struct unit_history *history, const struct history_write *write,
+                             enum replay_outcome outcome, struct replay_scratch *scratch,
+                             bool *ret_added, struct error *ret_error)
+{
+    struct slice table_key;
+    struct replay_link link = {
+        .lsn = write->lsn, .unit = history->unit, .outcome = (uint8_t)outcome, .next = REPLAY_NONE};
+    if (!make_key(scratch, write->namespace, write->key, &table_key)) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    if (hash_bytes(table_key) % chains->portions != chains->portion) {
+        return STATUS_OK;
+    }
     enum status status =
-        note_image(reader, &write->before, &link->before, &link->before_presence, ret_error);
-    return status == STATUS_OK
-               ? note_image(reader, &write->after, &link->after, &link->after_presence, ret_error)
-               : status;
+        note_image(reader, &write->before, &link.before, &link.before_presence, ret_error);
+    if (status == STATUS_OK) {
+        status = note_image(reader, &write->after, &link.after, &link.after_presence, ret_error);
+    }
+    if (status == STATUS_OK) {
+        pthread_mutex_lock(&chains->lock);
+        *ret_added = insert_link(chains, write, table_key, &link);
+        pthread_mutex_unlock(&chains->lock);
+        status = *ret_added ? STATUS_OK : error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    return status;
 }
 
 enum status replay_chains_add(struct replay_chains *chains, const struct unit_history *history,
-                              uint64_t until_lsn, enum replay_outcome outcome, uint64_t *ret_added,
+                              uint64_t until_lsn, enum replay_outcome outcome,
+                              struct replay_scratch *scratch, uint64_t *ret_added,
                               struct error *ret_error)
 {
     struct wal_reader *reader = NULL;
@@ -301,7 +321,7 @@ enum status replay_chains_add(struct replay_chains *chains, const struct unit_hi
         const struct history_write *write = &history->writes[i];
         bool added = false;
         if (!write->refused && write->lsn <= until_lsn) {
-            status = add_write(chains, reader, history, write, outcome, &added, ret_error);
+            status = add_write(chains, reader, history, write, outcome, scratch, &added, ret_error);
         }
         *ret_added += added ? 1 : 0;
     }

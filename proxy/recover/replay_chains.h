@@ -56,33 +56,35 @@ struct replay_document {
 
 struct replay_chains;
 
+/* Room for one key; zero at first, to be freed by free(scratch.bytes). One for each thread. */
+struct replay_scratch {
+    uint8_t *bytes;
+    size_t size;
+};
+
 /* Takes documents of portion `portion` of `portions` only. NULL: out of memory. */
 struct replay_chains *replay_chains_new(uint64_t portion, uint64_t portions);
 /* NULL is harmless; returns NULL. */
 struct replay_chains *replay_chains_free(struct replay_chains *chains);
 
 /*
- * Adds the unit's writes up to until_lsn. *ret_added: how many writes. Errors: those of history.h.
+ * Adds the unit's writes up to until_lsn. *ret_added: how many writes. Any thread. Errors: those of
+ * history.h.
  */
 MUST_CHECK enum status replay_chains_add(struct replay_chains *chains,
                                          const struct unit_history *history, uint64_t until_lsn,
-                                         enum replay_outcome outcome, uint64_t *ret_added,
+                                         enum replay_outcome outcome,
+                                         struct replay_scratch *scratch, uint64_t *ret_added,
                                          struct error *ret_error);
 
-/* Bytes of memory in use. */
-size_t replay_chains_bytes(const struct replay_chains *chains);
+/* Bytes of memory in use. Any thread. */
+size_t replay_chains_bytes(struct replay_chains *chains);
 
 /* After the last unit: brings each document's links into their order. STATUS_MEMORY. */
 MUST_CHECK enum status replay_chains_finish(struct replay_chains *chains, struct error *ret_error);
 
 /* The documents, those of one namespace together; their number. Valid until they are freed. */
 struct replay_document **replay_chains_documents(struct replay_chains *chains, size_t *ret_count);
-
-/* Room for one key; zero at first, to be freed by free(scratch.bytes). One for each thread. */
-struct replay_scratch {
-    uint8_t *bytes;
-    size_t size;
-};
 
 /*
  * The one that has the _id of `document`; NULL: no unit wrote it, or memory is short. Any thread,

@@ -14,10 +14,7 @@
  * thread waits for them.
  */
 
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 #include "holdfast/crash_point.h"
 #include "recover/replay_private.h"
@@ -273,48 +270,35 @@ static size_t largest_image(const struct replay_chains *chains,
 
 /* ------------------------------------------------------------------ threads */
 
-struct mover {
-    struct team *team;
-    pthread_t thread;
-    bool started;
-};
-
-/* The threads that share the documents out among them. */
-struct team {
-    struct replay *replay;
+/* The documents that are shared out among the threads. */
+struct sharing {
+    pthread_mutex_t lock;
     struct replay_document **documents;
     size_t count;
-    struct mover movers[REPLAY_THREADS_MAX];
-    pthread_mutex_t lock; /* for all that follows */
-    pthread_cond_t changed;
-    size_t next; /* documents before it are somebody's */
-    unsigned int running;
-    bool stopping;
-    enum status status; /* of the first that failed */
-    struct error error;
+    size_t next; /* those before it are somebody's */
 };
 
 /* Takes the next documents of one namespace; false if there are none, or all is to end. */
-static bool take_batch(struct team *team, struct batch *batch)
+static bool take_batch(struct replay *replay, struct sharing *sharing, struct batch *batch)
 {
     size_t bytes = 0;
-    pthread_mutex_lock(&team->lock);
+    pthread_mutex_lock(&sharing->lock);
     batch->count = 0;
-    if (!team->stopping && team->next < team->count) {
-        batch->documents = team->documents + team->next;
+    if (!atomic_load(&replay->stopping) && sharing->next < sharing->count) {
+        batch->documents = sharing->documents + sharing->next;
         batch->namespace = batch->documents[0]->namespace;
-        while (batch->count < BATCH_DOCUMENTS && team->next + batch->count < team->count) {
+        while (batch->count < BATCH_DOCUMENTS && sharing->next + batch->count < sharing->count) {
             const struct replay_document *document = batch->documents[batch->count];
-            bytes += 2 * largest_image(team->replay->chains, document);
+            bytes += 2 * largest_image(replay->chains, document);
             if (document->namespace != batch->namespace ||
                 (batch->count > 0 && bytes > BATCH_BYTES)) {
                 break;
             }
             batch->count++;
         }
-        team->next += batch->count;
+        sharing->next += batch->count;
     }
-    pthread_mutex_unlock(&team->lock);
+    pthread_mutex_unlock(&sharing->lock);
     return batch->count > 0;
 }
 
@@ -327,14 +311,19 @@ static enum status read_wanted(struct batch *batch, struct error *ret_error)
     return status;
 }
 
-static enum status move_batches(struct team *team, struct batch *batch, struct error *ret_error)
+static enum status move_batches(struct replay *replay, void *context, struct error *ret_error)
 {
-    const struct replay_options *options = team->replay->options;
-    batch->replay = team->replay;
+    struct sharing *sharing = context;
+    const struct replay_options *options = replay->options;
+    struct batch *batch = calloc(1, sizeof(*batch));
+    if (batch == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    batch->replay = replay;
     batch->hopeful = true;
     enum status status =
         upstream_open(options->uri, options->connect_ms, &batch->upstream, ret_error);
-    while (status == STATUS_OK && take_batch(team, batch)) {
+    while (status == STATUS_OK && take_batch(replay, sharing, batch)) {
         status = read_wanted(batch, ret_error);
         if (status == STATUS_OK) {
             status = move_batch(batch, ret_error);
@@ -345,107 +334,13 @@ static enum status move_batches(struct team *team, struct batch *batch, struct e
     }
     upstream_close(batch->upstream);
     free(batch->scratch.bytes);
-    return status;
-}
-
-static void *mover_main(void *argument)
-{
-    struct mover *mover = argument;
-    struct team *team = mover->team;
-    struct error error = {0};
-    struct batch *batch = calloc(1, sizeof(*batch));
-    enum status status = batch == NULL ? error_set(&error, STATUS_MEMORY, "out of memory")
-                                       : move_batches(team, batch, &error);
     free(batch);
-    pthread_mutex_lock(&team->lock);
-    if (status != STATUS_OK && team->status == STATUS_OK) {
-        team->status = status;
-        team->error = error;
-        team->stopping = true;
-    }
-    team->running--;
-    pthread_cond_signal(&team->changed);
-    pthread_mutex_unlock(&team->lock);
-    return NULL;
-}
-
-static enum status start(struct team *team, struct error *ret_error)
-{
-    unsigned int wanted = team->replay->options->threads;
-    enum status status = STATUS_OK;
-    sigset_t all;
-    sigset_t before;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (unsigned int i = 0; i < wanted && status == STATUS_OK; i++) {
-        team->movers[i].team = team;
-        pthread_mutex_lock(&team->lock);
-        team->running++;
-        pthread_mutex_unlock(&team->lock);
-        int code = pthread_create(&team->movers[i].thread, NULL, mover_main, &team->movers[i]);
-        team->movers[i].started = code == 0;
-        if (code != 0) {
-            pthread_mutex_lock(&team->lock);
-            team->running--;
-            pthread_mutex_unlock(&team->lock);
-            status =
-                error_set(ret_error, STATUS_LIMIT, "cannot start a thread: %s", strerror(code));
-        }
-    }
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return status;
-}
-
-/* Until all have ended; meanwhile the caller's function is called. */
-static enum status watch(struct team *team, struct error *ret_error)
-{
-    enum status status = STATUS_OK;
-    pthread_mutex_lock(&team->lock);
-    while (team->running > 0) {
-        struct timespec until;
-        (void)clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += 1; /* a step of the clock makes it early or late, no more */
-        (void)pthread_cond_timedwait(&team->changed, &team->lock, &until);
-        if (status == STATUS_OK && !team->stopping) {
-            pthread_mutex_unlock(&team->lock);
-            pthread_mutex_lock(&team->replay->lock);
-            struct replay_report so_far = *team->replay->report;
-            pthread_mutex_unlock(&team->replay->lock);
-            status = replay_step(team->replay, &so_far, ret_error);
-            pthread_mutex_lock(&team->lock);
-            team->stopping = team->stopping || status != STATUS_OK;
-        }
-    }
-    pthread_mutex_unlock(&team->lock);
     return status;
 }
 
 enum status replay_move_all(struct replay *replay, struct error *ret_error)
 {
-    struct team team = {.replay = replay};
-    team.documents = replay_chains_documents(replay->chains, &team.count);
-    (void)pthread_mutex_init(&team.lock, NULL);
-    (void)pthread_cond_init(&team.changed, NULL);
-    enum status status = start(&team, ret_error);
-    if (status != STATUS_OK) {
-        pthread_mutex_lock(&team.lock);
-        team.stopping = true;
-        pthread_mutex_unlock(&team.lock);
-    }
-    struct error error = {0};
-    enum status watched = watch(&team, &error);
-    for (size_t i = 0; i < REPLAY_THREADS_MAX; i++) {
-        if (team.movers[i].started) {
-            pthread_join(team.movers[i].thread, NULL);
-        }
-    }
-    if (status == STATUS_OK && watched != STATUS_OK) {
-        status = error_set(ret_error, watched, "%s", error.message);
-    }
-    if (status == STATUS_OK && team.status != STATUS_OK) {
-        status = error_set(ret_error, team.status, "%s", team.error.message);
-    }
-    (void)pthread_cond_destroy(&team.changed);
-    (void)pthread_mutex_destroy(&team.lock);
-    return status;
+    struct sharing sharing = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    sharing.documents = replay_chains_documents(replay->chains, &sharing.count);
+    return replay_team_run(replay, move_batches, &sharing, ret_error);
 }

@@ -4,6 +4,7 @@
 /* Shared by replay.c, which reads the journal, and replay_move.c, which moves the documents. */
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "recover/replay_chains.h"
 
@@ -18,6 +19,7 @@ struct replay {
     /* The next is for the report, the list of those that are blocked, and the callers' functions,
        while several threads move documents. A document belongs to the thread that moves it. */
     pthread_mutex_t lock;
+    atomic_bool stopping; /* replay_team_run(): its threads are to end */
     /* documents that a bulk command left where they were, for another try one by one */
     struct replay_document **blocked;
     size_t blocked_count;
@@ -26,6 +28,16 @@ struct replay {
 
 MUST_CHECK enum status replay_step(struct replay *replay, const struct replay_report *so_far,
                                    struct error *ret_error);
+
+/*
+ * Has options->threads threads do `work`, each once; they share `context`, and look at
+ * replay->stopping. Waits for them. Errors: those of the first that failed, of the caller's
+ * function, STATUS_LIMIT.
+ */
+MUST_CHECK enum status replay_team_run(struct replay *replay,
+                                       enum status (*work)(struct replay *replay, void *context,
+                                                           struct error *ret_error),
+                                       void *context, struct error *ret_error);
 
 /* Reads where the document belongs into document->wanted. */
 MUST_CHECK enum status replay_read_wanted(struct replay *replay, struct replay_document *document,

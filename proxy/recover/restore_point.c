@@ -159,8 +159,9 @@ static enum status refuse_living(const struct lease_state *lease, struct error *
                      lease->age_ms);
 }
 
-static enum status take(struct upstream *upstream, const struct restore_point *point,
-                        struct lease *lease, bool *ret_taken, struct error *ret_error)
+static enum status take(struct upstream *upstream, struct wal *wal,
+                        const struct restore_point *point, struct lease *lease, bool *ret_taken,
+                        struct error *ret_error)
 {
     char host[256] = "";
     if (gethostname(host, sizeof(host) - 1) != 0) {
@@ -173,13 +174,15 @@ static enum status take(struct upstream *upstream, const struct restore_point *p
         .host = host,
         .pid = (int32_t)getpid(),
         .last_lsn = (int64_t)point->backup_lsn,
+        .place = wal_place(wal),
     };
+    lease->place = *wal_place(wal);
     memcpy(lease->journal, point->journal, sizeof(lease->journal));
     lease->epoch = owner.epoch;
     return state_take_lease(upstream, &point->lease, &owner, ret_taken, ret_error);
 }
 
-enum status restore_point_take(struct upstream *upstream, uint64_t wait_ms,
+enum status restore_point_take(struct upstream *upstream, struct wal *wal, uint64_t wait_ms,
                                struct restore_point *point, struct lease *ret_lease,
                                struct error *ret_error)
 {
@@ -189,7 +192,7 @@ enum status restore_point_take(struct upstream *upstream, uint64_t wait_ms,
     while (!taken) {
         enum status status = lease_read(upstream, &point->lease, ret_error);
         if (status == STATUS_OK && !is_living(&point->lease)) {
-            status = take(upstream, point, &lease, &taken, ret_error);
+            status = take(upstream, wal, point, &lease, &taken, ret_error);
         }
         if (status != STATUS_OK) {
             return status;

@@ -46,9 +46,9 @@ MUST_CHECK enum status restore_point_read(struct upstream *upstream, struct wal 
  * up to wait_ms where somebody seems to serve the database. STATUS_OWNED: and goes on doing so.
  * Renew it by lease_renew() with point->lease.last_lsn.
  */
-MUST_CHECK enum status restore_point_take(struct upstream *upstream, uint64_t wait_ms,
-                                          struct restore_point *point, struct lease *ret_lease,
-                                          struct error *ret_error);
+MUST_CHECK enum status restore_point_take(struct upstream *upstream, struct wal *wal,
+                                          uint64_t wait_ms, struct restore_point *point,
+                                          struct lease *ret_lease, struct error *ret_error);
 
 /*
  * Gives the lease back without any mark, as that of a database that is not done with: also after a

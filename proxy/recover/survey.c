@@ -229,7 +229,7 @@ enum status survey_note_probe(struct wal *wal, const struct probe *probe, struct
 }
 
 /* A server that forgets its last moments may forget the first probe, and all that was with it. */
-static enum status look_without_probe(const struct first_probe *first,
+static enum status look_without_probe(struct wal *wal, const struct first_probe *first,
                                       const struct upstream_description *server,
                                       const struct lease *lease, struct survey *survey,
                                       struct error *ret_error)
@@ -238,7 +238,8 @@ static enum status look_without_probe(const struct first_probe *first,
                 memcmp(first->process, server->process_id, PROBE_PROCESS_BYTES) == 0;
     uint64_t now = clock_wall_ms();
     bool young = first->time_ms <= now && now - first->time_ms <= LOSS_MS_MAX;
-    if (!first->exists || same || lease->vouched) {
+    /* An empty journal has promised nothing: its proxy died before it made the first probe. */
+    if (!first->exists || same || lease->vouched || wal_last_lsn(wal) == 0) {
         return STATUS_OK;
     }
     if (young) {
@@ -296,10 +297,8 @@ static enum status look(struct wal *wal, struct upstream *upstream, const struct
     };
     memcpy(survey->next.journal, lease->journal, sizeof(survey->next.journal));
     memcpy(survey->next.process, server.process_id, PROBE_PROCESS_BYTES);
-    /* An empty journal has promised nothing, whatever the clocks say of its first probe. */
-    return probe.exists || wal_last_lsn(wal) == 0
-               ? STATUS_OK
-               : look_without_probe(&first, &server, lease, survey, ret_error);
+    return probe.exists ? STATUS_OK
+                        : look_without_probe(wal, &first, &server, lease, survey, ret_error);
 }
 
 enum status survey_make(struct wal *wal, struct upstream *upstream, const struct lease *lease,

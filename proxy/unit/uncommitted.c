@@ -2,6 +2,8 @@
  * What units have published and not ended; the protocol is in uncommitted.h.
  *
  * Invariants, with the mutex held:
+ *   - what is kept for snapshots (`past`) is in the order of its end: all of it, that of each gate,
+ *     and that of each name. The oldest snapshot needs the oldest of it.
  *   - a name is published by one unit at most: it holds the lock of that name.
  *   - open[gate] is the length of the gate's list, open[GATE_SERVER] the number of all documents.
  *   - a publication waits only while a turn is on that it may not pass; a queued turn only while a
@@ -34,6 +36,12 @@ struct uncommitted_links {
     struct uncommitted_document *next_of_owner;
     struct uncommitted_document *next;     /* of the gate */
     struct uncommitted_document *previous; /* of the gate */
+    /* Of one that has ended, and is kept for snapshots: */
+    uint64_t ended_at;               /* 0: published */
+    struct uncommitted_links *newer; /* of all that are kept */
+    struct uncommitted_links *older_of_name;
+    struct uncommitted_links *newer_of_name;
+    struct uncommitted_links *newest_of_name; /* of the oldest one only, which the hash has */
     UT_hash_handle hh;
     struct uncommitted_document document;
     char namespace_and_key[];
@@ -43,7 +51,8 @@ struct gate_state {
     _Atomic uint64_t stamp;
     _Atomic size_t open;
     struct uncommitted_document *first;
-    _Atomic size_t intents; /* publications that are being decided */
+    struct uncommitted_document *first_past; /* kept for snapshots */
+    _Atomic size_t intents;                  /* publications that are being decided */
     _Atomic size_t read_turns;
     _Atomic size_t drain_turns;
     struct uncommitted_turn *queued; /* turns, oldest first */
@@ -57,7 +66,16 @@ struct stripe {
 
 struct uncommitted_table {
     pthread_mutex_t mutex;
-    struct uncommitted_links *names;                /* uthash head */
+    struct uncommitted_links *names; /* uthash head */
+    struct uncommitted_links *past;  /* uthash head: the oldest of each name */
+    struct uncommitted_links *oldest_past;
+    struct uncommitted_links *youngest_past;
+    size_t past_count;
+    size_t past_max;
+    uint64_t moment; /* counts ends of units that have changed something */
+    uint64_t forgotten_at;
+    struct uncommitted_owner *oldest_snapshot;
+    struct uncommitted_owner *youngest_snapshot;
     struct uncommitted_publication *waiting;        /* oldest first, of all gates */
     _Atomic size_t waiting_count;                   /* its length */
     struct gate_state gates[LIMIT_NAMESPACE_GATES]; /* GATE_SERVER: of all */
@@ -71,11 +89,12 @@ struct outbox {
     struct uncommitted_watch *ended;
 };
 
-struct uncommitted_table *uncommitted_table_new(void)
+struct uncommitted_table *uncommitted_table_new(size_t past_max)
 {
     struct uncommitted_table *table = calloc(1, sizeof *table);
     if (table != NULL) {
         (void)pthread_mutex_init(&table->mutex, NULL);
+        table->past_max = past_max;
     }
     return table;
 }
@@ -152,6 +171,29 @@ static struct uncommitted_links *find(struct uncommitted_table *table, const str
     return links;
 }
 
+static void list_add(struct uncommitted_document **first, struct uncommitted_document *document)
+{
+    document->links->previous = NULL;
+    document->links->next = *first;
+    if (*first != NULL) {
+        (*first)->links->previous = document;
+    }
+    *first = document;
+}
+
+static void list_remove(struct uncommitted_document **first, struct uncommitted_document *document)
+{
+    struct uncommitted_links *links = document->links;
+    if (links->previous == NULL) {
+        *first = links->next;
+    } else {
+        links->previous->links->next = links->next;
+    }
+    if (links->next != NULL) {
+        links->next->links->previous = links->previous;
+    }
+}
+
 static bool sees(const struct uncommitted_reader *reader,
                  const struct uncommitted_document *document)
 {
@@ -180,11 +222,7 @@ static void add(struct uncommitted_table *table, struct uncommitted_publication 
     links->gate = publication->gate;
     links->next_of_owner = owner->first;
     owner->first = document;
-    links->next = gate->first;
-    if (gate->first != NULL) {
-        gate->first->links->previous = document;
-    }
-    gate->first = document;
+    list_add(&gate->first, document);
     HASH_ADD(hh, table->names, document.name.digest, LOCK_DIGEST_BYTES, links);
     (void)atomic_fetch_add(&gate->open, 1);
     (void)atomic_fetch_add(&table->gates[GATE_SERVER].open, 1);
@@ -286,6 +324,11 @@ static void settle(struct uncommitted_table *table, uint32_t gate, struct outbox
         *tail = publication;
         tail = &publication->next;
     }
+    /* Also of gates whose last reader is leaving without the mutex: once nobody waits any more it
+       takes no look at who is queued there. */
+    for (struct uncommitted_publication *one = outbox->published; one != NULL; one = one->next) {
+        begin_queued(table, one->gate, outbox);
+    }
     begin_queued(table, gate, outbox);
     if (gate != GATE_SERVER) {
         begin_queued(table, GATE_SERVER, outbox);
@@ -340,25 +383,120 @@ bool uncommitted_publish(struct uncommitted_table *table,
     return at_once;
 }
 
-/* ------------------------------------------------------------------ ending */
-
 static void remove_document(struct uncommitted_table *table, struct uncommitted_document *document)
 {
     struct uncommitted_links *links = document->links;
     struct gate_state *gate = &table->gates[links->gate];
-    if (links->previous == NULL) {
-        gate->first = links->next;
-    } else {
-        links->previous->links->next = links->next;
-    }
-    if (links->next != NULL) {
-        links->next->links->previous = links->previous;
-    }
+    list_remove(&gate->first, document);
     HASH_DEL(table->names, links);
     (void)atomic_fetch_sub(&gate->open, 1);
     (void)atomic_fetch_sub(&table->gates[GATE_SERVER].open, 1);
     (void)atomic_fetch_sub(&stripe_to_change(table, &document->name)->open, 1);
 }
+
+/* ------------------------------------------------------------------ snapshots */
+
+static struct uncommitted_links *find_past(struct uncommitted_table *table,
+                                           const struct lock_name *name)
+{
+    struct uncommitted_links *links;
+    HASH_FIND(hh, table->past, name->digest, LOCK_DIGEST_BYTES, links);
+    return links;
+}
+
+/* It has ended at table->moment, which none did later. */
+static void past_add(struct uncommitted_table *table, struct uncommitted_document *document)
+{
+    struct uncommitted_links *links = document->links;
+    struct uncommitted_links *oldest = find_past(table, &document->name);
+    links->ended_at = table->moment;
+    if (oldest == NULL) {
+        HASH_ADD(hh, table->past, document.name.digest, LOCK_DIGEST_BYTES, links);
+        oldest = links;
+    } else {
+        links->older_of_name = oldest->newest_of_name;
+        oldest->newest_of_name->newer_of_name = links;
+    }
+    oldest->newest_of_name = links;
+    *(table->youngest_past == NULL ? &table->oldest_past : &table->youngest_past->newer) = links;
+    table->youngest_past = links;
+    list_add(&table->gates[links->gate].first_past, document);
+    table->past_count++;
+}
+
+/* The oldest of all, so it is that of its name, too. */
+static struct uncommitted_links *past_take_oldest(struct uncommitted_table *table)
+{
+    struct uncommitted_links *oldest = table->oldest_past;
+    struct uncommitted_links *next_of_name = oldest->newer_of_name;
+    HASH_DEL(table->past, oldest);
+    if (next_of_name != NULL) {
+        next_of_name->older_of_name = NULL;
+        next_of_name->newest_of_name = oldest->newest_of_name;
+        HASH_ADD(hh, table->past, document.name.digest, LOCK_DIGEST_BYTES, next_of_name);
+    }
+    table->oldest_past = oldest->newer;
+    if (table->oldest_past == NULL) {
+        table->youngest_past = NULL;
+    }
+    list_remove(&table->gates[oldest->gate].first_past, &oldest->document);
+    table->past_count--;
+    return oldest;
+}
+
+/* Puts what no snapshot needs, and the oldest beyond the bound, onto the list. */
+static void forget_past(struct uncommitted_table *table, struct uncommitted_document **released)
+{
+    while (table->oldest_past != NULL) {
+        bool needed = table->oldest_snapshot != NULL &&
+                      table->oldest_snapshot->snapshot_at < table->oldest_past->ended_at;
+        if (needed && table->past_count <= table->past_max) {
+            return;
+        }
+        struct uncommitted_links *oldest = past_take_oldest(table);
+        if (needed) {
+            table->forgotten_at = oldest->ended_at;
+        }
+        oldest->next_of_owner = *released;
+        *released = &oldest->document;
+    }
+}
+
+void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner)
+{
+    if (owner->has_snapshot) {
+        return;
+    }
+    pthread_mutex_lock(&table->mutex);
+    owner->has_snapshot = true;
+    owner->snapshot_at = table->moment;
+    owner->older = table->youngest_snapshot;
+    owner->younger = NULL;
+    *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner;
+    table->youngest_snapshot = owner;
+    pthread_mutex_unlock(&table->mutex);
+}
+
+static void snapshot_end(struct uncommitted_table *table, struct uncommitted_owner *owner)
+{
+    if (!owner->has_snapshot) {
+        return;
+    }
+    *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner->younger;
+    *(owner->younger == NULL ? &table->youngest_snapshot : &owner->younger->older) = owner->older;
+    owner->has_snapshot = false;
+}
+
+bool uncommitted_snapshot_is_lost(struct uncommitted_table *table,
+                                  const struct uncommitted_reader *reader)
+{
+    pthread_mutex_lock(&table->mutex);
+    bool lost = reader->has_snapshot && reader->snapshot_at < table->forgotten_at;
+    pthread_mutex_unlock(&table->mutex);
+    return lost;
+}
+
+/* ------------------------------------------------------------------ ending */
 
 static void watch_remove(struct uncommitted_table *table, struct uncommitted_watch *watch)
 {
@@ -385,23 +523,33 @@ static void take_watches(struct uncommitted_table *table, uint32_t gate, struct 
     }
 }
 
-void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *owner)
+void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *owner, bool changed)
 {
     struct outbox outbox = {0};
     struct uncommitted_document *released = NULL;
-    if (owner->first == NULL) {
+    if (owner->first == NULL && !owner->has_snapshot) {
         return;
     }
     pthread_mutex_lock(&table->mutex);
-    take_watches(table, GATE_SERVER, &outbox);
+    snapshot_end(table, owner);
+    bool keep = changed && table->oldest_snapshot != NULL;
+    table->moment += owner->first != NULL;
+    if (owner->first != NULL) {
+        take_watches(table, GATE_SERVER, &outbox);
+    }
     while (owner->first != NULL) {
         struct uncommitted_document *document = owner->first;
         owner->first = document->links->next_of_owner;
         remove_document(table, document);
         take_watches(table, document->links->gate, &outbox);
-        document->links->next_of_owner = released;
-        released = document;
+        if (keep) {
+            past_add(table, document);
+        } else {
+            document->links->next_of_owner = released;
+            released = document;
+        }
     }
+    forget_past(table, &released);
     pthread_mutex_unlock(&table->mutex);
     while (released != NULL) {
         struct uncommitted_document *document = released;
@@ -433,6 +581,35 @@ bool uncommitted_name_is_free(const struct uncommitted_table *table, const struc
     return atomic_load(&stripe_of(table, name)->open) == 0;
 }
 
+/* The newest of the name, if it was changed since the reader's snapshot. */
+static struct uncommitted_links *newest_since(struct uncommitted_table *table,
+                                              const struct lock_name *name,
+                                              const struct uncommitted_reader *reader)
+{
+    struct uncommitted_links *oldest = reader->has_snapshot ? find_past(table, name) : NULL;
+    return oldest == NULL || oldest->newest_of_name->ended_at <= reader->snapshot_at
+               ? NULL
+               : oldest->newest_of_name;
+}
+
+/* Whether it has the image that the snapshot shows: the first change of its document since. */
+static bool is_first_since(const struct uncommitted_links *links,
+                           const struct uncommitted_reader *reader)
+{
+    return links->older_of_name == NULL || links->older_of_name->ended_at <= reader->snapshot_at;
+}
+
+static struct uncommitted_links *find_since(struct uncommitted_table *table,
+                                            const struct lock_name *name,
+                                            const struct uncommitted_reader *reader)
+{
+    struct uncommitted_links *links = newest_since(table, name, reader);
+    while (links != NULL && !is_first_since(links, reader)) {
+        links = links->older_of_name;
+    }
+    return links;
+}
+
 struct uncommitted_document *uncommitted_find(struct uncommitted_table *table,
                                               const struct lock_name *name,
                                               const struct uncommitted_reader *reader)
@@ -440,8 +617,10 @@ struct uncommitted_document *uncommitted_find(struct uncommitted_table *table,
     struct uncommitted_document *found = NULL;
     pthread_mutex_lock(&table->mutex);
     struct uncommitted_links *links = find(table, name);
-    if (links != NULL && !sees(reader, &links->document)) {
-        found = share(&links->document);
+    if (links == NULL || !sees(reader, &links->document)) {
+        struct uncommitted_links *past = find_since(table, name, reader);
+        links = past == NULL ? links : past;
+        found = links == NULL ? NULL : share(&links->document);
     }
     pthread_mutex_unlock(&table->mutex);
     return found;
@@ -490,32 +669,68 @@ static struct uncommitted_document *next_of(const struct uncommitted_document *d
     return next == NULL ? NULL : &next->document;
 }
 
+struct collecting {
+    struct uncommitted_table *table;
+    const char *namespace;
+    const struct uncommitted_reader *reader;
+    size_t count_max;
+    size_t capacity;
+    struct uncommitted_view view;
+};
+
+static enum status collect_one(struct collecting *collecting, struct uncommitted_document *document)
+{
+    if (!is_others(document, collecting->namespace, collecting->reader)) {
+        return STATUS_OK;
+    }
+    if (collecting->view.count == collecting->count_max) {
+        return STATUS_LIMIT;
+    }
+    return take(&collecting->view, document, &collecting->capacity) ? STATUS_OK : STATUS_MEMORY;
+}
+
+/* What was changed since the reader's snapshot: the newest of the gate's come first. What the
+   reader has written itself it sees as it is. */
+static enum status collect_past(struct collecting *collecting, uint32_t gate)
+{
+    const struct uncommitted_reader *reader = collecting->reader;
+    enum status status = STATUS_OK;
+    for (struct uncommitted_document *at = collecting->table->gates[gate].first_past;
+         at != NULL && status == STATUS_OK && at->links->ended_at > reader->snapshot_at;
+         at = at->links->next) {
+        struct uncommitted_links *open = find(collecting->table, &at->name);
+        bool own = open != NULL && sees(reader, &open->document);
+        if (!own && is_first_since(at->links, reader)) {
+            status = collect_one(collecting, at);
+        }
+    }
+    return status;
+}
+
 enum status uncommitted_collect(struct uncommitted_table *table, uint32_t gate,
                                 const char *namespace, const struct uncommitted_reader *reader,
                                 size_t count_max, struct uncommitted_view *ret_view)
 {
-    struct uncommitted_view view = {0};
-    size_t capacity = 0;
+    struct collecting collecting = {
+        .table = table, .namespace = namespace, .reader = reader, .count_max = count_max};
     enum status status = STATUS_OK;
     pthread_mutex_lock(&table->mutex);
-    view.stamp = atomic_load(&table->gates[gate].stamp);
+    collecting.view.stamp = atomic_load(&table->gates[gate].stamp);
     for (struct uncommitted_document *at = first_of(table, gate); at != NULL && status == STATUS_OK;
          at = next_of(at, gate)) {
-        if (!is_others(at, namespace, reader)) {
-            continue;
+        if (newest_since(table, &at->name, reader) == NULL) {
+            status = collect_one(&collecting, at);
         }
-        if (view.count == count_max) {
-            status = STATUS_LIMIT;
-        } else if (!take(&view, at, &capacity)) {
-            status = STATUS_MEMORY;
-        }
+    }
+    if (status == STATUS_OK && reader->has_snapshot) {
+        status = collect_past(&collecting, gate);
     }
     pthread_mutex_unlock(&table->mutex);
     if (status != STATUS_OK) {
-        uncommitted_view_free(&view);
+        uncommitted_view_free(&collecting.view);
         return status;
     }
-    *ret_view = view;
+    *ret_view = collecting.view;
     return STATUS_OK;
 }
 

@@ -69,11 +69,15 @@ struct uncommitted_owner {
     uint64_t unit;
     uint64_t group;
     struct uncommitted_document *first; /* private */
+    uint64_t snapshot_at;               /* uncommitted_snapshot_begin() */
+    bool has_snapshot;
+    struct uncommitted_owner *older; /* private: list of those with a snapshot */
+    struct uncommitted_owner *younger;
 };
 
-/* NULL: out of memory. */
-struct uncommitted_table *uncommitted_table_new(void);
-/* Nothing is published or waits. NULL is harmless; returns NULL. */
+/* `past_max`: see uncommitted_snapshot_begin(). NULL: out of memory. */
+struct uncommitted_table *uncommitted_table_new(size_t past_max);
+/* Nothing is published or waits, and no snapshot is left. NULL is harmless; returns NULL. */
 struct uncommitted_table *uncommitted_table_free(struct uncommitted_table *table);
 
 /* ------------------------------------------------------------------ units */
@@ -106,17 +110,37 @@ struct uncommitted_publication {
 bool uncommitted_publish(struct uncommitted_table *table,
                          struct uncommitted_publication *publication);
 
-/* The unit has ended, and what the server holds is committed. Call it before its locks go. */
-void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *owner);
+/*
+ * The unit has ended, and what the server holds is committed. Call it before its locks go.
+ * `changed`: that is what the unit has written; false: it was undone.
+ */
+void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *owner,
+                     bool changed);
+
+/*
+ * From now on, until the unit ends, reads for it can see what is committed at this moment: what
+ * units change that end later stays in the table, with its before-image, as long as somebody began
+ * before. At most `past_max` documents: beyond, the oldest are forgotten, and who began
+ * before that has no snapshot any more. Harmless if it was called before.
+ */
+void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner);
 
 /* ------------------------------------------------------------------ readers */
 
-/* Who reads: sees what its own unit has written, and what units of its group have. Zeros: nobody.
+/*
+ * Who reads: sees what its own unit has written, and what units of its group have; with a snapshot
+ * nothing that was committed later. Zeros: nobody.
  */
 struct uncommitted_reader {
     uint64_t unit;
     uint64_t group;
+    uint64_t snapshot_at;
+    bool has_snapshot;
 };
+
+/* Some of what its snapshot is made of was forgotten. */
+bool uncommitted_snapshot_is_lost(struct uncommitted_table *table,
+                                  const struct uncommitted_reader *reader);
 
 /* Read it before anything else; compare it when the reply is there. GATE_SERVER: of all gates. */
 uint64_t uncommitted_stamp(const struct uncommitted_table *table, uint32_t gate);
@@ -129,7 +153,8 @@ uint32_t uncommitted_name_stamp(const struct uncommitted_table *table,
                                 const struct lock_name *name);
 bool uncommitted_name_is_free(const struct uncommitted_table *table, const struct lock_name *name);
 
-/* What somebody else than the reader has published under this name, for release; NULL: nobody. */
+/* What somebody else than the reader has published under this name, or has changed since its
+   snapshot, for release; NULL: nobody. */
 struct uncommitted_document *uncommitted_find(struct uncommitted_table *table,
                                               const struct lock_name *name,
                                               const struct uncommitted_reader *reader);
@@ -141,7 +166,8 @@ struct uncommitted_view {
 };
 
 /*
- * What others than the reader have published in a namespace; NULL: in all that share the gate
+ * What others than the reader have published in a namespace, and what was changed there since its
+ * snapshot: of each document the image that the reader sees. NULL: in all that share the gate
  * (GATE_SERVER: anywhere). Give it to uncommitted_view_free(). STATUS_LIMIT: more than `count_max`.
  * STATUS_MEMORY.
  */
@@ -151,7 +177,7 @@ MUST_CHECK enum status uncommitted_collect(struct uncommitted_table *table, uint
                                            size_t count_max, struct uncommitted_view *ret_view);
 void uncommitted_view_free(struct uncommitted_view *view);
 
-/* Whether others than the reader have published anything there. */
+/* Whether others than the reader have published anything there; snapshots do not count. */
 bool uncommitted_has_others(struct uncommitted_table *table, uint32_t gate, const char *namespace,
                             const struct uncommitted_reader *reader);
 

@@ -98,6 +98,7 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     unit->uncommitted.unit = request->id;
     unit->uncommitted.group = request->group;
     unit->boundary = boundary;
+    unit->reads_snapshot = strcmp(boundary, "driver") == 0;
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;

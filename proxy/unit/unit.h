@@ -79,6 +79,7 @@ struct unit {
     bool has_lsid;         /* session_id is a session's of the wire protocol */
     bool is_journaled_key; /* session_key goes into the journal: how it ended is known for long */
     bool is_of_connection; /* it ends with the client whose connection carried it last */
+    bool reads_snapshot;   /* driver: its reads see what was committed when it began */
     bool maybe_repeated;   /* retryable: the journal may know its transaction number already */
     int64_t transaction_number;
     char *user;

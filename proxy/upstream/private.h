@@ -21,6 +21,10 @@ struct upstream {
     char scratch_namespace[96];
 };
 
+/* What libmongoc makes its connections with; `context` is the struct upstream. (permitted.c) */
+mongoc_stream_t *permitted_connect(const mongoc_uri_t *uri, const mongoc_host_list_t *host,
+                                   void *context, bson_error_t *error);
+
 /* Error codes of the server (src/mongo/base/error_codes.yml) that decide something here. */
 #define CODE_BAD_VALUE 2
 #define CODE_UNAUTHORIZED 13

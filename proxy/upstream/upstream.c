@@ -124,6 +124,7 @@ static bool client_make(struct upstream *upstream)
     upstream->client = client;
     mongoc_client_set_error_api(client, MONGOC_ERROR_API_VERSION_2);
     mongoc_client_set_appname(client, "holdfast");
+    mongoc_client_set_stream_initiator(client, permitted_connect, upstream);
     return true;
 }
 

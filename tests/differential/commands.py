@@ -96,7 +96,7 @@ def delete(random, filter_of):
 def find_and_modify(random, filter_of):
     query, update_, more = _update_parts(random, filter_of)
     command = {"findAndModify": _collection(random), "query": query}
-    if random.random() < 0.2:
+    if random.random() < 0.2 and random.removes:
         command["remove"] = True
         more.pop("arrayFilters", None)
     else:
@@ -116,7 +116,7 @@ def bulk_write(random, filter_of):
     ops = []
     for _ in range(random.choice([1, 2, 3, 5])):
         place = random.randrange(2)
-        kind = random.randrange(3)
+        kind = random.randrange(3 if random.removes else 2)
         if kind == 0:
             ops.append({"insert": place, "document": values.document(random)})
         elif kind == 1:
@@ -197,6 +197,7 @@ def malformed(random, filter_of):
 
 
 WRITES = [insert, insert, update, update, update, delete, find_and_modify, find_and_modify]
+KEEPING = [one for one in WRITES if one is not delete]
 
 
 def write(random, filter_of, bulk=True):
@@ -205,7 +206,7 @@ def write(random, filter_of, bulk=True):
         return malformed(random, filter_of)
     if kind < 0.13 and bulk:
         return bulk_write(random, filter_of)
-    return random.choice(WRITES)(random, filter_of)
+    return random.choice(WRITES if random.removes else KEEPING)(random, filter_of)
 
 
 # ---------------------------------------------------------------- reads

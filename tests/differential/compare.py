@@ -47,7 +47,7 @@ def check(pair, program):
             if right != "blocked" and left == "blocked" and place == len(answers) - 1:
                 left = {"blocked": True}
             context = differences.Context(
-                program, place, one, left, right, forms, answers, place in loose, one is not step
+                program, place, one, left, right, forms, answers, loose.get(place), one is not step
             )
             if forms[0] == forms[1]:
                 name, state = differences.parts(context), differences.OVER

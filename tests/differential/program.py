@@ -11,9 +11,9 @@ A program is plain data: {"seed", "create", "indexes", "documents", "steps"}. A 
      "label": 7, "cursor": 7}   getMore and killCursors take the cursor that a labelled step opened
 
 Steps are taken one after the other, so a program has one outcome. What would have two is not
-generated: while transactions of several sessions are open, writes name their documents by _id, and
-plain writes other ones than transactions do, but for "beside". Reads that others' open or newer
-writes may show through are marked loose (loose()).
+generated: while transactions of several sessions are open, plain writes name other documents than
+those do, but for "beside". loose() says which reads may be
+answered otherwise.
 """
 
 import random
@@ -41,9 +41,12 @@ ENDS = {"commitTransaction", "abortTransaction"}
 
 
 class Source(random.Random):
-    """errors: whether mistakes are made on purpose. frozen: fields that no update touches."""
+    """errors: whether mistakes are made on purpose. removes: whether documents are removed (where a
+    rollback restores them, what comes first of several is left open). frozen: fields that no update
+    touches."""
 
     errors = False
+    removes = True
     frozen = frozenset()
 
 
@@ -54,6 +57,7 @@ def name_of(step):
 def generate(seed):
     source = Source(seed)
     source.errors = source.random() < 0.5
+    source.removes = source.random() < 0.5
     kind = source.random()
     program = {
         "seed": seed,
@@ -186,7 +190,9 @@ class _Interleaved(_Maker):
         return self.steps
 
     def own_filter(self, source):
-        """By _id and nothing else: what it matches does not depend on what others have open."""
+        """Mostly by _id: then two of them meet often."""
+        if source.random() < 0.25:
+            return values.any_filter(source)
         return {"_id": source.randrange(6)}
 
     def statement(self, session):
@@ -194,14 +200,8 @@ class _Interleaved(_Maker):
         if self.random.random() < 0.25:
             self.read(values.any_filter, **fields)
             return
-        command = self.write()
+        command = commands.write(self.random, self.own_filter)
         self.add(command, **fields, **_db_of(command))
-
-    def write(self):
-        while True:
-            command = commands.write(self.random, self.own_filter)
-            if not _looks_around(command):
-                return command
 
     def plain(self, session):
         """A plain read; or a plain write of documents that transactions leave alone."""
@@ -253,28 +253,6 @@ class _Interleaved(_Maker):
         self.end(session, self.random.random() < 0.65, **fields)
 
 
-def _looks_around(command):
-    """Whether what the command does depends on more than documents named by _id."""
-    if "let" in command:
-        return True
-    for statement in command.get("updates", []) + command.get("deletes", []):
-        if (
-            not isinstance(statement, dict)
-            or "collation" in statement
-            or not _named(statement.get("q"))
-        ):
-            return True
-    for statement in command.get("ops", []):
-        if "filter" in statement and not _named(statement["filter"]):
-            return True
-    query = command.get("query", {"_id": 0})
-    return not _named(query) or "collation" in command
-
-
-def _named(query):
-    return isinstance(query, dict) and set(query) == {"_id"}
-
-
 class _Protocol(_Maker):
     """What a confused driver would send: ends twice, numbers again or too old, no beginning."""
 
@@ -323,31 +301,42 @@ class _Protocol(_Maker):
 
 
 def loose(steps):
-    """The places of reads that others' open transactions, or newer commits, may show through."""
-    found = set()
-    open_writes = {}  # (session, number) of open transactions -> whether it has written
-    written_since = {}  # likewise -> whether others have written since it began
+    """{place of a read: why it may be answered otherwise}.
+
+    "waits": others have uncommitted writes, or have committed since its transaction began, and the
+    read is of a form that waits for the former and is in no snapshot.
+    """
+    found = {}
+    wrote = {}  # (session, number) of open transactions -> whether it has written
+    newer = {}  # likewise -> whether others have committed writes since it began
     for place, step in enumerate(steps):
         owner = (step["session"], step["number"]) if step.get("transaction") else None
         name = name_of(step)
-        if owner and name not in ENDS and owner not in open_writes:
-            open_writes[owner] = False
-            # What was open at its beginning may be committed later.
-            written_since[owner] = any(open_writes.values())
+        if owner and name not in ENDS and owner not in wrote:
+            wrote[owner] = newer[owner] = False
         if name in READS or name == "killCursors":
-            others = any(wrote for other, wrote in open_writes.items() if other != owner)
-            if others or (owner and written_since[owner]):
-                found.add(place)
-        elif name not in ENDS:
-            if owner:
-                open_writes[owner] = True
-            for other in written_since:
-                if other != owner:
-                    written_since[other] = True
-        if name in ENDS:
-            open_writes.pop(owner, None)
-            written_since.pop(owner, None)
+            others = any(wrote[other] for other in wrote if other != owner)
+            if (newer.get(owner) or others) and _waits(step):
+                found[place] = "waits"
+        elif name in ENDS:
+            newer.pop(owner, None)
+            if wrote.pop(owner, False) and name == "commitTransaction":
+                newer = dict.fromkeys(newer, True)
+        elif owner:
+            wrote[owner] = True
+        else:
+            newer = dict.fromkeys(newer, True)
         if "beside" in step:
-            for other in written_since:
-                written_since[other] = True
+            newer = dict.fromkeys(newer, True)
     return found
+
+
+def _waits(step):
+    command = step["command"]
+    return (
+        name_of(step) in ("getMore", "killCursors")
+        or "label" in step  # its cursor's later batches
+        or "collation" in command
+        or "$slice" in repr(command.get("projection"))
+        or "$lookup" in repr(command.get("pipeline"))
+    )

@@ -49,13 +49,13 @@ bool mongoc_client_set_appname(mongoc_client_t *client, const char *name)
     return true;
 }
 
-/* The product's is one that refuses (upstream_pin()). */
+/* The product's two: one that connects, with its struct upstream, and one that refuses, with
+   nothing (upstream_pin()). */
 void mongoc_client_set_stream_initiator(mongoc_client_t *client,
                                         mongoc_stream_initiator_t initiator, void *context)
 {
     (void)initiator;
-    (void)context;
-    client->pinned = true;
+    client->pinned = context == NULL;
 }
 
 static bool connect_if_needed(mongoc_client_t *client)

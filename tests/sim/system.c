@@ -26,6 +26,8 @@ void __wrap_arc4random_buf(void *buffer, size_t size);
 void __wrap_bson_oid_init(bson_oid_t *oid, bson_context_t *context);
 int __wrap_gethostname(char *name, size_t size);
 pid_t __wrap_getpid(void);
+pid_t __wrap_fork(void);
+int __wrap_sigwaitinfo(const sigset_t *signals, siginfo_t *ret_info);
 int __wrap_getrlimit(int resource, struct rlimit *ret_limit);
 int __wrap_setrlimit(int resource, const struct rlimit *limit);
 int __wrap_shm_unlink(const char *name);
@@ -79,6 +81,19 @@ int __wrap_gethostname(char *name, size_t size)
 pid_t __wrap_getpid(void)
 {
     return 4711;
+}
+
+/* Only process 1 makes a child and waits for it (base/first_process.c). */
+pid_t __wrap_fork(void)
+{
+    abort();
+}
+
+int __wrap_sigwaitinfo(const sigset_t *signals, siginfo_t *ret_info)
+{
+    (void)signals;
+    (void)ret_info;
+    abort();
 }
 
 int __wrap_getrlimit(int resource, struct rlimit *ret_limit)

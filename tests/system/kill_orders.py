@@ -4,8 +4,11 @@ The proxy is told to stop itself at the step (holdfast/crash_point.h), with all 
 others can be killed, and it goes on or is killed there.
 """
 
+import functools
 import multiprocessing
+import multiprocessing.forkserver
 import os
+import sys
 import threading
 import time
 
@@ -19,17 +22,29 @@ HEAD_START_SECONDS = 0.15
 
 ORDERS = ("server first", "proxy first", "together")
 
-# A clean process without threads, of which each client is a fork.
-_clients = multiprocessing.get_context("forkserver")
-_clients.set_forkserver_preload(["four_writes"])
+
+@functools.lru_cache(maxsize=1)
+def _clients():
+    """A clean process without threads, of which each client is a fork. It imports what clients need
+    only once, if it finds it: by the environment, for Python 3.11 forgets to hand it sys.path."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["four_writes", "kill_orders"])
+    former = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    multiprocessing.forkserver.ensure_running()
+    if former is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = former
+    return context
 
 
 class Client:
     """work(*arguments, tell) in a process of its own, which can be killed."""
 
     def __init__(self, work, *arguments):
-        self._news, theirs = _clients.Pipe(duplex=False)
-        self._process = _clients.Process(
+        self._news, theirs = _clients().Pipe(duplex=False)
+        self._process = _clients().Process(
             target=_work, args=(work, arguments, theirs), daemon=True
         )
         self._process.start()

@@ -13,12 +13,14 @@ import uuid
 
 import bson
 import pytest
+from bson.decimal128 import Decimal128
 from bson.int64 import Int64
-from conftest import DATABASE, RawTransaction, Stack
+from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import Connection
 from pymongo.errors import OperationFailure
 
 LOCK_TIMEOUT = 24
+SNAPSHOT_UNAVAILABLE = 246
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", random.SystemRandom().randrange(2**32)))
 TEXTS = ["a", "B", "b", "Ab", "ab"]
 
@@ -213,6 +215,7 @@ class Program:
         self.reference = stack.direct[DATABASE][name + "_committed"]
         self.connections = [Connection(stack.proxy.port) for _ in range(3)]
         self.units = [None] * 3
+        self.snapshots = [None] * 3
         self.committed = {}
         for key in chance.sample(keys, len(keys) // 2):
             self.committed[frozen(key)] = random_document(chance, key)
@@ -235,7 +238,9 @@ class Program:
     def step(self):
         number = self.chance.randrange(3)
         if self.units[number] is None:
-            self.units[number] = (RawTransaction(self.connections[number]), {}, set())
+            unit = RawTransaction(self.connections[number])
+            self.units[number] = (unit, {}, set())
+            self.snapshots[number] = dict(self.committed)  # its first command follows at once
         unit, changed, _ = self.units[number]
         if changed and self.chance.random() < 0.25:
             self.end(number)
@@ -269,6 +274,25 @@ class Program:
             fresh["z"] = fresh.get("z", 0) + 1
         assert reply["ok"] == 1 and "writeErrors" not in reply, (SEED, reply)
         changed[mark] = fresh
+
+    def check_inside(self):
+        """A unit reads: what was committed when it began, and what it has written itself."""
+        number = self.chance.randrange(3)
+        if self.units[number] is None or not self.units[number][0].begun:
+            return
+        unit, changed, _ = self.units[number]
+        wanted = {**self.snapshots[number], **changed}
+        wanted = {mark: document for mark, document in wanted.items() if document is not None}
+        key = self.chance.choice(self.keys)
+        for query in ({}, {"_id": key}, {"s": {"$in": ["a", "b"]}}):
+            found = unit.run({"find": self.name, "filter": query})["cursor"]["firstBatch"]
+            asked = {
+                mark: document
+                for mark, document in wanted.items()
+                if ("_id" not in query or mark == frozen(key))
+                and ("s" not in query or document.get("s") in ("a", "b"))
+            }
+            assert {frozen(d["_id"]): d for d in found} == asked, (SEED, query)
 
     def end(self, number):
         unit, changed, _ = self.units[number]
@@ -309,6 +333,7 @@ def test_random_programs(stack, outside, name, kind):
     program = Program(stack, name, chance, keys)
     for _ in range(60):
         program.step()
+        program.check_inside()
         for _ in range(4):
             command = random_read(chance, keys)
             same_answer(stack, outside, command, name, name + "_committed")
@@ -347,6 +372,44 @@ def test_inside_a_unit(stack, outside, name):
         assert one.commit()["ok"] == 1 and two.abort()["ok"] == 1
     shown = outside.run({"find": name, "$db": DATABASE})["cursor"]["firstBatch"]
     assert {d["_id"]: d["a"] for d in shown} == {**base, 0: 1, 10: 1}
+
+
+def test_a_result_inside_a_unit_comes_whole(stack, name):
+    """No cursor stays open that would show later what others have not committed."""
+    collection = stack.direct[DATABASE][name]
+    collection.insert_many([{"_id": i, "a": 0} for i in range(500)])
+    with Connection(stack.proxy.port) as left, Connection(stack.proxy.port) as right:
+        one, two = RawTransaction(left), RawTransaction(right)
+        for _ in range(2):  # with nothing uncommitted, and with something
+            for command in (
+                {"find": name, "sort": {"_id": 1}},
+                {"aggregate": name, "pipeline": [{"$sort": {"_id": 1}}], "cursor": {}},
+            ):
+                cursor = one.run(command)["cursor"]
+                assert cursor["id"] == 0 and [d["a"] for d in cursor["firstBatch"]] == [0] * 500
+            assert two.update(name, {"_id": 400}, {"$set": {"a": 1}})["ok"] == 1
+        limited = one.run({"find": name, "batchSize": 3})["cursor"]
+        assert limited["id"] != 0 and len(limited["firstBatch"]) == 3
+        assert one.commit()["ok"] == 1 and two.abort()["ok"] == 1
+
+
+def test_a_snapshot_too_big(stack, outside, name):
+    """More has changed since than one command holds: SnapshotUnavailable, and run it again."""
+    collection = stack.direct[DATABASE][name]
+    collection.insert_many([{"_id": i, "text": "x" * 4_000_000} for i in range(4)])
+    with Connection(stack.proxy.port) as left, Connection(stack.proxy.port) as right:
+        one, two = RawTransaction(left), RawTransaction(right)
+        count = {"aggregate": name, "pipeline": [{"$count": "n"}], "cursor": {}}
+        assert one.run(count)["cursor"]["firstBatch"] == [{"n": 4}]
+        for i in range(4):
+            assert two.update(name, {"_id": i}, {"$set": {"text": "y"}})["ok"] == 1
+        assert two.commit()["ok"] == 1
+        point = one.run({"find": name, "filter": {"_id": 2}})["cursor"]["firstBatch"]
+        assert point[0]["text"][0] == "x"
+        reply = one.run(count)
+        assert reply["code"] == SNAPSHOT_UNAVAILABLE and is_transient(reply)
+        assert one.next().run(count)["cursor"]["firstBatch"] == [{"n": 4}]
+        one.abort()
 
 
 # ---------------------------------------------------------------- what has to wait
@@ -413,6 +476,14 @@ def test_a_cursor_waits(stack, outside, writer, name):
         assert unit.abort()["ok"] == 1
         rest = outside.run(get_more)["cursor"]["nextBatch"]
         assert [d["a"] for d in rest] == [0] * 7
+
+
+def test_an_overlay_leaves_no_cursor(outside, stack, writer, name):
+    """What is read beside an open unit comes whole: a getMore would wait for the unit."""
+    stack.direct[DATABASE][name].insert_many([{"_id": 10 + i, "a": 0} for i in range(300)])
+    for command in ({"find": name}, {"aggregate": name, "pipeline": [], "cursor": {}}):
+        cursor = outside.run({**command, "$db": DATABASE})["cursor"]
+        assert cursor["id"] == 0 and len(cursor["firstBatch"]) == 303
 
 
 def test_max_time_bounds_the_wait(outside, writer, name):
@@ -573,6 +644,27 @@ def test_the_sum_never_changes(busy, reader, name, command):
     assert bank.moved > 20 and reads > 20, (bank.moved, reads)
 
 
+def test_a_transaction_reads_one_snapshot(busy, reader, name):
+    """Each account by a command of its own, inside one transaction: the sum is that of one moment."""
+    unit = RawTransaction(reader)
+    with Bank(busy, name, writers=3) as bank:
+        until = time.monotonic() + 3
+        sums = 0
+        while time.monotonic() < until:
+            total = 0
+            for account in range(ACCOUNTS):
+                reply = unit.next().run(
+                    {"find": name, "filter": {"_id": account}}, begin=True
+                ) if account == 0 else unit.run({"find": name, "filter": {"_id": account}})
+                assert reply["ok"] == 1, (SEED, reply)
+                total += reply["cursor"]["firstBatch"][0]["balance"]
+            everything = unit.run({"find": name, "filter": {"balance": {"$gte": -(10**6)}}})
+            assert total == SUM == sum(d["balance"] for d in everything["cursor"]["firstBatch"]), SEED
+            assert unit.commit()["ok"] == 1
+            sums += 1
+    assert bank.moved > 20 and sums > 5, (bank.moved, sums)
+
+
 def test_readers_do_not_stop_writers(busy, name):
     """Many readers at once, all of them of everything: transfers go on, and so do cursors."""
     failures = []
@@ -608,6 +700,19 @@ def test_a_point_read_never_waits(stack, outside, writer, name):
         assert [d["a"] for d in reply["cursor"]["firstBatch"]] == [1]
         assert reply["cursor"]["id"] == 0
         assert time.monotonic() - started < 0.2
+
+
+def test_ids_that_share_a_lock(stack, outside, name):
+    """Decimals that a double does not tell apart share a lock: each is found all the same."""
+    keys = [Decimal128("0.1"), Decimal128("0.10000000000000000001")]
+    stack.direct[DATABASE][name].insert_many([{"_id": key, "a": 0} for key in keys])
+    with Connection(stack.proxy.port) as connection:
+        unit = RawTransaction(connection)
+        assert unit.update(name, {"_id": keys[1]}, {"$set": {"a": 1}})["ok"] == 1
+        for key in keys:
+            reply = outside.run({"find": name, "filter": {"_id": key}, "$db": DATABASE})
+            assert reply["cursor"]["firstBatch"] == [{"_id": key, "a": 0}]
+        assert unit.abort()["ok"] == 1
 
 
 def test_cursors_of_dropped_answers_are_closed(busy, reader, name):

@@ -68,6 +68,11 @@ def held(client):
     }
 
 
+def journal_id(wal):
+    """To vouch with: what is in the fixture is a copy of a journal that was not closed."""
+    return json.loads(holdfast("status", "--json", "--wal", wal).stdout)["journal"]
+
+
 def recovered(directory):
     documents = read_json(directory, "server.json")["recovered"]
     return {namespace: sorted(rows) for namespace, rows in documents.items()}
@@ -89,7 +94,10 @@ def test_it_is_read_as_it_was(old):
 
 def test_it_is_recovered(old, server):
     directory, wal = old
-    holdfast("recover", "--wal", wal, "--upstream", server.uri, check=1)  # its conflict is left
+    vouched = f"upstream.takeover={journal_id(wal)}"
+    holdfast(
+        "recover", "--wal", wal, "--upstream", server.uri, "--set", vouched, check=1
+    )  # its conflict is left
     assert held(server.direct) == recovered(directory)
     states = [
         unit["state"] for unit in json.loads(holdfast("units", "--json", "--wal", wal).stdout)["units"]
@@ -102,7 +110,8 @@ def test_it_is_recovered(old, server):
 def test_holdfastd_takes_it_over(old, server):
     """It recovers, still knows the answer to a retried write, and goes on."""
     directory, wal = old
-    with Proxy(server, wal=wal) as proxy, Connection(proxy.port) as connection:
+    vouched = {"upstream.takeover": journal_id(wal)}
+    with Proxy(server, vouched, wal=wal) as proxy, Connection(proxy.port) as connection:
         assert held(server.direct) == recovered(directory)
         reply = connection.run({
             "insert": "c", "documents": [{"_id": "once"}], "txnNumber": Int64(1), "$db": "test",

@@ -48,6 +48,8 @@ ALIVE = {
     "probe_made": (2,),
 }
 
+AS_LOST = ("redo_moved",)  # how often it is reached is up to what the server has lost
+
 
 def cases(points):
     """(point, victims, order): each step with each victims, the orders in turn."""
@@ -118,15 +120,24 @@ class Work:
 )
 def test_kill_at_the_start(swept, name, point, victims, order):
     stack = swept
-    work = Work(stack, name)
-    with work.run():
-        stack.proxy.kill()
-    if AT_START[point.split(":")[0]][0]:
-        stack.server.restart()
-    stack.proxy.launch(stop_at=point)
-    assert wait_stopped(stack.proxy, seconds=10), f"{point} was not reached"
-    bring_back(stack, VICTIMS[victims], order)
-    work.check()
+    step = point.split(":")[0]
+    for number in range(TRIES):
+        work = Work(stack, f"{name}_{number}")
+        with work.run():
+            stack.proxy.kill()
+        if AT_START[step][0]:
+            stack.server.restart()
+        stack.proxy.launch(stop_at=point)
+        stopped = wait_stopped(stack.proxy, seconds=3 if step in AS_LOST else 10)
+        assert stopped or step in AS_LOST, f"{point} was not reached"
+        if stopped:
+            bring_back(stack, VICTIMS[victims], order)
+        else:
+            bring_up(stack.proxy)
+        work.check()
+        if stopped:
+            return
+    pytest.skip(f"this server lost nothing of that kind in {TRIES} crashes")
 
 
 def stop_alive(stack, name, point, then):

@@ -117,6 +117,8 @@ def test_what_the_server_may_have_lost_stays(name):
         state.replace_one({"_id": "probe"}, known)
         holdfast("prune", "--wal", wal, *EVERYTHING, *upstream, check=0)
         assert units(wal) == []
+        done = holdfast("prune", "--wal", wal, "--compact")
+        assert done.returncode == 2 and "not closed cleanly" in done.stderr
         stack.proxy.start()
 
 

@@ -12,7 +12,7 @@ import bson
 import pytest
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, Proxy, Server, holdfast
+from holdfast_testing import Connection, Proxy, Server, holdfast, wait_until
 from holdfast_testing.backup import contents, restore
 
 OWN = ("holdfast",)
@@ -348,7 +348,13 @@ def test_records_that_retention_has_removed_are_missed(live, target, name):
         backup = contents(live.direct)
         some_units(connection, name)
         lsn = last_lsn(live.proxy.wal)
-        holdfast("prune", "--wal", live.proxy.wal, "--before", "0s", "--yes", check=0)
+
+        def all_are_pruned():
+            """Once the server says that they are on its disk."""
+            holdfast("prune", "--wal", live.proxy.wal, "--before", "0s", "--yes", check=0)
+            return live.proxy.units() == []
+
+        wait_until(all_are_pruned, 20, "all are pruned")
         newer = contents(live.direct)
         some_units(connection, name + "b")
     restore_onto(target, backup)

@@ -58,6 +58,21 @@ def test_the_first_start(name, point, victims):
         assert script.check(stack)
 
 
+def test_a_probe_that_was_deleted(ended, name):
+    """By hand, while the server lives: it has lost nothing, so that what is newer stays."""
+    stack = ended
+    stack.proxy.kill()
+    stack.proxy.start()
+    script = Script(stack, name)
+    script.run(stack.proxy.port, "commit")
+    stack.proxy.kill()
+    stack.direct[DATABASE][name].update_one({"_id": "u"}, {"$set": {"v": 7}})
+    assert stack.direct.holdfast.state.delete_one({"_id": "probe"}).deleted_count == 1
+    stack.proxy.start()
+    assert stack.stored(name)["u"]["v"] == 7
+    assert open_units(stack) == []
+
+
 @pytest.fixture(scope="module")
 def made_once():
     with Stack(SETTINGS) as made:

@@ -119,6 +119,21 @@ def test_a_standby_waits_says_so_and_ends_cleanly(pair):
     assert pair.proxy.process.running()
 
 
+def test_a_standby_stays_while_the_server_restarts(pair, name):
+    """The first survives a restart of the server, and so does the one that is to be there for it."""
+    port = free_port()
+    second = pair.other(pair.copy(), standby=True)
+    second.options += ["--admin", f"127.0.0.1:{port}"]
+    process = second.process = _process(second)
+    wait_until(lambda: "in use by holdfastd" in _ready(port)[1], 20, "it stands by")
+    pair.server.kill()
+    wait_until(lambda: "in use" not in _ready(port)[1], 20, "it cannot ask")
+    pair.server.start()
+    wait_until(lambda: "in use by holdfastd" in _ready(port)[1], 40, "it stands by again")
+    assert pair.proxy.process.running()
+    assert process.terminate(20) == 0
+
+
 def test_a_standby_on_the_same_journal_takes_over_at_once(pair, name):
     """Both on one directory: the journal's lock tells it that the first is dead."""
     raw, _ = begun_unit(pair, name)

@@ -57,20 +57,39 @@ static const struct {
     {"{'find': 'c', 'filter': {'a': 5}, 'sort': {'a': -1}, 'skip': 1, 'limit': 3, "
      "'projection': {'a': 1}, 'hint': 'h', 'lsid': {'id': 1}, '$db': 'd'}",
      "{'aggregate': 'c', 'pipeline': [" OVERLAY_START
-     "{'a': 5}, {'_id': {'$nin': [1, 2]}}]}}, {'$unionWith': {'coll': 'c', 'pipeline': [" LITERALS
+     "{'a': 5}, {'_id': {'$nin': [1, 2]}}]}}, {'$sort': {'a': -1}}, {'$limit': 4}, "
+     "{'$unionWith': {'coll': 'c', 'pipeline': [" LITERALS
      ", {'$match': {'$and': [{'a': 5}]}}]}}, {'$sort': {'a': -1}}, {'$skip': 1}, {'$limit': 3}, "
      "{'$project': {'a': 1}}], 'cursor': {'batchSize': 4}, 'hint': 'h', 'lsid': {'id': 1}, "
      "'$db': 'd'}",
      {0}},
     {"{'find': 'c', 'batchSize': 2, 'singleBatch': true, 'maxTimeMS': 9, '$db': 'd'}",
      "{'aggregate': 'c', 'pipeline': [" OVERLAY_START
-     "{'_id': {'$nin': [1, 2]}}]}}, {'$unionWith': {'coll': 'c', 'pipeline': [" LITERALS
-     "]}}, {'$limit': 2}], 'cursor': {'batchSize': 3}, '$db': 'd', 'maxTimeMS': 7}",
+     "{'_id': {'$nin': [1, 2]}}]}}, {'$limit': 2}, {'$unionWith': {'coll': 'c', 'pipeline': "
+     "[" LITERALS "]}}, {'$limit': 2}], 'cursor': {'batchSize': 3}, '$db': 'd', 'maxTimeMS': 7}",
      {.max_time_ms = 7}},
+    {"{'find': 'c', 'skip': 1, 'limit': {'$numberLong': '9223372036854775807'}, "
+     "'batchSize': {'$numberLong': '9223372036854775807'}, '$db': 'd'}",
+     "{'aggregate': 'c', 'pipeline': [" OVERLAY_START
+     "{'_id': {'$nin': [1, 2]}}]}}, {'$unionWith': {'coll': 'c', 'pipeline': [" LITERALS
+     "]}}, {'$skip': 1}, {'$limit': 9223372036854775807}], 'cursor': {'batchSize': "
+     "9223372036854775807}, "
+     "'$db': 'd'}",
+     {0}},
     {"{'find': 'c', 'filter': {'_id': 2}, 'txnNumber': 1, 'autocommit': false, '$db': 'd'}",
      "{'aggregate': 'c', 'pipeline': [" LITERALS
      ", {'$match': {'$and': [{'_id': 2}]}}], 'cursor': {}, '$db': 'd'}",
      {.in_unit = true, .only_images = true}},
+    {"{'aggregate': 'c', 'pipeline': [], 'cursor': {}, '$db': 'd'}",
+     "{'aggregate': 'c', 'pipeline': [" OVERLAY_START
+     "{'_id': {'$nin': [1, 2]}}]}}, {'$unionWith': {'coll': 'c', 'pipeline': [" LITERALS
+     "]}}], '$db': 'd', 'cursor': {'batchSize': 2147483647}}",
+     {.whole = true}},
+    {"{'find': 'c', '$db': 'd'}",
+     "{'aggregate': 'c', 'pipeline': [" OVERLAY_START
+     "{'_id': {'$nin': [1, 2]}}]}}, {'$unionWith': {'coll': 'c', 'pipeline': [" LITERALS
+     "]}}], 'cursor': {'batchSize': 2147483647}, '$db': 'd'}",
+     {.whole = true}},
     {"{'count': 'c', 'query': {'a': 5}, 'skip': 1, 'limit': -2, '$db': 'd'}",
      "{'aggregate': 'c', 'pipeline': [" OVERLAY_START
      "{'a': 5}, {'_id': {'$nin': [1, 2]}}]}}, {'$unionWith': {'coll': 'c', 'pipeline': [" LITERALS
@@ -315,7 +334,7 @@ static void test_exactly_these_are_left_out(void **state)
         }
         bson_t pipeline = BSON_INITIALIZER;
         uint32_t at = 0;
-        assert_int_equal(overlay_append(&pipeline, &at, "c", NULL, 0, images, count), STATUS_OK);
+        assert_int_equal(overlay_append_live(&pipeline, &at, NULL, 0, images, count), STATUS_OK);
         assert_int_equal(bson_check(slice_of(&pipeline), NULL), STATUS_OK);
         for (uint32_t number = 0; number < RANGE; number++) {
             bson_iter_t id;

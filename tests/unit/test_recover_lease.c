@@ -302,6 +302,40 @@ static void waiting_ends_when_the_owner_shows_itself(void **state)
     drop(&second);
 }
 
+/* The end takes as long as a renewal that waits for its answer; the switch is off by then. */
+static void ending_while_the_server_stands_still_is_no_death(void **state)
+{
+    (void)state;
+    reset();
+    struct journal journal = make();
+    assert_acquired(&journal, NULL);
+    struct lease_keeper *keeper = NULL;
+    struct lease_keeper_options keep = {
+        .upstream_uri = server.uri,
+        .connect_ms = 5000,
+        .lease = &lease,
+        .directory = journal.directory,
+        .wal = journal.wal,
+    };
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        if (lease_keeper_start(&keep, &keeper, NULL) != STATUS_OK) {
+            _exit(1);
+        }
+        (void)kill(server.pid, SIGSTOP);
+        (void)nanosleep(&(struct timespec){.tv_sec = LEASE_HOLD_MS / 1000 - 1}, NULL);
+        (void)nanosleep(&(struct timespec){.tv_nsec = 900000000L}, NULL);
+        lease_keeper_stop(keeper);
+        _exit(7);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(kill(server.pid, SIGCONT), 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 7);
+    drop(&journal);
+}
+
 static void a_journal_of_another_database_is_refused(void **state)
 {
     (void)state;
@@ -378,6 +412,7 @@ int main(void)
         cmocka_unit_test(a_copy_of_a_journal_that_was_closed_cleanly_is_taken),
         cmocka_unit_test(a_copy_that_others_have_overtaken_is_stale),
         cmocka_unit_test(waiting_ends_when_the_owner_shows_itself),
+        cmocka_unit_test(ending_while_the_server_stands_still_is_no_death),
         cmocka_unit_test(a_journal_of_another_database_is_refused),
         cmocka_unit_test(an_emptied_database_is_refused_unless_vouched_for),
         cmocka_unit_test(looking_takes_nothing),

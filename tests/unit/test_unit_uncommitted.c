@@ -15,7 +15,7 @@
 
 #include "unit/uncommitted.h"
 
-enum { GATE = 7, OTHER_GATE = 8 };
+enum { GATE = 7, OTHER_GATE = 8, PAST_MAX = 100000 };
 
 static struct uncommitted_table *table;
 static const struct uncommitted_reader nobody;
@@ -23,7 +23,7 @@ static const struct uncommitted_reader nobody;
 static int begin(void **state)
 {
     (void)state;
-    table = uncommitted_table_new();
+    table = uncommitted_table_new(PAST_MAX);
     return table == NULL;
 }
 
@@ -112,13 +112,13 @@ static void test_published_until_the_end(void **state)
     assert_int_equal(uncommitted_count(table), 1);
     struct uncommitted_document *found = uncommitted_find(table, &name, &nobody);
     assert_int_equal(found->lsn, 10);
-    uncommitted_end(table, &owner);
+    uncommitted_end(table, &owner, true);
     assert_int_equal(found->lsn, 10); /* the reader keeps it */
     uncommitted_document_release(found);
     assert_true(uncommitted_is_empty(table, GATE));
     assert_true(uncommitted_name_is_free(table, &name));
     assert_null(uncommitted_find(table, &name, &nobody));
-    uncommitted_end(table, &owner); /* twice is harmless */
+    uncommitted_end(table, &owner, true); /* twice is harmless */
 }
 
 static void test_who_sees_what(void **state)
@@ -139,10 +139,10 @@ static void test_who_sees_what(void **state)
     assert_true(uncommitted_has_others(table, GATE, NULL, &(struct uncommitted_reader){.unit = 1}));
     struct uncommitted_view view;
     assert_int_equal(uncommitted_collect(table, GATE, "d.c", &nobody, 1, &view), STATUS_LIMIT);
-    uncommitted_end(table, &two);
+    uncommitted_end(table, &two, true);
     assert_false(
         uncommitted_has_others(table, GATE, NULL, &(struct uncommitted_reader){.unit = 1}));
-    uncommitted_end(table, &one);
+    uncommitted_end(table, &one, true);
 }
 
 static unsigned begun;
@@ -174,7 +174,7 @@ static void test_a_turn_holds_publications(void **state)
     assert_int_equal(begun, 1);
     assert_int_not_equal(uncommitted_stamp(table, GATE), stamp);
     uncommitted_turn_end(table, &next);
-    uncommitted_end(table, &owner);
+    uncommitted_end(table, &owner, true);
     /* The turn of all gates. */
     turn.gate = 0;
     assert_true(uncommitted_turn_begin(table, &turn));
@@ -184,7 +184,7 @@ static void test_a_turn_holds_publications(void **state)
     uncommitted_turn_end(table, &turn);
     assert_true(waits.told);
     assert_int_equal(begun, 1);
-    uncommitted_end(table, &owner);
+    uncommitted_end(table, &owner, true);
 }
 
 static void test_a_drain_holds_admissions_only(void **state)
@@ -209,7 +209,7 @@ static void test_a_drain_holds_admissions_only(void **state)
     uncommitted_turn_end(table, &drain);
     assert_true(one.told);
     assert_true(two.told);
-    uncommitted_end(table, &inside);
+    uncommitted_end(table, &inside, true);
 }
 
 static unsigned ended;
@@ -239,7 +239,7 @@ static void test_a_turn_without_a_lock(void **state)
     assert_int_equal(begun, 1);
     assert_false(uncommitted_read_enter(table, GATE)); /* something is published */
     uncommitted_turn_end(table, &turn);
-    uncommitted_end(table, &owner);
+    uncommitted_end(table, &owner, true);
     assert_true(uncommitted_read_enter(table, GATE));
     uncommitted_read_leave(table, GATE);
 }
@@ -264,11 +264,94 @@ static void test_watches(void **state)
     assert_true(uncommitted_watch(table, &any, NULL, &nobody));
     assert_true(uncommitted_watch(table, &taken_back, NULL, &nobody));
     assert_true(uncommitted_unwatch(table, &taken_back));
-    uncommitted_end(table, &two);
+    uncommitted_end(table, &two, true);
     assert_int_equal(ended, 1); /* any */
-    uncommitted_end(table, &one);
+    uncommitted_end(table, &one, true);
     assert_int_equal(ended, 2);
     assert_false(uncommitted_unwatch(table, &watch));
+}
+
+static uint64_t image_seen(const struct uncommitted_owner *owner, uint32_t number)
+{
+    struct uncommitted_reader reader = {.unit = owner->unit,
+                                        .snapshot_at = owner->snapshot_at,
+                                        .has_snapshot = owner->has_snapshot};
+    struct lock_name name = name_of(number);
+    struct uncommitted_document *found = uncommitted_find(table, &name, &reader);
+    uint64_t image = found == NULL ? 0 : found->lsn;
+    uncommitted_document_release(found);
+    struct uncommitted_view view;
+    assert_int_equal(uncommitted_collect(table, GATE, "d.c", &reader, 100, &view), STATUS_OK);
+    uint64_t collected = 0;
+    for (size_t i = 0; i < view.count; i++) {
+        if (memcmp(&view.documents[i]->name, &name, sizeof name) == 0) {
+            assert_int_equal(collected, 0); /* once */
+            collected = view.documents[i]->lsn;
+        }
+    }
+    uncommitted_view_free(&view);
+    assert_int_equal(collected, image);
+    return image;
+}
+
+static void change(uint32_t number, uint64_t image, bool changed)
+{
+    struct uncommitted_owner owner = {.unit = 77};
+    struct published one;
+    assert_true(publish(&one, &owner, GATE, number, image));
+    uncommitted_end(table, &owner, changed);
+}
+
+static void test_snapshots(void **state)
+{
+    (void)state;
+    struct uncommitted_owner old = {.unit = 1};
+    struct uncommitted_owner young = {.unit = 2};
+    struct uncommitted_owner writer = {.unit = 3};
+    struct published one;
+    change(1, 10, true); /* before anybody */
+    uncommitted_snapshot_begin(table, &old);
+    assert_int_equal(image_seen(&old, 1), 0);
+    change(1, 11, true);
+    change(2, 20, false); /* undone: what is there is what was there */
+    assert_int_equal(image_seen(&old, 1), 11);
+    assert_int_equal(image_seen(&old, 2), 0);
+    uncommitted_snapshot_begin(table, &young);
+    uncommitted_snapshot_begin(table, &young); /* harmless */
+    change(1, 12, true);
+    assert_true(publish(&one, &writer, GATE, 1, 13));
+    assert_int_equal(image_seen(&old, 1), 11);
+    assert_int_equal(image_seen(&young, 1), 12);
+    assert_int_equal(image_seen(&writer, 1), 0); /* its own */
+    assert_true(uncommitted_is_empty(table, OTHER_GATE));
+    uncommitted_end(table, &old, true);
+    assert_int_equal(image_seen(&young, 1), 12);
+    uncommitted_end(table, &writer, true);
+    assert_int_equal(image_seen(&young, 1), 12);
+    uncommitted_end(table, &young, true);
+    uncommitted_snapshot_begin(table, &old);
+    assert_int_equal(image_seen(&old, 1), 0);
+    uncommitted_end(table, &old, false);
+}
+
+static void test_a_snapshot_that_is_lost(void **state)
+{
+    (void)state;
+    struct uncommitted_owner old = {.unit = 1};
+    struct uncommitted_owner young = {.unit = 2};
+    uncommitted_snapshot_begin(table, &old);
+    change(0, 1, true);
+    uncommitted_snapshot_begin(table, &young);
+    for (uint32_t i = 1; i <= PAST_MAX; i++) {
+        change(i, 1, true);
+    }
+    assert_true(uncommitted_snapshot_is_lost(
+        table, &(struct uncommitted_reader){.has_snapshot = true, .snapshot_at = old.snapshot_at}));
+    assert_false(uncommitted_snapshot_is_lost(
+        table,
+        &(struct uncommitted_reader){.has_snapshot = true, .snapshot_at = young.snapshot_at}));
+    uncommitted_end(table, &old, true);
+    uncommitted_end(table, &young, true);
 }
 
 /* ------------------------------------------------------------------ many threads */
@@ -281,6 +364,7 @@ static pthread_mutex_t locks[ACCOUNTS]; /* of documents */
 static atomic_uint writers_left;
 static atomic_uint good_reads;
 static atomic_uint good_cursors;
+static atomic_uint good_snapshots;
 
 struct waiting {
     struct published published;
@@ -322,11 +406,12 @@ static void transfer(uint32_t source, uint32_t target, uint64_t unit)
     uint64_t of_target = atomic_load(&balances[target]);
     write_account(&owner, source, of_source - 1);
     write_account(&owner, target, of_target + 1);
-    if (unit % 3 == 0) { /* undone */
+    bool undone = unit % 3 == 0;
+    if (undone) {
         atomic_store(&balances[target], of_target);
         atomic_store(&balances[source], of_source);
     }
-    uncommitted_end(table, &owner);
+    uncommitted_end(table, &owner, !undone);
     pthread_mutex_unlock(&locks[high]);
     pthread_mutex_unlock(&locks[low]);
 }
@@ -396,6 +481,63 @@ static void *read_many(void *context)
     return NULL;
 }
 
+/* What one snapshot shows of each account. */
+static void read_snapshot(const struct uncommitted_owner *owner, uint64_t *ret_balances)
+{
+    const struct uncommitted_reader reader = {
+        .unit = owner->unit, .snapshot_at = owner->snapshot_at, .has_snapshot = true};
+    for (;;) {
+        struct uncommitted_view view;
+        uint64_t stamp = uncommitted_stamp(table, GATE);
+        if (uncommitted_collect(table, GATE, "d.c", &reader, 100, &view) != STATUS_OK) {
+            abort();
+        }
+        for (uint32_t account = 0; account < ACCOUNTS; account++) {
+            ret_balances[account] = atomic_load(&balances[account]);
+        }
+        for (size_t i = 0; i < view.count; i++) {
+            uint32_t account;
+            memcpy(&account, view.documents[i]->key.data, sizeof account);
+            ret_balances[account] = view.documents[i]->lsn;
+        }
+        uncommitted_view_free(&view);
+        if (uncommitted_stamp(table, GATE) == stamp) {
+            return;
+        }
+    }
+}
+
+/* Two reads at one snapshot show the same, and no half transfer. */
+static void *read_twice(void *context)
+{
+    (void)context;
+    while (atomic_load(&writers_left) > 0) {
+        struct uncommitted_owner owner = {.unit = UINT64_MAX};
+        uint64_t first[ACCOUNTS];
+        uint64_t second[ACCOUNTS];
+        uint64_t sum = 0;
+        uncommitted_snapshot_begin(table, &owner);
+        read_snapshot(&owner, first);
+        sched_yield();
+        read_snapshot(&owner, second);
+        bool lost = uncommitted_snapshot_is_lost(
+            table,
+            &(struct uncommitted_reader){.has_snapshot = true, .snapshot_at = owner.snapshot_at});
+        uncommitted_end(table, &owner, true);
+        if (lost) {
+            continue; /* it slept for very long */
+        }
+        for (size_t i = 0; i < ACCOUNTS; i++) {
+            sum += first[i];
+        }
+        if (sum != (uint64_t)ACCOUNTS * EACH || memcmp(first, second, sizeof first) != 0) {
+            abort();
+        }
+        (void)atomic_fetch_add(&good_snapshots, 1);
+    }
+    return NULL;
+}
+
 /* What cannot be done again, and knows of nothing published. */
 static void *read_on(void *context)
 {
@@ -416,7 +558,7 @@ static void *read_on(void *context)
 static void test_no_reader_sees_half_a_transfer(void **state)
 {
     (void)state;
-    pthread_t threads[WRITERS + READERS + 1];
+    pthread_t threads[WRITERS + READERS + 2];
     atomic_store(&writers_left, WRITERS);
     for (size_t i = 0; i < ACCOUNTS; i++) {
         atomic_store(&balances[i], EACH);
@@ -430,7 +572,8 @@ static void test_no_reader_sees_half_a_transfer(void **state)
         assert_int_equal(pthread_create(&threads[WRITERS + i], NULL, read_many, NULL), 0);
     }
     assert_int_equal(pthread_create(&threads[WRITERS + READERS], NULL, read_on, NULL), 0);
-    for (size_t i = 0; i < WRITERS + READERS + 1; i++) {
+    assert_int_equal(pthread_create(&threads[WRITERS + READERS + 1], NULL, read_twice, NULL), 0);
+    for (size_t i = 0; i < WRITERS + READERS + 2; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     }
     for (size_t i = 0; i < ACCOUNTS; i++) {
@@ -438,6 +581,7 @@ static void test_no_reader_sees_half_a_transfer(void **state)
     }
     assert_true(atomic_load(&good_reads) > 0);
     assert_true(atomic_load(&good_cursors) > 0);
+    assert_true(atomic_load(&good_snapshots) > 0);
 }
 
 int main(void)
@@ -449,6 +593,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_drain_holds_admissions_only, begin, end),
         cmocka_unit_test_setup_teardown(test_a_turn_without_a_lock, begin, end),
         cmocka_unit_test_setup_teardown(test_watches, begin, end),
+        cmocka_unit_test_setup_teardown(test_snapshots, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_snapshot_that_is_lost, begin, end),
         cmocka_unit_test_setup_teardown(test_no_reader_sees_half_a_transfer, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <bson/bson.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -18,6 +19,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "holdfast/slice.h"
+#include "holdfast/write_permit.h"
 #include "upstream/upstream.h"
 
 static void uris_that_are_not_one_host_are_refused(void **state)
@@ -160,6 +163,51 @@ static void a_web_server_is_no_upstream(void **state)
     close(listener);
 }
 
+/* A server of which only the first hello is needed (OP_QUERY, answered by OP_REPLY). Before it
+   answers, the permit goes. What it then still gets, in bytes, is its result. */
+static void *answer_hello_without_a_permit(void *listener_pointer)
+{
+    uint8_t request[4096];
+    uint8_t head[36] = {0};
+    static ssize_t more;
+    int connection = accept(*(int *)listener_pointer, NULL, NULL);
+    ssize_t size = recv(connection, request, sizeof(request), 0);
+    assert_true(size > 16);
+    bson_t *hello = BCON_NEW("ok", BCON_DOUBLE(1), "ismaster", BCON_BOOL(true), "minWireVersion",
+                             BCON_INT32(0), "maxWireVersion", BCON_INT32(9), "maxBsonObjectSize",
+                             BCON_INT32(16777216), "maxMessageSizeBytes", BCON_INT32(48000000),
+                             "maxWriteBatchSize", BCON_INT32(1000));
+    slice_store_u32le(head, (uint32_t)sizeof(head) + hello->len);
+    memcpy(head + 8, request + 4, 4); /* responseTo */
+    slice_store_u32le(head + 12, 1);  /* OP_REPLY */
+    slice_store_u32le(head + 32, 1);  /* documents */
+    write_permit_set(false);
+    assert_int_equal(send(connection, head, sizeof(head), MSG_NOSIGNAL), sizeof(head));
+    assert_int_equal(send(connection, bson_get_data(hello), hello->len, MSG_NOSIGNAL), hello->len);
+    more = recv(connection, request, sizeof(request), 0);
+    close(connection);
+    bson_destroy(hello);
+    return &more;
+}
+
+/* A command that was begun with a permit does not leave without one, if it had to connect first. */
+static void a_permit_that_goes_while_it_connects(void **state)
+{
+    (void)state;
+    int port;
+    pthread_t thread;
+    void *more;
+    struct error error = {0};
+    int listener = listen_somewhere(&port);
+    assert_int_equal(pthread_create(&thread, NULL, answer_hello_without_a_permit, &listener), 0);
+    assert_int_equal(describe(port, 3000, &error), STATUS_UNREACHABLE);
+    close(listener);
+    assert_int_equal(pthread_join(thread, &more), 0);
+    assert_true(*(ssize_t *)more <= 0);
+    assert_true(write_permit_is_left());
+    write_permit_set(true);
+}
+
 static void closing_nothing_is_harmless(void **state)
 {
     (void)state;
@@ -175,6 +223,7 @@ int main(void)
         cmocka_unit_test(a_password_is_not_repeated),
         cmocka_unit_test(nobody_there_is_unreachable),
         cmocka_unit_test(a_web_server_is_no_upstream),
+        cmocka_unit_test(a_permit_that_goes_while_it_connects),
         cmocka_unit_test(closing_nothing_is_harmless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
