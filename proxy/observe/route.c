@@ -239,7 +239,8 @@ struct route {
 
 static bool route_add(struct route *route, struct slice text)
 {
-    if (text.size > ROUTE_BYTES_MAX - TEXT_MORE_BYTES - 1 - route->size) {
+    /* Its slash before it, and behind it room for the slash and the mark of what is left out. */
+    if (route->size + 1 + text.size + 1 + TEXT_MORE_BYTES > ROUTE_BYTES_MAX) {
         return false;
     }
     route->text[route->size++] = '/';

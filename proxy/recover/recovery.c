@@ -100,23 +100,32 @@ static enum status check_open(struct recovery *recovery, struct error *ret_error
 
 /* ------------------------------------------------------------------ 2. fence */
 
+static enum status fence_addresses(struct recovery *recovery, const char *const *addresses,
+                                   size_t count, struct error *ret_error)
+{
+    const struct recovery_options *options = recovery->options;
+    return fence_wait(recovery->upstream, addresses, count, options->fence_ms, options->fencing,
+                      options->context, &recovery->report->fence, ret_error);
+}
+
+/*
+ * The connections that carried units' writes, whose addresses the journal knows. And those of the
+ * former proxy's own rollbacks and recoveries, which it does not: for these the whole wait passes.
+ */
 static enum status fence(struct recovery *recovery, struct error *ret_error)
 {
     static const char *const nobody[] = {FENCE_NOBODY};
     const char *const *addresses = (const char *const *)recovery->addresses.texts;
-    size_t count = recovery->addresses.count;
+    enum status status = STATUS_OK;
     if (recovery->options->dry_run) {
         return STATUS_OK;
     }
-    if (recovery->options->fence_blindly) {
-        /* No address of theirs is known. */
-        addresses = nobody;
-        count = 1;
+    if (recovery->addresses.count > 0) {
+        status = fence_addresses(recovery, addresses, recovery->addresses.count, ret_error);
     }
-    enum status status =
-        fence_wait(recovery->upstream, addresses, count, recovery->options->fence_ms,
-                   recovery->options->fencing, recovery->options->context, &recovery->report->fence,
-                   ret_error);
+    if (status == STATUS_OK && recovery->report->fence != FENCE_WAITED) {
+        status = fence_addresses(recovery, nobody, 1, ret_error);
+    }
     if (status == STATUS_OK) {
         CRASH_POINT(recovery_fenced);
     }
@@ -322,7 +331,8 @@ static enum status run(struct recovery *recovery, struct error *ret_error)
     const struct recovery_options *options = recovery->options;
     size_t open = recovery->survey.open_count;
     enum status status = check_open(recovery, ret_error);
-    if (status == STATUS_OK && (open > 0 || options->fence_blindly)) {
+    bool was_at_work = open > 0 || recovery->survey.may_have_lost;
+    if (status == STATUS_OK && (was_at_work || options->fence_blindly)) {
         status = fence(recovery, ret_error);
     }
     if (status == STATUS_OK && open > 0 && !options->dry_run) {

@@ -636,6 +636,17 @@ static void run_stranger(bson_t *reply)
     bson_destroy(&command);
 }
 
+void clients_stranger(void *object, uint64_t number)
+{
+    (void)object;
+    (void)number;
+    bson_t reply = BSON_INITIALIZER;
+    if (!sim.faults_over) {
+        run_stranger(&reply);
+    }
+    bson_destroy(&reply);
+}
+
 /* ------------------------------------------------------------------ the fibers */
 
 static void *client_main(void *argument)

@@ -224,6 +224,7 @@ void memory_begin(void)
         .calloc = __wrap_calloc,
         .realloc = __wrap_realloc,
         .free = __wrap_free,
+        .aligned_alloc = __wrap_aligned_alloc,
     };
     bson_mem_set_vtable(&table);
     size_t size = span(variables_data_begin, variables_data_end);

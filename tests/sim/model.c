@@ -294,7 +294,38 @@ static void client_changed(const char *namespace, const bson_t *key, const bson_
 
 static bool same_bytes(const struct bytes *a, const struct bytes *b)
 {
-    return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
+    return a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0);
+}
+
+static bool same_document(const struct effect *a, const struct effect *b)
+{
+    return strcmp(a->namespace, b->namespace) == 0 && a->key.size == b->key.size &&
+           memcmp(a->key.data, b->key.data, a->key.size) == 0;
+}
+
+/*
+ * Whether a write that was journaled and perhaps never sent would have made of the document what is
+ * there: from what was before, or what is behind, the oldest change that is taken back.
+ */
+static bool is_in_journal_only(const struct effect *from, const struct effect *last,
+                               const bson_t *key)
+{
+    const struct bytes *sources[] = {&from->before, &from->after};
+    bool found = false;
+    for (size_t i = 0; i < 2 * command_count && !found; i++) {
+        const struct command *command = &commands[i / 2];
+        bson_t before;
+        bson_t *after = NULL;
+        bool was = view(sources[i % 2], &before);
+        if (!is_strangers(command) && !command->replied &&
+            command_result(command, key, was ? &before : NULL, &after)) {
+            found = is(&last->after, after);
+        }
+        if (after != NULL) {
+            bson_destroy(after);
+        }
+    }
+    return found;
 }
 
 /*
@@ -314,7 +345,7 @@ static bool is_unseen(const struct effect *from, const char *namespace, const bs
         unseen = unseen || (own && (same_bytes(&at->before, &last->after) ||
                                     same_bytes(&at->after, &last->after)));
     }
-    return unseen;
+    return unseen || is_in_journal_only(from, last, key);
 }
 
 /* Takes back the effect and all on this document that followed it. */
@@ -528,16 +559,55 @@ static bool may_be_lost(const struct effect *effect)
            effect->command->unit->kind == MODEL_STRANGER;
 }
 
+/* A stranger took the change back, and the command, sent again, was rightly done again. */
+static bool is_done_later(const struct effect *effect)
+{
+    bool stranger = false;
+    for (const struct effect *at = effect + 1; at < effects + effect_count; at++) {
+        if (same_document(at, effect)) {
+            stranger = stranger || is_strangers(at->command);
+            if (stranger && at->command == effect->command && is_there(at)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* Documents that the command has changed for good. */
 static int64_t changed_by(const struct command *command)
 {
     int64_t count = 0;
     for (size_t i = 0; i < effect_count; i++) {
         const struct effect *at = &effects[i];
-        count +=
-            at->command == command && at->taken_back == 0 && (!at->lost || may_be_lost(at)) ? 1 : 0;
+        bool counts = at->command == command && at->taken_back == 0 &&
+                      (!at->lost || may_be_lost(at)) && !is_done_later(at);
+        count += counts ? 1 : 0;
     }
     return count;
+}
+
+/*
+ * Whether the document came back to what the unit had found, by the unit's own changes or by what
+ * strangers did after them: then there is nothing to undo.
+ */
+static bool is_as_before(const struct effect *effect)
+{
+    const struct effect *first = NULL;
+    bool as_before = false;
+    for (size_t i = 0; i < effect_count; i++) {
+        const struct effect *at = &effects[i];
+        bool own = at->command->unit == effect->command->unit;
+        if (!is_there(at) || !same_document(at, effect)) {
+            continue;
+        }
+        first = first == NULL && own ? at : first;
+        if (first != NULL && (own || is_strangers(at->command))) {
+            bool back = same_bytes(&first->before, &at->after);
+            as_before = back || (as_before && !own);
+        }
+    }
+    return as_before;
 }
 
 /* All or nothing. What was done and taken back before counts as nothing. */
@@ -545,7 +615,7 @@ static void check_either(const struct model_unit *unit)
 {
     for (size_t i = 0; i < effect_count; i++) {
         const struct effect *kept = &effects[i];
-        if (kept->command->unit != unit || !is_there(kept)) {
+        if (kept->command->unit != unit || !is_there(kept) || is_as_before(kept)) {
             continue;
         }
         for (size_t j = i + 1; j < effect_count; j++) {
@@ -584,36 +654,6 @@ static void check_whole(const struct model_unit *unit)
     }
 }
 
-static bool same_document(const struct effect *a, const struct effect *b)
-{
-    return strcmp(a->namespace, b->namespace) == 0 && a->key.size == b->key.size &&
-           memcmp(a->key.data, b->key.data, a->key.size) == 0;
-}
-
-/*
- * Whether the document came back to what the unit had found, by the unit's own changes or by what
- * strangers did after them: then there is nothing to undo.
- */
-static bool is_as_before(const struct effect *effect)
-{
-    const struct effect *first = NULL;
-    bool as_before = false;
-    for (size_t i = 0; i < effect_count; i++) {
-        const struct effect *at = &effects[i];
-        bool own = at->command->unit == effect->command->unit;
-        if (!is_there(at) || !same_document(at, effect)) {
-            continue;
-        }
-        first = first == NULL && own ? at : first;
-        if (first != NULL && (own || is_strangers(at->command))) {
-            bool back = first->before.size == at->after.size &&
-                        memcmp(first->before.data, at->after.data, at->after.size) == 0;
-            as_before = back || (as_before && !own);
-        }
-    }
-    return as_before;
-}
-
 static void check_absent(const struct model_unit *unit)
 {
     for (size_t i = 0; i < effect_count; i++) {
@@ -630,7 +670,8 @@ static void check_once(void)
     for (size_t i = 0; i < effect_count; i++) {
         for (size_t j = i + 1; j < effect_count; j++) {
             if (effects[i].command == effects[j].command && is_there(&effects[i]) &&
-                is_there(&effects[j]) && same_document(&effects[i], &effects[j])) {
+                is_there(&effects[j]) && same_document(&effects[i], &effects[j]) &&
+                !is_done_later(&effects[i])) {
                 sim_fail("unit %zu changed a document twice by one command",
                          number_of(effects[i].command->unit));
             }
@@ -659,7 +700,8 @@ static void check_isolated(const struct effect *effect)
 
 static void check_unit(const struct model_unit *unit)
 {
-    if (unit->set_aside || (unit->kind == MODEL_PLAIN && journal_sets_aside_unnamed())) {
+    if (unit->kind == MODEL_STRANGER || unit->set_aside ||
+        (unit->kind == MODEL_PLAIN && journal_sets_aside_unnamed())) {
         return; /* what strangers did is kept, and an operator is told */
     }
     switch (unit->outcome) {

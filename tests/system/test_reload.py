@@ -91,7 +91,7 @@ def test_a_units_lifetime_takes_effect(configured, name):
         assert unit.insert(name, {"_id": 1})["ok"]
         configured.write(unit="  lifetime: 1s\n")
         assert configured.reload() == [("Setting changed", "unit.lifetime")]
-        with configured.proxy.client() as client:
+        with configured.proxy.client(readConcernLevel="available") as client:
             wait_until(lambda: not list(client[DATABASE][name].find()), 20, "it is rolled back")
         assert is_transient(unit.insert(name, {"_id": 2}))
 

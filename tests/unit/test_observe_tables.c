@@ -101,6 +101,35 @@ static void test_route_learns_behind_what_it_has_learned(void **state)
     route_table_free(table);
 }
 
+/* Whatever the lengths of its parts, a route ends where its memory does. */
+static void test_long_routes_fit(void **state)
+{
+    (void)state;
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
+    for (int first = 1; first <= 50; first++) {
+        for (int last = 1; last <= 50; last++) {
+            struct {
+                char text[ROUTE_BYTES_MAX + 1];
+                char guard[64];
+            } room;
+            struct route_table *table = route_table_new();
+            char target[512] = "";
+            size_t size = 0;
+            memset(room.guard, '#', sizeof room.guard);
+            for (int i = 0; i < 6; i++) {
+                int length = i % 2 == 0 ? first : last;
+                size +=
+                    (size_t)snprintf(target + size, sizeof target - size, "/%.*s", length, letters);
+            }
+            assert_true(route_make(table, "svc", "GET", target, room.text) <= ROUTE_BYTES_MAX);
+            for (size_t i = 0; i < sizeof room.guard; i++) {
+                assert_int_equal(room.guard[i], '#');
+            }
+            route_table_free(table);
+        }
+    }
+}
+
 /* More than can be remembered: bounded, and it goes on telling. */
 static void test_route_table_is_bounded(void **state)
 {
@@ -385,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_route_of_one_request),
         cmocka_unit_test(test_route_learns),
         cmocka_unit_test(test_route_learns_behind_what_it_has_learned),
+        cmocka_unit_test(test_long_routes_fit),
         cmocka_unit_test(test_route_table_is_bounded),
         cmocka_unit_test(test_top_k_keeps_its_promise),
         cmocka_unit_test(test_sequences_fold),
