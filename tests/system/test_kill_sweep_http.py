@@ -152,7 +152,7 @@ def test_kill_in_a_call(swept, name, point, status, victims, order):
         script.told["committed"] = None
     serves(stack, name)
     is_whole = script.check(stack)
-    script.check_unlocked(stack)
     call_goes_through(stack, name + "next")
+    script.check_unlocked(stack)
     assert script.check(stack) == is_whole
     stack.proxy.verify()
