@@ -8,7 +8,8 @@
  *
  *   1. Read every open unit. If one cannot be read, STATUS_CORRUPT names its record and nothing is
  *      applied: an operator must look (holdfast verify).
- *   2. Fence the connections that carried their writes (fence.h).
+ *   2. Fence the connections that carried their writes (fence.h). Those of the former proxy's own
+ *      undos are in no record: for them the whole wait passes, if there was anything to undo.
  *   3. If the server is still the process that took the last probe (probe.h), it has lost nothing,
  *      and committed units need nothing. Newest first, each open unit is rolled back (undo.h) and
  *      ABORT, or CONFLICT, written durably. If it has restarted, all units that the surviving probe
