@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "unit/uncommitted.h"
@@ -541,15 +542,30 @@ static uint64_t evaluate(const struct uncommitted_view *view)
     return sum;
 }
 
+struct awaited_turn {
+    struct uncommitted_turn turn;
+    _Atomic bool has_begun;
+};
+
+static void on_awaited_begun(struct uncommitted_turn *turn)
+{
+    struct awaited_turn *awaited =
+        (struct awaited_turn *)(void *)((uint8_t *)turn - offsetof(struct awaited_turn, turn));
+    atomic_store(&awaited->has_begun, true);
+}
+
 static void *read_many(void *context)
 {
     (void)context;
     while (atomic_load(&writers_left) > 0) {
         for (unsigned attempt = 0;; attempt++) {
             struct uncommitted_view view;
-            struct uncommitted_turn turn = {.gate = GATE, .begun = on_begun};
-            bool with_turn = attempt >= 2 && uncommitted_turn_begin(table, &turn);
-            if (attempt >= 2 && !with_turn && !uncommitted_turn_cancel(table, &turn)) {
+            struct awaited_turn awaited = {.turn = {.gate = GATE, .begun = on_awaited_begun}};
+            bool with_turn = attempt >= 2 && uncommitted_turn_begin(table, &awaited.turn);
+            if (attempt >= 2 && !with_turn && !uncommitted_turn_cancel(table, &awaited.turn)) {
+                while (!atomic_load(&awaited.has_begun)) {
+                    (void)sched_yield(); /* it is on its way, and uses the memory until then */
+                }
                 with_turn = true;
             }
             uint64_t stamp = uncommitted_stamp(table, GATE);
@@ -560,7 +576,7 @@ static void *read_many(void *context)
             bool good = with_turn || uncommitted_stamp(table, GATE) == stamp;
             uncommitted_view_free(&view);
             if (with_turn) {
-                uncommitted_turn_end(table, &turn);
+                uncommitted_turn_end(table, &awaited.turn);
             }
             if (good) {
                 if (sum != (uint64_t)ACCOUNTS * EACH) {
