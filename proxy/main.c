@@ -224,8 +224,7 @@ static enum status in_turn(struct daemon *daemon,
     return status;
 }
 
-static enum status on_unit_recovered(const struct recovery_unit *unit, void *context,
-                                     struct error *error)
+static void on_unit_recovered(const struct recovery_unit *unit, void *context)
 {
     static const char *const messages[] = {
         [RECOVERY_ROLLED_BACK] = "Unit rolled back",
@@ -237,8 +236,6 @@ static enum status on_unit_recovered(const struct recovery_unit *unit, void *con
         LOG_TEXT("user", unit->history->begin.user),
         LOG_TEXT("client", unit->history->begin.client));
     (void)context;
-    (void)error;
-    return STATUS_OK;
 }
 
 static void tell_recovered(const struct recovery_report *report)
@@ -262,7 +259,6 @@ static enum status recover(struct daemon *daemon, struct error *error)
         .fence_blindly = daemon->lease.former_unclean,
         .reason = "recovery at the start of the proxy",
         .unit_done = on_unit_recovered,
-        .context = daemon,
     };
     struct recovery_report report = {0};
     enum status status = recovery_run(daemon->wal, daemon->upstream, &options, &report, error);
@@ -598,9 +594,7 @@ static void recover_again(struct daemon *daemon)
         .upstream_uri = daemon->config.upstream_uri,
         .connect_ms = daemon->config.upstream_connect_ms,
         .lease = &daemon->lease,
-        .recovery = {.fence_ms = daemon->config.upstream_fence_ms,
-                     .unit_done = on_unit_recovered,
-                     .context = daemon},
+        .recovery = {.fence_ms = daemon->config.upstream_fence_ms, .unit_done = on_unit_recovered},
         .give_up = is_to_end,
     };
     admin_recovering(daemon->admin, daemon->wal);

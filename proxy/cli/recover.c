@@ -1,7 +1,7 @@
 /*
  * `holdfast recover` (cli.h): what holdfastd does at its start, on a stopped proxy's journal.
  *
- * The lease is renewed between units and while the fence waits, so that no daemon starts beside us.
+ * The session keeps the lease meanwhile, so that no daemon starts beside us.
  *
  * Threads: main; the journal's writer behind it.
  */
@@ -72,8 +72,7 @@ static void print_unit_text(struct recover_work *work, const struct recovery_uni
     fflush(stdout);
 }
 
-static enum status unit_done(const struct recovery_unit *unit, void *context,
-                             struct error *ret_error)
+static void unit_done(const struct recovery_unit *unit, void *context)
 {
     struct recover_work *work = context;
     if (work->session.options->json) {
@@ -82,26 +81,17 @@ static enum status unit_done(const struct recovery_unit *unit, void *context,
         print_unit_text(work, unit);
     }
     work->printed++;
-    return session_renew(&work->session, ret_error);
-}
-
-static enum status progress(void *context, struct error *ret_error)
-{
-    struct recover_work *work = context;
-    return session_renew(&work->session, ret_error);
 }
 
 static void fencing(uint64_t left_ms, uint64_t present, void *context)
 {
-    struct recover_work *work = context;
+    (void)context;
     fprintf(stderr, "holdfast: waiting for the former proxy's connections, %" PRIu64 " ms left",
             left_ms);
     if (present > 0) {
         fprintf(stderr, ", %" PRIu64 " still there", present);
     }
     fputc('\n', stderr);
-    enum status status = session_renew(&work->session, NULL);
-    (void)status; /* the next renewal, after a unit, says it again */
 }
 
 static void print_report(const struct recover_work *work, const struct recovery_report *report)
@@ -136,7 +126,6 @@ static enum status run(struct recover_work *work, struct recovery_report *report
         .fence_blindly = work->session.lease.former_unclean,
         .reason = "recovery by holdfast recover",
         .unit_done = unit_done,
-        .progress = progress,
         .fencing = fencing,
         .context = work,
     };

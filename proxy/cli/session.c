@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "cli/output.h"
-#include "holdfast/clock.h"
 
 /* The daemon's default; what the journal holds already always fits. */
 #define QUOTA_BYTES (UINT64_C(64) << 30)
@@ -59,7 +58,6 @@ static enum status acquire(struct session *session, struct error *ret_error)
                                ret_error);
     }
     session->leased = status == STATUS_OK && !options->dry_run;
-    session->renewed_ms = clock_monotonic_ms();
     if (session->leased) {
         struct lease_keeper_options keep = {
             .upstream_uri = options->upstream,
@@ -82,16 +80,6 @@ enum status session_open(struct session *session, struct error *ret_error)
     }
     enum status status = open_journal(session, ret_error);
     return status == STATUS_OK ? acquire(session, ret_error) : status;
-}
-
-enum status session_renew(struct session *session, struct error *ret_error)
-{
-    if (!session->leased || clock_monotonic_ms() - session->renewed_ms < LEASE_RENEW_MS) {
-        return STATUS_OK;
-    }
-    session->renewed_ms = clock_monotonic_ms();
-    return lease_renew(session->upstream, &session->lease, wal_last_lsn(session->wal), 1,
-                       ret_error);
 }
 
 /* Without a unit left open another journal may take the database over. */

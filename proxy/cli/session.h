@@ -26,8 +26,7 @@ struct session {
     struct upstream *upstream;
     struct lease lease;
     bool leased;
-    uint64_t renewed_ms;
-    struct lease_keeper *keeper; /* a step may take longer than a lease lives */
+    struct lease_keeper *keeper; /* renews the lease until the end */
 };
 
 /*
@@ -36,9 +35,6 @@ struct session {
  * Call session_close() in any case.
  */
 MUST_CHECK enum status session_open(struct session *session, struct error *ret_error);
-
-/* Renews the lease when it is time; call it between steps of work. */
-MUST_CHECK enum status session_renew(struct session *session, struct error *ret_error);
 
 /* `settled`: no unit is left open, so the next owner need not wait. */
 void session_close(struct session *session, bool settled);

@@ -135,27 +135,27 @@ static enum status fence(struct recovery *recovery, struct error *ret_error)
 /* ------------------------------------------------------------------ 3. roll back */
 
 static enum status append_end(struct recovery *recovery, uint64_t unit, enum wal_kind kind,
-                              const bson_t *payload, struct error *ret_error)
+                              struct slice payload, struct error *ret_error)
 {
-    struct wal_append append = {
-        .kind = kind,
-        .unit = unit,
-        .payload = slice_make(bson_get_data(payload), payload->len),
-    };
+    struct wal_append append = {.kind = kind, .unit = unit, .payload = payload};
     return wal_append_wait(recovery->wal, &append, ret_error);
 }
 
+static struct slice payload_of(const bson_t *document)
+{
+    return slice_make(bson_get_data(document), document->len);
+}
+
 /* A full journal still has room for a short record: then the images are left out. */
-static enum status append_conflict(struct recovery *recovery, uint64_t unit, const bson_t *conflict,
+static enum status append_conflict(struct recovery *recovery, uint64_t unit, struct slice conflict,
                                    struct error *ret_error)
 {
     enum status status = append_end(recovery, unit, WAL_KIND_CONFLICT, conflict, ret_error);
     if (status == STATUS_FULL) {
         bson_t payload = BSON_INITIALIZER;
-        status = record_put_conflict_short(
-            &payload, slice_make(bson_get_data(conflict), conflict->len), ret_error);
+        status = record_put_conflict_short(&payload, conflict, ret_error);
         if (status == STATUS_OK) {
-            status = append_end(recovery, unit, WAL_KIND_CONFLICT, &payload, ret_error);
+            status = append_end(recovery, unit, WAL_KIND_CONFLICT, payload_of(&payload), ret_error);
         }
         bson_destroy(&payload);
     }
@@ -168,7 +168,8 @@ static enum status append_abort(struct recovery *recovery, uint64_t unit, struct
     const char *reason = recovery->options->reason;
     record_put_abort(&payload, reason == NULL ? "recovery" : reason);
     CRASH_POINT(abort_undone);
-    enum status status = append_end(recovery, unit, WAL_KIND_ABORT, &payload, ret_error);
+    enum status status =
+        append_end(recovery, unit, WAL_KIND_ABORT, payload_of(&payload), ret_error);
     bson_destroy(&payload);
     if (status == STATUS_OK) {
         CRASH_POINT(abort_durable);
@@ -197,20 +198,16 @@ static enum status end_unit(struct recovery *recovery, const struct recovery_uni
                             struct error *ret_error)
 {
     enum status status = STATUS_OK;
-    if (recovery->options->dry_run) {
-        status = STATUS_OK;
-    } else if (unit->result == RECOVERY_CONFLICT) {
-        bson_t view;
-        bool whole = bson_init_static(&view, unit->conflict.data, unit->conflict.size);
-        status = whole ? append_conflict(recovery, unit->history->unit, &view, ret_error)
-                       : error_set(ret_error, STATUS_MEMORY, "out of memory");
-    } else if (unit->history->state == WAL_UNIT_OPEN) {
+    bool looks_only = recovery->options->dry_run;
+    if (!looks_only && unit->result == RECOVERY_CONFLICT) {
+        status = append_conflict(recovery, unit->history->unit, unit->conflict, ret_error);
+    } else if (!looks_only && unit->history->state == WAL_UNIT_OPEN) {
         status = append_abort(recovery, unit->history->unit, ret_error);
     }
     if (status == STATUS_OK) {
         count_result(recovery->report, unit->result);
         if (recovery->options->unit_done != NULL) {
-            status = recovery->options->unit_done(unit, recovery->options->context, ret_error);
+            recovery->options->unit_done(unit, recovery->options->context);
         }
         CRASH_POINT(recovery_unit_done);
     }
@@ -231,7 +228,7 @@ static enum status undo_one(struct recovery *recovery, const struct unit_history
         struct recovery_unit done = {
             .history = history,
             .result = result == UNDO_DONE ? RECOVERY_ROLLED_BACK : RECOVERY_CONFLICT,
-            .conflict = slice_make(bson_get_data(&conflict), conflict.len),
+            .conflict = payload_of(&conflict),
         };
         status = end_unit(recovery, &done, ret_error);
     }
@@ -274,14 +271,6 @@ static enum status on_redone(const struct redo_unit *unit, void *context, struct
     return end_unit(recovery, &done, ret_error);
 }
 
-static enum status on_progress(void *context, struct error *ret_error)
-{
-    struct recovery *recovery = context;
-    return recovery->options->progress == NULL
-               ? STATUS_OK
-               : recovery->options->progress(recovery->options->context, ret_error);
-}
-
 static enum status redo(struct recovery *recovery, struct error *ret_error)
 {
     struct redo_options options = {
@@ -290,7 +279,6 @@ static enum status redo(struct recovery *recovery, struct error *ret_error)
         .probe = recovery->survey.survived_probe,
         .dry_run = recovery->options->dry_run,
         .unit_done = on_redone,
-        .progress = on_progress,
         .context = recovery,
     };
     struct redo_report report;

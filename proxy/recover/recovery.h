@@ -61,14 +61,8 @@ struct recovery_options {
     /* The lease was taken from another journal: wait fence_ms even if no unit is open. */
     bool fence_blindly;
     const char *reason; /* of the ABORT records; NULL: "recovery" */
-    /*
-     * Called after each unit, for example to renew the lease; everything in *unit is valid during
-     * the call only. Anything but STATUS_OK ends the recovery with that status. May be NULL.
-     */
-    enum status (*unit_done)(const struct recovery_unit *unit, void *context,
-                             struct error *ret_error);
-    /* Called after each document that was looked at or moved, likewise. May be NULL. */
-    enum status (*progress)(void *context, struct error *ret_error);
+    /* Called after each unit; everything in *unit is valid during the call only. May be NULL. */
+    void (*unit_done)(const struct recovery_unit *unit, void *context);
     fence_progress *fencing; /* may be NULL */
     void *context;
 };

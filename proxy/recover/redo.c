@@ -30,13 +30,6 @@ enum status redo_read(const struct redo *redo, const struct history_image *image
     return history_image_read(redo->members[0].history, image, ret_copy, ret_error);
 }
 
-enum status redo_progress(const struct redo *redo, struct error *ret_error)
-{
-    return redo->options->progress == NULL
-               ? STATUS_OK
-               : redo->options->progress(redo->options->context, ret_error);
-}
-
 /* ------------------------------------------------------------------ loading */
 
 static enum redo_role role_of(const struct unit_history *history)

@@ -66,8 +66,6 @@ struct redo_options {
      * call only. Anything but STATUS_OK ends the redo with that status.
      */
     enum status (*unit_done)(const struct redo_unit *unit, void *context, struct error *ret_error);
-    /* Called after each document, for example to renew the lease. May be NULL. */
-    enum status (*progress)(void *context, struct error *ret_error);
     void *context;
 };
 

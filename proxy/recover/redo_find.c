@@ -146,9 +146,6 @@ enum status redo_find(struct redo *redo, struct error *ret_error)
 {
     for (size_t i = 0; i < redo->document_count; i++) {
         enum status status = find_document(redo, &redo->documents[i], ret_error);
-        if (status == STATUS_OK) {
-            status = redo_progress(redo, ret_error);
-        }
         if (status != STATUS_OK) {
             return status;
         }

@@ -202,9 +202,6 @@ static enum status round_of(struct redo *redo, const struct turn *turns, size_t 
         }
         bool two_steps = make_way && !*ret_progress && !turns[i].document->parked;
         enum status status = step(redo, turns[i].document, two_steps, &progress, ret_error);
-        if (status == STATUS_OK) {
-            status = redo_progress(redo, ret_error);
-        }
         if (status != STATUS_OK) {
             return status;
         }

@@ -73,6 +73,5 @@ void redo_set_conflict(struct redo *redo, const struct redo_document *document, 
 /* The image as a copy of its own; of any member's history. */
 MUST_CHECK enum status redo_read(const struct redo *redo, const struct history_image *image,
                                  struct image *ret_copy, struct error *ret_error);
-MUST_CHECK enum status redo_progress(const struct redo *redo, struct error *ret_error);
 
 #endif
