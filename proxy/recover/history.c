@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+
 /* ------------------------------------------------------------------ memory */
 
 #define BLOCK_BYTES (64u * 1024u)
@@ -99,22 +101,6 @@ static bool copy_text(struct unit_history *history, struct texts *texts, const c
     *text = copy;
     texts->texts[texts->next] = copy;
     texts->next = (texts->next + 1) % TEXTS_COMPARED;
-    return true;
-}
-
-/* Makes room for one more; false if there is no memory. */
-static bool reserve(void **items, size_t count, size_t *capacity, size_t item_size)
-{
-    if (count < *capacity) {
-        return true;
-    }
-    size_t wanted = *capacity == 0 ? 16 : *capacity * 2;
-    void *more = reallocarray(*items, wanted, item_size);
-    if (more == NULL) {
-        return false;
-    }
-    *items = more;
-    *capacity = wanted;
     return true;
 }
 
@@ -245,11 +231,12 @@ static enum status list_chain(struct loading *loading, uint64_t last_lsn, struct
             return error_set(ret_error, STATUS_CORRUPT,
                              "record %" PRIu64 " does not continue the unit's chain", lsn);
         }
-        void *items = loading->lsns;
-        if (!reserve(&items, loading->lsn_count, &loading->lsn_capacity, sizeof(lsn))) {
+        uint64_t *more =
+            memory_reserve(loading->lsns, loading->lsn_count, &loading->lsn_capacity, sizeof(lsn));
+        if (more == NULL) {
             return no_memory(ret_error);
         }
-        loading->lsns = items;
+        loading->lsns = more;
         loading->lsns[loading->lsn_count++] = lsn;
         lsn = record.previous_lsn;
     }
@@ -323,15 +310,17 @@ static enum status take_write(struct loading *loading, const struct wal_record *
     }
     struct image command = {.presence = write.command.size > 0 ? IMAGE_PRESENT : IMAGE_UNKNOWN,
                             .document = write.command};
-    void *items = history->writes;
     if (!copy_bytes(history, write.key, &write.key) ||
         !copy_text(history, &loading->namespaces, &write.namespace) ||
-        !copy_text(history, &loading->connections, &write.connection) ||
-        !reserve(&items, history->write_count, &loading->write_capacity,
-                 sizeof(*history->writes))) {
+        !copy_text(history, &loading->connections, &write.connection)) {
         return no_memory(ret_error);
     }
-    history->writes = items;
+    void *more = memory_reserve(history->writes, history->write_count, &loading->write_capacity,
+                                sizeof(*history->writes));
+    if (more == NULL) {
+        return no_memory(ret_error);
+    }
+    history->writes = more;
     history->writes[history->write_count++] = (struct history_write){
         .lsn = record->lsn,
         .operation = write.operation,

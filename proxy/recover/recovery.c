@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "holdfast/crash_point.h"
 #include "recover/redo.h"
 #include "recover/survey.h"
@@ -35,22 +36,6 @@ struct recovery {
     struct text_list addresses;
 };
 
-/* Makes room for one more; false if there is no memory. */
-static bool reserve(void **items, size_t count, size_t *capacity, size_t item_size)
-{
-    if (count < *capacity) {
-        return true;
-    }
-    size_t wanted = *capacity == 0 ? 16 : *capacity * 2;
-    void *more = realloc(*items, wanted * item_size);
-    if (more == NULL) {
-        return false;
-    }
-    *items = more;
-    *capacity = wanted;
-    return true;
-}
-
 /* A unit's writes mostly share one connection: comparing with the last few is enough. */
 static bool add_address(struct text_list *list, const char *text)
 {
@@ -63,11 +48,11 @@ static bool add_address(struct text_list *list, const char *text)
             return true;
         }
     }
-    void *items = list->texts;
-    if (!reserve(&items, list->count, &list->capacity, sizeof(*list->texts))) {
+    void *more = memory_reserve(list->texts, list->count, &list->capacity, sizeof(*list->texts));
+    if (more == NULL) {
         return false;
     }
-    list->texts = items;
+    list->texts = more;
     list->texts[list->count] = strdup(text);
     if (list->texts[list->count] == NULL) {
         return false;

@@ -16,6 +16,7 @@
 
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "holdfast/crash_point.h"
 #include "recover/replay_private.h"
 
@@ -86,16 +87,12 @@ static enum status find(struct batch *batch, struct replay_document **documents,
 static enum status block_locked(struct replay *replay, struct replay_document *document,
                                 struct error *ret_error)
 {
-    if (replay->blocked_count == replay->blocked_capacity) {
-        size_t capacity = replay->blocked_capacity == 0 ? 64 : replay->blocked_capacity * 2;
-        struct replay_document **more =
-            reallocarray(replay->blocked, capacity, sizeof(struct replay_document *));
-        if (more == NULL) {
-            return error_set(ret_error, STATUS_MEMORY, "out of memory");
-        }
-        replay->blocked = more;
-        replay->blocked_capacity = capacity;
+    void *more = memory_reserve(replay->blocked, replay->blocked_count, &replay->blocked_capacity,
+                                sizeof(struct replay_document *));
+    if (more == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
+    replay->blocked = more;
     replay->blocked[replay->blocked_count++] = document;
     return STATUS_OK;
 }

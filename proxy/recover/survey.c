@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "holdfast/clock.h"
 #include "upstream/upstream.h"
 
@@ -37,15 +38,12 @@ struct unit_list {
 
 static bool list_add(struct unit_list *list, uint64_t unit)
 {
-    if (list->count == list->capacity) {
-        size_t wanted = list->capacity == 0 ? 64 : list->capacity * 2;
-        uint64_t *more = reallocarray(list->units, wanted, sizeof(*more));
-        if (more == NULL) {
-            return false;
-        }
-        list->units = more;
-        list->capacity = wanted;
+    uint64_t *more =
+        memory_reserve(list->units, list->count, &list->capacity, sizeof(*list->units));
+    if (more == NULL) {
+        return false;
     }
+    list->units = more;
     list->units[list->count++] = unit;
     return true;
 }
@@ -80,14 +78,12 @@ static enum status read_open(struct wal_reader *reader, struct survey *survey,
             survey->conflicts++;
             continue;
         }
-        if (survey->open_count == capacity) {
-            capacity = capacity == 0 ? 64 : capacity * 2;
-            struct open_unit *more = reallocarray(*open, capacity, sizeof(*more));
-            if (more == NULL) {
-                return no_memory(ret_error);
-            }
-            *open = more;
+        struct open_unit *more =
+            memory_reserve(*open, survey->open_count, &capacity, sizeof(*more));
+        if (more == NULL) {
+            return no_memory(ret_error);
         }
+        *open = more;
         (*open)[survey->open_count++] =
             (struct open_unit){.unit = unit.unit, .last_lsn = unit.last_lsn};
     }

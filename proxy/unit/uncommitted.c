@@ -27,6 +27,7 @@
 
 #include <uthash.h>
 
+#include "base/memory.h"
 #include "holdfast/limits.h"
 #include "unit/gate.h"
 
@@ -699,15 +700,12 @@ static bool is_others(const struct uncommitted_document *document, const char *n
 static bool take(struct uncommitted_view *view, struct uncommitted_document *document,
                  size_t *capacity)
 {
-    if (view->count == *capacity) {
-        size_t wanted = *capacity == 0 ? 16 : *capacity * 2;
-        void *more = reallocarray(view->documents, wanted, sizeof(struct uncommitted_document *));
-        if (more == NULL) {
-            return false;
-        }
-        view->documents = more;
-        *capacity = wanted;
+    void *more = memory_reserve(view->documents, view->count, capacity,
+                                sizeof(struct uncommitted_document *));
+    if (more == NULL) {
+        return false;
     }
+    view->documents = more;
     view->documents[view->count++] = share(document);
     return true;
 }
