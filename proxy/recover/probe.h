@@ -28,8 +28,6 @@
 
 #include "recover/lease.h"
 
-#define PROBE_PROCESS_BYTES 12
-
 struct probe {
     bool exists;
     char journal[LEASE_JOURNAL_TEXT_BYTES];
@@ -37,7 +35,7 @@ struct probe {
     int64_t number;
     uint64_t lsn;
     bool has_process; /* servers before 4.4 do not tell */
-    uint8_t process[PROBE_PROCESS_BYTES];
+    uint8_t process[UPSTREAM_PROCESS_BYTES];
 };
 
 /* The probe as it is on the server; one that is not there is no error. Errors: upstream.h. */

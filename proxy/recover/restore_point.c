@@ -13,7 +13,6 @@
 #include "recover/probe.h"
 #include "recover/state.h"
 
-#define COLLECTION "state"
 #define POLL_MS 200
 #define REPLAY_OWNER "holdfast replay"
 
@@ -27,8 +26,9 @@ struct note {
     bool whole;
 };
 
-static void take_note(const bson_t *document, struct note *note)
+static void take_note(const bson_t *document, void *context)
 {
+    struct note *note = context;
     bson_iter_t at;
     note->exists = true;
     if (bson_iter_init_find(&at, document, "journal") && BSON_ITER_HOLDS_UTF8(&at)) {
@@ -46,19 +46,7 @@ static enum status read_replay_note(struct upstream *upstream, struct note *ret_
                                     struct error *ret_error)
 {
     struct note note = {0};
-    struct image image = {0};
-    bson_t key = BSON_INITIALIZER;
-    bson_t view;
-    BSON_APPEND_UTF8(&key, "_id", "replay");
-    enum status status =
-        upstream_find_image(upstream, UPSTREAM_OWN_DATABASE "." COLLECTION,
-                            slice_make(bson_get_data(&key), key.len), &image, ret_error);
-    if (status == STATUS_OK && image.presence == IMAGE_PRESENT &&
-        bson_init_static(&view, image.document.data, image.document.size)) {
-        take_note(&view, &note);
-    }
-    image_free(&image);
-    bson_destroy(&key);
+    enum status status = state_find(upstream, "replay", take_note, &note, ret_error);
     if (status == STATUS_OK) {
         *ret_note = note;
     }
@@ -211,34 +199,19 @@ enum status restore_point_take(struct upstream *upstream, struct wal *wal, uint6
 
 /* ------------------------------------------------------------------ the marks */
 
-/* { update: "state", updates: [ { q: { _id: id }, u: { $set: set }, upsert: true } ] } */
 static enum status set_fields(struct upstream *upstream, const char *id, const bson_t *set,
                               struct error *ret_error)
 {
-    bson_t command = BSON_INITIALIZER;
-    bson_t updates;
-    bson_t entry;
-    bson_t part;
-    bson_t reply;
-    int32_t code = 0;
-    BSON_APPEND_UTF8(&command, "update", COLLECTION);
-    BSON_APPEND_ARRAY_BEGIN(&command, "updates", &updates);
-    BSON_APPEND_DOCUMENT_BEGIN(&updates, "0", &entry);
-    BSON_APPEND_DOCUMENT_BEGIN(&entry, "q", &part);
-    BSON_APPEND_UTF8(&part, "_id", id);
-    bson_append_document_end(&entry, &part);
-    BSON_APPEND_DOCUMENT_BEGIN(&entry, "u", &part);
-    BSON_APPEND_DOCUMENT(&part, "$set", set);
-    bson_append_document_end(&entry, &part);
-    BSON_APPEND_BOOL(&entry, "upsert", true);
-    bson_append_document_end(&updates, &entry);
-    bson_append_array_end(&command, &updates);
-    enum status status = upstream_command_durable(upstream, UPSTREAM_OWN_DATABASE, &command, &reply,
-                                                  &code, ret_error);
-    if (status == STATUS_OK) {
-        bson_destroy(&reply);
-    }
-    bson_destroy(&command);
+    bson_t query = BSON_INITIALIZER;
+    bson_t change = BSON_INITIALIZER;
+    const struct state_update update = {
+        .query = &query, .change = &change, .upsert = true, .durable = true};
+    int64_t matched;
+    BSON_APPEND_UTF8(&query, "_id", id);
+    BSON_APPEND_DOCUMENT(&change, "$set", set);
+    enum status status = state_update_run(upstream, &update, &matched, ret_error);
+    bson_destroy(&query);
+    bson_destroy(&change);
     return status;
 }
 

@@ -1,6 +1,6 @@
 /*
- * The documents of holdfast.state: reads them, and changes each by one guarded findAndModify
- * (layout in lease.h).
+ * The documents of holdfast.state: reads them; changes identity and lease by one guarded
+ * findAndModify each (layout in lease.h), and others by an update.
  *
  * Invariant: what is on the server was written by some version of this program or by anybody else;
  * a field that is missing or of another type reads as zero or empty, which the rules in lease.c
@@ -17,23 +17,6 @@
 
 #define COLLECTION "state"
 
-static enum status run_find(struct upstream *upstream, const char *id, bson_t *ret_reply,
-                            struct error *ret_error)
-{
-    bson_t command = BSON_INITIALIZER;
-    bson_t filter;
-    BSON_APPEND_UTF8(&command, "find", COLLECTION);
-    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
-    BSON_APPEND_UTF8(&filter, "_id", id);
-    bson_append_document_end(&command, &filter);
-    BSON_APPEND_INT32(&command, "limit", 1);
-    BSON_APPEND_BOOL(&command, "singleBatch", true);
-    enum status status =
-        upstream_command(upstream, UPSTREAM_OWN_DATABASE, &command, ret_reply, NULL, ret_error);
-    bson_destroy(&command);
-    return status;
-}
-
 /* A view of the document at `path` of the reply; false if there is none. */
 static bool reply_document(const bson_t *reply, const char *path, bson_t *ret_view)
 {
@@ -47,6 +30,64 @@ static bool reply_document(const bson_t *reply, const char *path, bson_t *ret_vi
     }
     bson_iter_document(&found, &size, &data);
     return data != NULL && bson_init_static(ret_view, data, size);
+}
+
+enum status state_find(struct upstream *upstream, const char *id,
+                       void (*take)(const bson_t *document, void *context), void *context,
+                       struct error *ret_error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bson_t filter;
+    bson_t reply;
+    bson_t view;
+    BSON_APPEND_UTF8(&command, "find", COLLECTION);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
+    BSON_APPEND_UTF8(&filter, "_id", id);
+    bson_append_document_end(&command, &filter);
+    BSON_APPEND_INT32(&command, "limit", 1);
+    BSON_APPEND_BOOL(&command, "singleBatch", true);
+    enum status status =
+        upstream_command(upstream, UPSTREAM_OWN_DATABASE, &command, &reply, NULL, ret_error);
+    bson_destroy(&command);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (reply_document(&reply, "cursor.firstBatch.0", &view)) {
+        take(&view, context);
+    }
+    bson_destroy(&reply);
+    return STATUS_OK;
+}
+
+enum status state_update_run(struct upstream *upstream, const struct state_update *update,
+                             int64_t *ret_matched, struct error *ret_error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bson_t updates;
+    bson_t statement;
+    bson_t reply;
+    bson_iter_t at;
+    int32_t code = 0;
+    BSON_APPEND_UTF8(&command, "update", COLLECTION);
+    BSON_APPEND_ARRAY_BEGIN(&command, "updates", &updates);
+    BSON_APPEND_DOCUMENT_BEGIN(&updates, "0", &statement);
+    BSON_APPEND_DOCUMENT(&statement, "q", update->query);
+    BSON_APPEND_DOCUMENT(&statement, "u", update->change);
+    BSON_APPEND_BOOL(&statement, "upsert", update->upsert);
+    bson_append_document_end(&updates, &statement);
+    bson_append_array_end(&command, &updates);
+    enum status status =
+        update->durable
+            ? upstream_command_durable(upstream, UPSTREAM_OWN_DATABASE, &command, &reply, &code,
+                                       ret_error)
+            : upstream_command(upstream, UPSTREAM_OWN_DATABASE, &command, &reply, &code, ret_error);
+    bson_destroy(&command);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    *ret_matched = bson_iter_init_find(&at, &reply, "n") ? bson_iter_as_int64(&at) : 0;
+    bson_destroy(&reply);
+    return STATUS_OK;
 }
 
 static void read_text(const bson_t *view, const char *name, char *ret_text, size_t capacity)
@@ -70,8 +111,9 @@ static int64_t read_number(const bson_t *view, const char *name)
 
 /* ------------------------------------------------------------------ identity */
 
-static void read_identity(const bson_t *view, struct state_identity *ret_identity)
+static void read_identity(const bson_t *view, void *context)
 {
+    struct state_identity *ret_identity = context;
     bson_iter_t at;
     if (bson_iter_init_find(&at, view, "id") && BSON_ITER_HOLDS_OID(&at)) {
         ret_identity->exists = true;
@@ -83,18 +125,11 @@ enum status state_read_identity(struct upstream *upstream, struct state_identity
                                 struct error *ret_error)
 {
     struct state_identity identity = {0};
-    bson_t reply;
-    bson_t view;
-    enum status status = run_find(upstream, "identity", &reply, ret_error);
-    if (status != STATUS_OK) {
-        return status;
+    enum status status = state_find(upstream, "identity", read_identity, &identity, ret_error);
+    if (status == STATUS_OK) {
+        *ret_identity = identity;
     }
-    if (reply_document(&reply, "cursor.firstBatch.0", &view)) {
-        read_identity(&view, &identity);
-    }
-    bson_destroy(&reply);
-    *ret_identity = identity;
-    return STATUS_OK;
+    return status;
 }
 
 enum status state_make_identity(struct upstream *upstream, const uint8_t id[12],
@@ -141,8 +176,9 @@ enum status state_make_identity(struct upstream *upstream, const uint8_t id[12],
 
 /* ------------------------------------------------------------------ lease */
 
-static void read_lease(const bson_t *view, struct lease_state *ret_state)
+static void read_lease(const bson_t *view, void *context)
 {
+    struct lease_state *ret_state = context;
     bson_iter_t at;
     ret_state->exists = true;
     read_text(view, "journal", ret_state->journal, sizeof(ret_state->journal));
@@ -166,16 +202,10 @@ enum status lease_read(struct upstream *upstream, struct lease_state *ret_state,
 {
     struct lease_state state = {0};
     struct upstream_description server;
-    bson_t reply;
-    bson_t view;
-    enum status status = run_find(upstream, "lease", &reply, ret_error);
+    enum status status = state_find(upstream, "lease", read_lease, &state, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
-    if (reply_document(&reply, "cursor.firstBatch.0", &view)) {
-        read_lease(&view, &state);
-    }
-    bson_destroy(&reply);
     /* After the lease was read, so that its age is never taken for less than it is by our delay
        alone; the guard of a take compares renewedAt anyway. */
     status = upstream_describe(upstream, &server, ret_error);

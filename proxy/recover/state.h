@@ -2,11 +2,30 @@
 #define HOLDFAST_RECOVER_STATE_H
 
 /*
- * The two documents of holdfast.state as they go over the wire; private to this folder. The rules
- * are in lease.c.
+ * The documents of holdfast.state as they go over the wire; private to this folder. What identity
+ * and lease say is here, and their rules in lease.c; others are probe.c's and restore_point.c's.
  */
 
+#include <bson/bson.h>
+
 #include "recover/lease.h"
+
+/* Reads the document `id`, and hands it to `take` if there is one. */
+MUST_CHECK enum status state_find(struct upstream *upstream, const char *id,
+                                  void (*take)(const bson_t *document, void *context),
+                                  void *context, struct error *ret_error);
+
+struct state_update {
+    const bson_t *query;  /* with the _id */
+    const bson_t *change; /* a whole document or operators */
+    bool upsert;
+    bool durable; /* answered once it is on the server's disk, where the server has a journal */
+};
+
+/* *ret_matched: how many documents met the query, or were made. */
+MUST_CHECK enum status state_update_run(struct upstream *upstream,
+                                        const struct state_update *update, int64_t *ret_matched,
+                                        struct error *ret_error);
 
 struct state_identity {
     bool exists;

@@ -175,16 +175,16 @@ static enum status list_units(struct wal *wal, bool vouched, struct survey *surv
 static bool is_same_process(const struct probe *probe, const struct upstream_description *server)
 {
     return probe->has_process && server->has_process_id &&
-           memcmp(probe->process, server->process_id, PROBE_PROCESS_BYTES) == 0;
+           memcmp(probe->process, server->process_id, UPSTREAM_PROCESS_BYTES) == 0;
 }
 
 /* The first probe that the journal's proxy made: when, and in which process of the server. */
-#define FIRST_PROBE_BYTES (8u + PROBE_PROCESS_BYTES)
+#define FIRST_PROBE_BYTES (8u + UPSTREAM_PROCESS_BYTES)
 
 struct first_probe {
     bool exists;
     uint64_t time_ms;
-    uint8_t process[PROBE_PROCESS_BYTES]; /* zeros: the server does not tell */
+    uint8_t process[UPSTREAM_PROCESS_BYTES]; /* zeros: the server does not tell */
 };
 
 static enum status first_probe_read(struct wal *wal, struct first_probe *ret_first,
@@ -218,7 +218,7 @@ enum status survey_note_probe(struct wal *wal, const struct probe *probe, struct
     }
     slice_store_u64be(value, clock_wall_ms());
     if (probe->has_process) {
-        memcpy(value + 8, probe->process, PROBE_PROCESS_BYTES);
+        memcpy(value + 8, probe->process, UPSTREAM_PROCESS_BYTES);
     }
     return wal_property_set(wal, SURVEY_PROPERTY_PROBED, slice_make(value, sizeof(value)),
                             ret_error);
@@ -231,7 +231,7 @@ static enum status look_without_probe(struct wal *wal, const struct first_probe 
                                       struct error *ret_error)
 {
     bool same = server->has_process_id &&
-                memcmp(first->process, server->process_id, PROBE_PROCESS_BYTES) == 0;
+                memcmp(first->process, server->process_id, UPSTREAM_PROCESS_BYTES) == 0;
     uint64_t now = clock_wall_ms();
     bool young = first->time_ms <= now && now - first->time_ms <= LOSS_MS_MAX;
     /* An empty journal has promised nothing: its proxy died before it made the first probe. */
@@ -292,7 +292,7 @@ static enum status look(struct wal *wal, struct upstream *upstream, const struct
         .has_process = server.has_process_id,
     };
     memcpy(survey->next.journal, lease->journal, sizeof(survey->next.journal));
-    memcpy(survey->next.process, server.process_id, PROBE_PROCESS_BYTES);
+    memcpy(survey->next.process, server.process_id, UPSTREAM_PROCESS_BYTES);
     return probe.exists ? STATUS_OK
                         : look_without_probe(wal, &first, &server, lease, survey, ret_error);
 }

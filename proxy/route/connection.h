@@ -134,7 +134,7 @@ struct connection {
     bool checking;    /* upstream is connected; which process of the server it is has been asked */
     bool held;        /* the server has restarted, and what it lost is not repaired */
     bool has_process; /* the server told its process */
-    uint8_t process[SERVER_PROCESS_BYTES];
+    uint8_t process[UPSTREAM_PROCESS_BYTES];
     bool client_gone; /* downstream is closed */
     bool server_gone; /* upstream is closed */
     bool finishing;   /* its end is on the way through the loop */

@@ -12,7 +12,6 @@
  *
  * The connection's worker.
  */
-#include <string.h>
 
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
@@ -49,15 +48,8 @@ static void decide(struct connection *connection)
 
 void process_check_take(struct connection *connection, struct slice document)
 {
-    bson_iter_t at;
-    bson_iter_t found;
     connection->checking = false;
-    if (bson_iter_init_from_data(&at, document.data, document.size) &&
-        bson_iter_find_descendant(&at, "topologyVersion.processId", &found) &&
-        BSON_ITER_HOLDS_OID(&found)) {
-        connection->has_process = true;
-        memcpy(connection->process, bson_iter_oid(&found)->bytes, sizeof connection->process);
-    }
+    connection->has_process = upstream_hello_process(document, connection->process);
     decide(connection);
 }
 

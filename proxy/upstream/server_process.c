@@ -11,7 +11,7 @@ struct server_process {
     void *context;
     bool told; /* the server tells its process */
     bool changed;
-    uint8_t id[SERVER_PROCESS_BYTES];
+    uint8_t id[UPSTREAM_PROCESS_BYTES];
 };
 
 struct server_process *server_process_new(void (*changed)(void *context), void *context)

@@ -20,8 +20,6 @@
 
 #include "upstream/upstream.h"
 
-#define SERVER_PROCESS_BYTES 12
-
 struct server_process;
 
 /*

@@ -402,12 +402,24 @@ static enum status hello_run(struct upstream *upstream, bson_t *ret_reply, struc
     return status;
 }
 
+bool upstream_hello_process(struct slice hello, uint8_t ret_id[UPSTREAM_PROCESS_BYTES])
+{
+    bson_iter_t at;
+    bson_iter_t found;
+    if (!bson_iter_init_from_data(&at, hello.data, hello.size) ||
+        !bson_iter_find_descendant(&at, "topologyVersion.processId", &found) ||
+        !BSON_ITER_HOLDS_OID(&found)) {
+        return false;
+    }
+    memcpy(ret_id, bson_iter_oid(&found)->bytes, UPSTREAM_PROCESS_BYTES);
+    return true;
+}
+
 static enum status hello_read(const bson_t *reply, struct upstream_description *ret_description,
                               struct error *ret_error)
 {
     struct upstream_description description = {.topology = UPSTREAM_STANDALONE};
     bson_iter_t at;
-    bson_iter_t found;
     if (!bson_iter_init_find(&at, reply, "maxWireVersion") || !BSON_ITER_HOLDS_INT32(&at)) {
         return error_set(ret_error, STATUS_PROTOCOL,
                          "the upstream answers hello without a wire version: it is not a MongoDB "
@@ -429,12 +441,8 @@ static enum status hello_read(const bson_t *reply, struct upstream_description *
         strcmp(bson_iter_utf8(&at, NULL), "isdbgrid") == 0) {
         description.topology = UPSTREAM_SHARDED;
     }
-    if (bson_iter_init(&at, reply) &&
-        bson_iter_find_descendant(&at, "topologyVersion.processId", &found) &&
-        BSON_ITER_HOLDS_OID(&found)) {
-        description.has_process_id = true;
-        memcpy(description.process_id, bson_iter_oid(&found)->bytes, 12);
-    }
+    description.has_process_id = upstream_hello_process(
+        slice_make(bson_get_data(reply), reply->len), description.process_id);
     if (bson_iter_init_find(&at, reply, "localTime") && BSON_ITER_HOLDS_DATE_TIME(&at)) {
         description.local_time_ms = bson_iter_date_time(&at);
     }

@@ -75,15 +75,20 @@ enum upstream_topology {
     UPSTREAM_SHARDED,
 };
 
+#define UPSTREAM_PROCESS_BYTES 12
+
 struct upstream_description {
     enum upstream_topology topology;
     char set_name[128]; /* REPLICA_SET only */
     int32_t wire_version_min;
     int32_t wire_version_max;
-    bool has_process_id;    /* 4.4 and later */
-    uint8_t process_id[12]; /* another one after each start of the server */
-    int64_t local_time_ms;  /* the server's clock */
+    bool has_process_id;                        /* 4.4 and later */
+    uint8_t process_id[UPSTREAM_PROCESS_BYTES]; /* another one after each start of the server */
+    int64_t local_time_ms;                      /* the server's clock */
 };
+
+/* The process that a reply to hello or isMaster names; false: it names none. */
+bool upstream_hello_process(struct slice hello, uint8_t ret_id[UPSTREAM_PROCESS_BYTES]);
 
 /* Asks the server what it is (`hello`). */
 MUST_CHECK enum status upstream_describe(struct upstream *upstream,
