@@ -186,6 +186,8 @@ def test_killed_at_random_moments(stopped):
             compaction.kill()
         assert holdfast("export", "--wal", wal, check=0).stdout == before
     holdfast("verify", "--wal", wal, check=0)
+    # Killed while it opened the journal, it has left it as one that was not closed cleanly.
+    holdfast("recover", "--wal", wal, "--upstream", stopped.server.uri, check=0)
 
 
 def test_pruned_and_compacted_it_is_small_and_goes_on(stopped):

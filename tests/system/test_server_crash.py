@@ -20,6 +20,7 @@ from bson import Binary
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack
 from holdfast_testing import Connection, Process, ProxyFailed, holdfast
+from kill_orders import KEPT_SECONDS
 
 WORKER = pathlib.Path(__file__).parent / "bank_worker.py"
 TRIES = 12
@@ -81,7 +82,7 @@ def until_lost(stack, name, attempt):
     for number in range(TRIES):
         collection = f"{name}_{number}"
         stack.direct[DATABASE].create_collection(collection)
-        time.sleep(0.3)  # that is kept
+        time.sleep(KEPT_SECONDS)
         check = attempt(collection)
         before = stack.stored(collection)
         left = crash(stack, collection)
@@ -130,7 +131,7 @@ def test_back_to_the_former_value(crashing, name):
     def attempt(collection):
         port = crashing.proxy.port
         crashing.direct[DATABASE][collection].insert_one({"_id": 1, "v": "A"})
-        time.sleep(0.3)
+        time.sleep(KEPT_SECONDS)
         commit(port, lambda unit: unit.update(collection, {"_id": 1}, {"$set": {"v": "B"}}))
         plain(port, update(collection, 1, {"$set": {"v": "A"}}))
         plain(port, {"insert": collection, "documents": [{"_id": 2}]})
@@ -170,7 +171,7 @@ def test_plain_write_before_a_unit(crashing, name):
     def attempt(collection):
         port = crashing.proxy.port
         crashing.direct[DATABASE][collection].insert_one({"_id": 1, "v": 0})
-        time.sleep(0.3)
+        time.sleep(KEPT_SECONDS)
         plain(port, update(collection, 1, {"$set": {"v": 10}}))
         commit(port, lambda unit: unit.update(collection, {"_id": 1}, {"$inc": {"v": 1}}))
 
@@ -208,7 +209,7 @@ def test_unique_values_that_changed_places(crashing, name):
         stored = crashing.direct[DATABASE][collection]
         stored.create_index("k", unique=True)
         stored.insert_many([{"_id": 1, "k": "a"}, {"_id": 2, "k": "b"}])
-        time.sleep(0.3)
+        time.sleep(KEPT_SECONDS)
         commit(
             port,
             lambda unit: unit.update(collection, {"_id": 1}, {"$set": {"k": "c"}}),
@@ -230,16 +231,18 @@ def test_a_stranger_is_not_overwritten(crashing, name):
     for number in range(TRIES):
         collection = f"{name}_{number}"
         stack.direct[DATABASE][collection].insert_one({"_id": 1, "v": 0})
-        time.sleep(0.3)
+        time.sleep(KEPT_SECONDS)
         commit(
             stack.proxy.port,
             lambda unit: unit.update(collection, {"_id": 1}, {"$set": {"v": 1}}),  # noqa: B023
         )
         stack.proxy.pause()
-        stack.server.restart()
-        lost = stack.stored(collection)[1]["v"] == 0
-        stack.direct[DATABASE][collection].update_one({"_id": 1}, {"$set": {"v": "stranger"}})
-        stack.proxy.resume()
+        try:
+            stack.server.restart()
+            lost = stack.stored(collection)[1]["v"] == 0
+            stack.direct[DATABASE][collection].update_one({"_id": 1}, {"$set": {"v": "stranger"}})
+        finally:
+            stack.proxy.resume()
         assert recovered(stack, collection)[1]["v"] == "stranger"
         if lost:
             decide_for_the_unit(stack, collection)
@@ -276,7 +279,7 @@ def test_retried_write_is_done_once(crashing, name):
     is there once."""
     def attempt(collection):
         crashing.direct[DATABASE][collection].insert_one({"_id": 1, "v": 0})
-        time.sleep(0.3)
+        time.sleep(KEPT_SECONDS)
         command = {
             **update(collection, 1, {"$inc": {"v": 1}}),
             "lsid": {"id": Binary(os.urandom(16), 4)},
@@ -338,7 +341,7 @@ def test_proxy_dies_while_it_recovers(point, name):
         for number in range(TRIES):
             collection = f"{name}_{number}"
             stack.direct[DATABASE][collection].insert_one({"_id": 1, "v": 0})
-            time.sleep(0.3)
+            time.sleep(KEPT_SECONDS)
             stack.proxy.stop()
             stack.proxy.start(crash_at=point)
             plain(stack.proxy.port, update(collection, 1, {"$set": {"v": 10}}))
@@ -385,7 +388,7 @@ def test_bank_while_the_server_dies():
     with Stack({"upstream.fenceWait": "100ms"}) as stack:
         bank = stack.direct[DATABASE]
         bank.accounts.insert_many([{"_id": i, "balance": 100} for i in range(ACCOUNTS)])
-        time.sleep(0.3)
+        time.sleep(KEPT_SECONDS)
         workers = [
             Process(
                 [sys.executable, str(WORKER), stack.proxy.uri, str(ACCOUNTS), f"{seed}.{i}"],
