@@ -147,28 +147,40 @@ static enum verdict judge(const struct wal_prune_options *options, const struct 
     return goes ? GOES : STAYS;
 }
 
+/* The next unit and what is to become of it. ALL_STAY: there is none, and prune->done says so. */
+static enum status judge_next(struct store_transaction *transaction, struct prune *prune,
+                              uint64_t now_ms, struct format_unit *ret_row,
+                              enum verdict *ret_verdict, struct error *ret_error)
+{
+    enum status status = rows_unit_next(transaction, prune->after_unit, ret_row, ret_error);
+    *ret_verdict = status == STATUS_OK ? judge(prune->options, &ret_row->unit, now_ms) : ALL_STAY;
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
+        return status;
+    }
+    prune->done = *ret_verdict == ALL_STAY;
+    if (!prune->done) {
+        prune->after_unit = ret_row->unit.unit;
+    }
+    return STATUS_OK;
+}
+
 static enum status remove_units(struct store_transaction *transaction, struct prune *prune,
                                 struct error *ret_error)
 {
     uint64_t now_ms = clock_wall_ms();
+    enum status status = STATUS_OK;
     for (unsigned seen = 0; seen < STEP_UNITS_MAX && !share_is_done(prune); seen++) {
         struct format_unit row;
-        enum status status = rows_unit_next(transaction, prune->after_unit, &row, ret_error);
-        enum verdict verdict =
-            status == STATUS_OK ? judge(prune->options, &row.unit, now_ms) : ALL_STAY;
-        if (verdict == ALL_STAY) {
-            prune->done = status == STATUS_OK || status == STATUS_NOT_FOUND;
-            return prune->done ? STATUS_OK : status;
-        }
-        prune->after_unit = row.unit.unit;
-        if (verdict == GOES) {
+        enum verdict verdict;
+        status = judge_next(transaction, prune, now_ms, &row, &verdict, ret_error);
+        if (status == STATUS_OK && verdict == GOES) {
             status = remove_unit(transaction, prune, &row, ret_error);
-            if (status != STATUS_OK) {
-                return status;
-            }
+        }
+        if (status != STATUS_OK || verdict == ALL_STAY) {
+            break;
         }
     }
-    return STATUS_OK;
+    return status;
 }
 
 static enum status prune_step(struct wal *wal, struct store_transaction *transaction, void *context,
@@ -225,19 +237,17 @@ static enum status count_units(struct store_transaction *transaction, struct pru
                                uint64_t limit, struct error *ret_error)
 {
     uint64_t now_ms = clock_wall_ms();
+    enum status status = STATUS_OK;
     for (unsigned seen = 0; seen < STEP_UNITS_MAX && prune->units < limit; seen++) {
         struct format_unit row;
-        enum status status = rows_unit_next(transaction, prune->after_unit, &row, ret_error);
-        enum verdict verdict =
-            status == STATUS_OK ? judge(prune->options, &row.unit, now_ms) : ALL_STAY;
-        if (verdict == ALL_STAY) {
-            prune->done = status == STATUS_OK || status == STATUS_NOT_FOUND;
-            return prune->done ? STATUS_OK : status;
+        enum verdict verdict;
+        status = judge_next(transaction, prune, now_ms, &row, &verdict, ret_error);
+        if (status != STATUS_OK || verdict == ALL_STAY) {
+            break;
         }
-        prune->after_unit = row.unit.unit;
         prune->units += verdict == GOES ? 1 : 0;
     }
-    return STATUS_OK;
+    return status;
 }
 
 enum status wal_prune_count(struct wal *wal, const struct wal_prune_options *options,

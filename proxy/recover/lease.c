@@ -346,20 +346,31 @@ static enum status remember(struct claim *claim, int64_t epoch, struct error *re
     return status;
 }
 
-enum status lease_acquire(struct upstream *upstream, struct wal *wal,
-                          const struct lease_options *options, struct lease *ret_lease,
-                          struct error *ret_error)
+static struct claim claim_make(struct upstream *upstream, struct wal *wal,
+                               const struct lease_options *options)
 {
     struct claim claim = {.upstream = upstream, .wal = wal, .options = options};
-    struct lease lease = {0};
     lease_journal_text(wal_journal_id(wal), claim.journal);
     if (gethostname(claim.host, sizeof(claim.host) - 1) != 0) {
         claim.host[0] = '\0';
     }
-    enum status status = claim_read_journal(&claim, ret_error);
-    if (status == STATUS_OK) {
-        status = check_identity(&claim, ret_error);
-    }
+    return claim;
+}
+
+/* What the journal and the server say of the database: it must be the same. */
+static enum status claim_check(struct claim *claim, struct error *ret_error)
+{
+    enum status status = claim_read_journal(claim, ret_error);
+    return status == STATUS_OK ? check_identity(claim, ret_error) : status;
+}
+
+enum status lease_acquire(struct upstream *upstream, struct wal *wal,
+                          const struct lease_options *options, struct lease *ret_lease,
+                          struct error *ret_error)
+{
+    struct claim claim = claim_make(upstream, wal, options);
+    struct lease lease = {0};
+    enum status status = claim_check(&claim, ret_error);
     if (status == STATUS_OK) {
         status = contend(&claim, &lease.epoch, ret_error);
     }
@@ -410,17 +421,10 @@ enum status lease_release(struct upstream *upstream, const struct lease *lease, 
 enum status lease_regain(struct upstream *upstream, struct wal *wal, const struct lease *lease,
                          struct error *ret_error)
 {
-    struct claim claim = {
-        .upstream = upstream, .wal = wal, .options = &(struct lease_options){.owner = "holdfastd"}};
+    const struct lease_options options = {.owner = "holdfastd"};
+    struct claim claim = claim_make(upstream, wal, &options);
     bool taken = false;
-    (void)snprintf(claim.journal, sizeof(claim.journal), "%s", lease->journal);
-    if (gethostname(claim.host, sizeof(claim.host) - 1) != 0) {
-        claim.host[0] = '\0';
-    }
-    enum status status = claim_read_journal(&claim, ret_error);
-    if (status == STATUS_OK) {
-        status = check_identity(&claim, ret_error);
-    }
+    enum status status = claim_check(&claim, ret_error);
     if (status == STATUS_OK) {
         status = settle_identity(&claim, ret_error);
     }

@@ -14,10 +14,8 @@
 #include <string.h>
 
 #include "holdfast/crash_point.h"
+#include "recover/conflict_list.h"
 #include "recover/redo_private.h"
-
-/* What the CONFLICT records of one redo may hold of images; more documents are not shown. */
-#define CONFLICT_BYTES_MAX (48u * 1024u * 1024u)
 
 static enum status no_memory(struct error *ret_error)
 {
@@ -254,32 +252,26 @@ static enum status describe(const struct redo *redo, size_t member,
         .number = (int32_t)(last->write - history->writes),
         .namespace = last->write->namespace,
         .key = last->write->key,
-        .found = document->owned,
     };
     enum status status = redo_read(redo, &first->write->before, &conflict.before, ret_error);
     if (status == STATUS_OK) {
         status = redo_read(redo, &last->write->after, &conflict.after, ret_error);
     }
+    if (status == STATUS_OK && !image_copy(document->owned, &conflict.found)) {
+        status = no_memory(ret_error);
+    }
     if (status != STATUS_OK) {
-        image_free(&conflict.before);
-        image_free(&conflict.after);
+        conflict_document_free(&conflict);
         return status;
     }
     *ret_conflict = conflict;
     return STATUS_OK;
 }
 
-static size_t image_bytes(struct image image)
-{
-    return image.presence == IMAGE_PRESENT ? image.document.size : 0;
-}
-
 static enum status put_conflict(const struct redo *redo, size_t member, bson_t *payload,
                                 struct error *ret_error)
 {
-    struct record_conflict_document *shown = NULL;
-    size_t count = 0;
-    size_t bytes = 0;
+    struct conflict_list list = {0};
     enum status status = STATUS_OK;
     for (size_t i = 0; i < redo->document_count && status == STATUS_OK; i++) {
         struct record_conflict_document conflict;
@@ -287,36 +279,16 @@ static enum status put_conflict(const struct redo *redo, size_t member, bson_t *
             continue;
         }
         status = describe(redo, member, &redo->documents[i], &conflict, ret_error);
-        if (status == STATUS_NOT_FOUND) {
-            status = STATUS_OK;
-            continue;
+        if (status == STATUS_OK) {
+            status = conflict_list_add(&list, &conflict, ret_error);
+        } else if (status == STATUS_NOT_FOUND) {
+            status = STATUS_OK; /* it is not of this unit */
         }
-        if (status != STATUS_OK) {
-            break;
-        }
-        bytes += image_bytes(conflict.before) + image_bytes(conflict.after) +
-                 image_bytes(conflict.found);
-        void *more = NULL;
-        if (count == 0 || bytes <= CONFLICT_BYTES_MAX) {
-            more = realloc(shown, (count + 1) * sizeof(*shown));
-            status = more == NULL ? no_memory(ret_error) : STATUS_OK;
-        }
-        if (more == NULL) {
-            image_free(&conflict.before);
-            image_free(&conflict.after);
-            continue;
-        }
-        shown = more;
-        shown[count++] = conflict;
     }
     if (status == STATUS_OK) {
-        record_put_conflict(payload, redo->members[member].reason, shown, count);
+        conflict_list_put(&list, redo->members[member].reason, payload);
     }
-    for (size_t i = 0; i < count; i++) {
-        image_free(&shown[i].before);
-        image_free(&shown[i].after);
-    }
-    free(shown);
+    conflict_list_free(&list);
     return status;
 }
 

@@ -22,38 +22,21 @@
 
 #include "holdfast/crash_point.h"
 #include "recover/chain.h"
+#include "recover/conflict_list.h"
 #include "recover/park.h"
-
-/* What a CONFLICT record may hold of images; more documents are counted, not shown. */
-#define CONFLICT_BYTES_MAX (48u * 1024u * 1024u)
 
 struct undo {
     struct upstream *upstream;
     const struct unit_history *history;
     struct chain_set set;
     struct undo_summary summary;
-    /* documents in conflict, as they go into the record; their images are owned */
-    struct record_conflict_document *conflicts;
-    size_t conflict_shown;
-    size_t conflict_bytes;
+    struct conflict_list conflicts;
     char reason[640];
     /* of the restoring */
     char comment[64];
     size_t steps_done;
     bool stopped; /* a step met a conflict */
 };
-
-static size_t image_bytes(struct image image)
-{
-    return image.presence == IMAGE_PRESENT ? image.document.size : 0;
-}
-
-static void conflict_free(struct record_conflict_document *document)
-{
-    image_free(&document->before);
-    image_free(&document->after);
-    image_free(&document->found);
-}
 
 /* The document's images as the unit saw it. `learned`: its last one if the server told it, else
    UNKNOWN; moved. */
@@ -71,29 +54,6 @@ static enum status read_conflict(struct undo *undo, const struct chain *chain,
         *learned = (struct image){.presence = IMAGE_UNKNOWN};
     }
     return status;
-}
-
-/* Keeps the document for the record, within bounds; frees it otherwise. */
-static enum status keep_conflict(struct undo *undo, struct record_conflict_document *document,
-                                 struct error *ret_error)
-{
-    size_t bytes = image_bytes(document->before) + image_bytes(document->after) +
-                   image_bytes(document->found) + document->key.size;
-    /* The first is always shown: an operator needs at least one document to look at. */
-    if (undo->conflict_shown > 0 && undo->conflict_bytes + bytes > CONFLICT_BYTES_MAX) {
-        conflict_free(document);
-        return STATUS_OK;
-    }
-    void *more = realloc(undo->conflicts, (undo->conflict_shown + 1) * sizeof(*undo->conflicts));
-    if (more == NULL) {
-        conflict_free(document);
-        return error_set(ret_error, STATUS_MEMORY, "out of memory");
-    }
-    undo->conflicts = more;
-    undo->conflicts[undo->conflict_shown] = *document;
-    undo->conflict_shown++;
-    undo->conflict_bytes += bytes;
-    return STATUS_OK;
 }
 
 /* Takes over *found, and *learned if it is of use. The first document's reason stands for the
@@ -115,31 +75,15 @@ static enum status add_conflict(struct undo *undo, const struct chain *chain, st
     }
     enum status status = read_conflict(undo, chain, learned, &document, ret_error);
     if (status != STATUS_OK) {
-        conflict_free(&document);
+        conflict_document_free(&document);
         return status;
     }
-    return keep_conflict(undo, &document, ret_error);
-}
-
-static void put_conflict(const struct undo *undo, bson_t *conflict)
-{
-    char reason[sizeof(undo->reason) + 128];
-    size_t left_out = undo->summary.conflicts - undo->conflict_shown;
-    if (left_out > 0) {
-        snprintf(reason, sizeof(reason), "%s (and %zu more documents that are not shown here)",
-                 undo->reason, left_out);
-    } else {
-        snprintf(reason, sizeof(reason), "%s", undo->reason);
-    }
-    record_put_conflict(conflict, reason, undo->conflicts, undo->conflict_shown);
+    return conflict_list_add(&undo->conflicts, &document, ret_error);
 }
 
 static void undo_free(struct undo *undo)
 {
-    for (size_t i = 0; i < undo->conflict_shown; i++) {
-        conflict_free(&undo->conflicts[i]);
-    }
-    free(undo->conflicts);
+    conflict_list_free(&undo->conflicts);
     chain_set_free(&undo->set);
 }
 
@@ -404,7 +348,7 @@ static enum status run(struct upstream *upstream, const struct unit_history *his
     }
     if (status == STATUS_OK) {
         if (undo.summary.conflicts > 0) {
-            put_conflict(&undo, conflict);
+            conflict_list_put(&undo.conflicts, undo.reason, conflict);
         }
         *ret_result = undo.summary.conflicts > 0 ? UNDO_CONFLICT : UNDO_DONE;
         if (ret_summary != NULL) {
