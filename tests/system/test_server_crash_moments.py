@@ -3,17 +3,15 @@ in a row, the end of the proxy, commands that the server has half refused.
 """
 
 import contextlib
-import re
 import signal
-import sys
 import time
 
+import bank
 import pytest
 from conftest import DATABASE, Stack
 from four_writes import Script, run
-from holdfast_testing import Connection, Process, Proxy, Server
+from holdfast_testing import Connection, Proxy, Server
 from kill_orders import KEPT_SECONDS, Client, bring_up, open_units, serves, wait_stopped
-from test_server_crash import WORKER
 
 SETTINGS = {"upstream.fenceWait": "100ms"}
 
@@ -153,13 +151,9 @@ def test_crashes_in_quick_succession():
     """The server is killed again as soon as it answers, with clients that want on: none of them
     sees an error that a driver does not handle, and all are served in the end."""
     with Stack(SETTINGS) as stack:
-        bank = stack.direct[DATABASE]
-        bank.accounts.insert_many([{"_id": i, "balance": 100} for i in range(20)])
+        bank.open_accounts(stack.direct[DATABASE])
         time.sleep(KEPT_SECONDS)
-        workers = [
-            Process([sys.executable, str(WORKER), stack.proxy.uri, "20", f"q.{i}"], name="worker")
-            for i in range(4)
-        ]
+        workers = [bank.start_worker(stack.proxy.uri, f"q.{i}") for i in range(4)]
         for round_ in range(3):
             time.sleep(1)
             for pause in (0, 0.05, 0.1, 0):
@@ -173,20 +167,9 @@ def test_crashes_in_quick_succession():
             time.sleep(0.1)
         for worker in workers:
             worker.kill()
-        acknowledged = {
-            found.group(1)
-            for worker in workers
-            for line in worker.lines
-            if (found := re.fullmatch(r"ack (\S+) \.", line))
-        }
+        acknowledged = set().union(*map(bank.acknowledged_by, workers))
         serves(stack, "accounts")
-        transfers = {d["_id"]: d for d in bank.transfers.find()}
-        expected = {account: 100 for account in range(20)}
-        for transfer in transfers.values():
-            expected[transfer["from"]] -= transfer["amount"]
-            expected[transfer["to"]] += transfer["amount"]
-        assert {d["_id"]: d["balance"] for d in bank.accounts.find()} == expected
-        assert acknowledged <= set(transfers), f"lost: {acknowledged - set(transfers)}"
+        bank.check(stack.direct[DATABASE], acknowledged)
         assert acknowledged
         stack.proxy.verify()
 
