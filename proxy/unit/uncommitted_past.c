@@ -1,0 +1,106 @@
+/*
+ * What was committed while snapshots are open, with its before-images; see uncommitted.h, and
+ * uncommitted_private.h for the invariants. Any thread.
+ */
+#include "unit/uncommitted_private.h"
+
+struct uncommitted_links *uncommitted_past_find(struct uncommitted_table *table,
+                                                const struct lock_name *name)
+{
+    struct uncommitted_links *links;
+    HASH_FIND(hh, table->past, name->digest, LOCK_DIGEST_BYTES, links);
+    return links;
+}
+
+/* It has ended at table->moment, which none did later. */
+void uncommitted_past_add(struct uncommitted_table *table, struct uncommitted_document *document)
+{
+    struct uncommitted_links *links = document->links;
+    struct uncommitted_links *oldest = uncommitted_past_find(table, &document->name);
+    links->ended_at = table->moment;
+    if (oldest == NULL) {
+        HASH_ADD(hh, table->past, document.name.digest, LOCK_DIGEST_BYTES, links);
+        oldest = links;
+    } else {
+        links->older_of_name = oldest->newest_of_name;
+        oldest->newest_of_name->newer_of_name = links;
+    }
+    oldest->newest_of_name = links;
+    *(table->youngest_past == NULL ? &table->oldest_past : &table->youngest_past->newer) = links;
+    table->youngest_past = links;
+    uncommitted_list_add(&table->gates[links->gate].first_past, document);
+    table->past_count++;
+}
+
+/* The oldest of all, so it is that of its name, too. */
+static struct uncommitted_links *past_take_oldest(struct uncommitted_table *table)
+{
+    struct uncommitted_links *oldest = table->oldest_past;
+    struct uncommitted_links *next_of_name = oldest->newer_of_name;
+    HASH_DEL(table->past, oldest);
+    if (next_of_name != NULL) {
+        next_of_name->older_of_name = NULL;
+        next_of_name->newest_of_name = oldest->newest_of_name;
+        HASH_ADD(hh, table->past, document.name.digest, LOCK_DIGEST_BYTES, next_of_name);
+    }
+    table->oldest_past = oldest->newer;
+    if (table->oldest_past == NULL) {
+        table->youngest_past = NULL;
+    }
+    uncommitted_list_remove(&table->gates[oldest->gate].first_past, &oldest->document);
+    table->past_count--;
+    return oldest;
+}
+
+/* Puts what no snapshot needs, and the oldest beyond the bound, onto the list. */
+void uncommitted_past_forget(struct uncommitted_table *table,
+                             struct uncommitted_document **released)
+{
+    while (table->oldest_past != NULL) {
+        bool needed = table->oldest_snapshot != NULL &&
+                      table->oldest_snapshot->snapshot_at < table->oldest_past->ended_at;
+        if (needed && table->past_count <= table->past_max) {
+            return;
+        }
+        struct uncommitted_links *oldest = past_take_oldest(table);
+        if (needed) {
+            table->forgotten_at = oldest->ended_at;
+        }
+        oldest->next_of_owner = *released;
+        *released = &oldest->document;
+    }
+}
+
+void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner)
+{
+    if (owner->has_snapshot) {
+        return;
+    }
+    pthread_mutex_lock(&table->mutex);
+    owner->has_snapshot = true;
+    owner->snapshot_at = table->moment;
+    owner->older = table->youngest_snapshot;
+    owner->younger = NULL;
+    *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner;
+    table->youngest_snapshot = owner;
+    pthread_mutex_unlock(&table->mutex);
+}
+
+void uncommitted_snapshot_end(struct uncommitted_table *table, struct uncommitted_owner *owner)
+{
+    if (!owner->has_snapshot) {
+        return;
+    }
+    *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner->younger;
+    *(owner->younger == NULL ? &table->youngest_snapshot : &owner->younger->older) = owner->older;
+    owner->has_snapshot = false;
+}
+
+bool uncommitted_snapshot_is_lost(struct uncommitted_table *table,
+                                  const struct uncommitted_reader *reader)
+{
+    pthread_mutex_lock(&table->mutex);
+    bool lost = reader->has_snapshot && reader->snapshot_at < table->forgotten_at;
+    pthread_mutex_unlock(&table->mutex);
+    return lost;
+}
