@@ -62,7 +62,7 @@ void enter_cancel(struct enter *enter)
 static enum enter_result go_on(struct enter *enter)
 {
     struct lock_owner *owner = &enter->unit->locks;
-    while (enter->at < 2) {
+    while (enter->at < enter->count) {
         uint32_t gate = enter->gates[enter->at++];
         if (gate_list_has(owner, gate)) {
             continue;
@@ -85,16 +85,28 @@ static enum enter_result go_on(struct enter *enter)
         return ENTER_WAITING;
     }
     lock_owner_begin(enter->engine->locks, owner);
-    if (enter->unit->reads_snapshot && enter->engine->committed_reads) {
-        uncommitted_snapshot_begin(enter->engine->uncommitted, &enter->unit->uncommitted);
-    }
+    enter_snapshot(enter->engine, enter->unit);
     return ENTER_INSIDE;
 }
 
-enum enter_result enter_start(struct enter *enter, const char *database, const char *collection)
+void enter_snapshot(struct engine *engine, struct unit *unit)
 {
+    if (unit->reads_snapshot && engine->committed_reads && !unit->uncommitted.has_snapshot) {
+        uncommitted_snapshot_begin(engine->uncommitted, &unit->uncommitted,
+                                   gate_epoch_next(engine->gates));
+    }
+}
+
+enum enter_result enter_start_gates(struct enter *enter, const uint32_t *gates, size_t count)
+{
+    assert(count <= ENTER_GATES_MAX);
     enter->gates[0] = GATE_SERVER;
-    enter->gates[1] = gate_of(database, collection);
+    enter->count = 1;
+    for (size_t i = 0; i < count; i++) {
+        if (gates[i] != GATE_SERVER) {
+            enter->gates[enter->count++] = gates[i];
+        }
+    }
     enter->at = 0;
     enter->waiting = false;
     enter->waiter.admitted = on_admitted;
@@ -103,4 +115,10 @@ enum enter_result enter_start(struct enter *enter, const char *database, const c
     int assigned = event_assign(&enter->timer, worker_base(enter->worker), -1, 0, on_timer, enter);
     assert(assigned == 0);
     return go_on(enter);
+}
+
+enum enter_result enter_start(struct enter *enter, const char *database, const char *collection)
+{
+    uint32_t gate = gate_of(database, collection);
+    return enter_start_gates(enter, &gate, 1);
 }

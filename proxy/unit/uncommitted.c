@@ -64,6 +64,15 @@ void uncommitted_document_release(struct uncommitted_document *document)
     }
 }
 
+void uncommitted_documents_release(struct uncommitted_document *first)
+{
+    while (first != NULL) {
+        struct uncommitted_document *document = first;
+        first = document->links->next_of_owner;
+        uncommitted_document_release(document);
+    }
+}
+
 struct uncommitted_links *uncommitted_links_find(const struct uncommitted_table *table,
                                                  const struct lock_name *name)
 {
@@ -72,7 +81,6 @@ struct uncommitted_links *uncommitted_links_find(const struct uncommitted_table 
     return links;
 }
 
-/* That of this _id among those that share a name; NULL: none. */
 struct uncommitted_links *uncommitted_links_of_key(struct uncommitted_links *first,
                                                    struct slice key)
 {
@@ -107,14 +115,26 @@ void uncommitted_list_remove(struct uncommitted_document **first,
     }
 }
 
-bool uncommitted_sees(const struct uncommitted_reader *reader,
-                      const struct uncommitted_document *document)
-{
-    return (reader->unit != 0 && reader->unit == document->unit) ||
-           (reader->group != 0 && reader->group == document->group);
-}
-
 /* ------------------------------------------------------------------ publishing */
+
+/* Into the owner's heap in its gate. */
+static void heap_add(struct uncommitted_table *table, struct uncommitted_owner *owner,
+                     struct uncommitted_links *links)
+{
+    struct uncommitted_links *head = owner->heads;
+    while (head != NULL && head->gate != links->gate) {
+        head = head->heap.next_of_owner;
+    }
+    if (head == NULL) {
+        head = links;
+        head->heap = (struct uncommitted_heap){.next_of_owner = owner->heads};
+        owner->heads = head;
+        DL_APPEND2(table->gates[head->gate].heads, head, heap.prev, heap.next);
+        DL_APPEND2(table->gates[GATE_SERVER].heads, head, heap.prev_of_all, heap.next_of_all);
+    }
+    uncommitted_list_add(&head->heap.first, &links->document);
+    head->heap.bytes += uncommitted_document_bytes(&links->document);
+}
 
 static void add(struct uncommitted_table *table, struct uncommitted_publication *publication,
                 struct uncommitted_document *document)
@@ -135,7 +155,7 @@ static void add(struct uncommitted_table *table, struct uncommitted_publication 
     links->gate = publication->gate;
     links->next_of_owner = owner->first;
     owner->first = document;
-    uncommitted_list_add(&gate->first, document);
+    heap_add(table, owner, links);
     if (known == NULL) {
         HASH_ADD(hh, table->names, document.name.digest, LOCK_DIGEST_BYTES, links);
     } else {
@@ -160,11 +180,24 @@ void uncommitted_carry_out(struct uncommitted_table *table,
     (void)atomic_fetch_add(&table->gates[publication->gate].stamp, 1);
     (void)atomic_fetch_add(&table->gates[GATE_SERVER].stamp, 1);
 }
+
+/* ------------------------------------------------------------------ ending */
+
+/* All heaps of an owner, which ends. */
+static void remove_heaps(struct uncommitted_table *table, struct uncommitted_owner *owner)
+{
+    for (struct uncommitted_links *head = owner->heads; head != NULL;
+         head = head->heap.next_of_owner) {
+        DL_DELETE2(table->gates[head->gate].heads, head, heap.prev, heap.next);
+        DL_DELETE2(table->gates[GATE_SERVER].heads, head, heap.prev_of_all, heap.next_of_all);
+    }
+    owner->heads = NULL;
+}
+
 static void remove_document(struct uncommitted_table *table, struct uncommitted_document *document)
 {
     struct uncommitted_links *links = document->links;
     struct gate_state *gate = &table->gates[links->gate];
-    uncommitted_list_remove(&gate->first, document);
     struct uncommitted_links *first = uncommitted_links_find(table, &document->name);
     if (first == links) {
         HASH_DEL(table->names, links);
@@ -182,8 +215,6 @@ static void remove_document(struct uncommitted_table *table, struct uncommitted_
     (void)atomic_fetch_sub(&uncommitted_stripe_to_change(table, &document->name)->open, 1);
 }
 
-/* ------------------------------------------------------------------ ending */
-
 void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *owner, bool changed)
 {
     struct outbox outbox = {0};
@@ -198,6 +229,7 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
     if (owner->first != NULL) {
         uncommitted_take_watches(table, GATE_SERVER, &outbox);
     }
+    remove_heaps(table, owner);
     while (owner->first != NULL) {
         struct uncommitted_document *document = owner->first;
         owner->first = document->links->next_of_owner;
@@ -212,11 +244,7 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
     }
     uncommitted_past_forget(table, &released);
     pthread_mutex_unlock(&table->mutex);
-    while (released != NULL) {
-        struct uncommitted_document *document = released;
-        released = document->links->next_of_owner;
-        uncommitted_document_release(document);
-    }
+    uncommitted_documents_release(released);
     uncommitted_deliver(&outbox);
 }
 

@@ -40,9 +40,9 @@ static struct uncommitted_links *newest_since(struct uncommitted_table *table,
 {
     struct uncommitted_links *oldest =
         reader->has_snapshot ? uncommitted_past_find(table, name) : NULL;
-    return oldest == NULL || oldest->newest_of_name->ended_at <= reader->snapshot_at
+    return oldest == NULL || oldest->past.newest_of_name->past.ended_at <= reader->snapshot_at
                ? NULL
-               : oldest->newest_of_name;
+               : oldest->past.newest_of_name;
 }
 
 /* From this one of a name on, the newest change of the _id since the snapshot. */
@@ -50,11 +50,11 @@ static const struct uncommitted_links *newest_of_key(const struct uncommitted_li
                                                      struct slice key,
                                                      const struct uncommitted_reader *reader)
 {
-    while (links != NULL && links->ended_at > reader->snapshot_at) {
+    while (links != NULL && links->past.ended_at > reader->snapshot_at) {
         if (slice_equal(links->document.key, key)) {
             return links;
         }
-        links = links->older_of_name;
+        links = links->past.older_of_name;
     }
     return NULL;
 }
@@ -63,7 +63,7 @@ static const struct uncommitted_links *newest_of_key(const struct uncommitted_li
 static bool is_first_since(const struct uncommitted_links *links,
                            const struct uncommitted_reader *reader)
 {
-    return newest_of_key(links->older_of_name, links->document.key, reader) == NULL;
+    return newest_of_key(links->past.older_of_name, links->document.key, reader) == NULL;
 }
 
 static struct uncommitted_links *find_since(struct uncommitted_table *table,
@@ -72,7 +72,7 @@ static struct uncommitted_links *find_since(struct uncommitted_table *table,
 {
     struct uncommitted_links *links = newest_since(table, name, reader);
     while (links != NULL && !is_first_since(links, reader)) {
-        links = links->older_of_name;
+        links = links->past.older_of_name;
     }
     return links;
 }
@@ -114,35 +114,12 @@ static bool take(struct uncommitted_view *view, struct uncommitted_document *doc
     return true;
 }
 
-static struct uncommitted_document *first_of(const struct uncommitted_table *table, uint32_t gate)
-{
-    if (gate != GATE_SERVER) {
-        return table->gates[gate].first;
-    }
-    return table->names == NULL ? NULL : &table->names->document;
-}
-
-static struct uncommitted_document *next_of(const struct uncommitted_table *table,
-                                            const struct uncommitted_document *document,
-                                            uint32_t gate)
-{
-    const struct uncommitted_links *links = document->links;
-    if (gate != GATE_SERVER) {
-        return links->next;
-    }
-    struct uncommitted_links *next = links->same_name;
-    if (next == NULL) {
-        struct uncommitted_links *first = uncommitted_links_find(table, &document->name);
-        next = first->hh.next;
-    }
-    return next == NULL ? NULL : &next->document;
-}
-
 struct collecting {
     struct uncommitted_table *table;
     const char *namespace;
     const struct uncommitted_reader *reader;
-    size_t count_max;
+    uint64_t bytes;
+    uint64_t bytes_max;
     size_t capacity;
     struct uncommitted_view view;
 };
@@ -152,10 +129,51 @@ static enum status collect_one(struct collecting *collecting, struct uncommitted
     if (!is_others(document, collecting->namespace, collecting->reader)) {
         return STATUS_OK;
     }
-    if (collecting->view.count == collecting->count_max) {
+    collecting->bytes += uncommitted_document_bytes(document);
+    if (collecting->bytes > collecting->bytes_max) {
         return STATUS_LIMIT;
     }
     return take(&collecting->view, document, &collecting->capacity) ? STATUS_OK : STATUS_MEMORY;
+}
+
+static enum status collect_heap(struct collecting *collecting, const struct uncommitted_links *head)
+{
+    const struct uncommitted_reader *reader = collecting->reader;
+    enum status status = STATUS_OK;
+    for (struct uncommitted_document *at = head->heap.first; at != NULL && status == STATUS_OK;
+         at = at->links->next) {
+        if (newest_of_key(newest_since(collecting->table, &at->name, reader), at->key, reader) ==
+            NULL) {
+            status = collect_one(collecting, at);
+        }
+    }
+    return status;
+}
+
+/* Heaps first, without their documents: what is too much is known before it is walked. */
+static bool is_too_much(const struct collecting *collecting, uint32_t gate)
+{
+    uint64_t bytes = 0;
+    for (const struct uncommitted_links *head = collecting->table->gates[gate].heads; head != NULL;
+         head = uncommitted_next_head(head, gate)) {
+        bytes += is_others(&head->document, collecting->namespace, collecting->reader)
+                     ? head->heap.bytes
+                     : 0;
+    }
+    /* Of what has changed since its snapshot a reader sees another image. */
+    return !collecting->reader->has_snapshot && bytes > collecting->bytes_max;
+}
+
+static enum status collect_published(struct collecting *collecting, uint32_t gate)
+{
+    enum status status = is_too_much(collecting, gate) ? STATUS_LIMIT : STATUS_OK;
+    for (const struct uncommitted_links *head = collecting->table->gates[gate].heads;
+         head != NULL && status == STATUS_OK; head = uncommitted_next_head(head, gate)) {
+        if (!uncommitted_sees(collecting->reader, &head->document)) {
+            status = collect_heap(collecting, head);
+        }
+    }
+    return status;
 }
 
 /* What was changed since the reader's snapshot: the newest of the gate's come first. What the
@@ -165,7 +183,7 @@ static enum status collect_past(struct collecting *collecting, uint32_t gate)
     const struct uncommitted_reader *reader = collecting->reader;
     enum status status = STATUS_OK;
     for (struct uncommitted_document *at = collecting->table->gates[gate].first_past;
-         at != NULL && status == STATUS_OK && at->links->ended_at > reader->snapshot_at;
+         at != NULL && status == STATUS_OK && at->links->past.ended_at > reader->snapshot_at;
          at = at->links->next) {
         struct uncommitted_links *open =
             uncommitted_links_of_key(uncommitted_links_find(collecting->table, &at->name), at->key);
@@ -179,19 +197,13 @@ static enum status collect_past(struct collecting *collecting, uint32_t gate)
 
 enum status uncommitted_collect(struct uncommitted_table *table, uint32_t gate,
                                 const char *namespace, const struct uncommitted_reader *reader,
-                                size_t count_max, struct uncommitted_view *ret_view)
+                                uint64_t bytes_max, struct uncommitted_view *ret_view)
 {
     struct collecting collecting = {
-        .table = table, .namespace = namespace, .reader = reader, .count_max = count_max};
-    enum status status = STATUS_OK;
+        .table = table, .namespace = namespace, .reader = reader, .bytes_max = bytes_max};
     pthread_mutex_lock(&table->mutex);
     collecting.view.stamp = atomic_load(&table->gates[gate].stamp);
-    for (struct uncommitted_document *at = first_of(table, gate); at != NULL && status == STATUS_OK;
-         at = next_of(table, at, gate)) {
-        if (newest_of_key(newest_since(table, &at->name, reader), at->key, reader) == NULL) {
-            status = collect_one(&collecting, at);
-        }
-    }
+    enum status status = collect_published(&collecting, gate);
     if (status == STATUS_OK && reader->has_snapshot) {
         status = collect_past(&collecting, gate);
     }
@@ -214,22 +226,34 @@ void uncommitted_view_free(struct uncommitted_view *view)
 }
 
 bool uncommitted_others_found(const struct uncommitted_table *table, uint32_t gate,
-                              const char *namespace, const struct uncommitted_reader *reader)
+                              const struct uncommitted_reader *reader)
 {
-    for (const struct uncommitted_document *at = first_of(table, gate); at != NULL;
-         at = next_of(table, at, gate)) {
-        if (is_others(at, namespace, reader)) {
-            return true;
-        }
+    const struct uncommitted_links *head = table->gates[gate].heads;
+    while (head != NULL && uncommitted_sees(reader, &head->document)) {
+        head = uncommitted_next_head(head, gate);
     }
-    return false;
+    return head != NULL;
 }
 
-bool uncommitted_has_others(struct uncommitted_table *table, uint32_t gate, const char *namespace,
+bool uncommitted_has_others(struct uncommitted_table *table, uint32_t gate,
                             const struct uncommitted_reader *reader)
 {
     pthread_mutex_lock(&table->mutex);
-    bool found = uncommitted_others_found(table, gate, namespace, reader);
+    bool found = uncommitted_others_found(table, gate, reader);
     pthread_mutex_unlock(&table->mutex);
     return found;
+}
+
+bool uncommitted_has_changed(struct uncommitted_table *table, uint32_t gate,
+                             const struct uncommitted_reader *reader)
+{
+    pthread_mutex_lock(&table->mutex);
+    const struct uncommitted_document *newest = table->gates[gate].first_past;
+    const struct uncommitted_links *links = gate == GATE_SERVER ? table->youngest_past
+                                            : newest == NULL    ? NULL
+                                                                : newest->links;
+    bool changed =
+        reader->has_snapshot && links != NULL && links->past.ended_at > reader->snapshot_at;
+    pthread_mutex_unlock(&table->mutex);
+    return changed;
 }

@@ -12,21 +12,21 @@ struct uncommitted_links *uncommitted_past_find(struct uncommitted_table *table,
     return links;
 }
 
-/* It has ended at table->moment, which none did later. */
 void uncommitted_past_add(struct uncommitted_table *table, struct uncommitted_document *document)
 {
     struct uncommitted_links *links = document->links;
     struct uncommitted_links *oldest = uncommitted_past_find(table, &document->name);
-    links->ended_at = table->moment;
+    links->past = (struct uncommitted_past){.ended_at = table->moment};
     if (oldest == NULL) {
         HASH_ADD(hh, table->past, document.name.digest, LOCK_DIGEST_BYTES, links);
         oldest = links;
     } else {
-        links->older_of_name = oldest->newest_of_name;
-        oldest->newest_of_name->newer_of_name = links;
+        links->past.older_of_name = oldest->past.newest_of_name;
+        oldest->past.newest_of_name->past.newer_of_name = links;
     }
-    oldest->newest_of_name = links;
-    *(table->youngest_past == NULL ? &table->oldest_past : &table->youngest_past->newer) = links;
+    oldest->past.newest_of_name = links;
+    *(table->youngest_past == NULL ? &table->oldest_past : &table->youngest_past->past.newer) =
+        links;
     table->youngest_past = links;
     uncommitted_list_add(&table->gates[links->gate].first_past, document);
     table->past_count++;
@@ -36,14 +36,14 @@ void uncommitted_past_add(struct uncommitted_table *table, struct uncommitted_do
 static struct uncommitted_links *past_take_oldest(struct uncommitted_table *table)
 {
     struct uncommitted_links *oldest = table->oldest_past;
-    struct uncommitted_links *next_of_name = oldest->newer_of_name;
+    struct uncommitted_links *next_of_name = oldest->past.newer_of_name;
     HASH_DEL(table->past, oldest);
     if (next_of_name != NULL) {
-        next_of_name->older_of_name = NULL;
-        next_of_name->newest_of_name = oldest->newest_of_name;
+        next_of_name->past.older_of_name = NULL;
+        next_of_name->past.newest_of_name = oldest->past.newest_of_name;
         HASH_ADD(hh, table->past, document.name.digest, LOCK_DIGEST_BYTES, next_of_name);
     }
-    table->oldest_past = oldest->newer;
+    table->oldest_past = oldest->past.newer;
     if (table->oldest_past == NULL) {
         table->youngest_past = NULL;
     }
@@ -52,38 +52,60 @@ static struct uncommitted_links *past_take_oldest(struct uncommitted_table *tabl
     return oldest;
 }
 
-/* Puts what no snapshot needs, and the oldest beyond the bound, onto the list. */
 void uncommitted_past_forget(struct uncommitted_table *table,
                              struct uncommitted_document **released)
 {
     while (table->oldest_past != NULL) {
         bool needed = table->oldest_snapshot != NULL &&
-                      table->oldest_snapshot->snapshot_at < table->oldest_past->ended_at;
+                      table->oldest_snapshot->snapshot_at < table->oldest_past->past.ended_at;
         if (needed && table->past_count <= table->past_max) {
             return;
         }
         struct uncommitted_links *oldest = past_take_oldest(table);
         if (needed) {
-            table->forgotten_at = oldest->ended_at;
+            table->forgotten_at = oldest->past.ended_at;
         }
         oldest->next_of_owner = *released;
         *released = &oldest->document;
     }
 }
 
-void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner)
+/* Behind `older`, which is as old or older than it. */
+static void insert(struct uncommitted_table *table, struct uncommitted_owner *owner,
+                   struct uncommitted_owner *older)
+{
+    owner->has_snapshot = true;
+    owner->older = older;
+    owner->younger = older == NULL ? table->oldest_snapshot : older->younger;
+    *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner;
+    *(owner->younger == NULL ? &table->youngest_snapshot : &owner->younger->older) = owner;
+}
+
+void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner,
+                                uint64_t plain_epoch)
 {
     if (owner->has_snapshot) {
         return;
     }
     pthread_mutex_lock(&table->mutex);
-    owner->has_snapshot = true;
     owner->snapshot_at = table->moment;
-    owner->older = table->youngest_snapshot;
-    owner->younger = NULL;
-    *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner;
-    table->youngest_snapshot = owner;
+    owner->plain_epoch = plain_epoch;
+    insert(table, owner, table->youngest_snapshot);
     pthread_mutex_unlock(&table->mutex);
+}
+
+bool uncommitted_snapshot_share(struct uncommitted_table *table, struct uncommitted_owner *from,
+                                struct uncommitted_owner *into)
+{
+    pthread_mutex_lock(&table->mutex);
+    bool shared = from->has_snapshot;
+    if (shared) {
+        into->snapshot_at = from->snapshot_at;
+        into->plain_epoch = from->plain_epoch;
+        insert(table, into, from);
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return shared;
 }
 
 void uncommitted_snapshot_end(struct uncommitted_table *table, struct uncommitted_owner *owner)
@@ -94,6 +116,20 @@ void uncommitted_snapshot_end(struct uncommitted_table *table, struct uncommitte
     *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner->younger;
     *(owner->younger == NULL ? &table->youngest_snapshot : &owner->younger->older) = owner->older;
     owner->has_snapshot = false;
+}
+
+void uncommitted_snapshot_renew(struct uncommitted_table *table, struct uncommitted_owner *owner,
+                                uint64_t plain_epoch)
+{
+    struct uncommitted_document *released = NULL;
+    pthread_mutex_lock(&table->mutex);
+    uncommitted_snapshot_end(table, owner);
+    owner->snapshot_at = table->moment;
+    owner->plain_epoch = plain_epoch;
+    insert(table, owner, table->youngest_snapshot);
+    uncommitted_past_forget(table, &released);
+    pthread_mutex_unlock(&table->mutex);
+    uncommitted_documents_release(released);
 }
 
 bool uncommitted_snapshot_is_lost(struct uncommitted_table *table,

@@ -15,7 +15,7 @@
  *     and that of each name. The oldest snapshot needs the oldest of it.
  *   - a name is published by one unit at most: it holds the lock of that name. Two documents of the
  *     unit may share it (unit/lock_name.c); `names` has the first of them, and that has the others.
- *   - open[gate] is the length of the gate's list, open[GATE_SERVER] the number of all documents.
+ *   - open[gate] is the number of documents in the gate's heaps, open[GATE_SERVER] that of all.
  *   - a publication waits only while a turn is on that it may not pass; a queued turn only while a
  *     publication waits.
  * A turn begins and ends with the mutex held, but for uncommitted_read_enter(): there the reader
@@ -28,16 +28,40 @@
  * a publication counts up the stamp after it has counted itself as open. So who reads the stamp
  * first and finds nothing open after it sees every later publication as another stamp.
  *
- * All functions want the mutex held, but for uncommitted_deliver().
+ * All functions want the mutex held, but for those that say so.
  */
 
 #include <pthread.h>
 
 #include <uthash.h>
+#include <utlist.h>
 
 #include "holdfast/limits.h"
 #include "unit/gate.h"
 #include "unit/uncommitted.h"
+
+/*
+ * All that one owner has published in one gate. It lies in the first of these documents, the
+ * *head*: so who looks whether others have anything there walks units, not documents.
+ */
+struct uncommitted_heap {
+    struct uncommitted_links *next; /* heads of the gate */
+    struct uncommitted_links *prev;
+    struct uncommitted_links *next_of_all;
+    struct uncommitted_links *prev_of_all;
+    struct uncommitted_links *next_of_owner;
+    struct uncommitted_document *first;
+    uint64_t bytes; /* uncommitted_document_bytes() of all of them */
+};
+
+/* A document of a unit that has ended, kept for snapshots. */
+struct uncommitted_past {
+    uint64_t ended_at;
+    struct uncommitted_links *newer; /* of all that are kept */
+    struct uncommitted_links *older_of_name;
+    struct uncommitted_links *newer_of_name;
+    struct uncommitted_links *newest_of_name; /* of the oldest one only, which the hash has */
+};
 
 struct uncommitted_links {
     atomic_uint references; /* of the table and of readers */
@@ -45,14 +69,12 @@ struct uncommitted_links {
     uint32_t gate;
     struct uncommitted_document *next_of_owner;
     struct uncommitted_links *same_name;   /* others of the owner, of another _id */
-    struct uncommitted_document *next;     /* of the gate */
-    struct uncommitted_document *previous; /* of the gate */
-    /* Of one that has ended, and is kept for snapshots: */
-    uint64_t ended_at;               /* 0: published */
-    struct uncommitted_links *newer; /* of all that are kept */
-    struct uncommitted_links *older_of_name;
-    struct uncommitted_links *newer_of_name;
-    struct uncommitted_links *newest_of_name; /* of the oldest one only, which the hash has */
+    struct uncommitted_document *next;     /* of its heap; kept: of the gate */
+    struct uncommitted_document *previous; /* the same */
+    union {
+        struct uncommitted_heap heap; /* published, of a head */
+        struct uncommitted_past past; /* kept */
+    };
     UT_hash_handle hh;
     struct uncommitted_document document;
     char namespace_and_key[];
@@ -61,8 +83,8 @@ struct uncommitted_links {
 struct gate_state {
     _Atomic uint64_t stamp;
     _Atomic size_t open;
-    struct uncommitted_document *first;
-    struct uncommitted_document *first_past; /* kept for snapshots */
+    struct uncommitted_links *heads;         /* GATE_SERVER: of all gates */
+    struct uncommitted_document *first_past; /* kept for snapshots, newest first */
     _Atomic size_t intents;                  /* publications that are being decided */
     _Atomic size_t read_turns;
     _Atomic size_t drain_turns;
@@ -114,9 +136,23 @@ static inline struct stripe *uncommitted_stripe_to_change(struct uncommitted_tab
     return &table->stripes[slice_load_u32le(name->digest) % UNCOMMITTED_STRIPES];
 }
 
+/* A list by `next_of_owner`. With the mutex free. */
+void uncommitted_documents_release(struct uncommitted_document *first);
+
 /* Whether the reader sees what the document's unit has written. */
-bool uncommitted_sees(const struct uncommitted_reader *reader,
-                      const struct uncommitted_document *document);
+static inline bool uncommitted_sees(const struct uncommitted_reader *reader,
+                                    const struct uncommitted_document *document)
+{
+    return (reader->unit != 0 && reader->unit == document->unit) ||
+           (reader->group != 0 && reader->group == document->group);
+}
+
+/* Heads, from gates[gate].heads on. */
+static inline struct uncommitted_links *uncommitted_next_head(const struct uncommitted_links *head,
+                                                              uint32_t gate)
+{
+    return gate == GATE_SERVER ? head->heap.next_of_all : head->heap.next;
+}
 
 /* The first of this name that is published; NULL: none. */
 struct uncommitted_links *uncommitted_links_find(const struct uncommitted_table *table,
@@ -154,7 +190,7 @@ void uncommitted_snapshot_end(struct uncommitted_table *table, struct uncommitte
 /* ---- uncommitted_look.c */
 
 bool uncommitted_others_found(const struct uncommitted_table *table, uint32_t gate,
-                              const char *namespace, const struct uncommitted_reader *reader);
+                              const struct uncommitted_reader *reader);
 
 /* ---- uncommitted_turns.c */
 

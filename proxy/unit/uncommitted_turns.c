@@ -281,11 +281,11 @@ void uncommitted_take_watches(struct uncommitted_table *table, uint32_t gate, st
 }
 
 bool uncommitted_watch(struct uncommitted_table *table, struct uncommitted_watch *watch,
-                       const char *namespace, const struct uncommitted_reader *reader)
+                       const struct uncommitted_reader *reader)
 {
     struct gate_state *state = &table->gates[watch->gate];
     pthread_mutex_lock(&table->mutex);
-    watch->waiting = uncommitted_others_found(table, watch->gate, namespace, reader);
+    watch->waiting = uncommitted_others_found(table, watch->gate, reader);
     if (watch->waiting) {
         watch->previous = NULL;
         watch->next = state->watches;

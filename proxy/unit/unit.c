@@ -133,6 +133,7 @@ struct unit *unit_free(struct unit *unit)
     free(unit->known);
     gate_list_free(&unit->locks);
     answers_free(&unit->answers);
+    unit_cursors_free(&unit->cursors);
     free(unit->user);
     free(unit->client);
     free(unit->application);

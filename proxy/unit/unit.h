@@ -32,6 +32,7 @@
 #include "unit/answers.h"
 #include "unit/lock_table.h"
 #include "unit/uncommitted.h"
+#include "unit/unit_cursors.h"
 
 #define UNIT_STATE_LIST(X)                                                                         \
     X(OPEN)                                                                                        \
@@ -92,6 +93,8 @@ struct unit {
 
     struct lock_owner locks;
     struct uncommitted_owner uncommitted;
+    bool snapshot_used; /* its client has seen something of it, or it has written */
+    struct unit_cursors cursors;
 
     size_t write_count; /* WRITE records in the journal; the next one's number */
     uint64_t bytes;     /* images and commands in them */

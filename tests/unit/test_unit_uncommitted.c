@@ -82,7 +82,7 @@ static size_t count_seen(const struct uncommitted_reader *reader, uint32_t gate,
                          const char *namespace)
 {
     struct uncommitted_view view;
-    assert_int_equal(uncommitted_collect(table, gate, namespace, reader, 100, &view), STATUS_OK);
+    assert_int_equal(uncommitted_collect(table, gate, namespace, reader, 100000, &view), STATUS_OK);
     size_t count = view.count;
     uncommitted_view_free(&view);
     return count;
@@ -147,7 +147,7 @@ static void test_a_shared_name(void **state)
     struct uncommitted_owner old = {.unit = 4};
     struct uncommitted_owner owner = {.unit = 5};
     struct published other;
-    uncommitted_snapshot_begin(table, &old);
+    uncommitted_snapshot_begin(table, &old, 0);
     publish_shared(&owner, 101, 10);
     publish_shared(&owner, 102, 20);
     publish_shared(&owner, 103, 30);
@@ -156,7 +156,8 @@ static void test_a_shared_name(void **state)
     for (uint32_t gate = 0; gate <= GATE; gate += GATE) {
         struct uncommitted_view view;
         uint64_t sum = 0;
-        assert_int_equal(uncommitted_collect(table, gate, "d.c", &nobody, 100, &view), STATUS_OK);
+        assert_int_equal(uncommitted_collect(table, gate, "d.c", &nobody, 100000, &view),
+                         STATUS_OK);
         for (size_t i = 0; i < view.count; i++) {
             sum += view.documents[i]->lsn;
         }
@@ -193,12 +194,11 @@ static void test_who_sees_what(void **state)
     assert_int_equal(count_seen(&nobody, GATE, "d.shares_the_gate"), 0);
     assert_int_equal(count_seen(&(struct uncommitted_reader){.unit = 1}, GATE, "d.c"), 1);
     assert_int_equal(count_seen(&(struct uncommitted_reader){.group = 9}, GATE, "d.c"), 1);
-    assert_true(uncommitted_has_others(table, GATE, NULL, &(struct uncommitted_reader){.unit = 1}));
+    assert_true(uncommitted_has_others(table, GATE, &(struct uncommitted_reader){.unit = 1}));
     struct uncommitted_view view;
-    assert_int_equal(uncommitted_collect(table, GATE, "d.c", &nobody, 1, &view), STATUS_LIMIT);
+    assert_int_equal(uncommitted_collect(table, GATE, "d.c", &nobody, 64, &view), STATUS_LIMIT);
     uncommitted_end(table, &two, true);
-    assert_false(
-        uncommitted_has_others(table, GATE, NULL, &(struct uncommitted_reader){.unit = 1}));
+    assert_false(uncommitted_has_others(table, GATE, &(struct uncommitted_reader){.unit = 1}));
     uncommitted_end(table, &one, true);
 }
 
@@ -340,13 +340,13 @@ static void test_watches(void **state)
     struct uncommitted_watch taken_back = {.gate = GATE, .ended = on_ended};
     const struct uncommitted_reader own = {.unit = 1};
     ended = 0;
-    assert_false(uncommitted_watch(table, &watch, NULL, &nobody));
+    assert_false(uncommitted_watch(table, &watch, &nobody));
     assert_true(publish(&first, &one, GATE, 1, 0));
-    assert_false(uncommitted_watch(table, &watch, NULL, &own));
+    assert_false(uncommitted_watch(table, &watch, &own));
     assert_true(publish(&second, &two, OTHER_GATE, 2, 0));
-    assert_true(uncommitted_watch(table, &watch, NULL, &nobody));
-    assert_true(uncommitted_watch(table, &any, NULL, &nobody));
-    assert_true(uncommitted_watch(table, &taken_back, NULL, &nobody));
+    assert_true(uncommitted_watch(table, &watch, &nobody));
+    assert_true(uncommitted_watch(table, &any, &nobody));
+    assert_true(uncommitted_watch(table, &taken_back, &nobody));
     assert_true(uncommitted_unwatch(table, &taken_back));
     uncommitted_end(table, &two, true);
     assert_int_equal(ended, 1); /* any */
@@ -365,7 +365,7 @@ static uint64_t image_seen(const struct uncommitted_owner *owner, uint32_t numbe
     uint64_t image = found == NULL ? 0 : found->lsn;
     uncommitted_document_release(found);
     struct uncommitted_view view;
-    assert_int_equal(uncommitted_collect(table, GATE, "d.c", &reader, 100, &view), STATUS_OK);
+    assert_int_equal(uncommitted_collect(table, GATE, "d.c", &reader, 100000, &view), STATUS_OK);
     uint64_t collected = 0;
     for (size_t i = 0; i < view.count; i++) {
         if (memcmp(&view.documents[i]->name, &name, sizeof name) == 0) {
@@ -394,14 +394,14 @@ static void test_snapshots(void **state)
     struct uncommitted_owner writer = {.unit = 3};
     struct published one;
     change(1, 10, true); /* before anybody */
-    uncommitted_snapshot_begin(table, &old);
+    uncommitted_snapshot_begin(table, &old, 0);
     assert_int_equal(image_seen(&old, 1), 0);
     change(1, 11, true);
     change(2, 20, false); /* undone: what is there is what was there */
     assert_int_equal(image_seen(&old, 1), 11);
     assert_int_equal(image_seen(&old, 2), 0);
-    uncommitted_snapshot_begin(table, &young);
-    uncommitted_snapshot_begin(table, &young); /* harmless */
+    uncommitted_snapshot_begin(table, &young, 0);
+    uncommitted_snapshot_begin(table, &young, 0); /* harmless */
     change(1, 12, true);
     assert_true(publish(&one, &writer, GATE, 1, 13));
     assert_int_equal(image_seen(&old, 1), 11);
@@ -413,7 +413,7 @@ static void test_snapshots(void **state)
     uncommitted_end(table, &writer, true);
     assert_int_equal(image_seen(&young, 1), 12);
     uncommitted_end(table, &young, true);
-    uncommitted_snapshot_begin(table, &old);
+    uncommitted_snapshot_begin(table, &old, 0);
     assert_int_equal(image_seen(&old, 1), 0);
     uncommitted_end(table, &old, false);
 }
@@ -423,9 +423,9 @@ static void test_a_snapshot_that_is_lost(void **state)
     (void)state;
     struct uncommitted_owner old = {.unit = 1};
     struct uncommitted_owner young = {.unit = 2};
-    uncommitted_snapshot_begin(table, &old);
+    uncommitted_snapshot_begin(table, &old, 0);
     change(0, 1, true);
-    uncommitted_snapshot_begin(table, &young);
+    uncommitted_snapshot_begin(table, &young, 0);
     for (uint32_t i = 1; i <= PAST_MAX; i++) {
         change(i, 1, true);
     }
@@ -569,7 +569,7 @@ static void *read_many(void *context)
                 with_turn = true;
             }
             uint64_t stamp = uncommitted_stamp(table, GATE);
-            if (uncommitted_collect(table, GATE, "d.c", &nobody, 100, &view) != STATUS_OK) {
+            if (uncommitted_collect(table, GATE, "d.c", &nobody, 100000, &view) != STATUS_OK) {
                 abort();
             }
             uint64_t sum = evaluate(&view);
@@ -598,7 +598,7 @@ static void read_snapshot(const struct uncommitted_owner *owner, uint64_t *ret_b
     for (;;) {
         struct uncommitted_view view;
         uint64_t stamp = uncommitted_stamp(table, GATE);
-        if (uncommitted_collect(table, GATE, "d.c", &reader, 100, &view) != STATUS_OK) {
+        if (uncommitted_collect(table, GATE, "d.c", &reader, 100000, &view) != STATUS_OK) {
             abort();
         }
         for (uint32_t account = 0; account < ACCOUNTS; account++) {
@@ -625,7 +625,7 @@ static void *read_twice(void *context)
         uint64_t first[ACCOUNTS];
         uint64_t second[ACCOUNTS];
         uint64_t sum = 0;
-        uncommitted_snapshot_begin(table, &owner);
+        uncommitted_snapshot_begin(table, &owner, 0);
         read_snapshot(&owner, first);
         sched_yield();
         read_snapshot(&owner, second);
