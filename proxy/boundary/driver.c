@@ -126,6 +126,7 @@ static void write_in_unit(struct boundary_request *request)
         .completed = on_written,
         .context = request,
     };
+    request->unit->snapshot_used = true;
     request->writing = true;
     write_start(&request->write, &request->view, &request->message);
 }
@@ -145,6 +146,10 @@ static void on_read(struct read_operation *operation, struct slice reply)
         if (!read_is_committed(operation)) {
             lock_owner_read(request->engine->locks, &request->unit->locks);
         }
+        request->unit->snapshot_used = true;
+        if (operation->cursor != NULL && view.cursor_id == 0) {
+            unit_cursors_remove(&request->unit->cursors, operation->cursor);
+        }
         (void)bson_init_static(&document, reply.data, reply.size);
         bson_concat(&request->reply, &document);
         ending_finish(request);
@@ -156,70 +161,89 @@ static void on_read(struct read_operation *operation, struct slice reply)
     ending_roll_back(request, "a command of the unit failed");
 }
 
-static void send_read(struct boundary_request *request)
+/* killCursors of what the unit keeps itself: all there is to it, unless others are named, too. */
+static bool kill_kept(struct boundary_request *request)
 {
+    struct unit_cursors *cursors = &request->unit->cursors;
+    bson_iter_t at;
+    bson_iter_t id;
+    bson_t killed;
+    bson_t none;
+    uint32_t count = 0;
+    bool all = bson_iter_init_from_data(&at, request->view.body.data, request->view.body.size) &&
+               bson_iter_find(&at, "cursors") && bson_iter_recurse(&at, &id);
+    BSON_APPEND_ARRAY_BEGIN(&request->reply, "cursorsKilled", &killed);
+    while (all && bson_iter_next(&id)) {
+        char text[16];
+        const char *name;
+        size_t size = bson_uint32_to_string(count++, &name, text, sizeof text);
+        struct unit_cursor *cursor = unit_cursors_find(cursors, bson_iter_as_int64(&id));
+        all = cursor != NULL && cursor->server_id == 0;
+        if (cursor != NULL) {
+            bson_append_int64(&killed, name, (int)size, cursor->id);
+            unit_cursors_remove(cursors, cursor);
+        }
+    }
+    bson_append_array_end(&request->reply, &killed);
+    static const char *const others[] = {"cursorsNotFound", "cursorsAlive", "cursorsUnknown"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        bson_append_array_begin(&request->reply, others[i], -1, &none);
+        bson_append_array_end(&request->reply, &none);
+    }
+    BSON_APPEND_DOUBLE(&request->reply, "ok", 1);
+    if (!all) {
+        bson_reinit(&request->reply);
+    }
+    return all;
+}
+
+/* True: answered. A cursor lives and dies with its unit. */
+static bool go_on_with_kept(struct boundary_request *request, struct unit_cursor **ret_cursor)
+{
+    bson_iter_t at;
+    struct unit_cursors *cursors = &request->unit->cursors;
+    int64_t id = bson_iter_init_from_data(&at, request->view.body.data, request->view.body.size) &&
+                         bson_iter_next(&at)
+                     ? bson_iter_as_int64(&at)
+                     : 0;
+    struct unit_cursor *cursor = unit_cursors_find(cursors, id);
+    if (cursor == NULL) {
+        ending_set_error(request, REPLY_CODE_CursorNotFound, NULL,
+                         "the cursor is none of this transaction");
+        ending_roll_back(request, "a command of the unit failed");
+        return true;
+    }
+    *ret_cursor = cursor;
+    if (read_batch_next(cursors, cursor, &request->view, &request->reply)) {
+        ending_finish(request);
+        return true;
+    }
+    return false;
+}
+
+static void read_in_unit(struct boundary_request *request)
+{
+    struct unit_cursor *cursor = NULL;
+    if (named(request, "killCursors") && kill_kept(request)) {
+        ending_finish(request);
+        return;
+    }
+    if (named(request, "getMore") && request->engine->committed_reads &&
+        go_on_with_kept(request, &cursor)) {
+        return;
+    }
     request->read = (struct read_operation){
         .engine = request->engine,
         .channel = request->channel,
         .view = &request->view,
-        .reader = {.unit = request->unit->id,
-                   .snapshot_at = request->unit->uncommitted.snapshot_at,
-                   .has_snapshot = request->unit->uncommitted.has_snapshot},
+        .unit = request->unit,
+        .cursor = cursor,
         .in_unit = true,
         .completed = on_read,
         .context = request,
     };
     request->reading = true;
     read_start(&request->read);
-}
-
-static void on_entered(struct enter *enter, bool inside)
-{
-    struct boundary_request *request = enter->context;
-    request->entering = false;
-    if (inside) {
-        send_read(request);
-        return;
-    }
-    ending_set_error(request, REPLY_CODE_WriteConflict, REPLY_LABEL_TRANSIENT,
-                     "other writes in this namespace did not end within unit.lockWait: run the "
-                     "transaction again");
-    ending_roll_back(request, "waited longer than unit.lockWait");
-}
-
-/* getMore names its collection in a field of its own; what has none reads the whole database. */
-static const char *read_collection(const struct boundary_request *request)
-{
-    bson_iter_t at;
-    if (named(request, "getMore") &&
-        bson_iter_init_from_data(&at, request->view.body.data, request->view.body.size) &&
-        bson_iter_find(&at, "collection") && BSON_ITER_HOLDS_UTF8(&at)) {
-        return bson_iter_utf8(&at, NULL);
-    }
-    return request->view.collection == NULL ? "" : request->view.collection;
-}
-
-static void read_in_unit(struct boundary_request *request)
-{
-    request->enter = (struct enter){
-        .engine = request->engine,
-        .unit = request->unit,
-        .worker = request->channel->worker,
-        .completed = on_entered,
-        .context = request,
-    };
-    switch (enter_start(&request->enter, request->view.database, read_collection(request))) {
-    case ENTER_INSIDE:
-        send_read(request);
-        break;
-    case ENTER_WAITING:
-        request->entering = true;
-        break;
-    case ENTER_NO_MEMORY:
-        ending_set_error(request, REPLY_CODE_ExceededMemoryLimit, NULL, "out of memory");
-        ending_roll_back(request, "out of memory");
-        break;
-    }
 }
 
 /* ------------------------------------------------------------------ dispatch */

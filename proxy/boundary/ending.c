@@ -19,7 +19,7 @@ void ending_init(struct boundary_request *request)
     request->unit = NULL;
     request->task.run = on_task;
     request->reply_lost = false;
-    request->writing = request->reading = request->entering = request->waiting = false;
+    request->writing = request->reading = request->waiting = false;
     bson_init(&request->reply);
 }
 
@@ -177,8 +177,6 @@ void boundary_cancel(struct boundary_request *request)
         write_cancel(&request->write);
     } else if (request->reading) {
         read_cancel(&request->read);
-    } else if (request->entering) {
-        enter_cancel(&request->enter);
     } else if (request->waiting && unit_table_cancel(request->engine->units, &request->waiter)) {
         request->waiting = false;
         request->reply_lost = true;

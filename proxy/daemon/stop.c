@@ -5,6 +5,7 @@
 
 #include "daemon/daemon.h"
 #include "engine/finish.h"
+#include "engine/namespace_cache.h"
 #include "engine/unique_cache.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
@@ -45,6 +46,7 @@ void daemon_stop(struct daemon *daemon)
     }
     upstream_stop_waiting(); /* what is not done by now is left to the next start */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
+    daemon->engine.namespaces = namespace_cache_stop(daemon->engine.namespaces);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
     daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */
     daemon->settler = settler_stop(daemon->settler);

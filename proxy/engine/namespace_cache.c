@@ -197,21 +197,7 @@ enum namespace_known namespace_cache_find(struct namespace_cache *cache, const c
 
 /* ------------------------------------------------------------------ changes */
 
-void namespace_cache_changing(struct namespace_cache *cache, const char *database,
-                              const char *collection)
-{
-    (void)atomic_fetch_add(&cache->changing, 1);
-    (void)atomic_fetch_add(&cache->generation, 1);
-    pthread_mutex_lock(&cache->mutex);
-    if (database == NULL || collection == NULL) {
-        forget_all(cache);
-    } else {
-        forget(cache, namespace_cache_hash(cache, database, collection));
-    }
-    pthread_mutex_unlock(&cache->mutex);
-}
-
-void namespace_cache_changed(struct namespace_cache *cache, uint64_t name_hash)
+static void forget_one_or_all(struct namespace_cache *cache, uint64_t name_hash)
 {
     (void)atomic_fetch_add(&cache->generation, 1);
     pthread_mutex_lock(&cache->mutex);
@@ -221,6 +207,17 @@ void namespace_cache_changed(struct namespace_cache *cache, uint64_t name_hash)
         forget(cache, name_hash);
     }
     pthread_mutex_unlock(&cache->mutex);
+}
+
+void namespace_cache_changing(struct namespace_cache *cache, uint64_t name_hash)
+{
+    (void)atomic_fetch_add(&cache->changing, 1);
+    forget_one_or_all(cache, name_hash);
+}
+
+void namespace_cache_changed(struct namespace_cache *cache, uint64_t name_hash)
+{
+    forget_one_or_all(cache, name_hash);
     (void)atomic_fetch_sub(&cache->changing, 1);
 }
 

@@ -79,13 +79,12 @@ struct namespace_lookup {
 
 void namespace_cache_ask(struct namespace_cache *cache, struct namespace_lookup *lookup);
 
-/* ---- commands that may make another thing of a namespace; `collection` NULL: of any */
+/* ---- commands that may make another thing of a namespace; `name_hash` 0: of any */
 
-void namespace_cache_changing(struct namespace_cache *cache, const char *database,
-                              const char *collection);
+/* Before it leaves. */
+void namespace_cache_changing(struct namespace_cache *cache, uint64_t name_hash);
 /* Its reply is there, or never comes. */
 void namespace_cache_changed(struct namespace_cache *cache, uint64_t name_hash);
-/* What to give to it: 0 for any. */
 uint64_t namespace_cache_hash(const struct namespace_cache *cache, const char *database,
                               const char *collection);
 

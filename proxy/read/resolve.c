@@ -102,11 +102,32 @@ static void resolve_all(struct resolving *resolving)
     }
 }
 
+bool read_resolve_plain(struct namespace_cache *cache, struct read_command *command)
+{
+    struct view_definition *view = NULL;
+    if (command->other_count > 0 || command->reads_anything) {
+        return false;
+    }
+    if (cache == NULL || is_internal(command)) {
+        return true;
+    }
+    uint64_t generation = namespace_cache_generation(cache);
+    if (namespace_cache_is_changing(cache) ||
+        namespace_cache_find(cache, command->database, command->collection, &view) !=
+            NAMESPACE_KNOWN_COLLECTION) {
+        (void)view_definition_release(view);
+        return false;
+    }
+    command->generation = generation;
+    return true;
+}
+
 bool read_resolve(struct namespace_cache *cache, bool can_ask, struct read_command *command,
                   struct read_views *ret_views, const char **ret_ask)
 {
     if (cache == NULL || is_internal(command)) {
         *ret_views = (struct read_views){.base = command->collection};
+        command->generation = cache == NULL ? 0 : namespace_cache_generation(cache);
         return true;
     }
     struct resolving resolving = {.cache = cache, .can_ask = can_ask, .command = *command};

@@ -34,6 +34,10 @@ struct read_views {
 bool read_resolve(struct namespace_cache *cache, bool can_ask, struct read_command *command,
                   struct read_views *ret_views, const char **ret_ask);
 
+/* The same where that is all there is to it: one name, known as a collection's. A few atomic loads.
+   False: nothing is changed. */
+bool read_resolve_plain(struct namespace_cache *cache, struct read_command *command);
+
 /* Harmless if there is none. */
 void read_views_release(struct read_views *views);
 

@@ -18,12 +18,10 @@
 
 static void leave_gates(struct connection *connection)
 {
-    struct gate_table *gates = connection->shared->options.engine->gates;
-    size_t worker = worker_index(connection->owner->worker);
     while (connection->expected_count > 0) {
         struct expected *expected = expected_first(connection);
         if (expected->kind == EXPECT_WRITE || expected->kind == EXPECT_SWALLOW) {
-            gate_plain_leave(gates, expected->gate, worker);
+            expected_leave(connection, expected);
         } else if (expected->kind == EXPECT_GET_MORE) {
             dispatch_read_forget(connection);
         }

@@ -20,6 +20,7 @@
  * The connection's worker.
  */
 #include <assert.h>
+#include <string.h>
 
 #include "read/read.h"
 #include "route/dispatch_private.h"
@@ -33,19 +34,27 @@
 
 bool dispatch_read_disturbed(const struct connection *connection)
 {
-    const struct uncommitted_table *table = connection->shared->options.engine->uncommitted;
+    const struct engine *engine = connection->shared->options.engine;
     const struct read_watch *watch = &connection->read_watch;
     if (watch->has_turn) {
         return false;
     }
-    return watch->by_name ? uncommitted_name_stamp(table, &watch->name) != watch->stamp
-                          : read_stamp(table, &watch->command) != watch->stamp;
+    if (watch->command.kind != READ_GET_MORE && !read_is_resolved_still(engine, &watch->command)) {
+        return true;
+    }
+    return watch->by_name
+               ? uncommitted_name_stamp(engine->uncommitted, &watch->name) != watch->stamp
+               : read_stamp(engine, &watch->command) != watch->stamp;
+}
+
+bool dispatch_read_shows_nothing(const struct connection *connection, const struct reply_view *view)
+{
+    return connection->read_watch.command.awaits && view->has_cursor && view->batch.size <= 5;
 }
 
 bool dispatch_read_wants_cursor(const struct connection *connection)
 {
-    const struct read_command *command = &connection->read_watch.command;
-    return command->kind == READ_AGGREGATE && command->gate_count > 1;
+    return read_wants_cursor(&connection->read_watch.command);
 }
 
 void dispatch_read_take_cursor(struct connection *connection, int64_t cursor_id)
@@ -70,8 +79,8 @@ static void on_turn_timer(evutil_socket_t descriptor, short what, void *context)
     struct connection *connection = context;
     (void)descriptor;
     (void)what;
-    connection->read_watch.stamp = read_stamp(connection->shared->options.engine->uncommitted,
-                                              &connection->read_watch.command);
+    connection->read_watch.stamp =
+        read_stamp(connection->shared->options.engine, &connection->read_watch.command);
     leave_turn(connection);
 }
 
@@ -136,13 +145,28 @@ static bool name_of(const struct read_command *command, struct lock_name *ret_na
     return point;
 }
 
+/* All its names are known for what they are. */
+static bool is_resolved(const struct engine *engine, struct read_command *command)
+{
+    struct read_views views = {0};
+    const char *ask = NULL;
+    bool resolved = read_resolve_plain(engine->namespaces, command) ||
+                    read_resolve(engine->namespaces, true, command, &views, &ask);
+    read_views_release(&views);
+    return resolved;
+}
+
 /* True: it may go by if its bytes are kept, and *ret_watch says what must still be so when its
  * reply is there. */
-static bool may_go_by(const struct uncommitted_table *table, const struct read_command *command,
+static bool may_go_by(const struct engine *engine, struct read_command *command,
                       struct read_watch *ret_watch)
 {
+    const struct uncommitted_table *table = engine->uncommitted;
+    if (!is_resolved(engine, command)) {
+        return false;
+    }
     struct read_watch watch = {.command = *command};
-    watch.stamp = read_stamp(table, command);
+    watch.stamp = read_stamp(engine, command);
     bool clear = read_is_clear(table, command);
     if (clear && watch.stamp == 0) {
         *ret_watch = watch; /* no unit has ever written there */
@@ -157,6 +181,21 @@ static bool may_go_by(const struct uncommitted_table *table, const struct read_c
     return clear;
 }
 
+/* A cursor that waits for new documents may do so as long as it likes where no unit has ever
+   written; else it is an operation. */
+static void decide_await(struct connection *connection, const struct read_command *command,
+                         struct slice available, struct dispatch *dispatch)
+{
+    const struct engine *engine = connection->shared->options.engine;
+    uint64_t stamp = read_stamp(engine, command);
+    if (stamp == 0 && read_is_clear(engine->uncommitted, command) && keep(connection, available)) {
+        connection->read_watch =
+            (struct read_watch){.active = true, .stamp = stamp, .command = *command};
+        dispatch->kind = DISPATCH_FORWARD;
+        dispatch->expected.kind = EXPECT_GET_MORE;
+    }
+}
+
 static void decide_get_more(struct connection *connection, const struct read_command *command,
                             struct slice available, struct dispatch *dispatch)
 {
@@ -164,9 +203,13 @@ static void decide_get_more(struct connection *connection, const struct read_com
     uint64_t ms = read_turn_ms(engine);
     struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
                               .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 && command->gate_count == 1 &&
-        keep(connection, available) &&
-        uncommitted_read_enter(engine->uncommitted, command->gates[0])) {
+    if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) != 0) {
+        return;
+    }
+    if (command->awaits) {
+        decide_await(connection, command, available, dispatch);
+    } else if (command->gate_count == 1 && keep(connection, available) &&
+               uncommitted_read_enter(engine->uncommitted, command->gates[0])) {
         connection->read_watch =
             (struct read_watch){.active = true, .has_turn = true, .command = *command};
         (void)event_add(&connection->turn_timer, &timeout);
@@ -186,6 +229,12 @@ static void refuse_sequence(struct connection *connection, const struct wire_hea
     }
 }
 
+static bool is_of_unit(const struct connection *connection, const struct command_view *view)
+{
+    return view->read_concern_level != NULL && strcmp(view->read_concern_level, "snapshot") == 0 &&
+           (connection->link.domain != NULL || view->has_comment);
+}
+
 void dispatch_read(struct connection *connection, const struct wire_header *header,
                    struct slice available, const struct command_view *view,
                    struct dispatch *dispatch)
@@ -201,7 +250,12 @@ void dispatch_read(struct connection *connection, const struct wire_header *head
         refuse_sequence(connection, header, available, dispatch);
         return;
     }
+    bool opens = command.kind == READ_FIND || command.kind == READ_AGGREGATE;
     if (command.passes) {
+        dispatch->expected.kind = opens ? EXPECT_CURSOR : dispatch->expected.kind;
+        return;
+    }
+    if (cursor_set_has(&engine->loose_cursors, command.cursor_id)) {
         return;
     }
     read_find_gates(engine, &command);
@@ -210,10 +264,13 @@ void dispatch_read(struct connection *connection, const struct wire_header *head
     if (dispatch->kind != DISPATCH_OPERATION) {
         return;
     }
+    if (is_of_unit(connection, view)) {
+        return; /* with that unit's snapshot */
+    }
     if (command.kind == READ_GET_MORE) {
         decide_get_more(connection, &command, available, dispatch);
     } else if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 &&
-               may_go_by(engine->uncommitted, &command, &connection->read_watch) &&
+               may_go_by(engine, &command, &connection->read_watch) &&
                keep(connection, available)) {
         connection->read_watch.active = true;
         dispatch->kind = DISPATCH_FORWARD;

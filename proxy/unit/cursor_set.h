@@ -9,14 +9,14 @@
  * for one. It may forget: of CURSOR_SET_COUNT cursors some of the oldest, whose getMores then wait
  * as all others do. Empty it when the server has started again, which may give an id once more.
  *
- * Zero-initialised, 128 KiB. Any thread, without locks.
+ * Zero-initialised, 32 KiB. Any thread, without locks.
  */
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CURSOR_SET_COUNT 16384u
+#define CURSOR_SET_COUNT 4096u
 #define CURSOR_SET_WAYS 4u
 
 struct cursor_set {

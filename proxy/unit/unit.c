@@ -98,7 +98,8 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     unit->uncommitted.unit = request->id;
     unit->uncommitted.group = request->group;
     unit->boundary = boundary;
-    unit->reads_snapshot = strcmp(boundary, "driver") == 0;
+    unit->reads_snapshot = strcmp(boundary, "driver") == 0 || strcmp(boundary, "http") == 0 ||
+                           strcmp(boundary, "comment") == 0;
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;

@@ -80,8 +80,8 @@ struct unit {
     bool has_lsid;         /* session_id is a session's of the wire protocol */
     bool is_journaled_key; /* session_key goes into the journal: how it ended is known for long */
     bool is_of_connection; /* it ends with the client whose connection carried it last */
-    bool reads_snapshot;   /* driver: its reads see what was committed when it began */
-    bool maybe_repeated;   /* retryable: the journal may know its transaction number already */
+    bool reads_snapshot; /* driver, http, comment: reads can see what was committed when it began */
+    bool maybe_repeated; /* retryable: the journal may know its transaction number already */
     int64_t transaction_number;
     char *user;
     char *client;      /* address:port */
@@ -208,6 +208,14 @@ struct unit_view {
 
 /* Up to `max` of the open units, oldest first; returns how many. */
 size_t unit_table_view(struct unit_table *table, struct unit_view *views, size_t max);
+
+/*
+ * The snapshot of an open unit for a reader beside it (uncommitted_snapshot_share()). False: there
+ * is no such unit, or it has none. *ret_id: the unit's.
+ */
+bool unit_table_share_snapshot(struct unit_table *table, const struct unit_session_key *key,
+                               struct uncommitted_table *uncommitted,
+                               struct uncommitted_owner *into, uint64_t *ret_id);
 
 /* Stops waiting. True: `ready` will not be called. */
 bool unit_table_cancel(struct unit_table *table, struct unit_waiter *waiter);

@@ -420,6 +420,22 @@ struct unit *unit_table_take_session(struct unit_table *table, const char *user,
     return unit_table_take_key(table, &key, reason);
 }
 
+bool unit_table_share_snapshot(struct unit_table *table, const struct unit_session_key *key,
+                               struct uncommitted_table *uncommitted,
+                               struct uncommitted_owner *into, uint64_t *ret_id)
+{
+    pthread_mutex_lock(&table->mutex);
+    struct session *session = session_find(table, key);
+    struct unit *unit = session == NULL ? NULL : session->unit;
+    bool shared = unit != NULL && !has_ended(unit) &&
+                  uncommitted_snapshot_share(uncommitted, &unit->uncommitted, into);
+    if (shared) {
+        *ret_id = unit->id;
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return shared;
+}
+
 static bool is_expired(const struct unit *unit, uint64_t now_ms, uint64_t lifetime_ms)
 {
     uint64_t own_ms = unit->lifetime_ms;
