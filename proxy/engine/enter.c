@@ -97,15 +97,24 @@ void enter_snapshot(struct engine *engine, struct unit *unit)
     }
 }
 
-enum enter_result enter_start_gates(struct enter *enter, const uint32_t *gates, size_t count)
+static void put_gates(struct enter *enter, const uint32_t *gates, size_t count)
 {
-    assert(count <= ENTER_GATES_MAX);
-    enter->gates[0] = GATE_SERVER;
-    enter->count = 1;
     for (size_t i = 0; i < count; i++) {
         if (gates[i] != GATE_SERVER) {
             enter->gates[enter->count++] = gates[i];
         }
+    }
+}
+
+enum enter_result enter_start_gates(struct enter *enter, const uint32_t *gates, size_t count)
+{
+    const struct unit_gates *early = &enter->unit->early;
+    assert(count <= ENTER_GATES_MAX - UNIT_GATES_MAX);
+    enter->gates[0] = GATE_SERVER;
+    enter->count = 1;
+    put_gates(enter, gates, count);
+    if (!enter->unit->uncommitted.has_snapshot) {
+        put_gates(enter, early->gates, early->count);
     }
     enter->at = 0;
     enter->waiting = false;

@@ -16,7 +16,7 @@
 #include "unit/gate.h"
 #include "unit/gate_wait.h"
 
-#define ENTER_GATES_MAX 16
+#define ENTER_GATES_MAX (16 + UNIT_GATES_MAX)
 
 struct enter {
     /* filled in by the caller */
@@ -44,7 +44,8 @@ enum enter_result {
 };
 
 enum enter_result enter_start(struct enter *enter, const char *database, const char *collection);
-/* The same of several namespaces, by their gates; ENTER_GATES_MAX at most. */
+/* The same of several namespaces, by their gates; ENTER_GATES_MAX without UNIT_GATES_MAX at most.
+ */
 enum enter_result enter_start_gates(struct enter *enter, const uint32_t *gates, size_t count);
 
 /* From here on reads for a unit that `reads_snapshot` can see what is committed at this moment.

@@ -184,6 +184,17 @@ static bool has_gap(const struct read_operation *operation)
     return false;
 }
 
+/* The transaction that is run again comes to them in time. */
+static void miss_gates(const struct read_operation *operation)
+{
+    const struct read_command *command = &operation->command;
+    for (size_t i = 0; i < command->gate_count && operation->unit != NULL; i++) {
+        if (command->gates[i] != GATE_SERVER) {
+            unit_miss_gate(operation->unit, command->gates[i]);
+        }
+    }
+}
+
 /* What is read as the server has it is not as it was. */
 static bool has_changed(const struct read_operation *operation)
 {
@@ -217,8 +228,14 @@ static bool has_snapshot_still(struct read_operation *operation)
     if (uncommitted_snapshot_is_lost(operation->engine->uncommitted, &operation->reader)) {
         return false;
     }
-    bool whole = !has_gap(operation) && !has_changed(operation);
-    return whole || (renew(operation) && !has_gap(operation));
+    bool gap = has_gap(operation);
+    if ((!gap && !has_changed(operation)) || (renew(operation) && !has_gap(operation))) {
+        return true;
+    }
+    if (gap) {
+        miss_gates(operation);
+    }
+    return false;
 }
 
 /* ------------------------------------------------------------------ looking */

@@ -125,6 +125,26 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     return unit;
 }
 
+static void gates_add(struct unit_gates *gates, uint32_t gate)
+{
+    for (size_t i = 0; i < gates->count; i++) {
+        if (gates->gates[i] == gate) {
+            return;
+        }
+    }
+    if (gates->count < UNIT_GATES_MAX) {
+        gates->gates[gates->count++] = gate;
+    }
+}
+
+void unit_miss_gate(struct unit *unit, uint32_t gate)
+{
+    for (size_t i = 0; i < unit->early.count; i++) {
+        gates_add(&unit->missed, unit->early.gates[i]);
+    }
+    gates_add(&unit->missed, gate);
+}
+
 struct unit *unit_free(struct unit *unit)
 {
     if (unit == NULL) {

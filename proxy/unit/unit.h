@@ -69,6 +69,13 @@ struct unit_session_key {
     uint8_t bytes[UNIT_SESSION_ID_BYTES + 32];
 };
 
+#define UNIT_GATES_MAX 8
+
+struct unit_gates {
+    uint32_t gates[UNIT_GATES_MAX];
+    size_t count;
+};
+
 struct unit {
     uint64_t id;
     /* Changed by unit_state_set() only, by who has it checked out; atomic for those who look on. */
@@ -94,6 +101,10 @@ struct unit {
     struct lock_owner locks;
     struct uncommitted_owner uncommitted;
     bool snapshot_used; /* its client has seen something of it, or it has written */
+    /* Gates that it came to too late for its snapshot. A session's next unit enters them with its
+       first command. */
+    struct unit_gates missed;
+    struct unit_gates early;
     struct unit_cursors cursors;
 
     size_t write_count; /* WRITE records in the journal; the next one's number */
@@ -287,6 +298,8 @@ void unit_state_set(struct unit *unit, enum unit_state state);
 MUST_CHECK enum status unit_learn(struct unit *unit, int32_t number, struct image after);
 /* The server did not carry out write `number`. STATUS_MEMORY. */
 MUST_CHECK enum status unit_learn_refused(struct unit *unit, int32_t number);
+/* It came to this gate too late; see `missed`. */
+void unit_miss_gate(struct unit *unit, uint32_t gate);
 /* The first `count` entries of `known` are in the journal now. */
 void unit_known_drop(struct unit *unit, size_t count);
 

@@ -24,8 +24,9 @@
 struct session {
     struct unit_session_key key;
     int64_t transaction_number;
-    enum unit_state ended; /* how, if there is no unit */
-    uint64_t place;        /* of its last unit, if that was a deadlock's victim; else 0 */
+    enum unit_state ended;    /* how, if there is no unit */
+    uint64_t place;           /* of its last unit, if that was a deadlock's victim; else 0 */
+    struct unit_gates missed; /* of its last unit */
     struct unit *unit;
     struct session *older; /* idle list */
     struct session *younger;
@@ -216,6 +217,7 @@ static enum unit_checkout begin(struct unit_table *table, struct session *sessio
     session->transaction_number = request->transaction_number;
     session->unit = unit;
     unit->locks.place = session->place;
+    unit->early = session->missed;
     unit_link(table, unit);
     *ret_unit = unit;
     return UNIT_CHECKOUT_READY;
@@ -328,6 +330,7 @@ static void retire(struct unit_table *table, struct unit *unit)
     session->unit = NULL;
     session->ended = unit->state;
     session->place = lock_owner_place_kept(&unit->locks);
+    session->missed = unit->missed;
     idle_add(table, session);
 }
 
