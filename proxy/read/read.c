@@ -470,7 +470,8 @@ static void note_cursor(struct read_operation *operation, int64_t cursor_id)
 static void give(struct read_operation *operation, const struct reply_view *view,
                  struct slice reply)
 {
-    if (operation->unit != NULL && operation->cursor == NULL && view->has_cursor) {
+    if (operation->unit != NULL && operation->engine->committed_reads &&
+        operation->cursor == NULL && view->has_cursor) {
         if (read_batch_cut(operation, reply)) {
             read_finish_own(operation);
         } else {

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "unit/uncommitted.h"
 
@@ -691,6 +692,119 @@ static void test_no_reader_sees_half_a_transfer(void **state)
     assert_true(each_has_read());
 }
 
+/* ------------------------------------------------------------------ shares and costs */
+
+static void test_a_share_of_a_snapshot(void **state)
+{
+    (void)state;
+    struct uncommitted_owner unit = {.unit = 1};
+    struct uncommitted_owner writer = {.unit = 2};
+    struct uncommitted_owner share = {0};
+    struct published one;
+    assert_false(uncommitted_snapshot_share(table, &unit, &share));
+    uncommitted_snapshot_begin(table, &unit, 7);
+    assert_true(publish(&one, &writer, GATE, 1, 100));
+    uncommitted_end(table, &writer, true);
+    assert_true(uncommitted_snapshot_share(table, &unit, &share));
+    assert_int_equal(share.plain_epoch, 7);
+    uncommitted_end(table, &unit, false); /* it has ended; the share has not */
+    struct uncommitted_reader reader = {.snapshot_at = share.snapshot_at, .has_snapshot = true};
+    assert_false(uncommitted_snapshot_is_lost(table, &reader));
+    assert_int_equal(count_seen(&reader, GATE, "d.c"), 1);
+    assert_true(uncommitted_has_changed(table, GATE, &reader));
+    assert_true(uncommitted_has_changed(table, 0, &reader));
+    assert_false(uncommitted_has_changed(table, OTHER_GATE, &reader));
+    assert_false(uncommitted_has_changed(table, GATE, &nobody));
+    uncommitted_snapshot_renew(table, &share, 8);
+    reader.snapshot_at = share.snapshot_at;
+    assert_int_equal(share.plain_epoch, 8);
+    assert_int_equal(count_seen(&reader, GATE, "d.c"), 0);
+    assert_false(uncommitted_has_changed(table, GATE, &reader));
+    uncommitted_end(table, &share, false);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* The fastest of some turns: what else the machine does makes none faster. */
+static uint64_t cost_of(bool (*look)(const struct uncommitted_reader *reader),
+                        const struct uncommitted_reader *reader, unsigned times, bool wanted)
+{
+    uint64_t best = UINT64_MAX;
+    for (unsigned turn = 0; turn < 20; turn++) {
+        uint64_t began = now_ns();
+        for (unsigned i = 0; i < times; i++) {
+            assert_int_equal(look(reader), wanted);
+        }
+        uint64_t took = now_ns() - began;
+        best = took < best ? took : best;
+    }
+    return best;
+}
+
+static bool look_for_others(const struct uncommitted_reader *reader)
+{
+    return uncommitted_has_others(table, GATE, reader);
+}
+
+static bool look_for_too_much(const struct uncommitted_reader *reader)
+{
+    struct uncommitted_view view;
+    return uncommitted_collect(table, GATE, "d.c", reader, 50, &view) == STATUS_LIMIT;
+}
+
+static bool look_for_one(const struct uncommitted_reader *reader)
+{
+    struct lock_name name = name_of(1);
+    struct uncommitted_document *found = uncommitted_find(table, &name, reader);
+    uncommitted_document_release(found);
+    return found != NULL;
+}
+
+static bool look_for_all(const struct uncommitted_reader *reader)
+{
+    struct uncommitted_view view;
+    bool all = uncommitted_collect(table, GATE, "d.c", reader, UINT64_MAX, &view) == STATUS_OK;
+    uncommitted_view_free(&view);
+    return all;
+}
+
+/* What documents a unit has published costs only who wants them. */
+static void test_who_pays_for_many_documents(void **state)
+{
+    (void)state;
+    enum { FEW = 100, MANY = 10000, LOOKS = 200 };
+    struct uncommitted_owner owner = {.unit = 1};
+    const struct uncommitted_reader own = {.unit = 1};
+    uint64_t cost[2][4];
+    uint32_t number = 0;
+    for (size_t i = 0; i < 2; i++) {
+        for (; number < (i == 0 ? FEW : MANY); number++) {
+            struct published one;
+            assert_true(publish(&one, &owner, GATE, number, number));
+        }
+        cost[i][0] = cost_of(look_for_others, &own, LOOKS, false);
+        cost[i][1] = cost_of(look_for_too_much, &nobody, LOOKS, true);
+        cost[i][2] = cost_of(look_for_one, &nobody, LOOKS, true);
+        cost[i][3] = cost_of(look_for_all, &nobody, 1, true);
+    }
+    uncommitted_end(table, &owner, true);
+    for (size_t look = 0; look < 3; look++) {
+        if (cost[1][look] > 10 * cost[0][look] + 20000) {
+            fail_msg("look %zu: %lu ns, %lu with as many documents more", look,
+                     (unsigned long)cost[0][look], (unsigned long)cost[1][look]);
+        }
+    }
+    /* Linear would be 100 times as much, its square 10,000. */
+    if (cost[1][3] > 1500 * cost[0][3]) {
+        fail_msg("all: %lu ns, then %lu", (unsigned long)cost[0][3], (unsigned long)cost[1][3]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -704,6 +818,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_watches, begin, end),
         cmocka_unit_test_setup_teardown(test_snapshots, begin, end),
         cmocka_unit_test_setup_teardown(test_a_snapshot_that_is_lost, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_share_of_a_snapshot, begin, end),
+        cmocka_unit_test_setup_teardown(test_who_pays_for_many_documents, begin, end),
         cmocka_unit_test_setup_teardown(test_no_reader_sees_half_a_transfer, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
