@@ -13,8 +13,8 @@
 #include "wire/bson_copy.h"
 #include "wire/bson_walk.h"
 
-/* Appends up to `count` documents from the front of *documents. */
-static void put_batch(bson_t *cursor, const char *name, struct slice *documents, int64_t count)
+/* Appends up to `count` documents from the front of *documents. Returns how many. */
+static int64_t put_batch(bson_t *cursor, const char *name, struct slice *documents, int64_t count)
 {
     bson_t batch;
     uint32_t at = 0;
@@ -30,6 +30,7 @@ static void put_batch(bson_t *cursor, const char *name, struct slice *documents,
         *documents = slice_rest(*documents, size);
     }
     bson_append_array_end(cursor, &batch);
+    return at;
 }
 
 /* Of the batch, an array, all documents one behind the other. NULL: out of memory. */
@@ -51,12 +52,15 @@ static uint8_t *flatten(struct slice batch, size_t *ret_size)
     return flat;
 }
 
-static void skip(struct slice *documents, int64_t count)
+/* Returns how many there were of them. */
+static int64_t skip(struct slice *documents, int64_t count)
 {
-    for (; count > 0 && documents->size >= 4; count--) {
+    int64_t skipped = 0;
+    for (; skipped < count && documents->size >= 4; skipped++) {
         size_t size = slice_load_u32le(documents->data);
         *documents = slice_rest(*documents, size < documents->size ? size : documents->size);
     }
+    return skipped;
 }
 
 /* What the server's cursor behind it reads. */
@@ -86,7 +90,7 @@ static void put_reply(bson_t *answer, struct slice reply, const struct unit_curs
             continue;
         }
         BSON_APPEND_DOCUMENT_BEGIN(answer, "cursor", &inside);
-        put_batch(&inside, "firstBatch", &first, count);
+        (void)put_batch(&inside, "firstBatch", &first, count);
         BSON_APPEND_INT64(&inside, "id", cursor->id);
         BSON_APPEND_UTF8(&inside, "ns", cursor->namespace);
         bson_append_document_end(answer, &inside);
@@ -147,9 +151,11 @@ bool read_batch_cut(struct read_operation *operation, struct slice reply)
                         : NULL;
     struct slice all = slice_make(flat, size);
     struct slice rest = all;
-    skip(&rest, command->batch_size);
+    /* As in mongod, a batch that is just full does not tell that nothing is behind it. */
+    bool full = skip(&rest, command->batch_size) == command->batch_size &&
+                (command->limit == 0 || command->batch_size < command->limit);
     struct unit_cursor *cursor =
-        flat == NULL || rest.size == 0 ? NULL : keep(operation, reply, rest, view.cursor_id);
+        flat == NULL || !full ? NULL : keep(operation, reply, rest, view.cursor_id);
     if (cursor != NULL) {
         bson_reinit(&operation->reply);
         put_reply(&operation->reply, reply, cursor, all, command->batch_size);
@@ -165,7 +171,7 @@ bool read_batch_next(struct unit_cursors *cursors, struct unit_cursor *cursor,
     struct bson_element element;
     int64_t count = 0;
     bson_t inside;
-    if (cursor->documents.size == 0) {
+    if (cursor->documents.size == 0 && cursor->server_id != 0) {
         return false;
     }
     if (!bson_element_find(view->body, "batchSize", &element) ||
@@ -173,8 +179,8 @@ bool read_batch_next(struct unit_cursors *cursors, struct unit_cursor *cursor,
         count = INT64_MAX;
     }
     BSON_APPEND_DOCUMENT_BEGIN(reply, "cursor", &inside);
-    put_batch(&inside, "nextBatch", &cursor->documents, count);
-    bool over = cursor->documents.size == 0 && cursor->server_id == 0;
+    bool full = put_batch(&inside, "nextBatch", &cursor->documents, count) == count;
+    bool over = !full && cursor->documents.size == 0 && cursor->server_id == 0;
     BSON_APPEND_INT64(&inside, "id", over ? 0 : cursor->id);
     BSON_APPEND_UTF8(&inside, "ns", cursor->namespace);
     bson_append_document_end(reply, &inside);
