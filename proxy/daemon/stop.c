@@ -46,7 +46,7 @@ void daemon_stop(struct daemon *daemon)
     }
     upstream_stop_waiting(); /* what is not done by now is left to the next start */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
-    daemon->engine.namespaces = namespace_cache_stop(daemon->engine.namespaces);
+    namespace_cache_stop(daemon->engine.namespaces);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
     daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */
     daemon->settler = settler_stop(daemon->settler);
@@ -59,6 +59,7 @@ void daemon_stop(struct daemon *daemon)
     }
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
+    daemon->engine.namespaces = namespace_cache_free(daemon->engine.namespaces);
     daemon->keeper = lease_keeper_stop(daemon->keeper);
     if (daemon->leased) {
         struct error error = {0};

@@ -399,25 +399,31 @@ static void *cache_main(void *context)
 
 void namespace_cache_ask(struct namespace_cache *cache, struct namespace_lookup *lookup)
 {
+    lookup->known = NAMESPACE_KNOWN_NOTHING;
     lookup->view = NULL;
     lookup->next = NULL;
     pthread_mutex_lock(&cache->mutex);
-    *cache->last = lookup;
-    cache->last = &lookup->next;
-    (void)pthread_cond_signal(&cache->changed);
+    bool stopping = cache->stopping;
+    if (!stopping) {
+        *cache->last = lookup;
+        cache->last = &lookup->next;
+        (void)pthread_cond_signal(&cache->changed);
+    }
     pthread_mutex_unlock(&cache->mutex);
+    if (stopping) {
+        lookup->answered(lookup);
+    }
 }
 
 /* ------------------------------------------------------------------ beginning and end */
 
-static struct namespace_cache *cache_free(struct namespace_cache *cache)
+static void destroy(struct namespace_cache *cache)
 {
     forget_all(cache);
     (void)pthread_cond_destroy(&cache->changed);
     (void)pthread_mutex_destroy(&cache->mutex);
     free(cache->uri);
     free(cache);
-    return NULL;
 }
 
 static void init(struct namespace_cache *cache)
@@ -447,22 +453,29 @@ enum status namespace_cache_start(const char *uri, uint64_t connect_ms,
     cache->connect_ms = connect_ms;
     init(cache);
     if (pthread_create(&cache->thread, NULL, cache_main, cache) != 0) {
-        cache_free(cache);
+        destroy(cache);
         return error_set(ret_error, STATUS_IO, "cannot start a thread: %s", strerror(errno));
     }
     *ret_cache = cache;
     return STATUS_OK;
 }
 
-struct namespace_cache *namespace_cache_stop(struct namespace_cache *cache)
+void namespace_cache_stop(struct namespace_cache *cache)
 {
     if (cache == NULL) {
-        return NULL;
+        return;
     }
     pthread_mutex_lock(&cache->mutex);
     cache->stopping = true;
     (void)pthread_cond_signal(&cache->changed);
     pthread_mutex_unlock(&cache->mutex);
     (void)pthread_join(cache->thread, NULL);
-    return cache_free(cache);
+}
+
+struct namespace_cache *namespace_cache_free(struct namespace_cache *cache)
+{
+    if (cache != NULL) {
+        destroy(cache);
+    }
+    return NULL;
 }

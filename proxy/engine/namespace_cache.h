@@ -56,8 +56,11 @@ enum namespace_known {
 MUST_CHECK enum status namespace_cache_start(const char *uri, uint64_t connect_ms,
                                              struct namespace_cache **ret_cache,
                                              struct error *ret_error);
-/* Nobody may be waiting for an answer. NULL is harmless; returns NULL. */
-struct namespace_cache *namespace_cache_stop(struct namespace_cache *cache);
+/* From now on the server is not asked any more, and the answer comes at once, from the thread that
+   asks: nothing is known. NULL is harmless. */
+void namespace_cache_stop(struct namespace_cache *cache);
+/* It was stopped, and nobody looks at it any more. NULL is harmless; returns NULL. */
+struct namespace_cache *namespace_cache_free(struct namespace_cache *cache);
 
 /* *ret_view: of a VIEW, for view_definition_release(). */
 enum namespace_known namespace_cache_find(struct namespace_cache *cache, const char *database,
@@ -68,7 +71,7 @@ enum namespace_known namespace_cache_find(struct namespace_cache *cache, const c
 struct namespace_lookup {
     const char *database; /* valid until `answered`, as the next */
     const char *collection;
-    /* Called once, on the cache's thread. */
+    /* Called once, on the cache's thread, if that is not stopped. */
     void (*answered)(struct namespace_lookup *lookup);
     /* The answer. */
     enum namespace_known known;   /* NOTHING: the server cannot be asked */

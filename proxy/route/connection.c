@@ -64,7 +64,8 @@ static void on_finish(struct worker_task *task)
 static void finish_if_over(struct connection *connection)
 {
     if (!connection->client_gone || !connection->server_gone || connection->active ||
-        connection->gate_waiting || connection->lost_posted || connection->finishing) {
+        connection->gate_waiting || connection->name_wait != NULL || connection->lost_posted ||
+        connection->finishing) {
         return;
     }
     connection->finishing = true;

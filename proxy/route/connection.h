@@ -159,7 +159,9 @@ struct connection {
     /* a read that is forwarded, to be done again if a unit comes between */
     struct read_watch read_watch;
     struct buffer read_bytes;
-    struct event turn_timer; /* runs while it has its turn */
+    struct event turn_timer;     /* runs while it has its turn */
+    struct name_wait *name_wait; /* what a name of a read is, is asked; NULL: it is not */
+    unsigned names_asked;        /* of the same read */
 
     /* a plain write that waits until no unit is in its namespace */
     struct gate_waiter gate_waiter;

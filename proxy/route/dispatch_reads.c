@@ -20,6 +20,7 @@
  * The connection's worker.
  */
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "read/read.h"
@@ -29,6 +30,8 @@
 
 /* Of the copy of a request; larger ones take memory of their own. */
 #define KEPT_CAPACITY_MAX (16u * 1024u)
+/* Questions of one read; then it becomes an operation, which is unsure of its names. */
+#define NAMES_ASKED_MAX 64u
 
 /* ------------------------------------------------------------------ when the reply is there */
 
@@ -145,24 +148,95 @@ static bool name_of(const struct read_command *command, struct lock_name *ret_na
     return point;
 }
 
-/* All its names are known for what they are. */
-static bool is_resolved(const struct engine *engine, struct read_command *command)
+/* A question what a name is. The message waits, and is decided again when it is answered. */
+struct name_wait {
+    struct connection *connection;
+    struct namespace_lookup lookup;
+    struct worker_task task;
+    char *database;
+    char *collection;
+};
+
+static void name_wait_free(struct name_wait *wait)
 {
+    free(wait->database);
+    free(wait->collection);
+    free(wait);
+}
+
+static void on_name_task(struct worker_task *task)
+{
+    struct name_wait *wait =
+        (struct name_wait *)(void *)((uint8_t *)task - offsetof(struct name_wait, task));
+    struct connection *connection = wait->connection;
+    if (wait->lookup.known == NAMESPACE_KNOWN_NOTHING) {
+        connection->names_asked = NAMES_ASKED_MAX; /* the server cannot be asked */
+    }
+    (void)view_definition_release(wait->lookup.view);
+    name_wait_free(wait);
+    connection->name_wait = NULL;
+    connection_continue(connection);
+}
+
+static void on_name_known(struct namespace_lookup *lookup)
+{
+    struct name_wait *wait =
+        (struct name_wait *)(void *)((uint8_t *)lookup - offsetof(struct name_wait, lookup));
+    worker_post(wait->connection->owner->worker, &wait->task);
+}
+
+/* False: out of memory. */
+static bool ask_for(struct connection *connection, const char *database, const char *collection)
+{
+    struct name_wait *wait = calloc(1, sizeof *wait);
+    if (wait == NULL) {
+        return false;
+    }
+    wait->database = strdup(database);
+    wait->collection = strdup(collection);
+    if (wait->database == NULL || wait->collection == NULL) {
+        name_wait_free(wait);
+        return false;
+    }
+    wait->connection = connection;
+    wait->task.run = on_name_task;
+    wait->lookup = (struct namespace_lookup){
+        .database = wait->database, .collection = wait->collection, .answered = on_name_known};
+    connection->name_wait = wait;
+    connection->names_asked++;
+    namespace_cache_ask(connection->shared->options.engine->namespaces, &wait->lookup);
+    return true;
+}
+
+/* Whether all its names are known for what they are; if not, one may have been asked for. */
+static bool is_resolved(struct connection *connection, struct read_command *command)
+{
+    const struct engine *engine = connection->shared->options.engine;
     struct read_views views = {0};
     const char *ask = NULL;
-    bool resolved = read_resolve_plain(engine->namespaces, command) ||
-                    read_resolve(engine->namespaces, true, command, &views, &ask);
+    if (read_resolve_plain(engine->namespaces, command)) {
+        connection->names_asked = 0;
+        return true;
+    }
+    bool can_ask = connection->names_asked < NAMES_ASKED_MAX;
+    bool resolved = read_resolve(engine->namespaces, can_ask, command, &views, &ask);
+    if (resolved) {
+        connection->names_asked = 0;
+    } else {
+        (void)ask_for(connection, command->database, ask);
+    }
     read_views_release(&views);
     return resolved;
 }
 
 /* True: it may go by if its bytes are kept, and *ret_watch says what must still be so when its
  * reply is there. */
-static bool may_go_by(const struct engine *engine, struct read_command *command,
+static bool may_go_by(struct connection *connection, struct read_command *command,
                       struct read_watch *ret_watch)
 {
+    const struct engine *engine = connection->shared->options.engine;
     const struct uncommitted_table *table = engine->uncommitted;
-    if (!is_resolved(engine, command)) {
+    if (!is_resolved(connection, command)) {
         return false;
     }
     struct read_watch watch = {.command = *command};
@@ -270,10 +344,13 @@ void dispatch_read(struct connection *connection, const struct wire_header *head
     if (command.kind == READ_GET_MORE) {
         decide_get_more(connection, &command, available, dispatch);
     } else if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 &&
-               may_go_by(engine, &command, &connection->read_watch) &&
+               may_go_by(connection, &command, &connection->read_watch) &&
                keep(connection, available)) {
         connection->read_watch.active = true;
         dispatch->kind = DISPATCH_FORWARD;
         dispatch->expected.kind = EXPECT_READ;
+    }
+    if (connection->name_wait != NULL) {
+        dispatch->kind = DISPATCH_BLOCKED;
     }
 }
