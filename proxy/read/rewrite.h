@@ -17,7 +17,7 @@
  * goes along as it is. Pure; any thread.
  */
 
-#include "read/overlay.h"
+#include "wire/overlay.h"
 #include "read/read_command.h"
 
 /* A command is one document of 16 MiB; what else it says takes room, too. */
