@@ -511,18 +511,23 @@ static void forget_past(struct uncommitted_table *table, struct uncommitted_docu
     }
 }
 
-void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner)
+static void snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner)
 {
-    if (owner->has_snapshot) {
-        return;
-    }
-    pthread_mutex_lock(&table->mutex);
     owner->has_snapshot = true;
     owner->snapshot_at = table->moment;
     owner->older = table->youngest_snapshot;
     owner->younger = NULL;
     *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner;
     table->youngest_snapshot = owner;
+}
+
+void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner)
+{
+    if (owner->has_snapshot) {
+        return;
+    }
+    pthread_mutex_lock(&table->mutex);
+    snapshot_begin(table, owner);
     pthread_mutex_unlock(&table->mutex);
 }
 
@@ -534,6 +539,17 @@ static void snapshot_end(struct uncommitted_table *table, struct uncommitted_own
     *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner->younger;
     *(owner->younger == NULL ? &table->youngest_snapshot : &owner->younger->older) = owner->older;
     owner->has_snapshot = false;
+}
+
+/* What only the older snapshot needed goes with the next unit that ends. */
+void uncommitted_snapshot_renew(struct uncommitted_table *table, struct uncommitted_owner *owner)
+{
+    pthread_mutex_lock(&table->mutex);
+    if (owner->has_snapshot) {
+        snapshot_end(table, owner);
+        snapshot_begin(table, owner);
+    }
+    pthread_mutex_unlock(&table->mutex);
 }
 
 bool uncommitted_snapshot_is_lost(struct uncommitted_table *table,
