@@ -1,8 +1,8 @@
 /*
  * Telling a service manager (service_manager.h).
  *
- * The protocol is a line NAME=VALUE or several in one datagram, which systemd promises to keep. It is
- * spoken here because libsystemd would bring five libraries for it into every container, where
+ * The protocol is a line NAME=VALUE or several in one datagram, which systemd promises to keep. It
+ * is spoken here because libsystemd would bring five libraries for it into every container, where
  * nobody listens.
  *
  * Invariant: `descriptor` is connected, or -1. It does not change while other threads run.

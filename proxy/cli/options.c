@@ -168,9 +168,8 @@ static void make_long_options(struct option ret_options[OPTIONS_MAX])
     size_t count = 0;
     for (const struct cli_option *each = cli_option_table; each->name != NULL; each++) {
         assert(count + 1 < OPTIONS_MAX);
-        ret_options[count++] =
-            (struct option){each->name, each->value == NULL ? no_argument : required_argument, NULL,
-                            each->letter};
+        ret_options[count++] = (struct option){
+            each->name, each->value == NULL ? no_argument : required_argument, NULL, each->letter};
     }
     ret_options[count] = (struct option){0};
 }
@@ -435,8 +434,9 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
 static void help_option(const struct cli_option *option)
 {
     char words[64];
-    int width = snprintf(words, sizeof(words), "--%s%s%s", option->name,
-                         option->value == NULL ? "" : " ", option->value == NULL ? "" : option->value);
+    int width =
+        snprintf(words, sizeof(words), "--%s%s%s", option->name, option->value == NULL ? "" : " ",
+                 option->value == NULL ? "" : option->value);
     printf("  %-*s", HELP_COLUMN, words);
     const char *line = option->help;
     size_t size = strcspn(line, "\n");

@@ -2,7 +2,8 @@
  * The watchdog's food (watchdog.h): asks three times in a period, each time for a third of it, so
  * that one late answer does no harm.
  *
- * Thread: its own; `stopping` is the main thread's to set, under the mutex.
+ * Thread: its own. The main thread sets `workers` under `asking`, which is held while they are
+ * asked, and `stopping` under `mutex`.
  */
 #include "net/watchdog.h"
 
@@ -15,6 +16,8 @@
 struct watchdog {
     struct watchdog_options options;
     pthread_t thread;
+    pthread_mutex_t asking;
+    struct worker_pool *workers;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool stopping;
@@ -33,6 +36,14 @@ static bool wait_until(struct watchdog *watchdog, const struct timespec *until)
     return stopping;
 }
 
+static bool all_work(struct watchdog *watchdog, uint64_t wait_ms)
+{
+    (void)pthread_mutex_lock(&watchdog->asking);
+    bool work = watchdog->workers == NULL || worker_pool_settle(watchdog->workers, wait_ms);
+    (void)pthread_mutex_unlock(&watchdog->asking);
+    return work;
+}
+
 static void *watchdog_main(void *context)
 {
     struct watchdog *watchdog = context;
@@ -46,7 +57,7 @@ static void *watchdog_main(void *context)
             next.tv_sec++;
             next.tv_nsec -= 1000000000;
         }
-        if (worker_pool_settle(watchdog->options.workers, third_ms)) {
+        if (all_work(watchdog, third_ms)) {
             watchdog->options.alive();
         }
     } while (!wait_until(watchdog, &next));
@@ -57,6 +68,7 @@ static void watchdog_free(struct watchdog *watchdog)
 {
     (void)pthread_cond_destroy(&watchdog->changed);
     (void)pthread_mutex_destroy(&watchdog->mutex);
+    (void)pthread_mutex_destroy(&watchdog->asking);
     free(watchdog);
 }
 
@@ -69,6 +81,7 @@ enum status watchdog_start(const struct watchdog_options *options, struct watchd
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     watchdog->options = *options;
+    (void)pthread_mutex_init(&watchdog->asking, NULL);
     (void)pthread_mutex_init(&watchdog->mutex, NULL);
     (void)pthread_condattr_init(&attributes);
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -81,6 +94,15 @@ enum status watchdog_start(const struct watchdog_options *options, struct watchd
     }
     *ret_watchdog = watchdog;
     return STATUS_OK;
+}
+
+void watchdog_watch(struct watchdog *watchdog, struct worker_pool *workers)
+{
+    if (watchdog != NULL) {
+        (void)pthread_mutex_lock(&watchdog->asking);
+        watchdog->workers = workers;
+        (void)pthread_mutex_unlock(&watchdog->asking);
+    }
 }
 
 struct watchdog *watchdog_stop(struct watchdog *watchdog)

@@ -1,6 +1,6 @@
 /*
- * What a service manager is told: by a socket's path and by an abstract name; nothing where there is
- * none, or where the watchdog is meant for another process.
+ * What a service manager is told: by a socket's path and by an abstract name; nothing where there
+ * is none, or where the watchdog is meant for another process.
  */
 
 #include <setjmp.h>
@@ -159,8 +159,9 @@ static void test_watchdog(void **state)
         const char *process;
         uint64_t wanted_ms;
     } cases[] = {
-        {"30000000", own, 30000}, {"30000000", NULL, 30000}, {"30000000", "1", 0}, {NULL, own, 0},
-        {"soon", own, 0},         {"", own, 0},              {"30s", own, 0},
+        {"30000000", own, 30000}, {"30000000", NULL, 30000}, {"30000000", "1", 0},
+        {NULL, own, 0},           {"soon", own, 0},          {"", own, 0},
+        {"30s", own, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         listen_at(true);

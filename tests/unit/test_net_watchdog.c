@@ -1,5 +1,5 @@
 /*
- * The watchdog is fed while all workers work, and not while one of them hangs.
+ * The watchdog is fed while all workers work, or there are none, and not while one of them hangs.
  */
 
 #include <setjmp.h>
@@ -35,9 +35,9 @@ static void hang(struct worker_task *task)
 
 static void pause_ms(long milliseconds)
 {
-    (void)nanosleep(&(struct timespec){.tv_sec = milliseconds / 1000,
-                                       .tv_nsec = milliseconds % 1000 * 1000000},
-                    NULL);
+    (void)nanosleep(
+        &(struct timespec){.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000},
+        NULL);
 }
 
 static void wait_for(int more)
@@ -58,9 +58,10 @@ static void test_only_workers_that_work_feed_it(void **state)
     assert_int_equal(sem_init(&hangs, 0, 0), 0);
     assert_int_equal(sem_init(&goes_on, 0, 0), 0);
     assert_int_equal(worker_pool_start(3, &workers, &error), STATUS_OK);
-    struct watchdog_options options = {
-        .workers = workers, .period_ms = PERIOD_MS, .alive = on_alive};
+    struct watchdog_options options = {.period_ms = PERIOD_MS, .alive = on_alive};
     assert_int_equal(watchdog_start(&options, &watchdog, &error), STATUS_OK);
+    wait_for(2); /* there are no workers yet */
+    watchdog_watch(watchdog, workers);
     wait_for(3);
 
     worker_post(worker_pool_get(workers, 1), &task);
@@ -75,12 +76,15 @@ static void test_only_workers_that_work_feed_it(void **state)
 
     (void)sem_post(&goes_on);
     wait_for(3);
+    watchdog_watch(watchdog, NULL);
+    assert_null(worker_pool_stop(workers));
+    wait_for(2);
+    watchdog_watch(NULL, NULL);
     assert_null(watchdog_stop(watchdog));
     assert_null(watchdog_stop(NULL));
     int ended = atomic_load(&fed);
     pause_ms((long)PERIOD_MS);
     assert_int_equal(atomic_load(&fed), ended);
-    assert_null(worker_pool_stop(workers));
 }
 
 int main(void)
