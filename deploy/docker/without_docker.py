@@ -92,8 +92,16 @@ def tree(source, place):
     """A folder as a build context: what .dockerignore leaves."""
     place.mkdir(parents=True, exist_ok=True)
     listed = run(
-        "git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard",
-        source.relative_to(ROOT) if source != ROOT else ".", stdout=subprocess.PIPE,
+        "git",
+        "-C",
+        ROOT,
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        source.relative_to(ROOT) if source != ROOT else ".",
+        stdout=subprocess.PIPE,
     ).stdout.decode()
     for name in filter(None, listed.split("\0")):
         origin = ROOT / name
@@ -155,10 +163,14 @@ def start(stage):
         process = Process(stage.chroot(*command, user=stage.user), name="holdfastd")
         try:
             began = time.monotonic()
-            wait_until(lambda: healthy() or not process.running(), 60, "the health check is content")
+            wait_until(
+                lambda: healthy() or not process.running(), 60, "the health check is content"
+            )
             assert process.running(), process.output()
             print(f"  healthy after {time.monotonic() - began:.1f} s, as user {stage.user}")
-            status = stage.chroot("holdfast", "status", "--wal", "/var/lib/holdfast", user=stage.user)
+            status = stage.chroot(
+                "holdfast", "status", "--wal", "/var/lib/holdfast", user=stage.user
+            )
             run(*status, stdout=subprocess.DEVNULL)
             assert process.terminate() == 0, process.output()
         finally:

@@ -1,6 +1,6 @@
 """Moves 30 from alice to bob: two writes that belong together, in a transaction of the driver.
 
-    python transfer.py URI [--plain] [--die] [--kill PID]       python transfer.py URI --show
+python transfer.py URI [--plain] [--die] [--kill PID]       python transfer.py URI --show
 """
 
 import argparse

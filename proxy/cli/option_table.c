@@ -8,6 +8,7 @@
 
 const struct cli_option cli_option_table[] = {
     {"wal", "DIR", OPTION_WAL, NULL, "the journal's directory (required)"},
+    {"wal-key-file", "FILE", OPTION_WAL_KEY_FILE, NULL, "opens an encrypted journal"},
     {"upstream", "URI", OPTION_UPSTREAM, "status recover resolve check-restore prune",
      "the server, mongodb://host:port, as given to holdfastd"},
     {"onto", "URI", OPTION_ONTO, "replay", "the server with the restored database"},
@@ -18,6 +19,7 @@ const struct cli_option cli_option_table[] = {
     {"restore", NULL, OPTION_RESTORE, "resolve", "make them what they were before the unit"},
     {"apply", NULL, OPTION_APPLY, "resolve", "make them what the unit left"},
     {"to", "DIR", OPTION_TO, "salvage", "where the new journal is made"},
+    {"to", "FILE", OPTION_TO, "change-key", "the new key file"},
     {"unit", "N", OPTION_UNIT, "export", "only this unit"},
     {"namespace", "DB.COLL", OPTION_NAMESPACE, "export", "only writes to this collection"},
     {"records", NULL, OPTION_RECORDS, "export", "the journal's records as they are"},

@@ -34,6 +34,7 @@ enum option_letter {
     OPTION_PROGRESS,
     OPTION_COMPACT,
     OPTION_TO,
+    OPTION_WAL_KEY_FILE,
 };
 
 struct cli_option {

@@ -88,6 +88,13 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast salvage --wal /var/lib/holdfast --to /var/lib/holdfast-salvaged\n",
      cli_salvage},
+    {"change-key", "", "encrypt the journal's keys with another key file",
+     "Wraps the data keys of an encrypted journal with the key in another file, in one step:\n"
+     "before it the old file opens the journal, after it only the new one. No record is "
+     "rewritten.\n"
+     "Needs a stopped proxy. Make the new file with: openssl rand -base64 32\n\n"
+     "Example: holdfast change-key --wal DIR --wal-key-file OLD --to NEW\n",
+     cli_change_key},
     {"observe", "", "which services write several times per call",
      "Asks a living holdfastd which service, by which route, wrote several times for one call: "
      "the\n"
@@ -239,6 +246,10 @@ static enum status parse_set(const char *text, struct cli_options *options, stru
         options->upstream = value;
         return STATUS_OK;
     }
+    if (size == 21 && strncmp(text, "wal.encryptionKeyFile", size) == 0) {
+        options->key_file = value;
+        return STATUS_OK;
+    }
     if (size == 13 && strncmp(text, "wal.directory", size) == 0) {
         options->wal = value;
         return STATUS_OK;
@@ -339,6 +350,9 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         return STATUS_OK;
     case OPTION_TO:
         options->target = optarg;
+        return STATUS_OK;
+    case OPTION_WAL_KEY_FILE:
+        options->key_file = optarg;
         return STATUS_OK;
     case OPTION_YES:
         options->yes = true;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every option that --help lists has an entry in its manual page, and every key one in holdfastd.conf(5).
 
-    tests/deploy/options_in_manuals.py PROGRAMS MANUALS
+tests/deploy/options_in_manuals.py PROGRAMS MANUALS
 """
 
 import pathlib

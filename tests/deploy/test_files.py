@@ -72,12 +72,16 @@ def configurations():
                 yield path.name, each["stringData"]["holdfast.yaml"]
 
 
-@pytest.mark.parametrize("where,text", list(configurations()), ids=lambda value: value.split("\n")[0][:20])
+@pytest.mark.parametrize(
+    "where,text", list(configurations()), ids=lambda value: value.split("\n")[0][:20]
+)
 def test_holdfastd_takes_each_configuration(where, text, tmp_path):
     file = tmp_path / "holdfast.yaml"
     file.write_text(text)
     done = subprocess.run(
-        [build_bin() / "holdfastd", "--config", file, "--check-config"], capture_output=True, text=True
+        [build_bin() / "holdfastd", "--config", file, "--check-config"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, f"{where}: {done.stderr}"
 
@@ -116,9 +120,15 @@ def test_services_and_policies_find_their_pods():
                 names = [port["port"] for rule in rules for port in rule["ports"]]
             else:
                 continue
-            found = [pod for pod in pods if wanted.items() <= pod.get("metadata", {}).get("labels", {}).items()]
+            found = [
+                pod
+                for pod in pods
+                if wanted.items() <= pod.get("metadata", {}).get("labels", {}).items()
+            ]
             assert len(found) == 1, f"{path}: {each['kind']} {each['metadata']['name']}"
-            ports = {port["name"] for c in found[0]["spec"]["containers"] for port in c.get("ports", [])}
+            ports = {
+                port["name"] for c in found[0]["spec"]["containers"] for port in c.get("ports", [])
+            }
             assert set(names) <= ports, f"{path}: {names} of {ports}"
 
 

@@ -25,12 +25,16 @@ def test_every_option_is_in_its_page():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", ["holdfastd.8", "holdfastd.conf.5", "holdfast.1", "holdfast-bench.1"])
+@pytest.mark.parametrize(
+    "page", ["holdfastd.8", "holdfastd.conf.5", "holdfast.1", "holdfast-bench.1"]
+)
 def test_mandoc_finds_nothing(page):
     if shutil.which("mandoc") is None:
         pytest.skip("no mandoc here")
     done = subprocess.run(
-        ["mandoc", "-T", "lint", "-W", "warning", MANUALS / "man" / page], capture_output=True, text=True
+        ["mandoc", "-T", "lint", "-W", "warning", MANUALS / "man" / page],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stdout
     text = (MANUALS / "man" / page).read_text()
@@ -86,7 +90,9 @@ class Shell:
 
 def test_bash_completes():
     completion = MANUALS / "completion"
-    with Shell(*(completion / f"{name}.bash" for name in ("holdfast", "holdfastd", "holdfast-bench"))) as sh:
+    with Shell(
+        *(completion / f"{name}.bash" for name in ("holdfast", "holdfastd", "holdfast-bench"))
+    ) as sh:
         assert "conflict" not in sh.complete("holdfast un", "holdfast units ")
         sh.complete("holdfast che", "check-restore ")
         sh.complete("holdfast units --st", "--state ")

@@ -75,7 +75,9 @@ def test_ready_means_served(manager):
 
 def test_a_refused_start_is_never_ready(manager):
     with Stack() as stack:
-        other = Proxy(stack.server, wal=stack.proxy.wal, environment=manager.environment(), start=False)
+        other = Proxy(
+            stack.server, wal=stack.proxy.wal, environment=manager.environment(), start=False
+        )
         try:
             other.launch()
             assert other.process.wait() == 2
