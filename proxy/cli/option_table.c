@@ -11,6 +11,8 @@ const struct cli_option cli_option_table[] = {
     {"wal-key-file", "FILE", OPTION_WAL_KEY_FILE, NULL, "opens an encrypted journal"},
     {"upstream", "URI", OPTION_UPSTREAM, "status recover resolve check-restore prune",
      "the server, mongodb://host:port, as given to holdfastd"},
+    {"upstream-file", "FILE", OPTION_UPSTREAM_FILE, "status recover resolve check-restore prune",
+     "the same, read from a file that nobody else can read"},
     {"onto", "URI", OPTION_ONTO, "replay", "the server with the restored database"},
     {"state", "STATE", OPTION_STATE, "units",
      "open, committed, aborted, conflict or all (default)"},

@@ -15,6 +15,7 @@
 enum option_letter {
     OPTION_WAL = 256,
     OPTION_UPSTREAM,
+    OPTION_UPSTREAM_FILE,
     OPTION_JSON,
     OPTION_DRY_RUN,
     OPTION_STATE,

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "cli/moment.h"
 #include "cli/option_table.h"
 
@@ -300,6 +301,17 @@ static enum status take_unit(const char *text, struct cli_options *options, stru
     return STATUS_OK;
 }
 
+/* It lives as long as the process, as the arguments do. */
+static enum status take_upstream_file(struct cli_options *options, struct error *ret_error)
+{
+    char *text = NULL;
+    enum status status = secret_file_read("--upstream-file", optarg, &text, ret_error);
+    if (status == STATUS_OK) {
+        options->upstream = text;
+    }
+    return status;
+}
+
 static enum status take_option(int letter, struct cli_options *options, enum options_action *action,
                                char **arguments, struct error *ret_error)
 {
@@ -310,6 +322,8 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case OPTION_UPSTREAM:
         options->upstream = optarg;
         return STATUS_OK;
+    case OPTION_UPSTREAM_FILE:
+        return take_upstream_file(options, ret_error);
     case OPTION_JSON:
         options->json = true;
         return STATUS_OK;
