@@ -38,7 +38,9 @@ def check(programs, manuals):
             if not re.search(re.escape(rf"\fB{option}\fR"), text):
                 yield f"{page}: no option {option}"
     text = (manuals / "holdfastd.conf.5").read_text().replace(r"\-", "-")
-    for key in re.findall(r"^  --(\w+\.\w+)", said(programs / "holdfastd", "--help"), re.MULTILINE):
+    for key in re.findall(
+        r"^  --(\w+(?:\.\w+)+) ", said(programs / "holdfastd", "--help"), re.MULTILINE
+    ):
         if rf"\fB{key}\fR" not in text:
             yield f"holdfastd.conf.5: no key {key}"
 

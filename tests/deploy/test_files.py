@@ -1,6 +1,7 @@
 """The files in deploy/ agree with the programs and with each other: versions, ports, configurations."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -68,8 +69,8 @@ def configurations():
     yield "chart", yaml.safe_dump(values["config"])
     for path, objects in kubernetes():
         for each in objects:
-            if each["kind"] == "Secret":
-                yield path.name, each["stringData"]["holdfast.yaml"]
+            if "holdfast.yaml" in each.get("data", {}):
+                yield path.name, each["data"]["holdfast.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -78,11 +79,11 @@ def configurations():
 def test_holdfastd_takes_each_configuration(where, text, tmp_path):
     file = tmp_path / "holdfast.yaml"
     file.write_text(text)
-    done = subprocess.run(
-        [build_bin() / "holdfastd", "--config", file, "--check-config"],
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "HOLDFAST_ADMIN_TOKEN": 32 * "x"}  # of a Secret
+    if "uri" not in yaml.safe_load(text)["upstream"]:
+        environment["HOLDFAST_UPSTREAM_URI"] = "mongodb://mongodb:27017"
+    check = [build_bin() / "holdfastd", "--config", file, "--check-config"]
+    done = subprocess.run(check, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{where}: {done.stderr}"
 
 
@@ -90,8 +91,8 @@ def test_ports_and_probes_are_those_of_the_configuration():
     found = list(own_containers())
     assert len(found) == 2
     for path, pod, container, objects in found:
-        (secret,) = [each for each in objects if each["kind"] == "Secret"]
-        config = yaml.safe_load(secret["stringData"]["holdfast.yaml"])
+        (mounted,) = [each for each in objects if "holdfast.yaml" in each.get("data", {})]
+        config = yaml.safe_load(mounted["data"]["holdfast.yaml"])
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         configured = {config[group]["listen"].rpartition(":")[2] for group in ("net", "admin")}
         assert set(map(str, ports.values())) == configured, path
@@ -101,9 +102,20 @@ def test_ports_and_probes_are_those_of_the_configuration():
             assert (asked["port"], asked["path"]) == ("admin", answer), path
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
         assert any(config["wal"]["directory"].startswith(place) for place in mounts), path
-        assert container["args"] == ["--config", "/etc/holdfast/secret/holdfast.yaml"]
+        assert container["args"] == ["--config", "/etc/holdfast/mounted/holdfast.yaml"]
         # A drain of ten seconds, and what is rolled back after it, must fit.
         assert pod["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 60
+
+
+def test_secrets_are_no_part_of_a_configuration():
+    """They come by the environment from a Secret, of which nothing is in the repository."""
+    for path, _, container, objects in own_containers():
+        assert not [each for each in objects if each["kind"] == "Secret"], path
+        given = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"]}
+        assert given["HOLDFAST_ADMIN_TOKEN"]["key"] == "adminToken", path
+    compose = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())
+    token = compose["services"]["holdfast"]["environment"]["HOLDFAST_ADMIN_TOKEN"]
+    assert token.startswith("${HOLDFAST_ADMIN_TOKEN:?")
 
 
 def test_services_and_policies_find_their_pods():

@@ -102,6 +102,6 @@ def test_bash_completes():
         sh.complete("holdfast units --wal /us", "/usr/")
         sh.complete("holdfastd --wal.dur", "--wal.durability ")
         sh.complete("holdfastd --wal.durability pr", "process ")
-        assert "upstream.uri= " not in sh.complete("holdfastd --set upstream.ur", "upstream.uri=")
+        assert "wal.retention= " not in sh.complete("holdfastd --set wal.ret", "wal.retention=")
         sh.complete("holdfast-bench point-r", "point-read ")
         sh.complete("holdfast-bench service --mo", "--mongo ")

@@ -13,10 +13,6 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
-{{- define "holdfast.secret" -}}
-{{ .Values.existingSecret | default (include "holdfast.name" .) }}
-{{- end }}
-
 {{/* The port of HOST:PORT. */}}
 {{- define "holdfast.port" -}}
 {{ regexFind "[0-9]+$" . }}
