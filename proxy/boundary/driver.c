@@ -113,6 +113,8 @@ static void on_written(struct write_operation *operation, struct slice reply)
 {
     struct boundary_request *request = operation->context;
     ending_take_reply(request, reply);
+    /* As in mongod its view is that of its first command, whatever that was. */
+    request->unit->locks.view_used = true;
     CRASH_POINT(unit_replied);
     ending_finish(request);
 }
@@ -126,7 +128,6 @@ static void write_in_unit(struct boundary_request *request)
         .completed = on_written,
         .context = request,
     };
-    request->unit->snapshot_used = true;
     request->writing = true;
     write_start(&request->write, &request->view, &request->message);
 }
@@ -146,7 +147,7 @@ static void on_read(struct read_operation *operation, struct slice reply)
         if (!read_is_committed(operation)) {
             lock_owner_read(request->engine->locks, &request->unit->locks);
         }
-        request->unit->snapshot_used = true;
+        request->unit->locks.view_used = true;
         if (operation->cursor != NULL && view.cursor_id == 0) {
             unit_cursors_remove(&request->unit->cursors, operation->cursor);
         }
@@ -158,7 +159,8 @@ static void on_read(struct read_operation *operation, struct slice reply)
     ending_set_error(request, view.code,
                      reply_code_is_transient(view.code) ? REPLY_LABEL_TRANSIENT : NULL,
                      view.message == NULL ? "the server gave no reason" : view.message);
-    ending_roll_back(request, "a command of the unit failed");
+    ending_roll_back(request, request->unit->locks.victim ? "it was the victim of a deadlock"
+                                                          : "a command of the unit failed");
 }
 
 /* killCursors of what the unit keeps itself: all there is to it, unless others are named, too. */

@@ -213,9 +213,10 @@ static bool has_changed(const struct read_operation *operation)
 static bool renew(struct read_operation *operation)
 {
     struct unit *unit = operation->unit;
-    if (unit == NULL || unit->snapshot_used || !unit->uncommitted.has_snapshot) {
+    if (unit == NULL || unit->locks.view_used || !unit->uncommitted.has_snapshot) {
         return false;
     }
+    lock_owner_renew(operation->engine->locks, &unit->locks);
     uncommitted_snapshot_renew(operation->engine->uncommitted, &unit->uncommitted,
                                gate_epoch_next(operation->engine->gates));
     take_reader(operation);
@@ -541,8 +542,11 @@ static void begin(struct read_operation *operation)
 static void fail_to_enter(struct read_operation *operation)
 {
     read_fail(operation, REPLY_CODE_WriteConflict,
-              "other writes in this namespace did not end within unit.lockWait: run the "
-              "transaction again");
+              operation->unit->locks.victim
+                  ? "this transaction and others waited for each other's documents, and it is the "
+                    "youngest of them: run the transaction again"
+                  : "other writes in this namespace did not end within unit.lockWait: run the "
+                    "transaction again");
 }
 
 static void on_entered(struct enter *enter, bool inside)
@@ -576,6 +580,9 @@ static void enter(struct read_operation *operation)
         begin(operation);
         break;
     case ENTER_WAITING:
+        break;
+    case ENTER_DEADLOCK:
+        fail_to_enter(operation);
         break;
     case ENTER_NO_MEMORY:
         read_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");

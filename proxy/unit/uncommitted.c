@@ -224,7 +224,8 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
     }
     pthread_mutex_lock(&table->mutex);
     uncommitted_snapshot_end(table, owner);
-    bool keep = changed && table->oldest_snapshot != NULL;
+    /* What was undone shows a snapshot the same image as the document itself does. */
+    bool keep = table->look_count > 0 || (changed && table->oldest_snapshot != NULL);
     table->moment += owner->first != NULL;
     if (owner->first != NULL) {
         uncommitted_take_watches(table, GATE_SERVER, &outbox);
@@ -236,7 +237,7 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
         remove_document(table, document);
         uncommitted_take_watches(table, document->links->gate, &outbox);
         if (keep) {
-            uncommitted_past_add(table, document);
+            uncommitted_past_add(table, document, !changed);
         } else {
             document->links->next_of_owner = released;
             released = document;

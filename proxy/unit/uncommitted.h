@@ -73,6 +73,7 @@ struct uncommitted_owner {
     uint64_t snapshot_at; /* uncommitted_snapshot_begin(), as the next two */
     uint64_t plain_epoch;
     bool has_snapshot;
+    bool is_look;                    /* private */
     struct uncommitted_owner *older; /* private: list of those with a snapshot */
     struct uncommitted_owner *younger;
 };
@@ -138,13 +139,21 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
  */
 void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner,
                                 uint64_t plain_epoch);
-/* From now on instead. It has shown nothing yet to who owns it. */
+/* Its snapshot, if it has one, which nobody has read yet, is of this moment from now on. */
 void uncommitted_snapshot_renew(struct uncommitted_table *table, struct uncommitted_owner *owner,
                                 uint64_t plain_epoch);
 /* The same snapshot for `into`, which is zeros, until uncommitted_end() of that: of any thread, as
    long as `from` is there. False: `from` has none. */
 bool uncommitted_snapshot_share(struct uncommitted_table *table, struct uncommitted_owner *from,
                                 struct uncommitted_owner *into);
+
+/*
+ * For a write that searches what the server holds, and then wants to know what units had hidden
+ * from that search: an owner of its own, which begins before the search and ends by
+ * uncommitted_end(). It is a snapshot, in which also those documents stay that were undone since:
+ * the search may have seen them before they were.
+ */
+void uncommitted_look_begin(struct uncommitted_table *table, struct uncommitted_owner *look);
 
 /* ------------------------------------------------------------------ readers */
 

@@ -249,6 +249,9 @@ bool uncommitted_has_changed(struct uncommitted_table *table, uint32_t gate,
 {
     pthread_mutex_lock(&table->mutex);
     const struct uncommitted_document *newest = table->gates[gate].first_past;
+    while (newest != NULL && newest->links->past.undone) {
+        newest = newest->links->next;
+    }
     const struct uncommitted_links *links = gate == GATE_SERVER ? table->youngest_past
                                             : newest == NULL    ? NULL
                                                                 : newest->links;

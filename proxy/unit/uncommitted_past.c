@@ -12,11 +12,12 @@ struct uncommitted_links *uncommitted_past_find(struct uncommitted_table *table,
     return links;
 }
 
-void uncommitted_past_add(struct uncommitted_table *table, struct uncommitted_document *document)
+void uncommitted_past_add(struct uncommitted_table *table, struct uncommitted_document *document,
+                          bool undone)
 {
     struct uncommitted_links *links = document->links;
     struct uncommitted_links *oldest = uncommitted_past_find(table, &document->name);
-    links->past = (struct uncommitted_past){.ended_at = table->moment};
+    links->past = (struct uncommitted_past){.ended_at = table->moment, .undone = undone};
     if (oldest == NULL) {
         HASH_ADD(hh, table->past, document.name.digest, LOCK_DIGEST_BYTES, links);
         oldest = links;
@@ -94,6 +95,16 @@ void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommit
     pthread_mutex_unlock(&table->mutex);
 }
 
+void uncommitted_look_begin(struct uncommitted_table *table, struct uncommitted_owner *look)
+{
+    pthread_mutex_lock(&table->mutex);
+    look->snapshot_at = table->moment;
+    look->is_look = true;
+    table->look_count++;
+    insert(table, look, table->youngest_snapshot);
+    pthread_mutex_unlock(&table->mutex);
+}
+
 bool uncommitted_snapshot_share(struct uncommitted_table *table, struct uncommitted_owner *from,
                                 struct uncommitted_owner *into)
 {
@@ -116,6 +127,8 @@ void uncommitted_snapshot_end(struct uncommitted_table *table, struct uncommitte
     *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner->younger;
     *(owner->younger == NULL ? &table->youngest_snapshot : &owner->younger->older) = owner->older;
     owner->has_snapshot = false;
+    table->look_count -= owner->is_look;
+    owner->is_look = false;
 }
 
 void uncommitted_snapshot_renew(struct uncommitted_table *table, struct uncommitted_owner *owner,
@@ -123,11 +136,13 @@ void uncommitted_snapshot_renew(struct uncommitted_table *table, struct uncommit
 {
     struct uncommitted_document *released = NULL;
     pthread_mutex_lock(&table->mutex);
-    uncommitted_snapshot_end(table, owner);
-    owner->snapshot_at = table->moment;
-    owner->plain_epoch = plain_epoch;
-    insert(table, owner, table->youngest_snapshot);
-    uncommitted_past_forget(table, &released);
+    if (owner->has_snapshot) {
+        uncommitted_snapshot_end(table, owner);
+        owner->snapshot_at = table->moment;
+        owner->plain_epoch = plain_epoch;
+        insert(table, owner, table->youngest_snapshot);
+        uncommitted_past_forget(table, &released);
+    }
     pthread_mutex_unlock(&table->mutex);
     uncommitted_documents_release(released);
 }

@@ -57,6 +57,7 @@ struct uncommitted_heap {
 /* A document of a unit that has ended, kept for snapshots. */
 struct uncommitted_past {
     uint64_t ended_at;
+    bool undone;                     /* kept for looks only */
     struct uncommitted_links *newer; /* of all that are kept */
     struct uncommitted_links *older_of_name;
     struct uncommitted_links *newer_of_name;
@@ -109,6 +110,7 @@ struct uncommitted_table {
     uint64_t forgotten_at;
     struct uncommitted_owner *oldest_snapshot;
     struct uncommitted_owner *youngest_snapshot;
+    size_t look_count;                              /* of the snapshots */
     struct uncommitted_publication *waiting;        /* oldest first, of all gates */
     _Atomic size_t waiting_count;                   /* its length */
     struct gate_state gates[LIMIT_NAMESPACE_GATES]; /* GATE_SERVER: of all */
@@ -181,7 +183,8 @@ void uncommitted_carry_out(struct uncommitted_table *table,
 struct uncommitted_links *uncommitted_past_find(struct uncommitted_table *table,
                                                 const struct lock_name *name);
 /* It has ended at table->moment, which none did later. */
-void uncommitted_past_add(struct uncommitted_table *table, struct uncommitted_document *document);
+void uncommitted_past_add(struct uncommitted_table *table, struct uncommitted_document *document,
+                          bool undone);
 /* Puts what no snapshot needs, and the oldest beyond the bound, onto the list. */
 void uncommitted_past_forget(struct uncommitted_table *table,
                              struct uncommitted_document **released);

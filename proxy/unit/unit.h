@@ -100,7 +100,6 @@ struct unit {
 
     struct lock_owner locks;
     struct uncommitted_owner uncommitted;
-    bool snapshot_used; /* its client has seen something of it, or it has written */
     /* Gates that it came to too late for its snapshot. A session's next unit enters them with its
        first command. */
     struct unit_gates missed;
@@ -167,7 +166,8 @@ struct unit_request {
     const char *application;
     uint64_t id;    /* for a new unit */
     uint64_t place; /* for a new unit without a session: see lock_owner_place_kept(). A session
-                       keeps a victim's place by itself for the transaction that follows */
+                       keeps a victim's place, and what its transaction failed over
+                       (lock_hints.h), by itself for the transaction that follows */
 };
 
 enum unit_checkout {
