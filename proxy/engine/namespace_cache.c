@@ -57,8 +57,8 @@ struct view_definition *view_definition_release(struct view_definition *view)
 {
     if (view != NULL && atomic_fetch_sub(&view->references, 1) == 1) {
         free(view->view_on);
-        bson_destroy(&view->pipeline);
-        bson_destroy(&view->collation);
+        bson_destroy(view->pipeline);
+        bson_destroy(view->collation);
         free(view);
     }
     return NULL;
@@ -233,25 +233,22 @@ bool namespace_cache_is_changing(const struct namespace_cache *cache)
 
 /* ------------------------------------------------------------------ asking */
 
-static bool copy_part(bson_iter_t *options, const char *name, bool array, bson_t *ret_copy)
+/* A copy of this part of the options; empty: there is none, or of another type. */
+static bson_t *copy_part(const bson_iter_t *options, const char *name, bson_type_t type)
 {
     bson_iter_t at = *options;
     uint32_t size = 0;
     const uint8_t *data = NULL;
     bson_t view;
-    if (!bson_iter_find(&at, name)) {
-        return false;
+    if (!bson_iter_find(&at, name) || bson_iter_type(&at) != type) {
+        return bson_new();
     }
-    if (array && BSON_ITER_HOLDS_ARRAY(&at)) {
+    if (type == BSON_TYPE_ARRAY) {
         bson_iter_array(&at, &size, &data);
-    } else if (!array && BSON_ITER_HOLDS_DOCUMENT(&at)) {
+    } else {
         bson_iter_document(&at, &size, &data);
     }
-    if (data == NULL || !bson_init_static(&view, data, size)) {
-        return false;
-    }
-    bson_copy_to(&view, ret_copy);
-    return true;
+    return bson_init_static(&view, data, size) ? bson_copy(&view) : bson_new();
 }
 
 /* Of { options: { viewOn, pipeline, collation } }; NULL: it makes no sense, or out of memory. */
@@ -273,12 +270,8 @@ static struct view_definition *parse_view(const bson_iter_t *entry)
     }
     atomic_init(&view->references, 1);
     view->view_on = strdup(bson_iter_utf8(&at, NULL));
-    if (!copy_part(&options, "pipeline", true, &view->pipeline)) {
-        bson_init(&view->pipeline);
-    }
-    if (!copy_part(&options, "collation", false, &view->collation)) {
-        bson_init(&view->collation);
-    }
+    view->pipeline = copy_part(&options, "pipeline", BSON_TYPE_ARRAY);
+    view->collation = copy_part(&options, "collation", BSON_TYPE_DOCUMENT);
     return view->view_on == NULL ? view_definition_release(view) : view;
 }
 

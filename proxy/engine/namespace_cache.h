@@ -38,8 +38,8 @@ struct namespace_cache;
 struct view_definition {
     atomic_uint references; /* private */
     char *view_on;          /* a collection or view of the same database */
-    bson_t pipeline;        /* the array */
-    bson_t collation;       /* empty: simple */
+    bson_t *pipeline;       /* the array */
+    bson_t *collation;      /* empty: simple */
 };
 
 /* NULL is harmless; returns NULL. */

@@ -619,7 +619,7 @@ static bool view_is_odd(const struct read_operation *operation)
 {
     const struct read_views *views = &operation->views;
     for (size_t i = 0; i < views->chain_count; i++) {
-        const bson_t *pipeline = &views->held[i]->pipeline;
+        const bson_t *pipeline = views->held[i]->pipeline;
         if (read_command_is_first_only(slice_make(bson_get_data(pipeline), pipeline->len))) {
             return true;
         }

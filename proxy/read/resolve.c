@@ -49,9 +49,8 @@ static const char *follow(struct resolving *resolving, const char *name)
             return name;
         case NAMESPACE_KNOWN_VIEW:
             view = resolving->views.held[resolving->views.count - 1];
-            read_command_add_pipeline(
-                &resolving->command,
-                slice_make(bson_get_data(&view->pipeline), view->pipeline.len));
+            read_command_add_pipeline(&resolving->command, slice_make(bson_get_data(view->pipeline),
+                                                                      view->pipeline->len));
             name = view->view_on;
             break;
         case NAMESPACE_KNOWN_NOTHING:

@@ -251,7 +251,7 @@ static enum status put_views(struct building *building, const struct overlay_ima
     const struct read_views *views = building->options->views;
     enum status status = put_overlay(building, NULL, 0, images, image_count);
     for (size_t i = views->chain_count; i > 0 && status == STATUS_OK; i--) {
-        const bson_t *stages = &views->held[i - 1]->pipeline;
+        const bson_t *stages = views->held[i - 1]->pipeline;
         if (!put_stages(building, slice_make(bson_get_data(stages), stages->len), 0)) {
             status = STATUS_MEMORY;
         }
@@ -430,7 +430,7 @@ static void put_cursor(bson_t *into, const struct read_command *command,
 static bool has_collation(const struct read_command *command, const struct rewrite_options *options)
 {
     return command->has_collation ||
-           (options->views != NULL && !bson_empty(&options->views->held[0]->collation));
+           (options->views != NULL && !bson_empty(options->views->held[0]->collation));
 }
 
 enum status rewrite_read(const struct read_command *command, const struct overlay_image *images,
@@ -461,8 +461,8 @@ enum status rewrite_read(const struct read_command *command, const struct overla
     if (command->kind != READ_AGGREGATE || options->gathers) {
         put_cursor(&rewritten, command, options);
     }
-    if (options->views != NULL && !bson_empty(&options->views->held[0]->collation)) {
-        BSON_APPEND_DOCUMENT(&rewritten, "collation", &options->views->held[0]->collation);
+    if (options->views != NULL && !bson_empty(options->views->held[0]->collation)) {
+        BSON_APPEND_DOCUMENT(&rewritten, "collation", options->views->held[0]->collation);
     }
     if (status == STATUS_OK && !copy_fields(&rewritten, command, options, false)) {
         status = STATUS_MEMORY;
