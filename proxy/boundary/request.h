@@ -17,6 +17,7 @@
 #include "engine/enter.h"
 #include "engine/finish.h"
 #include "engine/write.h"
+#include "read/locked_read.h"
 #include "read/read.h"
 #include "wire/command.h"
 #include "wire/op_msg.h"
@@ -57,6 +58,7 @@ struct boundary_request {
     void (*after_superseded)(struct boundary_request *request);
     struct write_operation write;
     struct read_operation read;
+    struct locked_read locked;
     struct enter enter;
     struct commit commit;
     enum status commit_status;
@@ -66,6 +68,7 @@ struct boundary_request {
     bool reply_lost;
     bool writing;
     bool reading;
+    bool locking; /* `locked` is at work */
     bool entering;
     bool waiting;
 };

@@ -23,7 +23,19 @@ static void stop_waiting(struct enter *enter)
 {
     enter->waiting = false;
     (void)event_del(&enter->timer);
-    gate_wait_end(enter->engine->locks, &enter->unit->locks);
+    if (!enter->locking) {
+        gate_wait_end(enter->engine->locks, &enter->unit->locks);
+    }
+}
+
+static void wait_begins(struct enter *enter, bool locking)
+{
+    uint64_t ms = enter->engine->lock_wait_ms;
+    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
+                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    enter->waiting = true;
+    enter->locking = locking;
+    (void)event_add(&enter->timer, &timeout);
 }
 
 static void on_task(struct worker_task *task)
@@ -37,6 +49,7 @@ static void on_task(struct worker_task *task)
     case ENTER_WAITING:
         break;
     case ENTER_NO_MEMORY:
+    case ENTER_VICTIM:
         enter->completed(enter, false);
         break;
     }
@@ -49,8 +62,22 @@ static void on_admitted(struct gate_waiter *waiter)
     worker_post(enter->worker, &enter->task);
 }
 
+static void on_lock_wait_ended(struct lock_waiter *waiter)
+{
+    struct enter *enter =
+        (struct enter *)(void *)((uint8_t *)waiter - offsetof(struct enter, lock));
+    worker_post(enter->worker, &enter->task);
+}
+
 void enter_cancel(struct enter *enter)
 {
+    if (enter->waiting && enter->locking) {
+        if (lock_cancel(enter->engine->locks, &enter->lock)) {
+            stop_waiting(enter);
+            enter->completed(enter, false);
+        }
+        return;
+    }
     if (!enter->waiting || !gate_cancel(enter->engine->gates, &enter->waiter)) {
         return; /* not waiting, or its task is on the way */
     }
@@ -73,18 +100,23 @@ static enum enter_result go_on(struct enter *enter)
         if (gate_unit_enter(enter->engine->gates, gate, &enter->waiter)) {
             continue;
         }
-        uint64_t ms = enter->engine->lock_wait_ms;
-        struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                                  .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-        enter->waiting = true;
-        (void)event_add(&enter->timer, &timeout);
+        wait_begins(enter, false);
         if (owner->registered) {
             enter->wait.gate = gate;
             gate_wait_begin(enter->engine->locks, owner, &enter->wait);
         }
         return ENTER_WAITING;
     }
-    lock_owner_begin(enter->engine->locks, owner);
+    switch (
+        namespace_lock(enter->engine->locks, owner, enter->gates[1], enter->modes, &enter->lock)) {
+    case LOCK_WAITING:
+        wait_begins(enter, true);
+        return ENTER_WAITING;
+    case LOCK_DEADLOCK:
+        return ENTER_VICTIM;
+    default:
+        break;
+    }
     if (enter->unit->reads_snapshot && enter->engine->committed_reads) {
         uncommitted_snapshot_begin(enter->engine->uncommitted, &enter->unit->uncommitted);
     }
@@ -96,7 +128,8 @@ enum enter_result enter_start(struct enter *enter, const char *database, const c
     enter->gates[0] = GATE_SERVER;
     enter->gates[1] = gate_of(database, collection);
     enter->at = 0;
-    enter->waiting = false;
+    enter->waiting = enter->locking = false;
+    enter->lock.ended = on_lock_wait_ended;
     enter->waiter.admitted = on_admitted;
     enter->wait.pass = on_pass;
     enter->task.run = on_task;

@@ -98,6 +98,13 @@ static void fail_waiting(struct write_operation *operation)
         "not end within unit.lockWait: run the transaction again");
 }
 
+static void fail_as_victim(struct write_operation *operation)
+{
+    write_fail(operation, REPLY_CODE_WriteConflict,
+               "this transaction and others waited for each other's documents, and it is the "
+               "youngest of them: run the transaction again");
+}
+
 static void give_up(struct write_operation *operation)
 {
     if (operation->wait == WRITE_WAIT_LOCK &&
@@ -117,6 +124,8 @@ static void on_entered(struct enter *enter, bool inside)
     operation->wait = WRITE_WAIT_NONE;
     if (inside) {
         operation->step = WRITE_ADMITTING;
+    } else if (operation->unit->locks.victim) {
+        fail_as_victim(operation);
     } else {
         fail_waiting(operation);
     }
@@ -158,6 +167,7 @@ static bool enter(struct write_operation *operation)
         .engine = operation->engine,
         .unit = operation->unit,
         .worker = operation->channel->worker,
+        .modes = write_namespace_modes(operation),
         .completed = on_entered,
         .context = operation,
     };
@@ -171,6 +181,9 @@ static bool enter(struct write_operation *operation)
         return false;
     case ENTER_NO_MEMORY:
         write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        return true;
+    case ENTER_VICTIM:
+        fail_as_victim(operation);
         return true;
     }
     return false;
@@ -213,9 +226,7 @@ static bool acquire(struct write_operation *operation, const struct lock_name *n
     case LOCK_CONFLICT:
         return !is_document || take_changed(operation, name);
     case LOCK_DEADLOCK:
-        write_fail(operation, REPLY_CODE_WriteConflict,
-                   "this transaction and others waited for each other's documents, and it is the "
-                   "youngest of them: run the transaction again");
+        fail_as_victim(operation);
         return false;
     case LOCK_LIMIT:
         write_fail(operation, REPLY_CODE_LockTimeout,
@@ -526,6 +537,7 @@ bool write_take_namespace(struct write_operation *operation, const char *databas
     }
     (void)snprintf(namespace, size, "%s.%s", database, collection);
     operation->namespace = namespace;
+    operation->collated = false; /* not known yet */
     operation->target = (struct command_target){
         .database = database,
         .collection = collection,

@@ -494,6 +494,7 @@ size_t unit_table_view(struct unit_table *table, struct unit_view *views, size_t
          unit = unit->younger) {
         struct unit_view *view = &views[count++];
         *view = (struct unit_view){
+            .serializable = unit->locks.serializable,
             .id = unit->id,
             .state = unit->state,
             .busy = unit->checked_out,
