@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import Connection, holdfast, wait_until
 
@@ -432,12 +433,12 @@ def test_cursors(scene):
     find = {"find": scene.name, "filter": {}, "batchSize": 1}
     first = scene.units[0].run(find)["cursor"]
     assert is_conflict(scene.write(1, 2, 21))
-    more = {"getMore": first["id"], "collection": scene.name}
+    more = {"getMore": Int64(first["id"]), "collection": scene.name}
     reply = scene.units[0].run(more)
     assert reply["ok"] == 1, reply
     assert reply["cursor"]["nextBatch"] == [{"_id": 2, "v": 20}]
     scene.commit(0)
-    foreign = scene.plain(find)["cursor"]["id"]
+    foreign = Int64(scene.plain(find)["cursor"]["id"])
     reply = scene.units[2].run({"getMore": foreign, "collection": scene.name})
     assert reply["code"] == NOT_IN_TRANSACTION
 
