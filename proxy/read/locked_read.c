@@ -88,12 +88,13 @@ static void on_read(struct read_operation *operation, struct slice reply)
 
 static void send_command(struct locked_read *locked)
 {
+    bool has_locks = locked->step != LOCKED_READ_ENTERING;
     locked->step = LOCKED_READ_AT_SERVER;
     *locked->read = (struct read_operation){
         .engine = locked->engine,
         .channel = locked->channel,
         .view = locked->view,
-        .locked = true,
+        .locked = has_locks,
         .in_unit = locked->in_transaction,
         .completed = on_read,
         .context = locked,

@@ -713,9 +713,9 @@ static enum read_form form_of(struct read_operation *operation)
     struct read_command *command = &operation->command;
     struct slice body = operation->view->body;
     *command = (struct read_command){.view = operation->view};
-    if (operation->locked || !operation->engine->committed_reads ||
-        read_command_parse(operation->view, command) != STATUS_OK ||
-        bson_check(body, NULL) != STATUS_OK) {
+    if (read_command_parse(operation->view, command) != STATUS_OK ||
+        bson_check(body, NULL) != STATUS_OK || operation->locked ||
+        !operation->engine->committed_reads) {
         return READ_FORM_PASS;
     }
     if (operation->in_unit && command->kind == READ_GET_MORE) {

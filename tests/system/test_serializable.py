@@ -432,6 +432,7 @@ def test_cursors(scene):
     """A getMore goes on in what is locked; a cursor of somebody else is refused."""
     find = {"find": scene.name, "filter": {}, "batchSize": 1}
     first = scene.units[0].run(find)["cursor"]
+    assert first["id"] and len(first["firstBatch"]) == 1
     assert is_conflict(scene.write(1, 2, 21))
     more = {"getMore": Int64(first["id"]), "collection": scene.name}
     reply = scene.units[0].run(more)
