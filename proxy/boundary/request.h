@@ -86,10 +86,17 @@ bool plain_is_unit(const struct engine *engine, const struct command_view *view,
                    const struct op_msg *message);
 void plain_start(struct boundary_request *request);
 
-/* ---- call_write.c: a plain write command as a part of an open API call's unit */
+/* ---- call_write.c: a plain write command as a part of an open API call's unit, or a read, if that
+   is serializable */
 void call_write_start(struct boundary_request *request);
 
-/* ---- comment_unit.c: a write whose comment names a unit, or beginUnit, commitUnit, abortUnit */
+/* ---- unit_read.c: a read in the serializable unit that the request has checked out */
+void unit_read_start(struct boundary_request *request);
+/* Whether it is a command that such a unit reads by. */
+bool boundary_is_read(const struct command_view *view);
+
+/* ---- comment_unit.c: a write, or a read of a serializable unit, whose comment names a unit, or
+ * beginUnit, commitUnit, abortUnit */
 void comment_start(struct boundary_request *request);
 
 /* ---- reading.c: a read outside of units */

@@ -194,6 +194,9 @@ enum unit_checkout unit_table_checkout(struct unit_table *table, const struct un
 /* A unit without a session, checked out, counted in the limit. NULL: limit or out of memory. */
 struct unit *unit_table_new_plain(struct unit_table *table, const struct unit_request *request);
 
+/* Whether the key's unit is open, and serializable. */
+bool unit_table_is_serializable(struct unit_table *table, const struct unit_session_key *key);
+
 /* An open unit as somebody sees it who looks on. */
 struct unit_view {
     uint64_t id;
@@ -244,8 +247,8 @@ struct unit *unit_table_take_expired(struct unit_table *table, uint64_t lifetime
 /* Any open unit that nobody works on; marks all others. For the end of the process. */
 struct unit *unit_table_take_any(struct unit_table *table, const char *reason);
 
-/* Any open unit that nobody works on and that has written something; marks all that are being
-   worked on. */
+/* Any open unit that nobody works on and that has written something, or relies on what it has read
+   (it is serializable); marks all that are being worked on. */
 struct unit *unit_table_take_begun(struct unit_table *table, const char *reason);
 
 size_t unit_table_open_count(struct unit_table *table);

@@ -457,8 +457,8 @@ struct unit *unit_table_take_begun(struct unit_table *table, const char *reason)
     struct unit *taken = NULL;
     pthread_mutex_lock(&table->mutex);
     for (struct unit *unit = table->oldest; unit != NULL && taken == NULL; unit = unit->younger) {
-        /* `begun` is its holder's while it has one. */
-        if (unit->checked_out || unit->begun) {
+        /* `begun` is its holder's while it has one; so is what it has read. */
+        if (unit->checked_out || unit->begun || unit->locks.serializable) {
             taken = take(unit, reason);
         }
     }
@@ -483,6 +483,16 @@ size_t unit_table_open_count(struct unit_table *table)
     size_t count = table->unit_count;
     pthread_mutex_unlock(&table->mutex);
     return count;
+}
+
+bool unit_table_is_serializable(struct unit_table *table, const struct unit_session_key *key)
+{
+    pthread_mutex_lock(&table->mutex);
+    const struct session *session = session_find(table, key);
+    bool serializable =
+        session != NULL && session->unit != NULL && session->unit->locks.serializable;
+    pthread_mutex_unlock(&table->mutex);
+    return serializable;
 }
 
 size_t unit_table_view(struct unit_table *table, struct unit_view *views, size_t max)

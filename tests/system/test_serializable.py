@@ -12,6 +12,7 @@ import pytest
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import Connection, holdfast, wait_until
+from pymongo.errors import OperationFailure
 
 WRITE_CONFLICT = 112
 NOT_IN_TRANSACTION = 263
@@ -558,3 +559,109 @@ def test_locks_are_shown(scene):
     assert waiting[0]["waitsFor"] == unit["unit"]
     scene.commit(0)
     assert writing.result()["ok"] == 1
+
+
+# ---------------------------------------------------------------- units in comments
+
+
+@pytest.fixture
+def named(scene):
+    """Two units in comments, by drivers that know of no transaction."""
+    with scene.stack.proxy.client() as one, scene.stack.proxy.client() as two:
+        collections = [client[DATABASE][scene.name] for client in (one, two)]
+        comments = [{"unit": f"{scene.name}-{number}"} for number in range(2)]
+        yield list(zip(collections, comments, strict=True))
+
+
+def begin(unit, **more):
+    collection, comment = unit
+    collection.database.client.admin.command(
+        "beginUnit", comment["unit"], isolation="serializable", **more
+    )
+
+
+def test_comment_write_skew(scene, named):
+    """A read whose comment names the unit, as its writes do, is locked: by _id and by a filter."""
+    for collection, comment in named:
+        begin((collection, comment))
+        assert collection.find_one({"_id": 1}, comment=comment)["v"] == 10
+        assert len(list(collection.find({"v": {"$gt": 15}}, comment=comment))) == 1
+    (one, first), (two, second) = named
+    with pytest.raises(OperationFailure) as raised:
+        one.update_one({"_id": 1}, {"$set": {"v": 0}}, comment=first)
+    assert raised.value.code == WRITE_CONFLICT
+    two.update_one({"_id": 2}, {"$set": {"v": 0}}, comment={**second, "last": True})
+    assert scene.stored() == {1: 10, 2: 0}
+
+
+def test_comment_reads(scene, named):
+    """Own writes are seen, count, distinct and aggregate lock as find does, and cursors go on."""
+    (one, first), (two, second) = named
+    one.insert_one({"_id": 3, "v": 30}, comment={**first, "begin": True, **SERIALIZABLE})
+    assert one.count_documents({}, comment=first) == 3
+    assert one.database.command("count", one.name, comment=first)["n"] == 3
+    assert sorted(one.distinct("v", comment=first)) == [10, 20, 30]
+    assert len(list(one.find({}, batch_size=2, comment=first))) == 3
+    assert one.count_documents({}) == 2  # who names no unit sees what is committed, without waiting
+    with pytest.raises(OperationFailure) as raised:
+        two.insert_one({"_id": 4}, comment={**second, "begin": True})
+    assert raised.value.code == WRITE_CONFLICT
+    one.database.client.admin.command("commitUnit", first["unit"])
+    assert 3 in scene.stored()
+
+
+def test_comment_read_that_gets_no_lock(scene, named):
+    """It is answered after its unit was rolled back; what the server refuses leaves the unit be."""
+    (one, first), _ = named
+    one.insert_one({"_id": 3}, comment={**first, "begin": True, **SERIALIZABLE})
+    with pytest.raises(OperationFailure):
+        one.find_one({"_id": 3, "v": {"$nonsense": 1}}, comment=first)
+    assert scene.write(0, 1, 11)["ok"] == 1
+    with pytest.raises(OperationFailure) as raised:
+        one.find_one({"_id": 1}, comment=first)
+    assert raised.value.code == WRITE_CONFLICT
+    scene.commit(0)
+    assert scene.stored() == {1: 11, 2: 20}
+    assert one.find_one({"_id": 1}, comment=first)["v"] == 11  # of no unit any more
+    with pytest.raises(OperationFailure):
+        one.insert_one({"_id": 3}, comment=first)
+
+
+def test_comment_isolation_comes_with_begin(scene, named):
+    (one, first), _ = named
+    one.insert_one({"_id": 3}, comment={**first, "begin": True})
+    with pytest.raises(OperationFailure) as raised:
+        one.insert_one({"_id": 4}, comment={**first, **SERIALIZABLE})
+    assert "begins a unit" in str(raised.value)
+    assert 3 not in scene.stored()
+
+
+# ---------------------------------------------------------------- the end of the proxy or the server
+
+
+def test_after_a_crash_of_the_proxy(scene):
+    """Locks are gone, and so is the unit that had them: it cannot commit what it has read before."""
+    assert scene.read(0) == {1: 10, 2: 20}
+    assert scene.write(0, 1, 11)["ok"] == 1
+    scene.stack.proxy.kill()
+    scene.stack.proxy.start()
+    with Connection(scene.stack.proxy.port) as connection:
+        reply = scene.units[0].commit(connection)
+        assert reply["ok"] == 0 and is_transient(reply)
+        assert scene.stored() == {1: 10, 2: 20}
+        other = Serializable(connection)
+        assert other.update(scene.name, {"v": 20}, {"$set": {"v": 21}})["n"] == 1
+        assert other.commit()["ok"] == 1
+
+
+def test_after_a_crash_of_the_server(scene):
+    """What a unit has read may be lost with the server (here nothing is, but nobody knows): also one
+    that has written nothing is to run again."""
+    assert scene.read(0, {"_id": 1}) == {1: 10}
+    scene.stack.server.kill()
+    scene.stack.server.start()
+    with Connection(scene.stack.proxy.port) as connection:
+        assert connection.run({"ping": 1, "$db": DATABASE})["ok"] == 1  # recovered
+        wait_until(lambda: not open_units(scene.stack), 10, "the unit is rolled back")
+        reply = scene.units[0].commit(connection)
+        assert reply["ok"] == 0 and is_transient(reply), reply
