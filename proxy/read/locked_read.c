@@ -253,7 +253,7 @@ static void enter(struct locked_read *locked, unsigned modes)
         locked->failed = true;
         fail(locked, REPLY_CODE_ExceededMemoryLimit, "out of memory");
         break;
-    case ENTER_VICTIM:
+    case ENTER_DEADLOCK:
         fail_unit(locked);
         break;
     }

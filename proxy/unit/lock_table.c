@@ -105,13 +105,19 @@ static uint64_t newest_event(const struct lock_entry *entry)
     return entry->changed_at > entry->restored_at ? entry->changed_at : entry->restored_at;
 }
 
-/* Whether the owner's unit may have seen the document, or what it does not know, otherwise. */
+/* Whether the owner's unit may have seen the document otherwise. */
+static bool has_changed(const struct lock_entry *entry, const struct lock_owner *owner)
+{
+    bool may_have_seen = entry->restored_at > owner->began_at && owner->read_at > entry->dirty_from;
+    return !owner->serializable && (may_have_seen || entry->changed_at > owner->began_at);
+}
+
+/* The same, or something that is not known any more. */
 static bool is_news(const struct lock_table *table, const struct lock_entry *entry,
                     const struct lock_owner *owner)
 {
-    bool may_have_seen = entry->restored_at > owner->began_at && owner->read_at > entry->dirty_from;
-    return may_have_seen || entry->changed_at > owner->began_at ||
-           table->forgotten_up_to > owner->began_at;
+    bool forgotten = table->forgotten_up_to > owner->began_at;
+    return has_changed(entry, owner) || (forgotten && !owner->serializable);
 }
 
 /* Drops what no owner began before, and the oldest beyond the bound. */
@@ -132,18 +138,6 @@ static void forget_old(struct lock_table *table)
     }
 }
 
-static void owner_unregister(struct lock_table *table, struct lock_owner *owner)
-{
-    if (!owner->registered) {
-        return;
-    }
-    *(owner->older == NULL ? &table->oldest_owner : &owner->older->younger) = owner->younger;
-    *(owner->younger == NULL ? &table->youngest_owner : &owner->younger->older) = owner->older;
-    owner->older = owner->younger = NULL;
-    owner->registered = false;
-    table->owner_count--;
-}
-
 /* The youngest: its view begins now. */
 static void owner_register(struct lock_table *table, struct lock_owner *owner)
 {
@@ -156,28 +150,43 @@ static void owner_register(struct lock_table *table, struct lock_owner *owner)
     table->owner_count++;
 }
 
-bool lock_owner_begin_locked(struct lock_table *table, struct lock_owner *owner)
+static void owner_unregister(struct lock_table *table, struct lock_owner *owner)
+{
+    if (!owner->registered) {
+        return;
+    }
+    *(owner->older == NULL ? &table->oldest_owner : &owner->older->younger) = owner->younger;
+    *(owner->younger == NULL ? &table->youngest_owner : &owner->younger->older) = owner->older;
+    owner->older = owner->younger = NULL;
+    owner->registered = false;
+    table->owner_count--;
+}
+
+void lock_owner_begin_locked(struct lock_table *table, struct lock_owner *owner)
 {
     if (owner->registered) {
-        return false;
+        return;
     }
     owner_register(table, owner);
     if (owner->place == 0) {
         owner->place = ++table->newest_place;
     }
-    return true;
-}
-
-void lock_owner_renew_locked(struct lock_table *table, struct lock_owner *owner)
-{
-    owner_unregister(table, owner);
-    owner_register(table, owner);
 }
 
 void lock_owner_begin(struct lock_table *table, struct lock_owner *owner)
 {
     pthread_mutex_lock(&table->mutex);
-    (void)lock_owner_begin_locked(table, owner);
+    lock_owner_begin_locked(table, owner);
+    pthread_mutex_unlock(&table->mutex);
+}
+
+void lock_owner_renew(struct lock_table *table, struct lock_owner *owner)
+{
+    pthread_mutex_lock(&table->mutex);
+    assert(owner->registered && !owner->view_used && owner->waiting == NULL);
+    owner_unregister(table, owner);
+    owner_register(table, owner);
+    forget_old(table);
     pthread_mutex_unlock(&table->mutex);
 }
 
@@ -211,21 +220,27 @@ static void give(struct lock_table *table, struct lock_entry *entry, struct lock
     table->held_count++;
 }
 
-/* Takes the waiter out of its queue: its wait has ended. */
-static void dequeue(struct lock_waiter *waiter)
+/* Takes the waiter that *at points to out of its queue: its wait has ended. */
+static struct lock_waiter *dequeue_at(struct lock_waiter **at)
 {
-    struct lock_entry *entry = waiter->entry;
-    struct lock_waiter **at = &entry->first_waiter;
-    while (*at != waiter) {
-        at = &(*at)->next;
-    }
+    struct lock_waiter *waiter = *at;
     *at = waiter->next;
-    if (entry->last_waiter == &waiter->next) {
-        entry->last_waiter = at;
+    if (waiter->entry->last_waiter == &waiter->next) {
+        waiter->entry->last_waiter = at;
     }
     waiter->owner->waiting = NULL;
     waiter->entry = NULL;
     waiter->next = NULL;
+    return waiter;
+}
+
+static void dequeue(struct lock_waiter *waiter)
+{
+    struct lock_waiter **at = &waiter->entry->first_waiter;
+    while (*at != waiter) {
+        at = &(*at)->next;
+    }
+    (void)dequeue_at(at);
 }
 
 /* `first`: before all that share nothing yet. */
@@ -312,6 +327,9 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
     if (entry->holder != owner) {
         bool has_share = lock_has_share(entry, owner);
         if (is_blocked(entry, owner, true) || (entry->first_waiter != NULL && !has_share)) {
+            if (waiter != NULL && waiter->unless_changed && has_changed(entry, owner)) {
+                return LOCK_CONFLICT;
+            }
             if (waiter != NULL) {
                 waiter->share = NULL;
                 lock_entry_enqueue(entry, owner, waiter, has_share);
@@ -320,7 +338,7 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
         }
         give(table, entry, owner);
     }
-    return !owner->serializable && is_news(table, entry, owner) ? LOCK_CONFLICT : LOCK_GRANTED;
+    return is_news(table, entry, owner) ? LOCK_CONFLICT : LOCK_GRANTED;
 }
 
 enum lock_result lock_wait(struct lock_table *table, struct lock_owner *owner,
@@ -383,6 +401,7 @@ void lock_owner_read(struct lock_table *table, struct lock_owner *owner)
 {
     pthread_mutex_lock(&table->mutex);
     owner->read_at = ++table->moment;
+    owner->view_used = true;
     pthread_mutex_unlock(&table->mutex);
 }
 
@@ -397,6 +416,19 @@ void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
         entry->written_at = ++table->moment;
     }
     pthread_mutex_unlock(&table->mutex);
+}
+
+/* Ends the waits that are in vain now. */
+static void turn_away(struct lock_entry *entry, struct lock_ended *ended)
+{
+    struct lock_waiter **at = &entry->first_waiter;
+    while (*at != NULL) {
+        if ((*at)->unless_changed && has_changed(entry, (*at)->owner)) {
+            lock_ended_add(ended, dequeue_at(at));
+        } else {
+            at = &(*at)->next;
+        }
+    }
 }
 
 void lock_release_all(struct lock_table *table, struct lock_owner *owner, bool restored)
@@ -414,6 +446,7 @@ void lock_release_all(struct lock_table *table, struct lock_owner *owner, bool r
         table->held_count--;
         if (entry->written_at != 0) {
             remember(table, entry, restored);
+            turn_away(entry, &ended);
         }
         pass_on(table, entry, &ended);
         drop_if_unused(table, entry);

@@ -90,10 +90,8 @@ void lock_ended_call(struct lock_ended *ended);
 enum lock_result lock_wait(struct lock_table *table, struct lock_owner *owner,
                            struct lock_waiter *waiter);
 
-/* lock_table.c: lock_owner_begin(); whether it has begun just now. */
-bool lock_owner_begin_locked(struct lock_table *table, struct lock_owner *owner);
-/* Its view begins anew. */
-void lock_owner_renew_locked(struct lock_table *table, struct lock_owner *owner);
+/* lock_table.c: lock_owner_begin(). */
+void lock_owner_begin_locked(struct lock_table *table, struct lock_owner *owner);
 
 /* lock_share.c: whether somebody else has a share. */
 bool lock_is_shared_by_others(const struct lock_entry *entry, const struct lock_owner *owner);

@@ -109,9 +109,6 @@ static void pass_on(struct lock_table *table, struct lock_namespace *namespace,
            !is_blocked(namespace, namespace_modes_of(waiter->owner, number), waiter->modes)) {
         dequeue(waiter);
         give(namespace, find(waiter->owner, number), waiter->modes);
-        if (waiter->begins) {
-            lock_owner_renew_locked(table, waiter->owner);
-        }
         lock_ended_add(ended, waiter);
         waiter = namespace->first_waiter;
     }
@@ -133,7 +130,7 @@ enum lock_result namespace_lock(struct lock_table *table, struct lock_owner *own
     struct lock_namespace *namespace = &table->namespaces[gate];
     pthread_mutex_lock(&table->mutex);
     assert(owner->waiting == NULL);
-    bool begins = lock_owner_begin_locked(table, owner);
+    lock_owner_begin_locked(table, owner);
     struct lock_gate *own = find(owner, gate);
     assert(own != NULL);
     enum lock_result result = LOCK_GRANTED;
@@ -144,7 +141,6 @@ enum lock_result namespace_lock(struct lock_table *table, struct lock_owner *own
         if (in_turn && !is_blocked(namespace, own->modes, modes)) {
             give(namespace, own, modes);
         } else {
-            waiter->begins = begins;
             enqueue(table, namespace, owner, modes, waiter);
             return lock_wait(table, owner, waiter);
         }

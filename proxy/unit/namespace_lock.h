@@ -35,8 +35,6 @@
 /*
  * Begins the owner as lock_owner_begin() does, and gives it the modes beside those that it has. The
  * owner is inside the gate. LOCK_GRANTED, LOCK_DEADLOCK, or LOCK_WAITING: then as lock_acquire().
- * An owner that had not begun begins anew when it has waited: what others have done meanwhile is no
- * news to it.
  */
 enum lock_result namespace_lock(struct lock_table *table, struct lock_owner *owner, uint32_t gate,
                                 unsigned modes, struct lock_waiter *waiter);

@@ -329,6 +329,20 @@ def test_a_unit_at_snapshot(scene, query):
     scene.commit(0)
 
 
+def test_a_snapshot_begins_after_the_wait(scene):
+    """A transaction whose first write waits for a serializable unit begins when it has waited: what
+    that unit has committed is no conflict."""
+    assert scene.read(0)
+    other = RawTransaction(scene.outside)
+    writing = Later(lambda: other.update(scene.name, {"_id": 1}, {"$inc": {"v": 1}}))
+    assert writing.waits()
+    assert scene.write(0, 1, 30)["ok"] == 1
+    scene.commit(0)
+    assert writing.result()["n"] == 1
+    assert other.commit()["ok"] == 1
+    assert scene.stored()[1] == 31
+
+
 def test_readers_share(scene):
     """Those that only read do not wait for each other."""
     for who in (0, 1, 2):
