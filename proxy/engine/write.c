@@ -121,6 +121,16 @@ static void give_up(struct write_operation *operation)
     } /* else not waiting, or its task is on the way */
 }
 
+/* It has read the namespace as a whole: when it is run again it locks it for both at once. */
+static void leave_namespace_hint(struct write_operation *operation)
+{
+    struct lock_owner *owner = &operation->unit->locks;
+    uint32_t gate = gate_of(operation->target.database, operation->target.collection);
+    if (namespace_is_locked(owner, gate, NAMESPACE_READ)) {
+        lock_hints_add_namespace(&owner->hints, gate);
+    }
+}
+
 static void on_entered(struct enter *enter, bool inside)
 {
     struct write_operation *operation = enter->context;
@@ -128,6 +138,7 @@ static void on_entered(struct enter *enter, bool inside)
     if (inside) {
         operation->step = WRITE_ADMITTING;
     } else if (operation->unit->locks.victim) {
+        leave_namespace_hint(operation);
         fail_as_victim(operation);
     } else {
         fail_waiting(operation);
@@ -183,6 +194,7 @@ static bool enter(struct write_operation *operation)
         operation->wait = WRITE_WAIT_GATE;
         return false;
     case ENTER_DEADLOCK:
+        leave_namespace_hint(operation);
         fail_as_victim(operation);
         return true;
     case ENTER_NO_MEMORY:

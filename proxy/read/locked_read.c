@@ -21,6 +21,7 @@
 
 #include "engine/equality.h"
 #include "engine/namespace_kind.h"
+#include "unit/lock_hints.h"
 #include "wire/bson_check.h"
 #include "wire/reply.h"
 
@@ -189,6 +190,13 @@ static void lock_document(struct locked_read *locked)
 
 /* ------------------------------------------------------------------ namespaces */
 
+/* An earlier try had read it and could not write it then. */
+static unsigned modes_of(const struct locked_read *locked, uint32_t gate)
+{
+    bool writes = lock_hints_has_namespace(owner_of(locked)->hints, gate);
+    return writes ? NAMESPACE_READ | NAMESPACE_WRITE : NAMESPACE_READ;
+}
+
 static void lock(struct locked_read *locked)
 {
     const struct read_command *command = &locked->command;
@@ -200,7 +208,7 @@ static void lock(struct locked_read *locked)
     if (locked->at == command->gate_count) {
         send_command(locked);
     } else {
-        enter(locked, NAMESPACE_READ);
+        enter(locked, modes_of(locked, command->gates[locked->at]));
     }
 }
 

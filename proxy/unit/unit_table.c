@@ -199,7 +199,7 @@ static void wait_for(struct unit *unit, struct unit_waiter *waiter)
 /* Only a driver's transaction is run again as a whole, by who had the session before. */
 static void take_hints(struct session *session, struct unit *unit)
 {
-    if (session->hints != NULL && (unit->reads_snapshot || unit->locks.serializable)) {
+    if (session->hints != NULL && strcmp(unit->boundary, "driver") == 0) {
         unit->locks.hints = session->hints;
         unit->locks.hints->failed = false;
     } else {
@@ -208,10 +208,22 @@ static void take_hints(struct session *session, struct unit *unit)
     session->hints = NULL;
 }
 
+/*
+ * Those of namespaces as long as its transactions write: each that reads one as a whole and then
+ * writes it would fail beside another that does, and run again.
+ */
 static void keep_hints(struct session *session, struct unit *unit)
 {
     struct lock_hints *hints = unit->locks.hints;
-    if (hints != NULL && hints->failed && unit->state == UNIT_ABORTED) {
+    if (hints == NULL) {
+        return;
+    }
+    bool again = hints->failed && unit->state == UNIT_ABORTED;
+    bool wrote = hints->namespace_count > 0 && unit->state == UNIT_COMMITTED && unit->begun;
+    if (wrote) {
+        hints->count = 0;
+    }
+    if (again || wrote) {
         session->hints = hints;
         unit->locks.hints = NULL;
     }

@@ -408,6 +408,28 @@ def test_deadlock_of_three(circle):
     assert time.monotonic() - started < 5
 
 
+def test_run_again_takes_turns(circle):
+    """Two that read the collection and then write: the victim's next try waits at its read, and so
+    do the transactions that its session runs after that."""
+    victim = circle.units[1]
+    assert circle.read(0) == circle.read(1)
+    older = Later(lambda: circle.write(0, 1, 11))
+    assert older.waits()
+    assert is_conflict(circle.write(1, 2, 21))
+    assert older.result()["ok"] == 1
+    for value in (21, 22):
+        victim.next()
+        reading = Later(lambda: circle.read(1))
+        assert reading.waits()
+        circle.commit(0)
+        assert reading.result()[1] == 11
+        circle.units[0].next()
+        assert circle.write(1, 2, value)["ok"] == 1
+        circle.commit(1)
+        assert circle.read(0)[2] == value  # and is held while the other one begins again
+    circle.commit(0)
+
+
 def test_general_writes_take_turns(circle):
     """Two updates by a filter wait for each other instead of having to run again."""
     update = {"$inc": {"v": 1}}
