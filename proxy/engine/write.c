@@ -20,6 +20,8 @@
  *      v
  *   LOCKING     the one document; had to wait --> RESOLVING again, it may be another one now
  *      v
+ *   FORECASTING   of updates that the server computes: which keys of unique indexes do they make?
+ *      v
  *   LOCKING_UNIQUE   keys of unique indexes that the writes take or give up; an upsert that had to
  *      v             wait --> RESOLVING again, there may be a document now
  *   JOURNALING  before-images, and after-images (computed here) or the command, durable
@@ -265,7 +267,7 @@ static bool lock(struct write_operation *operation)
     }
     CRASH_POINT(unit_locked);
     write_documents_compute(operation);
-    operation->step = WRITE_LOCKING_UNIQUE;
+    operation->step = WRITE_FORECASTING;
     return true;
 }
 
@@ -291,6 +293,9 @@ static void on_reply(void *context, enum status status, struct slice reply)
             break;
         case WRITE_PROBING:
             write_take_probe(operation, reply);
+            break;
+        case WRITE_FORECASTING:
+            write_take_forecast(operation, reply);
             break;
         case WRITE_SENDING:
             CRASH_POINT(unit_answered);
@@ -398,6 +403,9 @@ static void advance(struct write_operation *operation)
             break;
         case WRITE_PROBING:
             go_on = write_probe(operation);
+            break;
+        case WRITE_FORECASTING:
+            go_on = write_forecast(operation);
             break;
         case WRITE_LOCKING_UNIQUE:
             go_on = write_lock_unique(operation);

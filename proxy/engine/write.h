@@ -31,6 +31,7 @@ enum write_step {
     WRITE_RESOLVING,
     WRITE_SEEKING_HIDDEN,
     WRITE_PROBING,
+    WRITE_FORECASTING,
     WRITE_LOCKING_UNIQUE,
     WRITE_PROJECTING_BEFORE,
     WRITE_JOURNALING,
@@ -122,6 +123,7 @@ struct write_operation {
     bool unique_collected;
     struct unique_keys unique_keys;
     size_t unique_at;
+    int64_t forecast_cursor_id; /* open on the server; 0: none */
 
     /* the statements at work: one, or a run of inserts */
     size_t index;

@@ -54,7 +54,7 @@ void write_statement_free(struct write_operation *operation)
     bson_reinit(&operation->equalities);
     bson_reinit(&operation->ids);
     operation->id_count = 0;
-    operation->cursor_id = 0;
+    operation->cursor_id = operation->forecast_cursor_id = 0;
     operation->key_in_filter = operation->multi = false;
     operation->resolved = operation->waited = operation->projected = false;
 }
