@@ -229,6 +229,8 @@ static bool take_changed(struct write_operation *operation, const struct lock_na
         lock_owner_renew(operation->engine->locks, &operation->unit->locks);
         uncommitted_snapshot_renew(operation->engine->uncommitted, &operation->unit->uncommitted);
         operation->waited = true;
+        operation->collects_again =
+            operation->multi; /* what it has collected is of the older view */
         return true;
     }
     if (!operation->has_reread || memcmp(&operation->reread, name, sizeof *name) != 0) {
@@ -287,6 +289,14 @@ static bool lock(struct write_operation *operation)
             return operation->step == WRITE_ROLLING_BACK;
         }
         operation->name_at++;
+    }
+    if (operation->collects_again) {
+        operation->collects_again = operation->waited = false;
+        operation->step = WRITE_COLLECTING;
+        return true;
+    }
+    if (operation->multi) {
+        operation->unit->locks.view_used = true; /* what was collected is of this view */
     }
     if (!operation->resolved) {
         operation->waited = false; /* nothing was read yet */

@@ -143,6 +143,7 @@ struct write_operation {
 
     /* a multi write: all _ids that its filter found, and those of the batch at work */
     bool multi;
+    bool collects_again; /* the unit's view has begun anew */
     bson_t ids;
     uint32_t id_count;
     bson_iter_t ids_at;
