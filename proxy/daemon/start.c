@@ -50,7 +50,10 @@ static enum status start_admin(struct daemon *daemon, struct error *error)
 
 enum status daemon_start(struct daemon *daemon, struct error *error)
 {
-    enum status status = start_admin(daemon, error);
+    enum status status = daemon_make_tls(&daemon->config, &daemon->tls, error);
+    if (status == STATUS_OK) {
+        status = start_admin(daemon, error);
+    }
     if (status == STATUS_OK) {
         status = daemon_in_turn(daemon, daemon_open_journal, error);
     }
