@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "holdfast/log.h"
 
@@ -17,6 +18,7 @@ enum status daemon_open_journal(struct daemon *daemon, struct error *error)
         .quota_bytes = daemon->config.wal_quota_bytes,
         .durability = daemon->config.wal_durability,
         .owner = "holdfastd",
+        .key_file = daemon->config.wal_key_file[0] == '\0' ? NULL : daemon->config.wal_key_file,
     };
     bool narrowed = false;
     enum status status = wal_directory_protect(options.directory, &narrowed, error);
@@ -106,6 +108,7 @@ enum status daemon_in_turn(struct daemon *daemon,
     while (stands_by && (status == STATUS_OWNED || status == STATUS_UNREACHABLE) &&
            daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
         admin_standby(daemon->admin, error->message);
+        service_manager_ready("Standing by for another holdfastd");
         daemon->told_to_end = told_to_end();
         if (daemon->told_to_end) {
             return status;

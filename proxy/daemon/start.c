@@ -1,6 +1,7 @@
 /*
  * The start: journal, server, lease, recovery, and only then clients. Main thread.
  */
+#include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
@@ -52,6 +53,9 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
 {
     enum status status = daemon_make_tls(&daemon->config, &daemon->tls, error);
     if (status == STATUS_OK) {
+        status = daemon_meet_manager(daemon, error);
+    }
+    if (status == STATUS_OK) {
         status = start_admin(daemon, error);
     }
     if (status == STATUS_OK) {
@@ -76,6 +80,7 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     }
     if (status == STATUS_OK) {
         admin_recovering(daemon->admin, daemon->wal);
+        service_manager_status("Recovering");
         status = daemon_recover(daemon, error);
     }
     if (status == STATUS_OK) {
@@ -101,6 +106,8 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
                       daemon->observe, daemon->pruner);
+        watchdog_watch(daemon->watchdog, daemon->workers);
+        daemon_tell_serving(daemon);
     }
     return status;
 }
