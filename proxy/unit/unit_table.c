@@ -211,7 +211,7 @@ static void take_hints(struct session *session, struct unit *unit)
 static void keep_hints(struct session *session, struct unit *unit)
 {
     struct lock_hints *hints = unit->locks.hints;
-    if (hints != NULL && hints->failed && unit->state == UNIT_ABORTED) {
+    if (hints != NULL && hints->failed && unit->reads_snapshot && unit->state == UNIT_ABORTED) {
         session->hints = hints;
         unit->locks.hints = NULL;
     }
