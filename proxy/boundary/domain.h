@@ -141,8 +141,15 @@ bool domain_find_call(struct domain *domain, const struct trace_id *trace,
                       struct unit_session_key *ret_key);
 
 /*
- * A write of documents that was decided to be in a call has been answered, or will not be carried
- * out. Its call does not end before.
+ * The same for a read where the units of calls are serializable: true, it is part of the call that
+ * is open. False: of none.
+ */
+bool domain_read_decide(struct domain *domain, const struct trace_id *trace,
+                        struct domain_write_call *ret_call);
+
+/*
+ * A write of documents, or a read, that was decided to be in a call has been answered, or will not
+ * be carried out. Its call does not end before.
  */
 void domain_write_done(struct domain_slot *slot);
 

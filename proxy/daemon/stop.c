@@ -63,6 +63,7 @@ void daemon_stop(struct daemon *daemon)
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
     daemon->engine.namespaces = namespace_cache_free(daemon->engine.namespaces);
+    daemon_free_tls(&daemon->tls);
     daemon->keeper = lease_keeper_stop(daemon->keeper);
     if (daemon->leased) {
         struct error error = {0};

@@ -90,7 +90,7 @@ bool write_publish(struct write_operation *operation)
         return false;
     }
     if (publication->count > 0) {
-        unit_cursors_published(&operation->unit->cursors, publication->gate);
+        unit_cursors_published(&operation->unit->kept_cursors, publication->gate);
     }
     free(publication->documents); /* the documents are the table's */
     *publication = (struct uncommitted_publication){0};

@@ -73,7 +73,7 @@ void read_note_cursor(struct engine *engine, const struct read_command *command,
 
 bool read_is_committed(const struct read_operation *operation)
 {
-    return operation->form != READ_FORM_PASS;
+    return operation->locked || operation->form != READ_FORM_PASS;
 }
 
 /* ------------------------------------------------------------------ ends */
@@ -460,6 +460,9 @@ static bool is_undisturbed(const struct read_operation *operation)
 /* Of a cursor of the server's that the client gets. */
 static void note_cursor(struct read_operation *operation, int64_t cursor_id)
 {
+    if (operation->locked) {
+        return; /* its unit knows it */
+    }
     if (operation->form == READ_FORM_PASS) {
         cursor_set_note(&operation->engine->loose_cursors, cursor_id);
     } else {
@@ -643,8 +646,7 @@ static void analyse(struct read_operation *operation)
 static bool parse(struct read_operation *operation)
 {
     struct read_command *command = &operation->command;
-    if (!operation->engine->committed_reads ||
-        read_command_parse(operation->view, command) != STATUS_OK ||
+    if (read_command_parse(operation->view, command) != STATUS_OK ||
         bson_check(operation->view->body, NULL) != STATUS_OK) {
         const char *collection = operation->view->collection;
         *command = (struct read_command){.view = operation->view};
@@ -659,7 +661,7 @@ static bool parse(struct read_operation *operation)
         cursor_set_has(&operation->engine->loose_cursors, command->cursor_id)) {
         command->passes = true;
     }
-    return !command->passes;
+    return !command->passes && !operation->locked && operation->engine->committed_reads;
 }
 
 static void resolve(struct read_operation *operation)
@@ -737,6 +739,7 @@ void read_start(struct read_operation *operation)
         .plain_epoch = operation->plain_epoch,
         .unit = operation->unit,
         .cursor = operation->cursor,
+        .locked = operation->locked,
         .in_unit = operation->in_unit,
         .stale_cursor = operation->stale_cursor,
         .is_lost = operation->is_lost,

@@ -67,9 +67,10 @@ struct read_operation {
     uint64_t plain_epoch;             /* of a reader's snapshot, as in struct uncommitted_owner */
     struct unit *unit;          /* whose command it is: it enters the gates, and is who reads */
     struct unit_cursor *cursor; /* a getMore of it, in the unit; else NULL */
-    bool in_unit;               /* the server is sent no fields of a transaction */
-    int64_t stale_cursor;       /* of an earlier answer, to be closed first; 0: none */
-    bool is_lost;               /* a getMore whose answer nobody may get: it only fails, for time */
+    bool locked;  /* a unit has locked all that it reads (locked_read.h): it is sent as it is */
+    bool in_unit; /* the server is sent no fields of a transaction */
+    int64_t stale_cursor; /* of an earlier answer, to be closed first; 0: none */
+    bool is_lost;         /* a getMore whose answer nobody may get: it only fails, for time */
     /* `reply`: valid during the call; size 0: the connection to the server broke. */
     void (*completed)(struct read_operation *operation, struct slice reply);
     void *context;

@@ -115,7 +115,7 @@ static struct unit_cursor *keep(struct read_operation *operation, struct slice r
     struct unit_cursor *cursor = NULL;
     char *namespace = namespace_of(reply);
     enum status status =
-        unit_cursors_add(&operation->unit->cursors, namespace, server_id, rest,
+        unit_cursors_add(&operation->unit->kept_cursors, namespace, server_id, rest,
                          &operation->engine->cursor_bytes, LIMIT_CURSOR_BYTES_MAX, &cursor);
     bson_free(namespace);
     if (status != STATUS_OK) {

@@ -150,17 +150,21 @@ static bool stage_of(const struct bson_element *element, struct bson_element *re
            bson_element_next(&fields, ret_stage);
 }
 
-void read_command_add_gate(struct read_command *command, uint32_t gate)
+void read_command_add_gate(struct read_command *command, uint32_t gate, const char *name)
 {
     for (size_t i = 1; i < command->gate_count; i++) {
-        if (command->gates[i] == gate) {
+        const char *known = command->names[i];
+        if (command->gates[i] == gate &&
+            (name == NULL || known == NULL || strcmp(known, name) == 0)) {
             return;
         }
     }
     if (gate == GATE_SERVER || command->gate_count == READ_GATES_MAX) {
         command->gates[1] = GATE_SERVER; /* it stands for all */
+        command->names[1] = NULL;
         command->gate_count = 2;
     } else if (command->gate_count < 2 || command->gates[1] != GATE_SERVER) {
+        command->names[command->gate_count] = name;
         command->gates[command->gate_count++] = gate;
     }
 }
@@ -346,6 +350,7 @@ enum status read_command_parse(const struct command_view *view, struct read_comm
     } else {
         command.passes |= command.collection == NULL;
     }
+    command.is_special = command.passes || command.tails;
     /* "available" is what asks for speed and takes what may be rolled back. */
     command.passes |=
         command.database == NULL ||
@@ -353,12 +358,14 @@ enum status read_command_parse(const struct command_view *view, struct read_comm
     command.gates[0] = command.collection == NULL || command.database == NULL
                            ? GATE_SERVER
                            : gate_of(command.database, command.collection);
+    command.names[0] = command.collection;
     command.gate_count = 1;
     for (size_t i = 0; i < command.other_count && command.database != NULL; i++) {
-        read_command_add_gate(&command, gate_of(command.database, command.others[i]));
+        read_command_add_gate(&command, gate_of(command.database, command.others[i]),
+                              command.others[i]);
     }
     if (command.reads_anything) {
-        read_command_add_gate(&command, GATE_SERVER);
+        read_command_add_gate(&command, GATE_SERVER, NULL);
     }
     *ret_command = command;
     return STATUS_OK;

@@ -52,7 +52,9 @@ struct read_command {
     /* Of the collection that it reads; then those of `others`. GATE_SERVER: anything. Of names
        only, as long as read_resolve() has not looked which of them are views. */
     uint32_t gates[READ_GATES_MAX];
+    const char *names[READ_GATES_MAX]; /* of the collections; NULL with GATE_SERVER */
     size_t gate_count;
+    bool is_special; /* it passes for what it is, not for its read concern */
     bool
         is_view; /* read_resolve(): what it names is one; gates[0] is of the collection behind it */
     bool is_unsure;      /* read_resolve(): nobody knows what it reads; a gate is GATE_SERVER */
@@ -87,8 +89,9 @@ MUST_CHECK enum status read_command_parse(const struct command_view *view,
 /* Adds what the pipeline, an array, names to `others`. Bytes as for read_command_parse(). */
 void read_command_add_pipeline(struct read_command *command, struct slice pipeline);
 
-/* Appends a gate, if it is not there yet behind the first; what is too much becomes GATE_SERVER. */
-void read_command_add_gate(struct read_command *command, uint32_t gate);
+/* Appends a gate, that of the collection `name` (NULL: of any), if it is not there yet behind the
+   first; what is too much becomes GATE_SERVER. */
+void read_command_add_gate(struct read_command *command, uint32_t gate, const char *name);
 
 /* Whether one of the stages that must be a pipeline's first, and the like, is anywhere inside. */
 bool read_command_is_first_only(struct slice pipeline);

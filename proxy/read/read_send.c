@@ -73,7 +73,7 @@ struct rewrite_options read_options_of(struct read_operation *operation)
     /* A unit's cursors show what is there when they go on: so they had better not have to. */
     struct rewrite_options options = {
         .in_unit = operation->in_unit,
-        .whole = operation->in_unit && committed,
+        .whole = operation->locked || (operation->in_unit && committed),
         .always = operation->unit != NULL,
         .views = command->is_view && operation->views.chain_count > 0 ? &operation->views : NULL,
     };

@@ -90,11 +90,11 @@ static void resolve_all(struct resolving *resolving)
     for (size_t i = 0; i < command->other_count && resolving->ask == NULL; i++) {
         const char *other = follow(resolving, command->others[i]);
         if (other != NULL) {
-            read_command_add_gate(command, gate_of(command->database, other));
+            read_command_add_gate(command, gate_of(command->database, other), NULL);
         }
     }
     if (command->reads_anything || command->is_unsure) {
-        read_command_add_gate(command, GATE_SERVER);
+        read_command_add_gate(command, GATE_SERVER, NULL);
     }
     if (command->is_view) {
         command->id = (struct slice){0}; /* whose _id that is only the view knows */
@@ -134,7 +134,7 @@ bool read_resolve(struct namespace_cache *cache, bool can_ask, struct read_comma
     if (namespace_cache_is_changing(cache)) {
         resolving.command.is_unsure = true;
         resolving.views.base = command->collection;
-        read_command_add_gate(&resolving.command, GATE_SERVER);
+        read_command_add_gate(&resolving.command, GATE_SERVER, NULL);
     } else {
         resolve_all(&resolving);
     }

@@ -35,7 +35,7 @@ enum status unit_cursors_add(struct unit_cursors *cursors, const char *namespace
                              struct unit_cursor **ret_cursor)
 {
     size_t text_size = strlen(namespace) + 1;
-    if (cursors->count == UNIT_CURSORS_MAX || !take_bytes(bytes, documents.size, bytes_max)) {
+    if (cursors->count == UNIT_KEPT_CURSORS_MAX || !take_bytes(bytes, documents.size, bytes_max)) {
         return STATUS_LIMIT;
     }
     struct unit_cursor *cursor = calloc(1, sizeof *cursor + text_size);

@@ -8,8 +8,8 @@
  * as good as long as no other unit has published anything in the gates that it reads
  * (unit/uncommitted.h).
  *
- * Memory: UNIT_CURSORS_MAX cursors of a unit, and the documents, which the caller counts against a
- * bound of its own. They live and die with the unit. By who has it checked out; no locks.
+ * Memory: UNIT_KEPT_CURSORS_MAX cursors of a unit, and the documents, which the caller counts
+ * against a bound of its own. They live and die with the unit. By who has it checked out; no locks.
  */
 
 #include <stdatomic.h>
@@ -20,7 +20,7 @@
 #include "holdfast/error.h"
 #include "holdfast/slice.h"
 
-#define UNIT_CURSORS_MAX 64u
+#define UNIT_KEPT_CURSORS_MAX 64u
 #define UNIT_CURSOR_GATES_MAX 16u
 
 struct unit_cursor {

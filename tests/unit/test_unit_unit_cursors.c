@@ -56,7 +56,7 @@ static void test_bounds(void **state)
     assert_int_equal(unit_cursors_add(&cursors, "d.c", 0, slice_make((uint8_t *)much, sizeof much),
                                       &bytes, 100, &cursor),
                      STATUS_LIMIT);
-    for (int64_t i = 1; i <= UNIT_CURSORS_MAX; i++) {
+    for (int64_t i = 1; i <= UNIT_KEPT_CURSORS_MAX; i++) {
         (void)add(i, "");
     }
     assert_int_equal(unit_cursors_add(&cursors, "d.c", 0, text(""), &bytes, 100, &cursor),
