@@ -147,7 +147,7 @@ static void test_bounds(void **state)
     bson_t update = BSON_INITIALIZER;
     bson_t forecast = BSON_INITIALIZER;
     bson_t set;
-    for (size_t i = 1; i + 1 < sizeof path; i += 2) {
+    for (size_t i = 1; i + 2 < sizeof path; i += 2) {
         path[i] = '.';
         path[i + 1] = 'u';
     }
