@@ -123,6 +123,16 @@ static void give_up(struct write_operation *operation)
     } /* else not waiting, or its task is on the way */
 }
 
+/* It has read the namespace as a whole: when it is run again it locks it for both at once. */
+static void leave_namespace_hint(struct write_operation *operation)
+{
+    struct lock_owner *owner = &operation->unit->locks;
+    uint32_t gate = gate_of(operation->target.database, operation->target.collection);
+    if (namespace_is_locked(owner, gate, NAMESPACE_READ)) {
+        lock_hints_add_namespace(&owner->hints, gate);
+    }
+}
+
 static void on_entered(struct enter *enter, bool inside)
 {
     struct write_operation *operation = enter->context;
@@ -130,6 +140,7 @@ static void on_entered(struct enter *enter, bool inside)
     if (inside) {
         operation->step = WRITE_ADMITTING;
     } else if (operation->unit->locks.victim) {
+        leave_namespace_hint(operation);
         fail_as_victim(operation);
     } else {
         fail_waiting(operation);
@@ -172,6 +183,7 @@ static bool enter(struct write_operation *operation)
         .engine = operation->engine,
         .unit = operation->unit,
         .worker = operation->channel->worker,
+        .modes = write_namespace_modes(operation),
         .completed = on_entered,
         .context = operation,
     };
@@ -184,6 +196,7 @@ static bool enter(struct write_operation *operation)
         operation->wait = WRITE_WAIT_GATE;
         return false;
     case ENTER_DEADLOCK:
+        leave_namespace_hint(operation);
         fail_as_victim(operation);
         return true;
     case ENTER_NO_MEMORY:
@@ -247,7 +260,7 @@ static bool acquire(struct write_operation *operation, const struct lock_name *n
 {
     struct engine *engine = operation->engine;
     operation->lock_waiter.ended = on_lock_wait_ended;
-    operation->lock_waiter.unless_changed = is_view_fixed(operation);
+    operation->lock_waiter.unless_changed = is_document && is_view_fixed(operation);
     switch (lock_acquire(engine->locks, &operation->unit->locks, name, &operation->lock_waiter)) {
     case LOCK_GRANTED:
         return true;
@@ -590,6 +603,7 @@ bool write_take_namespace(struct write_operation *operation, const char *databas
     }
     (void)snprintf(namespace, size, "%s.%s", database, collection);
     operation->namespace = namespace;
+    operation->collated = false; /* not known yet */
     operation->target = (struct command_target){
         .database = database,
         .collection = collection,

@@ -117,6 +117,7 @@ struct write_operation {
 
     /* unique indexes of the namespace, and the keys in them that the batch at work locks */
     enum namespace_kind kind;
+    bool collated; /* texts that differ may be one _id in it */
     struct unique_indexes *unique;
     struct unique_lookup unique_lookup;
     bool asked_unique;

@@ -249,6 +249,10 @@ void write_select(struct write_operation *operation)
         enter_next_namespace(operation);
         return;
     }
+    if (write_wants_more_of_namespace(operation)) {
+        operation->step = WRITE_ENTERING;
+        return;
+    }
     operation->count = 1;
     operation->matched_before = operation->result.matched;
     operation->modified_before = operation->result.modified;

@@ -127,6 +127,11 @@ void write_hidden_free(struct write_operation *operation);
 /* True: the namespace does not take the statement's write, and the step is set. */
 bool write_refuse_namespace(struct write_operation *operation);
 
+/* How the unit has to lock the namespace for the statements there (unit/namespace_lock.h). */
+unsigned write_namespace_modes(const struct write_operation *operation);
+/* It has to be locked once more, now that it is known what it is. */
+bool write_wants_more_of_namespace(const struct write_operation *operation);
+
 /* ---- write_unique.c */
 
 /* Which unique indexes the namespace has. */

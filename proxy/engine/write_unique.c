@@ -34,6 +34,7 @@ static void take_answer(struct write_operation *operation)
     if (lookup->status == STATUS_OK) {
         operation->unique = lookup->indexes;
         operation->kind = lookup->kind;
+        operation->collated = lookup->collated;
         operation->step = WRITE_SELECTING;
         return;
     }
