@@ -63,6 +63,24 @@ enum config_standby {
     CONFIG_STANDBY_ON, /* wait for the end of whoever serves, then take over */
 };
 
+/* In the order of mongod's net.tls.mode. */
+enum config_tls_mode {
+    CONFIG_TLS_DISABLED,
+    CONFIG_TLS_ALLOW,  /* clients with and without */
+    CONFIG_TLS_PREFER, /* the same here: the proxy is no member of a set */
+    CONFIG_TLS_REQUIRE,
+};
+
+enum config_tls_clients {
+    CONFIG_TLS_CLIENTS_WITH,     /* with a CAFile, a client without a certificate is refused */
+    CONFIG_TLS_CLIENTS_OPTIONAL, /* it is not */
+};
+
+enum config_tls_version {
+    CONFIG_TLS_1_2,
+    CONFIG_TLS_1_3,
+};
+
 enum config_correlation {
     CONFIG_CORRELATION_EXCLUSIVE, /* one mutating call at a time in a domain */
     CONFIG_CORRELATION_TRACE,     /* many, told apart by the traceparent of their writes */
@@ -101,6 +119,15 @@ struct config {
     char *net_listen;             /* net.listen, --listen: HOST:PORT, port 0 picks one */
     uint64_t net_connections_max; /* net.maxIncomingConnections: 1..1000000, default 20000 */
     uint64_t net_threads;         /* net.threads: 0 (one per core, default)..256 */
+    uint64_t net_handshake_ms;    /* net.handshakeTimeout: 100ms..10m, default 30s */
+    uint64_t net_stall_ms;        /* net.stallTimeout: 1s..1h, default 60s */
+    uint64_t net_address_max;     /* net.maxConnectionsPerAddress: 0 (no bound, default)..1000000 */
+    /* net.tls */
+    enum config_tls_mode net_tls_mode;  /* net.tls.mode: disabled | allowTLS | ... | requireTLS */
+    char *net_tls_certificate_key_file; /* net.tls.certificateKeyFile */
+    char *net_tls_ca_file;              /* net.tls.CAFile: set, clients show a certificate */
+    enum config_tls_clients net_tls_clients; /* net.tls.allowConnectionsWithoutCertificates */
+    enum config_tls_version net_tls_version; /* net.tls.minVersion: TLS1_2 | TLS1_3 */
     /* upstream */
     char *upstream_uri;           /* upstream.uri, --upstream: mongodb://... one host */
     char *upstream_uri_file;      /* upstream.uriFile: a file that holds it; then it is not given */
@@ -144,6 +171,10 @@ struct config {
     uint64_t http_quiet_ms;                   /* http.quietPeriod: 0..10m, default 5s */
     uint64_t http_answer_bytes_max;           /* http.maxAnswer: 1KiB..1GiB, default 16MiB */
     char *http_routes;                        /* http.routes: rules as text, not parsed here */
+    /* http.tls */
+    enum config_tls_mode http_tls_mode;  /* http.tls.mode: as net.tls.mode */
+    char *http_tls_certificate_key_file; /* http.tls.certificateKeyFile; empty: net.tls's */
+    char *http_tls_ca_file;              /* http.tls.CAFile */
     /* log */
     enum log_level log_level; /* log.level: debug | info (default) | warning | error */
     /* not keys */
