@@ -48,6 +48,11 @@ enum config_unit_reads {
     CONFIG_UNIT_READS_LOCAL, /* what the server holds, uncommitted writes of units too */
 };
 
+enum config_isolation {
+    CONFIG_ISOLATION_SNAPSHOT,
+    CONFIG_ISOLATION_SERIALIZABLE, /* units lock what they read */
+};
+
 enum config_boundary {
     CONFIG_BOUNDARY_ALL,
     CONFIG_BOUNDARY_OBSERVE, /* no unit is made, writes pass as they are; only the report */
@@ -143,11 +148,12 @@ struct config {
     enum config_retryable_writes unit_retryable_writes; /* unit.retryableWrites: once | pass */
     enum config_multi_writes unit_multi_writes;         /* unit.multiWrites: keep | strict | off */
     enum config_unit_reads unit_reads;                  /* unit.reads: committed | local */
-    enum config_boundary unit_boundary;                 /* unit.boundary: all | observe */
-    uint64_t unit_writes_max; /* unit.maxWrites: 1..10000000, default 100000 */
-    uint64_t unit_bytes_max;  /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
-    uint64_t unit_count_max;  /* unit.maxOpen: 1..1000000, default 10000 */
-    uint64_t unit_locks_max;  /* unit.maxLocks: 1..100000000, default 1000000 */
+    enum config_isolation unit_isolation; /* unit.isolation: snapshot | serializable */
+    enum config_boundary unit_boundary;   /* unit.boundary: all | observe */
+    uint64_t unit_writes_max;             /* unit.maxWrites: 1..10000000, default 100000 */
+    uint64_t unit_bytes_max; /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
+    uint64_t unit_count_max; /* unit.maxOpen: 1..1000000, default 10000 */
+    uint64_t unit_locks_max; /* unit.maxLocks: 1..100000000, default 1000000 */
     /* admin */
     char *admin_listen;     /* admin.listen, --admin: HOST:PORT, empty: none */
     char *admin_token_file; /* admin.tokenFile: who sends what it holds may change something */

@@ -18,6 +18,7 @@ static const char *const boundary_choices[] = {"all", "observe", NULL};
 static const char *const correlation_choices[] = {"exclusive", "trace", NULL};
 static const char *const reads_choices[] = {"own", "wait", NULL};
 static const char *const unit_reads_choices[] = {"committed", "local", NULL};
+static const char *const isolation_choices[] = {"snapshot", "serializable", NULL};
 static const char *const background_choices[] = {"pass", "refuse", NULL};
 static const char *const standby_choices[] = {"off", "on", NULL};
 static const char *const tls_mode_choices[] = {"disabled", "allowTLS", "preferTLS", "requireTLS",
@@ -33,6 +34,7 @@ _Static_assert(CONFIG_BOUNDARY_OBSERVE == 1, "boundary_choices");
 _Static_assert(CONFIG_CORRELATION_TRACE == 1, "correlation_choices");
 _Static_assert(CONFIG_READS_WAIT == 1, "reads_choices");
 _Static_assert(CONFIG_UNIT_READS_LOCAL == 1, "unit_reads_choices");
+_Static_assert(CONFIG_ISOLATION_SERIALIZABLE == 1, "isolation_choices");
 _Static_assert(CONFIG_BACKGROUND_REFUSE == 1, "background_choices");
 _Static_assert(CONFIG_STANDBY_ON == 1, "standby_choices");
 _Static_assert(CONFIG_TLS_ALLOW == 1 && CONFIG_TLS_REQUIRE == 3, "tls_mode_choices");
@@ -246,6 +248,12 @@ const struct config_key config_keys[] = {
      .standard = "committed",
      .choices = unit_reads_choices,
      .help = "committed: nobody sees what others' open units have written; local: everybody does"},
+    {.name = "unit.isolation",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(unit_isolation),
+     .standard = "snapshot",
+     .choices = isolation_choices,
+     .help = "serializable: units lock what they read; of those whose first command says nothing"},
     {.name = "unit.boundary",
      .type = CONFIG_TYPE_CHOICE,
      .offset = AT(unit_boundary),
