@@ -32,7 +32,7 @@ def seed(collection):
     for key, parts in documents:
         parts = dict.fromkeys(parts, content)
         whole = {**key, **parts, "keyId": key_id(key), "references": []}
-        if collection.find_one({"keyId": whole["keyId"]}) is None:
+        if collection.find_one({**key, "keyId": whole["keyId"]}) is None:
             collection.insert_one(whole)
 
 
