@@ -5,10 +5,12 @@
  * The admin server (--admin): how the proxy is, for monitors, orchestrators and people.
  *
  *   GET /healthz   200 as long as the process lives
- *   GET /readyz    200 if clients are served: recovered, accepting, the server answers, the journal
- *                  takes records. Else 503 with the reason, also while draining
+ *   GET /readyz    200 if clients are served: recovered, accepting, the server answers, the lease is
+ *                  held, the journal takes records, no domain is fenced. Else 503. JSON: { ready,
+ *                  state, reason, unitsOpen, callsOpen, safeToRemove }, the last for a proxy that was
+ *                  drained and has nothing left to end
  *   GET /status    JSON: what `holdfast status --json` shows, and what only the living proxy knows
- *   GET /metrics   counters for Prometheus (metrics.h)
+ *   GET /metrics   for Prometheus, in its own form or in OpenMetrics (metrics.h)
  *   GET /observe   JSON: which services write several times per call (observe/observe.h); 404 if
  *                  nothing is observed
  *
@@ -36,6 +38,7 @@
 #include "recover/pruner.h"
 #include "route/router.h"
 #include "service/services.h"
+#include "telemetry/telemetry.h"
 
 struct admin;
 
@@ -64,6 +67,12 @@ void admin_recovering(struct admin *admin, struct wal *wal);
 /* Recovered and listening for clients. `observe` may be NULL. */
 void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
                    struct services *services, struct observe *observe, struct pruner *pruner);
+
+/* A recovery has taken so long. */
+void admin_recovered(struct admin *admin, uint64_t duration_us);
+
+/* What is sent elsewhere; it outlives the admin server. */
+void admin_telemetry(struct admin *admin, struct telemetry *telemetry);
 
 /* The main thread has spoken with the server. `failure`: why not, NULL if it went well. */
 void admin_upstream_seen(struct admin *admin, const char *failure);
