@@ -6,8 +6,8 @@
  * the log (component "event", with type, reason, message and involvedObject) and goes to the sink,
  * if there is one (telemetry/webhook.h).
  *
- * Never documents' contents. Nothing here waits. Threads: any; the sink is set before others run and
- * taken away after they have ended.
+ * Never documents' contents. Nothing here waits. Threads: any; the sink is set before others run
+ * and taken away after they have ended.
  */
 
 #include <stdint.h>

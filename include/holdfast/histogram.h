@@ -6,8 +6,8 @@
  * more bucket for what takes longer.
  *
  * Any thread observes, any thread reads: relaxed additions and loads. A reader may see a duration
- * in a bucket and not yet in the sum; what it takes for the count is the sum of the buckets, so that
- * the two agree. Zero-initialised memory is an empty histogram.
+ * in a bucket and not yet in the sum; what it takes for the count is the sum of the buckets, so
+ * that the two agree. Zero-initialised memory is an empty histogram.
  */
 
 #include <stdatomic.h>

@@ -29,13 +29,7 @@
 #define LOG_REPEATS_MAX 100u
 #define LOG_REPEATS_MS 10000u
 
-enum log_level {
-    LOG_DEBUG,
-    LOG_INFO,
-    LOG_WARNING,
-    LOG_ERROR,
-    LOG_LEVELS
-};
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_LEVELS };
 
 struct log_field {
     const char *name; /* NULL: the field is skipped */
@@ -96,8 +90,8 @@ struct log_place {
 void log_write_at(struct log_place *place, enum log_level level, const char *component,
                   const char *message, const struct log_field *fields, size_t field_count);
 
-/* Tells of lines that were held back at places whose period is over, or (`all`) at any. To be called
-   every few seconds, and at the end; by one thread. */
+/* Tells of lines that were held back at places whose period is over, or (`all`) at any. To be
+   called every few seconds, and at the end; by one thread. */
 void log_tell_repeats(bool all);
 
 struct log_figures {

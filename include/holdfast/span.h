@@ -8,8 +8,8 @@
  *   span_continue() or span_root()  -->  struct span_context, kept by a unit or a command
  *   ... it ends ...                 -->  span_end(), if span_is_wanted()
  *
- * Nothing here waits, allocates or takes a lock, but what the sink does. Without a sink a unit still
- * carries the trace that its caller named, for the log; no span identifier is made.
+ * Nothing here waits, allocates or takes a lock, but what the sink does. Without a sink a unit
+ * still carries the trace that its caller named, for the log; no span identifier is made.
  *
  * Threads: any; the sink is set before others run and taken away after they have ended.
  */

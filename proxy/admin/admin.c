@@ -126,6 +126,13 @@ static int write_prune(void *context, const char *query, struct evbuffer *body)
     return admin_control_prune(&facts, query, body);
 }
 
+static int write_drain(void *context, const char *query, struct evbuffer *body)
+{
+    (void)query;
+    struct admin_facts facts = facts_now(context);
+    return admin_control_drain(&facts, body);
+}
+
 static const struct admin_http_page pages[] = {
     {"/healthz", "application/json", false, write_health},
     {"/readyz", "application/json", false, write_ready},
@@ -139,6 +146,7 @@ static const struct admin_http_page control_pages[] = {
     {"/observe", "application/json", false, write_observe},
     {"/rollback", "text/plain; charset=utf-8", true, write_rollback},
     {"/prune", "application/json", true, write_prune},
+    {"/drain", "application/json", true, write_drain},
 };
 
 /* ------------------------------------------------------------------ the main thread's side */
@@ -238,6 +246,10 @@ void admin_draining(struct admin *admin)
     pthread_mutex_lock(&admin->mutex);
     admin->facts.phase = ADMIN_DRAINING;
     pthread_mutex_unlock(&admin->mutex);
+}
+
+void admin_ending(struct admin *admin)
+{
     admin->control = admin_http_stop(admin->control);
 }
 

@@ -5,14 +5,12 @@
  * The admin server (--admin): how the proxy is, for monitors, orchestrators and people.
  *
  *   GET /healthz   200 as long as the process lives
- *   GET /readyz    200 if clients are served: recovered, accepting, the server answers, the lease is
- *                  held, the journal takes records, no domain is fenced. Else 503. JSON: { ready,
- *                  state, reason, unitsOpen, callsOpen, safeToRemove }, the last for a proxy that was
- *                  drained and has nothing left to end
- *   GET /status    JSON: what `holdfast status --json` shows, and what only the living proxy knows
- *   GET /metrics   for Prometheus, in its own form or in OpenMetrics (metrics.h)
- *   GET /observe   JSON: which services write several times per call (observe/observe.h); 404 if
- *                  nothing is observed
+ *   GET /readyz    200 if clients are served: recovered, accepting, the server answers, the lease
+ * is held, the journal takes records, no domain is fenced. Else 503. JSON: { ready, state, reason,
+ * unitsOpen, callsOpen, safeToRemove }, the last for a proxy that was drained and has nothing left
+ * to end GET /status    JSON: what `holdfast status --json` shows, and what only the living proxy
+ * knows GET /metrics   for Prometheus, in its own form or in OpenMetrics (metrics.h) GET /observe
+ * JSON: which services write several times per call (observe/observe.h); 404 if nothing is observed
  *
  * It asks for no password and shows names and addresses of users, of fields and of routes, never
  * what documents hold: keep it on localhost or behind something that asks.
@@ -23,6 +21,7 @@
  *   GET /status, /observe   the same
  *   POST /rollback?unit=N   rolls the open unit N back (control.h)
  *   POST /prune?before=MS   has ended units pruned (control.h)
+ *   POST /drain             no new clients, calls and units from now on (control.h)
  *
  * All functions are called by the main thread; what they tell is published to the servers' own
  * threads under a mutex, and nothing of it is on any client's path.
@@ -77,8 +76,11 @@ void admin_telemetry(struct admin *admin, struct telemetry *telemetry);
 /* The main thread has spoken with the server. `failure`: why not, NULL if it went well. */
 void admin_upstream_seen(struct admin *admin, const char *failure);
 
-/* No new clients; the end is near. The control socket is not served any more. */
+/* No new clients. */
 void admin_draining(struct admin *admin);
+
+/* The end is near: the control socket is not served any more. */
+void admin_ending(struct admin *admin);
 
 /* Stops serving. NULL is harmless; returns NULL. */
 struct admin *admin_stop(struct admin *admin);

@@ -103,8 +103,8 @@ void admin_facts_judge(const struct admin_facts *facts, struct admin_judgement *
                    admin_phase_name(facts->phase), standby ? ": " : "",
                    standby ? facts->standby : "");
     make_ascii(ret_judgement->reason);
-    ret_judgement->safe_to_remove = facts->phase == ADMIN_DRAINING && ret_judgement->units == 0 &&
-                                    ret_judgement->calls == 0;
+    ret_judgement->safe_to_remove =
+        facts->phase == ADMIN_DRAINING && ret_judgement->units == 0 && ret_judgement->calls == 0;
 }
 
 bool admin_facts_ready(const struct admin_facts *facts, char ret_reason[ADMIN_REASON_BYTES])

@@ -36,19 +36,19 @@ const char *admin_phase_name(enum admin_phase phase);
 /* A copy for one answer. What it points to outlives the admin server. */
 struct admin_facts {
     enum admin_phase phase;
-    struct wal *wal;            /* NULL: not open yet */
-    struct engine *engine;      /* NULL: not serving yet */
-    struct router *router;      /* NULL: not serving yet */
-    struct services *services;  /* NULL: not serving yet */
-    struct observe *observe;    /* NULL: not serving yet, or nothing is observed */
-    struct pruner *pruner;      /* NULL: not serving yet */
-    uint64_t started_ms;        /* monotonic */
-    uint64_t upstream_seen_ms;  /* monotonic: the server's last answer; 0: none yet */
-    char upstream_failure[512]; /* "" if the last talk went well */
-    char standby[512];          /* STANDBY: for whom it waits */
-    const char *directory;      /* of the journal; NULL: not open yet */
+    struct wal *wal;                  /* NULL: not open yet */
+    struct engine *engine;            /* NULL: not serving yet */
+    struct router *router;            /* NULL: not serving yet */
+    struct services *services;        /* NULL: not serving yet */
+    struct observe *observe;          /* NULL: not serving yet, or nothing is observed */
+    struct pruner *pruner;            /* NULL: not serving yet */
+    uint64_t started_ms;              /* monotonic */
+    uint64_t upstream_seen_ms;        /* monotonic: the server's last answer; 0: none yet */
+    char upstream_failure[512];       /* "" if the last talk went well */
+    char standby[512];                /* STANDBY: for whom it waits */
+    const char *directory;            /* of the journal; NULL: not open yet */
     const struct histogram *recovery; /* of this life */
-    struct telemetry *telemetry; /* NULL: nothing is sent anywhere */
+    struct telemetry *telemetry;      /* NULL: nothing is sent anywhere */
 };
 
 /* What /readyz tells. */
@@ -58,7 +58,7 @@ struct admin_judgement {
        "journalFull"; a literal. */
     const char *state;
     char reason[ADMIN_REASON_BYTES]; /* ASCII */
-    size_t units; /* open */
+    size_t units;                    /* open */
     size_t calls;
     bool safe_to_remove; /* draining, and nothing is left to end */
 };

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "engine/finish.h"
 #include "engine/settler.h"
 #include "holdfast/clock.h"
 #include "holdfast/event.h"
@@ -97,18 +98,16 @@ static void write_journal(const struct admin_facts *facts, struct exposition *pa
                      figures->quota_bytes > figures->used_bytes
                          ? figures->quota_bytes - figures->used_bytes
                          : 0);
-    exposition_gauge(page, "holdfast_journal_records", "Records in the journal.",
-                     figures->records);
+    exposition_gauge(page, "holdfast_journal_records", "Records in the journal.", figures->records);
     exposition_gauge(page, "holdfast_journal_last_lsn", "The newest record that is durable.",
                      figures->last_lsn);
     exposition_counter(page, "holdfast_journal_commits",
                        "Transactions of the journal that appended something.", figures->batches);
     exposition_counter(page, "holdfast_journal_groups",
                        "Groups of records appended; several share a commit.", figures->groups);
-    exposition_gauge(page, "holdfast_units_conflict", "Units in the journal that wait for an operator.",
-                     figures->units_conflict);
-    exposition_gauge(page, "holdfast_lease_epoch", "How often the lease was taken.",
-                     journal.epoch);
+    exposition_gauge(page, "holdfast_units_conflict",
+                     "Units in the journal that wait for an operator.", figures->units_conflict);
+    exposition_gauge(page, "holdfast_lease_epoch", "How often the lease was taken.", journal.epoch);
 }
 
 /* How old the first record is that the server may still lose; 0: there is none. */
@@ -119,8 +118,7 @@ static uint64_t unsettled_ms(struct wal *wal, uint64_t settled_lsn)
     uint64_t age_ms = 0;
     uint64_t now_ms = clock_wall_ms();
     if (wal_reader_begin(wal, &reader, NULL) == STATUS_OK &&
-        wal_read_next(reader, settled_lsn, &record, NULL) == STATUS_OK &&
-        now_ms > record.time_ms) {
+        wal_read_next(reader, settled_lsn, &record, NULL) == STATUS_OK && now_ms > record.time_ms) {
         age_ms = now_ms - record.time_ms;
     }
     wal_reader_end(reader);

@@ -20,7 +20,8 @@ int admin_metrics_write(const struct admin_facts *facts, const char *accept, str
                         const char **content_type);
 
 /* Parts of it. */
-void admin_metrics_process(struct exposition *page);                              /* metrics_process.c */
-void admin_metrics_calls(const struct services *services, struct exposition *page); /* metrics_calls.c */
+void admin_metrics_process(struct exposition *page); /* metrics_process.c */
+void admin_metrics_calls(const struct services *services,
+                         struct exposition *page); /* metrics_calls.c */
 
 #endif

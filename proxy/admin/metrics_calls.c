@@ -14,7 +14,7 @@
 
 /* One series of all domains; `offset` is that of a size_t or uint64_t in the figures. */
 struct domain_series {
-    const char *name; /* NULL: of the family before */
+    const char *name;  /* NULL: of the family before */
     const char *label; /* a second one, `outcome="committed"`, or "" */
     enum exposition_type type;
     const char *help;
@@ -102,7 +102,7 @@ static void write_routes(const struct front_route *routes, size_t count, struct 
     exposition_family(page, "holdfast_http_requests", EXPOSITION_COUNTER,
                       "HTTP requests, by route and answer; none: the caller left before it.");
     for (size_t i = 0; i < count; i++) {
-        for (size_t class = 0; class < FRONT_ANSWER_CLASSES; class++) {
+        for (size_t class = 0; class < FRONT_ANSWER_CLASSES; class ++) {
             if (routes[i].answers[class] > 0) {
                 route_labels(&routes[i], labels);
                 exposition_label(labels, sizeof labels, "code", answers[class]);

@@ -87,8 +87,7 @@ void admin_metrics_process(struct exposition *page)
         exposition_gauge(page, "process_threads", "Threads.", fields[STAT_THREADS]);
         exposition_family(page, "process_start_time_seconds", EXPOSITION_GAUGE,
                           "When the process was started, in seconds since 1970.");
-        exposition_microseconds(page, "",
-                                boot_seconds() * 1000000u + fields[STAT_START] * tick_us);
+        exposition_microseconds(page, "", boot_seconds() * 1000000u + fields[STAT_START] * tick_us);
     }
     exposition_gauge(page, "process_open_fds", "Open file descriptors.", count_descriptors());
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {

@@ -81,8 +81,7 @@ void exposition_gauge(struct exposition *page, const char *name, const char *hel
     exposition_number(page, "", value);
 }
 
-void exposition_counter(struct exposition *page, const char *name, const char *help,
-                        uint64_t value)
+void exposition_counter(struct exposition *page, const char *name, const char *help, uint64_t value)
 {
     exposition_family(page, name, EXPOSITION_COUNTER, help);
     exposition_number(page, "", value);

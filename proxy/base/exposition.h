@@ -2,8 +2,8 @@
 #define HOLDFAST_BASE_EXPOSITION_H
 
 /*
- * Writes metrics in the two text forms that Prometheus reads: its own (version 0.0.4) and OpenMetrics
- * (1.0.0). They differ in the name of a counter in its TYPE line, and in the end.
+ * Writes metrics in the two text forms that Prometheus reads: its own (version 0.0.4) and
+ * OpenMetrics (1.0.0). They differ in the name of a counter in its TYPE line, and in the end.
  *
  *   exposition_family(page, "holdfast_units", EXPOSITION_COUNTER, "Units that have ended.");
  *   exposition_number(page, "outcome=\"committed\"", 7);

@@ -9,8 +9,8 @@
  * LINE_BYTES: a text is cut and marked with "..." before that, fields that find no room are
  * dropped.
  *
- * The descriptor of a file stays the same number for good: opening it again puts the new file in its
- * place (dup3), so that no thread can be caught between the two.
+ * The descriptor of a file stays the same number for good: opening it again puts the new file in
+ * its place (dup3), so that no thread can be caught between the two.
  *
  * Threads: any. A line shares nothing with another; the kernel keeps one write(2) in one piece. Of
  * the counts of a place, who moves its period on tells what the former one held back.
@@ -49,7 +49,7 @@ static const char level_letters[] = {
 
 static atomic_int level_lowest = LOG_INFO;
 static _Atomic int output_descriptor = STDERR_FILENO;
-static char *output_path; /* of log_open(); the main thread's */
+static char *output_path;                  /* of log_open(); the main thread's */
 static _Atomic(struct log_place *) places; /* that have held something back */
 static _Atomic uint64_t lines_written[LOG_LEVELS];
 static _Atomic uint64_t lines_suppressed;
@@ -99,7 +99,8 @@ enum status log_reopen(struct error *ret_error)
         return STATUS_OK;
     }
     int descriptor = open_file(output_path);
-    bool done = descriptor >= 0 && dup3(descriptor, atomic_load(&output_descriptor), O_CLOEXEC) >= 0;
+    bool done =
+        descriptor >= 0 && dup3(descriptor, atomic_load(&output_descriptor), O_CLOEXEC) >= 0;
     int reason = errno;
     if (descriptor >= 0) {
         (void)close(descriptor);
@@ -353,8 +354,7 @@ static void next_period(struct log_place *place, const char *component, const ch
     uint32_t lines = atomic_exchange(&place->lines, 0);
     if (lines > LOG_REPEATS_MAX) {
         const struct log_field fields[] = {
-            LOG_TEXT("message", message),
-            LOG_NUMBER("suppressed", lines - LOG_REPEATS_MAX),
+            LOG_TEXT("message", message), LOG_NUMBER("suppressed", lines - LOG_REPEATS_MAX),
             LOG_NUMBER("milliseconds", since_ms == 0 ? LOG_REPEATS_MS : now_ms - since_ms)};
         (void)atomic_fetch_add_explicit(&lines_suppressed, lines - LOG_REPEATS_MAX,
                                         memory_order_relaxed);

@@ -39,7 +39,7 @@ struct boundary_request {
     uint64_t reader_group;       /* whose units' writes it sees (unit/uncommitted.h); 0: none */
     int64_t stale_cursor;        /* reading.c: to be closed first; 0: none. Set back to 0 there */
     bool read_is_lost;           /* reading.c: struct read_operation's is_lost. Set back, too */
-    bool has_parent; /* its comment names a span */
+    bool has_parent;             /* its comment names a span */
     struct traceparent parent;
     /* `reply`: the document to answer with, valid during the call; size 0: close the connection. */
     void (*completed)(struct boundary_request *request, struct slice reply);

@@ -38,12 +38,7 @@ enum engine_multi_writes {
 };
 
 /* How a unit ends. */
-enum engine_outcome {
-    ENGINE_COMMITTED,
-    ENGINE_ROLLED_BACK,
-    ENGINE_CONFLICT,
-    ENGINE_OUTCOMES
-};
+enum engine_outcome { ENGINE_COMMITTED, ENGINE_ROLLED_BACK, ENGINE_CONFLICT, ENGINE_OUTCOMES };
 
 const char *engine_outcome_name(enum engine_outcome outcome);
 

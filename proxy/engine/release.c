@@ -92,8 +92,7 @@ void release_unit(struct engine *engine, struct unit *unit)
 
 void release_end_process(const char *message, const struct unit *unit, enum status status)
 {
-    LOG(LOG_ERROR, "journal", message, LOG_UNIT(unit),
-        LOG_TEXT("status", status_name(status)),
+    LOG(LOG_ERROR, "journal", message, LOG_UNIT(unit), LOG_TEXT("status", status_name(status)),
         LOG_TEXT("action", "ending the process; the next start recovers"));
     _exit(70);
 }

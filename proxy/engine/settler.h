@@ -38,7 +38,7 @@ struct settler_options {
     struct wal *wal;
     struct gate_table *gates; /* no command has passed yet */
     struct server_process *process;
-    struct probe probe; /* that is on the server now */
+    struct probe probe;            /* that is on the server now */
     const _Atomic uint64_t *ended; /* counts units that have ended in the journal; NULL: nobody */
 };
 

@@ -171,8 +171,7 @@ void backend_lost(struct exchange *exchange)
         LOG_TEXT("service", exchange->service->name),
         LOG_TEXT("address", exchange->service->service_text),
         LOG_TEXT("caller", exchange->caller_text),
-        LOG_NUMBER(exchange->call_state == EXCHANGE_CALL_NONE ? NULL : "unit",
-                   exchange->call.unit),
+        LOG_NUMBER(exchange->call_state == EXCHANGE_CALL_NONE ? NULL : "unit", exchange->call.unit),
         LOG_HEX("trace", exchange->call.trace.bytes, TRACE_ID_BYTES));
     exchange->mode = ANSWER_DROP;
     calls_lost(exchange, ran);

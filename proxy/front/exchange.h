@@ -240,8 +240,9 @@ void answer_pump(struct exchange *exchange);
 void answer_flush(struct exchange *exchange);
 
 /* calls.c: the call of a request. */
-void calls_prepare(struct exchange *exchange, const struct span_context *span); /* once its head is */
-void calls_open(struct exchange *exchange);                                  /* it may begin */
+void calls_prepare(struct exchange *exchange,
+                   const struct span_context *span); /* once its head is */
+void calls_open(struct exchange *exchange);          /* it may begin */
 void calls_wait_read(struct exchange *exchange);
 void calls_answered(struct exchange *exchange);       /* the answer is complete */
 void calls_lost(struct exchange *exchange, bool ran); /* the service is */

@@ -44,9 +44,8 @@ static void make_trace(struct span_context *span, char *text)
  * The trace of a call, and what its head needs for it. An invalid traceparent passes untouched,
  * unless the call's writes could then not be told from others.
  */
-static struct span_context find_trace(const struct exchange *exchange,
-                                      const struct http_head *head, char *text,
-                                      struct head_changes *changes)
+static struct span_context find_trace(const struct exchange *exchange, const struct http_head *head,
+                                      char *text, struct head_changes *changes)
 {
     struct traceparent found;
     struct span_context span = {0};

@@ -36,8 +36,8 @@ struct route_figures {
 
 struct route_figures *route_figures_new(size_t service_count)
 {
-    struct route_figures *figures = calloc(
-        1, sizeof *figures + (FRONT_ROUTES_MAX + service_count) * sizeof(struct route_figure));
+    struct route_figures *figures = calloc(1, sizeof *figures + (FRONT_ROUTES_MAX + service_count) *
+                                                                    sizeof(struct route_figure));
     if (figures != NULL) {
         figures->service_count = service_count;
         for (size_t i = 0; i < service_count; i++) {
@@ -123,8 +123,8 @@ static size_t add_one(const struct route_figure *figure, struct front_route *rou
                       size_t max)
 {
     size_t at = 0;
-    while (at < count &&
-           (routes[at].service != figure->service || strcmp(routes[at].route, figure->route) != 0)) {
+    while (at < count && (routes[at].service != figure->service ||
+                          strcmp(routes[at].route, figure->route) != 0)) {
         at++;
     }
     if (at == max) {

@@ -182,7 +182,7 @@ struct connection {
     bool active;
     struct buffer request_bytes; /* its message */
     int32_t request_id;
-    bool request_unanswered; /* moreToCome: the client wants no reply */
+    bool request_unanswered;     /* moreToCome: the client wants no reply */
     uint64_t request_started_us; /* wall clock; 0: neither trace nor log wants it */
     struct boundary_request request;
     struct engine_channel channel;

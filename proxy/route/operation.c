@@ -112,7 +112,7 @@ static void end_span(const struct connection *connection, int32_t code, uint64_t
     (void)snprintf(span.database, sizeof span.database, "%s",
                    view->database == NULL ? "" : view->database);
     (void)snprintf(span.collection, sizeof span.collection, "%s", collection);
-    (void)snprintf(span.user, sizeof span.user, "%s", connection->login.user);
+    (void)snprintf(span.user, sizeof span.user, "%.127s", connection->login.user);
     (void)snprintf(span.application, sizeof span.application, "%s", connection->application);
     (void)snprintf(span.client, sizeof span.client, "%s", connection->client);
     span_end(&span);
@@ -125,10 +125,10 @@ static void tell(struct connection *connection, struct slice reply)
     struct reply_view answer = {.ok = false};
     uint64_t now_us = clock_wall_us();
     bool parsed = reply.size > 0 && reply_view_parse(reply, &answer) == STATUS_OK;
-    int32_t code = !parsed                           ? REPLY_CODE_HostUnreachable
-                   : answer.ok                       ? 0
+    int32_t code = !parsed            ? REPLY_CODE_HostUnreachable
+                   : answer.ok        ? 0
                    : answer.code != 0 ? answer.code
-                                                     : REPLY_CODE_InternalError;
+                                      : REPLY_CODE_InternalError;
     end_span(connection, code, now_us);
     LOG(LOG_DEBUG, "command", "Command carried out",
         LOG_NUMBER(request->unit_id == 0 ? NULL : "unit", request->unit_id),

@@ -74,9 +74,9 @@ struct router_figures {
     uint64_t client_bytes_out;
     uint64_t server_bytes_in; /* from the server, on clients' connections */
     uint64_t server_bytes_out;
-    uint64_t commands; /* messages of clients that were decided */
-    uint64_t accepted; /* connections */
-    uint64_t refused;  /* connections, for what they sent */
+    uint64_t commands;   /* messages of clients that were decided */
+    uint64_t accepted;   /* connections */
+    uint64_t refused;    /* connections, for what they sent */
     uint64_t over_limit; /* connections beyond net.maxIncomingConnections */
 };
 

@@ -13,6 +13,7 @@
 #include <event2/http.h>
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,8 +64,8 @@ static enum status take_url(struct http_post *post, const char *url, struct erro
         size_t size = strlen(host);
         bool bracketed = host[0] == '[' && size > 2;
         post->port = (uint16_t)(port <= 0 ? 80 : port);
-        (void)snprintf(post->host, sizeof post->host, "%.*s",
-                       (int)(bracketed ? size - 2 : size), bracketed ? host + 1 : host);
+        (void)snprintf(post->host, sizeof post->host, "%.*s", (int)(bracketed ? size - 2 : size),
+                       bracketed ? host + 1 : host);
         (void)snprintf(post->authority, sizeof post->authority, "%s:%u", host, post->port);
         int used = snprintf(post->path, sizeof post->path, "%s%s%s",
                             path == NULL || path[0] == '\0' ? "/" : path, query == NULL ? "" : "?",
@@ -165,8 +166,8 @@ static void run(struct exchange *exchange, struct evdns_base *dns, const char *b
 {
     static const struct timeval period = {.tv_usec = LOOK_MS * 1000};
     struct event *look = event_new(exchange->base, -1, EV_PERSIST, on_look, exchange);
-    struct evhttp_connection *connection = evhttp_connection_base_new(
-        exchange->base, dns, exchange->post->host, exchange->post->port);
+    struct evhttp_connection *connection =
+        evhttp_connection_base_new(exchange->base, dns, exchange->post->host, exchange->post->port);
     if (look != NULL && connection != NULL && event_add(look, &period) == 0) {
         evhttp_connection_set_max_body_size(connection, ANSWER_BYTES_MAX);
         if (make_request(exchange, connection, body) && !exchange->answered) {
@@ -190,8 +191,8 @@ enum status http_post_send(struct http_post *post, const char *body, uint64_t wa
         return error_set(ret_error, STATUS_MEMORY, "out of memory for an event loop");
     }
     /* NULL, without /etc/resolv.conf: then the C library resolves, and blocks this thread. */
-    struct evdns_base *dns = evdns_base_new(
-        exchange.base, EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    struct evdns_base *dns = evdns_base_new(exchange.base, EVDNS_BASE_INITIALIZE_NAMESERVERS |
+                                                               EVDNS_BASE_DISABLE_WHEN_INACTIVE);
     run(&exchange, dns, body);
     if (dns != NULL) {
         evdns_base_free(dns, 0);

@@ -201,10 +201,10 @@ enum status poster_start(const struct poster_options *options, struct poster **r
     poster->options.url = poster->options.secret = NULL; /* the caller's, and not needed again */
     poster->ring = calloc(options->ring_size, options->item_bytes);
     poster->batch = calloc(options->batch, options->item_bytes);
-    enum status status = poster->ring == NULL || poster->batch == NULL
-                             ? error_set(ret_error, STATUS_MEMORY, "out of memory")
-                             : http_post_new(options->url, options->secret, &poster->post,
-                                             ret_error);
+    enum status status =
+        poster->ring == NULL || poster->batch == NULL
+            ? error_set(ret_error, STATUS_MEMORY, "out of memory")
+            : http_post_new(options->url, options->secret, &poster->post, ret_error);
     if (status == STATUS_OK && pthread_create(&poster->thread, NULL, poster_main, poster) != 0) {
         status = error_set(ret_error, STATUS_IO, "cannot start a thread: %s", strerror(errno));
     }

@@ -41,8 +41,8 @@ static char *make_event(void *context, const void *items, size_t count)
     return bodies_event(telemetry->instance, items);
 }
 
-static enum status start_spans(struct telemetry *telemetry,
-                               const struct telemetry_options *options, struct error *ret_error)
+static enum status start_spans(struct telemetry *telemetry, const struct telemetry_options *options,
+                               struct error *ret_error)
 {
     if (options->trace_endpoint[0] == '\0') {
         return STATUS_OK;
@@ -62,9 +62,8 @@ static enum status start_spans(struct telemetry *telemetry,
     };
     enum status status = poster_start(&poster, &telemetry->spans, ret_error);
     if (status == STATUS_OK) {
-        const struct span_sink sink = {.take = take_span,
-                                       .context = telemetry,
-                                       .root_parts = options->trace_percent * 10000u};
+        const struct span_sink sink = {
+            .take = take_span, .context = telemetry, .root_parts = options->trace_percent * 10000u};
         span_set_sink(&sink);
     }
     return status;

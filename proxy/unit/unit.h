@@ -173,7 +173,7 @@ struct unit_request {
     uint64_t connection; /* number of the connection that asks */
     const char *client;
     const char *application;
-    uint64_t id;    /* for a new unit */
+    uint64_t id;                      /* for a new unit */
     const struct span_context *trace; /* begin: its own span; NULL: one is made */
     uint64_t place; /* for a new unit without a session: see lock_owner_place_kept(). A session
                        keeps a victim's place by itself for the transaction that follows */

@@ -109,8 +109,7 @@ static void write_bytes(char *text, const uint8_t *bytes, size_t count)
     }
 }
 
-void traceparent_write(const struct traceparent *traceparent,
-                       char ret_text[TRACEPARENT_TEXT_BYTES])
+void traceparent_write(const struct traceparent *traceparent, char ret_text[TRACEPARENT_TEXT_BYTES])
 {
     memcpy(ret_text, "00-00000000000000000000000000000000-0000000000000000-00",
            TRACEPARENT_TEXT_BYTES);

@@ -3,8 +3,9 @@
 
 /*
  * The traceparent of W3C Trace Context: version "-" trace-id "-" parent-id "-" flags, all lower
- * case hexadecimal, 55 characters in version 00. Here it tells which API call a write belongs to, and
- * whose span a unit's is inside of. Source: https://www.w3.org/TR/trace-context/ (sections 3.2.1, 3.2.2).
+ * case hexadecimal, 55 characters in version 00. Here it tells which API call a write belongs to,
+ * and whose span a unit's is inside of. Source: https://www.w3.org/TR/trace-context/
+ * (sections 3.2.1, 3.2.2).
  *
  * Any thread; nothing is allocated.
  */

@@ -1,0 +1,121 @@
+/*
+ * What the daemon tells the outside of itself: spans and events on their way, and what of its state
+ * is an event when it changes. Main thread.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/daemon.h"
+#include "holdfast/event.h"
+#include "holdfast/log.h"
+
+/* The journal is nearly full at this share of its quota, and has room again at the lower one. */
+#define JOURNAL_FULL_PERCENT 90u
+#define JOURNAL_ROOM_PERCENT 80u
+#define SECRET_BYTES 1024
+
+/* The first line of the file. */
+static enum status read_secret(const char *path, char secret[SECRET_BYTES], struct error *error)
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return error_set(error, STATUS_INVALID, "event.webhookSecretFile: cannot open %s: %m",
+                         path);
+    }
+    bool some = fgets(secret, SECRET_BYTES, file) != NULL;
+    (void)fclose(file);
+    secret[some ? strcspn(secret, "\r\n") : 0] = '\0';
+    return secret[0] != '\0' ? STATUS_OK
+                             : error_set(error, STATUS_INVALID,
+                                         "event.webhookSecretFile: there is nothing in %s", path);
+}
+
+enum status daemon_start_telemetry(struct daemon *daemon, struct error *error)
+{
+    const struct config *config = &daemon->config;
+    char secret[SECRET_BYTES] = "";
+    char instance[512] = "";
+    const char *given = getenv("HOLDFAST_WEBHOOK_SECRET");
+    enum status status = STATUS_OK;
+    if (config->event_webhook_secret_file[0] != '\0') {
+        status = read_secret(config->event_webhook_secret_file, secret, error);
+    } else if (given != NULL) {
+        (void)snprintf(secret, sizeof secret, "%s", given);
+    }
+    if (gethostname(instance, sizeof instance / 2) != 0) {
+        instance[0] = '\0';
+    }
+    instance[sizeof instance / 2 - 1] = '\0';
+    size_t used = strlen(instance);
+    (void)snprintf(instance + used, sizeof instance - used, "/%s", config->net_listen);
+    const struct telemetry_options options = {
+        .trace_endpoint = config->trace_endpoint,
+        .trace_percent = (unsigned)config->trace_percent,
+        .webhook = config->event_webhook,
+        .webhook_secret = secret,
+        .instance = instance,
+    };
+    if (status == STATUS_OK) {
+        status = telemetry_start(&options, &daemon->telemetry, error);
+    }
+    if (status == STATUS_OK) {
+        admin_telemetry(daemon->admin, daemon->telemetry);
+    }
+    return status;
+}
+
+void daemon_tell_upstream(struct daemon *daemon, const char *failure)
+{
+    char name[300];
+    bool lost = failure != NULL;
+    admin_upstream_seen(daemon->admin, failure);
+    if (lost == daemon->upstream_lost) {
+        return;
+    }
+    daemon->upstream_lost = lost;
+    struct error ignored = {0};
+    if (upstream_host(daemon->config.upstream_uri, name, sizeof name, &ignored) != STATUS_OK) {
+        name[0] = '\0';
+    }
+    if (lost) {
+        event_tell(EVENT_UPSTREAM_LOST, name, "The server does not answer: %s", failure);
+    } else {
+        event_tell(EVENT_UPSTREAM_BACK, name, "The server answers again");
+    }
+}
+
+static void watch_journal(struct daemon *daemon)
+{
+    struct wal_statistics figures;
+    const char *directory = daemon->config.wal_directory;
+    if (wal_statistics_get(daemon->wal, &figures, NULL) != STATUS_OK || figures.quota_bytes == 0) {
+        return;
+    }
+    uint64_t percent = figures.used_bytes / (figures.quota_bytes / 100);
+    if (!daemon->journal_nearly_full && percent >= JOURNAL_FULL_PERCENT) {
+        daemon->journal_nearly_full = true;
+        event_tell(EVENT_JOURNAL_NEARLY_FULL, directory,
+                   "%llu %% of wal.quota are in use: at 100 %% new units are refused",
+                   (unsigned long long)percent);
+    } else if (daemon->journal_nearly_full && percent < JOURNAL_ROOM_PERCENT) {
+        daemon->journal_nearly_full = false;
+        event_tell(EVENT_JOURNAL_HAS_ROOM, directory, "%llu %% of wal.quota are in use",
+                   (unsigned long long)percent);
+    }
+}
+
+void daemon_watch(struct daemon *daemon)
+{
+    log_tell_repeats(false);
+    watch_journal(daemon);
+}
+
+void daemon_reopen_log(void)
+{
+    struct error error = {0};
+    if (log_reopen(&error) != STATUS_OK) {
+        LOG(LOG_ERROR, "config", "The old log file is used on", LOG_TEXT("reason", error.message));
+    }
+}
