@@ -73,6 +73,7 @@ enum unit_checkout ending_check_out(struct boundary_request *request,
 void ending_note_unit(struct boundary_request *request)
 {
     request->unit_id = request->unit->id;
+    request->unit_began_us = request->unit->began_wall_us;
     request->unit_trace = request->unit->trace;
     memcpy(request->unit_session, request->unit->session_id, UNIT_SESSION_ID_BYTES);
 }

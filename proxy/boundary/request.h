@@ -46,6 +46,7 @@ struct boundary_request {
 
     /* to be read when it is completed: the unit that it was in, for log and trace; 0: none */
     uint64_t unit_id;
+    uint64_t unit_began_us; /* wall clock */
     struct span_context unit_trace;
     uint8_t unit_session[UNIT_SESSION_ID_BYTES];
 

@@ -96,6 +96,9 @@ static void end_span(const struct connection *connection, int32_t code, uint64_t
                         .started_us = connection->request_started_us,
                         .ended_us = now_us,
                         .unit = request->unit_id};
+    if (span.started_us < request->unit_began_us) {
+        span.started_us = request->unit_began_us; /* it was its first */
+    }
     span_child(&request->unit_trace, &span.context);
     if (request->unit_id == 0 || !span_is_wanted(&span.context)) {
         return;
@@ -118,17 +121,37 @@ static void end_span(const struct connection *connection, int32_t code, uint64_t
     span_end(&span);
 }
 
+/* The code of the first of the documents that a write could not write. */
+static int32_t first_write_error(struct slice errors)
+{
+    bson_iter_t at;
+    bson_iter_t code;
+    return bson_iter_init_from_data(&at, errors.data, errors.size) && bson_iter_next(&at) &&
+                   BSON_ITER_HOLDS_DOCUMENT(&at) && bson_iter_recurse(&at, &code) &&
+                   bson_iter_find(&code, "code") && BSON_ITER_HOLDS_INT32(&code)
+               ? bson_iter_int32(&code)
+               : REPLY_CODE_InternalError;
+}
+
+/* 0: it went well. */
+static int32_t code_of(struct slice reply)
+{
+    struct reply_view view;
+    if (reply.size == 0 || reply_view_parse(reply, &view) != STATUS_OK) {
+        return REPLY_CODE_HostUnreachable; /* what is answered, if anybody is there */
+    }
+    if (view.ok) {
+        return view.has_write_errors ? first_write_error(view.write_errors) : 0;
+    }
+    return view.code != 0 ? view.code : REPLY_CODE_InternalError;
+}
+
 /* For trace and log, of which neither is there in most setups. */
 static void tell(struct connection *connection, struct slice reply)
 {
     const struct boundary_request *request = &connection->request;
-    struct reply_view answer = {.ok = false};
     uint64_t now_us = clock_wall_us();
-    bool parsed = reply.size > 0 && reply_view_parse(reply, &answer) == STATUS_OK;
-    int32_t code = !parsed            ? REPLY_CODE_HostUnreachable
-                   : answer.ok        ? 0
-                   : answer.code != 0 ? answer.code
-                                      : REPLY_CODE_InternalError;
+    int32_t code = code_of(reply);
     end_span(connection, code, now_us);
     LOG(LOG_DEBUG, "command", "Command carried out",
         LOG_NUMBER(request->unit_id == 0 ? NULL : "unit", request->unit_id),

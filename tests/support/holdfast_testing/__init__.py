@@ -23,12 +23,14 @@ from .process import (
     wait_until,
 )
 from .proxy import Proxy, ProxyFailed, build_bin, holdfast
+from .receiver import Collector, Receiver
 from .server import Server, server_kind
 from .service import FrontedService, FrontingProxy, Service
 from .wire import Connection, WireTap, decode_message, encode_message, encode_query
 
 __all__ = [
     "Answer",
+    "Collector",
     "Connection",
     "FrontedService",
     "FrontingProxy",
@@ -40,6 +42,7 @@ __all__ = [
     "ProcessError",
     "Proxy",
     "ProxyFailed",
+    "Receiver",
     "Server",
     "Service",
     "WireTap",
