@@ -19,6 +19,7 @@
 #include "admin/http.h"
 #include "admin/metrics.h"
 #include "admin/status.h"
+#include "admin/token.h"
 #include "base/local_socket.h"
 #include "holdfast/clock.h"
 
@@ -29,6 +30,7 @@ struct admin {
     pthread_mutex_t mutex;
     struct admin_facts facts; /* the mutex */
     struct histogram recovery;
+    struct admin_token token; /* the mutex */
 };
 
 static struct admin_facts facts_now(struct admin *admin)
@@ -37,6 +39,15 @@ static struct admin_facts facts_now(struct admin *admin)
     struct admin_facts facts = admin->facts;
     pthread_mutex_unlock(&admin->mutex);
     return facts;
+}
+
+static enum admin_token_result permit(void *context, const char *authorization)
+{
+    struct admin *admin = context;
+    pthread_mutex_lock(&admin->mutex);
+    struct admin_token token = admin->token;
+    pthread_mutex_unlock(&admin->mutex);
+    return admin_token_check(&token, authorization);
 }
 
 /* ------------------------------------------------------------------ pages */
@@ -139,8 +150,12 @@ static const struct admin_http_page pages[] = {
     {"/status", "application/json", false, write_status},
     {"/metrics", "text/plain; charset=utf-8", false, NULL, write_metrics},
     {"/observe", "application/json", false, write_observe},
+    {"/rollback", "text/plain; charset=utf-8", true, write_rollback},
+    {"/prune", "application/json", true, write_prune},
+    {"/drain", "application/json", true, write_drain},
 };
 
+/* Of the control socket, which only the daemon's own user can reach. */
 static const struct admin_http_page control_pages[] = {
     {"/status", "application/json", false, write_status},
     {"/observe", "application/json", false, write_observe},
@@ -162,19 +177,35 @@ struct admin *admin_new(void)
     return admin;
 }
 
+void admin_set_token(struct admin *admin, const char *text)
+{
+    pthread_mutex_lock(&admin->mutex);
+    admin_token_set(&admin->token, text);
+    pthread_mutex_unlock(&admin->mutex);
+}
+
 enum status admin_listen(struct admin *admin, const char *host_and_port,
                          char ret_address[NETWORK_ADDRESS_TEXT_BYTES], struct error *ret_error)
 {
+    const struct admin_http_options options = {
+        .pages = pages,
+        .page_count = sizeof pages / sizeof pages[0],
+        .context = admin,
+        .permit = permit,
+    };
     int descriptor = -1;
     enum status status = listener_bind(host_and_port, &descriptor, ret_address, ret_error);
-    return status == STATUS_OK
-               ? admin_http_start(descriptor, pages, sizeof(pages) / sizeof(pages[0]), admin,
-                                  &admin->http, ret_error)
-               : status;
+    return status == STATUS_OK ? admin_http_start(descriptor, &options, &admin->http, ret_error)
+                               : status;
 }
 
 enum status admin_control(struct admin *admin, const char *directory, struct error *ret_error)
 {
+    const struct admin_http_options options = {
+        .pages = control_pages,
+        .page_count = sizeof control_pages / sizeof control_pages[0],
+        .context = admin,
+    };
     int descriptor = -1;
     admin->directory = directory;
     pthread_mutex_lock(&admin->mutex);
@@ -182,9 +213,7 @@ enum status admin_control(struct admin *admin, const char *directory, struct err
     pthread_mutex_unlock(&admin->mutex);
     enum status status =
         local_socket_listen(directory, LOCAL_SOCKET_CONTROL, &descriptor, ret_error);
-    return status == STATUS_OK ? admin_http_start(descriptor, control_pages,
-                                                  sizeof(control_pages) / sizeof(control_pages[0]),
-                                                  admin, &admin->control, ret_error)
+    return status == STATUS_OK ? admin_http_start(descriptor, &options, &admin->control, ret_error)
                                : status;
 }
 

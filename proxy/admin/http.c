@@ -37,9 +37,7 @@ struct visitor {
 };
 
 struct admin_http {
-    const struct admin_http_page *pages;
-    size_t page_count;
-    void *context;
+    struct admin_http_options options;
     struct worker_pool *pool; /* of one */
     int descriptor;           /* listens; evhttp's once `server` listens on it */
     struct evhttp *server;
@@ -123,9 +121,9 @@ static const struct admin_http_page *find_page(const struct admin_http *http,
 {
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
     const char *path = uri == NULL ? NULL : evhttp_uri_get_path(uri);
-    for (size_t i = 0; path != NULL && i < http->page_count; i++) {
-        if (strcmp(http->pages[i].path, path) == 0) {
-            return &http->pages[i];
+    for (size_t i = 0; path != NULL && i < http->options.page_count; i++) {
+        if (strcmp(http->options.pages[i].path, path) == 0) {
+            return &http->options.pages[i];
         }
     }
     return NULL;
@@ -134,8 +132,8 @@ static const struct admin_http_page *find_page(const struct admin_http *http,
 static void answer_unknown(const struct admin_http *http, struct evbuffer *body)
 {
     (void)evbuffer_add_printf(body, "no such page; there are");
-    for (size_t i = 0; i < http->page_count; i++) {
-        (void)evbuffer_add_printf(body, " %s", http->pages[i].path);
+    for (size_t i = 0; i < http->options.page_count; i++) {
+        (void)evbuffer_add_printf(body, " %s", http->options.pages[i].path);
     }
     (void)evbuffer_add_printf(body, "\n");
 }
@@ -146,6 +144,30 @@ static bool is_allowed(const struct admin_http_page *page, enum evhttp_cmd_type 
                       : method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD;
 }
 
+/* 0: the page may be served. */
+static int refuse_stranger(const struct admin_http *http, const struct admin_http_page *page,
+                           struct evhttp_request *request, struct evbuffer *body)
+{
+    if (!page->acts || http->options.permit == NULL) {
+        return 0;
+    }
+    const char *authorization =
+        evhttp_find_header(evhttp_request_get_input_headers(request), "Authorization");
+    switch (http->options.permit(http->options.context, authorization)) {
+    case ADMIN_TOKEN_RIGHT:
+        return 0;
+    case ADMIN_TOKEN_UNSET:
+        (void)evbuffer_add_printf(body, "nothing can be changed here: no admin.tokenFile is set\n");
+        return 403;
+    case ADMIN_TOKEN_WRONG:
+        break;
+    }
+    (void)evhttp_add_header(evhttp_request_get_output_headers(request), "WWW-Authenticate",
+                            "Bearer");
+    (void)evbuffer_add_printf(body, "this needs the admin token: Authorization: Bearer TOKEN\n");
+    return 401;
+}
+
 static void on_request(struct evhttp_request *request, void *context)
 {
     const struct admin_http *http = context;
@@ -153,7 +175,7 @@ static void on_request(struct evhttp_request *request, void *context)
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
     struct evbuffer *body = evbuffer_new();
     const char *content_type = "text/plain; charset=utf-8";
-    int code = HTTP_OK;
+    int code = 0;
     if (body == NULL) {
         evhttp_send_error(request, HTTP_INTERNAL, NULL);
         return;
@@ -166,15 +188,15 @@ static void on_request(struct evhttp_request *request, void *context)
         code = HTTP_BADMETHOD;
         (void)evhttp_add_header(headers, "Allow", allowed);
         (void)evbuffer_add_printf(body, "allowed here: %s\n", allowed);
-    } else {
+    } else if ((code = refuse_stranger(http, page, request, body)) == 0) {
         const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
         content_type = page->content_type;
         code = page->write_accepted != NULL
                    ? page->write_accepted(
-                         http->context,
+                         http->options.context,
                          evhttp_find_header(evhttp_request_get_input_headers(request), "Accept"),
                          body, &content_type)
-                   : page->write(http->context, query == NULL ? "" : query, body);
+                   : page->write(http->options.context, query == NULL ? "" : query, body);
     }
     (void)evhttp_add_header(headers, "Content-Type", content_type);
     (void)evhttp_add_header(headers, "Cache-Control", "no-store");
@@ -255,8 +277,8 @@ static void http_free(struct admin_http *http)
     free(http);
 }
 
-enum status admin_http_start(int descriptor, const struct admin_http_page *pages, size_t page_count,
-                             void *context, struct admin_http **ret_http, struct error *ret_error)
+enum status admin_http_start(int descriptor, const struct admin_http_options *options,
+                             struct admin_http **ret_http, struct error *ret_error)
 {
     struct admin_http *http = calloc(1, sizeof *http);
     if (http == NULL) {
@@ -264,9 +286,7 @@ enum status admin_http_start(int descriptor, const struct admin_http_page *pages
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     http->descriptor = descriptor;
-    http->pages = pages;
-    http->page_count = page_count;
-    http->context = context;
+    http->options = *options;
     (void)sem_init(&http->done, 0, 0);
     enum status status = worker_pool_start(1, &http->pool, ret_error);
     if (status == STATUS_OK) {

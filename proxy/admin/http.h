@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "admin/token.h"
 #include "holdfast/error.h"
 
 #define ADMIN_HTTP_CONNECTIONS_MAX 64
@@ -37,13 +38,23 @@ struct admin_http_page {
                           const char **content_type);
 };
 
+struct admin_http_options {
+    const struct admin_http_page *pages; /* outlive the server */
+    size_t page_count;
+    void *context;
+    /*
+     * Whether who sent this Authorization header (NULL: none) may be served a page that acts. NULL:
+     * whoever can reach the socket may. On the server's thread.
+     */
+    enum admin_token_result (*permit)(void *context, const char *authorization);
+};
+
 /*
- * Serves `pages`, which outlive it, on a socket that listens and does not block. Takes the
+ * Serves the pages on a socket that listens and does not block. Takes the
  * descriptor over, also on failure. Errors: STATUS_MEMORY. The caller gives *ret_http to
  * admin_http_stop().
  */
-MUST_CHECK enum status admin_http_start(int descriptor, const struct admin_http_page *pages,
-                                        size_t page_count, void *context,
+MUST_CHECK enum status admin_http_start(int descriptor, const struct admin_http_options *options,
                                         struct admin_http **ret_http, struct error *ret_error);
 
 /* Closes every connection and waits for the thread. NULL is harmless; returns NULL. */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "cli/moment.h"
 
 #define CONNECT_MS_DEFAULT 10000
@@ -85,6 +86,13 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast salvage --wal /var/lib/holdfast --to /var/lib/holdfast-salvaged\n",
      cli_salvage},
+    {"change-key", "", "encrypt the journal's keys with another key file",
+     "Wraps the data keys of an encrypted journal with the key in another file, in one step:\n"
+     "before it the old file opens the journal, after it only the new one. No record is "
+     "rewritten.\n"
+     "Needs a stopped proxy. Make the new file with: openssl rand -base64 32\n\n"
+     "Example: holdfast change-key --wal DIR --wal-key-file OLD --to NEW\n",
+     cli_change_key},
     {"observe", "", "which services write several times per call",
      "Asks a living holdfastd which service, by which route, wrote several times for one call: "
      "the\n"
@@ -160,6 +168,7 @@ const struct cli_command cli_commands[] = {
 enum option_letter {
     OPTION_WAL = 256,
     OPTION_UPSTREAM,
+    OPTION_UPSTREAM_FILE,
     OPTION_JSON,
     OPTION_DRY_RUN,
     OPTION_STATE,
@@ -179,11 +188,13 @@ enum option_letter {
     OPTION_PROGRESS,
     OPTION_COMPACT,
     OPTION_TO,
+    OPTION_WAL_KEY_FILE,
 };
 
 static const struct option long_options[] = {
     {"wal", required_argument, NULL, OPTION_WAL},
     {"upstream", required_argument, NULL, OPTION_UPSTREAM},
+    {"upstream-file", required_argument, NULL, OPTION_UPSTREAM_FILE},
     {"json", no_argument, NULL, OPTION_JSON},
     {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
     {"state", required_argument, NULL, OPTION_STATE},
@@ -203,6 +214,7 @@ static const struct option long_options[] = {
     {"progress", no_argument, NULL, OPTION_PROGRESS},
     {"compact", no_argument, NULL, OPTION_COMPACT},
     {"to", required_argument, NULL, OPTION_TO},
+    {"wal-key-file", required_argument, NULL, OPTION_WAL_KEY_FILE},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -273,6 +285,10 @@ static enum status parse_set(const char *text, struct cli_options *options, stru
         options->upstream = value;
         return STATUS_OK;
     }
+    if (size == 21 && strncmp(text, "wal.encryptionKeyFile", size) == 0) {
+        options->key_file = value;
+        return STATUS_OK;
+    }
     if (size == 13 && strncmp(text, "wal.directory", size) == 0) {
         options->wal = value;
         return STATUS_OK;
@@ -323,6 +339,17 @@ static enum status take_unit(const char *text, struct cli_options *options, stru
     return STATUS_OK;
 }
 
+/* It lives as long as the process, as the arguments do. */
+static enum status take_upstream_file(struct cli_options *options, struct error *ret_error)
+{
+    char *text = NULL;
+    enum status status = secret_file_read("--upstream-file", optarg, &text, ret_error);
+    if (status == STATUS_OK) {
+        options->upstream = text;
+    }
+    return status;
+}
+
 static enum status take_option(int letter, struct cli_options *options, enum options_action *action,
                                char **arguments, struct error *ret_error)
 {
@@ -333,6 +360,8 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case OPTION_UPSTREAM:
         options->upstream = optarg;
         return STATUS_OK;
+    case OPTION_UPSTREAM_FILE:
+        return take_upstream_file(options, ret_error);
     case OPTION_JSON:
         options->json = true;
         return STATUS_OK;
@@ -373,6 +402,9 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         return STATUS_OK;
     case OPTION_TO:
         options->target = optarg;
+        return STATUS_OK;
+    case OPTION_WAL_KEY_FILE:
+        options->key_file = optarg;
         return STATUS_OK;
     case OPTION_YES:
         options->yes = true;
@@ -467,11 +499,14 @@ static void help_options(void)
     fputs("Options:\n"
           "  --wal DIR        the journal's directory (required)\n"
           "  --upstream URI   the server, mongodb://host:port, as given to holdfastd\n"
+          "  --upstream-file FILE\n"
+          "                   the same, read from a file that nobody else can read\n"
           "  --onto URI       replay: the server with the restored database\n"
           "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
           "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
           "  --locks          units: the living holdfastd's, and who waits for whom\n"
           "  --to DIR         salvage: where the new journal is made\n"
+          "  --to FILE        change-key: the new key file\n"
           "  --dry-run        recover, resolve, replay, prune: say what would be done, change "
           "nothing\n"
           "  --keep, --restore, --apply, --yes\n"

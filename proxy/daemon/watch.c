@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/secret.h"
 #include "daemon/daemon.h"
 #include "holdfast/event.h"
 #include "holdfast/log.h"
@@ -14,36 +15,17 @@
 /* The journal is nearly full at this share of its quota, and has room again at the lower one. */
 #define JOURNAL_FULL_PERCENT 90u
 #define JOURNAL_ROOM_PERCENT 80u
-#define SECRET_BYTES 1024
-
-/* The first line of the file. */
-static enum status read_secret(const char *path, char secret[SECRET_BYTES], struct error *error)
-{
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return error_set(error, STATUS_INVALID, "event.webhookSecretFile: cannot open %s: %m",
-                         path);
-    }
-    bool some = fgets(secret, SECRET_BYTES, file) != NULL;
-    (void)fclose(file);
-    secret[some ? strcspn(secret, "\r\n") : 0] = '\0';
-    return secret[0] != '\0' ? STATUS_OK
-                             : error_set(error, STATUS_INVALID,
-                                         "event.webhookSecretFile: there is nothing in %s", path);
-}
 
 enum status daemon_start_telemetry(struct daemon *daemon, struct error *error)
 {
     const struct config *config = &daemon->config;
-    char secret[SECRET_BYTES] = "";
     char instance[512] = "";
     const char *given = getenv("HOLDFAST_WEBHOOK_SECRET");
-    enum status status = STATUS_OK;
-    if (config->event_webhook_secret_file[0] != '\0') {
-        status = read_secret(config->event_webhook_secret_file, secret, error);
-    } else if (given != NULL) {
-        (void)snprintf(secret, sizeof secret, "%s", given);
-    }
+    char *secret = NULL;
+    enum status status = config->event_webhook_secret_file[0] == '\0'
+                             ? STATUS_OK
+                             : secret_file_read("event.webhookSecretFile",
+                                                config->event_webhook_secret_file, &secret, error);
     if (gethostname(instance, sizeof instance / 2) != 0) {
         instance[0] = '\0';
     }
@@ -54,12 +36,13 @@ enum status daemon_start_telemetry(struct daemon *daemon, struct error *error)
         .trace_endpoint = config->trace_endpoint,
         .trace_percent = (unsigned)config->trace_percent,
         .webhook = config->event_webhook,
-        .webhook_secret = secret,
+        .webhook_secret = secret == NULL ? given : secret,
         .instance = instance,
     };
     if (status == STATUS_OK) {
         status = telemetry_start(&options, &daemon->telemetry, error);
     }
+    secret_free(secret);
     if (status == STATUS_OK) {
         admin_telemetry(daemon->admin, daemon->telemetry);
     }
