@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "holdfast/clock.h"
 #include "holdfast/event.h"
@@ -110,6 +111,7 @@ void daemon_recover_again(struct daemon *daemon)
     admin_recovering(daemon->admin, daemon->wal);
     event_tell(EVENT_UPSTREAM_RESTARTED, "server",
                "The server has restarted: what it lost is recovered");
+    service_manager_status("Recovering: the server has restarted");
     enum status status = restart_recover(&options, &report, &error);
     if (status != STATUS_OK) {
         LOG(LOG_ERROR, "recovery", "Ending: the next start recovers",
@@ -124,4 +126,5 @@ void daemon_recover_again(struct daemon *daemon)
         admin_draining(daemon->admin);
     }
     daemon_tell_upstream(daemon, NULL);
+    daemon_tell_serving(daemon);
 }

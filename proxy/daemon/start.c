@@ -1,6 +1,7 @@
 /*
  * The start: journal, server, lease, recovery, and only then clients. Main thread.
  */
+#include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/event.h"
@@ -51,7 +52,10 @@ static enum status start_admin(struct daemon *daemon, struct error *error)
 
 enum status daemon_start(struct daemon *daemon, struct error *error)
 {
-    enum status status = start_admin(daemon, error);
+    enum status status = daemon_meet_manager(daemon, error);
+    if (status == STATUS_OK) {
+        status = start_admin(daemon, error);
+    }
     if (status == STATUS_OK) {
         status = daemon_start_telemetry(daemon, error);
     }
@@ -77,6 +81,7 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     }
     if (status == STATUS_OK) {
         admin_recovering(daemon->admin, daemon->wal);
+        service_manager_status("Recovering");
         status = daemon_recover(daemon, error);
     }
     if (status == STATUS_OK) {
@@ -105,6 +110,8 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
         if (daemon->stood_by) {
             event_tell(EVENT_STANDBY_TOOK_OVER, "holdfastd", "The standby serves now");
         }
+        watchdog_watch(daemon->watchdog, daemon->workers);
+        daemon_tell_serving(daemon);
     }
     return status;
 }
