@@ -116,7 +116,7 @@ static void put_call(struct list *attributes, const struct span *span)
     (void)snprintf(method, sizeof method, "%.*s", (int)size, span->name);
     attribute(attributes, "http.request.method", method);
     attribute(attributes, "url.path", span->name + size + (span->name[size] == ' ' ? 1 : 0));
-    attribute(attributes, "service.peer.name", span->application);
+    attribute(attributes, "holdfast.service", span->application);
 }
 
 static void put_command(struct list *attributes, const struct span *span)

@@ -9,8 +9,9 @@ import threading
 import time
 
 import pytest
-from conftest import DATABASE, RawTransaction, Stack
+from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import Connection, Proxy, Server, holdfast, wait_until
+from http_stack import HttpStack
 
 SETTINGS = {"admin.listen": "127.0.0.1:0", "unit.lockWait": "20s", "upstream.connectTimeout": "1s"}
 
@@ -243,6 +244,56 @@ def test_draining():
         assert proxy.process.wait() == 0
         with pytest.raises(OSError):
             ask(proxy, "/healthz")
+
+
+def refused(raw, name):
+    """A new unit is: the driver may try it elsewhere."""
+    reply = RawTransaction(raw).insert(name, {"_id": 2})
+    return reply["ok"] == 0 and reply["codeName"] == "ShutdownInProgress" and is_transient(reply)
+
+
+@pytest.mark.parametrize("how", ["signal", "token"])
+def test_draining_without_an_end(name, how):
+    """SIGUSR2, or POST /drain with the token: nothing new begins, what is open may end, and /readyz
+    tells when the proxy may be removed. It lives on until it is told to end."""
+    environment = {"HOLDFAST_ADMIN_TOKEN": "a-token-of-a-test"}
+    with Server() as server, Proxy(server, SETTINGS, environment=environment) as proxy:
+        with Connection(proxy.port) as raw, Connection(proxy.port) as other:
+            unit = RawTransaction(raw)
+            assert unit.insert(name, {"_id": 1})["ok"]
+            other.run({"ping": 1, "$db": "admin"})
+            if how == "signal":
+                proxy.process.send(signal.SIGUSR2)
+            else:
+                assert ask(proxy, "/drain", "POST")[0] == 401
+                headers = {"Authorization": "Bearer a-token-of-a-test"}
+                code, _, text = ask(proxy, "/drain", "POST", headers)
+                assert (code, json.loads(text)) == (202, {"draining": True})
+            wait_until(lambda: state(proxy) == "draining", 5, "it drains")
+            said = json.loads(ready(proxy)[1])
+            assert (said["unitsOpen"], said["safeToRemove"]) == (1, False)
+            assert refused(other, name)
+            with pytest.raises(OSError):
+                socket.create_connection(("127.0.0.1", proxy.port), 5)
+            assert unit.commit()["ok"] == 1
+            done = wait_until(
+                lambda: (r := json.loads(ready(proxy)[1]))["safeToRemove"] and r, 5, "it is drained"
+            )
+            assert done["unitsOpen"] == done["callsOpen"] == 0 and not done["ready"]
+            assert ask(proxy, "/healthz")[0] == 200 and proxy.process.running()
+        assert proxy.stop() == 0
+        with server.client() as direct:
+            assert [d["_id"] for d in direct[DATABASE][name].find()] == [1]
+
+
+def test_fenced():
+    """Not ready while the only domain takes no call."""
+    with HttpStack({**SETTINGS, "http.quietPeriod": "2s"}) as stack:
+        stack.service.handlers["/drops"] = lambda request: stack.service.drop(request)
+        assert stack.call("/drops").status == 503
+        said = json.loads(ready(stack.proxy)[1])
+        assert said["state"] == "fenced" and "default" in said["reason"] and not said["ready"]
+        wait_until(lambda: state(stack.proxy) == "serving", 20, "the fence is over")
 
 
 def test_during_recovery(tmp_path, name):

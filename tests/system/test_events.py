@@ -1,5 +1,6 @@
 """Events: a line in the log, a POST to the webhook, an alert rule of Prometheus for each."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -58,7 +59,8 @@ def test_a_conflict(tmp_path, webhook, name):
     with Stack(settings) as stack:
         make_conflict(stack, name)
         event = told(webhook, "UnitConflict")
-        (unit,) = [u for u in stack.proxy.units() if u["state"] == "conflict"]
+        shown = holdfast("units", "--wal", stack.proxy.wal, "--state", "conflict", "--json", check=1)
+        (unit,) = json.loads(shown.stdout)["units"]
         assert event["type"] == "Warning" and str(unit["unit"]) in event["message"]
         assert event["involvedObject"] == {"kind": "Unit", "name": str(unit["unit"])}
         assert event["source"]["component"] == "holdfast" and event["source"]["instance"]
@@ -137,7 +139,7 @@ def test_the_journal_is_nearly_full(webhook, name):
         assert event["involvedObject"] == {"kind": "Journal", "name": stack.proxy.wal}
 
         def pruned():
-            holdfast("prune", "--wal", stack.proxy.wal, "--before", "now", check=None)
+            holdfast("prune", "--wal", stack.proxy.wal, "--before", "0s", "--yes", check=0)
             return any(d["reason"] == "JournalHasRoom" for d in webhook.documents())
 
         wait_until(pruned, 40, "there is room again", 0.5)
