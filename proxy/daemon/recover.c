@@ -22,7 +22,10 @@ static void on_unit_recovered(const struct recovery_unit *unit, void *context)
     LOG(unit->result == RECOVERY_CONFLICT ? LOG_ERROR : LOG_INFO, "recovery",
         messages[unit->result], LOG_NUMBER("unit", unit->history->unit),
         LOG_TEXT("user", unit->history->begin.user),
-        LOG_TEXT("client", unit->history->begin.client));
+        LOG_TEXT("client", unit->history->begin.client),
+        LOG_TEXT("appName", unit->history->begin.application),
+        LOG_HEX("session", unit->history->begin.session_id.data,
+                unit->history->begin.session_id.size));
     if (unit->result == RECOVERY_CONFLICT) {
         char number[24];
         (void)snprintf(number, sizeof number, "%llu", (unsigned long long)unit->history->unit);
@@ -108,8 +111,10 @@ void daemon_recover_again(struct daemon *daemon)
         .give_up = is_to_end,
     };
     uint64_t started_us = clock_monotonic_us();
+    char name[DAEMON_UPSTREAM_BYTES];
     admin_recovering(daemon->admin, daemon->wal);
-    event_tell(EVENT_UPSTREAM_RESTARTED, "server",
+    daemon_upstream_name(daemon, name);
+    event_tell(EVENT_UPSTREAM_RESTARTED, name,
                "The server has restarted: what it lost is recovered");
     service_manager_status("Recovering: the server has restarted");
     enum status status = restart_recover(&options, &report, &error);

@@ -112,6 +112,19 @@ def test_the_server_is_lost_and_back(webhook, name):
         assert reasons.count("UpstreamLost") == reasons.count("UpstreamBack") == 1
 
 
+def test_the_lease_is_lost_and_back(webhook):
+    """A server that stands still: the lease cannot be renewed, until it goes on."""
+    with Stack(settings_for(webhook)) as stack:
+        stack.server.pause()
+        try:
+            lost = told(webhook, "LeaseLost", 40)
+            assert lost["type"] == "Warning" and lost["involvedObject"]["kind"] == "Proxy"
+            assert Metrics(stack.proxy).get("holdfast_lease_held") == 0
+        finally:
+            stack.server.resume()
+        assert told(webhook, "LeaseBack", 40)["type"] == "Normal"
+
+
 def test_after_a_crash(webhook, name):
     """What the recovery at the start rolled back."""
     with Stack(settings_for(webhook)) as stack:
