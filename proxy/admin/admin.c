@@ -157,6 +157,7 @@ static const struct admin_http_page pages[] = {
 
 /* Of the control socket, which only the daemon's own user can reach. */
 static const struct admin_http_page control_pages[] = {
+    {"/readyz", "application/json", false, write_ready},
     {"/status", "application/json", false, write_status},
     {"/observe", "application/json", false, write_observe},
     {"/rollback", "text/plain; charset=utf-8", true, write_rollback},

@@ -23,7 +23,7 @@
  * And the control socket, a file in the journal's directory that only the daemon's own user can
  * reach: what `holdfast` asks of the living proxy. It asks for no token.
  *
- *   GET /status, /observe; POST /rollback, /prune, /drain   the same
+ *   GET /readyz, /status, /observe; POST /rollback, /prune, /drain   the same
  *
  * All functions are called by the main thread; what they tell is published to the servers' own
  * threads under a mutex, and nothing of it is on any client's path.

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection, Proxy, Server, holdfast, wait_until
+from holdfast_testing import Connection, Process, Proxy, Server, build_bin, holdfast, wait_until
 from http_stack import HttpStack
 
 SETTINGS = {"admin.listen": "127.0.0.1:0", "unit.lockWait": "20s", "upstream.connectTimeout": "1s"}
@@ -252,9 +252,9 @@ def refused(raw, name):
     return reply["ok"] == 0 and reply["codeName"] == "ShutdownInProgress" and is_transient(reply)
 
 
-@pytest.mark.parametrize("how", ["signal", "token"])
+@pytest.mark.parametrize("how", ["signal", "token", "command"])
 def test_draining_without_an_end(name, how):
-    """SIGUSR2, or POST /drain with the token: nothing new begins, what is open may end, and /readyz
+    """SIGUSR2, POST /drain with the token, or holdfast drain: nothing new begins, what is open may end, and /readyz
     tells when the proxy may be removed. It lives on until it is told to end."""
     environment = {"HOLDFAST_ADMIN_TOKEN": "a-token-of-a-test"}
     with Server() as server, Proxy(server, SETTINGS, environment=environment) as proxy:
@@ -264,6 +264,8 @@ def test_draining_without_an_end(name, how):
             other.run({"ping": 1, "$db": "admin"})
             if how == "signal":
                 proxy.process.send(signal.SIGUSR2)
+            elif how == "command":
+                command = Process([build_bin() / "holdfast", "drain", "--wal", proxy.wal])
             else:
                 assert ask(proxy, "/drain", "POST")[0] == 401
                 headers = {"Authorization": "Bearer a-token-of-a-test"}
@@ -281,6 +283,10 @@ def test_draining_without_an_end(name, how):
             )
             assert done["unitsOpen"] == done["callsOpen"] == 0 and not done["ready"]
             assert ask(proxy, "/healthz")[0] == 200 and proxy.process.running()
+            if how == "command":
+                assert command.wait(20) == 0
+                assert "1 units and 0 calls are open" in command.output()
+                assert "holdfastd may be ended" in command.output()
         assert proxy.stop() == 0
         with server.client() as direct:
             assert [d["_id"] for d in direct[DATABASE][name].find()] == [1]
