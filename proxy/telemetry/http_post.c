@@ -54,8 +54,10 @@ static enum status take_url(struct http_post *post, const char *url, struct erro
     const char *scheme = uri == NULL ? NULL : evhttp_uri_get_scheme(uri);
     const char *host = uri == NULL ? NULL : evhttp_uri_get_host(uri);
     enum status status = STATUS_OK;
-    if (scheme == NULL || strcmp(scheme, "http") != 0 || host == NULL || host[0] == '\0' ||
-        strlen(host) >= sizeof post->host || evhttp_uri_get_userinfo(uri) != NULL) {
+    if (strchr(url, '@') != NULL) { /* not even in the message */
+        status = error_set(ret_error, STATUS_INVALID, "a password does not belong into a URL");
+    } else if (scheme == NULL || strcmp(scheme, "http") != 0 || host == NULL || host[0] == '\0' ||
+               strlen(host) >= sizeof post->host) {
         status = refuse(url, "is not http://HOST:PORT/PATH (TLS is not built here)", ret_error);
     } else {
         const char *path = evhttp_uri_get_path(uri);

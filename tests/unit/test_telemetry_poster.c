@@ -220,6 +220,7 @@ static void test_urls(void **state)
     struct error error = {0};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_int_equal(http_post_new(wrong[i], NULL, &post, &error), STATUS_INVALID);
+        assert_null(strstr(error.message, "u:p@"));
         assert_null(post);
     }
     static const char *const right[] = {"http://h", "http://h:4318/v1/traces?x=y",
