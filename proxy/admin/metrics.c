@@ -208,8 +208,8 @@ static void write_connections(const struct router *router, struct exposition *pa
     exposition_counter(page, "holdfast_connections_accepted", "Connections of clients.",
                        figures.accepted);
     exposition_family(page, "holdfast_connections_refused", EXPOSITION_COUNTER,
-                      "Connections that were closed for what they sent, or beyond "
-                      "net.maxIncomingConnections.");
+                      "Connections that were closed for what they sent, or beyond a limit "
+                      "of net.");
     exposition_number(page, "reason=\"protocol\"", figures.refused);
     exposition_number(page, "reason=\"limit\"", figures.over_limit);
     exposition_family(page, "holdfast_bytes", EXPOSITION_COUNTER,

@@ -196,6 +196,7 @@ static void begin(struct boundary_request *request)
         .id = wal_unit_next(request->engine->wal),
         .place = request->place,
         .trace = ending_unit_trace(request),
+        .serializable = request->engine->serializable,
     };
     if (request->cancelled) {
         request->reply_lost = true; /* nobody is there to answer */

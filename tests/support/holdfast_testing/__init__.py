@@ -3,6 +3,7 @@
 Everything started here is ended again by its process id, also after a failed test or Ctrl-C.
 """
 
+from .certificates import Authority
 from .http_client import (
     Answer,
     HttpCall,
@@ -30,6 +31,7 @@ from .wire import Connection, WireTap, decode_message, encode_message, encode_qu
 
 __all__ = [
     "Answer",
+    "Authority",
     "Collector",
     "Connection",
     "FrontedService",
