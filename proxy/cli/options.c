@@ -61,6 +61,13 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast rollback 4711 --wal /var/lib/holdfast\n",
      cli_rollback},
+    {"drain", "", "have a living holdfastd take nothing new, and wait",
+     "New connections, API calls and units are refused from then on, open ones go on. Waits until\n"
+     "none is left; then holdfastd can be ended without rolling anything back. It does not end by\n"
+     "itself, and takes clients again only after a restart. /readyz tells the same.\n"
+     "\n"
+     "Example: holdfast drain --wal /var/lib/holdfast\n",
+     cli_drain},
     {"resolve", "UNIT", "decide a unit in conflict: keep, restore or apply",
      "A unit is in conflict if somebody else changed one of its documents around the proxy. "
      "Without\n"
