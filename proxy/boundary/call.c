@@ -108,6 +108,7 @@ bool call_open_unit(struct call *call)
         .application = call->service_name,
         .id = id,
         .group = domain_reader_group(call->domain),
+        .trace = trace_id_is_none(&call->trace) ? NULL : &call->span,
         .serializable = engine->serializable,
     };
     if (unit_table_checkout(engine->units, &wanted, &call->waiter, &unit) != UNIT_CHECKOUT_READY) {

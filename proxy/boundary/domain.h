@@ -165,6 +165,7 @@ struct domain_figures {
     const char *name;
     size_t open;        /* calls */
     size_t fenced;      /* slots; an exclusive domain after a start counts as one */
+    bool closed;        /* fenced as a whole: no call can begin at all */
     size_t waiting;     /* in the queue */
     uint64_t committed; /* calls, since the start */
     uint64_t rolled_back;

@@ -84,6 +84,9 @@ static void answer_from_journal(struct boundary_request *request)
     bson_t reply = BSON_INITIALIZER;
     enum outcome outcome = outcome_find(request, &reply);
     bson_destroy(&reply);
+    if (outcome == OUTCOME_COMMITTED) {
+        (void)atomic_fetch_add(&request->engine->counters.answered, 1);
+    }
     answer_ended(request, outcome);
 }
 
@@ -397,6 +400,7 @@ static void check_out(struct boundary_request *request)
     };
     if (wanted.begin) {
         wanted.id = wal_unit_next(request->engine->wal);
+        wanted.trace = ending_unit_trace(request);
         wanted.serializable = is_serializable(request);
     }
     switch (ending_check_out(request, &wanted, check_out)) {

@@ -20,6 +20,7 @@
 #include "read/read.h"
 #include "wire/command.h"
 #include "wire/op_msg.h"
+#include "wire/traceparent.h"
 
 struct boundary_request {
     /* filled in by the connection */
@@ -39,8 +40,16 @@ struct boundary_request {
     struct domain *domain;       /* of the connection's service; else NULL */
     int64_t stale_cursor;        /* reading.c: to be closed first; 0: none. Set back to 0 there */
     bool read_is_lost;           /* reading.c: struct read_operation's is_lost. Set back, too */
+    bool has_parent;             /* its comment names a span */
+    struct traceparent parent;
     /* `reply`: the document to answer with, valid during the call; size 0: close the connection. */
     void (*completed)(struct boundary_request *request, struct slice reply);
+
+    /* to be read when it is completed: the unit that it was in, for log and trace; 0: none */
+    uint64_t unit_id;
+    uint64_t unit_began_us; /* wall clock */
+    struct span_context unit_trace;
+    uint8_t unit_session[UNIT_SESSION_ID_BYTES];
 
     /* private to the boundary */
     bool cancelled;

@@ -57,8 +57,11 @@ static enum status start_settler(struct daemon *daemon, struct error *error)
         .gates = daemon->engine.gates,
         .process = daemon->process,
         .probe = daemon->probe,
+        .ended = &daemon->engine.counters.journaled,
     };
-    return settler_start(&options, &daemon->settler, error);
+    enum status status = settler_start(&options, &daemon->settler, error);
+    daemon->engine.settler = daemon->settler;
+    return status;
 }
 
 static bool settle_workers(void *context, uint64_t wait_ms)

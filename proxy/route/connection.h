@@ -40,6 +40,7 @@
 #include "base/buffer.h"
 #include "boundary/domain.h"
 #include "boundary/request.h"
+#include "holdfast/histogram.h"
 #include "net/address_counts.h"
 #include "net/listener.h"
 #include "net/stream.h"
@@ -86,6 +87,7 @@ struct route_shared {
     _Atomic uint64_t next_number;
     _Atomic uint64_t connections;
     _Atomic uint64_t connections_max;
+    _Atomic uint64_t over_limit;
     _Atomic uint64_t address_max;
     struct address_counts *addresses;
     _Atomic uint64_t unit_lifetime_ms;
@@ -110,8 +112,21 @@ struct read_watch {
     uint64_t stamp;
 };
 
+/* What a worker's connections have carried. It alone changes them; others read. On cache lines of
+   their own. */
+struct route_counters {
+    _Alignas(64) _Atomic uint64_t client_bytes_in;
+    _Atomic uint64_t client_bytes_out;
+    _Atomic uint64_t server_bytes_in;
+    _Atomic uint64_t server_bytes_out;
+    _Atomic uint64_t commands;
+    _Atomic uint64_t accepted;
+    _Atomic uint64_t refused; /* connections, for what they sent */
+};
+
 /* A worker's connections. */
 struct route_worker {
+    struct route_counters counters;
     struct route_shared *shared;
     struct worker *worker;
     struct connection *first;
@@ -183,7 +198,8 @@ struct connection {
     bool active;
     struct buffer request_bytes; /* its message */
     int32_t request_id;
-    bool request_unanswered; /* moreToCome: the client wants no reply */
+    bool request_unanswered;     /* moreToCome: the client wants no reply */
+    uint64_t request_started_us; /* wall clock; 0: neither trace nor log wants it */
     struct boundary_request request;
     struct engine_channel channel;
     void (*answered)(void *context, enum status status, struct slice reply);
@@ -196,6 +212,11 @@ struct connection {
     uint32_t recent_at;
     struct worker_task finish_task;
 };
+
+/* Fields of a log line that concerns it. */
+#define LOG_CONNECTION(connection_)                                                                \
+    LOG_TEXT("client", (connection_)->client), LOG_TEXT("user", (connection_)->login.user),        \
+        LOG_TEXT("appName", (connection_)->application)
 
 /* connection.c */
 void connection_accept(struct route_worker *owner, const struct route_listener *listener,

@@ -19,7 +19,9 @@
 static void broken_server(struct connection *connection, const char *reason)
 {
     LOG(LOG_ERROR, "net", "Connection to the server closed: its reply makes no sense",
-        LOG_TEXT("upstream", connection->shared->options.upstream_name),
+        LOG_TEXT("upstream", connection->shared->options.upstream_name), LOG_CONNECTION(connection),
+        LOG_NUMBER(connection->active && connection->request.unit_id != 0 ? "unit" : NULL,
+                   connection->request.unit_id),
         LOG_TEXT("reason", reason));
     connection_end_server(connection);
 }
@@ -239,6 +241,7 @@ static bool read_more(struct connection *connection)
     if (status != STATUS_OK) {
         return false;
     }
+    counter_add_alone(&connection->owner->counters.server_bytes_in, size);
     process_received(connection, slice_make(memory, size));
     return true;
 }

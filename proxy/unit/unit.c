@@ -28,6 +28,27 @@ static const unsigned allowed_next[] = {
     [UNIT_CONFLICT] = 0,
 };
 
+static const char *const boundary_names[] = {
+#define X(name, text) [UNIT_BOUNDARY_##name] = text,
+    UNIT_BOUNDARY_LIST(X)
+#undef X
+};
+
+const char *unit_boundary_name(enum unit_boundary boundary)
+{
+    return boundary_names[boundary];
+}
+
+enum unit_boundary unit_boundary_of(const char *name)
+{
+    enum unit_boundary boundary = 0;
+    while (strcmp(boundary_names[boundary], name) != 0) {
+        boundary++;
+        assert(boundary < UNIT_BOUNDARIES);
+    }
+    return boundary;
+}
+
 const char *unit_state_name(enum unit_state state)
 {
     return state_names[state];
@@ -126,6 +147,11 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;
     unit->lifetime_ms = request->lifetime_ms;
+    if (request->trace != NULL) {
+        unit->trace = *request->trace;
+    } else {
+        span_root(&unit->trace);
+    }
     unit->user = strdup(request->user);
     unit->client = strdup(request->client);
     unit->application = strdup(request->application);

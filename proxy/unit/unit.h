@@ -29,6 +29,7 @@
 #include "holdfast/image.h"
 #include "holdfast/limits.h"
 #include "holdfast/slice.h"
+#include "holdfast/span.h"
 #include "unit/answers.h"
 #include "unit/lock_table.h"
 #include "unit/uncommitted.h"
@@ -59,6 +60,25 @@ struct unit_known {
     bool refused;
     struct image after; /* owned; UNKNOWN if refused */
 };
+
+/* Where units come from: struct unit's `boundary`. */
+#define UNIT_BOUNDARY_LIST(X)                                                                      \
+    X(DRIVER, "driver")                                                                            \
+    X(PLAIN, "plain")                                                                              \
+    X(RETRYABLE, "retryable")                                                                      \
+    X(HTTP, "http")                                                                                \
+    X(COMMENT, "comment")
+
+enum unit_boundary {
+#define X(name, text) UNIT_BOUNDARY_##name,
+    UNIT_BOUNDARY_LIST(X)
+#undef X
+        UNIT_BOUNDARIES
+};
+
+const char *unit_boundary_name(enum unit_boundary boundary);
+/* Of a struct unit's `boundary`. */
+enum unit_boundary unit_boundary_of(const char *name);
 
 #define UNIT_SESSION_ID_BYTES 16
 #define UNIT_RECENT_SESSIONS 8
@@ -96,8 +116,10 @@ struct unit {
     char *application; /* appName, "" if none */
     char *name;        /* http: method and path; comment: the unit's id; else NULL */
     uint64_t began_ms; /* monotonic */
-    uint64_t began_wall_ms;
+    uint64_t began_wall_us;
     uint64_t lifetime_ms; /* 0: as all others */
+    struct span_context trace;
+    const char *end_reason; /* why it was rolled back, a literal; set by who does it */
 
     struct lock_owner locks;
     struct uncommitted_owner uncommitted;
@@ -168,7 +190,8 @@ struct unit_request {
     uint64_t connection; /* number of the connection that asks */
     const char *client;
     const char *application;
-    uint64_t id;    /* for a new unit */
+    uint64_t id;                      /* for a new unit */
+    const struct span_context *trace; /* begin: its own span; NULL: one is made */
     uint64_t place; /* for a new unit without a session: see lock_owner_place_kept(). A session
                        keeps a victim's place, and what its transaction failed over
                        (lock_hints.h), by itself for the transaction that follows */

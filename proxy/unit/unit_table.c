@@ -171,7 +171,7 @@ static struct session *session_add(struct unit_table *table, const struct unit_s
 static void unit_link(struct unit_table *table, struct unit *unit)
 {
     unit->began_ms = clock_monotonic_ms();
-    unit->began_wall_ms = clock_wall_ms();
+    unit->began_wall_us = clock_wall_us();
     unit->checked_out = true;
     unit->older = table->youngest;
     *(unit->older == NULL ? &table->oldest : &unit->older->younger) = unit;
