@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "boundary/call_private.h"
+#include "engine/enter.h"
 #include "holdfast/clock.h"
 
 static void check_out(struct call *call);
@@ -115,6 +116,7 @@ bool call_open_unit(struct call *call)
     }
     /* Its handler may read before it writes: what changes after this moment is news to it. */
     lock_owner_begin(engine->locks, &unit->locks);
+    enter_snapshot(engine, unit);
     call->unit = id;
     call_begin_observing(call);
     const char *reason = unit_table_checkin(engine->units, unit);

@@ -314,6 +314,7 @@ static void begin(struct boundary_request *request)
         }
     }
     lock_owner_begin(request->engine->locks, &request->unit->locks);
+    enter_snapshot(request->engine, request->unit);
     append_begin(request);
 }
 

@@ -134,6 +134,13 @@ enum domain_write domain_write_decide(struct domain *domain, const struct trace_
                                       const char **ret_reason);
 
 /*
+ * Whether a call is open to which a read belongs that comes now, of this trace or none; *ret_key:
+ * of its unit. Counts nothing.
+ */
+bool domain_find_call(struct domain *domain, const struct trace_id *trace,
+                      struct unit_session_key *ret_key);
+
+/*
  * The same for a read where the units of calls are serializable: true, it is part of the call that
  * is open. False: of none.
  */

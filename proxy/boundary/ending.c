@@ -22,8 +22,7 @@ void ending_init(struct boundary_request *request)
     request->unit_trace = (struct span_context){0};
     request->task.run = on_task;
     request->reply_lost = false;
-    request->writing = request->reading = request->locking = request->entering = false;
-    request->waiting = false;
+    request->writing = request->reading = request->locking = request->waiting = false;
     bson_init(&request->reply);
 }
 
@@ -204,8 +203,6 @@ void boundary_cancel(struct boundary_request *request)
         read_cancel(&request->read);
     } else if (request->locking) {
         locked_read_cancel(&request->locked);
-    } else if (request->entering) {
-        enter_cancel(&request->enter);
     } else if (request->waiting && unit_table_cancel(request->engine->units, &request->waiter)) {
         request->waiting = false;
         request->reply_lost = true;

@@ -14,7 +14,6 @@
 #include "boundary/comment.h"
 #include "boundary/domain.h"
 #include "engine/engine.h"
-#include "engine/enter.h"
 #include "engine/finish.h"
 #include "engine/write.h"
 #include "read/locked_read.h"
@@ -38,6 +37,7 @@ struct boundary_request {
     struct domain_slot *slot;    /* call_write.c: where the call is open; else NULL */
     struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
     uint64_t reader_group;       /* whose units' writes it sees (unit/uncommitted.h); 0: none */
+    struct domain *domain;       /* of the connection's service; else NULL */
     int64_t stale_cursor;        /* reading.c: to be closed first; 0: none. Set back to 0 there */
     bool read_is_lost;           /* reading.c: struct read_operation's is_lost. Set back, too */
     bool has_parent;             /* its comment names a span */
@@ -67,8 +67,8 @@ struct boundary_request {
     void (*after_superseded)(struct boundary_request *request);
     struct write_operation write;
     struct read_operation read;
+    struct uncommitted_owner snapshot; /* reading.c: of the unit that the read is of */
     struct locked_read locked;
-    struct enter enter;
     struct commit commit;
     enum status commit_status;
     void (*after_commit)(struct boundary_request *);
@@ -78,7 +78,6 @@ struct boundary_request {
     bool writing;
     bool reading;
     bool locking; /* `locked` is at work */
-    bool entering;
     bool waiting;
 };
 

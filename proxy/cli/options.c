@@ -308,13 +308,17 @@ static enum status take_unit(const char *text, struct cli_options *options, stru
     return STATUS_OK;
 }
 
-/* It lives as long as the process, as the arguments do. */
+/* As the arguments, for the life of the process. */
+static char *upstream_text;
+
 static enum status take_upstream_file(struct cli_options *options, struct error *ret_error)
 {
     char *text = NULL;
     enum status status = secret_file_read("--upstream-file", optarg, &text, ret_error);
     if (status == STATUS_OK) {
-        options->upstream = text;
+        secret_free(upstream_text);
+        upstream_text = text;
+        options->upstream = upstream_text;
     }
     return status;
 }

@@ -6,6 +6,7 @@
 #include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "engine/finish.h"
+#include "engine/namespace_cache.h"
 #include "engine/unique_cache.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
@@ -64,6 +65,7 @@ void daemon_stop(struct daemon *daemon)
     }
     upstream_stop_waiting(); /* what is not done by now is left to the next start */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
+    namespace_cache_stop(daemon->engine.namespaces);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
     daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */
     daemon->admin = admin_stop(daemon->admin);    /* before what it looks at */
@@ -77,6 +79,7 @@ void daemon_stop(struct daemon *daemon)
     watchdog_watch(daemon->watchdog, NULL);
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
+    daemon->engine.namespaces = namespace_cache_free(daemon->engine.namespaces);
     daemon_free_tls(&daemon->tls);
     daemon->keeper = lease_keeper_stop(daemon->keeper);
     if (daemon->leased) {

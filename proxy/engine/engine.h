@@ -18,6 +18,7 @@
 #include "holdfast/wal.h"
 #include "net/worker.h"
 #include "unit/cursor_gates.h"
+#include "unit/cursor_set.h"
 #include "unit/gate.h"
 #include "unit/lock_table.h"
 #include "unit/uncommitted.h"
@@ -27,6 +28,7 @@
 #include "wire/op_msg.h"
 
 struct rollback_pool;
+struct namespace_cache;
 struct settler;
 struct unique_cache;
 
@@ -68,6 +70,8 @@ struct engine {
     struct gate_table *gates;
     struct uncommitted_table *uncommitted;
     struct cursor_gates cursor_gates;
+    struct cursor_set loose_cursors;    /* their reads asked for what is there */
+    struct namespace_cache *namespaces; /* NULL: every name is a collection's */
     struct rollback_pool *rollbacks;
     struct unique_cache *unique;
     struct settler *settler;
@@ -77,6 +81,7 @@ struct engine {
     _Atomic uint64_t unit_writes_max;
     _Atomic uint64_t unit_bytes_max;
     _Atomic uint64_t overlay_bytes; /* of read/read.c: what LIMIT_OVERLAY_BYTES_MAX bounds */
+    _Atomic uint64_t cursor_bytes;  /* what units keep for their cursors (LIMIT_CURSOR_BYTES_MAX) */
     bool committed_reads;           /* reads are answered from the committed state (read/read.h) */
     bool serializable;              /* units that do not say otherwise lock what they read */
     bool retryable_writes; /* plain writes with a transaction number are units, done once */

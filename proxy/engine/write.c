@@ -252,7 +252,8 @@ static bool take_changed(struct write_operation *operation, const struct lock_na
     }
     if (is_of_several(operation)) {
         lock_owner_renew(operation->engine->locks, &operation->unit->locks);
-        uncommitted_snapshot_renew(operation->engine->uncommitted, &operation->unit->uncommitted);
+        uncommitted_snapshot_renew(operation->engine->uncommitted, &operation->unit->uncommitted,
+                                   gate_epoch_next(operation->engine->gates));
         operation->waited = true;
         operation->collects_again =
             operation->multi; /* what it has collected is of the older view */

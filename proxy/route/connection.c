@@ -19,12 +19,10 @@
 
 static void leave_gates(struct connection *connection)
 {
-    struct gate_table *gates = connection->shared->options.engine->gates;
-    size_t worker = worker_index(connection->owner->worker);
     while (connection->expected_count > 0) {
         struct expected *expected = expected_first(connection);
         if (expected->kind == EXPECT_WRITE || expected->kind == EXPECT_SWALLOW) {
-            gate_plain_leave(gates, expected->gate, worker);
+            expected_leave(connection, expected);
         } else if (expected->kind == EXPECT_GET_MORE) {
             dispatch_read_forget(connection);
         }
@@ -67,7 +65,8 @@ static void on_finish(struct worker_task *task)
 static void finish_if_over(struct connection *connection)
 {
     if (!connection->client_gone || !connection->server_gone || connection->active ||
-        connection->gate_waiting || connection->lost_posted || connection->finishing) {
+        connection->gate_waiting || connection->name_wait != NULL || connection->lost_posted ||
+        connection->finishing) {
         return;
     }
     connection->finishing = true;

@@ -50,6 +50,7 @@
 #include "route/router.h"
 #include "unit/gate.h"
 #include "wire/frame.h"
+#include "wire/reply.h"
 
 #define BACK_PRESSURE_BYTES (1024u * 1024u)
 #define EXPECTED_MAX 256u
@@ -64,11 +65,14 @@ enum expected_kind {
     EXPECT_LOGIN,     /* forward and follow */
     EXPECT_OPERATION, /* to the boundary */
     EXPECT_PROCESS,   /* to process_check.c */
+    EXPECT_CURSOR,    /* of a read that asked for what is there: its cursor has to be known */
 };
 
 struct expected {
     enum expected_kind kind;
-    uint32_t gate; /* EXPECT_WRITE, EXPECT_SWALLOW */
+    uint32_t gate;          /* EXPECT_WRITE, EXPECT_SWALLOW; as the next */
+    bool changes_namespace; /* namespace_cache_changing() was called for it */
+    uint64_t namespace_hash;
     int32_t request_id;
     bool streaming; /* a reply with moreToCome came: its next reply answers that one */
 };
@@ -180,7 +184,9 @@ struct connection {
     /* a read that is forwarded, to be done again if a unit comes between */
     struct read_watch read_watch;
     struct buffer read_bytes;
-    struct event turn_timer; /* runs while it has its turn */
+    struct event turn_timer;     /* runs while it has its turn */
+    struct name_wait *name_wait; /* what a name of a read is, is asked; NULL: it is not */
+    unsigned names_asked;        /* of the same read */
 
     /* a plain write that waits until no unit is in its namespace */
     struct gate_waiter gate_waiter;
@@ -238,6 +244,8 @@ void connection_continue(struct connection *connection);
 bool expected_push(struct connection *connection, struct expected expected);
 struct expected *expected_first(struct connection *connection);
 void expected_pop(struct connection *connection);
+/* The reply of an EXPECT_WRITE or EXPECT_SWALLOW is there, or never comes. */
+void expected_leave(struct connection *connection, const struct expected *expected);
 
 /* requests.c */
 void requests_read(struct connection *connection);
@@ -301,6 +309,9 @@ bool dispatch_read_disturbed(const struct connection *connection);
 /* Of an EXPECT_READ: its cursor has to be known. */
 bool dispatch_read_wants_cursor(const struct connection *connection);
 void dispatch_read_take_cursor(struct connection *connection, int64_t cursor_id);
+/* Of an EXPECT_GET_MORE whose cursor waits for new documents: there was none. */
+bool dispatch_read_shows_nothing(const struct connection *connection,
+                                 const struct reply_view *view);
 /* It goes to the client, or never comes. Ends a turn. */
 void dispatch_read_forget(struct connection *connection);
 /* It does not; the read becomes an operation: of a getMore one that only closes the cursor and

@@ -233,6 +233,7 @@ void operation_start(struct connection *connection, const struct wire_header *he
     request->connection = connection->number;
     request->reader_group =
         connection->link.domain == NULL ? 0 : domain_reader_group(connection->link.domain);
+    request->domain = connection->link.domain;
     request->draining = atomic_load(&shared->draining);
     request->completed = on_completed;
     connection->active = true;

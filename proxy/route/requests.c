@@ -16,7 +16,7 @@
 static bool may_read(const struct connection *connection)
 {
     return !connection->client_gone && !connection->server_gone && connection->connected &&
-           !connection->active && !connection->gate_waiting &&
+           !connection->active && !connection->gate_waiting && connection->name_wait == NULL &&
            stream_pending(&connection->upstream) < BACK_PRESSURE_BYTES &&
            stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES;
 }

@@ -140,7 +140,9 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     unit->uncommitted.group = request->group;
     unit->boundary = boundary;
     unit->locks.serializable = request->serializable;
-    unit->reads_snapshot = strcmp(boundary, "driver") == 0 && !request->serializable;
+    unit->reads_snapshot = !request->serializable &&
+                           (strcmp(boundary, "driver") == 0 || strcmp(boundary, "http") == 0 ||
+                            strcmp(boundary, "comment") == 0);
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;
@@ -171,6 +173,26 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     return unit;
 }
 
+static void gates_add(struct unit_gates *gates, uint32_t gate)
+{
+    for (size_t i = 0; i < gates->count; i++) {
+        if (gates->gates[i] == gate) {
+            return;
+        }
+    }
+    if (gates->count < UNIT_GATES_MAX) {
+        gates->gates[gates->count++] = gate;
+    }
+}
+
+void unit_miss_gate(struct unit *unit, uint32_t gate)
+{
+    for (size_t i = 0; i < unit->early.count; i++) {
+        gates_add(&unit->missed, unit->early.gates[i]);
+    }
+    gates_add(&unit->missed, gate);
+}
+
 struct unit *unit_free(struct unit *unit)
 {
     if (unit == NULL) {
@@ -181,6 +203,7 @@ struct unit *unit_free(struct unit *unit)
     gate_list_free(&unit->locks);
     unit->locks.hints = lock_hints_free(unit->locks.hints);
     answers_free(&unit->answers);
+    unit_cursors_free(&unit->kept_cursors);
     free(unit->cursors);
     free(unit->user);
     free(unit->client);
