@@ -191,7 +191,12 @@ static void on_request(struct evhttp_request *request, void *context)
     } else if ((code = refuse_stranger(http, page, request, body)) == 0) {
         const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
         content_type = page->content_type;
-        code = page->write(http->options.context, query == NULL ? "" : query, body);
+        code = page->write_accepted != NULL
+                   ? page->write_accepted(
+                         http->options.context,
+                         evhttp_find_header(evhttp_request_get_input_headers(request), "Accept"),
+                         body, &content_type)
+                   : page->write(http->options.context, query == NULL ? "" : query, body);
     }
     (void)evhttp_add_header(headers, "Content-Type", content_type);
     (void)evhttp_add_header(headers, "Cache-Control", "no-store");

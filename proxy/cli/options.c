@@ -61,6 +61,13 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast rollback 4711 --wal /var/lib/holdfast\n",
      cli_rollback},
+    {"drain", "", "have a living holdfastd take nothing new, and wait",
+     "New connections, API calls and units are refused from then on, open ones go on. Waits until\n"
+     "none is left; then holdfastd can be ended without rolling anything back. It does not end by\n"
+     "itself, and takes clients again only after a restart. /readyz tells the same.\n"
+     "\n"
+     "Example: holdfast drain --wal /var/lib/holdfast\n",
+     cli_drain},
     {"resolve", "UNIT", "decide a unit in conflict: keep, restore or apply",
      "A unit is in conflict if somebody else changed one of its documents around the proxy. "
      "Without\n"
@@ -301,13 +308,17 @@ static enum status take_unit(const char *text, struct cli_options *options, stru
     return STATUS_OK;
 }
 
-/* It lives as long as the process, as the arguments do. */
+/* As the arguments, for the life of the process. */
+static char *upstream_text;
+
 static enum status take_upstream_file(struct cli_options *options, struct error *ret_error)
 {
     char *text = NULL;
     enum status status = secret_file_read("--upstream-file", optarg, &text, ret_error);
     if (status == STATUS_OK) {
-        options->upstream = text;
+        secret_free(upstream_text);
+        upstream_text = text;
+        options->upstream = upstream_text;
     }
     return status;
 }

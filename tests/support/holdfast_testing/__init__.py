@@ -24,6 +24,7 @@ from .process import (
     wait_until,
 )
 from .proxy import Proxy, ProxyFailed, build_bin, holdfast
+from .receiver import Collector, Receiver
 from .server import Server, server_kind
 from .service import FrontedService, FrontingProxy, Service
 from .wire import Connection, WireTap, decode_message, encode_message, encode_query
@@ -31,6 +32,7 @@ from .wire import Connection, WireTap, decode_message, encode_message, encode_qu
 __all__ = [
     "Answer",
     "Authority",
+    "Collector",
     "Connection",
     "FrontedService",
     "FrontingProxy",
@@ -42,6 +44,7 @@ __all__ = [
     "ProcessError",
     "Proxy",
     "ProxyFailed",
+    "Receiver",
     "Server",
     "Service",
     "WireTap",
