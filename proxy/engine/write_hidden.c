@@ -73,8 +73,6 @@ void write_hidden_free(struct write_operation *operation)
 
 void write_hidden_begin(struct write_operation *operation)
 {
-    /* What it finds tells of documents that are not locked. */
-    operation->unit->locks.view_used = true;
     struct write_hidden *hidden = &operation->hidden;
     const struct uncommitted_table *table = operation->engine->uncommitted;
     uint32_t gate = gate_here(operation);
