@@ -145,8 +145,10 @@ struct telemetry *telemetry_stop(struct telemetry *telemetry)
 static void write_poster(struct poster *poster, struct exposition *page, const char *family,
                          const char *help, const char *waiting, const char *waiting_help)
 {
-    struct poster_figures figures;
-    poster_figures_get(poster, &figures);
+    struct poster_figures figures = {0};
+    if (poster != NULL) {
+        poster_figures_get(poster, &figures);
+    }
     exposition_family(page, family, EXPOSITION_COUNTER, help);
     exposition_number(page, "outcome=\"delivered\"", figures.delivered);
     exposition_number(page, "outcome=\"failed\"", figures.failed);
@@ -156,14 +158,10 @@ static void write_poster(struct poster *poster, struct exposition *page, const c
 
 void telemetry_metrics(const struct telemetry *telemetry, struct exposition *page)
 {
-    if (telemetry != NULL && telemetry->spans != NULL) {
-        write_poster(telemetry->spans, page, "holdfast_trace_spans",
-                     "Spans: taken by the collector, given up, or dropped because too many waited.",
-                     "holdfast_trace_spans_waiting", "Spans that wait to be sent.");
-    }
-    if (telemetry != NULL && telemetry->events != NULL) {
-        write_poster(telemetry->events, page, "holdfast_webhook_events",
-                     "Events: taken by the webhook, given up, or dropped because too many waited.",
-                     "holdfast_webhook_events_waiting", "Events that wait to be sent.");
-    }
+    write_poster(telemetry == NULL ? NULL : telemetry->spans, page, "holdfast_trace_spans",
+                 "Spans: taken by the collector, given up, or dropped because too many waited.",
+                 "holdfast_trace_spans_waiting", "Spans that wait to be sent.");
+    write_poster(telemetry == NULL ? NULL : telemetry->events, page, "holdfast_webhook_events",
+                 "Events: taken by the webhook, given up, or dropped because too many waited.",
+                 "holdfast_webhook_events_waiting", "Events that wait to be sent.");
 }

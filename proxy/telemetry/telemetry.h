@@ -49,7 +49,7 @@ MUST_CHECK enum status telemetry_check_url(const char *url, struct error *ret_er
 /* NULL is harmless; returns NULL. */
 struct telemetry *telemetry_stop(struct telemetry *telemetry);
 
-/* What was sent and what was lost. NULL: nothing is told. */
+/* What was sent and what was lost. NULL: nothing was. */
 void telemetry_metrics(const struct telemetry *telemetry, struct exposition *page);
 
 #endif
