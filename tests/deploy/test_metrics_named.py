@@ -117,8 +117,10 @@ def test_fluent_bit_reads_the_log(proxy):
     parsers = (DEPLOY / "efk/fluent-bit.yaml").read_text()
     pattern = re.search(r"Time_Format (\S+)", parsers)[1]
     assert pattern == "%Y-%m-%dT%H:%M:%S.%LZ" and re.search(r"Time_Key +t\n", parsers)
+    # libmongoc may warn of counters that a killed process of the same number left behind.
+    lines = [line for line in proxy.process.lines if "mongoc:" not in line]
     entries = proxy.log()
-    assert len(entries) == len(proxy.process.lines) > 3
+    assert len(entries) == len(lines) > 3
     for entry in entries:
         assert {"t", "s", "c", "msg"} <= set(entry), entry
         datetime.datetime.strptime(entry["t"], "%Y-%m-%dT%H:%M:%S.%fZ")
