@@ -14,6 +14,7 @@ from holdfast_testing import Connection, WireTap, encode_message
 
 LOCK_TIMEOUT = 24
 CURSOR_NOT_FOUND = 43
+LOCK_WAIT = 0.8  # a turn lasts for three quarters of it; the rest is what a loaded machine may be late
 
 
 class Holding:
@@ -48,7 +49,7 @@ def stack_of(lock_wait):
 
 @pytest.fixture(scope="module")
 def stack():
-    with stack_of("300ms") as made:
+    with stack_of(f"{LOCK_WAIT * 1000:.0f}ms") as made:
         yield made
 
 
@@ -85,17 +86,18 @@ def test_a_slow_get_more_gives_its_turn_up(stack, outside, unit, name, waited, w
         first = RawTransaction(other)
         if waited:
             assert first.update(name, {"_id": 8}, {"$set": {"a": 0, "b": 1}})["ok"] == 1
+        started = time.monotonic()  # before its turn
         send(outside, get_more)
         if waited:
             time.sleep(0.1)
+            started = time.monotonic()
             assert first.abort()["ok"] == 1
         assert holding.held.wait(5)
-        started = time.monotonic()
         if written:
             assert unit.update(name, {"_id": 7}, {"$set": {"a": 1}})["ok"] == 1
-            assert 0.1 < time.monotonic() - started < 2
+            assert LOCK_WAIT / 2 < time.monotonic() - started < 10  # the reply is held for longer
         else:
-            time.sleep(0.6)
+            time.sleep(LOCK_WAIT)
         holding.release()
         reply = outside.receive()
     if not written:
@@ -245,7 +247,7 @@ class Slow:
         if cursor.get("ns") != f"{DATABASE}.{self._name}" or not slow:
             return
         self.count += 1
-        time.sleep(0.5)
+        time.sleep(LOCK_WAIT)
         with Connection(self._stack.proxy.port) as connection:
             unit = RawTransaction(connection)
             self._moves(unit, self.count)
@@ -393,7 +395,7 @@ def test_a_cursor_that_reads_other_collections_waits_for_them(stack, outside, un
         started = time.monotonic()
         rest = outside.run({**get_more, "getMore": Int64(plain["id"])})
         assert len(rest["cursor"]["nextBatch"]) == 7
-        assert time.monotonic() - started < 0.2
+        assert time.monotonic() - started < LOCK_WAIT, "it waited"
     assert unit.abort()["ok"] == 1
     assert len(outside.run(get_more)["cursor"]["nextBatch"]) == 7
 
