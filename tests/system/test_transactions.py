@@ -874,7 +874,7 @@ def test_plain_writes_elsewhere_do_not_wait(raw, collection, stack, name):
     started = time.monotonic()
     collection.update_one({"_id": 2}, {"$set": {"a": 2}})
     collection.database[name + "other"].insert_one({"_id": 1})
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 1  # a wait for the unit takes as long, or longer
     assert unit.commit()["ok"] == 1
 
 
