@@ -183,12 +183,12 @@ def test_a_driver_rides_through(stack, client, collection):
 def test_plain_write_half_done(stack, raw, name):
     """A plain updateMany that has written one batch and waits for the next is the victim: undone,
     and tried again by the proxy itself. Its client sees nothing of it."""
-    count = 1200
+    count = 600  # a batch is 500
     documents = [{"_id": i, "n": 0, "m": 0} for i in range(count)]
     stack.direct[DATABASE][name].insert_many(documents)
     unit = RawTransaction(raw)
     assert unit.update(name, {"_id": count - 1}, {"$inc": {"m": 1}})["ok"] == 1
-    with Connection(stack.proxy.port) as other:
+    with Connection(stack.proxy.port, timeout=LOCK_WAIT) as other:
         every = {"q": {}, "u": {"$inc": {"n": 1}}, "multi": True}
         command = {"update": name, "updates": [every], "$db": DATABASE}
         plain = Later(lambda: other.run(command))
@@ -209,11 +209,11 @@ def test_plain_write_half_done(stack, raw, name):
 def test_plain_write_set_aside(stack, raw, name):
     """A victim that cannot be undone, for somebody changed a document around the proxy, is set aside
     for an operator. It is not carried out again: what it did stands, once."""
-    count = 1200
+    count = 600  # a batch is 500
     stack.direct[DATABASE][name].insert_many([{"_id": i, "n": 0} for i in range(count)])
     unit = RawTransaction(raw)
     assert unit.update(name, {"_id": count - 1}, {"$set": {"m": 1}})["ok"] == 1
-    with Connection(stack.proxy.port) as other:
+    with Connection(stack.proxy.port, timeout=LOCK_WAIT) as other:
         every = {"q": {}, "u": {"$inc": {"n": 1}}, "multi": True}
         plain = Later(lambda: other.run({"update": name, "updates": [every], "$db": DATABASE}))
         wait_until(lambda: stack.stored(name, {"_id": 0})[0]["n"] == 1, 5, "a batch is written")
