@@ -118,7 +118,7 @@ static enum status look(const struct cli_options *options, struct resolve_plan *
         status = upstream_open(options->upstream, options->connect_ms, &upstream, ret_error);
     }
     if (status == STATUS_OK) {
-        status = resolve_look(wal, upstream, options->unit, plan, ret_error);
+        status = resolve_look(wal, upstream, options->unit, RESOLVE_BYTES_ANY, plan, ret_error);
     }
     if (status == STATUS_NOT_FOUND) {
         error_prefix(ret_error, "unit %" PRIu64, options->unit);
@@ -164,16 +164,16 @@ static enum status carry_out(struct session *session, const struct resolve_plan 
         return error_set(ret_error, STATUS_INVALID,
                          "the journal was not closed: run holdfast recover first");
     }
-    enum status status =
-        resolve_look(session->wal, session->upstream, options->unit, &plan, ret_error);
+    enum status status = resolve_look(session->wal, session->upstream, options->unit,
+                                      RESOLVE_BYTES_ANY, &plan, ret_error);
     if (status == STATUS_OK && !same_found(shown, &plan)) {
         status =
             error_set(ret_error, STATUS_CONFLICT,
                       "a document has changed since it was shown: nothing was done, look again");
     }
     if (status == STATUS_OK) {
-        status = resolve_carry_out(session->wal, session->upstream, &plan, choice_of(options),
-                                   ret_changed, ret_error);
+        resolve_choose(&plan, choice_of(options));
+        status = resolve_carry_out(session->wal, session->upstream, &plan, ret_changed, ret_error);
     }
     resolve_plan_free(&plan);
     return status;

@@ -24,7 +24,9 @@
 #include "wire/command.h"
 #include "wire/op_msg.h"
 
+struct resolver;
 struct rollback_pool;
+struct settler;
 struct unique_cache;
 
 /* What becomes of a plain command that writes several documents. */
@@ -54,6 +56,8 @@ struct engine {
     struct cursor_gates cursor_gates;
     struct rollback_pool *rollbacks;
     struct unique_cache *unique;
+    struct settler *settler;   /* for who looks on: how much is settled */
+    struct resolver *resolver; /* NULL: nothing is decided any more */
     /* Limits that may change while the proxy runs: read once where something new begins. */
     _Atomic uint64_t lock_wait_ms;
     _Atomic uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */
