@@ -1,0 +1,134 @@
+#ifndef HOLDFAST_DAEMON_DAEMON_H
+#define HOLDFAST_DAEMON_DAEMON_H
+
+/*
+ * holdfastd put together: what one process holds, and the steps of its life, which main() takes in
+ * order. All of it runs in the main thread.
+ */
+
+#include <pthread.h>
+
+#include "admin/admin.h"
+#include "base/config.h"
+#include "engine/engine.h"
+#include "engine/settler.h"
+#include "observe/observe.h"
+#include "recover/lease.h"
+#include "recover/lease_keeper.h"
+#include "recover/pruner.h"
+#include "recover/recovery.h"
+#include "route/router.h"
+#include "service/services.h"
+#include "upstream/server_process.h"
+#include "upstream/upstream.h"
+
+#define DAEMON_EXIT_CANNOT_RUN 2
+
+/* Zeroed before daemon_start(); each part is NULL until its step. */
+struct daemon {
+    int argument_count; /* for reading the configuration again */
+    char **arguments;
+    struct config config;
+    struct admin *admin;
+    struct wal *wal;
+    struct upstream *upstream;
+    struct lease lease;
+    bool leased;
+    bool told_to_end; /* by a signal while it was a standby */
+    struct lease_keeper *keeper;
+    bool recovered; /* no unit of an earlier life is open */
+    struct worker_pool *workers;
+    struct engine engine;
+    struct pruner *pruner;
+    struct observe *observe;
+    struct services *services;
+    struct router *router;
+    struct server_process *process;
+    struct settler *settler;
+    struct probe probe; /* on the server after the recovery at the start */
+    pthread_t main_thread;
+    uint64_t descriptors; /* how many this process may have */
+};
+
+/* ---- The whole life */
+
+/*
+ * Everything up to listening. On an error daemon_stop() ends what was begun; `told_to_end` is set
+ * where a signal ended a standby.
+ *
+ * Errors: what the steps below return.
+ */
+MUST_CHECK enum status daemon_start(struct daemon *daemon, struct error *ret_error);
+
+/* Drains for up to ten seconds, rolls back what is open, gives lease and journal back. Also after a
+   start that failed half way. */
+void daemon_stop(struct daemon *daemon);
+
+/* ---- Settings */
+
+/*
+ * What can be told of the settings without touching anything: --check-config and every start ask
+ * it. Opening the upstream's URI connects to nobody yet.
+ *
+ * Errors: STATUS_INVALID (the message names the setting), STATUS_UNSUPPORTED, STATUS_MEMORY.
+ */
+MUST_CHECK enum status daemon_check_settings(const struct config *config, struct error *ret_error);
+
+/* What SIGHUP may change; also of a running engine. */
+void daemon_set_engine_limits(struct engine *engine, const struct config *config);
+
+/*
+ * SIGHUP: the file and the options once more. A configuration with any mistake is refused whole. A
+ * good one is taken over here, and what other threads read of it is published as atomics, each of
+ * which makes sense beside the old value of any other.
+ */
+void daemon_reload(struct daemon *daemon);
+
+/* ---- The one owner */
+
+/* Errors: as wal_open(). */
+MUST_CHECK enum status daemon_open_journal(struct daemon *daemon, struct error *ret_error);
+
+/* Errors: as lease_acquire(). */
+MUST_CHECK enum status daemon_acquire_lease(struct daemon *daemon, struct error *ret_error);
+
+/* Errors: as lease_keeper_start(). */
+MUST_CHECK enum status daemon_start_keeper(struct daemon *daemon, struct error *ret_error);
+
+/*
+ * Takes a step of the start. A standby takes it again as long as somebody else is the owner, or the
+ * server is away: that is no reason to leave the place.
+ *
+ * Errors: those of the step.
+ */
+MUST_CHECK enum status daemon_in_turn(struct daemon *daemon,
+                                      enum status (*step)(struct daemon *, struct error *),
+                                      struct error *ret_error);
+
+/* ---- Recovery */
+
+/* Errors: as recovery_run(). */
+MUST_CHECK enum status daemon_recover(struct daemon *daemon, struct error *ret_error);
+
+/* After the server has restarted. What cannot be repaired here ends the process and is left to the
+   next start: nothing was forwarded since. */
+void daemon_recover_again(struct daemon *daemon);
+
+/* ---- What serves clients */
+
+/* Workers, engine, settler, rollbacks. Errors: as those parts'. */
+MUST_CHECK enum status daemon_start_engine(struct daemon *daemon, struct error *ret_error);
+
+/* What the engine must know of the server's habits. Errors: STATUS_UNREACHABLE. */
+MUST_CHECK enum status daemon_learn_server(struct daemon *daemon, struct error *ret_error);
+
+/* Listens: clients are served from here on. Errors: as router_start() and services_serve(). */
+MUST_CHECK enum status daemon_start_router(struct daemon *daemon, struct error *ret_error);
+
+/* Errors: as pruner_start(). */
+MUST_CHECK enum status daemon_start_pruner(struct daemon *daemon, struct error *ret_error);
+
+/* net.maxIncomingConnections, or fewer if there are not descriptors enough. */
+uint64_t daemon_connections_max(const struct daemon *daemon);
+
+#endif

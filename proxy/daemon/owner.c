@@ -1,0 +1,106 @@
+/*
+ * How the daemon becomes the one owner of its journal and of its server, and stays it: the
+ * journal's lock, the lease and its keeper, and standing by while somebody else has them. Main
+ * thread, but for what the keeper calls.
+ */
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/daemon.h"
+#include "holdfast/log.h"
+
+enum status daemon_open_journal(struct daemon *daemon, struct error *error)
+{
+    struct wal_options options = {
+        .directory = daemon->config.wal_directory,
+        .quota_bytes = daemon->config.wal_quota_bytes,
+        .durability = daemon->config.wal_durability,
+        .owner = "holdfastd",
+    };
+    return wal_open(&options, &daemon->wal, error);
+}
+
+enum status daemon_acquire_lease(struct daemon *daemon, struct error *error)
+{
+    struct lease_options options = {
+        .takeover = daemon->config.upstream_takeover,
+        .wait_ms = LEASE_VALID_MS + LEASE_RENEW_MS,
+        .owner = "holdfastd",
+    };
+    enum status status =
+        lease_acquire(daemon->upstream, daemon->wal, &options, &daemon->lease, error);
+    daemon->leased = status == STATUS_OK;
+    if (daemon->leased) {
+        upstream_pin(daemon->upstream); /* the recovery in the same process of the server */
+    }
+    return status;
+}
+
+/* Another proxy recovers our units now: the process ends at once, so that none of its writes
+   follows. A keeper's thread. */
+static void on_lease_lost(void *context, const struct error *error)
+{
+    (void)context;
+    LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
+        LOG_TEXT("reason", error->message));
+    _exit(DAEMON_EXIT_CANNOT_RUN);
+}
+
+static void on_permit(void *context, bool up, const char *failure)
+{
+    (void)context;
+    if (up) {
+        LOG(LOG_INFO, "main", "The lease is renewed again: commands are sent to the server");
+    } else {
+        LOG(LOG_WARNING, "main",
+            "The lease could not be renewed in time: nothing is sent to the server until it was",
+            LOG_TEXT("reason", failure));
+    }
+}
+
+enum status daemon_start_keeper(struct daemon *daemon, struct error *error)
+{
+    struct lease_keeper_options options = {
+        .upstream_uri = daemon->config.upstream_uri,
+        .connect_ms = daemon->config.upstream_connect_ms,
+        .lease = &daemon->lease,
+        .directory = daemon->config.wal_directory,
+        .wal = daemon->wal,
+        .lost = on_lease_lost,
+        .permit = on_permit,
+    };
+    return lease_keeper_start(&options, &daemon->keeper, error);
+}
+
+/* True: a signal asks for the end. Waits a second for it. */
+static bool told_to_end(void)
+{
+    const struct timespec pause = {.tv_sec = 1};
+    sigset_t signals;
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    return sigtimedwait(&signals, NULL, &pause) > 0;
+}
+
+enum status daemon_in_turn(struct daemon *daemon,
+                           enum status (*step)(struct daemon *, struct error *),
+                           struct error *error)
+{
+    enum status status = step(daemon, error);
+    if (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
+        LOG(LOG_INFO, "main", "Standing by", LOG_TEXT("reason", error->message));
+    }
+    bool stands_by = status == STATUS_OWNED;
+    while (stands_by && (status == STATUS_OWNED || status == STATUS_UNREACHABLE) &&
+           daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
+        admin_standby(daemon->admin, error->message);
+        daemon->told_to_end = told_to_end();
+        if (daemon->told_to_end) {
+            return status;
+        }
+        status = step(daemon, error);
+    }
+    return status;
+}

@@ -1,0 +1,196 @@
+/*
+ * What serves clients: the engine and its helpers, the router, the services, the pruner. Main
+ * thread.
+ */
+#include <signal.h>
+#include <unistd.h>
+
+#include "daemon/daemon.h"
+#include "engine/deadlock_log.h"
+#include "engine/finish.h"
+#include "engine/unique_cache.h"
+#include "holdfast/log.h"
+#include "net/descriptors.h"
+
+#define ROLLBACK_THREADS 4
+/* Changes and sessions that are remembered: 200 and 150 bytes each. */
+#define REMEMBERED_CHANGES_MAX 1000000u
+#define REMEMBERED_SESSIONS_MAX 200000u
+#define PRUNE_MS 60000u
+
+static size_t worker_count(const struct config *config)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t wanted = config->net_threads > 0 ? (size_t)config->net_threads : (size_t)cores;
+    return wanted < 1 ? 1 : wanted > 256 ? 256 : wanted;
+}
+
+enum status daemon_learn_server(struct daemon *daemon, struct error *error)
+{
+    enum status status =
+        upstream_update_rules(daemon->upstream, &daemon->engine.update_rules, error);
+    /* A server that refuses the question is served all the same, with more round trips. */
+    return status == STATUS_UNREACHABLE ? status : STATUS_OK;
+}
+
+/* The main thread sees it as a signal. */
+static void on_server_restarted(void *context)
+{
+    struct daemon *daemon = context;
+    (void)pthread_kill(daemon->main_thread, SIGUSR1);
+}
+
+static enum status start_settler(struct daemon *daemon, struct error *error)
+{
+    daemon->process = server_process_new(on_server_restarted, daemon);
+    if (daemon->process == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory");
+    }
+    if (daemon->probe.has_process) {
+        server_process_set(daemon->process, daemon->probe.process);
+    }
+    struct settler_options options = {
+        .upstream_uri = daemon->config.upstream_uri,
+        .connect_ms = daemon->config.upstream_connect_ms,
+        .wal = daemon->wal,
+        .gates = daemon->engine.gates,
+        .process = daemon->process,
+        .probe = daemon->probe,
+    };
+    return settler_start(&options, &daemon->settler, error);
+}
+
+static bool settle_workers(void *context, uint64_t wait_ms)
+{
+    return worker_pool_settle(context, wait_ms);
+}
+
+enum status daemon_start_engine(struct daemon *daemon, struct error *error)
+{
+    static const enum engine_multi_writes multi_writes[] = {
+        [CONFIG_MULTI_WRITES_KEEP] = ENGINE_MULTI_WRITES_KEEP,
+        [CONFIG_MULTI_WRITES_STRICT] = ENGINE_MULTI_WRITES_STRICT,
+        [CONFIG_MULTI_WRITES_OFF] = ENGINE_MULTI_WRITES_OFF,
+    };
+    const struct config *config = &daemon->config;
+    size_t workers = worker_count(config);
+    enum status status = worker_pool_start(workers, &daemon->workers, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
+    daemon->engine = (struct engine){
+        .wal = daemon->wal,
+        .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
+        .locks = lock_table_new((size_t)config->unit_locks_max, REMEMBERED_CHANGES_MAX),
+        .gates = gate_table_new(workers),
+        .uncommitted = uncommitted_table_new(REMEMBERED_CHANGES_MAX),
+        .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
+        .multi_writes = multi_writes[config->unit_multi_writes],
+        .committed_reads = config->unit_reads == CONFIG_UNIT_READS_COMMITTED,
+    };
+    daemon_set_engine_limits(&daemon->engine, config);
+    if (daemon->engine.units == NULL || daemon->engine.locks == NULL ||
+        daemon->engine.gates == NULL || daemon->engine.uncommitted == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory");
+    }
+    lock_table_on_deadlock(daemon->engine.locks, deadlock_log);
+    status = start_settler(daemon, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct rollback_pool_options rollbacks = {
+        .upstream_uri = config->upstream_uri,
+        .process = daemon->process,
+        .connect_ms = config->upstream_connect_ms,
+        .fence_ms = config->upstream_fence_ms,
+        .threads = ROLLBACK_THREADS,
+    };
+    status = rollback_pool_start(&rollbacks, &daemon->engine.rollbacks, error);
+    return status != STATUS_OK
+               ? status
+               : unique_cache_start(config->upstream_uri, config->upstream_connect_ms,
+                                    &daemon->engine.unique, error);
+}
+
+uint64_t daemon_connections_max(const struct daemon *daemon)
+{
+    uint64_t wanted = daemon->config.net_connections_max;
+    uint64_t possible = descriptors_connections(daemon->descriptors);
+    if (services_are_fronted(daemon->services)) {
+        possible /= 2; /* as many HTTP callers, two descriptors each as well */
+    }
+    if (wanted <= possible) {
+        return wanted;
+    }
+    LOG(LOG_WARNING, "net",
+        "Fewer connections than net.maxIncomingConnections: raise the limit of open files "
+        "(ulimit -Hn, LimitNOFILE) to twice that and 256",
+        LOG_NUMBER("connections", possible), LOG_NUMBER("wanted", wanted),
+        LOG_NUMBER("openFiles", daemon->descriptors));
+    return possible;
+}
+
+enum status daemon_start_router(struct daemon *daemon, struct error *error)
+{
+    static char name[300];
+    struct router_options options = {
+        .engine = &daemon->engine,
+        .workers = daemon->workers,
+        .observe = daemon->observe,
+        .process = daemon->process,
+        .observe_only = daemon->config.unit_boundary == CONFIG_BOUNDARY_OBSERVE,
+        .upstream_name = name,
+        .connections_max = daemon_connections_max(daemon),
+        .unit_lifetime_ms = daemon->config.unit_lifetime_ms,
+    };
+    enum status status = upstream_host(daemon->config.upstream_uri, name, sizeof name, error);
+    if (status == STATUS_OK) {
+        status = network_address_resolve(name, &options.upstream, error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    services_router(daemon->services, &options);
+    status = router_start(&options, &daemon->router, error);
+    if (status == STATUS_OK) {
+        status = services_serve(daemon->services, daemon->workers, daemon->router,
+                                options.connections_max, error);
+    }
+    if (status == STATUS_OK) {
+        LOG(LOG_INFO, "net", "Listening", LOG_TEXT("listener", "mongo"),
+            LOG_TEXT("address", router_address(daemon->router, 0)), LOG_TEXT("upstream", name));
+    }
+    return status;
+}
+
+static void on_pruned(uint64_t units, const struct error *failure, void *context)
+{
+    (void)context;
+    if (failure != NULL) {
+        LOG(LOG_WARNING, "journal", "Old records could not be pruned",
+            LOG_TEXT("reason", failure->message));
+    }
+    if (units > 0) {
+        LOG(LOG_INFO, "journal", "Old units pruned", LOG_NUMBER("units", units));
+    }
+}
+
+static uint64_t settled_lsn(void *context)
+{
+    struct daemon *daemon = context;
+    return settler_durable_lsn(daemon->settler);
+}
+
+enum status daemon_start_pruner(struct daemon *daemon, struct error *error)
+{
+    struct pruner_options options = {
+        .wal = daemon->wal,
+        .period_ms = PRUNE_MS,
+        .retention_ms = daemon->config.wal_retention_ms,
+        .settled_lsn = settled_lsn,
+        .pruned = on_pruned,
+        .context = daemon,
+    };
+    return pruner_start(&options, &daemon->pruner, error);
+}

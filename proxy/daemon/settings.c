@@ -1,0 +1,71 @@
+/*
+ * What the settings mean for the running daemon: their check, and SIGHUP. Main thread.
+ */
+#include "daemon/daemon.h"
+#include "front/routes.h"
+#include "holdfast/log.h"
+
+enum status daemon_check_settings(const struct config *config, struct error *error)
+{
+    struct routes *routes = NULL;
+    enum status status = routes_parse(config->http_routes, &routes, error);
+    routes_free(routes);
+    if (status != STATUS_OK) {
+        return error_prefix(error, "http.routes");
+    }
+    if (config->unit_engine == CONFIG_ENGINE_NATIVE) {
+        return error_set(error, STATUS_UNSUPPORTED, "unit.engine: native is not built yet");
+    }
+    struct upstream *upstream = NULL;
+    status = upstream_open(config->upstream_uri, config->upstream_connect_ms, &upstream, error);
+    upstream_close(upstream);
+    return status == STATUS_OK ? STATUS_OK : error_prefix(error, "upstream.uri");
+}
+
+void daemon_set_engine_limits(struct engine *engine, const struct config *config)
+{
+    atomic_store(&engine->lock_wait_ms, config->unit_lock_wait_ms);
+    atomic_store(&engine->plain_wait_ms, config->unit_lifetime_ms);
+    atomic_store(&engine->unit_writes_max, config->unit_writes_max);
+    atomic_store(&engine->unit_bytes_max, config->unit_bytes_max);
+}
+
+static void on_changed(void *context, const char *key, bool live)
+{
+    size_t *changes = context;
+    ++*changes;
+    if (live) {
+        LOG(LOG_INFO, "config", "Setting changed", LOG_TEXT("key", key));
+    } else {
+        LOG(LOG_WARNING, "config", "This setting needs a restart to change", LOG_TEXT("key", key));
+    }
+}
+
+void daemon_reload(struct daemon *daemon)
+{
+    struct config next;
+    struct error error = {0};
+    enum config_action action = CONFIG_RUN;
+    enum status status =
+        config_from_arguments(daemon->argument_count, daemon->arguments, &next, &action, &error);
+    if (status == STATUS_OK) {
+        status = daemon_check_settings(&next, &error);
+    }
+    if (status == STATUS_OK) {
+        size_t changes = 0;
+        config_take_over(&daemon->config, &next, on_changed, &changes);
+        const struct config *config = &daemon->config;
+        log_set_level(config->log_level);
+        daemon_set_engine_limits(&daemon->engine, config);
+        unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
+        lock_table_set_locks_max(daemon->engine.locks, (size_t)config->unit_locks_max);
+        pruner_set_retention(daemon->pruner, config->wal_retention_ms);
+        services_set_limits(daemon->services, config);
+        router_set_limits(daemon->router, daemon_connections_max(daemon), config->unit_lifetime_ms);
+        LOG(LOG_INFO, "config", "Configuration read again", LOG_NUMBER("changes", changes));
+    } else {
+        LOG(LOG_ERROR, "config", "The new configuration is refused; the running one stays",
+            LOG_TEXT("reason", error.message));
+    }
+    config_free(&next);
+}

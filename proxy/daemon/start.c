@@ -1,0 +1,102 @@
+/*
+ * The start: journal, server, lease, recovery, and only then clients. Main thread.
+ */
+#include "daemon/daemon.h"
+#include "holdfast/crash_point.h"
+#include "holdfast/log.h"
+
+static enum status check_topology(struct daemon *daemon, struct error *error)
+{
+    struct upstream_description server;
+    enum status status = upstream_describe(daemon->upstream, &server, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (server.topology != UPSTREAM_STANDALONE &&
+        daemon->config.unit_engine != CONFIG_ENGINE_JOURNALED) {
+        return error_set(
+            error, STATUS_UNSUPPORTED,
+            "the server is a member of a replica set or a cluster (or itself a proxy), "
+            "for which the native engine is not built yet: use a standalone server, "
+            "or set unit.engine=journaled if this proxy is its only writer");
+    }
+    if (server.wire_version_max < 9) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the server is older than MongoDB 4.4 (wire version %d)",
+                         server.wire_version_max);
+    }
+    return STATUS_OK;
+}
+
+static enum status start_admin(struct daemon *daemon, struct error *error)
+{
+    char address[NETWORK_ADDRESS_TEXT_BYTES];
+    daemon->admin = admin_new();
+    if (daemon->admin == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory");
+    }
+    if (daemon->config.admin_listen[0] == '\0') {
+        return STATUS_OK;
+    }
+    enum status status = admin_listen(daemon->admin, daemon->config.admin_listen, address, error);
+    if (status != STATUS_OK) {
+        return error_prefix(error, "admin.listen");
+    }
+    LOG(LOG_INFO, "admin", "Listening", LOG_TEXT("listener", "admin"),
+        LOG_TEXT("address", address));
+    return STATUS_OK;
+}
+
+enum status daemon_start(struct daemon *daemon, struct error *error)
+{
+    enum status status = start_admin(daemon, error);
+    if (status == STATUS_OK) {
+        status = daemon_in_turn(daemon, daemon_open_journal, error);
+    }
+    if (status == STATUS_OK) {
+        admin_recovering(daemon->admin, daemon->wal);
+        status = admin_control(daemon->admin, daemon->config.wal_directory, error);
+    }
+    if (status == STATUS_OK) {
+        status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
+                               &daemon->upstream, error);
+    }
+    if (status == STATUS_OK) {
+        status = check_topology(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        status = daemon_in_turn(daemon, daemon_acquire_lease, error);
+    }
+    if (status == STATUS_OK) {
+        status = daemon_start_keeper(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        admin_recovering(daemon->admin, daemon->wal);
+        status = daemon_recover(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        daemon->recovered = true;
+        CRASH_POINT(recovery_finished);
+        status = daemon_start_engine(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        status = daemon_learn_server(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        daemon->observe = observe_new();
+        status = daemon->observe == NULL ? error_set(error, STATUS_MEMORY, "out of memory")
+                                         : services_new(&daemon->config, &daemon->engine,
+                                                        daemon->observe, &daemon->services, error);
+    }
+    if (status == STATUS_OK) {
+        status = daemon_start_router(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        status = daemon_start_pruner(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
+                      daemon->observe, daemon->pruner);
+    }
+    return status;
+}

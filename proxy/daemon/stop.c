@@ -1,0 +1,82 @@
+/*
+ * The end: drain, roll back what is open, close lease and journal. Main thread.
+ */
+#include <time.h>
+
+#include "daemon/daemon.h"
+#include "engine/finish.h"
+#include "engine/unique_cache.h"
+#include "holdfast/clock.h"
+#include "holdfast/log.h"
+
+#define DRAIN_MS_MAX 10000u
+
+/* A server that has restarted meanwhile takes nothing before a recovery, which is for the next
+   start: then nothing here can end by itself any more. */
+static bool may_drain(struct daemon *daemon, uint64_t until_ms)
+{
+    return clock_monotonic_ms() < until_ms && !server_process_has_changed(daemon->process);
+}
+
+static void drain(struct daemon *daemon)
+{
+    LOG(LOG_INFO, "main", "Draining",
+        LOG_NUMBER("units", unit_table_open_count(daemon->engine.units)));
+    admin_draining(daemon->admin);
+    uint64_t until = clock_monotonic_ms() + DRAIN_MS_MAX;
+    /* Calls first: their services may need new connections to finish them. */
+    services_drain(daemon->services);
+    while (services_calls(daemon->services) > 0 && may_drain(daemon, until)) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    }
+    router_drain(daemon->router);
+    while (unit_table_open_count(daemon->engine.units) > 0 && may_drain(daemon, until)) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    }
+    services_stop(daemon->services);
+    router_stop(daemon->router);
+}
+
+void daemon_stop(struct daemon *daemon)
+{
+    bool clean = daemon->recovered;
+    if (daemon->router != NULL) {
+        drain(daemon);
+    }
+    upstream_stop_waiting(); /* what is not done by now is left to the next start */
+    daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
+    daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
+    daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */
+    daemon->settler = settler_stop(daemon->settler);
+    if (daemon->engine.units != NULL) {
+        clean = clean && unit_table_open_count(daemon->engine.units) == 0;
+    }
+    daemon->admin = admin_stop(daemon->admin); /* before what it looks at */
+    if (daemon->keeper != NULL) {
+        lease_keeper_settle(daemon->keeper, NULL, NULL);
+    }
+    daemon->workers = worker_pool_stop(daemon->workers);
+    daemon->router = router_free(daemon->router);
+    daemon->keeper = lease_keeper_stop(daemon->keeper);
+    if (daemon->leased) {
+        struct error error = {0};
+        if (daemon->upstream == NULL ||
+            lease_release(daemon->upstream, &daemon->lease, wal_last_lsn(daemon->wal), 0, clean,
+                          &error) != STATUS_OK) {
+            LOG(LOG_WARNING, "main", "The lease could not be given back",
+                LOG_TEXT("reason", error.message));
+        }
+    }
+    daemon->upstream = upstream_close(daemon->upstream);
+    if (clean && daemon->services != NULL) {
+        services_note_end(daemon->services);
+    }
+    daemon->services = services_free(daemon->services);
+    daemon->observe = observe_free(daemon->observe);
+    daemon->wal = wal_close(daemon->wal, clean && daemon->leased);
+    daemon->engine.gates = gate_table_free(daemon->engine.gates);
+    daemon->process = server_process_free(daemon->process);
+    daemon->engine.units = unit_table_free(daemon->engine.units);
+    daemon->engine.locks = lock_table_free(daemon->engine.locks);
+    daemon->engine.uncommitted = uncommitted_table_free(daemon->engine.uncommitted);
+}
