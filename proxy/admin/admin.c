@@ -14,11 +14,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "admin/assets.h"
+#include "admin/conflicts.h"
 #include "admin/control.h"
+#include "admin/decisions.h"
 #include "admin/facts.h"
 #include "admin/http.h"
 #include "admin/metrics.h"
+#include "admin/open_units.h"
+#include "admin/query.h"
 #include "admin/status.h"
+#include "admin/token.h"
 #include "base/local_socket.h"
 #include "holdfast/clock.h"
 
@@ -28,6 +34,7 @@ struct admin {
     const char *directory;      /* of the control socket; NULL: not yet */
     pthread_mutex_t mutex;
     struct admin_facts facts; /* the mutex */
+    struct admin_token token; /* the mutex */
 };
 
 static struct admin_facts facts_now(struct admin *admin)
@@ -36,6 +43,15 @@ static struct admin_facts facts_now(struct admin *admin)
     struct admin_facts facts = admin->facts;
     pthread_mutex_unlock(&admin->mutex);
     return facts;
+}
+
+static enum admin_token_result permit(void *context, const char *authorization)
+{
+    struct admin *admin = context;
+    pthread_mutex_lock(&admin->mutex);
+    struct admin_token token = admin->token;
+    pthread_mutex_unlock(&admin->mutex);
+    return admin_token_check(&token, authorization);
 }
 
 /* ------------------------------------------------------------------ pages */
@@ -63,9 +79,9 @@ static int write_ready(void *context, const char *query, struct evbuffer *body)
 
 static int write_status(void *context, const char *query, struct evbuffer *body)
 {
-    (void)query;
     struct admin_facts facts = facts_now(context);
-    char *text = admin_status_json(&facts);
+    uint64_t units = query_number(query, "units", ADMIN_UNITS_LISTED_MAX);
+    char *text = admin_status_json(&facts, (size_t)units);
     if (text == NULL) {
         (void)evbuffer_add_printf(body, "{\"error\":\"out of memory\"}\n");
         return 503;
@@ -116,19 +132,76 @@ static int write_prune(void *context, const char *query, struct evbuffer *body)
     return admin_control_prune(&facts, query, body);
 }
 
+static int write_units(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_units_write(&facts, query, body);
+}
+
+static int write_waits(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_waits_write(&facts, query, body);
+}
+
+static int write_conflicts(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_conflicts_write(&facts, query, body);
+}
+
+static void begin_conflict(void *context, const char *query, struct admin_http_later *later)
+{
+    struct admin_facts facts = facts_now(context);
+    admin_conflict_begin(&facts, query, later);
+}
+
+static void begin_resolve(void *context, const char *query, struct admin_http_later *later)
+{
+    struct admin_facts facts = facts_now(context);
+    admin_resolve_begin(&facts, query, later);
+}
+
+/* For who wants to know whether his token is right before he needs it. */
+static int write_token(void *context, const char *query, struct evbuffer *body)
+{
+    (void)context;
+    (void)query;
+    (void)evbuffer_add_printf(body, "{\"token\":\"right\"}\n");
+    return 200;
+}
+
+#define TEXT "text/plain; charset=utf-8"
+#define JSON "application/json"
+
 static const struct admin_http_page pages[] = {
-    {"/healthz", "text/plain; charset=utf-8", false, write_health},
-    {"/readyz", "text/plain; charset=utf-8", false, write_ready},
-    {"/status", "application/json", false, write_status},
-    {"/metrics", ADMIN_METRICS_CONTENT_TYPE, false, write_metrics},
-    {"/observe", "application/json", false, write_observe},
+    {"/healthz", TEXT, .write = write_health},
+    {"/readyz", TEXT, .write = write_ready},
+    {"/metrics", ADMIN_METRICS_CONTENT_TYPE, .write = write_metrics},
+    {"/status", JSON, .write = write_status, .guarded = true},
+    {"/observe", JSON, .write = write_observe, .guarded = true},
+    {"/units", JSON, .write = write_units, .guarded = true},
+    {"/waits", JSON, .write = write_waits, .guarded = true},
+    {"/conflicts", JSON, .write = write_conflicts, .guarded = true},
+    {"/token", JSON, .write = write_token, .secret = true},
+    {"/conflict", JSON, .begin = begin_conflict, .secret = true},
+    {"/resolve", JSON, .acts = true, .begin = begin_resolve},
+    {"/rollback", TEXT, .acts = true, .write = write_rollback},
+    {"/prune", JSON, .acts = true, .write = write_prune},
 };
 
+/* Of the control socket, which only the daemon's own user can reach. */
 static const struct admin_http_page control_pages[] = {
-    {"/status", "application/json", false, write_status},
-    {"/observe", "application/json", false, write_observe},
-    {"/rollback", "text/plain; charset=utf-8", true, write_rollback},
-    {"/prune", "application/json", true, write_prune},
+    {"/status", JSON, .write = write_status},
+    {"/metrics", ADMIN_METRICS_CONTENT_TYPE, .write = write_metrics},
+    {"/observe", JSON, .write = write_observe},
+    {"/units", JSON, .write = write_units},
+    {"/waits", JSON, .write = write_waits},
+    {"/conflicts", JSON, .write = write_conflicts},
+    {"/conflict", JSON, .begin = begin_conflict},
+    {"/resolve", JSON, .acts = true, .begin = begin_resolve},
+    {"/rollback", TEXT, .acts = true, .write = write_rollback},
+    {"/prune", JSON, .acts = true, .write = write_prune},
 };
 
 /* ------------------------------------------------------------------ the main thread's side */
@@ -143,26 +216,42 @@ struct admin *admin_new(void)
     return admin;
 }
 
+void admin_set_token(struct admin *admin, const char *text)
+{
+    pthread_mutex_lock(&admin->mutex);
+    admin_token_set(&admin->token, text);
+    pthread_mutex_unlock(&admin->mutex);
+}
+
 enum status admin_listen(struct admin *admin, const char *host_and_port,
                          char ret_address[NETWORK_ADDRESS_TEXT_BYTES], struct error *ret_error)
 {
+    const struct admin_http_options options = {
+        .pages = pages,
+        .page_count = sizeof pages / sizeof pages[0],
+        .assets = admin_assets,
+        .asset_count = admin_asset_count,
+        .context = admin,
+        .permit = permit,
+    };
     int descriptor = -1;
     enum status status = listener_bind(host_and_port, &descriptor, ret_address, ret_error);
-    return status == STATUS_OK
-               ? admin_http_start(descriptor, pages, sizeof(pages) / sizeof(pages[0]), admin,
-                                  &admin->http, ret_error)
-               : status;
+    return status == STATUS_OK ? admin_http_start(descriptor, &options, &admin->http, ret_error)
+                               : status;
 }
 
 enum status admin_control(struct admin *admin, const char *directory, struct error *ret_error)
 {
+    const struct admin_http_options options = {
+        .pages = control_pages,
+        .page_count = sizeof control_pages / sizeof control_pages[0],
+        .context = admin,
+    };
     int descriptor = -1;
     admin->directory = directory;
     enum status status =
         local_socket_listen(directory, LOCAL_SOCKET_CONTROL, &descriptor, ret_error);
-    return status == STATUS_OK ? admin_http_start(descriptor, control_pages,
-                                                  sizeof(control_pages) / sizeof(control_pages[0]),
-                                                  admin, &admin->control, ret_error)
+    return status == STATUS_OK ? admin_http_start(descriptor, &options, &admin->control, ret_error)
                                : status;
 }
 
@@ -212,6 +301,7 @@ void admin_draining(struct admin *admin)
     pthread_mutex_lock(&admin->mutex);
     admin->facts.phase = ADMIN_DRAINING;
     pthread_mutex_unlock(&admin->mutex);
+    admin_http_settle(admin->http); /* nobody who saw it serving is at it any more */
     admin->control = admin_http_stop(admin->control);
 }
 

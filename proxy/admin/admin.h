@@ -11,16 +11,18 @@
  *   GET /metrics   counters for Prometheus (metrics.h)
  *   GET /observe   JSON: which services write several times per call (observe/observe.h); 404 if
  *                  nothing is observed
- *
- * It asks for no password and shows names and addresses of users, of fields and of routes, never
- * what documents hold: keep it on localhost or behind something that asks.
- *
- * And the control socket, a file in the journal's directory that only the daemon's own user can
- * reach: what `holdfast` asks of the living proxy.
- *
- *   GET /status, /observe   the same
  *   POST /rollback?unit=N   rolls the open unit N back (control.h)
  *   POST /prune?before=MS   has ended units pruned (control.h)
+ *
+ * Whoever reaches it may look: it shows names and addresses of users, of fields and of routes,
+ * never what documents hold. What changes anything (POST) needs the token (token.h); without one it
+ * is 403 for everybody. An address that is not loopback is refused without a token
+ * (base/config_check.c).
+ *
+ * And the control socket, a file in the journal's directory that only the daemon's own user can
+ * reach: what `holdfast` asks of the living proxy. It asks for no token.
+ *
+ *   GET /status, /observe; POST /rollback, /prune   the same
  *
  * All functions are called by the main thread; what they tell is published to the servers' own
  * threads under a mutex, and nothing of it is on any client's path.
@@ -41,6 +43,10 @@ struct admin;
 
 /* Nobody is served yet. NULL: out of memory. Give it to admin_stop(). */
 struct admin *admin_new(void);
+
+/* Who may change something through the admin port from now on; NULL or "": nobody. `text` is not
+   kept. */
+void admin_set_token(struct admin *admin, const char *text);
 
 /*
  * Serves HOST:PORT at once, not ready yet. *ret_address gets it with the real port. Errors: as

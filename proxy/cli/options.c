@@ -61,14 +61,16 @@ const struct cli_command cli_commands[] = {
      "A unit is in conflict if somebody else changed one of its documents around the proxy. "
      "Without\n"
      "a choice, shows each document as it was before the unit, as the unit left it, and as it is\n"
-     "now; works while holdfastd runs. With one of\n"
+     "now. With one of\n"
      "  --keep     leaves all documents as they are now\n"
      "  --restore  makes them what they were before the unit: the unit did not happen\n"
      "  --apply    makes them what the unit left: the unit happened\n"
-     "shows what changes, asks, and does it: all documents or none, also if it is killed. Needs\n"
-     "--upstream and a stopped holdfastd; --yes does not ask.\n"
+     "shows what changes, asks, and does it: all documents or none, also if it is killed. A living\n"
+     "holdfastd does it itself, with the documents locked; a stopped one's journal needs "
+     "--upstream.\n"
+     "--yes does not ask. The admin page also decides document by document.\n"
      "\n"
-     "Example: holdfast resolve 4711 --restore --wal DIR --upstream mongodb://localhost:27017\n",
+     "Example: holdfast resolve 4711 --restore --wal /var/lib/holdfast\n",
      cli_resolve},
     {"verify", "", "check every record of the journal",
      "Reads every record and checks its checksum, its place in its unit and the indexes, in a\n"

@@ -1,6 +1,7 @@
 /*
  * `holdfast resolve UNIT` (cli.h): shows a conflict's documents as they are now, and carries out
- * what an operator decides.
+ * what an operator decides. A living holdfastd does both itself (resolve_living.c); what follows is
+ * for the journal of a stopped one.
  *
  * What is carried out is what was shown: the documents are read again under the lease, and if one
  * differs from what was shown nothing is done.
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "cli/output.h"
+#include "cli/resolve.h"
 #include "cli/session.h"
 #include "cli/side_by_side.h"
 #include "recover/resolve.h"
@@ -102,7 +104,7 @@ static void print_json(const struct resolve_plan *plan, const struct cli_options
 
 /* ------------------------------------------------------------------ steps */
 
-/* What there is to decide, without the journal's lock: a running proxy is not in the way. */
+/* What there is to decide, without the journal's lock. */
 static enum status look(const struct cli_options *options, struct resolve_plan *plan,
                         struct error *ret_error)
 {
@@ -128,7 +130,7 @@ static enum status look(const struct cli_options *options, struct resolve_plan *
     return status;
 }
 
-static enum status confirm(const struct cli_options *options, struct error *ret_error)
+enum status resolve_confirm(const struct cli_options *options, struct error *ret_error)
 {
     char answer[32] = "";
     if (options->yes) {
@@ -211,12 +213,16 @@ enum cli_exit cli_resolve(const struct cli_options *options)
     size_t changed = 0;
     uint64_t left = 1;
     bool look_only = options->choice == NULL || options->dry_run;
+    enum cli_exit done = CLI_FAILED;
+    if (resolve_by_living(options, &done)) {
+        return done;
+    }
     enum status status = look(options, &plan, &error);
     if (status == STATUS_OK && !options->json) {
         show_text(&plan, options);
     }
     if (status == STATUS_OK && !look_only) {
-        status = confirm(options, &error);
+        status = resolve_confirm(options, &error);
         if (status == STATUS_OK) {
             status = decide(options, &plan, &changed, &left, &error);
         }

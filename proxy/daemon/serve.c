@@ -8,6 +8,7 @@
 #include "daemon/daemon.h"
 #include "engine/deadlock_log.h"
 #include "engine/finish.h"
+#include "engine/resolver.h"
 #include "engine/unique_cache.h"
 #include "holdfast/log.h"
 #include "net/descriptors.h"
@@ -106,11 +107,20 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
         .fence_ms = config->upstream_fence_ms,
         .threads = ROLLBACK_THREADS,
     };
+    daemon->engine.settler = daemon->settler;
     status = rollback_pool_start(&rollbacks, &daemon->engine.rollbacks, error);
-    return status != STATUS_OK
-               ? status
-               : unique_cache_start(config->upstream_uri, config->upstream_connect_ms,
+    if (status == STATUS_OK) {
+        status = unique_cache_start(config->upstream_uri, config->upstream_connect_ms,
                                     &daemon->engine.unique, error);
+    }
+    struct resolver_options resolver = {
+        .engine = &daemon->engine,
+        .upstream_uri = config->upstream_uri,
+        .connect_ms = config->upstream_connect_ms,
+        .process = daemon->process,
+    };
+    return status == STATUS_OK ? resolver_start(&resolver, &daemon->engine.resolver, error)
+                               : status;
 }
 
 uint64_t daemon_connections_max(const struct daemon *daemon)

@@ -5,6 +5,7 @@
 
 #include "daemon/daemon.h"
 #include "engine/finish.h"
+#include "engine/resolver.h"
 #include "engine/unique_cache.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
@@ -44,6 +45,7 @@ void daemon_stop(struct daemon *daemon)
         drain(daemon);
     }
     upstream_stop_waiting(); /* what is not done by now is left to the next start */
+    daemon->engine.resolver = resolver_stop(daemon->engine.resolver); /* it uses what follows */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
     daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */

@@ -90,6 +90,21 @@ static bool choice_of(char letter, enum resolve_choice *ret_choice)
     }
 }
 
+/* The number at `text`, 1 if none is there. False: it is too large. */
+static bool take_count(const char *text, uint64_t *ret_count, const char **ret_rest)
+{
+    char *end = NULL;
+    *ret_count = 1;
+    *ret_rest = text;
+    if (*text < '0' || *text > '9') {
+        return true;
+    }
+    errno = 0;
+    *ret_count = strtoull(text, &end, 10);
+    *ret_rest = end;
+    return errno == 0;
+}
+
 enum status resolver_choose(struct resolve_plan *plan, const char *choices, struct error *ret_error)
 {
     enum resolve_choice choice = RESOLVE_KEEP;
@@ -98,23 +113,15 @@ enum status resolver_choose(struct resolve_plan *plan, const char *choices, stru
         return STATUS_OK;
     }
     size_t at = 0;
-    while (choice_of(*choices, &choice)) {
-        unsigned long count = 1;
-        choices++;
-        if (*choices >= '0' && *choices <= '9') {
-            char *end = NULL;
-            errno = 0;
-            count = strtoul(choices, &end, 10);
-            choices = end;
-        }
-        if (errno != 0 || count > plan->document_count - at) {
-            break;
-        }
-        for (; count > 0; count--) {
+    bool fits = true;
+    while (fits && choice_of(*choices, &choice)) {
+        uint64_t count = 1;
+        fits = take_count(choices + 1, &count, &choices) && count <= plan->document_count - at;
+        for (; fits && count > 0; count--) {
             plan->documents[at++].choice = choice;
         }
     }
-    return *choices == '\0' && at == plan->document_count
+    return fits && *choices == '\0' && at == plan->document_count
                ? STATUS_OK
                : error_set(ret_error, STATUS_INVALID,
                            "not one choice for each of the %zu documents: letters k, r or a, each "

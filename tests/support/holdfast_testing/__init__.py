@@ -3,6 +3,7 @@
 Everything started here is ended again by its process id, also after a failed test or Ctrl-C.
 """
 
+from .control import admin_port, ask_admin, ask_control
 from .http_client import (
     Answer,
     HttpCall,
@@ -43,7 +44,10 @@ __all__ = [
     "Server",
     "Service",
     "WireTap",
+    "admin_port",
     "anonymous_bytes",
+    "ask_admin",
+    "ask_control",
     "build_bin",
     "connect",
     "decode_message",
