@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "base/first_process.h"
+#include "base/secret.h"
 #include "daemon/daemon.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
@@ -72,12 +73,15 @@ int main(int argument_count, char **arguments)
 {
     static struct daemon daemon;
     daemon.argument_count = argument_count;
-    daemon.arguments = arguments;
+    daemon.arguments = secret_hide_arguments(argument_count, arguments);
     struct error error = {0};
     enum config_action action = CONFIG_RUN;
-    enum status status = first_process_leave(&error);
+    enum status status = daemon.arguments == NULL
+                             ? error_set(&error, STATUS_MEMORY, "out of memory")
+                             : first_process_leave(&error);
     if (status == STATUS_OK) {
-        status = config_from_arguments(argument_count, arguments, &daemon.config, &action, &error);
+        status = config_from_arguments(argument_count, daemon.arguments, &daemon.config, &action,
+                                       &error);
     }
     if (status == STATUS_OK && action == CONFIG_RUN) {
         status = daemon_check_settings(&daemon.config, &error);

@@ -191,6 +191,8 @@ static const char *value_word(enum config_type type)
         return "URI";
     case CONFIG_TYPE_PATH:
         return "DIR";
+    case CONFIG_TYPE_FILE:
+        return "FILE";
     case CONFIG_TYPE_HEX:
         return "ID";
     case CONFIG_TYPE_ADDRESS:
@@ -257,7 +259,7 @@ static void print_help(void)
         printf("\n%s\n", config_groups[g].title);
         for (size_t i = 0; i < config_keys_count; i++) {
             if (strncmp(config_keys[i].name, config_groups[g].name, size) == 0 &&
-                config_keys[i].name[size] == '.') {
+                strrchr(config_keys[i].name, '.') == config_keys[i].name + size) {
                 print_key(&config_keys[i]);
             }
         }
@@ -285,6 +287,10 @@ static enum status config_read(int argument_count, char **arguments, const struc
         return status;
     }
     config->check_only = survey->check;
+    status = config_secrets_read(config, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
     return config_check(config, ret_error);
 }
 

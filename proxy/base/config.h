@@ -98,6 +98,7 @@ struct config {
     uint64_t net_threads;         /* net.threads: 0 (one per core, default)..256 */
     /* upstream */
     char *upstream_uri;           /* upstream.uri, --upstream: mongodb://... one host */
+    char *upstream_uri_file;      /* upstream.uriFile: a file that holds it; then it is not given */
     uint64_t upstream_connect_ms; /* upstream.connectTimeout: 10ms..10m, default 10s */
     uint64_t upstream_fence_ms;   /* upstream.fenceWait: 0..10m, default 2s */
     char *upstream_takeover;      /* upstream.takeover: journal id in hex, or empty (default) */
@@ -120,7 +121,8 @@ struct config {
     uint64_t unit_count_max;  /* unit.maxOpen: 1..1000000, default 10000 */
     uint64_t unit_locks_max;  /* unit.maxLocks: 1..100000000, default 1000000 */
     /* admin */
-    char *admin_listen; /* admin.listen, --admin: HOST:PORT, empty: none */
+    char *admin_listen;     /* admin.listen, --admin: HOST:PORT, empty: none */
+    char *admin_token_file; /* admin.tokenFile: who sends what it holds may change something */
     /* http; the first four are http.* of one service more, see config_services_complete() */
     char *http_listen;                        /* http.listen, --http-listen */
     char *http_service;                       /* http.service, --http-service */
@@ -140,6 +142,7 @@ struct config {
     /* not keys */
     struct config_service *services; /* services: in the file's order */
     size_t services_count;           /* 0..CONFIG_SERVICES_MAX */
+    char *admin_token;               /* of admin.tokenFile or HOLDFAST_ADMIN_TOKEN; NULL: none */
     bool check_only;                 /* --check-config */
 };
 
@@ -153,8 +156,9 @@ enum config_action {
 };
 
 /*
- * Fills *ret_config from defaults, file and arguments. Required: net.listen, upstream.uri,
- * wal.directory. The caller gives it to config_free() also after a failure.
+ * Fills *ret_config from defaults, file, arguments and secret files. Required: net.listen,
+ * upstream.uri (or upstream.uriFile, or HOLDFAST_UPSTREAM_URI in the environment), wal.directory.
+ * The caller gives it to config_free() also after a failure.
  */
 MUST_CHECK enum status config_from_arguments(int argument_count, char **arguments,
                                              struct config *ret_config,

@@ -4,6 +4,7 @@
  * Threads: one at a time per struct config.
  */
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "base/config_keys.h"
@@ -16,8 +17,11 @@ static enum status check_required(const struct config *config, struct error *ret
         const char *text = config_key_text(config, key);
         if (key->required && (text == NULL || text[0] == '\0')) {
             return error_set(ret_error, STATUS_INVALID,
-                             "%s is missing: give --%s, or the key %s in the file of --config",
-                             key->name, key->option, key->name);
+                             "%s is missing: give --%s, or the key %s in the file of --config%s",
+                             key->name, key->option, key->name,
+                             key->type == CONFIG_TYPE_URI
+                                 ? " (or upstream.uriFile, or HOLDFAST_UPSTREAM_URI)"
+                                 : "");
         }
     }
     return STATUS_OK;
@@ -41,6 +45,33 @@ static enum status check_listeners(const struct config *config, struct error *re
         }
     }
     return STATUS_OK;
+}
+
+/* By what is written: what a name stands for may change. */
+static bool is_loopback(const char *listen)
+{
+    struct in_addr address;
+    char host[16] = "";
+    const char *colon = strrchr(listen, ':');
+    size_t size = colon == NULL ? 0 : (size_t)(colon - listen);
+    if (size < sizeof host) {
+        memcpy(host, listen, size);
+    }
+    bool is_ipv4 = inet_pton(AF_INET, host, &address) == 1;
+    return is_ipv4 ? ntohl(address.s_addr) >> 24 == 127
+                   : strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
+}
+
+static enum status check_admin(const struct config *config, struct error *ret_error)
+{
+    if (config->admin_listen[0] == '\0' || is_loopback(config->admin_listen) ||
+        config->admin_token != NULL) {
+        return STATUS_OK;
+    }
+    return error_set(ret_error, STATUS_INVALID,
+                     "admin.listen: %s can be reached by others, which needs a token: give "
+                     "admin.tokenFile, or HOLDFAST_ADMIN_TOKEN in the environment",
+                     config->admin_listen);
 }
 
 static enum status check_http(const struct config *config, struct error *ret_error)
@@ -77,5 +108,8 @@ enum status config_check(const struct config *config, struct error *ret_error)
     if (status == STATUS_OK) {
         status = check_listeners(config, ret_error);
     }
-    return status == STATUS_OK ? config_services_check(config, ret_error) : status;
+    if (status == STATUS_OK) {
+        status = config_services_check(config, ret_error);
+    }
+    return status == STATUS_OK ? check_admin(config, ret_error) : status;
 }

@@ -7,9 +7,9 @@
  *
  *     services:                   the one sequence, see config_services_file.c
  *
- * libyaml makes a tree of nodes that know their lines; the tree is walked two levels deep, below
- * services: three, deeper is an error, so neither nesting nor aliases that refer to themselves can
- * make the walk long.
+ * libyaml makes a tree of nodes that know their lines; the tree is walked as deep as groups are
+ * named (net.tls: two levels, as mongod's), below services: three, deeper is an error, so neither
+ * nesting nor aliases that refer to themselves can make the walk long.
  *
  * Threads: one at a time per struct config.
  */
@@ -30,7 +30,7 @@ struct reader {
     struct config *config;
     struct config_yaml yaml;
     size_t services_line; /* where services: was set, 0 for not yet */
-    size_t lines[64];     /* by key: the line where it was set, 0 for not yet */
+    size_t lines[128];    /* by key: the line where it was set, 0 for not yet */
 };
 
 unsigned long config_yaml_line(const yaml_node_t *node)
@@ -116,9 +116,9 @@ static enum status read_mapping(struct reader *reader, const char *group,
         (void)snprintf(name, sizeof(name), "%s%s%s", group == NULL ? "" : group,
                        group == NULL ? "" : ".", text);
         enum status status = STATUS_OK;
-        if (group == NULL && config_group_exists(text) && value->type == YAML_MAPPING_NODE) {
-            status = read_mapping(reader, text, value);
-        } else if (group == NULL && config_group_exists(text) && value->type == YAML_SCALAR_NODE &&
+        if (config_group_exists(name) && value->type == YAML_MAPPING_NODE) {
+            status = read_mapping(reader, name, value);
+        } else if (config_group_exists(name) && value->type == YAML_SCALAR_NODE &&
                    value->data.scalar.length == 0) {
             continue; /* a group whose keys are all commented out */
         } else if (group == NULL && strcmp(text, "services") == 0) {

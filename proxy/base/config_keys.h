@@ -21,7 +21,8 @@ enum config_type {
     CONFIG_TYPE_LISTEN,    /* char *: HOST:PORT, port 0 allowed */
     CONFIG_TYPE_CONNECT,   /* char *: HOST:PORT */
     CONFIG_TYPE_URI,       /* char *: mongodb://, one host; never shown: it may hold a password */
-    CONFIG_TYPE_PATH,      /* char * */
+    CONFIG_TYPE_PATH,      /* char *: a directory */
+    CONFIG_TYPE_FILE,      /* char * */
     CONFIG_TYPE_HEX,       /* char *: an even number of hexadecimal digits */
     CONFIG_TYPE_ADDRESS,   /* char *: an IP address; only of a service */
     CONFIG_TYPE_ADDRESSES, /* char *: IP addresses, comma separated */
@@ -96,6 +97,12 @@ MUST_CHECK enum status config_yaml_apply(struct config *config, struct slice yam
  */
 MUST_CHECK enum status config_file_apply(struct config *config, const char *path,
                                          struct error *ret_error);
+
+/*
+ * Reads upstream.uriFile and admin.tokenFile, or what the environment has in their place, after
+ * all keys are set. Errors: STATUS_INVALID, STATUS_MEMORY.
+ */
+MUST_CHECK enum status config_secrets_read(struct config *config, struct error *ret_error);
 
 /*
  * Required keys, keys that need each other, listeners that share an address.

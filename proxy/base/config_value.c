@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/config_keys.h"
+#include "base/secret.h"
 
 struct unit_factor {
     const char *name;
@@ -238,8 +239,9 @@ enum status config_text_check(const char *name, enum config_type type, const cha
 static bool is_text(enum config_type type)
 {
     return type == CONFIG_TYPE_LISTEN || type == CONFIG_TYPE_CONNECT || type == CONFIG_TYPE_URI ||
-           type == CONFIG_TYPE_PATH || type == CONFIG_TYPE_HEX || type == CONFIG_TYPE_ADDRESS ||
-           type == CONFIG_TYPE_ADDRESSES || type == CONFIG_TYPE_NAME || type == CONFIG_TYPE_TEXT;
+           type == CONFIG_TYPE_PATH || type == CONFIG_TYPE_FILE || type == CONFIG_TYPE_HEX ||
+           type == CONFIG_TYPE_ADDRESS || type == CONFIG_TYPE_ADDRESSES ||
+           type == CONFIG_TYPE_NAME || type == CONFIG_TYPE_TEXT;
 }
 
 static enum status set_text(struct config *config, const struct config_key *key, const char *text,
@@ -370,6 +372,7 @@ void config_free(struct config *config)
             free(text);
         }
     }
+    secret_free(config->admin_token);
     config_services_free(config->services, config->services_count);
     memset(config, 0, sizeof(*config));
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "cli/moment.h"
 
 #define CONNECT_MS_DEFAULT 10000
@@ -162,6 +163,7 @@ const struct cli_command cli_commands[] = {
 enum option_letter {
     OPTION_WAL = 256,
     OPTION_UPSTREAM,
+    OPTION_UPSTREAM_FILE,
     OPTION_JSON,
     OPTION_DRY_RUN,
     OPTION_STATE,
@@ -186,6 +188,7 @@ enum option_letter {
 static const struct option long_options[] = {
     {"wal", required_argument, NULL, OPTION_WAL},
     {"upstream", required_argument, NULL, OPTION_UPSTREAM},
+    {"upstream-file", required_argument, NULL, OPTION_UPSTREAM_FILE},
     {"json", no_argument, NULL, OPTION_JSON},
     {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
     {"state", required_argument, NULL, OPTION_STATE},
@@ -325,6 +328,17 @@ static enum status take_unit(const char *text, struct cli_options *options, stru
     return STATUS_OK;
 }
 
+/* It lives as long as the process, as the arguments do. */
+static enum status take_upstream_file(struct cli_options *options, struct error *ret_error)
+{
+    char *text = NULL;
+    enum status status = secret_file_read("--upstream-file", optarg, &text, ret_error);
+    if (status == STATUS_OK) {
+        options->upstream = text;
+    }
+    return status;
+}
+
 static enum status take_option(int letter, struct cli_options *options, enum options_action *action,
                                char **arguments, struct error *ret_error)
 {
@@ -335,6 +349,8 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case OPTION_UPSTREAM:
         options->upstream = optarg;
         return STATUS_OK;
+    case OPTION_UPSTREAM_FILE:
+        return take_upstream_file(options, ret_error);
     case OPTION_JSON:
         options->json = true;
         return STATUS_OK;
@@ -469,6 +485,8 @@ static void help_options(void)
     fputs("Options:\n"
           "  --wal DIR        the journal's directory (required)\n"
           "  --upstream URI   the server, mongodb://host:port, as given to holdfastd\n"
+          "  --upstream-file FILE\n"
+          "                   the same, read from a file that nobody else can read\n"
           "  --onto URI       replay: the server with the restored database\n"
           "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
           "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"

@@ -56,6 +56,7 @@ void daemon_reload(struct daemon *daemon)
         config_take_over(&daemon->config, &next, on_changed, &changes);
         const struct config *config = &daemon->config;
         log_set_level(config->log_level);
+        admin_set_token(daemon->admin, next.admin_token);
         daemon_set_engine_limits(&daemon->engine, config);
         unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
         lock_table_set_locks_max(daemon->engine.locks, (size_t)config->unit_locks_max);

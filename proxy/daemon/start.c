@@ -35,6 +35,7 @@ static enum status start_admin(struct daemon *daemon, struct error *error)
     if (daemon->admin == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
     }
+    admin_set_token(daemon->admin, daemon->config.admin_token);
     if (daemon->config.admin_listen[0] == '\0') {
         return STATUS_OK;
     }

@@ -394,3 +394,67 @@ def test_many_requests_one_after_the_other(proxy):
         assert ask(proxy, "/healthz")[0] == 200
     assert time.monotonic() - began < 20
     wait_until(lambda: descriptors(proxy) <= before, 5, "all are closed")
+
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_without_a_token_nothing_can_be_changed(proxy):
+    """403 for everybody, whatever is sent; the control socket asks for none."""
+    for headers in ({}, bearer(""), bearer(TOKEN)):
+        code, _, text = ask(proxy, "/rollback?unit=1", "POST", headers)
+        assert code == 403 and "admin.tokenFile" in text
+        assert ask(proxy, "/prune?before=0", "POST", headers)[0] == 403
+
+
+def test_the_token_lets_change(tmp_path, name):
+    """A unit is rolled back over the admin port by who has the token, and by nobody else; SIGHUP
+    takes a new one; it stands in no log."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    file.chmod(0o600)
+    other = TOKEN[::-1]
+    with Stack({**SETTINGS, "admin.tokenFile": file}) as stack, Connection(stack.proxy.port) as one:
+        unit = RawTransaction(one)
+        assert unit.insert(name, {"_id": 1})["ok"]
+        number = stack.proxy.units()[-1]["unit"]
+        path = f"/rollback?unit={number}"
+        for headers in ({}, bearer(other), {"Authorization": TOKEN}, bearer(TOKEN[:-1])):
+            code, answered, text = ask(stack.proxy, path, "POST", headers)
+            assert (code, answered["WWW-Authenticate"]) == (401, "Bearer"), text
+        assert ask(stack.proxy, path, "GET", bearer(TOKEN))[0] == 405
+        assert unit.insert(name, {"_id": 2})["ok"]
+        assert ask(stack.proxy, path, "POST", bearer(TOKEN))[0] == 200
+        assert unit.commit()["code"] == 251
+        assert stack.stored(name) == {}
+        file.write_text(other)
+        stack.proxy.process.send(signal.SIGHUP)
+        wait_until(
+            lambda: ask(stack.proxy, "/prune?before=0", "POST", bearer(other))[0] == 200,
+            10,
+            "the new token is taken",
+        )
+        assert ask(stack.proxy, "/prune?before=0", "POST", bearer(TOKEN))[0] == 401
+        assert TOKEN not in stack.proxy.process.output() and other not in stack.proxy.process.output()
+
+
+def test_an_address_for_others_needs_a_token(tmp_path):
+    """Refused before anything starts; with a token it is served. A token that others can read, or
+    that can be guessed, is none."""
+    with Server() as server:
+        open_to_all = {"admin.listen": "0.0.0.0:0"}
+        code, output = Proxy(server, open_to_all, start=False).run_to_end()
+        assert code == 2 and "needs a token" in output
+        file = tmp_path / "token"
+        for text, mode, said in ((TOKEN, 0o644, "chmod 600"), ("short", 0o600, "at least 16")):
+            file.write_text(text)
+            file.chmod(mode)
+            settings = {**open_to_all, "admin.tokenFile": file}
+            code, output = Proxy(server, settings, start=False).run_to_end()
+            assert code == 2 and said in output, output
+        with Proxy(server, open_to_all, environment={"HOLDFAST_ADMIN_TOKEN": TOKEN}) as proxy:
+            assert ask(proxy, "/prune?before=0", "POST", bearer(TOKEN))[0] == 200

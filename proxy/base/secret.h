@@ -1,0 +1,40 @@
+#ifndef HOLDFAST_BASE_SECRET_H
+#define HOLDFAST_BASE_SECRET_H
+
+/*
+ * Secrets (passwords, tokens, private keys): from files that nobody else can read, or from the
+ * environment, and out of what `ps` shows. Any thread; secret_hide_arguments() before others run.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "holdfast/error.h"
+
+#define SECRET_FILE_BYTES_MAX 65536u
+
+/*
+ * Whether the file can be read and is for its owner, and perhaps its group to read, alone: what a
+ * private key or a password file has to be. `what` names it in messages. Errors: STATUS_INVALID.
+ */
+MUST_CHECK enum status secret_file_check(const char *what, const char *path,
+                                         struct error *ret_error);
+
+/*
+ * The text of such a file without the blanks and line ends behind it, for the caller to give to
+ * secret_free(). Errors: STATUS_INVALID (also: empty, longer than SECRET_FILE_BYTES_MAX, with a NUL
+ * or a second line), STATUS_MEMORY.
+ */
+MUST_CHECK enum status secret_file_read(const char *what, const char *path, char **ret_text,
+                                        struct error *ret_error);
+
+/* Overwrites and frees it. NULL is harmless. */
+void secret_free(char *text);
+
+/*
+ * A copy of the arguments, ended by NULL, for the life of the process; in the originals, which `ps`
+ * shows, each password of a mongodb:// URI then is asterisks. NULL: out of memory.
+ */
+char **secret_hide_arguments(int argument_count, char **arguments);
+
+#endif
