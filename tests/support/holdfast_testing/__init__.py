@@ -3,6 +3,7 @@
 Everything started here is ended again by its process id, also after a failed test or Ctrl-C.
 """
 
+from .browser import Browser, find_browser
 from .control import admin_port, ask_admin, ask_control
 from .http_client import (
     Answer,
@@ -30,6 +31,7 @@ from .wire import Connection, WireTap, decode_message, encode_message, encode_qu
 
 __all__ = [
     "Answer",
+    "Browser",
     "Connection",
     "FrontedService",
     "FrontingProxy",
@@ -55,6 +57,7 @@ __all__ = [
     "encode_query",
     "encode_request",
     "end_all_started",
+    "find_browser",
     "free_port",
     "holdfast",
     "port_for_restarts",
