@@ -165,6 +165,7 @@ static enum status begin_batch(struct writer *writer, struct batch *ret_batch,
     struct store_usage usage;
     bool ballast = store_ballast_keep(wal->store);
     struct batch batch = {
+        .cipher = wal->cipher,
         .quota_bytes = wal->quota_bytes,
         .time_ms = clock_wall_ms(),
         .last_lsn = atomic_load(&wal->last_lsn),

@@ -23,8 +23,8 @@
 #include "wal/format.h"
 #include "wal/rows.h"
 
-/* A record with a short payload takes a seventh of a page, 585 bytes; the rest is for the list of
-   free pages and for pages that are not full. */
+/* A record with a short payload takes a seventh of a page, 585 bytes (encrypted 28 more); the rest
+   is for the list of free pages and for pages that are not full. */
 #define SHORT_END_BYTES ((uint64_t)1024)
 
 /* The unit that was looked at last. Groups mostly stay with one unit. */
@@ -73,7 +73,8 @@ static bool record_is_sound(const struct wal_append *record)
 {
     bool session_fits =
         record->kind != WAL_KIND_BEGIN || record->session_key.size <= LIMIT_SESSION_KEY_BYTES;
-    return record->unit != 0 && record->payload.size <= FORMAT_PAYLOAD_BYTES_MAX && session_fits;
+    return record->unit != 0 &&
+           record->payload.size <= FORMAT_PAYLOAD_BYTES_MAX - CIPHER_OVERHEAD_BYTES && session_fits;
 }
 
 /* What the records of the group before `until` made of its unit; false if they do not touch it. */
@@ -132,7 +133,7 @@ uint64_t batch_group_bytes(const struct wal_append *first)
     const uint64_t page = 4096;
     uint64_t bytes = 0;
     for (const struct wal_append *record = first; record != NULL; record = record->next) {
-        uint64_t size = FORMAT_RECORD_HEADER_BYTES + record->payload.size;
+        uint64_t size = FORMAT_RECORD_HEADER_BYTES + record->payload.size + CIPHER_OVERHEAD_BYTES;
         /* A value beyond half a page goes to pages of its own, with a header of 16 bytes. */
         bytes += size > page / 2 ? (size + 16 + page - 1) / page * page : size;
         bytes += FORMAT_UNIT_BYTES_MAX + FORMAT_SESSION_BYTES + LIMIT_SESSION_KEY_BYTES;
@@ -241,10 +242,17 @@ static enum status put_record(struct batch *batch, const struct wal_append *reco
         .kind = record->kind,
         .payload = record->payload,
     };
+    size_t size = record->payload.size + (batch->cipher == NULL ? 0 : CIPHER_OVERHEAD_BYTES);
     format_key_put(key, lsn);
     enum status status =
         store_append(batch->transaction, STORE_RECORDS, slice_make(key, sizeof(key)),
-                     FORMAT_RECORD_HEADER_BYTES + record->payload.size, &room, ret_error);
+                     FORMAT_RECORD_HEADER_BYTES + size, &room, ret_error);
+    if (status == STATUS_OK && batch->cipher != NULL) {
+        uint8_t *place = room + FORMAT_RECORD_HEADER_BYTES;
+        status = cipher_encrypt(batch->cipher, &stored, place, ret_error);
+        stored.payload = slice_make(place, size);
+        stored.encrypted = true;
+    }
     if (status == STATUS_OK) {
         format_record_put(room, &stored);
     }

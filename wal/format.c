@@ -77,6 +77,22 @@ enum status format_key_get(struct slice key, uint64_t *ret_number, struct error 
     return STATUS_OK;
 }
 
+enum status format_version_get(struct slice value, uint32_t *ret_version, struct error *ret_error)
+{
+    if (value.size != 4) {
+        return error_set(ret_error, STATUS_CORRUPT, "the journal does not say its format version");
+    }
+    uint32_t version = slice_load_u32be(value.data);
+    if (version < FORMAT_VERSION || version > FORMAT_VERSION_ENCRYPTED) {
+        return error_set(ret_error, STATUS_VERSION,
+                         "the journal has format version %" PRIu32
+                         ", this program understands versions %u to %u",
+                         version, FORMAT_VERSION, FORMAT_VERSION_ENCRYPTED);
+    }
+    *ret_version = version;
+    return STATUS_OK;
+}
+
 /* ------------------------------------------------------------------ records */
 
 static uint32_t record_crc(struct slice value)
@@ -90,7 +106,7 @@ void format_record_put(uint8_t *room, const struct wal_record *record)
 {
     assert(record->payload.size <= FORMAT_PAYLOAD_BYTES_MAX);
     memcpy(room, magic, MAGIC_BYTES);
-    room[4] = FORMAT_RECORD_VERSION;
+    room[4] = record->encrypted ? FORMAT_RECORD_VERSION_ENCRYPTED : FORMAT_RECORD_VERSION;
     room[5] = (uint8_t)record->kind;
     room[6] = 0;
     room[7] = 0;
@@ -99,7 +115,7 @@ void format_record_put(uint8_t *room, const struct wal_record *record)
     slice_store_u64be(room + 24, record->lsn);
     slice_store_u64be(room + 32, record->previous_lsn);
     slice_store_u64be(room + 40, record->time_ms);
-    if (record->payload.size > 0) {
+    if (record->payload.size > 0 && record->payload.data != room + FORMAT_RECORD_HEADER_BYTES) {
         memcpy(room + FORMAT_RECORD_HEADER_BYTES, record->payload.data, record->payload.size);
     }
     struct slice whole = slice_make(room, FORMAT_RECORD_HEADER_BYTES + record->payload.size);
@@ -148,10 +164,11 @@ enum status format_record_get(uint64_t lsn, struct slice value, struct wal_recor
         return error_set(ret_error, STATUS_CORRUPT,
                          "record %" PRIu64 " is damaged: its CRC-32C does not match", lsn);
     }
-    if (at[4] != FORMAT_RECORD_VERSION || at[6] != 0 || at[7] != 0) {
+    bool encrypted = at[4] == FORMAT_RECORD_VERSION_ENCRYPTED;
+    if ((at[4] != FORMAT_RECORD_VERSION && !encrypted) || at[6] != 0 || at[7] != 0) {
         return error_set(ret_error, STATUS_VERSION,
-                         "record %" PRIu64 " has version %u, this program understands %u", lsn,
-                         at[4], FORMAT_RECORD_VERSION);
+                         "record %" PRIu64 " has version %u, this program understands 1 and %u",
+                         lsn, at[4], FORMAT_RECORD_VERSION_ENCRYPTED);
     }
     struct wal_record record = {
         .lsn = slice_load_u64be(at + 24),
@@ -159,6 +176,7 @@ enum status format_record_get(uint64_t lsn, struct slice value, struct wal_recor
         .previous_lsn = slice_load_u64be(at + 32),
         .time_ms = slice_load_u64be(at + 40),
         .kind = (enum wal_kind)at[5],
+        .encrypted = encrypted,
         .payload =
             slice_make(at + FORMAT_RECORD_HEADER_BYTES, value.size - FORMAT_RECORD_HEADER_BYTES),
     };

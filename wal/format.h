@@ -26,12 +26,14 @@
  *   .prune       16 bytes: unit and LSN. Retention has removed the unit's row and is part of the
  *                way down its chain; the record of this LSN and those before it are still there.
  *                Absent when retention is between two units.
+ *   .keys        the data keys of an encrypted journal, wrapped (cipher.c lays it out). Absent from
+ *                one that never was
  *
  * Record
  *
  *   offset  size  field
  *        0     4  magic, the bytes "HFWR"
- *        4     1  record version, 1
+ *        4     1  record version: 1, or 2 if the payload is encrypted (cipher.c lays that out)
  *        5     1  kind, see WAL_KIND_LIST
  *        6     2  zero
  *        8     4  length of the payload in bytes
@@ -77,9 +79,12 @@
  * Versions
  *
  *   1  since the first release
+ *   2  has the property .keys, and records of version 2. A journal becomes one when it is opened
+ *      with a key file for the first time; without one, version 1 is written
  *
- * A program writes one version and reads all before it. A newer one it refuses before it looks at
- * anything else, with STATUS_VERSION, and changes nothing. Who makes version N + 1
+ * A program writes the lowest version that tells what is there, and reads all. A newer one it
+ * refuses before it looks at anything else, with STATUS_VERSION, and changes nothing. Who makes
+ * version N + 1
  *   - gives it a number whenever a program of version N would misread what is new: another layout
  *     of a row or a record, a new kind of record, a property that must not be overlooked. A field
  *     that is added to a payload, and may be overlooked, needs none (recover/record.h);
@@ -103,9 +108,11 @@
 #include "holdfast/wal.h"
 
 #define FORMAT_VERSION 1u
+#define FORMAT_VERSION_ENCRYPTED 2u
 
 #define FORMAT_RECORD_HEADER_BYTES 48u
 #define FORMAT_RECORD_VERSION 1u
+#define FORMAT_RECORD_VERSION_ENCRYPTED 2u
 /* Far beyond what any caller needs; a record's size stays an int, as BSON's does. */
 #define FORMAT_PAYLOAD_BYTES_MAX (1024u * 1024u * 1024u)
 
@@ -120,6 +127,7 @@
 #define FORMAT_PROPERTY_CLEAN ".clean"
 #define FORMAT_PROPERTY_FLOOR ".floor"
 #define FORMAT_PROPERTY_PRUNE ".prune"
+#define FORMAT_PROPERTY_KEYS ".keys"
 
 /* A unit as its row has it. */
 struct format_unit {
@@ -143,7 +151,12 @@ void format_key_put(uint8_t key[FORMAT_KEY_BYTES], uint64_t number);
 MUST_CHECK enum status format_key_get(struct slice key, uint64_t *ret_number,
                                       struct error *ret_error);
 
-/* Writes header and payload of `record` to `room`, FORMAT_RECORD_HEADER_BYTES + payload bytes. */
+/* Of the property .format. STATUS_CORRUPT, STATUS_VERSION (a version that is not known). */
+MUST_CHECK enum status format_version_get(struct slice value, uint32_t *ret_version,
+                                          struct error *ret_error);
+
+/* Writes header and payload of `record` to `room`, FORMAT_RECORD_HEADER_BYTES + payload bytes. The
+   payload may be in its place there already. */
 void format_record_put(uint8_t *room, const struct wal_record *record);
 /* *ret_record points into `value`. STATUS_CORRUPT, STATUS_VERSION (a newer record version). */
 MUST_CHECK enum status format_record_get(uint64_t lsn, struct slice value,

@@ -11,6 +11,7 @@
  *   retention.c  pruning, as tasks of the writer thread
  *   compact.c    the compacting copy
  *   scan.c       verification, in a child process
+ *   encryption.c the journal's data keys; cipher.c encrypts, key_file.c reads the key
  *   place.c      where the journal's file is
  *   pages*.c     the pages of data.mdb without LMDB
  *   salvage*.c   a new journal out of what is intact in a damaged one
@@ -23,6 +24,7 @@
 #include "holdfast/wal.h"
 #include "wal/store.h"
 
+struct cipher;
 struct writer;
 
 struct wal {
@@ -36,6 +38,7 @@ struct wal {
     uint64_t reserve_bytes;
     uint8_t id[WAL_JOURNAL_ID_BYTES];
     struct wal_place place;
+    struct cipher *cipher; /* NULL: opened without a key file */
     /* written by the writer thread (unit_next: by any), read by any */
     _Atomic uint64_t last_lsn; /* durable */
     _Atomic uint64_t unit_next;
@@ -77,6 +80,19 @@ MUST_CHECK enum status make_journal(const char *directory, struct error *ret_err
 MUST_CHECK enum status make_place(const char *place, struct error *ret_error);
 /* Removes it as far as possible: what stays does no harm. */
 void make_place_remove(const char *place);
+
+/*
+ * Opens the key file, if one is named, and takes over the journal's data keys. To read only.
+ * Errors: as cipher_open() and cipher_learn().
+ */
+MUST_CHECK enum status encryption_learn(struct wal *wal, struct store_transaction *transaction,
+                                        const char *key_file, struct error *ret_error);
+/*
+ * For writing: a data key of this opening's own as well, and the property that has it.
+ * STATUS_INVALID: the journal is encrypted, and no key file is named.
+ */
+MUST_CHECK enum status encryption_begin(struct wal *wal, struct store_transaction *transaction,
+                                        const char *key_file, struct error *ret_error);
 
 /* wal_verify() without the readers' lock. */
 MUST_CHECK enum status scan_verify(const char *directory, struct wal_verification *ret_verification,

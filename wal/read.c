@@ -1,19 +1,31 @@
 /*
  * Readers: one snapshot of the journal each.
  *
- * A reader is a read transaction of the store and nothing else: what it returns points into the map
- * and stays valid until the reader ends. It never waits for the writer and the writer never for it.
+ * A reader is a read transaction of the store: what it returns points into the map, but for
+ * payloads that had to be decrypted, which it owns. It never waits for the writer and the writer
+ * never for it.
  *
  * Threads: a reader is used by one thread at a time; readers are independent of each other.
  */
 
 #include <stdlib.h>
 
+#include "wal/cipher.h"
 #include "wal/internal.h"
 #include "wal/rows.h"
 
+/* A payload that had to be decrypted. */
+struct opened {
+    struct opened *next;
+    uint64_t lsn;
+    size_t size;
+    uint8_t bytes[];
+};
+
 struct wal_reader {
+    struct wal *wal;
     struct store_transaction *transaction;
+    struct opened *opened; /* the newest first */
 };
 
 enum status wal_reader_begin(struct wal *wal, struct wal_reader **ret_reader,
@@ -23,6 +35,7 @@ enum status wal_reader_begin(struct wal *wal, struct wal_reader **ret_reader,
     if (reader == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
+    reader->wal = wal;
     enum status status = store_begin(wal->store, false, &reader->transaction, ret_error);
     if (status != STATUS_OK) {
         free(reader);
@@ -32,25 +45,102 @@ enum status wal_reader_begin(struct wal *wal, struct wal_reader **ret_reader,
     return STATUS_OK;
 }
 
+void wal_reader_forget(struct wal_reader *reader)
+{
+    while (reader->opened != NULL) {
+        struct opened *opened = reader->opened;
+        reader->opened = opened->next;
+        free(opened);
+    }
+}
+
 struct wal_reader *wal_reader_end(struct wal_reader *reader)
 {
     if (reader != NULL) {
         store_abort(reader->transaction);
+        wal_reader_forget(reader);
         free(reader);
     }
     return NULL;
 }
 
+/* The owner may have made a data key since we opened the journal. */
+static enum status decrypt(struct wal_reader *reader, const struct wal_record *record,
+                           uint8_t *room, struct error *ret_error)
+{
+    struct cipher *cipher = reader->wal->cipher;
+    struct slice keys;
+    enum status status = cipher_decrypt(cipher, record, room, ret_error);
+    if (status != STATUS_NOT_FOUND) {
+        return status;
+    }
+    status = rows_property(reader->transaction, FORMAT_PROPERTY_KEYS, &keys, ret_error);
+    if (status == STATUS_OK) {
+        status = cipher_learn(cipher, keys, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = cipher_decrypt(cipher, record, room, ret_error);
+    }
+    return status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status;
+}
+
+static enum status open_payload(struct wal_reader *reader, struct wal_record *record,
+                                struct error *ret_error)
+{
+    struct opened *opened = reader->opened;
+    if (!record->encrypted) {
+        return STATUS_OK;
+    }
+    if (reader->wal->cipher == NULL) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "the journal is encrypted: name its key file (--wal-key-file FILE)");
+    }
+    if (opened == NULL || opened->lsn != record->lsn) {
+        opened = malloc(sizeof(*opened) + record->payload.size);
+        if (opened == NULL) {
+            return error_set(ret_error, STATUS_MEMORY, "out of memory");
+        }
+        enum status status = decrypt(reader, record, opened->bytes, ret_error);
+        if (status != STATUS_OK) {
+            free(opened);
+            return status;
+        }
+        opened->lsn = record->lsn;
+        opened->size = record->payload.size - CIPHER_OVERHEAD_BYTES;
+        opened->next = reader->opened;
+        reader->opened = opened;
+    }
+    record->payload = slice_make(opened->bytes, opened->size);
+    record->encrypted = false;
+    return STATUS_OK;
+}
+
 enum status wal_read(struct wal_reader *reader, uint64_t lsn, struct wal_record *ret_record,
                      struct error *ret_error)
 {
-    return rows_record(reader->transaction, lsn, ret_record, ret_error);
+    struct wal_record record;
+    enum status status = rows_record(reader->transaction, lsn, &record, ret_error);
+    if (status == STATUS_OK) {
+        status = open_payload(reader, &record, ret_error);
+    }
+    if (status == STATUS_OK) {
+        *ret_record = record;
+    }
+    return status;
 }
 
 enum status wal_read_next(struct wal_reader *reader, uint64_t after_lsn,
                           struct wal_record *ret_record, struct error *ret_error)
 {
-    return rows_record_next(reader->transaction, after_lsn, ret_record, ret_error);
+    struct wal_record record;
+    enum status status = rows_record_next(reader->transaction, after_lsn, &record, ret_error);
+    if (status == STATUS_OK) {
+        status = open_payload(reader, &record, ret_error);
+    }
+    if (status == STATUS_OK) {
+        *ret_record = record;
+    }
+    return status;
 }
 
 enum status wal_read_unit(struct wal_reader *reader, uint64_t unit, struct wal_unit *ret_unit,

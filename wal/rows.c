@@ -267,14 +267,10 @@ enum status rows_check_version(struct store_transaction *transaction, struct err
 {
     struct slice value;
     enum status status = rows_property(transaction, FORMAT_PROPERTY_VERSION, &value, ret_error);
-    if (status == STATUS_NOT_FOUND || (status == STATUS_OK && value.size != 4)) {
-        return error_set(ret_error, STATUS_CORRUPT, "the journal does not say its format version");
+    uint32_t version = 0;
+    if (status == STATUS_NOT_FOUND) {
+        value = slice_make(NULL, 0);
+        status = STATUS_OK;
     }
-    if (status == STATUS_OK && slice_load_u32be(value.data) != FORMAT_VERSION) {
-        return error_set(ret_error, STATUS_VERSION,
-                         "the journal has format version %" PRIu32
-                         ", this program understands version %u",
-                         slice_load_u32be(value.data), FORMAT_VERSION);
-    }
-    return status;
+    return status == STATUS_OK ? format_version_get(value, &version, ret_error) : status;
 }

@@ -134,6 +134,20 @@ static enum status list_units(const struct findings *findings, struct newest **r
 
 /* ------------------------------------------------------------------ telling what is lost */
 
+/* If it can be decrypted. The result is to be freed. */
+static uint8_t *open_payload(const struct findings *findings, struct wal_record *record)
+{
+    if (!record->encrypted || findings->cipher == NULL) {
+        return NULL;
+    }
+    uint8_t *opened = malloc(record->payload.size);
+    if (opened != NULL && cipher_decrypt(findings->cipher, record, opened, NULL) == STATUS_OK) {
+        record->payload = slice_make(opened, record->payload.size - CIPHER_OVERHEAD_BYTES);
+        record->encrypted = false;
+    }
+    return opened;
+}
+
 static void tell_records(const struct findings *findings, uint64_t unit,
                          const struct wal_salvage_options *options, struct wal_salvage *salvage)
 {
@@ -147,7 +161,9 @@ static void tell_records(const struct findings *findings, uint64_t unit,
         salvage->records_lost++;
         if (options->lost_record != NULL &&
             findings_read(findings, found, &bytes, &record, NULL) == STATUS_OK) {
+            uint8_t *opened = open_payload(findings, &record);
             options->lost_record(options->context, &record);
+            free(opened);
             free(bytes);
         }
     }
@@ -228,14 +244,36 @@ static enum status check_identity(const struct findings *findings, struct wal_sa
                          "not even the journal's id and format version are intact: nothing of it "
                          "can be kept");
     }
-    if (slice_load_u32be(version->value) != FORMAT_VERSION) {
-        return error_set(ret_error, STATUS_VERSION,
-                         "the journal has format version %" PRIu32
-                         ", this program understands version %u",
-                         slice_load_u32be(version->value), FORMAT_VERSION);
+    uint32_t number = 0;
+    enum status status =
+        format_version_get(slice_make(version->value, version->value_size), &number, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
     memcpy(salvage->journal_id, id->value, WAL_JOURNAL_ID_BYTES);
     return STATUS_OK;
+}
+
+/* Without its data keys nothing that is encrypted is worth keeping. */
+static enum status open_cipher(struct findings *findings, const char *key_file,
+                               struct error *ret_error)
+{
+    const struct found_row *version = findings_property(findings, FORMAT_PROPERTY_VERSION);
+    const struct found_row *id = findings_property(findings, FORMAT_PROPERTY_ID);
+    const struct found_row *keys = findings_property(findings, FORMAT_PROPERTY_KEYS);
+    bool encrypted = slice_load_u32be(version->value) == FORMAT_VERSION_ENCRYPTED;
+    if (encrypted && keys == NULL) {
+        return error_set(ret_error, STATUS_CORRUPT,
+                         "the journal is encrypted and its data keys are damaged: nothing of it "
+                         "can be read any more");
+    }
+    if (!encrypted || key_file == NULL) {
+        return STATUS_OK;
+    }
+    enum status status = cipher_open(key_file, id->value, &findings->cipher, ret_error);
+    return status == STATUS_OK ? cipher_learn(findings->cipher,
+                                              slice_make(keys->value, keys->value_size), ret_error)
+                               : status;
 }
 
 static bool is_same_directory(const char *a, const char *b)
@@ -253,6 +291,9 @@ static enum status run(const struct wal_salvage_options *options, struct wal_sal
     enum status status = salvage_find(options->directory, &findings, ret_error);
     if (status == STATUS_OK) {
         status = check_identity(&findings, salvage, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = open_cipher(&findings, options->key_file, ret_error);
     }
     if (status == STATUS_OK) {
         salvage->damage_count = findings.damage_count;

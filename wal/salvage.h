@@ -14,6 +14,7 @@
  * One thread.
  */
 
+#include "wal/cipher.h"
 #include "wal/format.h"
 #include "wal/pages.h"
 
@@ -49,6 +50,7 @@ struct found_row {
 
 struct findings {
     struct pages *pages;
+    struct cipher *cipher; /* NULL: none, or no key file was named */
     struct pages_result result;
     uint64_t damage_count;
     bool out_of_memory;

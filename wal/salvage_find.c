@@ -353,6 +353,7 @@ enum status salvage_find(const char *directory, struct findings *findings, struc
 
 void findings_free(struct findings *findings)
 {
+    findings->cipher = cipher_close(findings->cipher);
     for (size_t i = 0; i < findings->session_count; i++) {
         free_row(&findings->sessions[i]);
     }

@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "wal/cipher.h"
 #include "wal/directory.h"
 #include "wal/internal.h"
 #include "wal/rows.h"
@@ -117,14 +118,14 @@ static enum status read_identity(struct wal *wal, struct store_transaction *tran
     return status;
 }
 
-static enum status open_to_write(struct wal *wal, enum store_content content, const char *directory,
-                                 struct error *ret_error)
+static enum status open_to_write(struct wal *wal, enum store_content content,
+                                 const struct wal_options *options, struct error *ret_error)
 {
     if (content == STORE_NOTHING) {
         return error_set(ret_error, STATUS_INVALID,
                          "%s holds an LMDB environment that is not a journal, or one whose first "
                          "pages are damaged: keep it, and see holdfast verify",
-                         directory);
+                         options->directory);
     }
     uint8_t clean = 0;
     struct store_transaction *transaction = NULL;
@@ -133,6 +134,9 @@ static enum status open_to_write(struct wal *wal, enum store_content content, co
         return status;
     }
     status = read_identity(wal, transaction, ret_error);
+    if (status == STATUS_OK) {
+        status = encryption_begin(wal, transaction, options->key_file, ret_error);
+    }
     if (status == STATUS_OK) {
         status =
             rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
@@ -145,16 +149,20 @@ static enum status open_to_write(struct wal *wal, enum store_content content, co
     return status == STATUS_OK ? writer_start(wal, &wal->writer, ret_error) : status;
 }
 
-static enum status open_to_read(struct wal *wal, enum store_content content, const char *directory,
-                                struct error *ret_error)
+static enum status open_to_read(struct wal *wal, enum store_content content,
+                                const struct wal_options *options, struct error *ret_error)
 {
     struct store_transaction *transaction = NULL;
     if (content == STORE_NOTHING) {
-        return error_set(ret_error, STATUS_NOT_FOUND, "there is no journal in %s", directory);
+        return error_set(ret_error, STATUS_NOT_FOUND, "there is no journal in %s",
+                         options->directory);
     }
     enum status status = store_begin(wal->store, false, &transaction, ret_error);
     if (status == STATUS_OK) {
         status = read_identity(wal, transaction, ret_error);
+        if (status == STATUS_OK) {
+            status = encryption_learn(wal, transaction, options->key_file, ret_error);
+        }
         store_abort(transaction);
     }
     return status;
@@ -212,6 +220,7 @@ static struct wal *release(struct wal *wal)
 {
     assert(wal->writer == NULL);
     wal->store = store_close(wal->store);
+    wal->cipher = cipher_close(wal->cipher);
     wal->lock_descriptor = directory_unlock(wal->lock_descriptor);
     free(wal);
     return NULL;
@@ -238,8 +247,8 @@ enum status wal_open(const struct wal_options *options, struct wal **ret_wal,
         status = open_store(wal, options, &content, ret_error);
     }
     if (status == STATUS_OK) {
-        status = options->read_only ? open_to_read(wal, content, options->directory, ret_error)
-                                    : open_to_write(wal, content, options->directory, ret_error);
+        status = options->read_only ? open_to_read(wal, content, options, ret_error)
+                                    : open_to_write(wal, content, options, ret_error);
     }
     if (status == STATUS_OK) {
         status = wal_place_get(options->directory, &wal->place, ret_error);

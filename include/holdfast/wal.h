@@ -82,7 +82,8 @@ struct wal_record {
     uint64_t previous_lsn; /* 0: the unit's first record */
     uint64_t time_ms;      /* wall clock at the append, milliseconds since 1970 */
     enum wal_kind kind;
-    struct slice payload; /* valid until the reader moves to a new snapshot or ends */
+    struct slice payload; /* valid until wal_reader_forget() or the reader's end */
+    bool encrypted;       /* the payload is not readable: never so from wal_read() */
 };
 
 struct wal_unit {
@@ -110,6 +111,9 @@ struct wal_options {
     enum wal_durability durability;
     bool read_only;    /* only a readers' lock, for wal_compact(); no thread, nothing changed */
     const char *owner; /* a short text for the lock file, shown to who is refused */
+    /* Payloads are encrypted with the key in this file, see wal_change_key(). NULL: they are not; a
+       journal that is encrypted can then be opened to read only, and no record of it read. */
+    const char *key_file;
 };
 
 /*
@@ -117,7 +121,8 @@ struct wal_options {
  *
  * Errors: STATUS_OWNED (a live process owns it: the message names its pid and owner text),
  * STATUS_VERSION (another format version: names both), STATUS_CORRUPT, STATUS_UNSUPPORTED (network
- * filesystem), STATUS_NOT_FOUND (read_only and there is no journal), STATUS_INVALID (options),
+ * filesystem), STATUS_NOT_FOUND (read_only and there is no journal), STATUS_INVALID (options; a key
+ * file that is missing, not safe, or not the journal's),
  * STATUS_FULL, STATUS_IO (unwritable directory and the like: names the path).
  * The caller owns *ret_wal and gives it to wal_close().
  */
@@ -222,12 +227,16 @@ MUST_CHECK enum status wal_append_wait(struct wal *wal, struct wal_append *first
  */
 MUST_CHECK enum status wal_reader_begin(struct wal *wal, struct wal_reader **ret_reader,
                                         struct error *ret_error);
+/* Gives back the memory of payloads that were decrypted: for whoever reads many records in one
+   snapshot. The payloads that the reader has returned are not valid any more. */
+void wal_reader_forget(struct wal_reader *reader);
 /* NULL is harmless; returns NULL. */
 struct wal_reader *wal_reader_end(struct wal_reader *reader);
 
 /*
- * Reads the record `lsn`, checked: magic, version, length, CRC-32C, key against header.
- * Errors: STATUS_NOT_FOUND, STATUS_CORRUPT (names the LSN and what is wrong).
+ * Reads the record `lsn`, checked: magic, version, length, CRC-32C, key against header; decrypted.
+ * Errors: STATUS_NOT_FOUND, STATUS_CORRUPT (names the LSN and what is wrong), STATUS_INVALID (it is
+ * encrypted and the journal was opened without a key file), STATUS_MEMORY.
  */
 MUST_CHECK enum status wal_read(struct wal_reader *reader, uint64_t lsn,
                                 struct wal_record *ret_record, struct error *ret_error);
@@ -309,6 +318,23 @@ MUST_CHECK enum status wal_prune_count(struct wal *wal, const struct wal_prune_o
 MUST_CHECK enum status wal_compact(const char *directory, const char *owner, uint64_t *ret_before,
                                    uint64_t *ret_after, struct error *ret_error);
 
+/* ------------------------------------------------------------------ encryption at rest */
+
+/*
+ * What is encrypted, and how: wal/cipher.h. A key file holds 32 random bytes in base64 (`openssl
+ * rand -base64 32`), readable by its owner only, or root's and readable by a group. A journal
+ * opened with a key file for the first time is encrypted from there on; the records that it had
+ * stay as they are until retention removes them and wal_compact() their pages.
+ */
+
+/*
+ * Wraps the journal's data keys with the key in another file, in one transaction: from then on only
+ * that file opens it. Waits. Who has it open to read may go on.
+ * Errors: STATUS_INVALID (not encrypted, or the file), STATUS_FULL, STATUS_IO.
+ */
+MUST_CHECK enum status wal_change_key(struct wal *wal, const char *key_file,
+                                      struct error *ret_error);
+
 struct wal_statistics {
     uint64_t quota_bytes;
     uint64_t used_bytes; /* pages in use, without pages free for use again */
@@ -375,6 +401,7 @@ MUST_CHECK enum status wal_verify(const char *directory, struct wal_verification
 struct wal_salvage_options {
     const char *directory; /* of the damaged journal, which is only read */
     const char *target;    /* a new journal is made here: absent, or a directory without one */
+    const char *key_file;  /* of an encrypted journal, for what is told of lost records; or NULL */
     /* Called for each unit that is not in the new journal, with what is wrong, and then for each of
        its records that is intact, in order; `record` is valid during the call. May be NULL. */
     void (*lost_unit)(void *context, const struct wal_unit *unit, const char *why);

@@ -105,6 +105,7 @@ struct config {
     enum config_standby upstream_standby; /* upstream.standby, --standby: off (default) | on */
     /* wal */
     char *wal_directory;                /* wal.directory, --wal */
+    char *wal_key_file;                 /* wal.encryptionKeyFile; "": not encrypted */
     enum wal_durability wal_durability; /* wal.durability: power (default) | process */
     uint64_t wal_quota_bytes;           /* wal.quota: 16MiB..16TiB, default 64GiB */
     uint64_t wal_retention_ms;          /* wal.retention: 30m..10y, default 24h */

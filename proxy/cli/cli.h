@@ -37,7 +37,8 @@ struct cli_options {
     const char *wal;       /* --wal DIR */
     const char *upstream;  /* --upstream URI, or NULL */
     const char *state;     /* units --state, or NULL */
-    const char *target;    /* salvage --to DIR, or NULL */
+    const char *key_file;  /* --wal-key-file FILE, or NULL */
+    const char *target;    /* salvage --to DIR, change-key --to FILE, or NULL */
     const char *takeover;  /* --set upstream.takeover=ID, or NULL */
     uint64_t unit;         /* show UNIT, export --unit; 0: none */
     const char *onto;      /* replay --onto URI, or NULL */
@@ -86,5 +87,6 @@ enum cli_exit cli_replay(const struct cli_options *options);
 enum cli_exit cli_check_restore(const struct cli_options *options);
 enum cli_exit cli_prune(const struct cli_options *options);
 enum cli_exit cli_salvage(const struct cli_options *options);
+enum cli_exit cli_change_key(const struct cli_options *options);
 
 #endif

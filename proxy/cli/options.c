@@ -88,6 +88,13 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast salvage --wal /var/lib/holdfast --to /var/lib/holdfast-salvaged\n",
      cli_salvage},
+    {"change-key", "", "encrypt the journal's keys with another key file",
+     "Wraps the data keys of an encrypted journal with the key in another file, in one step:\n"
+     "before it the old file opens the journal, after it only the new one. No record is "
+     "rewritten.\n"
+     "Needs a stopped proxy. Make the new file with: openssl rand -base64 32\n\n"
+     "Example: holdfast change-key --wal DIR --wal-key-file OLD --to NEW\n",
+     cli_change_key},
     {"observe", "", "which services write several times per call",
      "Asks a living holdfastd which service, by which route, wrote several times for one call: "
      "the\n"
@@ -183,6 +190,7 @@ enum option_letter {
     OPTION_PROGRESS,
     OPTION_COMPACT,
     OPTION_TO,
+    OPTION_WAL_KEY_FILE,
 };
 
 static const struct option long_options[] = {
@@ -208,6 +216,7 @@ static const struct option long_options[] = {
     {"progress", no_argument, NULL, OPTION_PROGRESS},
     {"compact", no_argument, NULL, OPTION_COMPACT},
     {"to", required_argument, NULL, OPTION_TO},
+    {"wal-key-file", required_argument, NULL, OPTION_WAL_KEY_FILE},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -276,6 +285,10 @@ static enum status parse_set(const char *text, struct cli_options *options, stru
     }
     if (size == 12 && strncmp(text, "upstream.uri", size) == 0) {
         options->upstream = value;
+        return STATUS_OK;
+    }
+    if (size == 21 && strncmp(text, "wal.encryptionKeyFile", size) == 0) {
+        options->key_file = value;
         return STATUS_OK;
     }
     if (size == 13 && strncmp(text, "wal.directory", size) == 0) {
@@ -392,6 +405,9 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case OPTION_TO:
         options->target = optarg;
         return STATUS_OK;
+    case OPTION_WAL_KEY_FILE:
+        options->key_file = optarg;
+        return STATUS_OK;
     case OPTION_YES:
         options->yes = true;
         return STATUS_OK;
@@ -492,6 +508,7 @@ static void help_options(void)
           "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
           "  --locks          units: the living holdfastd's, and who waits for whom\n"
           "  --to DIR         salvage: where the new journal is made\n"
+          "  --to FILE        change-key: the new key file\n"
           "  --dry-run        recover, resolve, replay, prune: say what would be done, change "
           "nothing\n"
           "  --keep, --restore, --apply, --yes\n"

@@ -101,7 +101,8 @@ struct wal *output_open_journal(const struct cli_options *options)
 {
     struct wal *wal = NULL;
     struct error error = {0};
-    struct wal_options wal_options = {.directory = options->wal, .read_only = true};
+    struct wal_options wal_options = {
+        .directory = options->wal, .read_only = true, .key_file = options->key_file};
     if (wal_open(&wal_options, &wal, &error) != STATUS_OK) {
         output_failure(&error);
         return NULL;

@@ -19,13 +19,13 @@
 #include "cli/control.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/stopped.h"
 #include "holdfast/clock.h"
 #include "recover/lease.h"
 #include "recover/probe.h"
 
 /* The daemon's default of wal.retention. */
 #define RETENTION_MS (UINT64_C(24) * 3600 * 1000)
-#define QUOTA_BYTES (UINT64_C(64) << 30)
 #define OWNER "holdfast prune"
 #define LOOK_MS 50
 #define COUNT_MS 1000u
@@ -129,7 +129,9 @@ static enum status watch(struct pruning *pruning, struct wal *wal, struct error 
 static enum status prune_living(struct pruning *pruning, struct error *ret_error)
 {
     struct wal *wal = NULL;
-    struct wal_options options = {.directory = pruning->options->wal, .read_only = true};
+    struct wal_options options = {.directory = pruning->options->wal,
+                                  .read_only = true,
+                                  .key_file = pruning->options->key_file};
     if (pruning->options->compact) {
         return error_set(ret_error, STATUS_OWNED,
                          "--compact needs a stopped holdfastd: its journal is in use");
@@ -156,20 +158,13 @@ static bool go_on(void *context)
     return true;
 }
 
-/* Opens the journal only if there is one: a mistyped --wal must not make an empty journal. */
 static enum status open_stopped(struct pruning *pruning, struct wal **ret_wal,
                                 struct error *ret_error)
 {
-    struct wal_options options = {.directory = pruning->options->wal, .read_only = true};
-    enum status status = wal_open(&options, ret_wal, ret_error);
-    if (status != STATUS_OK || pruning->options->dry_run) {
-        return status;
+    if (!pruning->options->dry_run) {
+        return stopped_open(pruning->options, OWNER, ret_wal, ret_error);
     }
-    *ret_wal = wal_close(*ret_wal, false);
-    options.read_only = false;
-    options.quota_bytes = QUOTA_BYTES;
-    options.durability = WAL_DURABILITY_POWER;
-    options.owner = OWNER;
+    struct wal_options options = {.directory = pruning->options->wal, .read_only = true};
     return wal_open(&options, ret_wal, ret_error);
 }
 

@@ -14,7 +14,6 @@
 #include "recover/recovery.h"
 
 /* The daemon's default; what the journal holds already always fits. */
-#define QUOTA_BYTES (UINT64_C(64) << 30)
 
 struct recover_work {
     struct session session;

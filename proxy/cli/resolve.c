@@ -108,7 +108,8 @@ static void print_json(const struct resolve_plan *plan, const struct cli_options
 static enum status look(const struct cli_options *options, struct resolve_plan *plan,
                         struct error *ret_error)
 {
-    struct wal_options wal_options = {.directory = options->wal, .read_only = true};
+    struct wal_options wal_options = {
+        .directory = options->wal, .read_only = true, .key_file = options->key_file};
     struct wal *wal = NULL;
     struct upstream *upstream = NULL;
     if (options->upstream == NULL) {

@@ -37,7 +37,8 @@ static enum status find_range(struct restore *restore, struct error *ret_error)
 enum status restore_open(struct restore *restore, struct error *ret_error)
 {
     const struct cli_options *options = restore->options;
-    struct wal_options wal_options = {.directory = options->wal, .read_only = true};
+    struct wal_options wal_options = {
+        .directory = options->wal, .read_only = true, .key_file = options->key_file};
     if (restore->uri == NULL) {
         return error_set(ret_error, STATUS_INVALID,
                          "which server has the restored database, for example "

@@ -58,7 +58,7 @@ static void on_lost_record(void *context, const struct wal_record *record)
 {
     struct listing *listing = context;
     struct record_write write;
-    if (record->kind != WAL_KIND_WRITE ||
+    if (record->kind != WAL_KIND_WRITE || record->encrypted ||
         record_get_write(record->payload, &write, NULL) != STATUS_OK) {
         if (!listing->json && record->kind != WAL_KIND_BEGIN) {
             printf("    LSN %" PRIu64 ": %s\n", record->lsn, wal_kind_name(record->kind));
@@ -141,6 +141,7 @@ enum cli_exit cli_salvage(const struct cli_options *options)
     struct wal_salvage_options salvage = {
         .directory = options->wal,
         .target = options->target,
+        .key_file = options->key_file,
         .lost_unit = on_lost_unit,
         .lost_record = on_lost_record,
         .context = &listing,

@@ -9,31 +9,7 @@
 #include <unistd.h>
 
 #include "cli/output.h"
-
-/* The daemon's default; what the journal holds already always fits. */
-#define QUOTA_BYTES (UINT64_C(64) << 30)
-
-/* Opens the journal only if there is one: a mistyped --wal must not make an empty journal. */
-static enum status open_journal(struct session *session, struct error *ret_error)
-{
-    struct wal_options options = {.directory = session->options->wal, .read_only = true};
-    enum status status = wal_open(&options, &session->wal, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    session->wal = wal_close(session->wal, false);
-    options.read_only = false;
-    options.quota_bytes = QUOTA_BYTES;
-    options.durability = WAL_DURABILITY_POWER;
-    options.owner = session->owner;
-    status = wal_open(&options, &session->wal, ret_error);
-    if (status == STATUS_OWNED) {
-        error_prefix(ret_error,
-                     "the journal is in use: stop holdfastd first (it recovers by itself "
-                     "at its start)");
-    }
-    return status;
-}
+#include "cli/stopped.h"
 
 /* Another process recovers these units now: nothing of ours may follow. */
 static void on_lease_lost(void *context, const struct error *error)
@@ -78,7 +54,7 @@ enum status session_open(struct session *session, struct error *ret_error)
         return error_set(ret_error, STATUS_INVALID,
                          "--upstream is missing: which server, for example mongodb://host:port?");
     }
-    enum status status = open_journal(session, ret_error);
+    enum status status = stopped_open(session->options, session->owner, &session->wal, ret_error);
     return status == STATUS_OK ? acquire(session, ret_error) : status;
 }
 

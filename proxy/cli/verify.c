@@ -26,7 +26,8 @@ static enum status check_open_units(const struct cli_options *options,
                                     struct wal_verification *found, struct error *ret_error)
 {
     struct wal *wal = NULL;
-    struct wal_options wal_options = {.directory = options->wal, .read_only = true};
+    struct wal_options wal_options = {
+        .directory = options->wal, .read_only = true, .key_file = options->key_file};
     struct wal_unit unit = {0};
     enum status status = wal_open(&wal_options, &wal, ret_error);
     while (status == STATUS_OK) {
@@ -43,6 +44,12 @@ static enum status check_open_units(const struct cli_options *options,
             unit_history_free(history);
             if (loaded == STATUS_CORRUPT) {
                 add_damage(found, unit.last_lsn, unit.unit, error.message);
+            } else if (loaded == STATUS_INVALID && options->key_file == NULL) {
+                (void)fputs(
+                    "The journal is encrypted: without --wal-key-file FILE the documents of "
+                    "open units are not looked at.\n",
+                    stderr);
+                status = STATUS_NOT_FOUND;
             } else if (loaded != STATUS_OK && loaded != STATUS_NOT_FOUND) {
                 /* NOT_FOUND: the daemon has ended and removed it since. */
                 status = error_set(ret_error, loaded, "%s", error.message);

@@ -17,6 +17,7 @@ enum status daemon_open_journal(struct daemon *daemon, struct error *error)
         .quota_bytes = daemon->config.wal_quota_bytes,
         .durability = daemon->config.wal_durability,
         .owner = "holdfastd",
+        .key_file = daemon->config.wal_key_file[0] == '\0' ? NULL : daemon->config.wal_key_file,
     };
     return wal_open(&options, &daemon->wal, error);
 }

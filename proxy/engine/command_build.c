@@ -469,6 +469,61 @@ void command_build_images(bson_t *command, const struct command_target *target,
     put_target(command, target);
 }
 
+static void put_stage(bson_t *pipeline, uint32_t *at, const char *name, struct slice argument)
+{
+    struct overlay_index index = overlay_index_next(at);
+    bson_t stage;
+    bson_append_document_begin(pipeline, overlay_index_text(&index), index.size, &stage);
+    put_document(&stage, name, argument);
+    bson_append_document_end(pipeline, &stage);
+}
+
+static void put_last_stages(bson_t *pipeline, uint32_t *at, const struct statement *statement,
+                            bool one)
+{
+    struct overlay_index index;
+    bson_t stage;
+    if (one && statement->sort.size > 0) {
+        put_stage(pipeline, at, "$sort", statement->sort);
+    }
+    if (one) {
+        index = overlay_index_next(at);
+        bson_append_document_begin(pipeline, overlay_index_text(&index), index.size, &stage);
+        BSON_APPEND_INT32(&stage, "$limit", 1);
+        bson_append_document_end(pipeline, &stage);
+    }
+    bson_t projection;
+    index = overlay_index_next(at);
+    bson_append_document_begin(pipeline, overlay_index_text(&index), index.size, &stage);
+    BSON_APPEND_DOCUMENT_BEGIN(&stage, "$project", &projection);
+    BSON_APPEND_INT32(&projection, "_id", 1);
+    bson_append_document_end(&stage, &projection);
+    bson_append_document_end(pipeline, &stage);
+}
+
+enum status command_build_select_images(bson_t *command, const struct command_target *target,
+                                        const struct statement *statement, bool one,
+                                        const struct overlay_image *images, size_t image_count)
+{
+    bson_t pipeline;
+    bson_t cursor;
+    uint32_t at = 0;
+    BSON_APPEND_UTF8(command, "aggregate", target->collection);
+    BSON_APPEND_ARRAY_BEGIN(command, "pipeline", &pipeline);
+    enum status status =
+        overlay_append_images(&pipeline, &at, &statement->filter,
+                              statement->filter.size > 5 ? 1 : 0, images, image_count);
+    put_last_stages(&pipeline, &at, statement, one);
+    bson_append_array_end(command, &pipeline);
+    BSON_APPEND_DOCUMENT_BEGIN(command, "cursor", &cursor);
+    BSON_APPEND_INT32(&cursor, "batchSize", (int32_t)image_count + 1);
+    bson_append_document_end(command, &cursor);
+    put_document(command, "collation", statement->collation);
+    put_document(command, "let", statement->variables);
+    put_target(command, target);
+    return status;
+}
+
 void command_build_find_ids(bson_t *command, const struct command_target *target, const bson_t *ids,
                             bool ids_only)
 {

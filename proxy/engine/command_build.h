@@ -7,6 +7,9 @@
  *   resolve   { find, filter: the client's, sort, limit: 1 ... }    which document, and its image
  *   collect   { find, filter: the client's, projection: {_id: 1} }  which documents of a multi
  * write images    { find, filter: {$and: [{_id: {$in}}, the client's filter]} }   and their images
+ *   select    { aggregate, pipeline: [images, {$match: the client's filter} ...] }
+ *                                                                   which images of documents that
+ *                                                                   others hide it selects
  *   replace   { update, updates: [ {q: {_id}, u: [ {$replaceWith: {$cond: [guard, after,
  *             "$$ROOT"]}} ]} ... ] }                                where the after-image is known
  *   apply     { findAndModify, query: {$and: [{_id}, guard]}, update, new: true }
@@ -26,6 +29,7 @@
 
 #include "engine/statement.h"
 #include "holdfast/slice.h"
+#include "wire/overlay.h"
 
 struct command_target {
     const char *database;
@@ -98,6 +102,16 @@ void command_build_collect(bson_t *command, const struct command_target *target,
                            const struct statement *statement, int32_t batch_count);
 void command_build_images(bson_t *command, const struct command_target *target,
                           const struct statement *statement, const bson_t *ids);
+/*
+ * { aggregate, pipeline: [the images as literals, {$match: the client's filter}, {$project: {_id:
+ * 1}}] }: which of the images the statement would find in the collection; `one`: the first by its
+ * sort. STATUS_MEMORY.
+ */
+MUST_CHECK enum status command_build_select_images(bson_t *command,
+                                                   const struct command_target *target,
+                                                   const struct statement *statement, bool one,
+                                                   const struct overlay_image *images,
+                                                   size_t image_count);
 /* { find, filter: {_id: {$in: ids}}, projection: {_id: 1} if `ids_only` } */
 void command_build_find_ids(bson_t *command, const struct command_target *target, const bson_t *ids,
                             bool ids_only);

@@ -14,6 +14,8 @@
  *      |        filter, the equality key of an upsert, the _ids of the batch
  *      v
  *   RESOLVING   find: which documents, and their before-images    (none, no upsert) --> SELECTING
+ *      |`--> SEEKING_HIDDEN   which committed documents do open units hide from the search?
+ *      |         |             (one is, of a write of one) --> LOCKING it, RESOLVING again
  *      |`--> PROBING   none, but the update may be wrong in itself: the server is asked
  *      v
  *   LOCKING     the one document; had to wait --> RESOLVING again, it may be another one now
@@ -284,6 +286,9 @@ static void on_reply(void *context, enum status status, struct slice reply)
         case WRITE_COLLECTING:
             write_take_collected(operation, reply);
             break;
+        case WRITE_SEEKING_HIDDEN:
+            write_take_hidden(operation, reply);
+            break;
         case WRITE_PROBING:
             write_take_probe(operation, reply);
             break;
@@ -387,6 +392,9 @@ static void advance(struct write_operation *operation)
             break;
         case WRITE_RESOLVING:
             go_on = write_resolve(operation);
+            break;
+        case WRITE_SEEKING_HIDDEN:
+            go_on = write_hidden_seek(operation);
             break;
         case WRITE_PROBING:
             go_on = write_probe(operation);

@@ -29,6 +29,7 @@ enum write_step {
     WRITE_COLLECTING,
     WRITE_LOCKING,
     WRITE_RESOLVING,
+    WRITE_SEEKING_HIDDEN,
     WRITE_PROBING,
     WRITE_LOCKING_UNIQUE,
     WRITE_PROJECTING_BEFORE,
@@ -70,6 +71,19 @@ static inline bool write_errors_are_kept(enum write_errors errors)
 
 struct write_record;   /* private */
 struct write_document; /* private */
+
+/* What other units hide from a search (write_hidden.c). */
+struct write_hidden {
+    uint64_t stamp;                /* of the namespace's gate, before the search */
+    bool insist;                   /* units have begun to write while it searched without a look */
+    struct uncommitted_owner look; /* begun where something may be hidden */
+    struct uncommitted_view view;  /* the documents that may be hidden */
+    size_t at;                     /* the next of them to ask about */
+    size_t asked;                  /* how many the command on its way asks about */
+    struct lock_name *locked;      /* by this statement, and searched for again since */
+    size_t locked_count;
+    size_t locked_capacity;
+};
 
 struct write_operation {
     /* filled in by the caller */
@@ -132,6 +146,7 @@ struct write_operation {
     bson_iter_t ids_at;
     bson_t batch_ids;
     int64_t cursor_id; /* open on the server; 0: none */
+    struct write_hidden hidden;
 
     struct write_document *documents;
     size_t document_count;

@@ -50,6 +50,7 @@ void write_statement_free(struct write_operation *operation)
     write_documents_clear(operation);
     names_clear(operation);
     write_unique_clear(operation);
+    write_hidden_free(operation);
     bson_reinit(&operation->equalities);
     bson_reinit(&operation->ids);
     operation->id_count = 0;
@@ -63,7 +64,7 @@ static bool is_insert(const struct write_operation *operation)
     return write_statement(operation)->kind == STATEMENT_INSERT;
 }
 
-static void refuse_statement(struct write_operation *operation, struct slice reply)
+void write_refuse_statement(struct write_operation *operation, struct slice reply)
 {
     if (write_refused(operation, operation->index, reply)) {
         operation->step = WRITE_SELECTING;
@@ -214,7 +215,7 @@ static void refuse_multi_replacement(struct write_operation *operation)
     bson_t failure = BSON_INITIALIZER;
     reply_put_error(&failure, REPLY_CODE_FailedToParse, NULL,
                     "multi update is not supported for replacement-style update");
-    refuse_statement(operation, write_slice(&failure));
+    write_refuse_statement(operation, write_slice(&failure));
     bson_destroy(&failure);
 }
 
@@ -279,6 +280,15 @@ static uint32_t batch_count_max(const struct statement *statement)
     return count == 0 ? 1 : count > BATCH_COUNT_MAX ? BATCH_COUNT_MAX : (uint32_t)count;
 }
 
+/* An upsert of several that found none: it makes one document, as that of one would. */
+static void make_one(struct write_operation *operation)
+{
+    names_clear(operation);
+    operation->multi = false;
+    operation->step = WRITE_LOCKING;
+    select_one(operation);
+}
+
 /* The next batch of _ids, to be locked; none left: the next statement, or the upsert. */
 static void next_batch(struct write_operation *operation)
 {
@@ -306,6 +316,10 @@ static void next_batch(struct write_operation *operation)
     }
     operation->name_count = count;
     operation->step = count == 0 ? WRITE_SELECTING : WRITE_LOCKING;
+    if (count == 0 && write_statement(operation)->upsert &&
+        operation->result.matched == operation->matched_before) {
+        make_one(operation); /* those that were collected do not match any more */
+    }
 }
 
 void write_batch_done(struct write_operation *operation)
@@ -325,6 +339,9 @@ bool write_collect(struct write_operation *operation)
     if (operation->cursor_id != 0) {
         command_build_get_more(&command, &operation->target, operation->cursor_id);
     } else {
+        bson_reinit(&operation->ids);
+        operation->id_count = 0;
+        write_hidden_begin(operation);
         command_build_collect(&command, &operation->target, write_statement(operation),
                               COLLECT_COUNT);
     }
@@ -353,39 +370,27 @@ static bool append_ids(struct write_operation *operation, struct slice batch)
     return true;
 }
 
-void write_take_collected(struct write_operation *operation, struct slice reply)
+bool write_within_limits(struct write_operation *operation)
 {
-    struct reply_view view;
-    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor) {
-        refuse_statement(operation, reply);
-        return;
+    if (operation->unit->write_count + operation->id_count <= operation->engine->unit_writes_max &&
+        operation->unit->bytes + operation->ids.len <= operation->engine->unit_bytes_max &&
+        operation->ids.len <= IDS_BYTES_MAX) {
+        return true;
     }
-    if (!append_ids(operation, view.batch)) {
-        write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
-                   "documents without _id cannot be written in a unit (is it a view?)");
-        return;
-    }
-    lock_owner_read(operation->engine->locks, &operation->unit->locks);
-    operation->cursor_id = view.cursor_id;
-    if (operation->unit->write_count + operation->id_count > operation->engine->unit_writes_max ||
-        operation->unit->bytes + operation->ids.len > operation->engine->unit_bytes_max ||
-        operation->ids.len > IDS_BYTES_MAX) {
-        write_fail(
-            operation, REPLY_CODE_TransactionTooLarge,
-            "the command matches more documents than unit.maxWrites or unit.maxBytes allows");
-        return;
-    }
-    if (operation->cursor_id != 0) {
-        return; /* still collecting */
-    }
+    write_fail(operation, REPLY_CODE_TransactionTooLarge,
+               "the command matches more documents than unit.maxWrites or unit.maxBytes allows");
+    return false;
+}
+
+/* What the search found, and what others hid from it. */
+static void take_all_collected(struct write_operation *operation)
+{
     if (operation->id_count == 0 && write_statement(operation)->upsert) {
-        operation->multi = false; /* it makes one document, as updateOne would */
-        operation->step = WRITE_LOCKING;
-        select_one(operation);
+        make_one(operation);
         return;
     }
-    if (operation->id_count == 0 && write_wants_probe(operation)) {
-        operation->step = WRITE_PROBING;
+    if (operation->id_count == 0) {
+        operation->step = write_wants_probe(operation) ? WRITE_PROBING : WRITE_SELECTING;
         return;
     }
     if (id_list_drop_repeated(&operation->ids, operation->id_count) != STATUS_OK) {
@@ -394,6 +399,33 @@ void write_take_collected(struct write_operation *operation, struct slice reply)
     }
     (void)bson_iter_init(&operation->ids_at, &operation->ids);
     next_batch(operation);
+}
+
+void write_take_collected(struct write_operation *operation, struct slice reply)
+{
+    struct reply_view view;
+    if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor) {
+        write_refuse_statement(operation, reply);
+        return;
+    }
+    if (!append_ids(operation, view.batch)) {
+        write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
+                   "documents without _id cannot be written in a unit (is it a view?)");
+        return;
+    }
+    operation->cursor_id = view.cursor_id;
+    if (!write_within_limits(operation) || operation->cursor_id != 0) {
+        return; /* it has failed, or is still collecting */
+    }
+    switch (write_hidden_look(operation)) {
+    case WRITE_HIDDEN_NONE:
+        take_all_collected(operation);
+        break;
+    case WRITE_HIDDEN_AGAIN: /* the step is that of collecting still */
+    case WRITE_HIDDEN_SOME:
+    case WRITE_HIDDEN_FAILED:
+        break;
+    }
 }
 
 /* ------------------------------------------------------------------ resolving */
@@ -412,6 +444,13 @@ static void put_run_ids(const struct write_operation *operation, bson_t *ids)
     }
 }
 
+/* The search is not only for the _id that is locked: a collation may compare it with others. */
+static bool is_general(const struct write_operation *operation)
+{
+    return !is_insert(operation) && !operation->multi &&
+           !(operation->key_in_filter && write_statement(operation)->collation.size == 0);
+}
+
 bool write_resolve(struct write_operation *operation)
 {
     bson_t command = BSON_INITIALIZER;
@@ -427,6 +466,9 @@ bool write_resolve(struct write_operation *operation)
                              &operation->batch_ids);
     } else {
         write_documents_clear(operation);
+        if (is_general(operation)) {
+            write_hidden_begin(operation);
+        }
         command_build_resolve(&command, &operation->target, write_statement(operation));
     }
     write_send(operation, &command);
@@ -525,26 +567,10 @@ static bool take_of_batch(struct write_operation *operation, struct slice found)
     return of_batch;
 }
 
-/*
- * A search that found nothing, or the first of several, tells the client of documents that are not
- * locked, and that may be another unit's. One that found any document tells of that one only.
- */
-static void note_search(struct write_operation *operation, size_t found)
-{
-    const struct statement *statement = write_statement(operation);
-    /* A collation may compare the _id of the filter with others than the one that is locked. */
-    bool pinned = operation->key_in_filter && statement->collation.size == 0;
-    if (!pinned && (found == 0 || statement->sort.size > 0)) {
-        lock_owner_read(operation->engine->locks, &operation->unit->locks);
-    }
-}
-
 static void take_documents(struct write_operation *operation, bson_iter_t *at)
 {
     struct slice found;
-    size_t count = 0;
     while (next_document(at, &found)) {
-        count++;
         if (is_insert(operation)) {
             mark_existing(operation, found);
         } else if (!operation->multi || take_of_batch(operation, found)) {
@@ -553,13 +579,69 @@ static void take_documents(struct write_operation *operation, bson_iter_t *at)
             }
         }
     }
-    if (!is_insert(operation) && !operation->multi) {
-        note_search(operation, count);
+}
+
+static void set_resolved(struct write_operation *operation)
+{
+    if (operation->step == WRITE_LOCKING) {
+        CRASH_POINT(unit_resolved);
+        operation->resolved = true;
     }
-    if (count == 0 && !is_insert(operation) && !operation->multi) {
+}
+
+/* A write of one document: what the search found, or that it found nothing. */
+static void take_one(struct write_operation *operation)
+{
+    operation->step = WRITE_LOCKING;
+    if (operation->document_count == 0) {
         take_none(operation);
-    } else if (operation->multi && operation->document_count == 0) {
-        write_batch_done(operation);
+    } else if (is_multi(operation)) {
+        /* An upsert of several that found none before: there are some now. */
+        names_clear(operation);
+        write_documents_clear(operation);
+        operation->multi = true;
+        operation->step = WRITE_COLLECTING;
+    }
+    set_resolved(operation);
+}
+
+void write_hidden_done(struct write_operation *operation)
+{
+    if (operation->multi) {
+        take_all_collected(operation);
+    } else {
+        take_one(operation);
+    }
+}
+
+void write_lock_and_resolve(struct write_operation *operation, struct lock_name *names,
+                            size_t count)
+{
+    names_clear(operation);
+    write_documents_clear(operation);
+    operation->names = names;
+    operation->name_count = count;
+    operation->resolved = false;
+    operation->step = WRITE_LOCKING;
+}
+
+/*
+ * Without a sort any document is as good as another one, so that the one that was found will do.
+ */
+static void seek_hidden(struct write_operation *operation)
+{
+    bool first = operation->document_count > 0 && write_statement(operation)->sort.size == 0;
+    enum write_hidden_result result = first ? WRITE_HIDDEN_NONE : write_hidden_look(operation);
+    switch (result) {
+    case WRITE_HIDDEN_NONE:
+        take_one(operation);
+        break;
+    case WRITE_HIDDEN_AGAIN:
+        operation->step = WRITE_RESOLVING;
+        break;
+    case WRITE_HIDDEN_SOME:
+    case WRITE_HIDDEN_FAILED:
+        break;
     }
 }
 
@@ -570,7 +652,7 @@ void write_take_resolved(struct write_operation *operation, struct slice reply)
     operation->step = WRITE_LOCKING;
     if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor ||
         view.batch.size == 0 || !bson_iter_init_from_data(&at, view.batch.data, view.batch.size)) {
-        refuse_statement(operation, reply);
+        write_refuse_statement(operation, reply);
         return;
     }
     operation->cursor_id = operation->multi ? view.cursor_id : 0;
@@ -578,6 +660,16 @@ void write_take_resolved(struct write_operation *operation, struct slice reply)
     if (operation->step != WRITE_LOCKING) {
         return;
     }
-    CRASH_POINT(unit_resolved);
-    operation->resolved = true;
+    if (is_general(operation)) {
+        seek_hidden(operation);
+        return;
+    }
+    if (operation->multi && operation->document_count == 0) {
+        write_batch_done(operation);
+        return; /* to the next batch, which is not resolved yet */
+    }
+    if (!is_insert(operation) && operation->document_count == 0) {
+        take_none(operation);
+    }
+    set_resolved(operation);
 }

@@ -94,6 +94,32 @@ void write_take_resolved(struct write_operation *operation, struct slice reply);
 /* All documents of the batch are done: sets the step to the next batch or statement. */
 void write_batch_done(struct write_operation *operation);
 void write_statement_free(struct write_operation *operation);
+/* The server refuses the statement before anything of it was written. */
+void write_refuse_statement(struct write_operation *operation, struct slice reply);
+/* Whether the unit may write all documents that were collected. False: it has failed. */
+bool write_within_limits(struct write_operation *operation);
+/* Locks `names`, which become the operation's, and then searches for the one document again. */
+void write_lock_and_resolve(struct write_operation *operation, struct lock_name *names,
+                            size_t count);
+/* The search was for everything that the filter selects now: goes on with what it found. */
+void write_hidden_done(struct write_operation *operation);
+
+/* ---- write_hidden.c: what other units hide from the search */
+
+enum write_hidden_result {
+    WRITE_HIDDEN_NONE,
+    WRITE_HIDDEN_SOME,   /* the step is set; write_hidden_done() follows, or another search */
+    WRITE_HIDDEN_AGAIN,  /* units have begun to write there meanwhile: search again */
+    WRITE_HIDDEN_FAILED, /* the operation has failed */
+};
+
+/* Before each search. */
+void write_hidden_begin(struct write_operation *operation);
+/* When all of its reply is there. */
+enum write_hidden_result write_hidden_look(struct write_operation *operation);
+bool write_hidden_seek(struct write_operation *operation);
+void write_take_hidden(struct write_operation *operation, struct slice reply);
+void write_hidden_free(struct write_operation *operation);
 
 /* ---- write_namespace.c */
 

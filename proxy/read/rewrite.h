@@ -17,8 +17,8 @@
  * goes along as it is. Pure; any thread.
  */
 
-#include "read/overlay.h"
 #include "read/read_command.h"
+#include "wire/overlay.h"
 
 /* A command is one document of 16 MiB; what else it says takes room, too. */
 #define REWRITE_BYTES_MAX (15u * 1024u * 1024u)

@@ -239,6 +239,7 @@ static enum status list_chain(struct loading *loading, uint64_t last_lsn, struct
         loading->lsns = more;
         loading->lsns[loading->lsn_count++] = lsn;
         lsn = record.previous_lsn;
+        wal_reader_forget(loading->reader);
     }
     return STATUS_OK;
 }
@@ -383,6 +384,7 @@ static enum status load(struct loading *loading, struct error *ret_error)
             if (status != STATUS_OK) {
                 error_prefix(ret_error, "record %" PRIu64, record.lsn);
             }
+            wal_reader_forget(loading->reader); /* what is kept of it was copied */
         }
     }
     return status == STATUS_OK ? STATUS_OK

@@ -79,6 +79,7 @@ struct uncommitted_table {
     uint64_t forgotten_at;
     struct uncommitted_owner *oldest_snapshot;
     struct uncommitted_owner *youngest_snapshot;
+    size_t look_count;                              /* of the snapshots */
     struct uncommitted_publication *waiting;        /* oldest first, of all gates */
     _Atomic size_t waiting_count;                   /* its length */
     struct gate_state gates[LIMIT_NAMESPACE_GATES]; /* GATE_SERVER: of all */
@@ -511,18 +512,32 @@ static void forget_past(struct uncommitted_table *table, struct uncommitted_docu
     }
 }
 
-void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner)
+static void snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner)
 {
-    if (owner->has_snapshot) {
-        return;
-    }
-    pthread_mutex_lock(&table->mutex);
     owner->has_snapshot = true;
     owner->snapshot_at = table->moment;
     owner->older = table->youngest_snapshot;
     owner->younger = NULL;
     *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner;
     table->youngest_snapshot = owner;
+}
+
+void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner)
+{
+    if (owner->has_snapshot) {
+        return;
+    }
+    pthread_mutex_lock(&table->mutex);
+    snapshot_begin(table, owner);
+    pthread_mutex_unlock(&table->mutex);
+}
+
+void uncommitted_look_begin(struct uncommitted_table *table, struct uncommitted_owner *look)
+{
+    pthread_mutex_lock(&table->mutex);
+    snapshot_begin(table, look);
+    look->is_look = true;
+    table->look_count++;
     pthread_mutex_unlock(&table->mutex);
 }
 
@@ -534,6 +549,8 @@ static void snapshot_end(struct uncommitted_table *table, struct uncommitted_own
     *(owner->older == NULL ? &table->oldest_snapshot : &owner->older->younger) = owner->younger;
     *(owner->younger == NULL ? &table->youngest_snapshot : &owner->younger->older) = owner->older;
     owner->has_snapshot = false;
+    table->look_count -= owner->is_look;
+    owner->is_look = false;
 }
 
 bool uncommitted_snapshot_is_lost(struct uncommitted_table *table,
@@ -581,7 +598,8 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
     }
     pthread_mutex_lock(&table->mutex);
     snapshot_end(table, owner);
-    bool keep = changed && table->oldest_snapshot != NULL;
+    /* What was undone shows a snapshot the same image as the document itself does. */
+    bool keep = table->look_count > 0 || (changed && table->oldest_snapshot != NULL);
     table->moment += owner->first != NULL;
     if (owner->first != NULL) {
         take_watches(table, GATE_SERVER, &outbox);

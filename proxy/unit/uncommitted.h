@@ -71,6 +71,7 @@ struct uncommitted_owner {
     struct uncommitted_document *first; /* private */
     uint64_t snapshot_at;               /* uncommitted_snapshot_begin() */
     bool has_snapshot;
+    bool is_look;                    /* private */
     struct uncommitted_owner *older; /* private: list of those with a snapshot */
     struct uncommitted_owner *younger;
 };
@@ -128,6 +129,14 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
  * before that has no snapshot any more. Harmless if it was called before.
  */
 void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner);
+
+/*
+ * For a write that searches what the server holds, and then wants to know what units had hidden
+ * from that search: an owner of its own, which begins before the search and ends by
+ * uncommitted_end(). It is a snapshot, in which also those documents stay that were undone since:
+ * the search may have seen them before they were.
+ */
+void uncommitted_look_begin(struct uncommitted_table *table, struct uncommitted_owner *look);
 
 /* ------------------------------------------------------------------ readers */
 

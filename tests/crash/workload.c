@@ -316,6 +316,7 @@ bool workload_check(const struct workload *workload, const char *directory,
         .quota_bytes = FIXTURE_QUOTA_BYTES,
         .durability = WAL_DURABILITY_PROCESS, /* this image needs to survive nothing */
         .owner = "a test",
+        .key_file = getenv("HOLDFAST_TEST_KEY_FILE"),
     };
     enum status status = wal_verify(directory, &found, &error);
     if (status != STATUS_OK && status != STATUS_NOT_FOUND) {

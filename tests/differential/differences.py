@@ -323,16 +323,27 @@ def _plain(value):
 
 
 @difference
-def hidden_from_filters(context):
-    """The filter of a write, but for _id, looks at what is stored: it does not find documents that
-    another unit has removed or changed and may yet restore (README, limits)."""
+def takes_a_free_one(context):
+    """A write of one document without a sort takes any that its filter selects: here one that no
+    other unit holds. A native transaction takes the first of its snapshot, and conflicts with who
+    holds it."""
     return (
         context.native.get("code") == 112
-        and context.holdfast.get("code") != 112
-        and touched.looks_around(context.step["command"])
+        and _has_found(context.holdfast)
+        and touched.takes_first_of_several(context.step["command"])
         and touched.meets_another(context.program, context.place)
         and OVER
     )
+
+
+def _has_found(reply):
+    """Whether a write has changed a document that was there, or found one that it did not have to
+    change."""
+    if reply.get("ok") != 1:
+        return False
+    found = reply.get("lastErrorObject", {}).get("n", 0) + reply.get("n", 0)
+    found += reply.get("nMatched", 0) + reply.get("nDeleted", 0)
+    return found > len(reply.get("upserted", [])) + reply.get("nUpserted", 0)
 
 
 # ---------------------------------------------------------------- the test server's departures

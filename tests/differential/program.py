@@ -170,6 +170,7 @@ class _Interleaved(_Maker):
         super().__init__(source)
         self.open = set()
         self.sessions = ["s0", "s1", "s2"][: source.choice([2, 2, 3])]
+        self.general = source.choice([0.2, 0.2, 0.6])
 
     def make(self):
         for _ in range(self.random.choice([6, 10, 14])):
@@ -190,8 +191,8 @@ class _Interleaved(_Maker):
         return self.steps
 
     def own_filter(self, source):
-        """Mostly by _id: then two of them meet often."""
-        if source.random() < 0.25:
+        """By _id two of them meet often; others may look for what one of them hides."""
+        if source.random() < self.general:
             return values.any_filter(source)
         return {"_id": source.randrange(6)}
 

@@ -62,19 +62,6 @@ def _may_meet(program, left, right):
     return unique or general or left[1] == right[1]
 
 
-def looks_around(command):
-    """Whether a filter of the write is not by _id alone."""
-    statements = [*(command.get("updates") or []), *(command.get("deletes") or [])]
-    filters = [one.get("q") for one in statements if isinstance(one, dict)]
-    filters += [one["filter"] for one in command.get("ops", []) if "filter" in one]
-    if "query" in command:
-        filters.append(command["query"])
-    return any(
-        not isinstance(one, dict) or set(one) != {"_id"} or isinstance(one["_id"], dict)
-        for one in filters
-    )
-
-
 # ---------------------------------------------------------------- natural order
 
 

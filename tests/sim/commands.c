@@ -390,6 +390,51 @@ static bool address_in(const bson_t *group, const char *path, const char *addres
     return found;
 }
 
+static bool find_in(const bson_t *command, const char *path, bson_iter_t *ret_found)
+{
+    bson_iter_t at;
+    return bson_iter_init(&at, command) && bson_iter_find_descendant(&at, path, ret_found);
+}
+
+/* The images as literals, filtered: the form of engine/write_hidden.c. */
+static void run_select_images(struct run *run)
+{
+    const bson_t *command = run->context->command;
+    bson_t none = BSON_INITIALIZER;
+    bson_t filter;
+    bson_t cursor;
+    bson_t batch;
+    bson_t image;
+    bson_iter_t lists;
+    bson_iter_t list;
+    bson_iter_t at;
+    char text[16];
+    uint32_t count = 0;
+    const bson_t *wanted =
+        find_in(command, "pipeline.6.$match", &at) && view_of(&at, &filter) ? &filter : &none;
+    bool one =
+        find_in(command, "pipeline.7.$limit", &at) || find_in(command, "pipeline.6.$limit", &at);
+    (void)find_in(command, "pipeline.2.$project.images.$literal", &at);
+    (void)bson_iter_recurse(&at, &lists);
+    BSON_APPEND_DOCUMENT_BEGIN(run->reply, "cursor", &cursor);
+    BSON_APPEND_ARRAY_BEGIN(&cursor, "firstBatch", &batch);
+    while (bson_iter_next(&lists) && bson_iter_recurse(&lists, &list)) {
+        while (bson_iter_next(&list) && view_of(&list, &image)) {
+            bson_t id = BSON_INITIALIZER;
+            if (!(one && count > 0) && operators_match(&image, wanted, &run->unknown) &&
+                operators_id(&image, &at)) {
+                bson_append_iter(&id, "_id", 3, &at);
+                bson_append_document(&batch, index_text(count++, text), -1, &id);
+            }
+            bson_destroy(&id);
+        }
+    }
+    bson_append_array_end(&cursor, &batch);
+    BSON_APPEND_INT64(&cursor, "id", 0);
+    bson_append_document_end(run->reply, &cursor);
+    put_ok(run);
+}
+
 /* Of a server that shows its connections, how many are those asked for: recover/fence.c's form. */
 static void run_aggregate(struct run *run)
 {
@@ -409,6 +454,10 @@ static void run_aggregate(struct run *run)
                  bson_iter_init(&at, run->context->command) &&
                  bson_iter_find_descendant(&at, "pipeline.2.$group", &found) &&
                  view_of(&found, &group);
+    if (find_in(run->context->command, "pipeline.2.$project.images.$literal", &found)) {
+        run_select_images(run);
+        return;
+    }
     if (!known) {
         run->unknown = "an aggregation";
         return;

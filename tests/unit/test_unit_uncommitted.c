@@ -418,6 +418,33 @@ static void test_snapshots(void **state)
     uncommitted_end(table, &old, false);
 }
 
+/* What a write wants to know after its search: also what was undone while it searched. */
+static void test_looks(void **state)
+{
+    (void)state;
+    struct uncommitted_owner old = {.unit = 1};
+    struct uncommitted_owner look = {0};
+    struct uncommitted_owner open = {.unit = 3};
+    struct published one;
+    uncommitted_snapshot_begin(table, &old);
+    change(1, 10, false);
+    uncommitted_look_begin(table, &look);
+    assert_int_equal(image_seen(&look, 1), 0); /* undone before */
+    change(2, 20, false);
+    change(3, 30, true);
+    assert_true(publish(&one, &open, GATE, 4, 40));
+    assert_int_equal(image_seen(&look, 2), 20);
+    assert_int_equal(image_seen(&look, 3), 30);
+    assert_int_equal(image_seen(&look, 4), 40);
+    assert_int_equal(image_seen(&old, 2), 20); /* the same as what is there */
+    uncommitted_end(table, &look, false);
+    change(5, 50, false);
+    assert_int_equal(image_seen(&old, 5), 0); /* nobody looks any more */
+    uncommitted_end(table, &open, false);
+    uncommitted_end(table, &old, false);
+    assert_int_equal(uncommitted_count(table), 0);
+}
+
 static void test_a_snapshot_that_is_lost(void **state)
 {
     (void)state;
@@ -703,6 +730,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_waits_for_a_turn_may_leave, begin, end),
         cmocka_unit_test_setup_teardown(test_watches, begin, end),
         cmocka_unit_test_setup_teardown(test_snapshots, begin, end),
+        cmocka_unit_test_setup_teardown(test_looks, begin, end),
         cmocka_unit_test_setup_teardown(test_a_snapshot_that_is_lost, begin, end),
         cmocka_unit_test_setup_teardown(test_no_reader_sees_half_a_transfer, begin, end),
     };

@@ -69,6 +69,7 @@ FIXTURE_UNUSED static struct wal_options fixture_options(const struct fixture *f
         .quota_bytes = FIXTURE_QUOTA_BYTES,
         .durability = WAL_DURABILITY_PROCESS, /* the order of writes is the same, and it is quick */
         .owner = "a test",
+        .key_file = getenv("HOLDFAST_TEST_KEY_FILE"), /* or NULL */
     };
 }
 

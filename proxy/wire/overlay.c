@@ -1,5 +1,5 @@
 /* The committed state as stages of a pipeline; see overlay.h. Pure. */
-#include "read/overlay.h"
+#include "wire/overlay.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-#ifndef HOLDFAST_READ_OVERLAY_H
-#define HOLDFAST_READ_OVERLAY_H
+#ifndef HOLDFAST_WIRE_OVERLAY_H
+#define HOLDFAST_WIRE_OVERLAY_H
 
 /*
  * The committed state of a collection, told to the server: everything it holds but the documents
