@@ -13,7 +13,7 @@ static bool host_of(const char *text, char ret_name[NAME_BYTES])
 {
     const char *begin = text[0] == '[' ? text + 1 : text;
     size_t size = strcspn(begin, text[0] == '[' ? "]" : ":");
-    if (size == 0 || size >= NAME_BYTES) {
+    if (size == 0 || size >= NAME_BYTES || (text[0] == '[' && begin[size] != ']')) {
         return false;
     }
     memcpy(ret_name, begin, size);

@@ -76,7 +76,8 @@ function showState(kind, text) {
 
 function showCount(id, count, alert) {
   const element = document.getElementById(id);
-  setText(element, count > 0 ? whole(count) : "");
+  setText(element, whole(count));
+  setClass(element, "none", count === 0); // its place stays, so that nothing moves
   setClass(element, "alert", alert);
 }
 
@@ -156,7 +157,8 @@ async function ask() {
 /* ---------------------------------------------------------------- beginning */
 
 function showTokenButton() {
-  setText(tokenButton, hasToken() ? "Token given" : "Give token …");
+  setText(tokenButton, hasToken() ? "Token ✓" : "Token …");
+  tokenButton.setAttribute("aria-label", hasToken() ? "Admin token: given" : "Give the admin token");
 }
 
 document.getElementById("skip").addEventListener("click", () => main.focus());

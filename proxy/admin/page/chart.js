@@ -41,7 +41,7 @@ export class Chart {
     this.series = series;
     this.format = format;
     this.least = least;
-    this.drawing = svg("svg", { class: "chart", role: "img", preserveAspectRatio: "none" });
+    this.drawing = svg("svg", { class: "chart", role: "img", preserveAspectRatio: "none", "aria-label": title });
     const legend = series.map((line, index) => make("span", {},
       make("span", { class: index === 0 ? "key" : "key second" }), line.label));
     this.element = make("figure", { class: "card" },

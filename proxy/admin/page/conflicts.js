@@ -11,7 +11,7 @@ const columns = [
 
 function createRow(conflict) {
   const link = make("a", { class: "button", href: `#/conflicts/${conflict.unit}`, "aria-label": `Decide unit ${conflict.unit}` }, "Decide …");
-  return make("tr", {}, make("th", { scope: "row" }, `${conflict.unit}`),
+  return make("tr", {}, make("th", { scope: "row", class: "unit" }, `${conflict.unit}`),
     cell(columns[1], moment(conflict.began)),
     cell(columns[2], make("div", {}, make("span", { class: "tag" }, conflict.boundary), " ", who(conflict),
       conflict.name === "" ? null : make("div", { class: "sub" }, visible(conflict.name)))),

@@ -160,7 +160,8 @@ function change(document) {
   }));
   return make("section", { class: "stack" }, title,
     make("p", {}, `The document ${effects[effect]}` + (reordered && different.length === 0 ? ": only the order of its fields changes." : ".")),
-    make("table", { class: "fields stacked before-after" },
+    make("table", { class: "fields stacked before-after",
+      "aria-label": `What changes of ${visible(document.namespace)} ${visible(document.key)}` },
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Field"), make("th", { scope: "col" }, "Now"),
         make("th", { scope: "col" }, "Becomes"))), body), tooLarge(images));
 }

@@ -68,7 +68,7 @@ function explain(error) {
 // Asks for the token and tries it. Resolves with whether there is a right one.
 export function askToken(why) {
   return show("Admin token", (close) => {
-    const input = make("input", { type: "password", id: "token", autocomplete: "off", spellcheck: "false" });
+    const input = make("input", { type: "password", id: "token", autocomplete: "off", spellcheck: "false", autofocus: true });
     const message = make("p", { class: "message bad", role: "alert" });
     const forget = make("button", { type: "button" }, "Forget it");
     forget.hidden = !hasToken();

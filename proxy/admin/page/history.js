@@ -49,6 +49,11 @@ export function span() {
   return [100000, 300000, SPAN_MAX_MS].find((each) => have <= each) ?? SPAN_MAX_MS;
 }
 
+// Whether the daemon measures this at all.
+export function measures(name) {
+  return last?.metrics.buckets.has(name) ?? false;
+}
+
 export function latest() {
   return samples[samples.length - 1];
 }

@@ -2,7 +2,7 @@
 import { make, setClass, setText } from "./dom.js";
 import { Chart, ceilingOfBytes } from "./chart.js";
 import { bytes, plural, seconds, short, whole } from "./format.js";
-import { samples, span } from "./history.js";
+import { measures, samples, span } from "./history.js";
 
 const perSecond = (value) => `${short(value)}/s`;
 
@@ -61,6 +61,7 @@ export function journal() {
         "Database": status.identity ?? "not known yet",
       };
       names.forEach((name) => setText(values.get(name), show[name]));
+      charts[2].element.hidden = !measures("holdfast_journal_fsync_duration_seconds");
       charts.forEach((chart) => chart.draw(samples, span()));
     },
   };

@@ -2,7 +2,7 @@
 import { make, setClass, setText } from "./dom.js";
 import { Chart } from "./chart.js";
 import { age, bytes, plural, seconds, short, whole } from "./format.js";
-import { latest, samples, span } from "./history.js";
+import { latest, measures, samples, span } from "./history.js";
 
 const perSecond = (value) => `${short(value)}/s`;
 
@@ -29,7 +29,7 @@ export function overview() {
     conflicts: tile("Conflicts"),
     journal: tile("Journal"),
     settled: tile("Not settled yet"),
-    connections: tile("Clients' connections"),
+    connections: tile("Connections"),
   };
   const charts = [
     new Chart("Units a second", [
@@ -65,6 +65,7 @@ export function overview() {
         "the server may still lose these");
       tiles.connections.show(status.connections === undefined ? null : whole(status.connections),
         `up ${age(status.proxy.uptimeMillis)}, version ${status.proxy.version}`);
+      charts[1].element.hidden = !measures("holdfast_commit_duration_seconds");
       charts.forEach((chart) => chart.draw(samples, span()));
     },
   };

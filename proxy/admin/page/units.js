@@ -30,7 +30,7 @@ async function rollBack(unit) {
 
 function createRow(unit) {
   const parts = {
-    name: make("th", { scope: "row" }, `${unit.unit}`),
+    name: make("th", { scope: "row", class: "unit" }, `${unit.unit}`),
     state: make("span"),
     boundary: make("span", { class: "tag" }),
     for: make("span"),
