@@ -1,6 +1,8 @@
 /* See commands.h. */
 #include "bench/commands.h"
 
+#include <string.h>
+
 #include "bench/documents.h"
 
 void commands_find_one(bson_t *command, const char *collection)
@@ -27,7 +29,9 @@ void commands_find_all(bson_t *command, const char *collection, uint32_t count)
     BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
 }
 
-static void put_increment(bson_t *command, const char *collection, int32_t document, bool upsert)
+/* One update by _id with this operator. */
+static void put_update(bson_t *command, const char *collection, int32_t document,
+                       const char *operation, int64_t value, bool upsert)
 {
     bson_t updates;
     bson_t update;
@@ -40,8 +44,12 @@ static void put_increment(bson_t *command, const char *collection, int32_t docum
     BSON_APPEND_INT32(&part, "_id", document);
     bson_append_document_end(&update, &part);
     BSON_APPEND_DOCUMENT_BEGIN(&update, "u", &part);
-    BSON_APPEND_DOCUMENT_BEGIN(&part, "$inc", &fields);
-    BSON_APPEND_INT32(&fields, "value", 1);
+    BSON_APPEND_DOCUMENT_BEGIN(&part, operation, &fields);
+    if (strcmp(operation, "$inc") == 0) {
+        BSON_APPEND_INT32(&fields, "value", (int32_t)value);
+    } else {
+        BSON_APPEND_INT64(&fields, "value", value);
+    }
     bson_append_document_end(&part, &fields);
     bson_append_document_end(&update, &part);
     if (upsert) {
@@ -54,14 +62,19 @@ static void put_increment(bson_t *command, const char *collection, int32_t docum
 
 void commands_increment(bson_t *command, const char *collection)
 {
-    put_increment(command, collection, 0, false);
+    put_update(command, collection, 0, "$inc", 1, false);
+}
+
+void commands_set(bson_t *command, const char *collection)
+{
+    put_update(command, collection, 0, "$set", 0, false);
 }
 
 void commands_upsert(bson_t *command, const char *collection, int32_t document,
                      struct slice traceparent)
 {
     bson_t comment;
-    put_increment(command, collection, document, true);
+    put_update(command, collection, document, "$inc", 1, true);
     if (traceparent.size > 0) {
         BSON_APPEND_DOCUMENT_BEGIN(command, "comment", &comment);
         bson_append_utf8(&comment, "traceparent", -1, (const char *)traceparent.data,
@@ -84,9 +97,9 @@ void commands_put_transaction(bson_t *command, const uint8_t session[COMMANDS_SE
     BSON_APPEND_BOOL(command, "autocommit", false);
 }
 
-void commands_commit(bson_t *command, const uint8_t session[COMMANDS_SESSION_BYTES])
+void commands_end(bson_t *command, const char *name, const uint8_t session[COMMANDS_SESSION_BYTES])
 {
-    BSON_APPEND_INT32(command, "commitTransaction", 1);
+    BSON_APPEND_INT32(command, name, 1);
     commands_put_transaction(command, session, false);
     BSON_APPEND_UTF8(command, "$db", "admin");
 }

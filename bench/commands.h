@@ -15,6 +15,7 @@
 void commands_find_one(bson_t *command, const char *collection);
 void commands_find_all(bson_t *command, const char *collection, uint32_t count);
 void commands_increment(bson_t *command, const char *collection);
+void commands_set(bson_t *command, const char *collection);
 
 /* The stub service's write, ready to send. `traceparent` goes into its comment; size 0: none. */
 void commands_upsert(bson_t *command, const char *collection, int32_t document,
@@ -23,6 +24,7 @@ void commands_upsert(bson_t *command, const char *collection, int32_t document,
 /* Appends what makes a command part of a transaction, its number still 0. */
 void commands_put_transaction(bson_t *command, const uint8_t session[COMMANDS_SESSION_BYTES],
                               bool start);
-void commands_commit(bson_t *command, const uint8_t session[COMMANDS_SESSION_BYTES]);
+/* `name`: commitTransaction or abortTransaction. */
+void commands_end(bson_t *command, const char *name, const uint8_t session[COMMANDS_SESSION_BYTES]);
 
 #endif

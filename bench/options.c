@@ -32,6 +32,9 @@ enum option_letter {
     OPTION_WARMUP,
     OPTION_DOCUMENTS,
     OPTION_BYTES,
+    OPTION_HOT,
+    OPTION_PLAIN,
+    OPTION_BLIND,
     OPTION_PID,
     OPTION_JSON,
     OPTION_METHOD,
@@ -49,6 +52,9 @@ static const struct option long_options[] = {
     {"warmup", required_argument, NULL, OPTION_WARMUP},
     {"documents", required_argument, NULL, OPTION_DOCUMENTS},
     {"bytes", required_argument, NULL, OPTION_BYTES},
+    {"hot", required_argument, NULL, OPTION_HOT},
+    {"plain", required_argument, NULL, OPTION_PLAIN},
+    {"blind", no_argument, NULL, OPTION_BLIND},
     {"pid", required_argument, NULL, OPTION_PID},
     {"json", no_argument, NULL, OPTION_JSON},
     {"method", required_argument, NULL, OPTION_METHOD},
@@ -141,6 +147,23 @@ static enum status take_pid(struct bench_options *options, struct error *ret_err
     return status;
 }
 
+/* Those of contended; STATUS_NOT_FOUND: none of them. */
+static enum status take_contended_option(int letter, struct bench_options *options,
+                                         struct error *ret_error)
+{
+    switch (letter) {
+    case OPTION_HOT:
+        return take_number("--hot", BENCH_DOCUMENTS_MAX, &options->hot, ret_error);
+    case OPTION_PLAIN:
+        return take_number("--plain", BENCH_CONNECTIONS_MAX, &options->plain, ret_error);
+    case OPTION_BLIND:
+        options->blind = true;
+        return STATUS_OK;
+    default:
+        return STATUS_NOT_FOUND;
+    }
+}
+
 /* Those of calls and service; STATUS_NOT_FOUND: none of them. */
 static enum status take_call_option(int letter, struct bench_options *options,
                                     struct error *ret_error)
@@ -199,8 +222,10 @@ static enum status take_option(int letter, struct bench_options *options, enum b
     case '?':
         return error_set(ret_error, STATUS_INVALID, "unknown option %.100s", arguments[optind - 1]);
     default:
-        return take_call_option(letter, options, ret_error);
+        break;
     }
+    enum status status = take_contended_option(letter, options, ret_error);
+    return status == STATUS_NOT_FOUND ? take_call_option(letter, options, ret_error) : status;
 }
 
 static enum status take_load(int count, char **words, struct bench_options *options,
@@ -240,6 +265,24 @@ static enum status check_documents(const struct bench_options *options, struct e
     return STATUS_OK;
 }
 
+static enum status check_contended(const struct bench_options *options, struct error *ret_error)
+{
+    if (options->load != BENCH_LOAD_CONTENDED) {
+        return STATUS_OK;
+    }
+    if (options->plain > options->connections) {
+        return error_set(ret_error, STATUS_INVALID, "--plain %u: more than the %u connections",
+                         options->plain, options->connections);
+    }
+    if ((uint64_t)options->hot + options->connections > options->documents) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "--documents %u: contended needs %u hot ones, and one for each of %u "
+                         "connections",
+                         options->documents, options->hot, options->connections);
+    }
+    return STATUS_OK;
+}
+
 static enum status check_load(struct bench_options *options, struct error *ret_error)
 {
     if (options->target == NULL) {
@@ -247,6 +290,9 @@ static enum status check_load(struct bench_options *options, struct error *ret_e
     }
     options->connections = options->connections == 0 ? 1 : options->connections;
     enum status status = check_documents(options, ret_error);
+    if (status == STATUS_OK) {
+        status = check_contended(options, ret_error);
+    }
     return status == STATUS_OK
                ? network_address_resolve(options->target, &options->address, ret_error)
                : status;
@@ -271,6 +317,7 @@ enum status bench_options_parse(int argument_count, char **arguments, enum bench
     struct bench_options options = {
         .documents = 10000,
         .bytes = 1000000,
+        .hot = 1,
         .seconds_ns = 10000000000u,
         .warmup_ns = 1000000000u,
         .method = "POST",
@@ -324,11 +371,15 @@ void bench_options_help(void)
         "  --warmup S          load before that, which is not measured, 1 by default\n"
         "  --documents N       documents of 200 bytes to work on, 10000 by default\n"
         "  --bytes N           large-read: bytes of documents a reply, 1000000 by default\n"
+        "  --hot N             contended: documents that all increment, 1 by default\n"
+        "  --plain N           contended: so many of the connections use plain updates\n"
+        "  --blind             contended: transactions increment without a read before\n"
         "  --method M          calls: POST by default; all but GET have a body; not HEAD\n"
         "  --path P            calls: /calls by default\n"
         "  --pid PID           report CPU time and memory of this process; up to 16 times\n"
         "  --json              one line of JSON instead of text\n"
-        "  --help, --version\n"
+        "  --help              this text\n"
+        "  --version           the version\n"
         "\n"
         "The documents are made first, in the database holdfast_bench, unless they are there\n"
         "from an earlier run; they stay. Point it at no server whose data you would miss.\n"
@@ -341,6 +392,8 @@ void bench_options_help(void)
         "service is a stub to put calls on: it works on any number of them at once, and each\n"
         "makes its writes one after the other (updates with upsert, of distinct documents, with\n"
         "the call's traceparent in their comment), but a GET none. It ends by SIGTERM.\n"
+        "\n"
+        "Options of service:\n"
         "  --listen HOST:PORT  where it serves (required); port 0: a free one, which it tells\n"
         "  --mongo HOST:PORT   where its writes go; without it there are none\n"
         "  --work MS           how long a call takes before its writes, 0 by default\n"

@@ -16,6 +16,8 @@
     X(POINT_READ, "point-read", "find of one document by _id")                                     \
     X(POINT_WRITE, "point-write", "update ($inc) of one document by _id, without a session")       \
     X(UNIT, "unit", "driver transaction: three updates and commitTransaction")                     \
+    X(CONTENDED, "contended",                                                                      \
+      "driver transaction: increment a document that all do, and an own one")                      \
     X(LARGE_READ, "large-read", "find that returns --bytes in one reply")                          \
     X(IDLE, "idle", "connections that say hello and are held open")                                \
     X(CALLS, "calls", "HTTP/1.1 requests to a service, or to holdfastd in front of one")
@@ -47,6 +49,9 @@ struct bench_options {
     uint64_t warmup_ns;
     pid_t pids[BENCH_PIDS_MAX]; /* whose CPU time and memory are reported */
     size_t pid_count;
+    uint32_t hot;   /* contended: documents that all connections increment */
+    uint32_t plain; /* contended: connections that do so without transactions, 0 to connections */
+    bool blind;     /* contended: transactions do not read first */
     bool json;
     const char *method; /* calls: of its requests */
     const char *path;

@@ -29,6 +29,30 @@ static double process_cpu(const struct run_process *process)
     return seconds(process->after.cpu_ns - process->before.cpu_ns);
 }
 
+static double retries_each(const struct run_result *result)
+{
+    uint64_t transactions = result->contended.transactions.operations;
+    return transactions == 0 ? 0 : (double)result->retries / (double)transactions;
+}
+
+static void print_figures(const char *what, const struct contended_figures *figures)
+{
+    printf("%-12s %" PRIu64 "; waits p50 %.0f us, max %.0f us, %.1f times; a writer has %" PRIu64
+           " to %" PRIu64 ", median %" PRIu64 "\n",
+           what, figures->waits.count, (double)histogram_percentile(&figures->waits, 50) / 1e3,
+           (double)figures->longest_ns / 1e3, contended_unfairness(figures), figures->fewest,
+           figures->most, figures->median);
+}
+
+static void print_contended(const struct run_result *result)
+{
+    print_figures("transactions", &result->contended.transactions);
+    if (result->contended.plain.operations > 0) {
+        print_figures("plain", &result->contended.plain);
+    }
+    printf("retries      %" PRIu64 ", %.2f a transaction\n", result->retries, retries_each(result));
+}
+
 void report_text(const struct bench_options *options, const struct run_result *result)
 {
     printf("load         %s, %u connections, %.1f s on %s\n", bench_load_name(options->load),
@@ -42,6 +66,9 @@ void report_text(const struct bench_options *options, const struct run_result *r
     }
     if (options->load == BENCH_LOAD_UNIT) {
         printf("retries      %" PRIu64 "\n", result->retries);
+    }
+    if (options->load == BENCH_LOAD_CONTENDED) {
+        print_contended(result);
     }
     for (int i = 1; i < RUN_STATUSES; i++) {
         if (result->statuses[i] > 0) {
@@ -95,6 +122,24 @@ static void append_statuses(bson_t *document, const struct run_result *result)
     bson_append_document_end(document, &statuses);
 }
 
+static void append_figures(bson_t *document, const char *name, const struct run_result *result,
+                           const struct contended_figures *figures)
+{
+    bson_t each;
+    double measured = result->measured_ns == 0 ? 1 : seconds(result->measured_ns);
+    BSON_APPEND_DOCUMENT_BEGIN(document, name, &each);
+    BSON_APPEND_INT64(&each, "operationsTotal", (int64_t)figures->operations);
+    BSON_APPEND_DOUBLE(&each, "perSecond", (double)figures->waits.count / measured);
+    BSON_APPEND_DOUBLE(&each, "waitP50Micros",
+                       (double)histogram_percentile(&figures->waits, 50) / 1e3);
+    BSON_APPEND_DOUBLE(&each, "waitMaxMicros", (double)figures->longest_ns / 1e3);
+    BSON_APPEND_DOUBLE(&each, "maxByMedian", contended_unfairness(figures));
+    BSON_APPEND_INT64(&each, "fewest", (int64_t)figures->fewest);
+    BSON_APPEND_INT64(&each, "median", (int64_t)figures->median);
+    BSON_APPEND_INT64(&each, "most", (int64_t)figures->most);
+    bson_append_document_end(document, &each);
+}
+
 void report_json(const struct bench_options *options, const struct run_result *result)
 {
     bson_t document = BSON_INITIALIZER;
@@ -111,6 +156,11 @@ void report_json(const struct bench_options *options, const struct run_result *r
         BSON_APPEND_UTF8(&document, "firstError", result->first_error);
     }
     BSON_APPEND_INT64(&document, "retries", (int64_t)result->retries);
+    if (options->load == BENCH_LOAD_CONTENDED) {
+        BSON_APPEND_DOUBLE(&document, "retriesPerTransaction", retries_each(result));
+        append_figures(&document, "transactions", result, &result->contended.transactions);
+        append_figures(&document, "plain", result, &result->contended.plain);
+    }
     if (options->load == BENCH_LOAD_CALLS) {
         append_statuses(&document, result);
     }

@@ -45,6 +45,7 @@ struct connection {
     enum connection_state state;
     struct script *script;
     uint64_t begun_ns;      /* the operation at work, its retries included */
+    uint64_t measured;      /* operations that ended in the measured time */
     struct buffer incoming; /* a reply that is not whole yet */
     uint32_t dropping;      /* bytes of a large reply that are still to come */
 };
@@ -201,6 +202,26 @@ static void connection_begin(struct bench *bench, struct connection *connection,
     connection_send(bench, connection);
 }
 
+static struct contended_figures *figures_of(struct bench *bench,
+                                            const struct connection *connection)
+{
+    bool plain = connection - bench->connections < (ptrdiff_t)bench->options->plain;
+    return plain ? &bench->result->contended.plain : &bench->result->contended.transactions;
+}
+
+/* Who starves ends only when the others have stopped. */
+static void note_wait(struct bench *bench, const struct connection *connection, uint64_t wait_ns)
+{
+    struct contended_figures *figures = figures_of(bench, connection);
+    figures->operations++;
+    if (bench->phase == PHASE_MEASURED) {
+        histogram_add(&figures->waits, wait_ns);
+    }
+    if (bench->phase != PHASE_WARMUP && wait_ns > figures->longest_ns) {
+        figures->longest_ns = wait_ns;
+    }
+}
+
 static void connection_done(struct bench *bench, struct connection *connection)
 {
     struct run_result *result = bench->result;
@@ -209,7 +230,11 @@ static void connection_done(struct bench *bench, struct connection *connection)
     result->operations_total++;
     if (bench->phase == PHASE_MEASURED) {
         result->operations++;
+        connection->measured++;
         histogram_add(&result->latency, now - connection->begun_ns);
+    }
+    if (bench->options->load == BENCH_LOAD_CONTENDED) {
+        note_wait(bench, connection, now - connection->begun_ns);
     }
     connection_begin(bench, connection, now);
 }
@@ -379,6 +404,10 @@ static enum status prepare_documents(struct bench *bench, struct error *ret_erro
         status = documents_prepare(bench->options, descriptor, &bench->documents, ret_error);
         (void)close(descriptor);
     }
+    if (status == STATUS_OK && bench->options->load == BENCH_LOAD_CONTENDED) {
+        status = contended_sum(bench->options, &bench->documents, &bench->result->contended.before,
+                               ret_error);
+    }
     return status;
 }
 
@@ -466,6 +495,38 @@ static void loop(struct bench *bench)
     }
 }
 
+static void share(struct contended_figures *figures, const struct connection *connections,
+                  uint32_t count)
+{
+    uint64_t *counts = calloc(count + 1, sizeof *counts);
+    for (uint32_t i = 0; i < count && counts != NULL; i++) {
+        counts[i] = connections[i].measured;
+    }
+    if (counts != NULL) {
+        contended_share(figures, counts, count);
+    }
+    free(counts);
+}
+
+static void finish_contended(struct bench *bench)
+{
+    struct contended_result *result = &bench->result->contended;
+    struct error error = {0};
+    uint32_t plain = bench->options->plain;
+    share(&result->plain, bench->connections, plain);
+    share(&result->transactions, bench->connections + plain, bench->opened - plain);
+    if (bench->result->errors > 0) {
+        return; /* what was on its way then may have been carried out */
+    }
+    enum status status = contended_sum(bench->options, &bench->documents, &result->after, &error);
+    if (status == STATUS_OK) {
+        status = contended_check(result, &error);
+    }
+    if (status != STATUS_OK) {
+        count_error(bench, error.message);
+    }
+}
+
 enum status run(const struct bench_options *options, struct run_result *ret_result,
                 struct error *ret_error)
 {
@@ -474,6 +535,9 @@ enum status run(const struct bench_options *options, struct run_result *ret_resu
     enum status status = set_up(&bench, ret_error);
     if (status == STATUS_OK) {
         loop(&bench);
+        if (options->load == BENCH_LOAD_CONTENDED) {
+            finish_contended(&bench);
+        }
         if (options->load == BENCH_LOAD_IDLE) {
             ret_result->operations = ret_result->operations_total = bench.alive;
         }

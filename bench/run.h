@@ -7,9 +7,11 @@
  *   connect, hello, documents -> warm-up -> measured time -> drain: no operation is begun any more,
  *                                                            those at work are brought to their end
  *
- * so that what the target acknowledged is counted to the last operation.
+ * so that what the target acknowledged is counted to the last operation. For contended that is
+ * compared with what the documents hold; a difference is an error.
  */
 
+#include "bench/contended.h"
 #include "bench/histogram.h"
 #include "bench/options.h"
 #include "bench/process.h"
@@ -34,6 +36,7 @@ struct run_result {
     char first_error[512];           /* "" if there is none */
     uint64_t statuses[RUN_STATUSES]; /* calls: answers by HTTP status, over the whole run */
     struct histogram latency;
+    struct contended_result contended; /* of that load */
     struct run_process processes[BENCH_PIDS_MAX];
     uint64_t own_cpu_ns; /* of this program, in the measured time */
 };

@@ -10,7 +10,7 @@
  *   read.c       readers
  *   retention.c  pruning, as tasks of the writer thread
  *   compact.c    the compacting copy
- *   scan.c       verification, in a child process
+ *   scan*.c      verification, in a child process
  *   encryption.c the journal's data keys; cipher.c encrypts, key_file.c reads the key
  *   place.c      where the journal's file is
  *   pages*.c     the pages of data.mdb without LMDB

@@ -246,10 +246,20 @@ static void print_help(void)
            "Services connect to --listen instead of the server and use their driver's\n"
            "transactions as before; the proxy keeps them whole through crashes with the\n"
            "journal in --wal, also on a standalone server.\n\n"
+           "Examples:\n"
+           "  driver transactions on a standalone server; services connect to 27018:\n"
+           "    holdfastd --listen 127.0.0.1:27018 --upstream mongodb://127.0.0.1:27017 \\\n"
+           "        --wal /var/lib/holdfast\n"
+           "  and each API call of a service one unit; callers call 8080, the service is at 9015:\n"
+           "        --http-listen 127.0.0.1:8080 --http-service 127.0.0.1:9015\n"
+           "  only look which services need it, and change nothing; then: holdfast observe\n"
+           "        --set unit.boundary=observe\n\n"
+           "Options:\n"
            "  --config FILE       read keys from a YAML file; options given here win over it\n"
            "  --set KEY=VALUE     set one key; may be repeated\n"
            "  --check-config      say whether the configuration is valid, and exit\n"
-           "  --help, --version\n\n"
+           "  --help              this text\n"
+           "  --version           the version\n\n"
            "Every key below is also a key of the file: net.listen is listen: under net:.\n"
            "Several HTTP services are a sequence of the file, services:, as the shipped\n"
            "holdfast.yaml shows.\n"
@@ -264,6 +274,7 @@ static void print_help(void)
             }
         }
     }
+    printf("\nMore: man holdfastd, man holdfastd.conf; docs/README.md says what to read first.\n");
 }
 
 /* After the first pass: what does not run the daemon, then the file, the options, the check. */

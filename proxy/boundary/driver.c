@@ -113,6 +113,8 @@ static void on_written(struct write_operation *operation, struct slice reply)
 {
     struct boundary_request *request = operation->context;
     ending_take_reply(request, reply);
+    /* As in mongod its view is that of its first command, whatever that was. */
+    request->unit->locks.view_used = true;
     CRASH_POINT(unit_replied);
     ending_finish(request);
 }
@@ -169,8 +171,21 @@ static void send_read(struct boundary_request *request)
         .completed = on_read,
         .context = request,
     };
+    request->unit->locks.view_used = true;
     request->reading = true;
     read_start(&request->read);
+}
+
+static void fail_entering(struct boundary_request *request)
+{
+    bool victim = request->unit->locks.victim;
+    ending_set_error(request, REPLY_CODE_WriteConflict, REPLY_LABEL_TRANSIENT,
+                     victim ? "this transaction and others waited for each other's documents, and "
+                              "it is the youngest of them: run the transaction again"
+                            : "other writes in this namespace did not end within unit.lockWait: "
+                              "run the transaction again");
+    ending_roll_back(request, victim ? "it was the victim of a deadlock"
+                                     : "waited longer than unit.lockWait");
 }
 
 static void on_entered(struct enter *enter, bool inside)
@@ -181,10 +196,7 @@ static void on_entered(struct enter *enter, bool inside)
         send_read(request);
         return;
     }
-    ending_set_error(request, REPLY_CODE_WriteConflict, REPLY_LABEL_TRANSIENT,
-                     "other writes in this namespace did not end within unit.lockWait: run the "
-                     "transaction again");
-    ending_roll_back(request, "waited longer than unit.lockWait");
+    fail_entering(request);
 }
 
 /* getMore names its collection in a field of its own; what has none reads the whole database. */
@@ -214,6 +226,9 @@ static void read_in_unit(struct boundary_request *request)
         break;
     case ENTER_WAITING:
         request->entering = true;
+        break;
+    case ENTER_DEADLOCK:
+        fail_entering(request);
         break;
     case ENTER_NO_MEMORY:
         ending_set_error(request, REPLY_CODE_ExceededMemoryLimit, NULL, "out of memory");

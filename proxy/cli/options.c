@@ -6,6 +6,7 @@
 
 #include "cli/options.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -14,9 +15,11 @@
 
 #include "base/secret.h"
 #include "cli/moment.h"
+#include "cli/option_table.h"
 
 #define CONNECT_MS_DEFAULT 10000
 #define FENCE_MS_DEFAULT 2000
+#define HELP_COLUMN 19 /* where the help of an option begins, less the indent */
 
 const struct cli_command cli_commands[] = {
     {"status", "", "what the journal holds and whom it belongs to",
@@ -167,60 +170,19 @@ const struct cli_command cli_commands[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-enum option_letter {
-    OPTION_WAL = 256,
-    OPTION_UPSTREAM,
-    OPTION_UPSTREAM_FILE,
-    OPTION_JSON,
-    OPTION_DRY_RUN,
-    OPTION_STATE,
-    OPTION_SET,
-    OPTION_KEEP,
-    OPTION_RESTORE,
-    OPTION_APPLY,
-    OPTION_YES,
-    OPTION_LOCKS,
-    OPTION_UNIT,
-    OPTION_ONTO,
-    OPTION_NAMESPACE,
-    OPTION_FROM,
-    OPTION_UNTIL,
-    OPTION_BEFORE,
-    OPTION_RECORDS,
-    OPTION_PROGRESS,
-    OPTION_COMPACT,
-    OPTION_TO,
-    OPTION_WAL_KEY_FILE,
-};
+enum { OPTIONS_MAX = 64 };
 
-static const struct option long_options[] = {
-    {"wal", required_argument, NULL, OPTION_WAL},
-    {"upstream", required_argument, NULL, OPTION_UPSTREAM},
-    {"upstream-file", required_argument, NULL, OPTION_UPSTREAM_FILE},
-    {"json", no_argument, NULL, OPTION_JSON},
-    {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
-    {"state", required_argument, NULL, OPTION_STATE},
-    {"set", required_argument, NULL, OPTION_SET},
-    {"keep", no_argument, NULL, OPTION_KEEP},
-    {"restore", no_argument, NULL, OPTION_RESTORE},
-    {"apply", no_argument, NULL, OPTION_APPLY},
-    {"yes", no_argument, NULL, OPTION_YES},
-    {"locks", no_argument, NULL, OPTION_LOCKS},
-    {"unit", required_argument, NULL, OPTION_UNIT},
-    {"onto", required_argument, NULL, OPTION_ONTO},
-    {"namespace", required_argument, NULL, OPTION_NAMESPACE},
-    {"from", required_argument, NULL, OPTION_FROM},
-    {"until", required_argument, NULL, OPTION_UNTIL},
-    {"before", required_argument, NULL, OPTION_BEFORE},
-    {"records", no_argument, NULL, OPTION_RECORDS},
-    {"progress", no_argument, NULL, OPTION_PROGRESS},
-    {"compact", no_argument, NULL, OPTION_COMPACT},
-    {"to", required_argument, NULL, OPTION_TO},
-    {"wal-key-file", required_argument, NULL, OPTION_WAL_KEY_FILE},
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},
-    {NULL, 0, NULL, 0},
-};
+/* As getopt_long() wants it. */
+static void make_long_options(struct option ret_options[OPTIONS_MAX])
+{
+    size_t count = 0;
+    for (const struct cli_option *each = cli_option_table; each->name != NULL; each++) {
+        assert(count + 1 < OPTIONS_MAX);
+        ret_options[count++] = (struct option){
+            each->name, each->value == NULL ? no_argument : required_argument, NULL, each->letter};
+    }
+    ret_options[count] = (struct option){0};
+}
 
 static const struct cli_command *command_find(const char *name)
 {
@@ -475,6 +437,8 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
     enum options_action action = OPTIONS_RUN;
     enum status status = STATUS_OK;
     int letter;
+    struct option long_options[OPTIONS_MAX];
+    make_long_options(long_options);
     optind = 0; /* so that tests may call this more than once */
     while ((letter = getopt_long(argument_count, arguments, ":hV", long_options, NULL)) != -1) {
         status = take_option(letter, &options, &action, arguments, ret_error);
@@ -496,34 +460,37 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
     return status;
 }
 
-static void help_options(void)
+/* One option, with its help in a column of its own. */
+static void help_option(const struct cli_option *option)
 {
-    fputs("Options:\n"
-          "  --wal DIR        the journal's directory (required)\n"
-          "  --upstream URI   the server, mongodb://host:port, as given to holdfastd\n"
-          "  --upstream-file FILE\n"
-          "                   the same, read from a file that nobody else can read\n"
-          "  --onto URI       replay: the server with the restored database\n"
-          "  --json           JSON (MongoDB Extended JSON, relaxed) instead of text\n"
-          "  --state STATE    units: open, committed, aborted, conflict or all (default)\n"
-          "  --locks          units: the living holdfastd's, and who waits for whom\n"
-          "  --to DIR         salvage: where the new journal is made\n"
-          "  --to FILE        change-key: the new key file\n"
-          "  --dry-run        recover, resolve, replay, prune: say what would be done, change "
-          "nothing\n"
-          "  --keep, --restore, --apply, --yes\n"
-          "                   resolve: see holdfast help resolve\n"
-          "  --from WHEN, --until WHEN, --before WHEN\n"
-          "                   export, replay, prune: an LSN, a time\n"
-          "                   (2026-01-02T03:04:05Z) or how long ago (2h)\n"
-          "  --unit N, --namespace DB.COLL, --records, --progress, --compact\n"
-          "                   export, prune: see their help\n"
-          "  --set KEY=VALUE  upstream.takeover=ID     vouch for a lost journal's database\n"
-          "                   upstream.fenceWait=2s    how long to wait for late writes\n"
-          "                   upstream.connectTimeout=10s\n"
-          "  --help, --version\n"
-          "\n"
-          "Exit codes: 0 nothing left to do, 1 conflicts or damage left, 2 could not run.\n",
+    char words[64];
+    int width =
+        snprintf(words, sizeof(words), "--%s%s%s", option->name, option->value == NULL ? "" : " ",
+                 option->value == NULL ? "" : option->value);
+    printf("  %-*s", HELP_COLUMN, words);
+    const char *line = option->help;
+    size_t size = strcspn(line, "\n");
+    if (width >= HELP_COLUMN) {
+        printf("\n%*s", HELP_COLUMN + 2, "");
+    }
+    printf("%.*s\n", (int)size, line);
+    while (line[size] != '\0') {
+        line += size + 1;
+        size = strcspn(line, "\n");
+        printf("%*s%.*s\n", HELP_COLUMN + 2, "", (int)size, line);
+    }
+}
+
+/* Those of a command, or those that all commands have. */
+static void help_options(const struct cli_command *command)
+{
+    fputs("Options:\n", stdout);
+    for (const struct cli_option *each = cli_option_table; each->name != NULL; each++) {
+        if (command != NULL ? cli_option_is_of(each, command) : each->commands == NULL) {
+            help_option(each);
+        }
+    }
+    fputs("\nExit codes: 0 nothing left to do, 1 conflicts or damage left, 2 could not run.\n",
           stdout);
 }
 
@@ -533,7 +500,7 @@ void options_help(const struct cli_command *command)
         printf("Usage: holdfast %s%s%s --wal DIR [OPTION]...\n\nIn short: %s.\n\n%s%s",
                command->name, command->arguments[0] == '\0' ? "" : " ", command->arguments,
                command->summary, command->help, command->help[0] == '\0' ? "" : "\n");
-        help_options();
+        help_options(command);
         return;
     }
     fputs("Usage: holdfast COMMAND --wal DIR [OPTION]...\n"
@@ -548,5 +515,11 @@ void options_help(const struct cli_command *command)
         printf("  %-15s %s\n", usage, each->summary);
     }
     fputs("\n", stdout);
-    help_options();
+    help_options(NULL);
+    fputs("\nWhere to begin:\n"
+          "  holdfast status --wal /var/lib/holdfast                    is all well?\n"
+          "  holdfast units --wal /var/lib/holdfast --state conflict    what waits for you\n"
+          "  holdfast resolve 17 --wal DIR --upstream URI               what a conflict is about\n"
+          "More: man holdfast; what to do after a crash is in docs/RUNBOOK.md.\n",
+          stdout);
 }

@@ -12,6 +12,7 @@
 #include "base/config.h"
 #include "engine/engine.h"
 #include "engine/settler.h"
+#include "net/watchdog.h"
 #include "observe/observe.h"
 #include "recover/lease.h"
 #include "recover/lease_keeper.h"
@@ -36,7 +37,8 @@ struct daemon {
     bool leased;
     bool told_to_end; /* by a signal while it was a standby */
     struct lease_keeper *keeper;
-    bool recovered; /* no unit of an earlier life is open */
+    bool recovered;            /* no unit of an earlier life is open */
+    struct watchdog *watchdog; /* NULL unless a service manager wants one */
     struct worker_pool *workers;
     struct engine engine;
     struct pruner *pruner;
@@ -113,6 +115,15 @@ MUST_CHECK enum status daemon_recover(struct daemon *daemon, struct error *ret_e
 /* After the server has restarted. What cannot be repaired here ends the process and is left to the
    next start: nothing was forwarded since. */
 void daemon_recover_again(struct daemon *daemon);
+
+/* ---- A service manager (base/service_manager.h) */
+
+/* Begins to tell it, and to feed its watchdog; that it cannot be reached is logged. Errors: as
+   watchdog_start(). */
+MUST_CHECK enum status daemon_meet_manager(struct daemon *daemon, struct error *ret_error);
+
+/* Clients are served: now, or again. */
+void daemon_tell_serving(const struct daemon *daemon);
 
 /* ---- What serves clients */
 

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "holdfast/log.h"
 
@@ -97,6 +98,7 @@ enum status daemon_in_turn(struct daemon *daemon,
     while (stands_by && (status == STATUS_OWNED || status == STATUS_UNREACHABLE) &&
            daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
         admin_standby(daemon->admin, error->message);
+        service_manager_ready("Standing by for another holdfastd");
         daemon->told_to_end = told_to_end();
         if (daemon->told_to_end) {
             return status;

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "holdfast/log.h"
 #include "restart/restart.h"
@@ -78,6 +79,7 @@ void daemon_recover_again(struct daemon *daemon)
         .give_up = is_to_end,
     };
     admin_recovering(daemon->admin, daemon->wal);
+    service_manager_status("Recovering: the server has restarted");
     enum status status = restart_recover(&options, &report, &error);
     if (status != STATUS_OK) {
         LOG(LOG_ERROR, "recovery", "Ending: the next start recovers",
@@ -89,4 +91,5 @@ void daemon_recover_again(struct daemon *daemon)
     admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services, daemon->observe,
                   daemon->pruner);
     admin_upstream_seen(daemon->admin, NULL);
+    daemon_tell_serving(daemon);
 }

@@ -1,6 +1,7 @@
 /*
  * The start: journal, server, lease, recovery, and only then clients. Main thread.
  */
+#include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
@@ -50,7 +51,10 @@ static enum status start_admin(struct daemon *daemon, struct error *error)
 
 enum status daemon_start(struct daemon *daemon, struct error *error)
 {
-    enum status status = start_admin(daemon, error);
+    enum status status = daemon_meet_manager(daemon, error);
+    if (status == STATUS_OK) {
+        status = start_admin(daemon, error);
+    }
     if (status == STATUS_OK) {
         status = daemon_in_turn(daemon, daemon_open_journal, error);
     }
@@ -73,6 +77,7 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     }
     if (status == STATUS_OK) {
         admin_recovering(daemon->admin, daemon->wal);
+        service_manager_status("Recovering");
         status = daemon_recover(daemon, error);
     }
     if (status == STATUS_OK) {
@@ -98,6 +103,8 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
                       daemon->observe, daemon->pruner);
+        watchdog_watch(daemon->watchdog, daemon->workers);
+        daemon_tell_serving(daemon);
     }
     return status;
 }

@@ -3,6 +3,7 @@
  */
 #include <time.h>
 
+#include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "engine/finish.h"
 #include "engine/resolver.h"
@@ -41,6 +42,7 @@ static void drain(struct daemon *daemon)
 void daemon_stop(struct daemon *daemon)
 {
     bool clean = daemon->recovered;
+    service_manager_stopping(daemon->router == NULL ? "Ending" : "Draining");
     if (daemon->router != NULL) {
         drain(daemon);
     }
@@ -57,6 +59,7 @@ void daemon_stop(struct daemon *daemon)
     if (daemon->keeper != NULL) {
         lease_keeper_settle(daemon->keeper, NULL, NULL);
     }
+    watchdog_watch(daemon->watchdog, NULL);
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
     daemon->keeper = lease_keeper_stop(daemon->keeper);
@@ -81,4 +84,6 @@ void daemon_stop(struct daemon *daemon)
     daemon->engine.units = unit_table_free(daemon->engine.units);
     daemon->engine.locks = lock_table_free(daemon->engine.locks);
     daemon->engine.uncommitted = uncommitted_table_free(daemon->engine.uncommitted);
+    daemon->watchdog = watchdog_stop(daemon->watchdog);
+    service_manager_end();
 }

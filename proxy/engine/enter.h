@@ -3,8 +3,9 @@
 
 /*
  * A unit's way into a namespace, before its first read or write there: through the gate of the
- * server and that of the namespace (unit/gate.h). It begins the unit's view: what others commit
- * after it conflicts with what this unit writes.
+ * server and that of the namespace (unit/gate.h). The first one begins the unit's view: what others
+ * commit after it conflicts with what this unit writes. Before that it takes the locks over which
+ * earlier tries of the unit's work have failed (unit/lock_hints.h).
  *
  * Everything on the worker's thread.
  */
@@ -16,18 +17,28 @@
 #include "unit/gate.h"
 #include "unit/gate_wait.h"
 
+enum enter_wait {
+    ENTER_WAIT_NONE,
+    ENTER_WAIT_GATE,
+    ENTER_WAIT_LOCK,
+};
+
 struct enter {
     /* filled in by the caller */
     struct engine *engine;
     struct unit *unit;
     struct worker *worker;
-    /* Called from the loop, only if enter_start() returned ENTER_WAITING. */
+    /* Called from the loop, only if enter_start() returned ENTER_WAITING. Not inside, and the unit
+       is a deadlock's victim: as ENTER_DEADLOCK. */
     void (*completed)(struct enter *enter, bool inside);
     void *context;
     /* private */
     uint32_t gates[2];
     size_t at;
-    bool waiting;
+    bool begins;    /* the unit's view */
+    size_t hint_at; /* of the locks to take first */
+    enum enter_wait waiting;
+    struct lock_waiter lock_waiter;
     struct gate_waiter waiter;
     struct gate_wait wait;
     struct worker_task task;
@@ -36,7 +47,9 @@ struct enter {
 
 enum enter_result {
     ENTER_INSIDE,
-    ENTER_WAITING, /* `completed` will be called, after lock_wait_ms at the latest */
+    ENTER_WAITING,  /* `completed` will be called, after lock_wait_ms for each gate and lock at the
+                       latest */
+    ENTER_DEADLOCK, /* the unit is the victim: roll it back */
     ENTER_NO_MEMORY,
 };
 

@@ -50,6 +50,7 @@
 
 #include "engine/write_steps.h"
 #include "holdfast/crash_point.h"
+#include "unit/lock_hints.h"
 #include "wire/reply.h"
 
 static void advance(struct write_operation *operation);
@@ -100,6 +101,13 @@ static void fail_waiting(struct write_operation *operation)
         "not end within unit.lockWait: run the transaction again");
 }
 
+static void fail_as_victim(struct write_operation *operation)
+{
+    write_fail(operation, REPLY_CODE_WriteConflict,
+               "this transaction and others waited for each other's documents, and it is the "
+               "youngest of them: run the transaction again");
+}
+
 static void give_up(struct write_operation *operation)
 {
     if (operation->wait == WRITE_WAIT_LOCK &&
@@ -119,6 +127,8 @@ static void on_entered(struct enter *enter, bool inside)
     operation->wait = WRITE_WAIT_NONE;
     if (inside) {
         operation->step = WRITE_ADMITTING;
+    } else if (operation->unit->locks.victim) {
+        fail_as_victim(operation);
     } else {
         fail_waiting(operation);
     }
@@ -171,6 +181,9 @@ static bool enter(struct write_operation *operation)
     case ENTER_WAITING:
         operation->wait = WRITE_WAIT_GATE;
         return false;
+    case ENTER_DEADLOCK:
+        fail_as_victim(operation);
+        return true;
     case ENTER_NO_MEMORY:
         write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
         return true;
@@ -178,18 +191,43 @@ static bool enter(struct write_operation *operation)
     return false;
 }
 
+static bool is_of_several(const struct write_operation *operation)
+{
+    return operation->errors == WRITE_ERRORS_ABORT || operation->errors == WRITE_ERRORS_CALL;
+}
+
+/* The unit has more commands than this one, and its client knows something of its view. */
+static bool is_view_fixed(const struct write_operation *operation)
+{
+    return is_of_several(operation) && operation->unit->locks.view_used;
+}
+
+/* When the transaction is run again it locks this first. */
+static void leave_hint(struct write_operation *operation, const struct lock_name *name)
+{
+    lock_hints_add(&operation->unit->locks.hints, name,
+                   gate_of(operation->target.database, operation->target.collection));
+}
+
 /*
  * The document was changed after the unit began. In a transaction an earlier read may have been of
- * the older document. A command of its own has read nothing before: it reads again, now that the
- * document is its own.
+ * the older document; in its first command its view may as well begin now. A command of its own has
+ * read nothing before either: it reads again, now that the document is its own.
  */
 static bool take_changed(struct write_operation *operation, const struct lock_name *name)
 {
-    if (operation->errors == WRITE_ERRORS_ABORT || operation->errors == WRITE_ERRORS_CALL) {
+    if (is_view_fixed(operation)) {
+        leave_hint(operation, name);
         write_fail(operation, REPLY_CODE_WriteConflict,
                    "a document that this transaction writes was changed by another one after it "
                    "began: run the transaction again");
         return false;
+    }
+    if (is_of_several(operation)) {
+        lock_owner_renew(operation->engine->locks, &operation->unit->locks);
+        uncommitted_snapshot_renew(operation->engine->uncommitted, &operation->unit->uncommitted);
+        operation->waited = true;
+        return true;
     }
     if (!operation->has_reread || memcmp(&operation->reread, name, sizeof *name) != 0) {
         operation->reread = *name;
@@ -205,6 +243,7 @@ static bool acquire(struct write_operation *operation, const struct lock_name *n
 {
     struct engine *engine = operation->engine;
     operation->lock_waiter.ended = on_lock_wait_ended;
+    operation->lock_waiter.unless_changed = is_view_fixed(operation);
     switch (lock_acquire(engine->locks, &operation->unit->locks, name, &operation->lock_waiter)) {
     case LOCK_GRANTED:
         return true;
@@ -215,9 +254,8 @@ static bool acquire(struct write_operation *operation, const struct lock_name *n
     case LOCK_CONFLICT:
         return !is_document || take_changed(operation, name);
     case LOCK_DEADLOCK:
-        write_fail(operation, REPLY_CODE_WriteConflict,
-                   "this transaction and others waited for each other's documents, and it is the "
-                   "youngest of them: run the transaction again");
+        leave_hint(operation, name);
+        fail_as_victim(operation);
         return false;
     case LOCK_LIMIT:
         write_fail(operation, REPLY_CODE_LockTimeout,

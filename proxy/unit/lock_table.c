@@ -101,13 +101,18 @@ static uint64_t newest_event(const struct lock_entry *entry)
     return entry->changed_at > entry->restored_at ? entry->changed_at : entry->restored_at;
 }
 
-/* Whether the owner's unit may have seen the document, or what it does not know, otherwise. */
+/* Whether the owner's unit may have seen the document otherwise. */
+static bool has_changed(const struct lock_entry *entry, const struct lock_owner *owner)
+{
+    bool may_have_seen = entry->restored_at > owner->began_at && owner->read_at > entry->dirty_from;
+    return may_have_seen || entry->changed_at > owner->began_at;
+}
+
+/* The same, or something that is not known any more. */
 static bool is_news(const struct lock_table *table, const struct lock_entry *entry,
                     const struct lock_owner *owner)
 {
-    bool may_have_seen = entry->restored_at > owner->began_at && owner->read_at > entry->dirty_from;
-    return may_have_seen || entry->changed_at > owner->began_at ||
-           table->forgotten_up_to > owner->began_at;
+    return has_changed(entry, owner) || table->forgotten_up_to > owner->began_at;
 }
 
 /* Drops what no owner began before, and the oldest beyond the bound. */
@@ -128,6 +133,18 @@ static void forget_old(struct lock_table *table)
     }
 }
 
+/* The youngest: its view begins now. */
+static void owner_register(struct lock_table *table, struct lock_owner *owner)
+{
+    owner->began_at = table->moment;
+    owner->older = table->youngest_owner;
+    owner->younger = NULL;
+    *(owner->older == NULL ? &table->oldest_owner : &owner->older->younger) = owner;
+    table->youngest_owner = owner;
+    owner->registered = true;
+    table->owner_count++;
+}
+
 static void owner_unregister(struct lock_table *table, struct lock_owner *owner)
 {
     if (!owner->registered) {
@@ -144,17 +161,21 @@ void lock_owner_begin(struct lock_table *table, struct lock_owner *owner)
 {
     pthread_mutex_lock(&table->mutex);
     if (!owner->registered) {
-        owner->began_at = table->moment;
-        owner->older = table->youngest_owner;
-        owner->younger = NULL;
-        *(owner->older == NULL ? &table->oldest_owner : &owner->older->younger) = owner;
-        table->youngest_owner = owner;
-        owner->registered = true;
-        table->owner_count++;
+        owner_register(table, owner);
         if (owner->place == 0) {
             owner->place = ++table->newest_place;
         }
     }
+    pthread_mutex_unlock(&table->mutex);
+}
+
+void lock_owner_renew(struct lock_table *table, struct lock_owner *owner)
+{
+    pthread_mutex_lock(&table->mutex);
+    assert(owner->registered && !owner->view_used && owner->waiting == NULL);
+    owner_unregister(table, owner);
+    owner_register(table, owner);
+    forget_old(table);
     pthread_mutex_unlock(&table->mutex);
 }
 
@@ -177,21 +198,27 @@ static void give(struct lock_table *table, struct lock_entry *entry, struct lock
     table->held_count++;
 }
 
-/* Takes the waiter out of its queue: its wait has ended. */
-static void dequeue(struct lock_waiter *waiter)
+/* Takes the waiter that *at points to out of its queue: its wait has ended. */
+static struct lock_waiter *dequeue_at(struct lock_waiter **at)
 {
-    struct lock_entry *entry = waiter->entry;
-    struct lock_waiter **at = &entry->first_waiter;
-    while (*at != waiter) {
-        at = &(*at)->next;
-    }
+    struct lock_waiter *waiter = *at;
     *at = waiter->next;
-    if (entry->last_waiter == &waiter->next) {
-        entry->last_waiter = at;
+    if (waiter->entry->last_waiter == &waiter->next) {
+        waiter->entry->last_waiter = at;
     }
     waiter->owner->waiting = NULL;
     waiter->entry = NULL;
     waiter->next = NULL;
+    return waiter;
+}
+
+static void dequeue(struct lock_waiter *waiter)
+{
+    struct lock_waiter **at = &waiter->entry->first_waiter;
+    while (*at != waiter) {
+        at = &(*at)->next;
+    }
+    (void)dequeue_at(at);
 }
 
 static void enqueue(struct lock_entry *entry, struct lock_owner *owner, struct lock_waiter *waiter)
@@ -225,6 +252,9 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
     } else if (entry->holder != owner) {
         if (waiter == NULL) {
             return LOCK_WAITING;
+        }
+        if (waiter->unless_changed && has_changed(entry, owner)) {
+            return LOCK_CONFLICT;
         }
         enqueue(entry, owner, waiter);
         return LOCK_WAITING;
@@ -278,6 +308,7 @@ void lock_owner_read(struct lock_table *table, struct lock_owner *owner)
 {
     pthread_mutex_lock(&table->mutex);
     owner->read_at = ++table->moment;
+    owner->view_used = true;
     pthread_mutex_unlock(&table->mutex);
 }
 
@@ -294,22 +325,37 @@ void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
     pthread_mutex_unlock(&table->mutex);
 }
 
-/* Gives the lock to the waiter that came first; returns it, to be called without the mutex. */
-static struct lock_waiter *pass_on(struct lock_table *table, struct lock_entry *entry)
+/* Ends the waits that are in vain now, and appends them to the list at *tail. */
+static void turn_away(struct lock_entry *entry, struct lock_waiter ***tail)
 {
-    struct lock_waiter *waiter = entry->first_waiter;
-    if (waiter == NULL) {
-        return NULL;
+    struct lock_waiter **at = &entry->first_waiter;
+    while (*at != NULL) {
+        if ((*at)->unless_changed && has_changed(entry, (*at)->owner)) {
+            **tail = dequeue_at(at);
+            *tail = &(**tail)->next;
+        } else {
+            at = &(*at)->next;
+        }
     }
-    dequeue(waiter);
+}
+
+/* Gives the lock to the waiter that came first, which goes to the list at *tail. False: none. */
+static bool pass_on(struct lock_table *table, struct lock_entry *entry, struct lock_waiter ***tail)
+{
+    if (entry->first_waiter == NULL) {
+        return false;
+    }
+    struct lock_waiter *waiter = dequeue_at(&entry->first_waiter);
     give(table, entry, waiter->owner);
-    return waiter;
+    **tail = waiter;
+    *tail = &waiter->next;
+    return true;
 }
 
 void lock_release_all(struct lock_table *table, struct lock_owner *owner, bool restored)
 {
-    struct lock_waiter *granted = NULL;
-    struct lock_waiter **tail = &granted;
+    struct lock_waiter *ended = NULL; /* waits, to be told without the mutex */
+    struct lock_waiter **tail = &ended;
     pthread_mutex_lock(&table->mutex);
     assert(owner->waiting == NULL);
     table->moment++;
@@ -322,22 +368,19 @@ void lock_release_all(struct lock_table *table, struct lock_owner *owner, bool r
         table->held_count--;
         if (entry->written_at != 0) {
             remember(table, entry, restored);
+            turn_away(entry, &tail);
         }
-        struct lock_waiter *waiter = pass_on(table, entry);
-        if (waiter != NULL) {
-            *tail = waiter;
-            tail = &waiter->next;
-        } else {
+        if (!pass_on(table, entry, &tail)) {
             drop_if_unused(table, entry);
         }
     }
     owner->held_count = 0;
     forget_old(table);
     pthread_mutex_unlock(&table->mutex);
-    while (granted != NULL) {
-        struct lock_waiter *next = granted->next;
-        granted->ended(granted);
-        granted = next;
+    while (ended != NULL) {
+        struct lock_waiter *next = ended->next;
+        ended->ended(ended);
+        ended = next;
     }
 }
 

@@ -19,6 +19,13 @@
  * written. Without this difference the survivor of a deadlock would fail as well, for it waits for
  * nothing but a document that the victim has written.
  *
+ * Who has read before cannot write what was changed since: for such an owner waiting on would be in
+ * vain, so its wait ends with the commit that makes it so (`unless_changed`), not when its turn has
+ * come. Who has answered nothing yet may let its view begin when the lock is its own
+ * (lock_owner_renew()). And who runs failed work again may lock first what that failed over
+ * (lock_hints.h). So a document that many want is handed on in the order of asking, and each commit
+ * of it costs the others one conflict at most, not one for each time that somebody is before them.
+ *
  * Deadlocks. A unit waits for one thing at a time, and only a wait that begins can close a cycle: a
  * lock that is handed on goes to a unit that no longer waits. So the beginning of each wait is
  * where they are looked for, from holder to holder: a waiter also waits for those before it in its
@@ -56,6 +63,7 @@
 
 struct lock_table;
 struct lock_entry;
+struct lock_hints;
 struct gate_wait;
 
 #define LOCK_DIGEST_BYTES 16
@@ -67,11 +75,13 @@ struct lock_name {
 struct lock_owner {
     uint64_t began_at;       /* moment of its first operation: changes after it are news to it */
     uint64_t read_at;        /* moment after its last read of what it has not locked; 0: none */
+    bool view_used;          /* its client knows something of it: began_at stays. Its holder's */
     struct lock_entry *held; /* list */
     size_t held_count;
     uint64_t unit;  /* number, for who reads of a deadlock; set by the unit */
     uint64_t place; /* 0: given by lock_owner_begin(); else that of a victim whose work this is */
     bool victim;    /* of a deadlock: gets no lock any more. Valid for whoever works on the unit */
+    struct lock_hints *hints;    /* its holder's: over what earlier tries of its work have failed */
     struct lock_waiter *waiting; /* private */
     struct gate_wait *at_gate;   /* private to gate_wait.h, as what follows */
     uint32_t *gates;             /* those that its unit is inside of */
@@ -85,6 +95,7 @@ struct lock_owner {
 
 struct lock_waiter {
     void (*ended)(struct lock_waiter *waiter); /* the wait is over: call lock_acquire() again */
+    bool unless_changed; /* a document that was changed after the owner began is not waited for */
     /* private */
     struct lock_owner *owner;
     struct lock_entry *entry;
@@ -94,7 +105,8 @@ struct lock_waiter {
 enum lock_result {
     LOCK_GRANTED,  /* held now, also if it was before */
     LOCK_WAITING,  /* `ended` will be called */
-    LOCK_CONFLICT, /* the document was changed after the owner began; it is held all the same */
+    LOCK_CONFLICT, /* the document was changed after the owner began; it is held all the same, but
+                      for a waiter with `unless_changed` while another one holds it */
     LOCK_DEADLOCK, /* the owner is a victim; nothing new is held: roll its unit back */
     LOCK_LIMIT,    /* so many locks are held in all; it does not wait: roll its unit back */
     LOCK_NO_MEMORY,
@@ -148,8 +160,15 @@ enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner
 bool lock_cancel(struct lock_table *table, struct lock_waiter *waiter);
 
 /*
+ * The owner's view begins anew at this moment: what was changed before is no news to it. Only while
+ * it has not used its view, and waits for nothing.
+ */
+void lock_owner_renew(struct lock_table *table, struct lock_owner *owner);
+
+/*
  * A read of the owner's unit has ended that may have seen what other units have written and not
- * committed: of documents that the unit has not locked, or of which of them match something.
+ * committed: of documents that the unit has not locked, or of which of them match something. Sets
+ * `view_used`, which whoever works on the unit sets for anything else that its client gets to know.
  */
 void lock_owner_read(struct lock_table *table, struct lock_owner *owner);
 

@@ -553,6 +553,17 @@ static void snapshot_end(struct uncommitted_table *table, struct uncommitted_own
     owner->is_look = false;
 }
 
+/* What only the older snapshot needed goes with the next unit that ends. */
+void uncommitted_snapshot_renew(struct uncommitted_table *table, struct uncommitted_owner *owner)
+{
+    pthread_mutex_lock(&table->mutex);
+    if (owner->has_snapshot) {
+        snapshot_end(table, owner);
+        snapshot_begin(table, owner);
+    }
+    pthread_mutex_unlock(&table->mutex);
+}
+
 bool uncommitted_snapshot_is_lost(struct uncommitted_table *table,
                                   const struct uncommitted_reader *reader)
 {

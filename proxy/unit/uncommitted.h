@@ -129,6 +129,8 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
  * before that has no snapshot any more. Harmless if it was called before.
  */
 void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner);
+/* Its snapshot, which nobody has read yet, is of this moment from now on. */
+void uncommitted_snapshot_renew(struct uncommitted_table *table, struct uncommitted_owner *owner);
 
 /*
  * For a write that searches what the server holds, and then wants to know what units had hidden

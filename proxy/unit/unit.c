@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "unit/gate_wait.h"
+#include "unit/lock_hints.h"
 #include "unit/unit_private.h"
 
 static const char *const state_names[] = {
@@ -132,6 +133,7 @@ struct unit *unit_free(struct unit *unit)
     unit_known_drop(unit, unit->known_count);
     free(unit->known);
     gate_list_free(&unit->locks);
+    unit->locks.hints = lock_hints_free(unit->locks.hints);
     answers_free(&unit->answers);
     free(unit->user);
     free(unit->client);

@@ -153,7 +153,8 @@ struct unit_request {
     const char *application;
     uint64_t id;    /* for a new unit */
     uint64_t place; /* for a new unit without a session: see lock_owner_place_kept(). A session
-                       keeps a victim's place by itself for the transaction that follows */
+                       keeps a victim's place, and what its transaction failed over
+                       (lock_hints.h), by itself for the transaction that follows */
 };
 
 enum unit_checkout {

@@ -18,14 +18,16 @@
 #include <uthash.h>
 
 #include "holdfast/clock.h"
+#include "unit/lock_hints.h"
 #include "unit/unit.h"
 #include "unit/unit_private.h"
 
 struct session {
     struct unit_session_key key;
     int64_t transaction_number;
-    enum unit_state ended; /* how, if there is no unit */
-    uint64_t place;        /* of its last unit, if that was a deadlock's victim; else 0 */
+    enum unit_state ended;    /* how, if there is no unit */
+    uint64_t place;           /* of its last unit, if that was a deadlock's victim; else 0 */
+    struct lock_hints *hints; /* of its last unit, if that failed over a lock; else NULL */
     struct unit *unit;
     struct session *older; /* idle list */
     struct session *younger;
@@ -44,6 +46,12 @@ struct unit_table {
     size_t unit_count;
     size_t units_max;
 };
+
+static void session_free(struct session *session)
+{
+    session->hints = lock_hints_free(session->hints);
+    free(session);
+}
 
 struct unit_table *unit_table_new(size_t units_max, size_t sessions_max)
 {
@@ -66,7 +74,7 @@ struct unit_table *unit_table_free(struct unit_table *table)
     HASH_ITER(hh, table->sessions, session, next)
     {
         HASH_DEL(table->sessions, session);
-        free(session);
+        session_free(session);
     }
     while (table->oldest != NULL) {
         struct unit *younger = table->oldest->younger;
@@ -135,7 +143,7 @@ static void idle_add(struct unit_table *table, struct session *session)
         /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is in the table */
         HASH_DEL(table->sessions, oldest);
         table->session_count--;
-        free(oldest);
+        session_free(oldest);
     }
 }
 
@@ -188,6 +196,27 @@ static void wait_for(struct unit *unit, struct unit_waiter *waiter)
     *at = waiter;
 }
 
+/* Only a driver's transaction is run again as a whole, by who had the session before. */
+static void take_hints(struct session *session, struct unit *unit)
+{
+    if (session->hints != NULL && unit->reads_snapshot) {
+        unit->locks.hints = session->hints;
+        unit->locks.hints->failed = false;
+    } else {
+        session->hints = lock_hints_free(session->hints);
+    }
+    session->hints = NULL;
+}
+
+static void keep_hints(struct session *session, struct unit *unit)
+{
+    struct lock_hints *hints = unit->locks.hints;
+    if (hints != NULL && hints->failed && unit->state == UNIT_ABORTED) {
+        session->hints = hints;
+        unit->locks.hints = NULL;
+    }
+}
+
 static enum unit_checkout begin(struct unit_table *table, struct session *session,
                                 const struct unit_session_key *key,
                                 const struct unit_request *request, struct unit **ret_unit)
@@ -217,6 +246,7 @@ static enum unit_checkout begin(struct unit_table *table, struct session *sessio
     session->unit = unit;
     unit->locks.place = session->place;
     unit_link(table, unit);
+    take_hints(session, unit);
     *ret_unit = unit;
     return UNIT_CHECKOUT_READY;
 }
@@ -328,6 +358,7 @@ static void retire(struct unit_table *table, struct unit *unit)
     session->unit = NULL;
     session->ended = unit->state;
     session->place = lock_owner_place_kept(&unit->locks);
+    keep_hints(session, unit);
     idle_add(table, session);
 }
 

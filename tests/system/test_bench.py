@@ -81,8 +81,9 @@ def test_unit_counts_what_the_server_did(stack):
     assert len(committed) >= result["operationsTotal"]
 
 
-def test_units_that_meet_are_retried(stack):
-    """Two drivers on the same few documents: conflicts are retried, and none is lost or doubled."""
+def test_units_that_meet(stack):
+    """Two drivers on the same few documents: they wait for each other, and none is lost or
+    doubled."""
     few = ["--documents", 3 * CONNECTIONS]
     run(stack, "unit", *few)
     before = increments(stack)
@@ -97,9 +98,29 @@ def test_units_that_meet_are_retried(stack):
     assert len(results) == 2
     for result in results:
         check_figures(result)
-    assert sum(result["retries"] for result in results) > 0
     total = sum(result["operationsTotal"] for result in results)
     assert increments(stack) - before == 3 * total
+
+
+CONTENDED = ["--hot", 2, "--documents", 2 + 2 * CONNECTIONS]
+
+
+@pytest.mark.parametrize("options", [[], ["--blind"], ["--plain", CONNECTIONS // 2]])
+def test_contended_counts_what_the_server_did(stack, options):
+    """Transactions that meet are tried again, and each counts once, on the hot document and on the
+    writer's own."""
+    before = increments(stack)
+    result = run(stack, "contended", *CONTENDED, *options)
+    check_figures(result)
+    transactions, plain = result["transactions"], result["plain"]
+    total = transactions["operationsTotal"] + plain["operationsTotal"]
+    assert total == result["operationsTotal"]
+    assert increments(stack) - before == transactions["operationsTotal"] + total
+    assert (plain["operationsTotal"] > 0) == ("--plain" in options)
+    assert (result["retries"] > 0) == ("--blind" not in options)
+    for figures in transactions, plain:
+        assert 0 <= figures["fewest"] <= figures["median"] <= figures["most"]
+    assert 1 <= transactions["maxByMedian"]
 
 
 @pytest.mark.parametrize("size", [100_000, 3_000_000])

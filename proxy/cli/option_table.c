@@ -1,0 +1,62 @@
+/*
+ * The table of options (option_table.h).
+ */
+#include "cli/option_table.h"
+
+#include <stddef.h>
+#include <string.h>
+
+const struct cli_option cli_option_table[] = {
+    {"wal", "DIR", OPTION_WAL, NULL, "the journal's directory (required)"},
+    {"wal-key-file", "FILE", OPTION_WAL_KEY_FILE, NULL, "opens an encrypted journal"},
+    {"upstream", "URI", OPTION_UPSTREAM, "status recover resolve check-restore prune",
+     "the server, mongodb://host:port, as given to holdfastd"},
+    {"upstream-file", "FILE", OPTION_UPSTREAM_FILE, "status recover resolve check-restore prune",
+     "the same, read from a file that nobody else can read"},
+    {"onto", "URI", OPTION_ONTO, "replay", "the server with the restored database"},
+    {"state", "STATE", OPTION_STATE, "units",
+     "open, committed, aborted, conflict or all (default)"},
+    {"locks", NULL, OPTION_LOCKS, "units", "the living holdfastd's, and who waits for whom"},
+    {"keep", NULL, OPTION_KEEP, "resolve", "leave all documents as they are now"},
+    {"restore", NULL, OPTION_RESTORE, "resolve", "make them what they were before the unit"},
+    {"apply", NULL, OPTION_APPLY, "resolve", "make them what the unit left"},
+    {"to", "DIR", OPTION_TO, "salvage", "where the new journal is made"},
+    {"to", "FILE", OPTION_TO, "change-key", "the new key file"},
+    {"unit", "N", OPTION_UNIT, "export", "only this unit"},
+    {"namespace", "DB.COLL", OPTION_NAMESPACE, "export", "only writes to this collection"},
+    {"records", NULL, OPTION_RECORDS, "export", "the journal's records as they are"},
+    {"from", "WHEN", OPTION_FROM, "export replay check-restore",
+     "an LSN, a time (2026-01-02T03:04:05Z) or how long ago\n(2h)"},
+    {"until", "WHEN", OPTION_UNTIL, "export replay check-restore", "the same"},
+    {"before", "WHEN", OPTION_BEFORE, "prune",
+     "units that ended before: a time or how long ago; 24h"},
+    {"compact", NULL, OPTION_COMPACT, "prune", "give the room back to the disk"},
+    {"progress", NULL, OPTION_PROGRESS, "export replay", "say how far it is, also to a file"},
+    {"dry-run", NULL, OPTION_DRY_RUN, "recover resolve replay prune",
+     "say what would be done, change nothing"},
+    {"yes", NULL, OPTION_YES, "resolve replay prune", "do not ask; see the command's own help"},
+    {"json", NULL, OPTION_JSON, NULL, "JSON (MongoDB Extended JSON, relaxed) instead of text"},
+    {"set", "KEY=VALUE", OPTION_SET, "status recover resolve replay check-restore prune",
+     "upstream.takeover=ID vouches for a lost journal's\n"
+     "database; upstream.fenceWait=2s: how long to wait for\n"
+     "late writes; upstream.connectTimeout=10s"},
+    {"help", NULL, 'h', NULL, "this text; holdfast help COMMAND of one command"},
+    {"version", NULL, 'V', NULL, "the version"},
+    {NULL, NULL, 0, NULL, NULL},
+};
+
+bool cli_option_is_of(const struct cli_option *option, const struct cli_command *command)
+{
+    if (option->commands == NULL) {
+        return true;
+    }
+    size_t size = strlen(command->name);
+    for (const char *each = option->commands; each != NULL && each[0] != '\0';) {
+        size_t length = strcspn(each, " ");
+        if (length == size && strncmp(each, command->name, size) == 0) {
+            return true;
+        }
+        each += length + (each[length] == ' ' ? 1 : 0);
+    }
+    return false;
+}

@@ -1,0 +1,37 @@
+/*
+ * What to lock first when a transaction is run again; see lock_hints.h. Invariant: sorted by name,
+ * each name once. The holder's thread.
+ */
+#include "unit/lock_hints.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void lock_hints_add(struct lock_hints **hints, const struct lock_name *name, uint32_t gate)
+{
+    if (*hints == NULL) {
+        *hints = calloc(1, sizeof **hints);
+    }
+    struct lock_hints *list = *hints;
+    if (list == NULL) {
+        return;
+    }
+    size_t at = 0;
+    int order = 1;
+    while (at < list->count && (order = memcmp(&list->hints[at].name, name, sizeof *name)) < 0) {
+        at++;
+    }
+    list->failed = true;
+    if ((at < list->count && order == 0) || list->count == LOCK_HINTS_MAX) {
+        return;
+    }
+    memmove(&list->hints[at + 1], &list->hints[at], (list->count - at) * sizeof list->hints[0]);
+    list->hints[at] = (struct lock_hint){.name = *name, .gate = gate};
+    list->count++;
+}
+
+struct lock_hints *lock_hints_free(struct lock_hints *hints)
+{
+    free(hints);
+    return NULL;
+}
