@@ -4,13 +4,13 @@
 /*
  * An operator's decision about a unit in conflict (recover/resolve.h), while the proxy serves.
  *
- *   look      reads the unit's images from the journal and its documents from the server: what an
- *             operator decides about, and a digest of all of it. It locks nothing: what an open unit
- *             has written just now is seen, and the decision about it refused
- *   decide    a unit of the boundary "resolve": through the gates of the namespaces, locks on all
- *             documents of the conflict and on the keys of unique indexes that change, so that
- *             neither units nor plain writes of this proxy meet it; looks again, and only if the
- *             digest is still the same carries the decision out as recover/resolve.h does
+ *   look      reads the unit's images from the journal and its documents from the server: what
+ *             an operator decides about, and a digest of all of it. It locks nothing: what an open
+ *             unit has written just now is seen, and a decision about that is refused
+ *   decide    a unit of the boundary "resolve": through the gates of the namespaces, locks on
+ *             all documents of the conflict and on the keys of unique indexes that change, so
+ *             that neither units nor plain writes of this proxy meet it; looks again, and only
+ *             if the digest is still the same carries the decision out (recover/resolve.h)
  *
  *     gates --> locks --> look: as it was shown? --> keys --> WRITE durable, published
  *                              | no                                |

@@ -9,10 +9,9 @@
  * conflict as it was: recovery rolls that unit back.
  *
  *     look --> decide --> BEGIN, WRITE ... durable --> each document replaced, guarded
- *                                                        |                     |
- *                 COMMIT of this unit and end of the conflict, in one group    |
- *                                            not as it was looked at: rolled back, the conflict
- * stays
+ *                                                       |                      |
+ *                COMMIT of this unit and end of the conflict, in one group     |
+ *                           not as it was looked at: rolled back, the conflict stays
  *
  * On a stopped proxy's journal resolve_carry_out() does it all; the living proxy takes the steps
  * one by one, with its locks around them (engine/resolver.h).
