@@ -17,6 +17,32 @@ void commands_find_one(bson_t *command, const char *collection)
     BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
 }
 
+void commands_find_by_filter(bson_t *command, const char *collection)
+{
+    bson_t filter;
+    bson_t any;
+    bson_t one;
+    BSON_APPEND_UTF8(command, "find", collection);
+    BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
+    BSON_APPEND_ARRAY_BEGIN(&filter, "$or", &any);
+    BSON_APPEND_DOCUMENT_BEGIN(&any, "0", &one);
+    BSON_APPEND_INT32(&one, "_id", 0);
+    bson_append_document_end(&any, &one);
+    bson_append_array_end(&filter, &any);
+    bson_append_document_end(command, &filter);
+    BSON_APPEND_INT32(command, "limit", 1);
+    BSON_APPEND_BOOL(command, "singleBatch", true);
+    BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
+}
+
+void commands_put_serializable(bson_t *command)
+{
+    bson_t comment;
+    BSON_APPEND_DOCUMENT_BEGIN(command, "comment", &comment);
+    BSON_APPEND_UTF8(&comment, "isolation", "serializable");
+    bson_append_document_end(command, &comment);
+}
+
 void commands_find_all(bson_t *command, const char *collection, uint32_t count)
 {
     bson_t filter;

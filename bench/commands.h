@@ -13,6 +13,8 @@
 
 /* Append to the empty document *command; numbers that change are put in later (script.c). */
 void commands_find_one(bson_t *command, const char *collection);
+/* The same by a filter that does not fix _id, as a serializable unit understands it. */
+void commands_find_by_filter(bson_t *command, const char *collection);
 void commands_find_all(bson_t *command, const char *collection, uint32_t count);
 void commands_increment(bson_t *command, const char *collection);
 void commands_set(bson_t *command, const char *collection);
@@ -20,6 +22,9 @@ void commands_set(bson_t *command, const char *collection);
 /* The stub service's write, ready to send. `traceparent` goes into its comment; size 0: none. */
 void commands_upsert(bson_t *command, const char *collection, int32_t document,
                      struct slice traceparent);
+
+/* Appends to the first command of a transaction that it is serializable. */
+void commands_put_serializable(bson_t *command);
 
 /* Appends what makes a command part of a transaction, its number still 0. */
 void commands_put_transaction(bson_t *command, const uint8_t session[COMMANDS_SESSION_BYTES],

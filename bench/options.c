@@ -35,6 +35,8 @@ enum option_letter {
     OPTION_HOT,
     OPTION_PLAIN,
     OPTION_BLIND,
+    OPTION_BY_FILTER,
+    OPTION_SERIALIZABLE,
     OPTION_PID,
     OPTION_JSON,
     OPTION_METHOD,
@@ -55,6 +57,8 @@ static const struct option long_options[] = {
     {"hot", required_argument, NULL, OPTION_HOT},
     {"plain", required_argument, NULL, OPTION_PLAIN},
     {"blind", no_argument, NULL, OPTION_BLIND},
+    {"by-filter", no_argument, NULL, OPTION_BY_FILTER},
+    {"serializable", no_argument, NULL, OPTION_SERIALIZABLE},
     {"pid", required_argument, NULL, OPTION_PID},
     {"json", no_argument, NULL, OPTION_JSON},
     {"method", required_argument, NULL, OPTION_METHOD},
@@ -147,7 +151,7 @@ static enum status take_pid(struct bench_options *options, struct error *ret_err
     return status;
 }
 
-/* Those of contended; STATUS_NOT_FOUND: none of them. */
+/* Those of contended, and of transactions; STATUS_NOT_FOUND: none of them. */
 static enum status take_contended_option(int letter, struct bench_options *options,
                                          struct error *ret_error)
 {
@@ -158,6 +162,12 @@ static enum status take_contended_option(int letter, struct bench_options *optio
         return take_number("--plain", BENCH_CONNECTIONS_MAX, &options->plain, ret_error);
     case OPTION_BLIND:
         options->blind = true;
+        return STATUS_OK;
+    case OPTION_BY_FILTER:
+        options->by_filter = true;
+        return STATUS_OK;
+    case OPTION_SERIALIZABLE:
+        options->serializable = true;
         return STATUS_OK;
     default:
         return STATUS_NOT_FOUND;
@@ -374,6 +384,8 @@ void bench_options_help(void)
         "  --hot N             contended: documents that all increment, 1 by default\n"
         "  --plain N           contended: so many of the connections use plain updates\n"
         "  --blind             contended: transactions increment without a read before\n"
+        "  --by-filter         contended: they read by a filter that does not fix _id\n"
+        "  --serializable      unit, contended: transactions ask for it (of holdfastd only)\n"
         "  --method M          calls: POST by default; all but GET have a body; not HEAD\n"
         "  --path P            calls: /calls by default\n"
         "  --pid PID           report CPU time and memory of this process; up to 16 times\n"

@@ -52,6 +52,8 @@ struct bench_options {
     uint32_t hot;   /* contended: documents that all connections increment */
     uint32_t plain; /* contended: connections that do so without transactions, 0 to connections */
     bool blind;     /* contended: transactions do not read first */
+    bool serializable; /* transactions say that they are */
+    bool by_filter;    /* contended: the hot document is read by another filter than its _id */
     bool json;
     const char *method; /* calls: of its requests */
     const char *path;

@@ -158,6 +158,7 @@ static const char *fault(struct script *script, const struct reply_view *view)
     case STEP_READ:
     case STEP_READ_ALL:
     case STEP_READ_HOT:
+    case STEP_FILTER_HOT:
         return found_one(script, view) ? NULL : "find: the document is not there";
     case STEP_WRITE:
     case STEP_WRITE_HOT:

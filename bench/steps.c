@@ -47,6 +47,9 @@ static enum status begin_session(struct steps *steps, struct session *session)
 static enum status put_in_transaction(struct steps *steps, enum step_kind kind, bson_t *command,
                                       const struct session *session)
 {
+    if (steps->serializable && steps->count == 0) {
+        commands_put_serializable(command);
+    }
     commands_put_transaction(command, session->id, steps->count == 0);
     return put(steps, kind, command);
 }
@@ -77,12 +80,17 @@ static enum status put_unit(struct steps *steps, const char *collection)
     return status == STATUS_OK ? put_end(steps, STEP_COMMIT, &session) : status;
 }
 
-static enum status put_read_and_set(struct steps *steps, const char *collection,
+static enum status put_read_and_set(struct steps *steps, const char *collection, bool by_filter,
                                     const struct session *session)
 {
     bson_t find = BSON_INITIALIZER;
-    commands_find_one(&find, collection);
-    enum status status = put_in_transaction(steps, STEP_READ_HOT, &find, session);
+    if (by_filter) {
+        commands_find_by_filter(&find, collection);
+    } else {
+        commands_find_one(&find, collection);
+    }
+    enum status status =
+        put_in_transaction(steps, by_filter ? STEP_FILTER_HOT : STEP_READ_HOT, &find, session);
     if (status != STATUS_OK) {
         return status;
     }
@@ -91,13 +99,14 @@ static enum status put_read_and_set(struct steps *steps, const char *collection,
     return put_in_transaction(steps, STEP_WRITE_HOT, &set, session);
 }
 
-static enum status put_contended(struct steps *steps, const char *collection, bool blind)
+static enum status put_contended(struct steps *steps, const char *collection,
+                                 const struct bench_options *options)
 {
     struct session session;
     enum status status = begin_session(steps, &session);
     if (status == STATUS_OK) {
-        status = blind ? put_increment(steps, STEP_WRITE_HOT, collection, &session)
-                       : put_read_and_set(steps, collection, &session);
+        status = options->blind ? put_increment(steps, STEP_WRITE_HOT, collection, &session)
+                                : put_read_and_set(steps, collection, options->by_filter, &session);
     }
     if (status == STATUS_OK) {
         status = put_increment(steps, STEP_WRITE, collection, &session);
@@ -142,6 +151,7 @@ enum status steps_make(const struct bench_options *options, const struct documen
 {
     const char *collection = documents->collection;
     bson_t command = BSON_INITIALIZER;
+    steps->serializable = options->serializable;
     switch (options->load) {
     case BENCH_LOAD_POINT_READ:
         commands_find_one(&command, collection);
@@ -155,7 +165,7 @@ enum status steps_make(const struct bench_options *options, const struct documen
         return put_unit(steps, collection);
     case BENCH_LOAD_CONTENDED:
         return number < options->plain ? put_plain_increment(steps, STEP_WRITE_HOT, collection)
-                                       : put_contended(steps, collection, options->blind);
+                                       : put_contended(steps, collection, options);
     case BENCH_LOAD_CALLS:
         return put_call(steps, options);
     case BENCH_LOAD_IDLE: /* says nothing */
@@ -177,6 +187,8 @@ const char *step_kind_document(enum step_kind kind)
     case STEP_READ:
     case STEP_READ_HOT:
         return "filter._id";
+    case STEP_FILTER_HOT:
+        return "filter.$or.0._id";
     case STEP_WRITE:
     case STEP_WRITE_HOT:
         return "updates.0.q._id";

@@ -17,6 +17,7 @@ enum step_kind {
     STEP_READ_ALL,
     STEP_WRITE,
     STEP_READ_HOT,
+    STEP_FILTER_HOT,
     STEP_WRITE_HOT,
     STEP_COMMIT,
     STEP_ABORT,
@@ -35,6 +36,7 @@ struct steps {
        transaction that is to be tried again. */
     uint32_t last;
     bool is_transaction;
+    bool serializable; /* its first command says so */
 };
 
 /*
@@ -52,7 +54,7 @@ const char *step_kind_document(enum step_kind kind);
 /* Which documents: those that all connections share. */
 static inline bool step_kind_is_hot(enum step_kind kind)
 {
-    return kind == STEP_READ_HOT || kind == STEP_WRITE_HOT;
+    return kind == STEP_READ_HOT || kind == STEP_FILTER_HOT || kind == STEP_WRITE_HOT;
 }
 
 /* The body of a step's message. */

@@ -154,6 +154,14 @@ struct wal_place {
     char host[64];
 };
 
+/*
+ * Before wal_open() of the journal that this process is to own: closes an existing directory of
+ * ours to everybody else (0700) and sets *ret_narrowed if it was not. Errors: STATUS_INVALID
+ * (somebody else's, that everybody may write to), STATUS_IO.
+ */
+MUST_CHECK enum status wal_directory_protect(const char *directory, bool *ret_narrowed,
+                                             struct error *ret_error);
+
 /* Any thread. Errors: STATUS_IO, STATUS_INVALID (path too long). */
 MUST_CHECK enum status wal_place_get(const char *directory, struct wal_place *ret_place,
                                      struct error *ret_error);

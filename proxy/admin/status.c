@@ -117,7 +117,12 @@ static void append_unit(bson_t *list, uint32_t index, const struct unit_view *un
     append_text(&document, "appName", unit->application);
     BSON_APPEND_INT64(&document, "ageMillis", (int64_t)unit->age_ms);
     BSON_APPEND_BOOL(&document, "busy", unit->busy);
+    BSON_APPEND_UTF8(&document, "isolation", unit->serializable ? "serializable" : "snapshot");
     BSON_APPEND_INT64(&document, "locksHeld", locks == NULL ? 0 : (int64_t)locks->held_count);
+    if (unit->serializable && locks != NULL) {
+        BSON_APPEND_INT64(&document, "locksShared", (int64_t)locks->share_count);
+        BSON_APPEND_INT64(&document, "namespacesRead", (int64_t)locks->namespace_count);
+    }
     if (locks != NULL && locks->waits_for != 0) {
         BSON_APPEND_INT64(&document, "waitsFor", (int64_t)locks->waits_for);
     }

@@ -22,8 +22,10 @@
  *   upstream     {answers, answeredMillisAgo}
  *   connections  clients' connections now
  *   units        {open, committed, rolledBack, conflicts, deadlocks (all since the start),
- * locksHeld, list: [{unit, state, boundary, user, client, appName, ageMillis, busy, locksHeld,
- *                         waitsFor (the unit that holds the lock it waits for), endsWith}],
+ * locksHeld, list: [{unit, state, boundary, user, client, appName, ageMillis, busy, isolation,
+ *                         locksHeld, locksShared (documents that it has read), namespacesRead (as
+ *                         a whole; both of serializable units), waitsFor (a unit that holds the
+ *                         lock it waits for), endsWith}],
  *                 listed: how many of `open` the list shows, oldest first}
  *
  * The list has `units_max` units, and ADMIN_UNITS_LISTED_MAX at most.

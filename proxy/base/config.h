@@ -48,6 +48,11 @@ enum config_unit_reads {
     CONFIG_UNIT_READS_LOCAL, /* what the server holds, uncommitted writes of units too */
 };
 
+enum config_isolation {
+    CONFIG_ISOLATION_SNAPSHOT,
+    CONFIG_ISOLATION_SERIALIZABLE, /* units lock what they read */
+};
+
 enum config_boundary {
     CONFIG_BOUNDARY_ALL,
     CONFIG_BOUNDARY_OBSERVE, /* no unit is made, writes pass as they are; only the report */
@@ -56,6 +61,24 @@ enum config_boundary {
 enum config_standby {
     CONFIG_STANDBY_OFF,
     CONFIG_STANDBY_ON, /* wait for the end of whoever serves, then take over */
+};
+
+/* In the order of mongod's net.tls.mode. */
+enum config_tls_mode {
+    CONFIG_TLS_DISABLED,
+    CONFIG_TLS_ALLOW,  /* clients with and without */
+    CONFIG_TLS_PREFER, /* the same here: the proxy is no member of a set */
+    CONFIG_TLS_REQUIRE,
+};
+
+enum config_tls_clients {
+    CONFIG_TLS_CLIENTS_WITH,     /* with a CAFile, a client without a certificate is refused */
+    CONFIG_TLS_CLIENTS_OPTIONAL, /* it is not */
+};
+
+enum config_tls_version {
+    CONFIG_TLS_1_2,
+    CONFIG_TLS_1_3,
 };
 
 enum config_correlation {
@@ -96,6 +119,15 @@ struct config {
     char *net_listen;             /* net.listen, --listen: HOST:PORT, port 0 picks one */
     uint64_t net_connections_max; /* net.maxIncomingConnections: 1..1000000, default 20000 */
     uint64_t net_threads;         /* net.threads: 0 (one per core, default)..256 */
+    uint64_t net_handshake_ms;    /* net.handshakeTimeout: 100ms..10m, default 30s */
+    uint64_t net_stall_ms;        /* net.stallTimeout: 1s..1h, default 60s */
+    uint64_t net_address_max;     /* net.maxConnectionsPerAddress: 0 (no bound, default)..1000000 */
+    /* net.tls */
+    enum config_tls_mode net_tls_mode;  /* net.tls.mode: disabled | allowTLS | ... | requireTLS */
+    char *net_tls_certificate_key_file; /* net.tls.certificateKeyFile */
+    char *net_tls_ca_file;              /* net.tls.CAFile: set, clients show a certificate */
+    enum config_tls_clients net_tls_clients; /* net.tls.allowConnectionsWithoutCertificates */
+    enum config_tls_version net_tls_version; /* net.tls.minVersion: TLS1_2 | TLS1_3 */
     /* upstream */
     char *upstream_uri;           /* upstream.uri, --upstream: mongodb://... one host */
     char *upstream_uri_file;      /* upstream.uriFile: a file that holds it; then it is not given */
@@ -116,11 +148,12 @@ struct config {
     enum config_retryable_writes unit_retryable_writes; /* unit.retryableWrites: once | pass */
     enum config_multi_writes unit_multi_writes;         /* unit.multiWrites: keep | strict | off */
     enum config_unit_reads unit_reads;                  /* unit.reads: committed | local */
-    enum config_boundary unit_boundary;                 /* unit.boundary: all | observe */
-    uint64_t unit_writes_max; /* unit.maxWrites: 1..10000000, default 100000 */
-    uint64_t unit_bytes_max;  /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
-    uint64_t unit_count_max;  /* unit.maxOpen: 1..1000000, default 10000 */
-    uint64_t unit_locks_max;  /* unit.maxLocks: 1..100000000, default 1000000 */
+    enum config_isolation unit_isolation; /* unit.isolation: snapshot | serializable */
+    enum config_boundary unit_boundary;   /* unit.boundary: all | observe */
+    uint64_t unit_writes_max;             /* unit.maxWrites: 1..10000000, default 100000 */
+    uint64_t unit_bytes_max; /* unit.maxBytes: 1MiB..1TiB, default 256MiB, images + commands */
+    uint64_t unit_count_max; /* unit.maxOpen: 1..1000000, default 10000 */
+    uint64_t unit_locks_max; /* unit.maxLocks: 1..100000000, default 1000000 */
     /* admin */
     char *admin_listen;     /* admin.listen, --admin: HOST:PORT, empty: none */
     char *admin_token_file; /* admin.tokenFile: who sends what it holds may change something */
@@ -138,6 +171,10 @@ struct config {
     uint64_t http_quiet_ms;                   /* http.quietPeriod: 0..10m, default 5s */
     uint64_t http_answer_bytes_max;           /* http.maxAnswer: 1KiB..1GiB, default 16MiB */
     char *http_routes;                        /* http.routes: rules as text, not parsed here */
+    /* http.tls */
+    enum config_tls_mode http_tls_mode;  /* http.tls.mode: as net.tls.mode */
+    char *http_tls_certificate_key_file; /* http.tls.certificateKeyFile; empty: net.tls's */
+    char *http_tls_ca_file;              /* http.tls.CAFile */
     /* log */
     enum log_level log_level; /* log.level: debug | info (default) | warning | error */
     /* not keys */

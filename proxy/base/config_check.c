@@ -74,6 +74,31 @@ static enum status check_admin(const struct config *config, struct error *ret_er
                      config->admin_listen);
 }
 
+static enum status check_tls(const struct config *config, struct error *ret_error)
+{
+    const char *net_key = config->net_tls_certificate_key_file;
+    const char *http_key = config->http_tls_certificate_key_file;
+    if (config->net_tls_mode != CONFIG_TLS_DISABLED && net_key[0] == '\0') {
+        return error_set(ret_error, STATUS_INVALID,
+                         "net.tls.mode needs net.tls.certificateKeyFile: a PEM file with "
+                         "certificate and key");
+    }
+    if (config->net_tls_mode == CONFIG_TLS_DISABLED && config->net_tls_ca_file[0] != '\0') {
+        return error_set(ret_error, STATUS_INVALID,
+                         "net.tls.CAFile is of use only with net.tls.mode: no client is asked for "
+                         "a certificate without TLS");
+    }
+    if (config->http_tls_mode != CONFIG_TLS_DISABLED && http_key[0] == '\0' && net_key[0] == '\0') {
+        return error_set(ret_error, STATUS_INVALID,
+                         "http.tls.mode needs http.tls.certificateKeyFile, or that of net.tls");
+    }
+    if (config->http_tls_mode == CONFIG_TLS_DISABLED && config->http_tls_ca_file[0] != '\0') {
+        return error_set(ret_error, STATUS_INVALID,
+                         "http.tls.CAFile is of use only with http.tls.mode");
+    }
+    return STATUS_OK;
+}
+
 static enum status check_http(const struct config *config, struct error *ret_error)
 {
     bool listens = config->http_listen[0] != '\0';
@@ -110,6 +135,9 @@ enum status config_check(const struct config *config, struct error *ret_error)
     }
     if (status == STATUS_OK) {
         status = config_services_check(config, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = check_tls(config, ret_error);
     }
     return status == STATUS_OK ? check_admin(config, ret_error) : status;
 }

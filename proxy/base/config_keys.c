@@ -18,8 +18,13 @@ static const char *const boundary_choices[] = {"all", "observe", NULL};
 static const char *const correlation_choices[] = {"exclusive", "trace", NULL};
 static const char *const reads_choices[] = {"own", "wait", NULL};
 static const char *const unit_reads_choices[] = {"committed", "local", NULL};
+static const char *const isolation_choices[] = {"snapshot", "serializable", NULL};
 static const char *const background_choices[] = {"pass", "refuse", NULL};
 static const char *const standby_choices[] = {"off", "on", NULL};
+static const char *const tls_mode_choices[] = {"disabled", "allowTLS", "preferTLS", "requireTLS",
+                                               NULL};
+static const char *const tls_clients_choices[] = {"false", "true", NULL};
+static const char *const tls_version_choices[] = {"TLS1_2", "TLS1_3", NULL};
 static const char *const level_choices[] = {"debug", "info", "warning", "error", NULL};
 _Static_assert(WAL_DURABILITY_POWER == 0 && WAL_DURABILITY_PROCESS == 1, "durability_choices");
 _Static_assert(CONFIG_ENGINE_JOURNALED == 1 && CONFIG_ENGINE_NATIVE == 2, "engine_choices");
@@ -29,17 +34,24 @@ _Static_assert(CONFIG_BOUNDARY_OBSERVE == 1, "boundary_choices");
 _Static_assert(CONFIG_CORRELATION_TRACE == 1, "correlation_choices");
 _Static_assert(CONFIG_READS_WAIT == 1, "reads_choices");
 _Static_assert(CONFIG_UNIT_READS_LOCAL == 1, "unit_reads_choices");
+_Static_assert(CONFIG_ISOLATION_SERIALIZABLE == 1, "isolation_choices");
 _Static_assert(CONFIG_BACKGROUND_REFUSE == 1, "background_choices");
 _Static_assert(CONFIG_STANDBY_ON == 1, "standby_choices");
+_Static_assert(CONFIG_TLS_ALLOW == 1 && CONFIG_TLS_REQUIRE == 3, "tls_mode_choices");
+_Static_assert(CONFIG_TLS_CLIENTS_OPTIONAL == 1, "tls_clients_choices");
+_Static_assert(CONFIG_TLS_1_3 == 1, "tls_version_choices");
 _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3, "level_choices");
 
 const struct config_group config_groups[] = {
     {"net", "Where clients connect"},
+    {"net.tls",
+     "TLS with clients; towards the server the options of upstream.uri say it (tls=true)"},
     {"upstream", "The MongoDB server behind the proxy"},
     {"wal", "The journal"},
     {"unit", "Units: atomic groups of writes"},
     {"admin", "Health, readiness and status, by HTTP"},
     {"http", "API calls as units: the proxy in front of a service's HTTP port"},
+    {"http.tls", "TLS with callers"},
     {"log", "Log lines, on standard error"},
 };
 const size_t config_groups_count = sizeof(config_groups) / sizeof(config_groups[0]);
@@ -69,6 +81,57 @@ const struct config_key config_keys[] = {
      .smallest = "0",
      .largest = "256",
      .help = "event-loop workers; 0 is one per processor core"},
+    {.name = "net.handshakeTimeout",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(net_handshake_ms),
+     .standard = "30s",
+     .smallest = "100ms",
+     .largest = "10m",
+     .help = "how long a TLS handshake may take, and a new client's first whole message"},
+    {.name = "net.stallTimeout",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(net_stall_ms),
+     .standard = "60s",
+     .smallest = "1s",
+     .largest = "1h",
+     .help = "a client that in this time sends less than 1 KiB of the message it is in is closed"},
+    {.name = "net.maxConnectionsPerAddress",
+     .type = CONFIG_TYPE_NUMBER,
+     .offset = AT(net_address_max),
+     .standard = "0",
+     .smallest = "0",
+     .largest = "1000000",
+     .live = true,
+     .help = "clients at a time from one IP address (IPv6: one /64), 0: no bound"},
+
+    {.name = "net.tls.mode",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(net_tls_mode),
+     .standard = "disabled",
+     .choices = tls_mode_choices,
+     .help = "allowTLS and preferTLS: clients with TLS and without; requireTLS: only with"},
+    {.name = "net.tls.certificateKeyFile",
+     .type = CONFIG_TYPE_FILE,
+     .offset = AT(net_tls_certificate_key_file),
+     .standard = "",
+     .help = "PEM file with certificate, chain and private key; SIGHUP reads it again"},
+    {.name = "net.tls.CAFile",
+     .type = CONFIG_TYPE_FILE,
+     .offset = AT(net_tls_ca_file),
+     .standard = "",
+     .help = "PEM file with the authorities of clients' certificates; set, clients show one"},
+    {.name = "net.tls.allowConnectionsWithoutCertificates",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(net_tls_clients),
+     .standard = "false",
+     .choices = tls_clients_choices,
+     .help = "with a CAFile: whether a client without a certificate is served"},
+    {.name = "net.tls.minVersion",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(net_tls_version),
+     .standard = "TLS1_2",
+     .choices = tls_version_choices,
+     .help = "the oldest version that is spoken, with clients, callers and the server"},
 
     {.name = "upstream.uri",
      .option = "upstream",
@@ -185,6 +248,12 @@ const struct config_key config_keys[] = {
      .standard = "committed",
      .choices = unit_reads_choices,
      .help = "committed: nobody sees what others' open units have written; local: everybody does"},
+    {.name = "unit.isolation",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(unit_isolation),
+     .standard = "snapshot",
+     .choices = isolation_choices,
+     .help = "serializable: units lock what they read; of those whose first command says nothing"},
     {.name = "unit.boundary",
      .type = CONFIG_TYPE_CHOICE,
      .offset = AT(unit_boundary),
@@ -320,6 +389,23 @@ const struct config_key config_keys[] = {
      .offset = AT(http_routes),
      .standard = "",
      .help = "what mutates beside the methods: \"GET /refresh, !POST /search\""},
+
+    {.name = "http.tls.mode",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(http_tls_mode),
+     .standard = "disabled",
+     .choices = tls_mode_choices,
+     .help = "of all listeners for callers, as net.tls.mode; services are spoken to without TLS"},
+    {.name = "http.tls.certificateKeyFile",
+     .type = CONFIG_TYPE_FILE,
+     .offset = AT(http_tls_certificate_key_file),
+     .standard = "",
+     .help = "as net.tls.certificateKeyFile; empty: that one"},
+    {.name = "http.tls.CAFile",
+     .type = CONFIG_TYPE_FILE,
+     .offset = AT(http_tls_ca_file),
+     .standard = "",
+     .help = "as net.tls.CAFile, of callers; empty: they show no certificate"},
 
     {.name = "log.level",
      .type = CONFIG_TYPE_CHOICE,

@@ -107,6 +107,7 @@ bool call_open_unit(struct call *call)
         .application = call->service_name,
         .id = id,
         .group = domain_reader_group(call->domain),
+        .serializable = engine->serializable,
     };
     if (unit_table_checkout(engine->units, &wanted, &call->waiter, &unit) != UNIT_CHECKOUT_READY) {
         return false;

@@ -1,5 +1,6 @@
 /*
- * A plain write command of a service, as a part of the unit of the API call that is open.
+ * A plain write command of a service, as a part of the unit of the API call that is open; also a
+ * read, if that unit is serializable (unit_read.c).
  *
  *   check out the call's unit
  *      | another write of the call is at work --> again when it is done
@@ -52,8 +53,8 @@ static void write_in_call(struct boundary_request *request)
 static void refuse(struct boundary_request *request)
 {
     ending_set_error(request, REPLY_CODE_NoSuchTransaction, NULL,
-                     "the API call that this write belongs to has been rolled back or has ended: "
-                     "the write is not carried out");
+                     "the API call that this command belongs to has been rolled back or has ended: "
+                     "it is not carried out");
     ending_finish(request);
 }
 
@@ -66,7 +67,11 @@ static void check_out(struct boundary_request *request)
     };
     switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:
-        write_in_call(request);
+        if (boundary_is_read(&request->view)) {
+            unit_read_start(request);
+        } else {
+            write_in_call(request);
+        }
         break;
     case UNIT_CHECKOUT_WAITING:
         break;

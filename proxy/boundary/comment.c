@@ -30,6 +30,23 @@ static enum status take_timeout(struct comment *comment, int64_t timeout_ms,
     return STATUS_OK;
 }
 
+static enum status take_isolation(struct comment *comment, const char *text, size_t size,
+                                  struct error *ret_error)
+{
+    static const char *const names[] = {
+        [COMMENT_ISOLATION_SNAPSHOT] = "snapshot",
+        [COMMENT_ISOLATION_SERIALIZABLE] = "serializable",
+    };
+    for (unsigned i = COMMENT_ISOLATION_SNAPSHOT; i <= COMMENT_ISOLATION_SERIALIZABLE; i++) {
+        if (size == strlen(names[i]) && memcmp(text, names[i], size) == 0) {
+            comment->isolation = (enum comment_isolation)i;
+            return STATUS_OK;
+        }
+    }
+    return error_set(ret_error, STATUS_INVALID,
+                     "comment: isolation wants snapshot or serializable");
+}
+
 /* ------------------------------------------------------------------ the text form */
 
 static bool is_separator(char byte)
@@ -73,6 +90,10 @@ static enum status take_word(struct comment *comment, const char *word, size_t s
     if (value != NULL) {
         return take_number(comment, value, value_size, ret_error);
     }
+    value = value_of(word, size, "isolation", &value_size);
+    if (value != NULL) {
+        return take_isolation(comment, value, value_size, ret_error);
+    }
     if (size == 5 && memcmp(word, "begin", size) == 0) {
         comment->begin = true;
         return STATUS_OK;
@@ -83,10 +104,10 @@ static enum status take_word(struct comment *comment, const char *word, size_t s
     }
     return error_set(ret_error, STATUS_INVALID,
                      "comment: after \"holdfast:\" come unit=NAME, begin, last, timeoutMS=N, "
-                     "separated by blanks");
+                     "isolation=LEVEL, separated by blanks");
 }
 
-static enum status parse_text(struct slice text, struct comment *comment, struct error *ret_error)
+static enum status parse_words(struct slice text, struct comment *comment, struct error *ret_error)
 {
     const char *at = (const char *)text.data + strlen(text_prefix);
     const char *end = (const char *)text.data + text.size;
@@ -101,6 +122,12 @@ static enum status parse_text(struct slice text, struct comment *comment, struct
         }
         at += at < end;
     }
+    return status;
+}
+
+static enum status parse_text(struct slice text, struct comment *comment, struct error *ret_error)
+{
+    enum status status = parse_words(text, comment, ret_error);
     if (status == STATUS_OK && comment->unit[0] == '\0') {
         status =
             error_set(ret_error, STATUS_INVALID, "comment: after \"holdfast:\" comes unit=NAME");
@@ -135,6 +162,14 @@ static enum status take_timeout_value(const bson_iter_t *at, struct comment *com
                         ret_error);
 }
 
+static enum status take_isolation_value(const bson_iter_t *at, struct comment *comment,
+                                        struct error *ret_error)
+{
+    uint32_t size = 0;
+    const char *text = BSON_ITER_HOLDS_UTF8(at) ? bson_iter_utf8(at, &size) : "";
+    return take_isolation(comment, text, size, ret_error);
+}
+
 static enum status parse_document(bson_iter_t *at, struct comment *comment, struct error *ret_error)
 {
     enum status status = STATUS_OK;
@@ -148,9 +183,17 @@ static enum status parse_document(bson_iter_t *at, struct comment *comment, stru
             status = take_flag(at, &comment->last, ret_error);
         } else if (strcmp(name, "timeoutMS") == 0) {
             status = take_timeout_value(at, comment, ret_error);
+        } else if (strcmp(name, "isolation") == 0) {
+            status = take_isolation_value(at, comment, ret_error);
         }
     }
     return status;
+}
+
+static bool has_text_prefix(const char *text, size_t size)
+{
+    size_t prefix = strlen(text_prefix);
+    return size >= prefix && memcmp(text, text_prefix, prefix) == 0;
 }
 
 static enum status parse_comment(const bson_iter_t *value, struct comment *comment,
@@ -161,10 +204,8 @@ static enum status parse_comment(const bson_iter_t *value, struct comment *comme
     if (BSON_ITER_HOLDS_UTF8(value)) {
         uint32_t size = 0;
         const char *text = bson_iter_utf8(value, &size);
-        size_t prefix = strlen(text_prefix);
-        return size < prefix || memcmp(text, text_prefix, prefix) != 0
-                   ? STATUS_NOT_FOUND
-                   : parse_text(slice_make(text, size), comment, ret_error);
+        return has_text_prefix(text, size) ? parse_text(slice_make(text, size), comment, ret_error)
+                                           : STATUS_NOT_FOUND;
     }
     if (!BSON_ITER_HOLDS_DOCUMENT(value) || !bson_iter_recurse(value, &inside) ||
         !bson_iter_recurse(value, &unit) || !bson_iter_find(&unit, "unit")) {
@@ -188,6 +229,8 @@ static enum status parse_command(bson_iter_t *at, struct comment *comment, struc
     while (status == STATUS_OK && bson_iter_next(at)) {
         if (strcmp(bson_iter_key(at), "timeoutMS") == 0) {
             status = take_timeout_value(at, comment, ret_error);
+        } else if (strcmp(bson_iter_key(at), "isolation") == 0) {
+            status = take_isolation_value(at, comment, ret_error);
         }
     }
     return status;
@@ -210,6 +253,30 @@ enum status comment_parse(const struct command_view *view, struct comment *ret_c
     }
     if (status == STATUS_OK) {
         *ret_comment = comment;
+    }
+    return status;
+}
+
+enum status comment_isolation_parse(const struct command_view *view,
+                                    enum comment_isolation *ret_isolation, struct error *ret_error)
+{
+    struct comment comment = {0};
+    bson_iter_t at;
+    bson_iter_t inside;
+    enum status status = STATUS_OK;
+    if (view->has_comment && bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
+        bson_iter_find(&at, "comment")) {
+        uint32_t size = 0;
+        const char *text = BSON_ITER_HOLDS_UTF8(&at) ? bson_iter_utf8(&at, &size) : NULL;
+        if (text != NULL && has_text_prefix(text, size)) {
+            status = parse_words(slice_make(text, size), &comment, ret_error);
+        } else if (BSON_ITER_HOLDS_DOCUMENT(&at) && bson_iter_recurse(&at, &inside) &&
+                   bson_iter_find(&inside, "isolation")) {
+            status = take_isolation_value(&inside, &comment, ret_error);
+        }
+    }
+    if (status == STATUS_OK) {
+        *ret_isolation = comment.isolation;
     }
     return status;
 }

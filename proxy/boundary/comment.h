@@ -11,6 +11,7 @@
  *              and semicolons. Required; a comment without it says nothing of units
  *   begin      this write begins the unit; without it the unit must be open
  *   last       if this write is carried out, the unit is committed before it is answered
+ *   isolation  with begin: "snapshot" or "serializable"; by default unit.isolation
  *   timeoutMS  with begin: the unit is rolled back if it is open longer than this, 1 to
  *              unit.lifetime; by default, and at most, unit.lifetime
  *
@@ -19,6 +20,9 @@
  *
  * The same as commands on the database admin: { beginUnit: "order-17", timeoutMS: 5000 },
  * { commitUnit: "order-17" }, { abortUnit: "order-17" }.
+ *
+ * The first command of a driver's transaction may say its isolation, and nothing else:
+ * { isolation: "serializable" }, or "holdfast: isolation=serializable".
  *
  * Any thread; nothing is allocated.
  */
@@ -31,11 +35,18 @@
 
 #define COMMENT_UNIT_BYTES_MAX 128
 
+enum comment_isolation {
+    COMMENT_ISOLATION_DEFAULT, /* it says nothing */
+    COMMENT_ISOLATION_SNAPSHOT,
+    COMMENT_ISOLATION_SERIALIZABLE,
+};
+
 struct comment {
     char unit[COMMENT_UNIT_BYTES_MAX + 1];
     bool begin;
     bool last;
     int64_t timeout_ms; /* 0: none */
+    enum comment_isolation isolation;
 };
 
 /*
@@ -45,6 +56,14 @@ struct comment {
  */
 MUST_CHECK enum status comment_parse(const struct command_view *view, struct comment *ret_comment,
                                      struct error *ret_error);
+
+/*
+ * What the comment of a driver's transaction's command says of isolation. STATUS_INVALID: something
+ * that is none, with a sentence fit for the client.
+ */
+MUST_CHECK enum status comment_isolation_parse(const struct command_view *view,
+                                               enum comment_isolation *ret_isolation,
+                                               struct error *ret_error);
 
 /* beginUnit, commitUnit or abortUnit, on admin. */
 bool comment_is_command(const struct command_view *view);

@@ -6,6 +6,8 @@
  *   a write      check out the open unit --> write, as in a transaction: any error rolls it back
  *   last         ... then commit, and only then the answer
  *   commitUnit, abortUnit
+ *   a read       of a serializable unit only (route/dispatch_reads.c): it locks what it reads;
+ * other units' reads go by, and see what they have written
  *
  * BEGIN is durable before anything else, so that a name that was begun is remembered through
  * restarts, however it ends: a late write or a second begin under it is an error, never a new unit.
@@ -284,6 +286,13 @@ static void run(struct boundary_request *request)
         ending_roll_back(request, "the client asked for it");
     } else if (named(request, "beginUnit")) {
         fail_begun(request); /* only a second one gets here */
+    } else if (request->comment.isolation == COMMENT_ISOLATION_SERIALIZABLE &&
+               !request->unit->locks.serializable) {
+        roll_back(request, REPLY_CODE_InvalidOptions,
+                  "only what begins a unit says that it is serializable",
+                  "a command of the unit failed");
+    } else if (boundary_is_read(&request->view)) {
+        unit_read_start(request);
     } else {
         write_once(request);
     }
@@ -310,7 +319,7 @@ static void begin(struct boundary_request *request)
 static void check_out(struct boundary_request *request)
 {
     const struct comment *comment = &request->comment;
-    bool begins = comment->begin && !request->again;
+    bool begins = comment->begin && !request->again && !boundary_is_read(&request->view);
     struct unit_request wanted = {
         .user = request->user,
         .key = &request->key,
@@ -324,6 +333,9 @@ static void check_out(struct boundary_request *request)
         .lifetime_ms = (uint64_t)comment->timeout_ms,
         .group = unit_session_key_group(&request->key),
         .id = begins ? wal_unit_next(request->engine->wal) : 0,
+        .serializable =
+            comment->isolation == COMMENT_ISOLATION_SERIALIZABLE ||
+            (comment->isolation == COMMENT_ISOLATION_DEFAULT && request->engine->serializable),
     };
     switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:

@@ -134,8 +134,15 @@ enum domain_write domain_write_decide(struct domain *domain, const struct trace_
                                       const char **ret_reason);
 
 /*
- * A write of documents that was decided to be in a call has been answered, or will not be carried
- * out. Its call does not end before.
+ * The same for a read where the units of calls are serializable: true, it is part of the call that
+ * is open. False: of none.
+ */
+bool domain_read_decide(struct domain *domain, const struct trace_id *trace,
+                        struct domain_write_call *ret_call);
+
+/*
+ * A write of documents, or a read, that was decided to be in a call has been answered, or will not
+ * be carried out. Its call does not end before.
  */
 void domain_write_done(struct domain_slot *slot);
 

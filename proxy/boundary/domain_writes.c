@@ -1,4 +1,4 @@
-/* To which call a write belongs that comes now, and what is refused. */
+/* To which call a write, or a read, belongs that comes now, and what is refused. */
 #include <string.h>
 
 #include "boundary/domain_private.h"
@@ -94,6 +94,25 @@ enum domain_write domain_write_decide(struct domain *domain, const struct trace_
     }
     pthread_mutex_unlock(&domain->mutex);
     return result;
+}
+
+bool domain_read_decide(struct domain *domain, const struct trace_id *trace,
+                        struct domain_write_call *ret_call)
+{
+    static const struct trace_id none;
+    bool found = false;
+    pthread_mutex_lock(&domain->mutex);
+    struct domain_slot *slot = domain->options.observe_only || domain->fenced_until_ms != 0 ||
+                                       (domain_is_trace(domain) && trace == NULL)
+                                   ? NULL
+                                   : slot_find(domain, trace == NULL ? &none : trace);
+    if (slot != NULL && slot->open != NULL && !slot->closing) {
+        *ret_call = (struct domain_write_call){.key = slot->open->key, .slot = slot};
+        slot->writes++;
+        found = true;
+    }
+    pthread_mutex_unlock(&domain->mutex);
+    return found;
 }
 
 bool domain_refuses(struct domain *domain, const struct trace_id *trace, const char **ret_reason)

@@ -132,19 +132,18 @@ static void write_in_unit(struct boundary_request *request)
     write_start(&request->write, &request->view, &request->message);
 }
 
-static void on_read(struct read_operation *operation, struct slice reply)
+/* `committed`: it has shown nothing that others have not committed. */
+static void take_read(struct boundary_request *request, struct slice reply, bool committed)
 {
-    struct boundary_request *request = operation->context;
     struct reply_view view;
     bson_t document;
-    request->reading = false;
     if (reply.size == 0 || reply_view_parse(reply, &view) != STATUS_OK) {
         request->reply_lost = true;
         ending_roll_back(request, "the connection to the server broke");
         return;
     }
     if (view.ok) {
-        if (!read_is_committed(operation)) {
+        if (!committed) {
             lock_owner_read(request->engine->locks, &request->unit->locks);
         }
         (void)bson_init_static(&document, reply.data, reply.size);
@@ -156,6 +155,36 @@ static void on_read(struct read_operation *operation, struct slice reply)
                      reply_code_is_transient(view.code) ? REPLY_LABEL_TRANSIENT : NULL,
                      view.message == NULL ? "the server gave no reason" : view.message);
     ending_roll_back(request, "a command of the unit failed");
+}
+
+static void on_read(struct read_operation *operation, struct slice reply)
+{
+    struct boundary_request *request = operation->context;
+    request->reading = false;
+    take_read(request, reply, read_is_committed(operation));
+}
+
+static void on_locked_read(struct locked_read *locked, struct slice reply)
+{
+    struct boundary_request *request = locked->context;
+    request->locking = false;
+    take_read(request, reply, true);
+}
+
+static void read_locked(struct boundary_request *request)
+{
+    request->locked = (struct locked_read){
+        .engine = request->engine,
+        .channel = request->channel,
+        .unit = request->unit,
+        .view = &request->view,
+        .read = &request->read,
+        .in_transaction = true,
+        .completed = on_locked_read,
+        .context = request,
+    };
+    request->locking = true;
+    locked_read_start(&request->locked);
 }
 
 static void send_read(struct boundary_request *request)
@@ -213,6 +242,10 @@ static const char *read_collection(const struct boundary_request *request)
 
 static void read_in_unit(struct boundary_request *request)
 {
+    if (request->unit->locks.serializable) {
+        read_locked(request);
+        return;
+    }
     request->enter = (struct enter){
         .engine = request->engine,
         .unit = request->unit,
@@ -305,6 +338,39 @@ static void fail(struct boundary_request *request, int code, const char *label, 
     ending_finish(request);
 }
 
+/* What the command says of isolation is too late for its transaction. */
+static bool wants_more_isolation(const struct boundary_request *request)
+{
+    enum comment_isolation isolation = COMMENT_ISOLATION_DEFAULT;
+    return request->view.has_comment && !request->unit->locks.serializable &&
+           comment_isolation_parse(&request->view, &isolation, NULL) == STATUS_OK &&
+           isolation == COMMENT_ISOLATION_SERIALIZABLE;
+}
+
+static void run_checked(struct boundary_request *request)
+{
+    if (wants_more_isolation(request)) {
+        ending_set_error(request, REPLY_CODE_InvalidOptions, NULL,
+                         "only the first command of a transaction says that it is serializable");
+        ending_roll_back(request, "a command of the unit failed");
+    } else {
+        run(request);
+    }
+}
+
+static bool is_serializable(const struct boundary_request *request)
+{
+    switch (request->comment.isolation) {
+    case COMMENT_ISOLATION_SNAPSHOT:
+        return false;
+    case COMMENT_ISOLATION_SERIALIZABLE:
+        return true;
+    case COMMENT_ISOLATION_DEFAULT:
+        break;
+    }
+    return request->engine->serializable;
+}
+
 static void check_out(struct boundary_request *request)
 {
     const struct command_view *view = &request->view;
@@ -319,10 +385,11 @@ static void check_out(struct boundary_request *request)
     };
     if (wanted.begin) {
         wanted.id = wal_unit_next(request->engine->wal);
+        wanted.serializable = is_serializable(request);
     }
     switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:
-        run(request);
+        run_checked(request);
         break;
     case UNIT_CHECKOUT_WAITING:
         break;
@@ -362,7 +429,9 @@ static void check_out(struct boundary_request *request)
 void driver_start(struct boundary_request *request)
 {
     const struct command_view *view = &request->view;
+    struct error error = {0};
     ending_init(request);
+    request->comment.isolation = COMMENT_ISOLATION_DEFAULT;
     if (view->session_id.size == 0 || !view->has_transaction_number) {
         fail(request, REPLY_CODE_InvalidOptions, NULL,
              "a command with autocommit: false needs lsid and txnNumber");
@@ -374,6 +443,8 @@ void driver_start(struct boundary_request *request)
     } else if (request->draining && view->has_start_transaction && view->start_transaction) {
         fail(request, REPLY_CODE_ShutdownInProgress, REPLY_LABEL_TRANSIENT,
              "the proxy is shutting down: run the transaction again");
+    } else if (comment_isolation_parse(view, &request->comment.isolation, &error) != STATUS_OK) {
+        fail(request, REPLY_CODE_FailedToParse, NULL, error.message);
     } else {
         check_out(request);
     }

@@ -19,7 +19,8 @@ void ending_init(struct boundary_request *request)
     request->unit = NULL;
     request->task.run = on_task;
     request->reply_lost = false;
-    request->writing = request->reading = request->entering = request->waiting = false;
+    request->writing = request->reading = request->locking = request->entering = false;
+    request->waiting = false;
     bson_init(&request->reply);
 }
 
@@ -177,6 +178,8 @@ void boundary_cancel(struct boundary_request *request)
         write_cancel(&request->write);
     } else if (request->reading) {
         read_cancel(&request->read);
+    } else if (request->locking) {
+        locked_read_cancel(&request->locked);
     } else if (request->entering) {
         enter_cancel(&request->enter);
     } else if (request->waiting && unit_table_cancel(request->engine->units, &request->waiter)) {

@@ -194,6 +194,7 @@ static void begin(struct boundary_request *request)
         .application = request->application,
         .id = wal_unit_next(request->engine->wal),
         .place = request->place,
+        .serializable = request->engine->serializable,
     };
     if (request->cancelled) {
         request->reply_lost = true; /* nobody is there to answer */

@@ -17,6 +17,7 @@
 #include "engine/enter.h"
 #include "engine/finish.h"
 #include "engine/write.h"
+#include "read/locked_read.h"
 #include "read/read.h"
 #include "wire/command.h"
 #include "wire/op_msg.h"
@@ -57,6 +58,7 @@ struct boundary_request {
     void (*after_superseded)(struct boundary_request *request);
     struct write_operation write;
     struct read_operation read;
+    struct locked_read locked;
     struct enter enter;
     struct commit commit;
     enum status commit_status;
@@ -66,6 +68,7 @@ struct boundary_request {
     bool reply_lost;
     bool writing;
     bool reading;
+    bool locking; /* `locked` is at work */
     bool entering;
     bool waiting;
 };
@@ -83,10 +86,17 @@ bool plain_is_unit(const struct engine *engine, const struct command_view *view,
                    const struct op_msg *message);
 void plain_start(struct boundary_request *request);
 
-/* ---- call_write.c: a plain write command as a part of an open API call's unit */
+/* ---- call_write.c: a plain write command as a part of an open API call's unit, or a read, if that
+   is serializable */
 void call_write_start(struct boundary_request *request);
 
-/* ---- comment_unit.c: a write whose comment names a unit, or beginUnit, commitUnit, abortUnit */
+/* ---- unit_read.c: a read in the serializable unit that the request has checked out */
+void unit_read_start(struct boundary_request *request);
+/* Whether it is a command that such a unit reads by. */
+bool boundary_is_read(const struct command_view *view);
+
+/* ---- comment_unit.c: a write, or a read of a serializable unit, whose comment names a unit, or
+ * beginUnit, commitUnit, abortUnit */
 void comment_start(struct boundary_request *request);
 
 /* ---- reading.c: a read outside of units */

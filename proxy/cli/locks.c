@@ -32,9 +32,17 @@ static void print_unit(const bson_iter_t *unit)
     if (number_of(unit, "waitsFor") != 0) {
         (void)snprintf(waits_for, sizeof waits_for, "%" PRId64, number_of(unit, "waitsFor"));
     }
-    printf("%8" PRId64 "  %-9s  %-9s  %8.1f  %6" PRId64 "  %9s  ", number_of(unit, "unit"),
+    char shared[32] = "-";
+    if (number_of(unit, "namespacesRead") != 0) {
+        (void)snprintf(shared, sizeof shared, "%" PRId64 "+%" PRId64 "ns",
+                       number_of(unit, "locksShared"), number_of(unit, "namespacesRead"));
+    } else if (number_of(unit, "locksShared") != 0) {
+        (void)snprintf(shared, sizeof shared, "%" PRId64, number_of(unit, "locksShared"));
+    }
+    printf("%8" PRId64 "  %-9s  %-9s  %8.1f  %6" PRId64 "  %8s  %9s  ", number_of(unit, "unit"),
            text_of(unit, "state"), text_of(unit, "boundary"),
-           (double)number_of(unit, "ageMillis") / 1000.0, number_of(unit, "locksHeld"), waits_for);
+           (double)number_of(unit, "ageMillis") / 1000.0, number_of(unit, "locksHeld"), shared,
+           waits_for);
     output_text(stdout, text_of(unit, "user"));
     fputs("  ", stdout);
     output_text(stdout, text_of(unit, "client"));
@@ -47,8 +55,8 @@ static void print_table(bson_iter_t *units)
 {
     bson_iter_t list;
     bson_iter_t at;
-    printf("%8s  %-9s  %-9s  %8s  %6s  %9s  %s\n", "UNIT", "STATE", "BOUNDARY", "AGE (s)", "LOCKS",
-           "WAITS FOR", "USER  CLIENT  APPNAME");
+    printf("%8s  %-9s  %-9s  %8s  %6s  %8s  %9s  %s\n", "UNIT", "STATE", "BOUNDARY", "AGE (s)",
+           "LOCKS", "SHARED", "WAITS FOR", "USER  CLIENT  APPNAME");
     if (bson_iter_recurse(units, &at) && bson_iter_find(&at, "list") &&
         bson_iter_recurse(&at, &list)) {
         while (bson_iter_next(&list)) {

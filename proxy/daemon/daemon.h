@@ -12,6 +12,7 @@
 #include "base/config.h"
 #include "engine/engine.h"
 #include "engine/settler.h"
+#include "net/tls.h"
 #include "net/watchdog.h"
 #include "observe/observe.h"
 #include "recover/lease.h"
@@ -25,11 +26,19 @@
 
 #define DAEMON_EXIT_CANNOT_RUN 2
 
+/* Each NULL where there is no TLS. */
+struct daemon_tls {
+    struct tls *net;      /* with clients */
+    struct tls *http;     /* with callers */
+    struct tls *upstream; /* with the server, of the clients' own connections */
+};
+
 /* Zeroed before daemon_start(); each part is NULL until its step. */
 struct daemon {
     int argument_count; /* for reading the configuration again */
     char **arguments;
     struct config config;
+    struct daemon_tls tls;
     struct admin *admin;
     struct wal *wal;
     struct upstream *upstream;
@@ -85,6 +94,16 @@ void daemon_set_engine_limits(struct engine *engine, const struct config *config
  * which makes sense beside the old value of any other.
  */
 void daemon_reload(struct daemon *daemon);
+
+/*
+ * Reads certificates and keys. Errors: STATUS_INVALID (the message names setting and file),
+ * STATUS_MEMORY. Give the result to daemon_free_tls().
+ */
+MUST_CHECK enum status daemon_make_tls(const struct config *config, struct daemon_tls *ret_tls,
+                                       struct error *ret_error);
+/* Reads them again: new connections get the new ones. What is broken is told, and the old stays. */
+void daemon_reload_tls(struct daemon *daemon);
+void daemon_free_tls(struct daemon_tls *tls);
 
 /* ---- The one owner */
 

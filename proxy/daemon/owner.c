@@ -20,6 +20,16 @@ enum status daemon_open_journal(struct daemon *daemon, struct error *error)
         .owner = "holdfastd",
         .key_file = daemon->config.wal_key_file[0] == '\0' ? NULL : daemon->config.wal_key_file,
     };
+    bool narrowed = false;
+    enum status status = wal_directory_protect(options.directory, &narrowed, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (narrowed) {
+        LOG(LOG_WARNING, "journal",
+            "The journal's directory could be entered by others: it is for its owner alone now",
+            LOG_TEXT("directory", options.directory));
+    }
     return wal_open(&options, &daemon->wal, error);
 }
 

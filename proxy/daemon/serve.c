@@ -89,6 +89,7 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
         .committed_reads = config->unit_reads == CONFIG_UNIT_READS_COMMITTED,
+        .serializable = config->unit_isolation == CONFIG_ISOLATION_SERIALIZABLE,
     };
     daemon_set_engine_limits(&daemon->engine, config);
     if (daemon->engine.units == NULL || daemon->engine.locks == NULL ||
@@ -151,7 +152,11 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
         .process = daemon->process,
         .observe_only = daemon->config.unit_boundary == CONFIG_BOUNDARY_OBSERVE,
         .upstream_name = name,
+        .upstream_tls = daemon->tls.upstream,
         .connections_max = daemon_connections_max(daemon),
+        .address_max = daemon->config.net_address_max,
+        .handshake_ms = daemon->config.net_handshake_ms,
+        .stall_ms = daemon->config.net_stall_ms,
         .unit_lifetime_ms = daemon->config.unit_lifetime_ms,
     };
     enum status status = upstream_host(daemon->config.upstream_uri, name, sizeof name, error);
@@ -161,6 +166,7 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
+    services_use_tls(daemon->services, daemon->tls.net, daemon->tls.http);
     services_router(daemon->services, &options);
     status = router_start(&options, &daemon->router, error);
     if (status == STATUS_OK) {

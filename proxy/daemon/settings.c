@@ -19,7 +19,15 @@ enum status daemon_check_settings(const struct config *config, struct error *err
     struct upstream *upstream = NULL;
     status = upstream_open(config->upstream_uri, config->upstream_connect_ms, &upstream, error);
     upstream_close(upstream);
-    return status == STATUS_OK ? STATUS_OK : error_prefix(error, "upstream.uri");
+    if (status != STATUS_OK) {
+        return error_prefix(error, "upstream.uri");
+    }
+    struct daemon_tls tls;
+    status = daemon_make_tls(config, &tls, error);
+    if (status == STATUS_OK) {
+        daemon_free_tls(&tls);
+    }
+    return status;
 }
 
 void daemon_set_engine_limits(struct engine *engine, const struct config *config)
@@ -57,12 +65,14 @@ void daemon_reload(struct daemon *daemon)
         const struct config *config = &daemon->config;
         log_set_level(config->log_level);
         admin_set_token(daemon->admin, next.admin_token);
+        daemon_reload_tls(daemon);
         daemon_set_engine_limits(&daemon->engine, config);
         unit_table_set_units_max(daemon->engine.units, (size_t)config->unit_count_max);
         lock_table_set_locks_max(daemon->engine.locks, (size_t)config->unit_locks_max);
         pruner_set_retention(daemon->pruner, config->wal_retention_ms);
         services_set_limits(daemon->services, config);
-        router_set_limits(daemon->router, daemon_connections_max(daemon), config->unit_lifetime_ms);
+        router_set_limits(daemon->router, daemon_connections_max(daemon), config->net_address_max,
+                          config->unit_lifetime_ms);
         LOG(LOG_INFO, "config", "Configuration read again", LOG_NUMBER("changes", changes));
     } else {
         LOG(LOG_ERROR, "config", "The new configuration is refused; the running one stays",

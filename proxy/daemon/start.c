@@ -51,7 +51,10 @@ static enum status start_admin(struct daemon *daemon, struct error *error)
 
 enum status daemon_start(struct daemon *daemon, struct error *error)
 {
-    enum status status = daemon_meet_manager(daemon, error);
+    enum status status = daemon_make_tls(&daemon->config, &daemon->tls, error);
+    if (status == STATUS_OK) {
+        status = daemon_meet_manager(daemon, error);
+    }
     if (status == STATUS_OK) {
         status = start_admin(daemon, error);
     }

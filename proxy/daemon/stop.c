@@ -62,6 +62,7 @@ void daemon_stop(struct daemon *daemon)
     watchdog_watch(daemon->watchdog, NULL);
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
+    daemon_free_tls(&daemon->tls);
     daemon->keeper = lease_keeper_stop(daemon->keeper);
     if (daemon->leased) {
         struct error error = {0};

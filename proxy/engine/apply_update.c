@@ -99,6 +99,11 @@ static bool is_plain(struct slice document)
     return names_are_plain(&names);
 }
 
+bool apply_update_is_plain(struct slice document)
+{
+    return is_plain(document);
+}
+
 static bool value_is_plain(const bson_iter_t *value)
 {
     bson_iter_t child;

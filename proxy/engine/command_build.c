@@ -524,6 +524,56 @@ enum status command_build_select_images(bson_t *command, const struct command_ta
     return status;
 }
 
+static void put_match_of_ids(bson_t *pipeline, uint32_t *at, const bson_t *ids)
+{
+    struct overlay_index index = overlay_index_next(at);
+    bson_t stage;
+    bson_t match;
+    bson_append_document_begin(pipeline, overlay_index_text(&index), index.size, &stage);
+    BSON_APPEND_DOCUMENT_BEGIN(&stage, "$match", &match);
+    put_ids(&match, ids);
+    bson_append_document_end(&stage, &match);
+    bson_append_document_end(pipeline, &stage);
+}
+
+static void put_stages(bson_t *pipeline, uint32_t *at, struct slice stages)
+{
+    bson_iter_t stage;
+    (void)bson_iter_init_from_data(&stage, stages.data, stages.size);
+    while (bson_iter_next(&stage)) {
+        struct overlay_index index = overlay_index_next(at);
+        bson_append_iter(pipeline, overlay_index_text(&index), index.size, &stage);
+    }
+}
+
+enum status command_build_evaluate(bson_t *command, const struct command_target *target,
+                                   const struct statement *statement, const bson_t *ids,
+                                   struct slice document)
+{
+    bson_t pipeline;
+    bson_t cursor;
+    uint32_t at = 0;
+    int32_t count = ids == NULL ? 1 : (int32_t)bson_count_keys(ids);
+    enum status status = STATUS_OK;
+    BSON_APPEND_UTF8(command, "aggregate", target->collection);
+    BSON_APPEND_ARRAY_BEGIN(command, "pipeline", &pipeline);
+    if (ids != NULL) {
+        put_match_of_ids(&pipeline, &at, ids);
+    } else {
+        const struct overlay_image image = {.document = document};
+        status = overlay_append_images(&pipeline, &at, NULL, 0, &image, 1);
+    }
+    put_stages(&pipeline, &at, statement->update);
+    bson_append_array_end(command, &pipeline);
+    BSON_APPEND_DOCUMENT_BEGIN(command, "cursor", &cursor);
+    BSON_APPEND_INT32(&cursor, "batchSize", count + 1);
+    bson_append_document_end(command, &cursor);
+    put_document(command, "collation", statement->collation);
+    put_document(command, "let", statement->variables);
+    put_target(command, target);
+    return status;
+}
+
 void command_build_find_ids(bson_t *command, const struct command_target *target, const bson_t *ids,
                             bool ids_only)
 {

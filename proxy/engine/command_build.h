@@ -112,6 +112,13 @@ MUST_CHECK enum status command_build_select_images(bson_t *command,
                                                    const struct statement *statement, bool one,
                                                    const struct overlay_image *images,
                                                    size_t image_count);
+/*
+ * { aggregate, pipeline: [{$match: {_id: {$in: ids}}}, the update's stages] }: what the statement's
+ * pipeline makes of these documents; `ids` NULL: of `document`. STATUS_MEMORY.
+ */
+MUST_CHECK enum status command_build_evaluate(bson_t *command, const struct command_target *target,
+                                              const struct statement *statement, const bson_t *ids,
+                                              struct slice document);
 /* { find, filter: {_id: {$in: ids}}, projection: {_id: 1} if `ids_only` } */
 void command_build_find_ids(bson_t *command, const struct command_target *target, const bson_t *ids,
                             bool ids_only);

@@ -65,6 +65,7 @@ struct engine {
     _Atomic uint64_t unit_bytes_max;
     _Atomic uint64_t overlay_bytes; /* of read/read.c: what LIMIT_OVERLAY_BYTES_MAX bounds */
     bool committed_reads;           /* reads are answered from the committed state (read/read.h) */
+    bool serializable;              /* units that do not say otherwise lock what they read */
     bool retryable_writes; /* plain writes with a transaction number are units, done once */
     enum engine_multi_writes multi_writes;
     struct update_rules update_rules; /* of the server */

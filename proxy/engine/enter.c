@@ -73,7 +73,7 @@ void enter_cancel(struct enter *enter)
     if (enter->waiting == ENTER_WAIT_GATE && gate_cancel(enter->engine->gates, &enter->waiter)) {
         stop_waiting(enter);
         gate_list_drop(enter->engine->locks, &enter->unit->locks);
-    } else if (enter->waiting == ENTER_WAIT_LOCK &&
+    } else if ((enter->waiting == ENTER_WAIT_LOCK || enter->waiting == ENTER_WAIT_NAMESPACE) &&
                lock_cancel(enter->engine->locks, &enter->lock_waiter)) {
         stop_waiting(enter);
     } else {
@@ -115,6 +115,31 @@ static enum enter_result pass_gates(struct enter *enter)
     return ENTER_INSIDE;
 }
 
+/* Begins the unit, too. Nothing is to be done where it has the lock already. */
+static enum enter_result take_namespace(struct enter *enter)
+{
+    struct lock_table *locks = enter->engine->locks;
+    struct lock_owner *owner = &enter->unit->locks;
+    uint32_t gate = enter->gates[1];
+    if (enter->modes == 0) {
+        lock_owner_begin(locks, owner);
+        return ENTER_INSIDE;
+    }
+    if (namespace_is_locked(owner, gate, enter->modes)) {
+        return ENTER_INSIDE;
+    }
+    switch (namespace_lock(locks, owner, gate, enter->modes, &enter->lock_waiter)) {
+    case LOCK_WAITING:
+        enter->renews = true;
+        wait_for(enter, ENTER_WAIT_NAMESPACE);
+        return ENTER_WAITING;
+    case LOCK_DEADLOCK:
+        return ENTER_DEADLOCK;
+    default:
+        return ENTER_INSIDE;
+    }
+}
+
 /*
  * What cannot be had at once, but by waiting, is left out. So is all while readers wait for those
  * who hold locks: who holds one would be let past them (write_admit()).
@@ -149,15 +174,17 @@ static enum enter_result go_on(struct enter *enter)
 {
     struct lock_owner *owner = &enter->unit->locks;
     enum enter_result result = pass_gates(enter);
+    if (result == ENTER_INSIDE && (enter->begins || enter->modes != 0)) {
+        result = take_namespace(enter);
+    }
     if (result != ENTER_INSIDE || !enter->begins) {
         return result;
     }
-    lock_owner_begin(enter->engine->locks, owner);
     result = take_hints(enter);
     if (result != ENTER_INSIDE) {
         return result;
     }
-    if (owner->held_count > 0) {
+    if (owner->held_count > 0 || enter->renews) {
         lock_owner_renew(enter->engine->locks, owner);
     }
     if (enter->unit->reads_snapshot && enter->engine->committed_reads) {
@@ -172,6 +199,7 @@ enum enter_result enter_start(struct enter *enter, const char *database, const c
     enter->gates[1] = gate_of(database, collection);
     enter->at = 0;
     enter->begins = !enter->unit->locks.registered;
+    enter->renews = false;
     enter->hint_at = 0;
     enter->waiting = ENTER_WAIT_NONE;
     enter->waiter.admitted = on_admitted;

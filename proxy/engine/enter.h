@@ -3,9 +3,10 @@
 
 /*
  * A unit's way into a namespace, before its first read or write there: through the gate of the
- * server and that of the namespace (unit/gate.h). The first one begins the unit's view: what others
- * commit after it conflicts with what this unit writes. Before that it takes the locks over which
- * earlier tries of the unit's work have failed (unit/lock_hints.h).
+ * server and that of the namespace (unit/gate.h), and to its lock (unit/namespace_lock.h). The
+ * first one begins the unit's view: what others commit after it conflicts with what this unit
+ * writes. Before that it takes the locks over which earlier tries of the unit's work have failed
+ * (unit/lock_hints.h).
  *
  * Everything on the worker's thread.
  */
@@ -16,10 +17,12 @@
 #include "engine/engine.h"
 #include "unit/gate.h"
 #include "unit/gate_wait.h"
+#include "unit/namespace_lock.h"
 
 enum enter_wait {
     ENTER_WAIT_NONE,
     ENTER_WAIT_GATE,
+    ENTER_WAIT_NAMESPACE,
     ENTER_WAIT_LOCK,
 };
 
@@ -28,6 +31,7 @@ struct enter {
     struct engine *engine;
     struct unit *unit;
     struct worker *worker;
+    unsigned modes; /* NAMESPACE_READ, NAMESPACE_WRITE */
     /* Called from the loop, only if enter_start() returned ENTER_WAITING. Not inside, and the unit
        is a deadlock's victim: as ENTER_DEADLOCK. */
     void (*completed)(struct enter *enter, bool inside);
@@ -36,6 +40,7 @@ struct enter {
     uint32_t gates[2];
     size_t at;
     bool begins;    /* the unit's view */
+    bool renews;    /* it has waited for the namespace before that */
     size_t hint_at; /* of the locks to take first */
     enum enter_wait waiting;
     struct lock_waiter lock_waiter;

@@ -34,6 +34,16 @@ enum namespace_kind namespace_kind_parse(const bson_t *reply)
     return is_capped(&entry) ? NAMESPACE_CAPPED : NAMESPACE_COLLECTION;
 }
 
+bool namespace_is_collated(const bson_t *reply)
+{
+    bson_iter_t at;
+    bson_iter_t locale;
+    return bson_iter_init(&at, reply) &&
+           bson_iter_find_descendant(&at, "cursor.firstBatch.0.options.collation.locale",
+                                     &locale) &&
+           !(BSON_ITER_HOLDS_UTF8(&locale) && strcmp(bson_iter_utf8(&locale, NULL), "simple") == 0);
+}
+
 bool namespace_is_internal_database(const char *database)
 {
     return strcmp(database, "admin") == 0 || strcmp(database, "config") == 0 ||

@@ -19,6 +19,9 @@ enum namespace_kind {
  */
 enum namespace_kind namespace_kind_parse(const bson_t *reply);
 
+/* From the same reply: it was made with a collation by which texts that differ can be equal. */
+bool namespace_is_collated(const bson_t *reply);
+
 /* Whether mongod keeps transactions out of it: the databases admin, config and local. */
 bool namespace_is_internal_database(const char *database);
 

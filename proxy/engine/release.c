@@ -23,7 +23,7 @@ void release_unit(struct engine *engine, struct unit *unit)
     /* Its last record is durable, so that no later one has to be waited for by much. */
     uint64_t end_lsn = unit->begun ? wal_last_lsn(engine->wal) : 0;
     while (owner->gate_count > 0) {
-        gate_unit_leave(engine->gates, owner->gates[--owner->gate_count], end_lsn);
+        gate_unit_leave(engine->gates, owner->gates[--owner->gate_count].gate, end_lsn);
     }
 }
 

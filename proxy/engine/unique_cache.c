@@ -25,6 +25,8 @@ struct entry {
     uint32_t gate;
     uint64_t learned_ms;
     enum namespace_kind kind;
+    bool listed;
+    bool collated;
     struct unique_indexes *indexes;
     UT_hash_handle hh;
 };
@@ -83,6 +85,8 @@ static bool answer(struct unique_cache *cache, struct unique_lookup *lookup)
     }
     lookup->status = STATUS_OK;
     lookup->kind = entry->kind;
+    lookup->listed = entry->listed;
+    lookup->collated = entry->collated;
     lookup->indexes = unique_indexes_hold(entry->indexes);
     return true;
 }
@@ -106,6 +110,8 @@ static void remember(struct unique_cache *cache, const struct unique_lookup *loo
     entry->gate = gate_of(lookup->database, lookup->collection);
     entry->learned_ms = asked_ms;
     entry->kind = lookup->kind;
+    entry->listed = lookup->listed;
+    entry->collated = lookup->collated;
     entry->indexes = unique_indexes_hold(lookup->indexes);
     HASH_ADD_KEYPTR(hh, cache->entries, entry->namespace, strlen(entry->namespace), entry);
 }
@@ -189,8 +195,11 @@ static void ask_kind(struct unique_cache *cache, struct unique_lookup *lookup)
     run(cache, lookup, &command, &reply, &code);
     bson_destroy(&command);
     lookup->kind = NAMESPACE_COLLECTION;
+    lookup->listed = lookup->status == STATUS_OK;
+    lookup->collated = false;
     if (lookup->status == STATUS_OK) {
         lookup->kind = namespace_kind_parse(&reply);
+        lookup->collated = namespace_is_collated(&reply);
         bson_destroy(&reply);
     } else if (lookup->status == STATUS_REFUSED) {
         lookup->status = STATUS_OK;

@@ -37,6 +37,8 @@ struct unique_lookup {
     enum status status;
     struct error error;             /* unless status is STATUS_OK */
     enum namespace_kind kind;       /* STATUS_OK */
+    bool listed;                    /* STATUS_OK: the server has let us list it: kind is certain */
+    bool collated;                  /* STATUS_OK: namespace_is_collated() */
     struct unique_indexes *indexes; /* STATUS_OK: the caller's, to unique_indexes_release() */
     /* private */
     struct unique_lookup *next;

@@ -233,7 +233,7 @@ static bool depends_on(const struct unique_index *index, const char *path)
     return false;
 }
 
-static bool any_depends_on(const struct unique_indexes *indexes, const char *path)
+bool unique_indexes_depend_on(const struct unique_indexes *indexes, const char *path)
 {
     bool found = false;
     for (size_t i = 0; i < indexes->count && !found; i++) {
@@ -251,13 +251,40 @@ static bool touches(const struct unique_indexes *indexes, bson_iter_t *operands)
         return true;
     }
     while (bson_iter_next(&at)) {
-        if (any_depends_on(indexes, bson_iter_key(&at)) ||
+        if (unique_indexes_depend_on(indexes, bson_iter_key(&at)) ||
             (rename && BSON_ITER_HOLDS_UTF8(&at) &&
-             any_depends_on(indexes, bson_iter_utf8(&at, NULL)))) {
+             unique_indexes_depend_on(indexes, bson_iter_utf8(&at, NULL)))) {
             return true;
         }
     }
     return false;
+}
+
+/* {path: expression} of a stage. */
+static bool stage_touches(const struct unique_indexes *indexes, const bson_iter_t *fields)
+{
+    bson_iter_t at;
+    bool touched = !BSON_ITER_HOLDS_DOCUMENT(fields) || !bson_iter_recurse(fields, &at);
+    while (!touched && bson_iter_next(&at)) {
+        touched = unique_indexes_depend_on(indexes, bson_iter_key(&at));
+    }
+    return touched;
+}
+
+/* The stages that name what they change; any other may change everything. */
+static bool pipeline_touches(const struct unique_indexes *indexes, struct slice pipeline)
+{
+    bson_iter_t at;
+    bson_iter_t stage;
+    bool touched = !bson_iter_init_from_data(&at, pipeline.data, pipeline.size);
+    while (!touched && bson_iter_next(&at)) {
+        touched = !BSON_ITER_HOLDS_DOCUMENT(&at) || !bson_iter_recurse(&at, &stage) ||
+                  !bson_iter_next(&stage) ||
+                  (strcmp(bson_iter_key(&stage), "$set") != 0 &&
+                   strcmp(bson_iter_key(&stage), "$addFields") != 0) ||
+                  stage_touches(indexes, &stage);
+    }
+    return touched;
 }
 
 bool unique_indexes_touched(const struct unique_indexes *indexes, const struct statement *statement)
@@ -266,7 +293,10 @@ bool unique_indexes_touched(const struct unique_indexes *indexes, const struct s
     if (indexes->count == 0 || statement->kind != STATEMENT_UPDATE) {
         return false;
     }
-    if (statement->update_is_pipeline || statement->update_is_replacement ||
+    if (statement->update_is_pipeline) {
+        return pipeline_touches(indexes, statement->update);
+    }
+    if (statement->update_is_replacement ||
         !bson_iter_init_from_data(&at, statement->update.data, statement->update.size)) {
         return true;
     }

@@ -30,6 +30,9 @@ struct unique_indexes {
 /* The size of the path's first name. */
 size_t unique_component_size(const char *path);
 
+/* Whether a change at `path` may change keys of any of them. */
+bool unique_indexes_depend_on(const struct unique_indexes *indexes, const char *path);
+
 /* Whether a write cannot have changed the document's keys. Size 0: it is absent. */
 bool unique_index_is_unchanged(const struct unique_index *index, struct slice before,
                                struct slice after);

@@ -20,6 +20,8 @@
  *      v
  *   LOCKING     the one document; had to wait --> RESOLVING again, it may be another one now
  *      v
+ *   FORECASTING   of updates that the server computes: which keys of unique indexes do they make?
+ *      v
  *   LOCKING_UNIQUE   keys of unique indexes that the writes take or give up; an upsert that had to
  *      v             wait --> RESOLVING again, there may be a document now
  *   JOURNALING  before-images, and after-images (computed here) or the command, durable
@@ -121,6 +123,16 @@ static void give_up(struct write_operation *operation)
     } /* else not waiting, or its task is on the way */
 }
 
+/* It has read the namespace as a whole: when it is run again it locks it for both at once. */
+static void leave_namespace_hint(struct write_operation *operation)
+{
+    struct lock_owner *owner = &operation->unit->locks;
+    uint32_t gate = gate_of(operation->target.database, operation->target.collection);
+    if (namespace_is_locked(owner, gate, NAMESPACE_READ)) {
+        lock_hints_add_namespace(&owner->hints, gate);
+    }
+}
+
 static void on_entered(struct enter *enter, bool inside)
 {
     struct write_operation *operation = enter->context;
@@ -128,6 +140,7 @@ static void on_entered(struct enter *enter, bool inside)
     if (inside) {
         operation->step = WRITE_ADMITTING;
     } else if (operation->unit->locks.victim) {
+        leave_namespace_hint(operation);
         fail_as_victim(operation);
     } else {
         fail_waiting(operation);
@@ -170,6 +183,7 @@ static bool enter(struct write_operation *operation)
         .engine = operation->engine,
         .unit = operation->unit,
         .worker = operation->channel->worker,
+        .modes = write_namespace_modes(operation),
         .completed = on_entered,
         .context = operation,
     };
@@ -182,6 +196,7 @@ static bool enter(struct write_operation *operation)
         operation->wait = WRITE_WAIT_GATE;
         return false;
     case ENTER_DEADLOCK:
+        leave_namespace_hint(operation);
         fail_as_victim(operation);
         return true;
     case ENTER_NO_MEMORY:
@@ -227,6 +242,8 @@ static bool take_changed(struct write_operation *operation, const struct lock_na
         lock_owner_renew(operation->engine->locks, &operation->unit->locks);
         uncommitted_snapshot_renew(operation->engine->uncommitted, &operation->unit->uncommitted);
         operation->waited = true;
+        operation->collects_again =
+            operation->multi; /* what it has collected is of the older view */
         return true;
     }
     if (!operation->has_reread || memcmp(&operation->reread, name, sizeof *name) != 0) {
@@ -286,6 +303,14 @@ static bool lock(struct write_operation *operation)
         }
         operation->name_at++;
     }
+    if (operation->collects_again) {
+        operation->collects_again = operation->waited = false;
+        operation->step = WRITE_COLLECTING;
+        return true;
+    }
+    if (operation->multi) {
+        operation->unit->locks.view_used = true; /* what was collected is of this view */
+    }
     if (!operation->resolved) {
         operation->waited = false; /* nothing was read yet */
         operation->step = WRITE_RESOLVING;
@@ -303,7 +328,7 @@ static bool lock(struct write_operation *operation)
     }
     CRASH_POINT(unit_locked);
     write_documents_compute(operation);
-    operation->step = WRITE_LOCKING_UNIQUE;
+    operation->step = WRITE_FORECASTING;
     return true;
 }
 
@@ -329,6 +354,9 @@ static void on_reply(void *context, enum status status, struct slice reply)
             break;
         case WRITE_PROBING:
             write_take_probe(operation, reply);
+            break;
+        case WRITE_FORECASTING:
+            write_take_forecast(operation, reply);
             break;
         case WRITE_SENDING:
             CRASH_POINT(unit_answered);
@@ -436,6 +464,9 @@ static void advance(struct write_operation *operation)
             break;
         case WRITE_PROBING:
             go_on = write_probe(operation);
+            break;
+        case WRITE_FORECASTING:
+            go_on = write_forecast(operation);
             break;
         case WRITE_LOCKING_UNIQUE:
             go_on = write_lock_unique(operation);
@@ -572,6 +603,7 @@ bool write_take_namespace(struct write_operation *operation, const char *databas
     }
     (void)snprintf(namespace, size, "%s.%s", database, collection);
     operation->namespace = namespace;
+    operation->collated = false; /* not known yet */
     operation->target = (struct command_target){
         .database = database,
         .collection = collection,

@@ -31,6 +31,7 @@ enum write_step {
     WRITE_RESOLVING,
     WRITE_SEEKING_HIDDEN,
     WRITE_PROBING,
+    WRITE_FORECASTING,
     WRITE_LOCKING_UNIQUE,
     WRITE_PROJECTING_BEFORE,
     WRITE_JOURNALING,
@@ -116,12 +117,14 @@ struct write_operation {
 
     /* unique indexes of the namespace, and the keys in them that the batch at work locks */
     enum namespace_kind kind;
+    bool collated; /* texts that differ may be one _id in it */
     struct unique_indexes *unique;
     struct unique_lookup unique_lookup;
     bool asked_unique;
     bool unique_collected;
     struct unique_keys unique_keys;
     size_t unique_at;
+    int64_t forecast_cursor_id; /* open on the server; 0: none */
 
     /* the statements at work: one, or a run of inserts */
     size_t index;
@@ -141,6 +144,7 @@ struct write_operation {
 
     /* a multi write: all _ids that its filter found, and those of the batch at work */
     bool multi;
+    bool collects_again; /* the unit's view has begun anew */
     bson_t ids;
     uint32_t id_count;
     bson_iter_t ids_at;

@@ -55,6 +55,7 @@ void write_document_drop(struct write_operation *operation)
     image_free(&document->before);
     bson_destroy(document->after);
     bson_destroy(document->command);
+    bson_destroy(document->forecast);
 }
 
 void write_documents_clear(struct write_operation *operation)

@@ -1,10 +1,56 @@
 /*
- * Namespaces that do not take a write: views never, and what mongod keeps transactions out of not
- * in a driver's transaction. Asked for each statement, so that each gets the error that it has in
- * mongod. Worker of the channel only.
+ * How a write's namespace is locked, and namespaces that do not take one: views never, and what
+ * mongod keeps transactions out of not in a driver's transaction. Asked for each statement, so that
+ * each gets the error that it has in mongod. Worker of the channel only.
  */
+#include "engine/equality.h"
 #include "engine/write_steps.h"
+#include "unit/namespace_lock.h"
 #include "wire/reply.h"
+
+/* Whether which document a statement writes depends on no other: it has one _id, which is locked.
+ */
+static bool is_pinned(const struct write_operation *operation, const struct statement *statement)
+{
+    bson_t equalities = BSON_INITIALIZER;
+    bson_t key = BSON_INITIALIZER;
+    bson_iter_t id;
+    equality_collect(statement->filter, &equalities);
+    bool pinned =
+        statement->collation.size == 0 && equality_key(&equalities, &key) &&
+        bson_iter_init_find(&id, &key, "_id") && !BSON_ITER_HOLDS_NULL(&id) &&
+        !BSON_ITER_HOLDS_ARRAY(&id) &&
+        !(operation->collated && (BSON_ITER_HOLDS_UTF8(&id) || BSON_ITER_HOLDS_DOCUMENT(&id)));
+    bson_destroy(&equalities);
+    bson_destroy(&key);
+    return pinned;
+}
+
+unsigned write_namespace_modes(const struct write_operation *operation)
+{
+    unsigned modes = NAMESPACE_WRITE;
+    const struct statement_list *list = &operation->list;
+    if (!operation->unit->locks.serializable) {
+        return modes;
+    }
+    for (size_t i = operation->index; i < list->count && modes == NAMESPACE_WRITE; i++) {
+        const struct statement *statement = &list->statements[i];
+        if (statement->namespace_number == operation->namespace_number &&
+            statement->kind != STATEMENT_INSERT && !is_pinned(operation, statement)) {
+            modes |= NAMESPACE_READ;
+        }
+    }
+    return modes;
+}
+
+bool write_wants_more_of_namespace(const struct write_operation *operation)
+{
+    const struct lock_owner *owner = &operation->unit->locks;
+    return owner->serializable &&
+           !namespace_is_locked(owner,
+                                gate_of(operation->target.database, operation->target.collection),
+                                write_namespace_modes(operation));
+}
 
 static void refuse_statement(struct write_operation *operation, int code, const char *what)
 {

@@ -54,8 +54,8 @@ void write_statement_free(struct write_operation *operation)
     bson_reinit(&operation->equalities);
     bson_reinit(&operation->ids);
     operation->id_count = 0;
-    operation->cursor_id = 0;
-    operation->key_in_filter = operation->multi = false;
+    operation->cursor_id = operation->forecast_cursor_id = 0;
+    operation->key_in_filter = operation->multi = operation->collects_again = false;
     operation->resolved = operation->waited = operation->projected = false;
 }
 
@@ -249,6 +249,10 @@ void write_select(struct write_operation *operation)
         enter_next_namespace(operation);
         return;
     }
+    if (write_wants_more_of_namespace(operation)) {
+        operation->step = WRITE_ENTERING;
+        return;
+    }
     operation->count = 1;
     operation->matched_before = operation->result.matched;
     operation->modified_before = operation->result.modified;
@@ -390,6 +394,7 @@ static void take_all_collected(struct write_operation *operation)
         return;
     }
     if (operation->id_count == 0) {
+        operation->unit->locks.view_used = true;
         operation->step = write_wants_probe(operation) ? WRITE_PROBING : WRITE_SELECTING;
         return;
     }
@@ -593,6 +598,9 @@ static void set_resolved(struct write_operation *operation)
 static void take_one(struct write_operation *operation)
 {
     operation->step = WRITE_LOCKING;
+    if (operation->document_count == 0 || write_statement(operation)->sort.size > 0) {
+        operation->unit->locks.view_used = true; /* it tells of more than the one document */
+    }
     if (operation->document_count == 0) {
         take_none(operation);
     } else if (is_multi(operation)) {

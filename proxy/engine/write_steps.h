@@ -59,6 +59,7 @@ struct write_document {
     struct image before; /* owned */
     bson_t *after;       /* owned; NULL: absent (a delete), or computed by the server */
     bson_t *command;     /* owned; what the server computes it with, as journaled; else NULL */
+    bson_t *forecast;    /* owned; has the keys that the server may make; else NULL */
     enum write_fate fate;
     int32_t number; /* of its WRITE record */
 };
@@ -126,6 +127,11 @@ void write_hidden_free(struct write_operation *operation);
 /* True: the namespace does not take the statement's write, and the step is set. */
 bool write_refuse_namespace(struct write_operation *operation);
 
+/* How the unit has to lock the namespace for the statements there (unit/namespace_lock.h). */
+unsigned write_namespace_modes(const struct write_operation *operation);
+/* It has to be locked once more, now that it is known what it is. */
+bool write_wants_more_of_namespace(const struct write_operation *operation);
+
 /* ---- write_unique.c */
 
 /* Which unique indexes the namespace has. */
@@ -138,6 +144,11 @@ bool write_lock_unique(struct write_operation *operation);
  */
 bool write_take_unique(struct write_operation *operation, struct slice before, struct slice after);
 void write_unique_clear(struct write_operation *operation);
+
+/* ---- write_forecast.c: keys that the server will make */
+
+bool write_forecast(struct write_operation *operation);
+void write_take_forecast(struct write_operation *operation, struct slice reply);
 
 /* ---- write_journal.c */
 

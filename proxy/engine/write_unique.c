@@ -3,10 +3,11 @@
  * ends (unique_keys.h).
  *
  *   the after-image is known     its keys and those of the before-image are locked before the write
- *   the server computes it       the before-image's keys are locked before the write; those that
- *                                the reply shows to be new after it. If another unit holds one of
- *                                them, this unit has taken what that one may have to restore, and
- *                                gives it back: it is rolled back at once
+ *   the server computes it       the keys that it may make are told beforehand (write_forecast.c)
+ *                                and locked with those of the before-image. Where they cannot be
+ *                                told, those that the reply shows to be new are locked after it: if
+ *                                another unit holds one of them, this unit has taken what that one
+ *                                may have to restore, and gives it back: it is rolled back at once
  *
  * A key's lock stands for no document: whoever gets it has read nothing that could be old. Worker
  * of the channel only.
@@ -33,6 +34,7 @@ static void take_answer(struct write_operation *operation)
     if (lookup->status == STATUS_OK) {
         operation->unique = lookup->indexes;
         operation->kind = lookup->kind;
+        operation->collated = lookup->collated;
         operation->step = WRITE_SELECTING;
         return;
     }
@@ -111,6 +113,22 @@ static size_t key_count_max(const struct write_operation *operation)
     return used >= most ? 0 : (size_t)((most - used) / LOCK_BYTES);
 }
 
+/* In one order, so that two commands that meet do not cross; each of them once. */
+static void sort_keys(struct unique_keys *keys)
+{
+    size_t kept = 0;
+    if (keys->count < 2) {
+        return;
+    }
+    qsort(keys->names, keys->count, sizeof *keys->names, compare_names);
+    for (size_t i = 1; i < keys->count; i++) {
+        if (compare_names(&keys->names[kept], &keys->names[i]) != 0) {
+            keys->names[++kept] = keys->names[i];
+        }
+    }
+    keys->count = kept + 1;
+}
+
 /* The keys of all documents that are to be written. False: the operation has failed. */
 static bool collect(struct write_operation *operation)
 {
@@ -123,15 +141,14 @@ static bool collect(struct write_operation *operation)
         if (document->fate != WRITE_PENDING || (document->command != NULL && !touched)) {
             continue;
         }
-        if (!add_change(operation, document->before.document, after_of(document), keys)) {
+        if (!add_change(operation, document->before.document, after_of(document), keys) ||
+            (document->forecast != NULL &&
+             !add_change(operation, (struct slice){0}, write_slice(document->forecast), keys))) {
             return false;
         }
     }
+    sort_keys(keys);
     operation->unit->bytes += keys->count * LOCK_BYTES;
-    /* In one order, so that two commands that meet do not cross. */
-    if (keys->count > 1) {
-        qsort(keys->names, keys->count, sizeof *keys->names, compare_names);
-    }
     return true;
 }
 

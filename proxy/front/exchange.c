@@ -36,6 +36,7 @@
 
 #include "base/memory.h"
 #include "holdfast/log.h"
+#include "net/stream_tls.h"
 
 /* Turns of exchange_run() before other connections of the worker have theirs. */
 #define RUN_TURNS_MAX 16
@@ -406,7 +407,21 @@ static void on_caller_event(void *context)
     exchange_run(context);
 }
 
+/* Its TLS handshake has ended. */
+static void on_caller_connected(void *context, enum status status)
+{
+    struct exchange *exchange = context;
+    if (status != STATUS_OK) {
+        LOG(LOG_WARNING, "http", "Connection closed: no TLS with the caller",
+            LOG_TEXT("caller", exchange->caller_text),
+            LOG_TEXT("reason", stream_tls_failure(&exchange->caller)));
+        exchange_caller_gone(exchange);
+    }
+    exchange_run(exchange);
+}
+
 static const struct stream_callbacks caller_callbacks = {
+    .connected = on_caller_connected,
     .readable = on_caller_event,
     .drained = on_caller_event,
 };
@@ -497,8 +512,14 @@ void exchange_accept(struct front_worker *owner, const struct front_endpoint *en
     network_address_text(peer, peer_size, exchange->caller_text);
     exchange->inside = endpoint->inside || peers_have(endpoint->peers, peer);
     exchange_set_timer(exchange, exchange->shared->idle_ms);
-    if (stream_open(&exchange->caller, owner->worker, descriptor, &caller_callbacks, exchange) !=
-        STATUS_OK) {
+    struct tls *tls = owner->shared->tls;
+    if (tls != NULL &&
+        stream_use_tls(&exchange->caller, tls, owner->shared->plain_allowed) != STATUS_OK) {
+        LOG(LOG_ERROR, "http", "Out of memory for a connection");
+        (void)close(descriptor);
+        exchange_caller_gone(exchange);
+    } else if (stream_open(&exchange->caller, owner->worker, descriptor, &caller_callbacks,
+                           exchange) != STATUS_OK) {
         exchange_caller_gone(exchange);
     }
     exchange_run(exchange);

@@ -99,6 +99,8 @@ struct front_endpoint {
 struct front_shared {
     size_t answer_bytes_max;
     size_t connections_max;
+    struct tls *tls;
+    bool plain_allowed;
     uint64_t head_ms;
     uint64_t body_ms;
     uint64_t idle_ms;

@@ -140,6 +140,8 @@ static struct front *make(const struct front_options *options)
     }
     front->shared.answer_bytes_max = options->answer_bytes_max;
     front->shared.connections_max = options->connections_max;
+    front->shared.tls = options->tls;
+    front->shared.plain_allowed = options->plain_allowed;
     front->shared.head_ms = options->head_ms == 0 ? FRONT_HEAD_MS : options->head_ms;
     front->shared.body_ms = options->body_ms == 0 ? FRONT_BODY_MS : options->body_ms;
     front->shared.kept_ms = options->kept_ms == 0 ? FRONT_KEPT_MS : options->kept_ms;

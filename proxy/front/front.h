@@ -46,7 +46,9 @@
  * closed. Of other requests the service sees their caller's end as it would directly, be it of one
  * direction or of both.
  *
- * Not built: HTTP/2 (refused with 505; an Upgrade to it is not passed on), TLS. What goes through a
+ * Callers may speak TLS (front_options.tls); services are spoken to without.
+ *
+ * Not built: HTTP/2 (refused with 505; an Upgrade to it is not passed on). What goes through a
  * connection after a 101 is no call's.
  *
  * Threads: front_start() to front_free() from one thread; what else is said at each function.
@@ -93,6 +95,8 @@ struct front_options {
     size_t service_count;
     uint64_t call_timeout_ms;
     size_t answer_bytes_max; /* of a held answer, head and body */
+    struct tls *tls;         /* with callers, outlives the front; NULL: plain */
+    bool plain_allowed;      /* with `tls`: callers without are served, too */
     size_t connections_max;  /* of callers, over all services */
     const char *routes;      /* as routes.h; or "" */
     uint64_t head_ms;        /* 0: FRONT_HEAD_MS */

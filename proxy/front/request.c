@@ -137,6 +137,12 @@ static size_t take_head(struct exchange *exchange, struct slice data)
         exchange_set_state(exchange, EXCHANGE_HEAD);
         exchange_set_timer(exchange, exchange->shared->head_ms);
     }
+    if (exchange->scan.line_start == 0 && data.size >= 2 && data.data[0] == 0x16 &&
+        data.data[1] == 0x03) {
+        exchange_malformed(exchange, ERROR_ANSWER_MALFORMED,
+                           "the caller speaks TLS, and this listener does not (http.tls.mode)");
+        return data.size;
+    }
     switch (head_find_end(&exchange->scan, data, &size)) {
     case HEAD_MORE:
         return 0;

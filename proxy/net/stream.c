@@ -16,6 +16,7 @@
 
 #include "holdfast/limits.h"
 #include "holdfast/write_permit.h"
+#include "net/stream_tls.h"
 
 static ssize_t plain_receive(struct stream *stream, void *memory, size_t size)
 {
@@ -119,6 +120,15 @@ static void on_event(evutil_socket_t descriptor, short what, void *context)
     }
 }
 
+/* Of a stream that was opened to speak TLS, whether it does by now or turned out to be plain. */
+static void on_tls_event(evutil_socket_t descriptor, short what, void *context)
+{
+    struct stream *stream = context;
+    if (stream->tls == NULL || !stream_tls_event(stream, &what)) {
+        on_event(descriptor, what, context);
+    }
+}
+
 static void on_kick(evutil_socket_t descriptor, short what, void *context)
 {
     (void)descriptor;
@@ -151,18 +161,24 @@ static enum status attach(struct stream *stream, struct worker *worker, int desc
     int on = 1;
     (void)setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     keep_alive(descriptor);
-    if (stream->transport == &stream_transport_permitted) {
+    const struct stream_transport *carrier =
+        stream->tls == NULL ? stream->transport : stream_tls_below(stream);
+    if (carrier == &stream_transport_permitted) {
         unsigned resend_ms = STREAM_RESEND_MS;
         (void)setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &resend_ms, sizeof resend_ms);
     }
     struct event_base *base = worker_base(worker);
     if (event_assign(&stream->event, base, descriptor,
-                     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event, stream) != 0 ||
+                     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
+                     stream->tls == NULL ? on_event : on_tls_event, stream) != 0 ||
         event_assign(&stream->kick_event, base, -1, 0, on_kick, stream) != 0 ||
         event_add(&stream->event, NULL) != 0) {
         (void)close(descriptor);
         stream->descriptor = -1;
         return STATUS_MEMORY;
+    }
+    if (stream->tls != NULL) {
+        stream_tls_attached(stream, base);
     }
     return STATUS_OK;
 }
@@ -255,12 +271,20 @@ void stream_kick(struct stream *stream)
 void stream_shutdown(struct stream *stream)
 {
     if (stream->descriptor >= 0) {
+        if (stream->tls != NULL) {
+            stream_tls_shutdown(stream);
+        }
         (void)shutdown(stream->descriptor, SHUT_WR);
     }
 }
 
-void stream_close(struct stream *stream)
+static void close_stream(struct stream *stream, bool orderly)
 {
+    if (stream->tls != NULL) {
+        /* What is not sent must not look as if the rest had been all. */
+        stream_tls_close(stream, orderly && stream->descriptor >= 0 && stream->pending.size == 0);
+        stream->transport = &stream_transport_plain;
+    }
     if (stream->descriptor >= 0) {
         (void)event_del(&stream->event);
         (void)event_del(&stream->kick_event);
@@ -272,11 +296,16 @@ void stream_close(struct stream *stream)
     buffer_free(&stream->pending);
 }
 
+void stream_close(struct stream *stream)
+{
+    close_stream(stream, true);
+}
+
 void stream_abort(struct stream *stream)
 {
     const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
     if (stream->descriptor >= 0) {
         (void)setsockopt(stream->descriptor, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     }
-    stream_close(stream);
+    close_stream(stream, false);
 }

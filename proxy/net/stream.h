@@ -32,8 +32,10 @@
 #include "net/worker.h"
 
 struct stream;
+struct stream_tls;
 
-/* What carries the bytes: plain sockets here; TLS is another table of the same two functions. */
+/* What carries the bytes: plain sockets here; TLS is another table of the same two functions
+   (stream_tls.h). */
 struct stream_transport {
     /* As recv(2) and writev(2): bytes, 0 at the end of input, -1 with errno. */
     ssize_t (*receive)(struct stream *stream, void *memory, size_t size);
@@ -58,9 +60,10 @@ extern const struct stream_transport stream_transport_permitted;
 #define STREAM_PROBES 6
 
 struct stream_callbacks {
-    void (*connected)(void *context, enum status status); /* after stream_connect() only */
-    void (*readable)(void *context);                      /* stream_receive() may give bytes */
-    void (*drained)(void *context);                       /* pending became empty */
+    /* After stream_connect(), and of a stream that speaks TLS. */
+    void (*connected)(void *context, enum status status);
+    void (*readable)(void *context); /* stream_receive() may give bytes */
+    void (*drained)(void *context);  /* pending became empty */
 };
 
 struct stream {
@@ -79,6 +82,7 @@ struct stream {
     bool half_open;
     struct event event;
     struct event kick_event;
+    struct stream_tls *tls; /* NULL: plain */
     const struct stream_transport *transport;
     const struct stream_callbacks *callbacks;
     void *context;

@@ -71,7 +71,7 @@ void read_note_cursor(struct engine *engine, const struct read_command *command,
 
 bool read_is_committed(const struct read_operation *operation)
 {
-    return operation->form != READ_FORM_PASS;
+    return operation->locked || operation->form != READ_FORM_PASS;
 }
 
 /* ------------------------------------------------------------------ ends */
@@ -185,9 +185,9 @@ static void send_command(struct read_operation *operation, enum read_sent sent, 
 static struct rewrite_options options_of(struct read_operation *operation)
 {
     /* A unit's cursors show what is there when they go on: so they had better not have to. */
-    struct rewrite_options options = {.in_unit = operation->in_unit,
-                                      .whole =
-                                          operation->in_unit && operation->form != READ_FORM_PASS};
+    struct rewrite_options options = {
+        .in_unit = operation->in_unit,
+        .whole = operation->locked || (operation->in_unit && operation->form != READ_FORM_PASS)};
     int64_t given = operation->view->max_time_ms;
     /* Units wait meanwhile. Only where no cursor stays, which would keep the limit for all its
        getMores. */
@@ -713,9 +713,9 @@ static enum read_form form_of(struct read_operation *operation)
     struct read_command *command = &operation->command;
     struct slice body = operation->view->body;
     *command = (struct read_command){.view = operation->view};
-    if (!operation->engine->committed_reads ||
-        read_command_parse(operation->view, command) != STATUS_OK ||
-        bson_check(body, NULL) != STATUS_OK) {
+    if (read_command_parse(operation->view, command) != STATUS_OK ||
+        bson_check(body, NULL) != STATUS_OK || operation->locked ||
+        !operation->engine->committed_reads) {
         return READ_FORM_PASS;
     }
     if (operation->in_unit && command->kind == READ_GET_MORE) {
@@ -745,6 +745,7 @@ void read_start(struct read_operation *operation)
         .channel = operation->channel,
         .view = operation->view,
         .reader = operation->reader,
+        .locked = operation->locked,
         .in_unit = operation->in_unit,
         .stale_cursor = operation->stale_cursor,
         .is_lost = operation->is_lost,

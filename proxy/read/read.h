@@ -54,7 +54,8 @@ struct read_operation {
     struct engine_channel *channel;
     const struct command_view *view;
     struct uncommitted_reader reader;
-    bool in_unit;         /* the server is sent no fields of a transaction */
+    bool locked;  /* a unit has locked all that it reads (locked_read.h): it is sent as it is */
+    bool in_unit; /* the server is sent no fields of a transaction */
     int64_t stale_cursor; /* of an earlier answer, to be closed first; 0: none */
     bool is_lost;         /* a getMore whose answer nobody may get: it only fails, for time */
     /* `reply`: valid during the call; size 0: the connection to the server broke. */

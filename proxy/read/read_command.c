@@ -147,17 +147,19 @@ static bool stage_of(const struct bson_element *element, struct bson_element *re
            bson_element_next(&fields, ret_stage);
 }
 
-static void add_gate(struct read_command *command, uint32_t gate)
+static void add_gate(struct read_command *command, uint32_t gate, const char *name)
 {
     for (size_t i = 1; i < command->gate_count; i++) {
-        if (command->gates[i] == gate) {
+        if (command->gates[i] == gate && (name == NULL || strcmp(command->names[i], name) == 0)) {
             return;
         }
     }
     if (gate == GATE_SERVER || command->gate_count == READ_GATES_MAX) {
         command->gates[1] = GATE_SERVER; /* it stands for all */
+        command->names[1] = NULL;
         command->gate_count = 2;
     } else if (command->gate_count < 2 || command->gates[1] != GATE_SERVER) {
+        command->names[command->gate_count] = name;
         command->gates[command->gate_count++] = gate;
     }
 }
@@ -165,8 +167,11 @@ static void add_gate(struct read_command *command, uint32_t gate)
 static void add_collection(struct read_command *command, const struct bson_element *name)
 {
     const char *text = bson_element_text(name);
-    add_gate(command, text == NULL || command->database == NULL ? GATE_SERVER
-                                                                : gate_of(command->database, text));
+    if (text == NULL || command->database == NULL) {
+        add_gate(command, GATE_SERVER, NULL);
+    } else {
+        add_gate(command, gate_of(command->database, text), text);
+    }
 }
 
 static void add_pipeline(struct read_command *command, struct slice pipeline, int depth);
@@ -201,7 +206,7 @@ static void add_pipeline(struct read_command *command, struct slice pipeline, in
     struct bson_element element;
     struct bson_element stage;
     if (depth == 0 || !bson_fields_open(pipeline, &stages)) {
-        add_gate(command, GATE_SERVER);
+        add_gate(command, GATE_SERVER, NULL);
         return;
     }
     while (bson_element_next(&stages, &element)) {
@@ -328,12 +333,14 @@ enum status read_command_parse(const struct command_view *view, struct read_comm
     command.gates[0] = command.collection == NULL || command.database == NULL
                            ? GATE_SERVER
                            : gate_of(command.database, command.collection);
+    command.names[0] = command.collection;
     command.gate_count = 1;
     if (command.kind == READ_AGGREGATE) {
         look_at_pipeline(&command);
     } else {
         command.passes |= command.collection == NULL;
     }
+    command.is_special = command.passes;
     /* "available" is what asks for speed and takes what may be rolled back. */
     command.passes |=
         command.database == NULL ||

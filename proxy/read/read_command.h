@@ -45,8 +45,10 @@ struct read_command {
     /* Of the collection; then those of other collections that it reads ($lookup and the like), the
        collection itself among them if it does so twice. GATE_SERVER: anything. */
     uint32_t gates[READ_GATES_MAX];
+    const char *names[READ_GATES_MAX]; /* of the collections; NULL with GATE_SERVER */
     size_t gate_count;
-    bool passes; /* PASS, as far as can be told without looking everywhere */
+    bool is_special; /* it passes for what it is, not for its read concern */
+    bool passes;     /* PASS, as far as can be told without looking everywhere */
 
     struct slice filter; /* of a count its query; size 0: none */
     struct slice sort;

@@ -15,6 +15,7 @@
 #include "holdfast/clock.h"
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
+#include "net/stream_tls.h"
 
 static void leave_gates(struct connection *connection)
 {
@@ -59,7 +60,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&connection->reply_incoming);
     buffer_free(&connection->request_bytes);
     buffer_free(&connection->read_bytes);
-    (void)atomic_fetch_sub(&connection->shared->connections, 1);
+    route_shared_leave(connection->shared, &connection->address);
     free(connection);
 }
 
@@ -198,7 +199,8 @@ static void on_server_connected(void *context, enum status status)
     if (status != STATUS_OK) {
         LOG(LOG_ERROR, "net", "Cannot connect to the server",
             LOG_TEXT("upstream", connection->shared->options.upstream_name),
-            LOG_TEXT("client", connection->client));
+            LOG_TEXT("client", connection->client),
+            LOG_TEXT("reason", stream_tls_failure(&connection->upstream)));
         connection_end_server(connection);
         return;
     }
@@ -210,7 +212,24 @@ static void on_server_connected(void *context, enum status status)
     process_check_start(connection);
 }
 
+static void connect_server(struct connection *connection);
+
+/* The client's TLS handshake has ended. Only now it gets a connection to the server. */
+static void on_client_connected(void *context, enum status status)
+{
+    struct connection *connection = context;
+    if (status != STATUS_OK) {
+        LOG(LOG_WARNING, "net", "Connection closed: no TLS with the client",
+            LOG_TEXT("client", connection->client),
+            LOG_TEXT("reason", stream_tls_failure(&connection->downstream)));
+        connection_end_client(connection);
+        return;
+    }
+    connect_server(connection);
+}
+
 static const struct stream_callbacks downstream_callbacks = {
+    .connected = on_client_connected,
     .readable = on_client_readable,
     .drained = on_client_drained,
 };
@@ -277,20 +296,40 @@ static void link_accepted(struct connection *connection, const struct route_list
     }
 }
 
+static void connect_server(struct connection *connection)
+{
+    const struct router_options *options = &connection->shared->options;
+    enum status status = options->upstream_tls == NULL
+                             ? STATUS_OK
+                             : stream_use_tls(&connection->upstream, options->upstream_tls, false);
+    if (status == STATUS_OK) {
+        status = stream_connect(&connection->upstream, connection->owner->worker,
+                                (const struct sockaddr *)&options->upstream.storage,
+                                options->upstream.size, &upstream_callbacks, connection);
+    }
+    if (status != STATUS_OK) {
+        LOG(LOG_ERROR, "net", "Cannot connect to the server",
+            LOG_TEXT("upstream", options->upstream_name));
+        connection_end_server(connection);
+    }
+}
+
 void connection_accept(struct route_worker *owner, const struct route_listener *listener,
-                       int descriptor, const struct sockaddr *peer, socklen_t peer_size)
+                       int descriptor, const struct sockaddr *peer, socklen_t peer_size,
+                       const struct address_key *address)
 {
     struct route_shared *shared = owner->shared;
     struct connection *connection =
         memory_new_aligned(1, sizeof *connection, _Alignof(struct connection));
     if (connection == NULL) {
         LOG(LOG_ERROR, "net", "Out of memory for a connection");
-        (void)atomic_fetch_sub(&shared->connections, 1);
+        route_shared_leave(shared, address);
         (void)close(descriptor);
         return;
     }
     connection->shared = shared;
     connection->owner = owner;
+    connection->address = *address;
     connection->number = atomic_fetch_add(&shared->next_number, 1) + 1;
     network_address_text(peer, peer_size, connection->client);
     stream_init(&connection->downstream);
@@ -303,17 +342,20 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     operation_init(connection);
     dispatch_read_init(connection);
     link_connection(connection, owner);
+    struct tls *tls = listener->options.tls;
+    if (tls != NULL && stream_use_tls(&connection->downstream, tls,
+                                      listener->options.plain_allowed) != STATUS_OK) {
+        LOG(LOG_ERROR, "net", "Out of memory for a connection");
+        (void)close(descriptor);
+        connection_end_client(connection);
+        return;
+    }
     if (stream_open(&connection->downstream, owner->worker, descriptor, &downstream_callbacks,
                     connection) != STATUS_OK) {
         connection->client_gone = true;
     }
     link_accepted(connection, listener);
-    if (stream_connect(&connection->upstream, owner->worker,
-                       (const struct sockaddr *)&shared->options.upstream.storage,
-                       shared->options.upstream.size, &upstream_callbacks,
-                       connection) != STATUS_OK) {
-        LOG(LOG_ERROR, "net", "Cannot connect to the server",
-            LOG_TEXT("upstream", shared->options.upstream_name));
-        connection_end_server(connection);
-    }
+    if (tls == NULL || connection->client_gone) {
+        connect_server(connection);
+    } /* else after the handshake */
 }

@@ -40,6 +40,7 @@
 #include "base/buffer.h"
 #include "boundary/domain.h"
 #include "boundary/request.h"
+#include "net/address_counts.h"
 #include "net/listener.h"
 #include "net/stream.h"
 #include "read/read.h"
@@ -81,6 +82,8 @@ struct route_shared {
     _Atomic uint64_t next_number;
     _Atomic uint64_t connections;
     _Atomic uint64_t connections_max;
+    _Atomic uint64_t address_max;
+    struct address_counts *addresses;
     _Atomic uint64_t unit_lifetime_ms;
     _Atomic bool draining;
 };
@@ -110,6 +113,8 @@ struct route_worker {
     struct connection *first;
     struct worker_task stop_task;
     struct worker_task hold_task;
+    struct worker_task look_task;
+    _Atomic bool looking; /* `look_task` is on its way */
     bool stopping;
 };
 
@@ -141,6 +146,11 @@ struct connection {
     bool carried_unit;
     bool reading; /* the worker's receive buffer or `incoming` is being worked through: whatever a
                      callback ends or answers, reading goes on only after that */
+
+    uint64_t received;         /* bytes from the client */
+    uint64_t watched_since_ms; /* slow_clients.c; 0: not watched */
+    uint64_t watched_received; /* `received` at that time */
+    struct address_key address;
 
     struct buffer incoming;
     uint32_t request_remaining; /* of a message being forwarded */
@@ -183,7 +193,10 @@ struct connection {
 
 /* connection.c */
 void connection_accept(struct route_worker *owner, const struct route_listener *listener,
-                       int descriptor, const struct sockaddr *peer, socklen_t peer_size);
+                       int descriptor, const struct sockaddr *peer, socklen_t peer_size,
+                       const struct address_key *address);
+/* A connection has ended: its place is free. (router.c) */
+void route_shared_leave(struct route_shared *shared, const struct address_key *address);
 /* The service of its domain is known by now. Harmless if it was known before. */
 void connection_link(struct connection *connection, struct domain *domain, size_t service);
 /* Ends a side; the rest follows from the rules above. Harmless if it has ended. */
@@ -207,6 +220,11 @@ void expected_pop(struct connection *connection);
 
 /* requests.c */
 void requests_read(struct connection *connection);
+/* Whether what is next is up to the client: to send the rest of a message, or its first one. */
+bool requests_wait_for_client(const struct connection *connection);
+
+/* slow_clients.c: closes those that have stopped. */
+void slow_clients_look(struct route_worker *worker, uint64_t now_ms);
 
 /* process_check.c */
 /* Upstream is connected: asks which process it is. `connected` is set when that is known. */

@@ -294,6 +294,41 @@ static void expect_identity(struct connection *connection, const struct command_
     dispatch->expected.kind = class == COMMAND_HELLO ? EXPECT_HELLO : EXPECT_LOGIN;
 }
 
+/* The server would take the certificate of the proxy's own connection for the client's. */
+static bool refuse_certificate_login(struct connection *connection,
+                                     const struct wire_header *header, struct slice available,
+                                     const struct command_view *view, struct dispatch *dispatch)
+{
+    if (!login_is_by_certificate(view)) {
+        return false;
+    }
+    dispatch_own(connection, header, available, DISPATCH_ANSWER, dispatch);
+    if (dispatch->kind == DISPATCH_ANSWER) {
+        LOG(LOG_WARNING, "net", "Login refused: MONGODB-X509 cannot pass the proxy",
+            LOG_TEXT("client", connection->client));
+        dispatch_error(dispatch, REPLY_CODE_AuthenticationFailed,
+                       "MONGODB-X509 cannot pass Holdfast: it ends the client's TLS, so that the "
+                       "server never sees the client's certificate. Log in with SCRAM-SHA-256; "
+                       "client certificates are checked by Holdfast itself (net.tls.CAFile)");
+    }
+    return true;
+}
+
+/* A hello that begins such a login goes on without it; the login itself is then refused. */
+static void decide_hello(struct connection *connection, const struct command_view *view,
+                         struct dispatch *dispatch)
+{
+    static const char *const removed[] = {"speculativeAuthenticate", NULL};
+    dispatch->kind = DISPATCH_FORWARD;
+    expect_identity(connection, view, COMMAND_HELLO, dispatch);
+    if (login_hello_is_by_certificate(view)) {
+        dispatch->kind = DISPATCH_REWRITE;
+        if (command_copy_without(&dispatch->body, view->body, removed) != STATUS_OK) {
+            refuse(dispatch, "a hello is not valid BSON");
+        }
+    }
+}
+
 /* The first hello of most drivers. */
 static void decide_query(struct connection *connection, const struct wire_header *header,
                          struct slice available, struct dispatch *dispatch)
@@ -313,9 +348,8 @@ static void decide_query(struct connection *connection, const struct wire_header
         refuse(dispatch, "OP_QUERY is taken for hello only: use a driver that speaks OP_MSG");
         return;
     }
-    dispatch->kind = DISPATCH_FORWARD;
     dispatch->expects_reply = true;
-    expect_identity(connection, &view, COMMAND_HELLO, dispatch);
+    decide_hello(connection, &view, dispatch);
 }
 
 static bool is_any_write(enum command_class class)
@@ -330,7 +364,9 @@ static void decide_observed(struct connection *connection, const struct wire_hea
                             enum command_class class, struct dispatch *dispatch)
 {
     dispatch->kind = DISPATCH_FORWARD;
-    if (class == COMMAND_HELLO || class == COMMAND_LOGIN) {
+    if (class == COMMAND_HELLO) {
+        decide_hello(connection, view, dispatch);
+    } else if (class == COMMAND_LOGIN) {
         expect_identity(connection, view, class, dispatch);
     } else if (is_any_write(class) && available.size < header->length) {
         dispatch->kind = DISPATCH_MORE;
@@ -402,6 +438,9 @@ static void decide_command(struct connection *connection, const struct wire_head
         return;
     }
     enum command_class class = command_classify(&view);
+    if (refuse_certificate_login(connection, header, available, &view, dispatch)) {
+        return;
+    }
     if (connection->shared->options.observe_only) {
         decide_observed(connection, header, available, &view, class, dispatch);
         return;
@@ -425,7 +464,9 @@ static void decide_command(struct connection *connection, const struct wire_head
     }
     note_session(connection, &view);
     dispatch->kind = DISPATCH_FORWARD;
-    if (class == COMMAND_HELLO || class == COMMAND_LOGIN) {
+    if (class == COMMAND_HELLO) {
+        decide_hello(connection, &view, dispatch);
+    } else if (class == COMMAND_LOGIN) {
         expect_identity(connection, &view, class, dispatch);
     } else if (class == COMMAND_END_SESSIONS) {
         end_sessions(connection, &view);

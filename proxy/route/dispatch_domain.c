@@ -11,10 +11,8 @@
 #include "observe/observe.h"
 #include "route/dispatch_private.h"
 #include "wire/reply.h"
-#include "wire/traceparent.h"
 
-/* NULL: it carries none. */
-static const struct trace_id *trace_of(const struct command_view *view, struct trace_id *trace)
+const struct trace_id *dispatch_trace(const struct command_view *view, struct trace_id *trace)
 {
     bson_iter_t at;
     return view->has_comment &&
@@ -45,7 +43,7 @@ void dispatch_observe(struct connection *connection, const struct command_view *
                       const struct op_msg *message, size_t message_bytes)
 {
     struct trace_id trace;
-    const struct trace_id *found = trace_of(view, &trace);
+    const struct trace_id *found = dispatch_trace(view, &trace);
     struct domain_write_call call = {0};
     const char *reason = NULL;
     if (connection->shared->options.observe == NULL) {
@@ -63,7 +61,7 @@ bool dispatch_domain_refuses(struct connection *connection, const struct command
     struct trace_id trace;
     const char *reason = NULL;
     if (connection->link.domain == NULL ||
-        !domain_refuses(connection->link.domain, trace_of(view, &trace), &reason)) {
+        !domain_refuses(connection->link.domain, dispatch_trace(view, &trace), &reason)) {
         return false;
     }
     dispatch_error(dispatch, REPLY_CODE_NoSuchTransaction, reason);
@@ -75,7 +73,7 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
                            struct dispatch *dispatch)
 {
     struct trace_id trace;
-    const struct trace_id *found = trace_of(view, &trace);
+    const struct trace_id *found = dispatch_trace(view, &trace);
     struct domain_write_call call = {0};
     const char *reason = NULL;
     switch (domain_write_decide(connection->link.domain, found, class == COMMAND_WRITE, &call,

@@ -5,6 +5,7 @@
 
 #include "route/command_table.h"
 #include "route/connection.h"
+#include "wire/traceparent.h"
 
 /*
  * For what the proxy answers itself: one message at a time, whole, with nothing before it still
@@ -34,6 +35,9 @@ bool dispatch_domain_refuses(struct connection *connection, const struct command
 /* A write that is no call's passes: for the report. `message_bytes`: of the whole message. */
 void dispatch_observe(struct connection *connection, const struct command_view *view,
                       const struct op_msg *message, size_t message_bytes);
+
+/* The trace that its comment carries, in *trace; NULL: none. */
+const struct trace_id *dispatch_trace(const struct command_view *view, struct trace_id *trace);
 
 /* A command that is no write and belongs to no unit. */
 void dispatch_read(struct connection *connection, const struct wire_header *header,

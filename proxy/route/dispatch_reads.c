@@ -6,6 +6,8 @@
  *                               always: the reply goes on as it comes. Another one: the reply is
  *                               dropped, and the read becomes an operation
  *   else                        an operation
+ *   it is of a unit that is     an operation of that unit, which locks what it reads
+ *   serializable
  *
  * So a read costs a few loads and a copy of its request where no unit writes; no lock and, once the
  * connection has room for the copy, no allocation. It never holds a unit up.
@@ -21,6 +23,7 @@
  */
 #include <assert.h>
 
+#include "boundary/request.h"
 #include "read/read.h"
 #include "route/dispatch_private.h"
 #include "wire/bson_check.h"
@@ -186,6 +189,53 @@ static void refuse_sequence(struct connection *connection, const struct wire_hea
     }
 }
 
+/* ------------------------------------------------------------------ of serializable units */
+
+static bool names_serializable_unit(const struct connection *connection,
+                                    const struct command_view *view)
+{
+    struct comment comment;
+    struct unit_session_key key;
+    if (!view->has_comment || comment_parse(view, &comment, NULL) != STATUS_OK) {
+        return false;
+    }
+    unit_session_key_of_name(connection->login.user, comment.unit, &key);
+    return unit_table_is_serializable(connection->shared->options.engine->units, &key);
+}
+
+/* True: decided, or more of it has to come. */
+static bool decide_in_unit(struct connection *connection, const struct wire_header *header,
+                           struct slice available, const struct command_view *view,
+                           struct dispatch *dispatch)
+{
+    struct domain *domain = connection->link.domain;
+    bool serializable_calls = connection->shared->options.engine->serializable && domain != NULL;
+    if ((!view->has_comment && !serializable_calls) || !dispatch->expects_reply ||
+        !boundary_is_read(view)) {
+        return false;
+    }
+    bool named = names_serializable_unit(connection, view);
+    if (!named && !serializable_calls) {
+        return false;
+    }
+    dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
+    if (dispatch->kind != DISPATCH_OPERATION) {
+        return true;
+    }
+    struct trace_id trace;
+    if (dispatch->message.has_sequence) {
+        refuse_sequence(connection, header, available, dispatch);
+    } else if (named) {
+        dispatch->boundary = DISPATCH_TO_COMMENT;
+    } else if (domain_read_decide(domain, dispatch_trace(view, &trace), &dispatch->call)) {
+        dispatch->boundary = DISPATCH_TO_CALL;
+    } else {
+        dispatch->kind = DISPATCH_FORWARD;
+        return false;
+    }
+    return true;
+}
+
 void dispatch_read(struct connection *connection, const struct wire_header *header,
                    struct slice available, const struct command_view *view,
                    struct dispatch *dispatch)
@@ -193,6 +243,9 @@ void dispatch_read(struct connection *connection, const struct wire_header *head
     struct engine *engine = connection->shared->options.engine;
     struct read_command command;
     dispatch->kind = DISPATCH_FORWARD;
+    if (decide_in_unit(connection, header, available, view, dispatch)) {
+        return;
+    }
     if (!engine->committed_reads || !dispatch->expects_reply ||
         read_command_parse(view, &command) != STATUS_OK) {
         return;

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "wire/reply.h"
 
@@ -59,6 +60,48 @@ void login_request(struct login *login, const struct command_view *view)
         bool found = bson_iter_find(&database, "db") && BSON_ITER_HOLDS_UTF8(&database);
         note_start(login, found ? bson_iter_utf8(&database, NULL) : "admin", &inside);
     }
+}
+
+/* A mechanism that takes the identity from the connection. Others prove it by what they send. */
+static bool is_certificate_mechanism(bson_iter_t *document)
+{
+    bson_iter_t at = *document;
+    if (!bson_iter_find(&at, "mechanism") || !BSON_ITER_HOLDS_UTF8(&at)) {
+        return true; /* authenticate without one: of another mechanism it is not */
+    }
+    const char *mechanism = bson_iter_utf8(&at, NULL);
+    return strcasecmp(mechanism, "MONGODB-X509") == 0 || strcasecmp(mechanism, "EXTERNAL") == 0;
+}
+
+bool login_is_by_certificate(const struct command_view *view)
+{
+    bson_iter_t at;
+    if (strcasecmp(view->name, "authenticate") == 0) {
+        return true; /* no other mechanism uses it any more */
+    }
+    return strcmp(view->name, "saslStart") == 0 &&
+           bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
+           is_certificate_mechanism(&at);
+}
+
+bool login_hello_is_by_certificate(const struct command_view *view)
+{
+    bson_iter_t at;
+    bson_iter_t inside;
+    if (!bson_iter_init_from_data(&at, view->body.data, view->body.size)) {
+        return false;
+    }
+    while (bson_iter_next(&at)) { /* all of that name: which one a server takes is its own */
+        if (strcmp(bson_iter_key(&at), "speculativeAuthenticate") != 0 ||
+            !BSON_ITER_HOLDS_DOCUMENT(&at) || !bson_iter_recurse(&at, &inside)) {
+            continue;
+        }
+        bson_iter_t name = inside;
+        if (bson_iter_find(&name, "authenticate") || is_certificate_mechanism(&inside)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void login_reply(struct login *login, struct slice reply)

@@ -22,6 +22,15 @@ struct login {
 /* A saslStart, saslContinue, logout, or a hello with speculativeAuthenticate is on its way up. */
 void login_request(struct login *login, const struct command_view *view);
 
+/*
+ * Whether a command logs in by the certificate of its connection (MONGODB-X509). The server would
+ * look at the certificate of the proxy's own connection: the client would become whoever that is.
+ */
+bool login_is_by_certificate(const struct command_view *view);
+
+/* Whether a hello begins such a login (speculativeAuthenticate). */
+bool login_hello_is_by_certificate(const struct command_view *view);
+
 /* Its reply came. */
 void login_reply(struct login *login, struct slice reply);
 

@@ -11,6 +11,7 @@
 
 #include "holdfast/limits.h"
 #include "wire/op_msg.h"
+#include "wire/op_query.h"
 
 static bool may_read(const struct connection *connection)
 {
@@ -49,6 +50,26 @@ static void rewrite(struct connection *connection, const struct wire_header *hea
                            slice_make(bson_get_data(&dispatch->body), dispatch->body.len));
     *ret_skipped = body_end;
     *ret_rest = rest;
+}
+
+/* The same of an OP_QUERY, which is here whole: its query is new. */
+static void rewrite_query(struct connection *connection, const struct wire_header *header,
+                          struct slice message, const struct dispatch *dispatch)
+{
+    struct op_query query;
+    struct buffer out;
+    buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
+    enum status status = op_query_parse(message, &query);
+    if (status == STATUS_OK) {
+        query.query = slice_make(bson_get_data(&dispatch->body), dispatch->body.len);
+        status = op_query_append(&out, header->request_id, &query);
+    }
+    if (status == STATUS_OK) {
+        connection_send_server(connection, buffer_slice(&out));
+    } else {
+        connection_refuse(connection, "an OP_QUERY cannot be passed on");
+    }
+    buffer_free(&out);
 }
 
 static void answer(struct connection *connection, const struct wire_header *header,
@@ -91,9 +112,13 @@ static bool carry_out(struct connection *connection, const struct wire_header *h
     case DISPATCH_FORWARD:
         return true;
     case DISPATCH_REWRITE: {
-        size_t skipped;
-        uint32_t rest;
-        rewrite(connection, header, dispatch, &skipped, &rest);
+        size_t skipped = header->length;
+        uint32_t rest = 0;
+        if (header->opcode == WIRE_OPCODE_QUERY) {
+            rewrite_query(connection, header, slice_front(available, header->length), dispatch);
+        } else {
+            rewrite(connection, header, dispatch, &skipped, &rest);
+        }
         bson_destroy(&dispatch->body);
         *at += skipped;
         *kept_from = *at;
@@ -118,6 +143,14 @@ static bool carry_out(struct connection *connection, const struct wire_header *h
         return false;
     }
     return false;
+}
+
+/* What is perhaps spoken instead. */
+static const char *invalid_header(struct slice bytes)
+{
+    bool is_tls = bytes.size >= 2 && bytes.data[0] == 0x16 && bytes.data[1] == 0x03;
+    return is_tls ? "the client speaks TLS, and this listener does not (net.tls.mode)"
+                  : "the header of a message is not valid";
 }
 
 /*
@@ -145,7 +178,7 @@ static size_t process(struct connection *connection, struct slice data, bool *re
         struct dispatch dispatch = {0};
         if (wire_header_parse(available, &header) != STATUS_OK) {
             dispatch.kind = DISPATCH_REFUSE;
-            dispatch.reason = "the header of a message is not valid";
+            dispatch.reason = invalid_header(available);
         } else {
             available.size = available.size < header.length ? available.size : header.length;
             dispatch_decide(connection, &header, available, &dispatch);
@@ -169,6 +202,22 @@ static void keep(struct connection *connection, struct slice rest)
     }
 }
 
+static bool is_partial(struct slice kept)
+{
+    struct wire_header header;
+    return kept.size < WIRE_HEADER_BYTES ||
+           (wire_header_parse(kept, &header) == STATUS_OK && kept.size < header.length);
+}
+
+bool requests_wait_for_client(const struct connection *connection)
+{
+    const struct buffer *kept = &connection->incoming;
+    bool in_message =
+        connection->request_remaining > 0 || connection->received == 0 || kept->size > 0;
+    return in_message && may_read(connection) && !connection->downstream.readable &&
+           (kept->size == 0 || is_partial(buffer_slice(kept)));
+}
+
 /* False: nothing more can be done now. */
 static bool read_more(struct connection *connection)
 {
@@ -185,6 +234,7 @@ static bool read_more(struct connection *connection)
         return false;
     }
     struct slice data = slice_make(memory, size);
+    connection->received += size;
     if (connection->incoming.size > 0) {
         keep(connection, data);
         return true;

@@ -2,6 +2,7 @@
  * The proxy as a whole: accepting, and the housekeeping that no connection does for itself.
  *
  *   accept (worker 0) --> the connection's worker, in turn
+ *   every SLOW_CLIENTS_MS (each worker): clients that stop in a message (slow_clients.c)
  *   every HOUSEKEEPING_MS (worker 0):
  *      units older than unit.lifetime                      --> rolled back
  *      units whose connection closed ORPHAN_GRACE_MS ago   --> search --> rolled back
@@ -27,10 +28,12 @@
 
 #define HOUSEKEEPING_MS 50
 #define ORPHAN_GRACE_MS 300u
+#define SLOW_CLIENTS_MS 1000u
 
 struct router {
     struct route_shared shared;
     struct event *housekeeping;
+    uint64_t next_look_ms;
     struct worker_task housekeeping_task;
     sem_t done;
 };
@@ -44,6 +47,7 @@ struct handover {
     int descriptor;
     struct sockaddr_storage peer;
     socklen_t peer_size;
+    struct address_key address;
 };
 
 static void on_handover(struct worker_task *task)
@@ -52,12 +56,19 @@ static void on_handover(struct worker_task *task)
         (struct handover *)(void *)((uint8_t *)task - offsetof(struct handover, task));
     if (handover->owner->stopping) {
         (void)close(handover->descriptor);
-        (void)atomic_fetch_sub(&handover->owner->shared->connections, 1);
+        route_shared_leave(handover->owner->shared, &handover->address);
     } else {
         connection_accept(handover->owner, handover->listener, handover->descriptor,
-                          (struct sockaddr *)&handover->peer, handover->peer_size);
+                          (struct sockaddr *)&handover->peer, handover->peer_size,
+                          &handover->address);
     }
     free(handover);
+}
+
+void route_shared_leave(struct route_shared *shared, const struct address_key *address)
+{
+    address_counts_leave(shared->addresses, address);
+    (void)atomic_fetch_sub(&shared->connections, 1);
 }
 
 static void on_accepted(void *context, int descriptor, const struct sockaddr *peer,
@@ -66,14 +77,26 @@ static void on_accepted(void *context, int descriptor, const struct sockaddr *pe
     const struct route_listener *listener = context;
     struct route_shared *shared = listener->shared;
     struct handover *handover = NULL;
+    struct address_key address;
     uint64_t open_now = atomic_fetch_add(&shared->connections, 1);
+    if (!address_counts_enter(shared->addresses, peer, atomic_load(&shared->address_max),
+                              &address)) {
+        char text[NETWORK_ADDRESS_TEXT_BYTES];
+        network_address_text(peer, peer_size, text);
+        LOG(LOG_WARNING, "net",
+            "Connection refused: net.maxConnectionsPerAddress are open from its address",
+            LOG_TEXT("client", text));
+        (void)atomic_fetch_sub(&shared->connections, 1);
+        (void)close(descriptor);
+        return;
+    }
     if (open_now < atomic_load(&shared->connections_max)) {
         handover = calloc(1, sizeof *handover);
     }
     if (handover == NULL) {
         LOG(LOG_WARNING, "net", "Connection refused: net.maxIncomingConnections are open",
             LOG_NUMBER("connections", open_now));
-        (void)atomic_fetch_sub(&shared->connections, 1);
+        route_shared_leave(shared, &address);
         (void)close(descriptor);
         return;
     }
@@ -83,6 +106,7 @@ static void on_accepted(void *context, int descriptor, const struct sockaddr *pe
     handover->descriptor = descriptor;
     memcpy(&handover->peer, peer, peer_size);
     handover->peer_size = peer_size;
+    handover->address = address;
     worker_post(handover->owner->worker, &handover->task);
 }
 
@@ -156,6 +180,31 @@ static void search_orphans(struct route_shared *shared, uint64_t now_ms)
     }
 }
 
+/* ------------------------------------------------------------------ slow clients */
+
+static void on_look(struct worker_task *task)
+{
+    struct route_worker *worker =
+        (struct route_worker *)(void *)((uint8_t *)task - offsetof(struct route_worker, look_task));
+    slow_clients_look(worker, clock_monotonic_ms());
+    atomic_store(&worker->looking, false);
+}
+
+static void look_at_clients(struct router *router, uint64_t now_ms)
+{
+    if (now_ms < router->next_look_ms) {
+        return;
+    }
+    router->next_look_ms = now_ms + SLOW_CLIENTS_MS;
+    for (size_t i = 0; i < router->shared.worker_count; i++) {
+        struct route_worker *worker = &router->shared.workers[i];
+        if (!atomic_exchange(&worker->looking, true)) {
+            worker->look_task.run = on_look;
+            worker_post(worker->worker, &worker->look_task);
+        }
+    }
+}
+
 static void on_housekeeping(evutil_socket_t descriptor, short what, void *context)
 {
     (void)descriptor;
@@ -170,6 +219,7 @@ static void on_housekeeping(evutil_socket_t descriptor, short what, void *contex
         rollback_detached(engine, unit, reason);
     }
     search_orphans(&router->shared, now);
+    look_at_clients(router, now);
     const struct router_options *options = &router->shared.options;
     if (options->tick != NULL) {
         options->tick(options->tick_context, now);
@@ -247,14 +297,18 @@ enum status router_start(const struct router_options *options, struct router **r
     struct router *router = calloc(1, sizeof *router);
     struct route_worker *workers = calloc(count, sizeof *workers);
     struct route_listener *listeners = calloc(options->listener_count, sizeof *listeners);
-    if (router == NULL || workers == NULL || listeners == NULL) {
+    struct address_counts *addresses = address_counts_new();
+    if (router == NULL || workers == NULL || listeners == NULL || addresses == NULL) {
+        address_counts_free(addresses);
         free(router);
         free(workers);
         free(listeners);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     router->shared.options = *options;
-    router_set_limits(router, options->connections_max, options->unit_lifetime_ms);
+    router->shared.addresses = addresses;
+    router_set_limits(router, options->connections_max, options->address_max,
+                      options->unit_lifetime_ms);
     router->shared.workers = workers;
     router->shared.worker_count = count;
     router->shared.listeners = listeners;
@@ -274,8 +328,10 @@ enum status router_start(const struct router_options *options, struct router **r
     return STATUS_OK;
 }
 
-void router_set_limits(struct router *router, uint64_t connections_max, uint64_t unit_lifetime_ms)
+void router_set_limits(struct router *router, uint64_t connections_max, uint64_t address_max,
+                       uint64_t unit_lifetime_ms)
 {
+    atomic_store(&router->shared.address_max, address_max);
     atomic_store(&router->shared.connections_max, connections_max);
     atomic_store(&router->shared.unit_lifetime_ms, unit_lifetime_ms);
 }
@@ -387,6 +443,7 @@ struct router *router_free(struct router *router)
         (void)sem_destroy(&router->done);
         free(router->shared.workers);
         free(router->shared.listeners);
+        address_counts_free(router->shared.addresses);
         free(router);
     }
     return NULL;

@@ -22,6 +22,8 @@ struct router_listener {
     const char *listen;    /* HOST:PORT */
     struct domain *domain; /* all its clients are of this domain's service `service`; NULL: none */
     size_t service;
+    struct tls *tls;    /* NULL: its clients speak plain */
+    bool plain_allowed; /* with `tls`: those who do not begin with it are served, too */
 };
 
 /* How a service is told apart on a listener without a domain. Texts are "" where they do not count;
@@ -47,7 +49,11 @@ struct router_options {
     struct server_process *process; /* which process of the server commands may go to */
     struct network_address upstream;
     const char *upstream_name; /* for the log */
+    struct tls *upstream_tls;  /* NULL: plain */
     uint64_t connections_max;  /* as router_set_limits() */
+    uint64_t address_max;      /* as router_set_limits() */
+    uint64_t handshake_ms;     /* for a new client's first message; 0: as long as it likes */
+    uint64_t stall_ms;         /* without 1 KiB of a message that has begun; 0: likewise */
     uint64_t unit_lifetime_ms; /* as router_set_limits() */
 };
 
@@ -59,11 +65,12 @@ MUST_CHECK enum status router_start(const struct router_options *options,
 const char *router_address(const struct router *router, size_t listener);
 
 /*
- * Changes limits while serving. `connections_max`: of clients at a time; those beyond it that are
- * open already stay. `unit_lifetime_ms`: units older than this are rolled back, open ones too. Any
- * thread.
+ * Changes limits while serving. `connections_max`: of clients at a time, `address_max`: of one
+ * address (net/address_counts.h), 0 for no bound; those beyond it that are open already stay.
+ * `unit_lifetime_ms`: units older than this are rolled back, open ones too. Any thread.
  */
-void router_set_limits(struct router *router, uint64_t connections_max, uint64_t unit_lifetime_ms);
+void router_set_limits(struct router *router, uint64_t connections_max, uint64_t address_max,
+                       uint64_t unit_lifetime_ms);
 
 /* Connections open now. */
 uint64_t router_connections(const struct router *router);

@@ -28,6 +28,7 @@ struct services {
     size_t rule_count;
     struct front_service *front_services;
     struct front *front;
+    struct tls *http_tls;
 };
 
 /* ------------------------------------------------------------------ domains */
@@ -195,6 +196,15 @@ static void tick(void *context, uint64_t now_ms)
     }
 }
 
+void services_use_tls(struct services *services, struct tls *net, struct tls *http)
+{
+    for (size_t i = 0; i < services->listener_count; i++) {
+        services->listeners[i].tls = net;
+        services->listeners[i].plain_allowed = services->config->net_tls_mode != CONFIG_TLS_REQUIRE;
+    }
+    services->http_tls = http;
+}
+
 void services_router(struct services *services, struct router_options *options)
 {
     options->listeners = services->listeners;
@@ -242,6 +252,8 @@ enum status services_serve(struct services *services, struct worker_pool *worker
         .answer_bytes_max = (size_t)config->http_answer_bytes_max,
         .connections_max = (size_t)connections_max,
         .routes = config->http_routes,
+        .tls = services->http_tls,
+        .plain_allowed = config->http_tls_mode != CONFIG_TLS_REQUIRE,
     };
     enum status status = front_start(&options, &services->front, ret_error);
     if (status == STATUS_OK) {

@@ -3,32 +3,112 @@
  * lock_table.h; what gates add to it in gate_wait.h.
  *
  * Invariant, with the table's mutex held and outside lock_acquire() and gate_wait_begin(): no
- * cycle. So the walk from a unit that begins to wait ends at a unit that waits for no lock, or at
- * the asker itself. If that unit waits at a gate a search goes on from there; a cycle that it finds
- * is new and so leads through the asker, and through that unit: once it passes, no cycle is left.
+ * cycle. So each new one leads through the asker, and a search from it finds one if there is one.
+ * Where the search meets units that wait at gates, others go on from there; a cycle that they find
+ * leads through such a unit: once it passes, that cycle is none any more.
  */
 #include <assert.h>
 
 #include "unit/gate_wait.h"
 #include "unit/lock_table_private.h"
 
-/* Who holds the lock that the owner waits for. NULL: it waits for none. */
-static struct lock_owner *blocker(const struct lock_owner *owner)
+/* A depth-first search along waits. */
+struct search {
+    struct lock_table *table;
+    struct lock_owner *to_visit;
+    struct lock_owner *from; /* whose wait is followed at the moment */
+};
+
+static void search_begin(struct search *search, struct lock_table *table)
 {
-    return owner->waiting == NULL ? NULL : owner->waiting->entry->holder;
+    table->search_number++;
+    *search = (struct search){.table = table};
+}
+
+static void visit(struct search *search, struct lock_owner *owner)
+{
+    if (owner->visited != search->table->search_number) {
+        owner->visited = search->table->search_number;
+        owner->came_from = search->from;
+        owner->next_visit = search->to_visit;
+        search->to_visit = owner;
+    }
+}
+
+/* The next one to look at, from which what it waits for is visited; NULL: none is left. */
+static struct lock_owner *search_next(struct search *search)
+{
+    struct lock_owner *next = search->to_visit;
+    if (next != NULL) {
+        search->to_visit = next->next_visit;
+        search->from = next;
+    }
+    return next;
+}
+
+/* ------------------------------------------------------------------ who is waited for */
+
+/*
+ * Where one owner holds the entry exclusively, all in its queue wait for that one. Else it is
+ * shared, and its queue is led by who wants it exclusively.
+ */
+static void visit_of_entry(struct search *search, const struct lock_waiter *waiter)
+{
+    const struct lock_entry *entry = waiter->entry;
+    bool exclusive = waiter->share == NULL;
+    if (entry->holder != NULL) {
+        visit(search, entry->holder);
+        return;
+    }
+    for (const struct lock_share *at = entry->shares; exclusive && at != NULL; at = at->next) {
+        if (at->owner != waiter->owner) {
+            visit(search, at->owner);
+        }
+    }
+    for (const struct lock_waiter *at = entry->first_waiter; at != waiter; at = at->next) {
+        if (exclusive || at->share == NULL) {
+            visit(search, at->owner);
+        }
+    }
+}
+
+static void visit_of_namespace(struct search *search, const struct lock_waiter *waiter)
+{
+    const struct lock_table *table = search->table;
+    uint32_t gate = (uint32_t)(waiter->namespace - table->namespaces);
+    for (struct lock_owner *at = table->oldest_owner; at != NULL; at = at->younger) {
+        if (at != waiter->owner &&
+            namespace_conflicts(namespace_modes_of(at, gate), waiter->modes)) {
+            visit(search, at);
+        }
+    }
+    for (const struct lock_waiter *at = waiter->namespace->first_waiter; at != waiter;
+         at = at->next) {
+        if (namespace_conflicts(at->modes, waiter->modes)) {
+            visit(search, at->owner);
+        }
+    }
+}
+
+static void visit_blockers(struct search *search, const struct lock_owner *owner)
+{
+    const struct lock_waiter *waiter = owner->waiting;
+    if (waiter != NULL && waiter->entry != NULL) {
+        visit_of_entry(search, waiter);
+    } else if (waiter != NULL) {
+        visit_of_namespace(search, waiter);
+    }
+}
+
+struct lock_owner *deadlock_blocker(struct lock_table *table, struct lock_owner *owner)
+{
+    struct search search;
+    search_begin(&search, table);
+    visit_blockers(&search, owner);
+    return search.to_visit;
 }
 
 /* ------------------------------------------------------------------ through gates */
-
-static void visit(const struct lock_table *table, struct lock_owner *owner,
-                  struct lock_owner **to_visit)
-{
-    if (owner->visited != table->search_number) {
-        owner->visited = table->search_number;
-        owner->next_visit = *to_visit;
-        *to_visit = owner;
-    }
-}
 
 /* A unit that waits at the gate is not inside it. */
 static bool is_inside(const struct lock_owner *owner, uint32_t gate)
@@ -37,34 +117,34 @@ static bool is_inside(const struct lock_owner *owner, uint32_t gate)
     return !waits_there && gate_list_has(owner, gate);
 }
 
-static void visit_all_inside(struct lock_table *table, uint32_t gate, struct lock_owner **to_visit)
+static void visit_all_inside(struct search *search, uint32_t gate)
 {
+    struct lock_table *table = search->table;
     if (table->gates_visited[gate] == table->search_number) {
         return;
     }
     table->gates_visited[gate] = table->search_number;
     for (struct lock_owner *at = table->oldest_owner; at != NULL; at = at->younger) {
         if (is_inside(at, gate)) {
-            visit(table, at, to_visit);
+            visit(search, at);
         }
     }
 }
 
 static bool waits_for_itself(struct lock_table *table, const struct lock_owner *owner)
 {
-    struct lock_owner *to_visit = NULL;
-    table->search_number++;
-    visit_all_inside(table, owner->at_gate->gate, &to_visit);
-    while (to_visit != NULL) {
-        struct lock_owner *at = to_visit;
-        to_visit = at->next_visit;
+    struct search search;
+    struct lock_owner *at;
+    search_begin(&search, table);
+    visit_all_inside(&search, owner->at_gate->gate);
+    while ((at = search_next(&search)) != NULL) {
         if (at == owner) {
             return true;
         }
         if (at->waiting != NULL) {
-            visit(table, blocker(at), &to_visit);
+            visit_blockers(&search, at);
         } else if (at->at_gate != NULL) {
-            visit_all_inside(table, at->at_gate->gate, &to_visit);
+            visit_all_inside(&search, at->at_gate->gate);
         }
     }
     return false;
@@ -81,31 +161,49 @@ void deadlock_pass_gate(struct lock_table *table, struct lock_owner *owner)
 
 /* ------------------------------------------------------------------ between locks */
 
-struct lock_owner *deadlock_find(struct lock_table *table, struct lock_owner *asker,
-                                 struct lock_deadlock *ret_deadlock)
+/* The cycle from the asker to `last`, which waits for it. Returns its youngest. */
+static struct lock_owner *tell(struct lock_table *table, struct lock_owner *asker,
+                               struct lock_owner *last, struct lock_deadlock *ret_deadlock)
 {
+    struct lock_deadlock found = {.unit_count = 1, .total = ++table->deadlock_count};
     struct lock_owner *youngest = asker;
-    struct lock_owner *at = asker;
-    struct lock_owner *last = NULL;
-    struct lock_deadlock found = {0};
-    do {
-        if (found.unit_count < LOCK_DEADLOCK_UNITS_MAX) {
-            found.units[found.unit_count] = at->unit;
-        }
+    for (struct lock_owner *at = last; at != asker; at = at->came_from) {
         found.unit_count++;
-        assert(found.unit_count <= table->owner_count);
+    }
+    size_t number = found.unit_count;
+    for (struct lock_owner *at = last; number > 1; at = at->came_from) {
+        if (--number < LOCK_DEADLOCK_UNITS_MAX) {
+            found.units[number] = at->unit;
+        }
         if (at->place > youngest->place) {
             youngest = at;
         }
-        last = at;
-        at = blocker(at);
-    } while (at != NULL && at != asker);
-    if (at == NULL) {
-        deadlock_pass_gate(table, last);
-        return NULL;
     }
+    found.units[0] = asker->unit;
     found.victim = youngest->unit;
-    found.total = ++table->deadlock_count;
     *ret_deadlock = found;
     return youngest;
+}
+
+struct lock_owner *deadlock_find(struct lock_table *table, struct lock_owner *asker,
+                                 struct lock_deadlock *ret_deadlock)
+{
+    struct search search;
+    struct lock_owner *at;
+    bool through_gate = false;
+    search_begin(&search, table);
+    search.from = asker; /* which is not visited, so that it is found if somebody waits for it */
+    visit_blockers(&search, asker);
+    while ((at = search_next(&search)) != NULL) {
+        if (at == asker) {
+            return tell(table, asker, asker->came_from, ret_deadlock);
+        }
+        through_gate = through_gate || at->at_gate != NULL;
+        visit_blockers(&search, at);
+    }
+    at = through_gate ? table->oldest_owner : NULL;
+    for (; at != NULL; at = at->younger) {
+        deadlock_pass_gate(table, at);
+    }
+    return NULL;
 }

@@ -12,10 +12,10 @@
 enum status gate_list_add(struct lock_table *table, struct lock_owner *owner, uint32_t gate)
 {
     pthread_mutex_lock(&table->mutex);
-    uint32_t *gates = realloc(owner->gates, (owner->gate_count + 1) * sizeof *gates);
+    struct lock_gate *gates = realloc(owner->gates, (owner->gate_count + 1) * sizeof *gates);
     if (gates != NULL) {
         owner->gates = gates;
-        owner->gates[owner->gate_count++] = gate;
+        owner->gates[owner->gate_count++] = (struct lock_gate){.gate = gate};
     }
     pthread_mutex_unlock(&table->mutex);
     return gates == NULL ? STATUS_MEMORY : STATUS_OK;
@@ -32,7 +32,7 @@ void gate_list_drop(struct lock_table *table, struct lock_owner *owner)
 bool gate_list_has(const struct lock_owner *owner, uint32_t gate)
 {
     for (size_t i = 0; i < owner->gate_count; i++) {
-        if (owner->gates[i] == gate) {
+        if (owner->gates[i].gate == gate) {
             return true;
         }
     }

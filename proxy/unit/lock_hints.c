@@ -30,6 +30,31 @@ void lock_hints_add(struct lock_hints **hints, const struct lock_name *name, uin
     list->count++;
 }
 
+void lock_hints_add_namespace(struct lock_hints **hints, uint32_t gate)
+{
+    if (*hints == NULL) {
+        *hints = calloc(1, sizeof **hints);
+    }
+    struct lock_hints *list = *hints;
+    if (list == NULL) {
+        return;
+    }
+    list->failed = true;
+    if (!lock_hints_has_namespace(list, gate) &&
+        list->namespace_count < LOCK_HINTS_NAMESPACES_MAX) {
+        list->namespaces[list->namespace_count++] = gate;
+    }
+}
+
+bool lock_hints_has_namespace(const struct lock_hints *hints, uint32_t gate)
+{
+    bool found = false;
+    for (size_t i = 0; hints != NULL && i < hints->namespace_count; i++) {
+        found = found || hints->namespaces[i] == gate;
+    }
+    return found;
+}
+
 struct lock_hints *lock_hints_free(struct lock_hints *hints)
 {
     free(hints);

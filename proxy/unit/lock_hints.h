@@ -27,6 +27,7 @@
 
 /* Documents that one transaction contends for: beyond these it is run again as before. */
 #define LOCK_HINTS_MAX 8
+#define LOCK_HINTS_NAMESPACES_MAX 4
 
 struct lock_hint {
     struct lock_name name;
@@ -37,6 +38,11 @@ struct lock_hints {
     size_t count;
     bool failed;                            /* the unit that has them now failed over one of them */
     struct lock_hint hints[LOCK_HINTS_MAX]; /* in the order of their names */
+    /* Gates of namespaces that it had locked for reading, and failed when it was to write there:
+       the next try locks them for both when it first reads them (namespace_lock.h). The session
+       keeps these as long as its transactions write. */
+    size_t namespace_count;
+    uint32_t namespaces[LOCK_HINTS_NAMESPACES_MAX];
 };
 
 /*
@@ -44,6 +50,11 @@ struct lock_hints {
  * many is left out.
  */
 void lock_hints_add(struct lock_hints **hints, const struct lock_name *name, uint32_t gate);
+
+/* The same of a namespace. */
+void lock_hints_add_namespace(struct lock_hints **hints, uint32_t gate);
+/* NULL has none. */
+bool lock_hints_has_namespace(const struct lock_hints *hints, uint32_t gate);
 
 /* NULL is harmless; returns NULL. */
 struct lock_hints *lock_hints_free(struct lock_hints *hints);

@@ -1,7 +1,7 @@
 /*
  * Document locks. One mutex: a critical section is a hash look-up and a few pointers.
  *
- * An entry is in the table while it is held, waited for, or remembered:
+ * An entry is in the table while it is held, shared (lock_share.c), waited for, or remembered:
  *
  *            acquire                    release, written
  *    (none) --------> held -------------------------------------> remembered (list by time)
@@ -9,10 +9,14 @@
  *                      |   `----------> (none)                          | no owner began before it
  *                      `---- next waiter                              (none)
  *
+ * First come first served: what the first of a queue waits for keeps those behind it waiting, too.
+ * Only who shares a lock already goes to the front with the wish to hold it alone.
+ *
  * Owners are kept in the order in which they began, so the oldest one is the head of their list;
  * remembered entries are kept in the order of their change: forgetting looks at heads only.
  */
 #include "unit/lock_table_private.h"
+#include "unit/namespace_lock.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -68,7 +72,7 @@ static void forget(struct lock_table *table, struct lock_entry *entry)
 
 static void drop_if_unused(struct lock_table *table, struct lock_entry *entry)
 {
-    if (entry->holder == NULL && !entry->remembered) {
+    if (entry->holder == NULL && entry->shares == NULL && !entry->remembered) {
         /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is in the table */
         HASH_DEL(table->entries, entry);
         free(entry);
@@ -105,14 +109,15 @@ static uint64_t newest_event(const struct lock_entry *entry)
 static bool has_changed(const struct lock_entry *entry, const struct lock_owner *owner)
 {
     bool may_have_seen = entry->restored_at > owner->began_at && owner->read_at > entry->dirty_from;
-    return may_have_seen || entry->changed_at > owner->began_at;
+    return !owner->serializable && (may_have_seen || entry->changed_at > owner->began_at);
 }
 
 /* The same, or something that is not known any more. */
 static bool is_news(const struct lock_table *table, const struct lock_entry *entry,
                     const struct lock_owner *owner)
 {
-    return has_changed(entry, owner) || table->forgotten_up_to > owner->began_at;
+    bool forgotten = table->forgotten_up_to > owner->began_at;
+    return has_changed(entry, owner) || (forgotten && !owner->serializable);
 }
 
 /* Drops what no owner began before, and the oldest beyond the bound. */
@@ -157,15 +162,21 @@ static void owner_unregister(struct lock_table *table, struct lock_owner *owner)
     table->owner_count--;
 }
 
+void lock_owner_begin_locked(struct lock_table *table, struct lock_owner *owner)
+{
+    if (owner->registered) {
+        return;
+    }
+    owner_register(table, owner);
+    if (owner->place == 0) {
+        owner->place = ++table->newest_place;
+    }
+}
+
 void lock_owner_begin(struct lock_table *table, struct lock_owner *owner)
 {
     pthread_mutex_lock(&table->mutex);
-    if (!owner->registered) {
-        owner_register(table, owner);
-        if (owner->place == 0) {
-            owner->place = ++table->newest_place;
-        }
-    }
+    lock_owner_begin_locked(table, owner);
     pthread_mutex_unlock(&table->mutex);
 }
 
@@ -181,10 +192,21 @@ void lock_owner_renew(struct lock_table *table, struct lock_owner *owner)
 
 /* ------------------------------------------------------------------ locking */
 
-static struct lock_entry *find(struct lock_table *table, const struct lock_name *name)
+struct lock_entry *lock_entry_find(struct lock_table *table, const struct lock_name *name)
 {
     struct lock_entry *entry;
     HASH_FIND(hh, table->entries, name->digest, LOCK_DIGEST_BYTES, entry);
+    return entry;
+}
+
+struct lock_entry *lock_entry_add(struct lock_table *table, const struct lock_name *name)
+{
+    struct lock_entry *entry = calloc(1, sizeof *entry);
+    if (entry != NULL) {
+        entry->name = *name;
+        entry->last_waiter = &entry->first_waiter;
+        HASH_ADD(hh, table->entries, name.digest, LOCK_DIGEST_BYTES, entry);
+    }
     return entry;
 }
 
@@ -221,86 +243,157 @@ static void dequeue(struct lock_waiter *waiter)
     (void)dequeue_at(at);
 }
 
-static void enqueue(struct lock_entry *entry, struct lock_owner *owner, struct lock_waiter *waiter)
+/* `first`: before all that share nothing yet. */
+void lock_entry_enqueue(struct lock_entry *entry, struct lock_owner *owner,
+                        struct lock_waiter *waiter, bool first)
 {
+    struct lock_waiter **at = first ? &entry->first_waiter : entry->last_waiter;
+    while (first && *at != NULL && lock_has_share(entry, (*at)->owner)) {
+        at = &(*at)->next;
+    }
     waiter->owner = owner;
     waiter->entry = entry;
-    waiter->next = NULL;
-    *entry->last_waiter = waiter;
-    entry->last_waiter = &waiter->next;
+    waiter->next = *at;
+    *at = waiter;
+    if (waiter->next == NULL) {
+        entry->last_waiter = &waiter->next;
+    }
     owner->waiting = waiter;
+}
+
+/* Whether others hold the entry so that `owner` cannot have it now. */
+static bool is_blocked(const struct lock_entry *entry, const struct lock_owner *owner,
+                       bool exclusive)
+{
+    return (entry->holder != NULL && entry->holder != owner) ||
+           (exclusive && lock_is_shared_by_others(entry, owner));
+}
+
+/* Gives the entry to those of its queue that can have it now. */
+static void pass_on(struct lock_table *table, struct lock_entry *entry, struct lock_ended *ended)
+{
+    struct lock_waiter *waiter = entry->first_waiter;
+    while (waiter != NULL && !is_blocked(entry, waiter->owner, waiter->share == NULL)) {
+        dequeue(waiter);
+        if (waiter->share != NULL) {
+            lock_share_add(table, entry, waiter->owner, waiter->share);
+            waiter->share = NULL;
+        } else {
+            give(table, entry, waiter->owner);
+        }
+        lock_ended_add(ended, waiter);
+        waiter = entry->first_waiter;
+    }
+}
+
+void lock_ended_call(struct lock_ended *ended)
+{
+    struct lock_waiter *waiter = ended->first;
+    while (waiter != NULL) {
+        struct lock_waiter *next = waiter->next;
+        waiter->ended(waiter);
+        waiter = next;
+    }
+}
+
+/* Ends a wait that has got nothing; those behind it may not have to wait any more. */
+static void stop_waiting(struct lock_table *table, struct lock_waiter *waiter,
+                         struct lock_ended *ended)
+{
+    struct lock_entry *entry = waiter->entry;
+    if (entry == NULL) {
+        namespace_dequeue(table, waiter, ended);
+        return;
+    }
+    dequeue(waiter);
+    free(waiter->share);
+    waiter->share = NULL;
+    pass_on(table, entry, ended);
 }
 
 static enum lock_result acquire(struct lock_table *table, struct lock_owner *owner,
                                 const struct lock_name *name, struct lock_waiter *waiter)
 {
-    struct lock_entry *entry = find(table, name);
+    struct lock_entry *entry = lock_entry_find(table, name);
     if ((entry == NULL || entry->holder == NULL) && table->held_count >= table->locks_max) {
         return LOCK_LIMIT;
     }
     if (entry == NULL) {
-        entry = calloc(1, sizeof *entry);
+        entry = lock_entry_add(table, name);
         if (entry == NULL) {
             return LOCK_NO_MEMORY;
         }
-        entry->name = *name;
-        entry->last_waiter = &entry->first_waiter;
-        HASH_ADD(hh, table->entries, name.digest, LOCK_DIGEST_BYTES, entry);
-        give(table, entry, owner);
-    } else if (entry->holder == NULL) {
-        give(table, entry, owner);
-    } else if (entry->holder != owner) {
-        if (waiter == NULL) {
+    }
+    if (entry->holder != owner) {
+        bool has_share = lock_has_share(entry, owner);
+        if (is_blocked(entry, owner, true) || (entry->first_waiter != NULL && !has_share)) {
+            if (waiter != NULL && waiter->unless_changed && has_changed(entry, owner)) {
+                return LOCK_CONFLICT;
+            }
+            if (waiter != NULL) {
+                waiter->share = NULL;
+                lock_entry_enqueue(entry, owner, waiter, has_share);
+            }
             return LOCK_WAITING;
         }
-        if (waiter->unless_changed && has_changed(entry, owner)) {
-            return LOCK_CONFLICT;
-        }
-        enqueue(entry, owner, waiter);
-        return LOCK_WAITING;
+        give(table, entry, owner);
     }
     return is_news(table, entry, owner) ? LOCK_CONFLICT : LOCK_GRANTED;
+}
+
+enum lock_result lock_wait(struct lock_table *table, struct lock_owner *owner,
+                           struct lock_waiter *waiter)
+{
+    for (;;) {
+        struct lock_deadlock deadlock;
+        struct lock_ended ended = {.tail = &ended.first};
+        struct lock_owner *victim =
+            owner->waiting == waiter ? deadlock_find(table, owner, &deadlock) : NULL;
+        if (victim == NULL) {
+            pthread_mutex_unlock(&table->mutex);
+            return LOCK_WAITING;
+        }
+        struct lock_waiter *stopped = victim->waiting;
+        victim->victim = true;
+        stop_waiting(table, stopped, &ended);
+        if (victim != owner) {
+            lock_ended_add(&ended, stopped);
+        }
+        pthread_mutex_unlock(&table->mutex);
+        if (table->on_deadlock != NULL) {
+            table->on_deadlock(&deadlock);
+        }
+        lock_ended_call(&ended);
+        if (victim == owner) {
+            return LOCK_DEADLOCK;
+        }
+        pthread_mutex_lock(&table->mutex);
+    }
 }
 
 enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner,
                               const struct lock_name *name, struct lock_waiter *waiter)
 {
-    struct lock_deadlock deadlock;
-    struct lock_waiter *stopped = NULL; /* another's wait, ended because it is the victim */
-    struct lock_owner *victim = NULL;
     pthread_mutex_lock(&table->mutex);
     assert(owner->registered && owner->waiting == NULL);
     enum lock_result result = owner->victim ? LOCK_DEADLOCK : acquire(table, owner, name, waiter);
     if (result == LOCK_WAITING && waiter != NULL) {
-        victim = deadlock_find(table, owner, &deadlock);
-    }
-    if (victim != NULL) {
-        victim->victim = true;
-        stopped = victim->waiting;
-        dequeue(stopped);
+        return lock_wait(table, owner, waiter);
     }
     pthread_mutex_unlock(&table->mutex);
-    if (victim == NULL) {
-        return result;
-    }
-    if (table->on_deadlock != NULL) {
-        table->on_deadlock(&deadlock);
-    }
-    if (stopped == waiter) {
-        return LOCK_DEADLOCK;
-    }
-    stopped->ended(stopped);
     return result;
 }
 
 bool lock_cancel(struct lock_table *table, struct lock_waiter *waiter)
 {
+    struct lock_ended ended = {.tail = &ended.first};
     pthread_mutex_lock(&table->mutex);
-    bool waiting = waiter->entry != NULL;
+    bool waiting = waiter->entry != NULL || waiter->namespace != NULL;
     if (waiting) {
-        dequeue(waiter);
+        stop_waiting(table, waiter, &ended);
     }
     pthread_mutex_unlock(&table->mutex);
+    lock_ended_call(&ended);
     return waiting;
 }
 
@@ -316,7 +409,7 @@ void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
                        const struct lock_name *name, bool undoable)
 {
     pthread_mutex_lock(&table->mutex);
-    struct lock_entry *entry = find(table, name);
+    struct lock_entry *entry = lock_entry_find(table, name);
     assert(entry != NULL && entry->holder == owner);
     entry->undoable = undoable && (entry->undoable || entry->written_at == 0);
     if (entry->written_at == 0) {
@@ -325,37 +418,22 @@ void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
     pthread_mutex_unlock(&table->mutex);
 }
 
-/* Ends the waits that are in vain now, and appends them to the list at *tail. */
-static void turn_away(struct lock_entry *entry, struct lock_waiter ***tail)
+/* Ends the waits that are in vain now. */
+static void turn_away(struct lock_entry *entry, struct lock_ended *ended)
 {
     struct lock_waiter **at = &entry->first_waiter;
     while (*at != NULL) {
         if ((*at)->unless_changed && has_changed(entry, (*at)->owner)) {
-            **tail = dequeue_at(at);
-            *tail = &(**tail)->next;
+            lock_ended_add(ended, dequeue_at(at));
         } else {
             at = &(*at)->next;
         }
     }
 }
 
-/* Gives the lock to the waiter that came first, which goes to the list at *tail. False: none. */
-static bool pass_on(struct lock_table *table, struct lock_entry *entry, struct lock_waiter ***tail)
-{
-    if (entry->first_waiter == NULL) {
-        return false;
-    }
-    struct lock_waiter *waiter = dequeue_at(&entry->first_waiter);
-    give(table, entry, waiter->owner);
-    **tail = waiter;
-    *tail = &waiter->next;
-    return true;
-}
-
 void lock_release_all(struct lock_table *table, struct lock_owner *owner, bool restored)
 {
-    struct lock_waiter *ended = NULL; /* waits, to be told without the mutex */
-    struct lock_waiter **tail = &ended;
+    struct lock_ended ended = {.tail = &ended.first};
     pthread_mutex_lock(&table->mutex);
     assert(owner->waiting == NULL);
     table->moment++;
@@ -368,20 +446,21 @@ void lock_release_all(struct lock_table *table, struct lock_owner *owner, bool r
         table->held_count--;
         if (entry->written_at != 0) {
             remember(table, entry, restored);
-            turn_away(entry, &tail);
+            turn_away(entry, &ended);
         }
-        if (!pass_on(table, entry, &tail)) {
-            drop_if_unused(table, entry);
-        }
+        pass_on(table, entry, &ended);
+        drop_if_unused(table, entry);
     }
     owner->held_count = 0;
+    while (owner->shares != NULL) {
+        struct lock_entry *entry = lock_share_drop(table, owner);
+        pass_on(table, entry, &ended);
+        drop_if_unused(table, entry);
+    }
+    namespace_release_all(table, owner, &ended);
     forget_old(table);
     pthread_mutex_unlock(&table->mutex);
-    while (ended != NULL) {
-        struct lock_waiter *next = ended->next;
-        ended->ended(ended);
-        ended = next;
-    }
+    lock_ended_call(&ended);
 }
 
 uint64_t lock_owner_place_kept(const struct lock_owner *owner)
@@ -419,17 +498,29 @@ size_t lock_table_remembered(struct lock_table *table)
     return count;
 }
 
+/* One of those that keep it waiting. 0: it does not wait. */
+static uint64_t waits_for(struct lock_table *table, struct lock_owner *owner)
+{
+    const struct lock_owner *blocker = deadlock_blocker(table, owner);
+    return blocker == NULL ? 0 : blocker->unit;
+}
+
 size_t lock_table_view(struct lock_table *table, struct lock_view *views, size_t max)
 {
     size_t count = 0;
     pthread_mutex_lock(&table->mutex);
-    for (const struct lock_owner *owner = table->oldest_owner; owner != NULL && count < max;
+    for (struct lock_owner *owner = table->oldest_owner; owner != NULL && count < max;
          owner = owner->younger) {
-        views[count++] = (struct lock_view){
+        struct lock_view *view = &views[count++];
+        *view = (struct lock_view){
             .unit = owner->unit,
-            .waits_for = owner->waiting == NULL ? 0 : owner->waiting->entry->holder->unit,
+            .waits_for = waits_for(table, owner),
             .held_count = owner->held_count,
+            .share_count = owner->share_count,
         };
+        for (size_t i = 0; i < owner->gate_count; i++) {
+            view->namespace_count += (owner->gates[i].modes & NAMESPACE_READ) != 0;
+        }
     }
     pthread_mutex_unlock(&table->mutex);
     return count;

@@ -2,7 +2,9 @@
 #define HOLDFAST_UNIT_LOCK_TABLE_H
 
 /*
- * Document locks of units: strict two-phase, exclusive, first come first served.
+ * Document locks of units: strict two-phase, first come first served. Writers hold documents
+ * exclusively. Units that are serializable also hold what they have read: documents shared
+ * (lock_acquire_shared()), or a namespace (namespace_lock.h).
  *
  * A lock is named by (namespace, document key) through a digest, so that documents whose keys
  * MongoDB takes for equal ({_id: 1} and {_id: 1.0}) share one lock. Other names stand for what is
@@ -28,10 +30,12 @@
  *
  * Deadlocks. A unit waits for one thing at a time, and only a wait that begins can close a cycle: a
  * lock that is handed on goes to a unit that no longer waits. So the beginning of each wait is
- * where they are looked for, from holder to holder: a waiter also waits for those before it in its
- * queue, but those wait for the same holder, so that whatever cycle leads through them leads past
- * them too. Between document locks there is one way to go at each step, and no cycle was there
- * before: the walk visits each waiting unit once at most (unit.maxOpen), with the mutex held.
+ * where they are looked for. A waiter also waits for those before it in its queue; where one owner
+ * holds the lock exclusively those wait for the same one, so that whatever cycle leads through them
+ * leads past them too, and there is one way to go. Who waits for several that share a lock waits
+ * for each of them, and for those before it. No cycle was there before: the search visits each
+ * waiting unit once at most (unit.maxOpen), with the mutex held, and is done again until none is
+ * left, for a wait that begins can close several.
  *
  * The youngest unit of the cycle is its victim: it gets LOCK_DEADLOCK, at once if it is the one
  * that asks, else as the end of its wait, and for every lock from then on; its locks go when it is
@@ -47,7 +51,8 @@
  * One more wait can be part of a cycle: at a gate, behind a plain command that waits until no unit
  * is inside. It ends without a victim (gate_wait.h).
  *
- * Memory: one entry a held lock, and at most `remembered_max` remembered changes; beyond that the
+ * Memory: one entry a held lock, and one share for each that holds it shared, both counted in
+ * `locks_max`; at most `remembered_max` remembered changes; beyond that the
  * oldest are forgotten and units that began before those get LOCK_CONFLICT on any document.
  *
  * Threads: any. Waiters' callbacks run on the thread that releases, or that asks and closes a
@@ -63,6 +68,8 @@
 
 struct lock_table;
 struct lock_entry;
+struct lock_share;
+struct lock_namespace;
 struct lock_hints;
 struct gate_wait;
 
@@ -71,25 +78,35 @@ struct lock_name {
     uint8_t digest[LOCK_DIGEST_BYTES];
 };
 
+/* A namespace's gate (gate.h) that a unit is inside of, and how it has locked the namespace. */
+struct lock_gate {
+    uint32_t gate;
+    unsigned modes; /* private to namespace_lock.h */
+};
+
 /* The owner of locks; lies in its unit. Zero-initialised. */
 struct lock_owner {
+    bool serializable;       /* it locks what it reads: nothing that was changed is news to it */
     uint64_t began_at;       /* moment of its first operation: changes after it are news to it */
     uint64_t read_at;        /* moment after its last read of what it has not locked; 0: none */
     bool view_used;          /* its client knows something of it: began_at stays. Its holder's */
     struct lock_entry *held; /* list */
     size_t held_count;
-    uint64_t unit;  /* number, for who reads of a deadlock; set by the unit */
+    struct lock_share *shares; /* list; private */
+    size_t share_count;        /* documents that it holds shared */
+    uint64_t unit;             /* number, for who reads of a deadlock; set by the unit */
     uint64_t place; /* 0: given by lock_owner_begin(); else that of a victim whose work this is */
     bool victim;    /* of a deadlock: gets no lock any more. Valid for whoever works on the unit */
     struct lock_hints *hints;    /* its holder's: over what earlier tries of its work have failed */
     struct lock_waiter *waiting; /* private */
     struct gate_wait *at_gate;   /* private to gate_wait.h, as what follows */
-    uint32_t *gates;             /* those that its unit is inside of */
+    struct lock_gate *gates;     /* those that its unit is inside of */
     size_t gate_count;
     uint64_t visited; /* by search number */
     struct lock_owner *next_visit;
-    bool registered;          /* its beginning holds back forgetting */
-    struct lock_owner *older; /* private: list of registered owners */
+    struct lock_owner *came_from; /* whose wait the search followed to it */
+    bool registered;              /* its beginning holds back forgetting */
+    struct lock_owner *older;     /* private: list of registered owners */
     struct lock_owner *younger;
 };
 
@@ -99,6 +116,9 @@ struct lock_waiter {
     /* private */
     struct lock_owner *owner;
     struct lock_entry *entry;
+    struct lock_share *share; /* not NULL: it waits to share the entry */
+    struct lock_namespace *namespace;
+    unsigned modes; /* wanted of `namespace` */
     struct lock_waiter *next;
 };
 
@@ -156,7 +176,15 @@ void lock_owner_begin(struct lock_table *table, struct lock_owner *owner);
 enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner,
                               const struct lock_name *name, struct lock_waiter *waiter);
 
-/* Stops waiting. True: `ended` will not be called. False: the wait has ended already. */
+/*
+ * The same of a lock that others may hold shared at the same time: for what a serializable owner
+ * reads. Who holds it exclusively has it already. Never LOCK_CONFLICT.
+ */
+enum lock_result lock_acquire_shared(struct lock_table *table, struct lock_owner *owner,
+                                     const struct lock_name *name, struct lock_waiter *waiter);
+
+/* Stops waiting, also for a namespace. True: `ended` will not be called. False: the wait has ended
+ * already. */
 bool lock_cancel(struct lock_table *table, struct lock_waiter *waiter);
 
 /*
@@ -191,8 +219,10 @@ uint64_t lock_owner_place_kept(const struct lock_owner *owner);
 /* One owner as somebody sees it who looks on: whom it blocks, and who blocks it. */
 struct lock_view {
     uint64_t unit;
-    uint64_t waits_for; /* the unit that holds the lock it waits for; 0: it waits for none */
+    uint64_t waits_for; /* a unit that holds the lock it waits for; 0: it waits for none */
     size_t held_count;
+    size_t share_count;
+    size_t namespace_count; /* that it has read as a whole */
 };
 
 /* Up to `max` of the owners that have begun, oldest first; returns how many. */

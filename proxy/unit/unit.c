@@ -69,6 +69,25 @@ enum status unit_learn_refused(struct unit *unit, int32_t number)
     return add_known(unit, number, true, (struct image){.presence = IMAGE_UNKNOWN});
 }
 
+void unit_cursor_note(struct unit *unit, int64_t cursor_id)
+{
+    if (unit->cursors == NULL) {
+        unit->cursors = calloc(UNIT_CURSORS_MAX, sizeof *unit->cursors);
+    }
+    if (unit->cursors != NULL) {
+        unit->cursors[unit->cursor_count++ % UNIT_CURSORS_MAX] = cursor_id;
+    }
+}
+
+bool unit_cursor_is_known(const struct unit *unit, int64_t cursor_id)
+{
+    bool known = false;
+    for (size_t i = 0; i < UNIT_CURSORS_MAX && i < unit->cursor_count; i++) {
+        known = known || unit->cursors[i] == cursor_id;
+    }
+    return known && cursor_id != 0;
+}
+
 void unit_known_drop(struct unit *unit, size_t count)
 {
     assert(count <= unit->known_count);
@@ -99,7 +118,8 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     unit->uncommitted.unit = request->id;
     unit->uncommitted.group = request->group;
     unit->boundary = boundary;
-    unit->reads_snapshot = strcmp(boundary, "driver") == 0;
+    unit->locks.serializable = request->serializable;
+    unit->reads_snapshot = strcmp(boundary, "driver") == 0 && !request->serializable;
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;
@@ -135,6 +155,7 @@ struct unit *unit_free(struct unit *unit)
     gate_list_free(&unit->locks);
     unit->locks.hints = lock_hints_free(unit->locks.hints);
     answers_free(&unit->answers);
+    free(unit->cursors);
     free(unit->user);
     free(unit->client);
     free(unit->application);

@@ -61,6 +61,7 @@ struct unit_known {
 
 #define UNIT_SESSION_ID_BYTES 16
 #define UNIT_RECENT_SESSIONS 8
+#define UNIT_CURSORS_MAX 64
 #define UNIT_NAME_BYTES 256 /* of `name`, with its NUL */
 
 /* Session id and digest of the user: a session belongs to one user. */
@@ -99,6 +100,8 @@ struct unit {
     size_t known_count;
     size_t known_capacity;
     struct answers answers; /* comment: to writes that their driver may send again */
+    int64_t *cursors;       /* serializable: opened by its reads, a ring of UNIT_CURSORS_MAX */
+    size_t cursor_count;    /* noted so far */
     bool begun;             /* BEGIN is in the journal */
     /* Not NULL: what the server has done cannot be told apart from what a stranger did; the unit is
        for an operator. A literal. */
@@ -148,6 +151,7 @@ struct unit_request {
     int64_t transaction_number;
     bool begin;
     bool retryable;      /* begin: a plain write that may come again under the same number */
+    bool serializable;   /* begin: it locks what it reads */
     uint64_t connection; /* number of the connection that asks */
     const char *client;
     const char *application;
@@ -191,11 +195,15 @@ enum unit_checkout unit_table_checkout(struct unit_table *table, const struct un
 /* A unit without a session, checked out, counted in the limit. NULL: limit or out of memory. */
 struct unit *unit_table_new_plain(struct unit_table *table, const struct unit_request *request);
 
+/* Whether the key's unit is open, and serializable. */
+bool unit_table_is_serializable(struct unit_table *table, const struct unit_session_key *key);
+
 /* An open unit as somebody sees it who looks on. */
 struct unit_view {
     uint64_t id;
     enum unit_state state;
-    bool busy;             /* somebody works on it at this moment */
+    bool busy; /* somebody works on it at this moment */
+    bool serializable;
     const char *boundary;  /* a literal */
     const char *ends_with; /* why it is to be rolled back, a literal; NULL: it is not */
     uint64_t age_ms;
@@ -240,8 +248,8 @@ struct unit *unit_table_take_expired(struct unit_table *table, uint64_t lifetime
 /* Any open unit that nobody works on; marks all others. For the end of the process. */
 struct unit *unit_table_take_any(struct unit_table *table, const char *reason);
 
-/* Any open unit that nobody works on and that has written something; marks all that are being
-   worked on. */
+/* Any open unit that nobody works on and that has written something, or relies on what it has read
+   (it is serializable); marks all that are being worked on. */
 struct unit *unit_table_take_begun(struct unit_table *table, const char *reason);
 
 size_t unit_table_open_count(struct unit_table *table);
@@ -272,6 +280,11 @@ bool unit_table_adopt(struct unit_table *table, uint64_t unit, uint64_t connecti
 /* ---- the unit itself, by who has it checked out */
 
 void unit_state_set(struct unit *unit, enum unit_state state);
+
+/* A cursor that a serializable unit has opened. Beyond UNIT_CURSORS_MAX, and without memory, the
+   oldest are forgotten. */
+void unit_cursor_note(struct unit *unit, int64_t cursor_id);
+bool unit_cursor_is_known(const struct unit *unit, int64_t cursor_id);
 
 /* The server has told the after-image of write `number` (copied). STATUS_MEMORY. */
 MUST_CHECK enum status unit_learn(struct unit *unit, int32_t number, struct image after);

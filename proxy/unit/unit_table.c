@@ -199,7 +199,7 @@ static void wait_for(struct unit *unit, struct unit_waiter *waiter)
 /* Only a driver's transaction is run again as a whole, by who had the session before. */
 static void take_hints(struct session *session, struct unit *unit)
 {
-    if (session->hints != NULL && unit->reads_snapshot) {
+    if (session->hints != NULL && strcmp(unit->boundary, "driver") == 0) {
         unit->locks.hints = session->hints;
         unit->locks.hints->failed = false;
     } else {
@@ -208,10 +208,22 @@ static void take_hints(struct session *session, struct unit *unit)
     session->hints = NULL;
 }
 
+/*
+ * Those of namespaces as long as its transactions write: each that reads one as a whole and then
+ * writes it would fail beside another that does, and run again.
+ */
 static void keep_hints(struct session *session, struct unit *unit)
 {
     struct lock_hints *hints = unit->locks.hints;
-    if (hints != NULL && hints->failed && unit->state == UNIT_ABORTED) {
+    if (hints == NULL) {
+        return;
+    }
+    bool again = hints->failed && unit->state == UNIT_ABORTED;
+    bool wrote = hints->namespace_count > 0 && unit->state == UNIT_COMMITTED && unit->begun;
+    if (wrote) {
+        hints->count = 0;
+    }
+    if (again || wrote) {
         session->hints = hints;
         unit->locks.hints = NULL;
     }
@@ -488,8 +500,8 @@ struct unit *unit_table_take_begun(struct unit_table *table, const char *reason)
     struct unit *taken = NULL;
     pthread_mutex_lock(&table->mutex);
     for (struct unit *unit = table->oldest; unit != NULL && taken == NULL; unit = unit->younger) {
-        /* `begun` is its holder's while it has one. */
-        if (unit->checked_out || unit->begun) {
+        /* `begun` is its holder's while it has one; so is what it has read. */
+        if (unit->checked_out || unit->begun || unit->locks.serializable) {
             taken = take(unit, reason);
         }
     }
@@ -516,6 +528,16 @@ size_t unit_table_open_count(struct unit_table *table)
     return count;
 }
 
+bool unit_table_is_serializable(struct unit_table *table, const struct unit_session_key *key)
+{
+    pthread_mutex_lock(&table->mutex);
+    const struct session *session = session_find(table, key);
+    bool serializable =
+        session != NULL && session->unit != NULL && session->unit->locks.serializable;
+    pthread_mutex_unlock(&table->mutex);
+    return serializable;
+}
+
 size_t unit_table_view(struct unit_table *table, struct unit_view *views, size_t max)
 {
     uint64_t now_ms = clock_monotonic_ms();
@@ -525,6 +547,7 @@ size_t unit_table_view(struct unit_table *table, struct unit_view *views, size_t
          unit = unit->younger) {
         struct unit_view *view = &views[count++];
         *view = (struct unit_view){
+            .serializable = unit->locks.serializable,
             .id = unit->id,
             .state = unit->state,
             .busy = unit->checked_out,

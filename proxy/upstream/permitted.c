@@ -83,14 +83,20 @@ static mongoc_socket_t *connect_by_name(const mongoc_host_list_t *host, int64_t 
     return made;
 }
 
-static mongoc_stream_t *stream_over(mongoc_socket_t *connected, bool exempt)
+/* NULL: TLS failed, `error` says why. */
+static mongoc_stream_t *stream_over(mongoc_socket_t *connected, bool exempt,
+                                    const mongoc_uri_t *uri, const mongoc_host_list_t *host,
+                                    int32_t wait_ms, bson_error_t *error)
 {
     mongoc_stream_t *stream = mongoc_stream_socket_new(connected);
     if (!exempt) {
         atomic_store(&libmongoc_send, stream->writev);
         stream->writev = permitted_send;
     }
-    return mongoc_stream_buffered_new(stream, 1024);
+    if (mongoc_uri_get_tls(uri)) {
+        stream = tls_stream_over(stream, uri, host->host, wait_ms, error);
+    }
+    return stream == NULL ? NULL : mongoc_stream_buffered_new(stream, 1024);
 }
 
 mongoc_stream_t *permitted_connect(const mongoc_uri_t *uri, const mongoc_host_list_t *host,
@@ -106,5 +112,5 @@ mongoc_stream_t *permitted_connect(const mongoc_uri_t *uri, const mongoc_host_li
                        "Failed to connect to: %s", host->host_and_port);
         return NULL;
     }
-    return stream_over(connected, upstream->exempt);
+    return stream_over(connected, upstream->exempt, uri, host, (int32_t)wait_ms, error);
 }

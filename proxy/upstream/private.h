@@ -25,6 +25,13 @@ struct upstream {
 mongoc_stream_t *permitted_connect(const mongoc_uri_t *uri, const mongoc_host_list_t *host,
                                    void *context, bson_error_t *error);
 
+/* Whether the files of its TLS options can be read. (tls.c) */
+MUST_CHECK enum status tls_files_check(const mongoc_uri_t *uri, struct error *ret_error);
+/* `plain` with TLS over it, after its handshake; NULL if that failed, and `plain` is gone. (tls.c)
+ */
+mongoc_stream_t *tls_stream_over(mongoc_stream_t *plain, const mongoc_uri_t *uri, const char *host,
+                                 int32_t wait_ms, bson_error_t *error);
+
 /* Error codes of the server (src/mongo/base/error_codes.yml) that decide something here. */
 #define CODE_BAD_VALUE 2
 #define CODE_UNAUTHORIZED 13

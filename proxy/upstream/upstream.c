@@ -71,19 +71,13 @@ static enum status uri_check(const mongoc_uri_t *uri, struct error *ret_error)
                          "the upstream URI has a user or password with an @: write it as %%40, and "
                          "likewise : as %%3A, / as %%2F and %% as %%25");
     }
-    /* libmongoc could, but the clients' connections, which it does not make, go out in plain. */
-    if (mongoc_uri_get_tls(uri)) {
-        return error_set(
-            ret_error, STATUS_UNSUPPORTED,
-            "the upstream URI asks for TLS, which is not built yet: take its tls or "
-            "ssl options out, and keep the proxy and the server on one trusted network");
-    }
     if (mongoc_uri_get_replica_set(uri) != NULL) {
         return error_set(ret_error, STATUS_INVALID,
                          "the upstream URI has replicaSet=: take it out, the proxy connects to "
                          "the one server that is named and to no other");
     }
-    return login_check(uri, ret_error);
+    enum status status = tls_files_check(uri, ret_error);
+    return status == STATUS_OK ? login_check(uri, ret_error) : status;
 }
 
 /* As libmongoc takes it: 0 would mean its default. */

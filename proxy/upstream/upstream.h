@@ -37,7 +37,8 @@ struct upstream;
 /*
  * Prepares access to the one server of `uri`; connects with the first call that needs it. A server
  * is waited for connect_ms at most. Several hosts, mongodb+srv:, replicaSet=, a user
- * without the password it needs and a malformed URI are STATUS_INVALID, TLS is STATUS_UNSUPPORTED.
+ * without the password it needs, a file of its TLS options that cannot be read, and a malformed URI
+ * are STATUS_INVALID.
  * The caller gives *ret_upstream to upstream_close().
  */
 MUST_CHECK enum status upstream_open(const char *uri, uint64_t connect_ms,
@@ -54,6 +55,21 @@ void upstream_exempt(struct upstream *upstream);
 /* Copies the "host:port" of the server of `uri`, cut at capacity. STATUS_INVALID: no valid URI. */
 MUST_CHECK enum status upstream_host(const char *uri, char *host, size_t capacity,
                                      struct error *ret_error);
+
+/* What a URI says of TLS, as MongoDB's connection string specification has it. */
+struct upstream_tls {
+    bool on;
+    char host[256]; /* without its port */
+    char ca_file[4096];
+    char certificate_key_file[4096];
+    char certificate_key_password[256];
+    bool allow_invalid_certificates;
+    bool allow_invalid_hostnames;
+};
+
+/* For connections that are made elsewhere. STATUS_INVALID: no valid URI, or a text is too long. */
+MUST_CHECK enum status upstream_tls(const char *uri, struct upstream_tls *ret_tls,
+                                    struct error *ret_error);
 
 /*
  * From now on no other connection is made than the one there is: once that breaks, every call is

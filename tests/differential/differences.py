@@ -336,6 +336,13 @@ def takes_a_free_one(context):
     )
 
 
+@difference
+def written_plainly_since(context):
+    """A plain write without a retry number, in a collection that the transaction had not touched
+    before, is seen by what it does there later (README, limits)."""
+    return touched.was_written_plainly(context.program["steps"], context.place) and OVER
+
+
 def _has_found(reply):
     """Whether a write has changed a document that was there, or found one that it did not have to
     change."""

@@ -62,6 +62,31 @@ def _may_meet(program, left, right):
     return unique or general or left[1] == right[1]
 
 
+def _collections(command):
+    if "nsInfo" in command:
+        return {one["ns"][1:] for one in command["nsInfo"]}
+    return {next(iter(command.values()))} if "getMore" not in command else {command["collection"]}
+
+
+def was_written_plainly(steps, place):
+    """Whether a plain write, while the step's transaction was open, was the first thing that either
+    did in a collection of the step's."""
+    mine = owner(steps[place])
+    began = next((n for n, one in enumerate(steps) if mine and owner(one) == mine), place)
+    seen = set()
+    for step in steps[began:place]:
+        if owner(step) == mine:
+            seen |= _collections(step["command"])
+        elif (
+            owner(step) is None
+            and "number" not in step
+            and programs.name_of(step) not in programs.READS
+            and (_collections(step["command"]) - seen) & _collections(steps[place]["command"])
+        ):
+            return True
+    return False
+
+
 # ---------------------------------------------------------------- natural order
 
 

@@ -158,8 +158,8 @@ class Service:
 class HttpStack:
     """Server, holdfastd with --http-listen, and a Service behind it."""
 
-    def __init__(self, settings=None, between=None, options=(), **client_options):
-        self.server = Server()
+    def __init__(self, settings=None, between=None, options=(), auth=(), **client_options):
+        self.server = Server(auth=bool(auth), users=auth)
         self.between = between and between(self.server)
         self.http_port = port_for_restarts()
         self.service = None

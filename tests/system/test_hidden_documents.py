@@ -164,15 +164,23 @@ def test_restored(stack, client, name, units, plain, who, form, hide):
 
 @pytest.mark.parametrize("hide", HIDES)
 @pytest.mark.parametrize("form", FORMS)
-def test_committed_before_a_plain_write(stack, client, name, units, plain, form, hide):
-    """The other unit commits: there is nothing to be found any more."""
+@pytest.mark.parametrize("who", ["plain", "unit"])
+def test_committed(stack, client, name, units, plain, who, form, hide):
+    """The other unit commits: there is nothing to be found any more, neither by a plain write nor by
+    a unit whose first command it is: its view begins then."""
     make, upsert = FORMS[form]
     command = make(name)
     first = prepare(client, name, units, hide)
-    write = Later(lambda: plain.run(command, database_of(command)))
+    writer = plain if who == "plain" else units()
+    write = Later(lambda: writer.run(command, database_of(command)))
     assert write.waits()
     assert first.commit()["ok"] == 1
     reply = write.result()
+    if who == "unit" and form == "unordered":  # its first statement has used its view
+        assert reply["code"] == WRITE_CONFLICT and is_transient(reply)
+        return
+    if who == "unit":
+        assert writer.commit()["ok"] == 1
     if upsert:
         made = [one for one in stack.stored(name).values() if one["a"] == 1]
         assert len(made) == 1 and made[0]["_id"] not in (1, 5, 6) and made[0]["w"] == 1
@@ -182,12 +190,13 @@ def test_committed_before_a_plain_write(stack, client, name, units, plain, form,
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_committed_before_a_units_write(stack, client, name, units, form):
+def test_committed_after_a_read(stack, client, name, units, form):
     """As mongod does: what the unit sees was changed by another one, a WriteConflict."""
     make, _ = FORMS[form]
     command = make(name)
     first = prepare(client, name, units, "changed")
     second = units()
+    assert second.run({"find": name, "filter": {"_id": 1}})["ok"] == 1
     write = Later(lambda: second.run(command, database_of(command)))
     assert write.waits()
     assert first.commit()["ok"] == 1
@@ -212,6 +221,21 @@ def test_committed_after_the_snapshot(stack, client, name, units, form):
     reply = unit.run(command, database_of(command))
     assert reply["code"] == WRITE_CONFLICT and is_transient(reply)
     assert stack.stored(name) == {5: {"_id": 5, "a": 2}}
+
+
+def test_a_view_that_begins_anew(stack, client, name, units):
+    """A unit's first command waits for one document; its view then has what the same commit has made
+    of another one."""
+    client[DATABASE][name].insert_many([{"_id": 1, "a": 1}, {"_id": 2, "a": 2}])
+    first, second = units(), units()
+    assert first.update(name, {"_id": 1}, {"$set": {"a": 2}})["n"] == 1
+    write = Later(lambda: second.run(update(name, SET, multi=True)))
+    assert write.waits()
+    assert first.update(name, {"_id": 2}, {"$set": {"a": 1}})["n"] == 1
+    assert first.commit()["ok"] == 1
+    assert write.result()["n"] == 1
+    assert second.commit()["ok"] == 1
+    assert stack.stored(name) == {1: {"_id": 1, "a": 2}, 2: {"_id": 2, "a": 1, "w": 1}}
 
 
 @pytest.mark.parametrize("who", ["plain", "unit"])

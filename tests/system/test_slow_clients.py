@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from conftest import DATABASE, RawTransaction
+from conftest import DATABASE, RawTransaction, Stack
 from holdfast_testing import Connection, Proxy, Server, WireTap, wait_until
 from holdfast_testing.wire import FLAG_CHECKSUM, FLAG_MORE_TO_COME, encode_message, receive_message
 
@@ -123,3 +123,91 @@ def test_unacknowledged_writes_of_a_client_that_leaves(stack, name):
         for i in range(20):
             raw.send(unacknowledged(name, 100 * i, 100))
     wait_until(lambda: stack.direct[DATABASE][name].count_documents({}) == 2000, 10, "all of them")
+
+
+def test_clients_that_stop():
+    """A new client that does not send its first message, or not all of it, is closed after
+    net.handshakeTimeout; one that stops in the middle of a later message after net.stallTimeout,
+    also if it sends a byte now and then. One that is silent between two messages stays, as does one
+    that has to wait for others."""
+    settings = {"net.handshakeTimeout": "1s", "net.stallTimeout": "2s", "unit.lockWait": "20s"}
+    ping = encode_message({"ping": 1, "$db": "admin"})
+    long = encode_message({"insert": "c", "documents": [{"x": "x" * 100_000}], "$db": DATABASE})
+    with Stack(settings) as stack:
+        address = ("127.0.0.1", stack.proxy.port)
+        silent, partial = (socket.create_connection(address, 30) for _ in range(2))
+        partial.sendall(ping[:20])
+        with Connection(stack.proxy.port, 30) as idle, Connection(stack.proxy.port, 30) as holder:
+            assert idle.run({"ping": 1, "$db": "admin"})["ok"] == 1
+            unit = RawTransaction(holder)
+            assert unit.insert("c", {"_id": 1})["ok"] == 1
+            with Connection(stack.proxy.port, 30) as waiting, Connection(
+                stack.proxy.port, 30
+            ) as stalled, Connection(stack.proxy.port, 30) as dribbling:
+                waiting.send(
+                    encode_message({"insert": "c", "documents": [{"_id": 1}], "$db": DATABASE})
+                )
+                for each in (stalled, dribbling):
+                    each.run({"ping": 1, "$db": "admin"})
+                    each.send(long[:50_000])
+                started = time.monotonic()
+                ended = threading.Event()
+
+                def dribble():
+                    for at in range(50_000, 50_400):
+                        if ended.wait(0.05):
+                            return
+                        try:
+                            dribbling.send(long[at : at + 1])
+                        except OSError:
+                            return
+
+                threading.Thread(target=dribble, daemon=True).start()
+                for peer in (silent, partial, stalled.socket, dribbling.socket):
+                    peer.settimeout(15)
+                    try:
+                        assert peer.recv(1) == b""
+                    except ConnectionError:
+                        pass
+                assert time.monotonic() - started < 14
+                ended.set()
+                assert idle.run({"ping": 1, "$db": "admin"})["ok"] == 1
+                assert unit.commit()["ok"] == 1
+                assert waiting.receive()["writeErrors"][0]["code"] == 11000
+        said = [e["msg"] for e in stack.proxy.log()]
+        assert said.count("Connection closed: no first message in time") == 2
+        assert said.count("Connection closed: it stopped in the middle of a message") == 2
+        silent.close()
+        partial.close()
+
+
+def test_one_address_does_not_take_all_places():
+    """net.maxConnectionsPerAddress: one more of an address is closed, others are served; a place that
+    is given up is free again."""
+    with Stack({"net.maxConnectionsPerAddress": 3}) as stack:
+
+        def served():
+            """A connection that is served, or None."""
+            made = Connection(stack.proxy.port)
+            try:
+                if made.run({"ping": 1, "$db": "admin"}) is not None:
+                    return made
+            except OSError:
+                pass
+            made.socket.close()
+            return None
+
+        first = [wait_until(served, 10, "a place is free") for _ in range(3)]
+        with Connection(stack.proxy.port) as refused:
+            assert refused.closed_by_peer()
+        with socket.socket() as other:
+            other.bind(("127.0.0.2", 0))
+            other.settimeout(20)
+            other.connect(("127.0.0.1", stack.proxy.port))
+            other.sendall(encode_message({"ping": 1, "$db": "admin"}))
+            assert receive_message(other) is not None
+        first.pop().socket.close()
+
+        first.append(wait_until(served, 10, "the place is free again"))
+        for each in first:
+            each.socket.close()

@@ -5,6 +5,7 @@ import contextlib
 import threading
 
 import pytest
+from bson.decimal128 import Decimal128
 from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import Connection
 from pymongo.errors import DuplicateKeyError, OperationFailure
@@ -36,7 +37,7 @@ class Later:
             self._value = error
 
     def waits(self):
-        self._thread.join(0.3)
+        self._thread.join(0.1)
         return self._thread.is_alive()
 
     def result(self):
@@ -245,23 +246,211 @@ def test_upsert_finds_what_was_restored(stack, client, name, units):
     assert stack.stored(name) == {1: {"_id": 1, "u": 7, "v": 1}}
 
 
-def test_server_computed_value_is_given_back(stack, client, name, units):
-    """What only the server computes cannot be locked beforehand: the one who took a value that
-    another unit may restore is rolled back, and that unit is not hurt."""
+# ---------------------------------------------------------------- values that the server computes
+
+FOLDED = {"collation": {"locale": "en", "strength": 2}}
+# index, its options, what document 2 is, what is done to it, and what is taken then.
+COMPUTED = {
+    "multiplied": ([("u", 1)], {}, {"u": 4}, {"$mul": {"u": 2}}, {"u": 8}),
+    "decimal": (
+        [("u", 1)], {}, {"u": Decimal128("1.6")}, {"$mul": {"u": Decimal128("5.0")}}, {"u": 8},
+    ),
+    "least": ([("u", 1)], {}, {"u": 9}, {"$min": {"u": 8}}, {"u": 8}),
+    "renamed": ([("u", 1)], {"sparse": True}, {"w": 8}, {"$rename": {"w": "u"}}, {"u": 8}),
+    "bits": ([("u", 1)], {}, {"u": 12}, {"$bit": {"u": {"and": 10}}}, {"u": 8}),
+    "pushed": ([("t", 1)], {}, {"t": [1, 2]}, {"$push": {"t": 8}}, {"t": [7, 8]}),
+    "pushed_sorted": (
+        [("t", 1)], {}, {"t": [1]}, {"$push": {"t": {"$each": [8], "$sort": -1, "$slice": 5}}},
+        {"t": 8},
+    ),
+    "added": ([("t.x", 1)], {}, {"t": [{"x": 1}]}, {"$addToSet": {"t": {"x": 8}}}, {"t": {"x": 8}}),
+    "pulled": ([("t", 1)], {}, {"t": [8.0, 2]}, {"$pull": {"t": {"$lt": 20}}}, {"t": []}),
+    "every_element": (
+        [("t.x", 1), ("v", 1)], {}, {"t": [{"x": 1}, {"x": 4}], "v": 1}, {"$mul": {"t.$[].x": 2}},
+        {"t": [{"x": 8}], "v": 1},
+    ),
+    "array_filter": (
+        [("t.x", 1)], {}, {"t": [{"x": 1}, {"x": 4}]}, {"$set": {"t.$[i].x": 8}},
+        {"t": [{"x": 8}, {"x": 5}]},
+    ),
+    "compound": (
+        [("a.b", 1), ("c", -1)], {}, {"a": {"b": 1}, "c": 4}, {"$mul": {"c": 2}},
+        {"a": {"b": 1}, "c": 8},
+    ),
+    "partial": (
+        [("u", 1)], {"partialFilterExpression": {"live": True}}, {"u": 8, "w": True},
+        {"$rename": {"w": "live"}}, {"u": 8, "live": True},
+    ),
+    "collation": ([("s", 1)], FOLDED, {"w": "aB"}, {"$rename": {"w": "s"}}, {"s": "aB"}),
+    "pipeline": ([("u", 1)], {}, {"u": 4}, [{"$set": {"u": {"$add": ["$u", 4]}}}], {"u": 8}),
+    "pipeline_array": (
+        [("t", 1)], {}, {"t": [1]}, [{"$set": {"t": {"$concatArrays": ["$t", [8]]}}}], {"t": [8]},
+    ),
+    "pipeline_replaces": (
+        [("u", 1)], {}, {"v": 8}, [{"$replaceWith": {"_id": "$_id", "u": "$v"}}], {"u": 8},
+    ),
+}
+MULTI = {"pipeline", "multiplied"}  # as an update of several, too
+FILTERS = {"arrayFilters": [{"i.x": 4}]}
+
+
+def computing(name, case, number=2, **more):
+    """The update command that computes the value."""
+    statement = {"q": {"_id": number}, "u": COMPUTED[case][3], **more}
+    if case == "array_filter":
+        statement.update(FILTERS)
+    return {"update": name, "updates": [statement]}
+
+
+def prepare_computed(client, name, case):
+    keys, options, document, _, taken = COMPUTED[case]
     collection = client[DATABASE][name]
-    collection.create_index("u", unique=True)
-    collection.insert_many([{"_id": 1, "u": 8}, {"_id": 2, "u": 4}, {"_id": 3, "u": 4.5}])
+    collection.create_index(keys, unique=True, **options)
+    return collection, {"_id": 2, **document}, taken
+
+
+def was_duplicate(reply):
+    return "writeErrors" in reply and reply["writeErrors"][0]["code"] == DUPLICATE
+
+
+@pytest.mark.parametrize("end", ["abort", "commit"])
+@pytest.mark.parametrize("case", COMPUTED)
+def test_a_computed_value_was_given_up(stack, client, name, units, case, end):
+    """Who computes a value that another unit has given up waits for it, before anything is written."""
+    collection, document, taken = prepare_computed(client, name, case)
+    collection.insert_many([{"_id": 1, **taken}, document])
     first, second = units(), units()
     assert first.delete(name, {"_id": 1})["n"] == 1
-    reply = second.update(name, {"_id": 2}, {"$mul": {"u": 2}})
-    assert reply["code"] == WRITE_CONFLICT and is_transient(reply)
-    with pytest.raises(OperationFailure) as caught:
-        collection.update_one({"_id": 2}, {"$mul": {"u": 2}})
-    assert caught.value.code == WRITE_CONFLICT
-    assert first.abort()["ok"] == 1
-    assert stack.stored(name) == {
-        1: {"_id": 1, "u": 8}, 2: {"_id": 2, "u": 4}, 3: {"_id": 3, "u": 4.5},
-    }
+    update = Later(lambda: second.run(computing(name, case)))
+    assert update.waits()
+    assert stack.stored(name) == {2: document}, "nothing was written yet"
+    assert first.run({f"{end}Transaction": 1}, "admin", begin=False)["ok"] == 1
+    reply = update.result()
+    if end == "abort":
+        assert was_duplicate(reply)
+        assert stack.stored(name) == {1: {"_id": 1, **taken}, 2: document}
+    else:
+        assert reply["ok"] == 1 and (reply["n"] == 1 or was_duplicate(reply))
+        second.commit()
+
+
+@pytest.mark.parametrize("end", ["abort", "commit"])
+@pytest.mark.parametrize("case", [one for one in COMPUTED if one != "pulled"])
+def test_two_units_compute_one_value(stack, client, name, units, case, end):
+    """The second waits: it gets a duplicate key only if the first commits."""
+    collection, document, _ = prepare_computed(client, name, case)
+    if case == "compound":
+        other = {**document, "_id": 3, "c": 4.0}  # a value of its own: 8 by another way
+        change = computing(name, case, 3)
+        collection.insert_one(document)
+        document, other = {**document, "_id": 2}, {**other, "c": 16}
+        change["updates"][0]["u"] = {"$mul": {"c": 0.5}}
+    elif case in ("pipeline", "multiplied", "decimal", "least", "bits"):
+        other = {"_id": 3, "u": 16}
+        change = {"update": name, "updates": [{"q": {"_id": 3}, "u": {"$mul": {"u": 0.5}}}]}
+        collection.insert_one(document)
+    else:
+        other = {"_id": 3, "u": 5, "t": {"x": 55}, "s": "z", "v": 3}
+        taken = COMPUTED[case][4]
+        change = {"update": name, "updates": [{"q": {"_id": 3}, "u": {"$set": taken}}]}
+        collection.insert_one(document)
+    collection.insert_one(other)
+    first, second = units(), units()
+    assert first.run(computing(name, case))["n"] == 1
+    update = Later(lambda: second.run(change))
+    assert update.waits()
+    assert first.run({f"{end}Transaction": 1}, "admin", begin=False)["ok"] == 1
+    reply = update.result()
+    if end == "commit":
+        assert was_duplicate(reply)
+        assert stack.stored(name)[3] == other
+    else:
+        assert reply["n"] == 1 and second.commit()["ok"] == 1
+        assert stack.stored(name)[2] == document
+
+
+@pytest.mark.parametrize("form", ["multi", "modified", "upserted", "upserted_by_pipeline", "plain"])
+def test_forms_that_compute(stack, client, name, units, form):
+    """The same of every form of update, and of what an upsert makes."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True)
+    collection.insert_many([{"_id": 1, "u": 8}, {"_id": 2, "u": 4, "k": 1}, {"_id": 3, "u": 5}])
+    first, second = units(), units()
+    pipeline = [{"$set": {"u": {"$multiply": [{"$ifNull": ["$u", "$v"]}, 2]}}}]
+    update = {"q": {"_id": 2}, "u": pipeline}
+    if form == "multi":
+        update = {"q": {"k": 1}, "u": pipeline, "multi": True}
+    elif form.startswith("upserted"):
+        by_pipeline = form == "upserted_by_pipeline"
+        update = {
+            "q": {"v": 4} if by_pipeline else {"u": 4.0, "v": 7},
+            "u": pipeline if by_pipeline else {"$mul": {"u": 2}},
+            "upsert": True,
+        }
+    command = {"update": name, "updates": [update]}
+    if form == "modified":
+        command = {
+            "findAndModify": name, "query": {"u": {"$lt": 5}}, "sort": {"u": 1}, "update": pipeline,
+            "new": True,
+        }
+    assert first.delete(name, {"_id": 1})["n"] == 1
+    if form == "plain":
+        with Connection(stack.proxy.port) as plain:
+            write = Later(lambda: plain.run({**command, "$db": DATABASE}))
+            assert write.waits()
+            assert first.commit()["ok"] == 1
+            reply = write.result()
+    else:
+        write = Later(lambda: second.run(command))
+        assert write.waits()
+        assert first.abort()["ok"] == 1
+        reply = write.result()
+        assert reply.get("code") == DUPLICATE or was_duplicate(reply)
+        assert set(stack.stored(name)) == {1, 2, 3}
+        return
+    assert reply["ok"] == 1
+    assert stack.stored(name)[2]["u"] == (4 if was_duplicate(reply) else 8)
+
+
+def test_computing_other_fields_waits_for_nobody(client, name, units):
+    """A pipeline that sets other fields locks no values."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True)
+    collection.insert_many([{"_id": 1, "u": 8}, {"_id": 2, "u": 4}])
+    first, second = units(), units()
+    assert first.delete(name, {"_id": 1})["n"] == 1
+    set_other = [{"$set": {"v": "$u"}}, {"$addFields": {"w.x": 1}}]
+    assert second.update(name, {"_id": 2}, set_other)["n"] == 1
+    assert second.commit()["ok"] == 1
+
+
+@pytest.mark.parametrize("pipeline", [
+    [{"$set": {"u": {"$divide": [1, 0]}}}], [{"$set": {"u": 1}, "$unset": "v"}], [{"$foo": 1}],
+    [{"$unionWith": "none"}],
+])
+def test_a_wrong_pipeline_is_an_error(stack, client, name, pipeline):
+    """What only an aggregation takes is not carried out as one, and errors are the update's own."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True)
+    collection.insert_one({"_id": 1, "u": 1})
+    with pytest.raises(OperationFailure):
+        collection.update_many({}, pipeline)
+    assert stack.stored(name) == {1: {"_id": 1, "u": 1}}
+
+
+def test_many_computed_by_one_pipeline(stack, client, name, units):
+    """More documents than one answer of the server holds: the values of all of them are locked."""
+    collection = client[DATABASE][name]
+    collection.create_index("u", unique=True)
+    collection.insert_many([{"_id": n, "u": n, "p": "x" * 75_000} for n in range(120)])
+    unit = units()
+    pipeline = [{"$set": {"u": {"$add": ["$u", 1000]}, "q": "$p"}}]
+    reply = unit.run({"update": name, "updates": [{"q": {}, "u": pipeline, "multi": True}]})
+    assert reply["nModified"] == 120
+    insert = Later(lambda: collection.insert_one({"_id": "new", "u": 1119}))
+    assert insert.waits()
+    assert unit.abort()["ok"] == 1
+    insert.result()
 
 
 def test_two_units_cross(stack, client, name, units):
@@ -343,4 +532,27 @@ def test_crash_with_the_unit_open(name):
         with pytest.raises(DuplicateKeyError):
             insert.result()
         assert made.stored(name) == {1: {"_id": 1, "u": 7}}
+        assert all(unit["state"] != "conflict" for unit in made.proxy.units())
+
+
+@pytest.mark.parametrize("case", ["multiplied", "array_filter", "pipeline"])
+def test_crash_while_a_value_is_computed(name, case):
+    """Whenever it dies, no computed value stands in the way of the one that recovery restores: none
+    is written while another unit holds it. (It would die at its second write's answer.)"""
+    with Stack({"unit.lockWait": f"{LOCK_WAIT}s"}) as made:
+        with made.proxy.client() as client:
+            collection, document, taken = prepare_computed(client, name, case)
+            collection.insert_many([{"_id": 1, **taken}, document])
+        made.proxy.kill()
+        made.proxy.start(crash_at="unit_answered:2")
+        with Connection(made.proxy.port) as one, Connection(made.proxy.port) as other:
+            first, second = RawTransaction(one), RawTransaction(other)
+            assert first.delete(name, {"_id": 1})["n"] == 1
+            update = Later(lambda: second.run(computing(name, case)))
+            assert update.waits() and made.proxy.process.running()
+            made.proxy.kill()
+            with contextlib.suppress(Exception):
+                update.result()
+        made.proxy.start()
+        assert made.stored(name) == {1: {"_id": 1, **taken}, 2: document}
         assert all(unit["state"] != "conflict" for unit in made.proxy.units())

@@ -47,6 +47,12 @@ static void test_valid(void **state)
         {"{\"beginUnit\": \"u\", \"$db\": \"admin\", \"timeoutMS\": 9}",
          {.unit = "u", .begin = true, .timeout_ms = 9}},
         {"{\"commitUnit\": \"u\", \"$db\": \"admin\"}", {.unit = "u"}},
+        {WRITE("{\"unit\": \"u\", \"begin\": true, \"isolation\": \"serializable\"}"),
+         {.unit = "u", .begin = true, .isolation = COMMENT_ISOLATION_SERIALIZABLE}},
+        {WRITE("\"holdfast: unit=u begin isolation=snapshot\""),
+         {.unit = "u", .begin = true, .isolation = COMMENT_ISOLATION_SNAPSHOT}},
+        {"{\"beginUnit\": \"u\", \"$db\": \"admin\", \"isolation\": \"serializable\"}",
+         {.unit = "u", .begin = true, .isolation = COMMENT_ISOLATION_SERIALIZABLE}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct comment comment;
@@ -58,6 +64,7 @@ static void test_valid(void **state)
         assert_int_equal(comment.begin, cases[i].wanted.begin);
         assert_int_equal(comment.last, cases[i].wanted.last);
         assert_int_equal(comment.timeout_ms, cases[i].wanted.timeout_ms);
+        assert_int_equal(comment.isolation, cases[i].wanted.isolation);
     }
 }
 
@@ -72,6 +79,10 @@ static void test_mistakes(void **state)
         WRITE("{\"unit\": \"u\", \"last\": 1}"),
         WRITE("{\"unit\": \"u\", \"timeoutMS\": -1}"),
         WRITE("{\"unit\": \"u\", \"timeoutMS\": true}"),
+        WRITE("{\"unit\": \"u\", \"isolation\": \"Serializable\"}"),
+        WRITE("{\"unit\": \"u\", \"isolation\": 1}"),
+        WRITE("\"holdfast: unit=u isolation=\""),
+        WRITE("\"holdfast: isolation=serializable\""),
         WRITE("\"holdfast:\""),
         WRITE("\"holdfast: last\""),
         WRITE("\"holdfast: unit=\""),
@@ -110,11 +121,46 @@ static void test_nobodys(void **state)
     }
 }
 
+/* Of the first command of a driver's transaction. */
+static void test_isolation(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *command;
+        enum status status;
+        enum comment_isolation isolation;
+    } cases[] = {
+        {"{\"find\": \"c\"}", STATUS_OK, COMMENT_ISOLATION_DEFAULT},
+        {WRITE("\"mine\""), STATUS_OK, COMMENT_ISOLATION_DEFAULT},
+        {WRITE("{\"mine\": 1}"), STATUS_OK, COMMENT_ISOLATION_DEFAULT},
+        {WRITE("7"), STATUS_OK, COMMENT_ISOLATION_DEFAULT},
+        {WRITE("{\"x\": 1, \"isolation\": \"serializable\"}"), STATUS_OK,
+         COMMENT_ISOLATION_SERIALIZABLE},
+        {WRITE("\"holdfast: isolation=serializable\""), STATUS_OK, COMMENT_ISOLATION_SERIALIZABLE},
+        {WRITE("\"holdfast:isolation=snapshot\""), STATUS_OK, COMMENT_ISOLATION_SNAPSHOT},
+        {WRITE("\"holdfast: isolation\""), STATUS_INVALID, COMMENT_ISOLATION_DEFAULT},
+        {WRITE("{\"isolation\": \"strict\"}"), STATUS_INVALID, COMMENT_ISOLATION_DEFAULT},
+        {WRITE("{\"isolation\": true}"), STATUS_INVALID, COMMENT_ISOLATION_DEFAULT},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct command_view view;
+        enum comment_isolation isolation = COMMENT_ISOLATION_DEFAULT;
+        bson_t *command = bson_new_from_json((const uint8_t *)cases[i].command, -1, NULL);
+        assert_non_null(command);
+        struct slice body = slice_make(bson_get_data(command), command->len);
+        assert_int_equal(command_view_parse(body, &view, NULL), STATUS_OK);
+        assert_int_equal(comment_isolation_parse(&view, &isolation, NULL), cases[i].status);
+        assert_int_equal(isolation, cases[i].isolation);
+        bson_destroy(command);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid),
         cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_isolation),
         cmocka_unit_test(test_nobodys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

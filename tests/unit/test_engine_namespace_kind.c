@@ -36,6 +36,28 @@ static void kinds(void **state)
 #undef ENTRY
 }
 
+static bool is_collated(const char *json)
+{
+    bson_t *reply = bson_new_from_json((const uint8_t *)json, -1, NULL);
+    assert_non_null(reply);
+    bool collated = namespace_is_collated(reply);
+    bson_destroy(reply);
+    return collated;
+}
+
+static void collations(void **state)
+{
+    (void)state;
+#define ENTRY(options)                                                                             \
+    "{\"cursor\":{\"id\":0,\"firstBatch\":[{\"name\":\"c\",\"options\":" options "}]},\"ok\":1}"
+    assert_false(is_collated(ENTRY("{}")));
+    assert_false(is_collated(ENTRY("{\"collation\":{\"locale\":\"simple\"}}")));
+    assert_true(is_collated(ENTRY("{\"collation\":{\"locale\":\"en\",\"strength\":2}}")));
+    assert_true(is_collated(ENTRY("{\"collation\":{\"locale\":5}}")));
+    assert_false(is_collated("{\"cursor\":{\"firstBatch\":[]}}"));
+#undef ENTRY
+}
+
 static void nonsense(void **state)
 {
     static const char *const replies[] = {
@@ -66,6 +88,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kinds),
+        cmocka_unit_test(collations),
         cmocka_unit_test(nonsense),
         cmocka_unit_test(internal),
     };

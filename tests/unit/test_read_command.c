@@ -135,6 +135,11 @@ static void expect_gates(const char *json, const char *const *names)
         assert_true(count < command.gate_count);
         assert_int_equal(command.gates[count],
                          names[count][0] == '*' ? GATE_SERVER : gate_of("d", names[count]));
+        if (names[count][0] == '*') {
+            assert_null(command.names[count]);
+        } else {
+            assert_string_equal(command.names[count], names[count]);
+        }
     }
     assert_int_equal(command.gate_count, count);
     bson_destroy(body);

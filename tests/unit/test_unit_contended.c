@@ -219,6 +219,14 @@ static void test_hints_are_sorted_and_bounded(void **state)
         assert_int_equal(hints->hints[i].gate, kept[i]);
     }
     assert_true(hints->failed);
+    assert_false(lock_hints_has_namespace(hints, 7));
+    for (uint32_t gate = 7; gate < 17; gate++) {
+        lock_hints_add_namespace(&hints, 7);
+        lock_hints_add_namespace(&hints, gate);
+    }
+    assert_true(lock_hints_has_namespace(hints, 7) && lock_hints_has_namespace(hints, 10));
+    assert_int_equal(hints->namespace_count, LOCK_HINTS_NAMESPACES_MAX);
+    assert_false(lock_hints_has_namespace(NULL, 7));
     hints = lock_hints_free(hints);
     assert_null(lock_hints_free(hints));
 }
@@ -290,6 +298,32 @@ static void test_a_session_keeps_hints(void **state)
 
     fail_over(unit, 5);
     checkin(units, unit, UNIT_ABORTED); /* left to the table's end */
+    assert_null(unit_table_free(units));
+}
+
+/* One that reads a namespace as a whole and writes it would fail again, beside others. */
+static void test_a_session_keeps_namespaces(void **state)
+{
+    (void)state;
+    struct unit_table *units = unit_table_new(10, 10);
+    struct unit *unit = checkout(units, 1, false);
+    fail_over(unit, 5);
+    lock_hints_add_namespace(&unit->locks.hints, 7);
+    checkin(units, unit, UNIT_ABORTED);
+
+    unit = checkout(units, 2, false);
+    assert_int_equal(hint_count(unit), 1);
+    assert_true(lock_hints_has_namespace(unit->locks.hints, 7));
+    unit->begun = true;
+    checkin(units, unit, UNIT_COMMITTED);
+
+    unit = checkout(units, 3, false);
+    assert_int_equal(hint_count(unit), 0);
+    assert_true(lock_hints_has_namespace(unit->locks.hints, 7));
+    checkin(units, unit, UNIT_COMMITTED); /* which has only read */
+    unit = checkout(units, 4, false);
+    assert_null(unit->locks.hints);
+    checkin(units, unit, UNIT_ABORTED);
     assert_null(unit_table_free(units));
 }
 
@@ -405,6 +439,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_renewing_forgets, begin, end),
         cmocka_unit_test(test_hints_are_sorted_and_bounded),
         cmocka_unit_test(test_a_session_keeps_hints),
+        cmocka_unit_test(test_a_session_keeps_namespaces),
         cmocka_unit_test_setup_teardown(test_threads, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,20 +44,42 @@ static void uris_that_are_not_one_host_are_refused(void **state)
     }
 }
 
-static void tls_is_refused_before_anybody_is_asked(void **state)
+static void tls_options(void **state)
+{
+    struct upstream_tls tls;
+    struct error error = {0};
+    (void)state;
+    assert_int_equal(upstream_tls("mongodb://h:1/", &tls, &error), STATUS_OK);
+    assert_false(tls.on);
+    assert_string_equal(tls.host, "h");
+    assert_int_equal(upstream_tls("mongodb://[::1]:1/?ssl=true", &tls, &error), STATUS_OK);
+    assert_true(tls.on && !tls.allow_invalid_certificates && !tls.allow_invalid_hostnames);
+    assert_string_equal(tls.host, "::1");
+    assert_int_equal(upstream_tls("mongodb://h/?tlsCAFile=/a%20b&tlsCertificateKeyFile=/k&"
+                                  "tlsCertificateKeyFilePassword=p&tlsAllowInvalidHostnames=true",
+                                  &tls, &error),
+                     STATUS_OK);
+    assert_true(tls.on && !tls.allow_invalid_certificates && tls.allow_invalid_hostnames);
+    assert_string_equal(tls.ca_file, "/a b");
+    assert_string_equal(tls.certificate_key_file, "/k");
+    assert_string_equal(tls.certificate_key_password, "p");
+    assert_int_equal(upstream_tls("mongodb://h/?tlsInsecure=true", &tls, &error), STATUS_OK);
+    assert_true(tls.on && tls.allow_invalid_certificates && tls.allow_invalid_hostnames);
+}
+
+static void tls_files_have_to_be_there(void **state)
 {
     static const char *const uris[] = {
-        "mongodb://localhost:1/?tls=true",
-        "mongodb://localhost:1/?ssl=true",
         "mongodb://localhost:1/?tlsCAFile=/nonexistent",
+        "mongodb://localhost:1/?tls=true&tlsCertificateKeyFile=/nonexistent",
     };
     (void)state;
     for (size_t i = 0; i < sizeof(uris) / sizeof(uris[0]); i++) {
         struct upstream *upstream = NULL;
         struct error error = {0};
-        assert_int_equal(upstream_open(uris[i], 100, &upstream, &error), STATUS_UNSUPPORTED);
+        assert_int_equal(upstream_open(uris[i], 100, &upstream, &error), STATUS_INVALID);
         assert_null(upstream);
-        assert_non_null(strstr(error.message, "TLS"));
+        assert_non_null(strstr(error.message, "/nonexistent cannot be read"));
     }
 }
 
@@ -218,7 +240,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uris_that_are_not_one_host_are_refused),
-        cmocka_unit_test(tls_is_refused_before_anybody_is_asked),
+        cmocka_unit_test(tls_options),
+        cmocka_unit_test(tls_files_have_to_be_there),
         cmocka_unit_test(uris_that_cannot_work_are_refused_at_once),
         cmocka_unit_test(a_password_is_not_repeated),
         cmocka_unit_test(nobody_there_is_unreachable),

@@ -5,6 +5,7 @@ Everything started here is ended again by its process id, also after a failed te
 
 from .browser import Browser, find_browser
 from .control import admin_port, ask_admin, ask_control
+from .certificates import Authority
 from .http_client import (
     Answer,
     HttpCall,
@@ -32,6 +33,7 @@ from .wire import Connection, WireTap, decode_message, encode_message, encode_qu
 __all__ = [
     "Answer",
     "Browser",
+    "Authority",
     "Connection",
     "FrontedService",
     "FrontingProxy",

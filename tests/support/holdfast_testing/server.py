@@ -11,6 +11,7 @@ import tempfile
 
 import pymongo
 
+from .certificates import Authority
 from .process import Process, free_port, wait_until
 
 _SUPPORT = pathlib.Path(__file__).resolve().parent.parent
@@ -37,13 +38,16 @@ class Server:
 
     mode: "standalone", or "replicaset" (one node, native transactions and change streams).
     auth: SCRAM-SHA-256 with the user ADMIN_USER; `users` adds (name, password, [(role, database)]).
+    tls: (certificate and key in one file, authority's file, whether clients need a certificate).
     Its port is the same after each restart, its data are kept until close().
     """
 
-    def __init__(self, mode="standalone", auth=False, users=(), sync=False):
+    def __init__(self, mode="standalone", auth=False, users=(), sync=False, tls=None):
         self.mode = mode
         self.auth = auth
         self.sync = sync
+        self.tls = tls
+        self._serving_tls = False
         self.kind, self._program = _find_server()
         self.directory = tempfile.mkdtemp(prefix="holdfast-server-")
         self.port = None
@@ -71,13 +75,16 @@ class Server:
     @property
     def uri(self):
         """For the proxy's own use: with the administrator's credential where there is one."""
+        tls = f"&tls=true&tlsCAFile={self.tls[1]}" if self.tls else ""
+        if self.tls and self.tls[2]:
+            tls += f"&tlsCertificateKeyFile={self.tls[0]}"
         if self.auth:
             password = ADMIN_PASSWORD.replace(" ", "%20")
             return (
                 f"mongodb://{ADMIN_USER}:{password}@{self.address}/"
-                "?authSource=admin&authMechanism=SCRAM-SHA-256"
+                f"?authSource=admin&authMechanism=SCRAM-SHA-256{tls}"
             )
-        return f"mongodb://{self.address}/"
+        return f"mongodb://{self.address}/" + ("?" + tls[1:] if tls else "")
 
     def client(self, **options):
         """Straight to the server, past the proxy."""
@@ -86,6 +93,7 @@ class Server:
         return pymongo.MongoClient(self.uri, **options)
 
     def start(self, auth=None):
+        self._serving_tls = self.tls is not None and auth is None
         auth = self.auth if auth is None else auth
         port = self.port or (free_port() if self.kind == "mongod" else 0)
         self._process = Process(self._arguments(port, auth), name=self.kind)
@@ -131,7 +139,7 @@ class Server:
                 arguments += ["--replSet", "test"]
                 if auth:
                     arguments += ["--keyFile", self._key_file()]
-            return arguments + (["--auth"] if auth else [])
+            return arguments + self._tls_arguments() + (["--auth"] if auth else [])
         arguments = [self._program, "--port", port, "--storage-path", self.directory]
         if self.kind == "secantusd-rs":
             arguments += ["--log-file-max", "16MB", "--cache-size", "512M"]
@@ -139,7 +147,23 @@ class Server:
                 arguments.append("--sync-on-commit")
         if self.mode == "standalone":
             arguments.append("--standalone")
-        return arguments + (["--auth"] if auth else [])
+        return arguments + self._tls_arguments() + (["--auth"] if auth else [])
+
+    def _tls_arguments(self):
+        if not self._serving_tls:
+            return []
+        both, authority, need_certificates = self.tls
+        if self.kind == "mongod":
+            arguments = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", both]
+            arguments += ["--tlsCAFile", authority]
+            return arguments + (
+                [] if need_certificates else ["--tlsAllowConnectionsWithoutCertificates"]
+            )
+        certificate, key = Authority.parts(both)
+        arguments = ["--tls-cert-file", certificate, "--tls-key-file", key]
+        if need_certificates:
+            arguments += ["--tls-ca-file", authority, "--tls-require-client-cert"]
+        return arguments
 
     def _key_file(self):
         path = os.path.join(self.directory, "key")
@@ -157,11 +181,17 @@ class Server:
         if not self._process.running():
             raise AssertionError(f"{self.kind} ended:\n{self._process.tail()}")
         try:
+            options = {}
+            if self._serving_tls:
+                options = {"tls": True, "tlsCAFile": str(self.tls[1])}
+                options["tlsCertificateKeyFile"] = str(self.tls[0])
+                options["tlsAllowInvalidHostnames"] = True
             with pymongo.MongoClient(
                 f"mongodb://{self.address}/",
                 directConnection=True,
                 serverSelectionTimeoutMS=500,
                 connectTimeoutMS=2000,
+                **options,
             ) as client:
                 client.admin.command("hello")
             return True
