@@ -227,6 +227,60 @@ def test_daemon_away(stack, page):
     page.errors.clear()  # the browser complains of refused connections
 
 
+@needs_browser
+def test_documents_are_taken_apart(stack, page):
+    """Canonical Extended JSON: no field is lost or moved, types that differ are told, and what is
+    malformed is an error. (The program's own modules, run where they run.)"""
+    show(page, stack)
+    text = """{"b": {"$numberInt": "1"}, "1": {"$numberDouble": "-0.0"}, "0": {"$numberLong": "5"},
+        "__proto__": {"x.y": [null, true, {"$numberDecimal": "1.10"}], "e": {}, "l": []},
+        "d": {"$date": {"$numberLong": "0"}}, "q": "\\u0041\\"\\\\", "n": {"$numberDouble": "NaN"},
+        "o": {"$oid": "6b07a0343a5210c72f300dc7", "more": "no type"}}"""
+    page.evaluate("import('/ejson.js').then((module) => { window.ejson = module; })")
+    flat = page.evaluate(f"[...ejson.flatten(ejson.parse({json.dumps(text)}))]")
+    assert [(path, leaf["text"], leaf["type"]) for path, leaf in flat] == [
+        ("b", "1", "int"),
+        ("1", "-0", "double"),
+        ("0", "5", "long"),
+        ('__proto__."x.y".0', "null", "null"),
+        ('__proto__."x.y".1', "true", "bool"),
+        ('__proto__."x.y".2', "1.10", "decimal"),
+        ("__proto__.e", "{ }", "object"),
+        ("__proto__.l", "[ ]", "array"),
+        ("d", "1970-01-01T00:00:00.000Z", "date"),
+        ("q", 'A"\\', "string"),
+        ("n", "NaN", "double"),
+        ("o.$oid", "6b07a0343a5210c72f300dc7", "string"),
+        ("o.more", "no type", "string"),
+    ]
+    for bad in ("", "{", "[1,", '{"a" 1}', '"x', "{} {}", '{"a": }', "nul"):
+        assert page.evaluate(
+            f"(() => {{ try {{ ejson.parse({json.dumps(bad)}); return false; }}"
+            " catch (error) { return error instanceof SyntaxError; } })()"
+        ), bad
+    compared = """ejson.compare(['{"a": 1, "b": 2}', '{"b": 2, "a": 1}']
+        .map((text) => ({is: "present", document: ejson.parse(text)})))"""
+    assert page.evaluate(f"{compared}.reordered") is True
+    assert page.evaluate(f"{compared}.rows.every((row) => row.same)") is True
+
+
+@needs_browser
+def test_metrics_are_understood(stack, page):
+    """Quantiles of what came between two looks, over all labels."""
+    show(page, stack)
+    page.evaluate("import('/metrics.js').then((module) => { window.metrics = module; })")
+    looks = [
+        'x_bucket{le="0.001",a="1"} 10\nx_bucket{le="0.01",a="1"} 10\nx_bucket{le="+Inf",a="1"} 10\n',
+        'x_bucket{le="0.001",a="1"} 10\nx_bucket{le="0.01",a="1"} 30\nx_bucket{le="+Inf",a="1"} 30\n'
+        'x_bucket{le="0.001",a="2"} 20\nx_bucket{le="0.01",a="2"} 20\nx_bucket{le="+Inf",a="2"} 20\n',
+    ]
+    first, second = (f"metrics.parse({json.dumps(look)})" for look in looks)
+    assert page.evaluate(f"metrics.quantile({first}, {second}, 'x', 0.5)") == pytest.approx(0.001)
+    assert page.evaluate(f"metrics.quantile({first}, {second}, 'x', 0.75)") == pytest.approx(0.0055)
+    assert page.evaluate(f"metrics.quantile({first}, {first}, 'x', 0.5)") is None
+    assert page.evaluate(f"metrics.quantile({first}, {second}, 'y', 0.5)") is None
+
+
 # ---------------------------------------------------------------- for everybody
 
 

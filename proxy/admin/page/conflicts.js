@@ -6,7 +6,7 @@ import { who } from "./units.js";
 
 const columns = [
   { label: "Unit", width: "8%" }, { label: "Began", width: "15%" }, { label: "For", width: "18%" },
-  { label: "Collections", width: "19%" }, { label: "Why" }, { label: "", width: "7.5rem" },
+  { label: "Collections", width: "19%" }, { label: "Why" }, { label: "", width: "8rem" },
 ];
 
 function createRow(conflict) {

@@ -318,7 +318,7 @@ export function decide(unit, tell) {
       }
     } catch (error) {
       if (error instanceof Refused && (error.code === 401 || error.code === 403)) {
-        showToken(error.code === 401 ? "They hold what your documents hold."
+        showToken(error.code === 401 ? "It shows what is in your documents."
           : "holdfastd was started without one: set admin.tokenFile. Until then: holdfast resolve.");
       } else if (error instanceof Refused && error.code === 400) {
         showError("Nothing to decide here", error.message);

@@ -53,6 +53,7 @@ export function overview() {
       tiles.committed.show(now.committed === null ? null : perSecond(now.committed),
         units && `${whole(units.committed)} since the start`);
       tiles.open.show(units && whole(units.open), units && `${plural(units.locksHeld, "document")} locked`);
+      tiles.commit.element.hidden = !measures("holdfast_commit_duration_seconds");
       tiles.commit.show(now.commitHalf === null ? null : seconds(now.commitHalf),
         now.commitMost === null ? "" : `median; 99th percentile ${seconds(now.commitMost)}`);
       tiles.waits.show(waits === undefined ? null : whole(waits.waits.length) + (waits.more ? "+" : ""),

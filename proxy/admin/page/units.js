@@ -8,7 +8,7 @@ const PAGE = 50;
 const columns = [
   { label: "Unit", width: "8%" }, { label: "State", width: "18%" }, { label: "For", width: "22%" },
   { label: "Age", number: true, width: "10%" }, { label: "Writes", number: true, width: "7%" },
-  { label: "Locks", number: true, width: "7%" }, { label: "Collections" }, { label: "", width: "8.5rem" },
+  { label: "Locks", number: true, width: "7%" }, { label: "Collections" }, { label: "", width: "9.5rem" },
 ];
 
 export function who(unit) {
