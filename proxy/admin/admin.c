@@ -26,6 +26,7 @@
 #include "admin/status.h"
 #include "admin/token.h"
 #include "base/local_socket.h"
+#include "engine/resolver.h"
 #include "holdfast/clock.h"
 
 struct admin {
@@ -302,6 +303,9 @@ void admin_draining(struct admin *admin)
     admin->facts.phase = ADMIN_DRAINING;
     pthread_mutex_unlock(&admin->mutex);
     admin_http_settle(admin->http); /* nobody who saw it serving is at it any more */
+    if (admin->facts.engine != NULL) {
+        resolver_refuse(admin->facts.engine->resolver); /* only what is at work is waited for */
+    }
     admin->control = admin_http_stop(admin->control);
 }
 

@@ -15,6 +15,8 @@
 #include "recover/record.h"
 
 #define NAMESPACES_SHOWN_MAX 8u
+/* Of a conflict; each is found from the record's beginning. */
+#define DOCUMENTS_COUNTED_MAX 200u
 
 static void time_member(struct evbuffer *body, const char *name, uint64_t time_ms)
 {
@@ -34,7 +36,9 @@ static void write_documents(struct evbuffer *body, struct slice payload)
     struct record_conflict_document document;
     size_t count = 0;
     (void)evbuffer_add_printf(body, ",\"namespaces\":[");
-    for (; record_get_conflict(payload, count, &document, NULL) == STATUS_OK; count++) {
+    for (; count < DOCUMENTS_COUNTED_MAX &&
+           record_get_conflict(payload, count, &document, NULL) == STATUS_OK;
+         count++) {
         bool known = shown_count == NAMESPACES_SHOWN_MAX;
         for (size_t i = 0; i < shown_count && !known; i++) {
             known = strcmp(shown[i], document.namespace) == 0;

@@ -16,8 +16,8 @@
 
 /*
  * GET /conflicts?after=UNIT: {total, conflicts: [{unit, boundary, user, client, appName, name,
- * began, last (ISO 8601), writes, documents, namespaces: [..], reason}], more}, oldest first.
- * Nothing of what documents hold. Returns the HTTP status.
+ * began, last (ISO 8601), documents (200: or more), namespaces: [..], reason}], more}, oldest
+ * first. Nothing of what documents hold. Returns the HTTP status.
  */
 int admin_conflicts_write(const struct admin_facts *facts, const char *query,
                           struct evbuffer *body);

@@ -232,15 +232,22 @@ enum status resolver_start(const struct resolver_options *options, struct resolv
     return STATUS_OK;
 }
 
+void resolver_refuse(struct resolver *resolver)
+{
+    if (resolver != NULL) {
+        pthread_mutex_lock(&resolver->mutex);
+        resolver->stopping = true;
+        (void)pthread_cond_signal(&resolver->work);
+        pthread_mutex_unlock(&resolver->mutex);
+    }
+}
+
 struct resolver *resolver_stop(struct resolver *resolver)
 {
     if (resolver == NULL) {
         return NULL;
     }
-    pthread_mutex_lock(&resolver->mutex);
-    resolver->stopping = true;
-    (void)pthread_cond_signal(&resolver->work);
-    pthread_mutex_unlock(&resolver->mutex);
+    resolver_refuse(resolver);
     (void)pthread_join(resolver->thread, NULL);
     resolver_free(resolver);
     return NULL;

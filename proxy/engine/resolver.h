@@ -79,10 +79,14 @@ struct resolver_job {
 MUST_CHECK enum status resolver_start(const struct resolver_options *options,
                                       struct resolver **ret_resolver, struct error *ret_error);
 
+/* No further job is begun: those that wait, and those that come, are STATUS_UNREACHABLE. Any
+   thread; NULL is harmless. */
+void resolver_refuse(struct resolver *resolver);
+
 /*
  * Finishes the job at hand, as fast as a server that does not answer lets it
- * (upstream_stop_waiting()); those that wait are STATUS_UNREACHABLE. Before the rollback pool
- * stops. NULL is harmless; returns NULL.
+ * (upstream_stop_waiting()), refuses the others. Before the rollback pool stops. NULL is harmless;
+ * returns NULL.
  */
 struct resolver *resolver_stop(struct resolver *resolver);
 

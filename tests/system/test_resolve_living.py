@@ -3,6 +3,7 @@ carried out whole or not at all, and only as it was shown."""
 
 import http.client
 import json
+import signal
 import threading
 
 import pymongo
@@ -187,6 +188,49 @@ def test_gives_up_waiting(conflict, raw):
     assert unit.abort()["ok"]
     assert conflict.nothing_happened()
     assert conflict.decide("r")[0] == 200
+
+
+def test_client_goes_away(conflict, raw):
+    """Whoever asked may hang up: the decision is carried out all the same, once."""
+    unit = RawTransaction(raw)
+    assert unit.update(conflict.name, {"_id": "u"}, {"$set": {"v": 65}})["ok"]
+    seen = conflict.look()["seen"]
+    with pytest.raises(OSError):
+        path = f"/resolve?unit={conflict.number}&choices=r&seen={seen}"
+        ask_control(conflict.proxy, path, "POST", timeout=0.5)
+    assert unit.abort()["ok"]
+    wait_until(lambda: conflict.stored() == BEFORE, 10, "it is restored")
+    wait_until(lambda: conflict.state() == "aborted", 10, "the conflict has ended")
+    assert ask_control(conflict.proxy, "/status")[0] == 200
+
+
+def test_drains_with_a_decision_at_work(name):
+    """SIGTERM while a decision waits for a unit and others wait behind it: each is answered, and the
+    end is clean."""
+    with Stack({**SETTINGS, "unit.lockWait": "20s"}) as stack:
+        conflict = Conflict(stack, name)
+        with Connection(stack.proxy.port) as raw:
+            unit = RawTransaction(raw)
+            assert unit.update(name, {"_id": "u"}, {"$set": {"v": 65}})["ok"]
+            seen = conflict.look()["seen"]
+            answers = []
+            threads = [
+                threading.Thread(target=lambda: answers.append(conflict.decide("r", seen)))
+                for _ in range(3)
+            ]
+            for thread in threads:
+                thread.start()
+            wait_until(
+                lambda: ask_control(stack.proxy, "/waits")[1]["waits"], 10, "one waits for the unit"
+            )
+            stack.proxy.process.send(signal.SIGTERM)
+            assert unit.abort()["ok"]
+        for thread in threads:
+            thread.join(30)
+        assert stack.proxy.process.wait() == 0
+        codes = sorted(code for code, _ in answers)
+        assert len(codes) == 3 and codes[0] == 200 and codes[1] in (400, 502) and codes[2] == 502
+        assert conflict.stored() == BEFORE and conflict.state() == "aborted"
 
 
 CRASHES = ["resolve_journaled", "resolve_replaced:1", "resolve_replaced:3"]

@@ -16,7 +16,7 @@ function createRow(conflict) {
     cell(columns[2], make("div", {}, make("span", { class: "tag" }, conflict.boundary), " ", who(conflict),
       conflict.name === "" ? null : make("div", { class: "sub" }, visible(conflict.name)))),
     cell(columns[3], make("div", {}, make("span", { class: "mono" }, conflict.namespaces.map(visible).join(", ") || "–"),
-      make("div", { class: "sub" }, plural(conflict.documents, "document")))),
+      make("div", { class: "sub" }, conflict.documents >= 200 ? "200 documents or more" : plural(conflict.documents, "document")))),
     cell(columns[4], visible(conflict.reason)), make("td", { class: "act" }, link));
 }
 
