@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests" / "support"))
 
 LOADS = {
     "read first": [],
@@ -72,6 +73,12 @@ def mean(values):
     return sum(values) / len(values)
 
 
+def ratio(results, measured, reference, kind):
+    """[ratio, low, high] of operations a second; None where a round of either had none."""
+    rates = [each(results[name], kind, "perSecond") for name in (measured, reference)]
+    return list(ratio_with_interval(*rates)) if all(rates[0]) and all(rates[1]) else None
+
+
 def figures(results):
     """Of one side: what a user sees of the crowd."""
     return {
@@ -107,18 +114,14 @@ def compare(durability, sync):
                 variants,
                 lambda variant, load=load: run(variant[0], load, variant[1]),
             )
-            rates = {
-                name: each(results[name], "transactions", "perSecond") for name in (measured, reference)
-            }
-            ratio, low, high = ratio_with_interval(rates[measured], rates[reference])
             lines.append(
                 {
                     "load": load,
                     "measured": measured,
                     "reference": reference,
                     "rounds": OPTIONS.rounds,
-                    "throughputRatio": ratio,
-                    "throughputInterval": [low, high],
+                    "transactionsRatio": ratio(results, measured, reference, "transactions"),
+                    "plainRatio": ratio(results, measured, reference, "plain"),
                     "holdfastd": figures(results[measured]),
                     "native": figures(results[reference]),
                     "cpuMicros": mean(list(map(interleaved.cpu_micros, results[measured]))),
@@ -127,20 +130,28 @@ def compare(durability, sync):
     return lines
 
 
+def rate(line, name, absolute):
+    """The ratio, or what it would be of where a round had none."""
+    if line[name] is None:
+        return f"{line['holdfastd'][absolute]:.1f} to {line['native'][absolute]:.1f} a second"
+    return "{:.2f} ({:.2f} to {:.2f})".format(*line[name])
+
+
 def markdown(report):
     about = report["about"]
     rows = [
-        ["load", "measured / reference", "transactions", "retries each", "max / median wait", "worst"]
+        ["load", "measured / reference", "transactions", "plain updates", "retries each"]
+        + ["longest / median wait", "worst round"]
     ]
     rows.append(["---"] * len(rows[0]))
     for line in report["contended"]:
-        low, high = line["throughputInterval"]
         ours, native = line["holdfastd"], line["native"]
         rows.append(
             [
                 line["load"],
                 f"{line['measured']} / {line['reference']}",
-                f"{line['throughputRatio']:.2f} ({low:.2f} to {high:.2f})",
+                rate(line, "transactionsRatio", "perSecond"),
+                rate(line, "plainRatio", "plainPerSecond") if ours["plainPerSecond"] else "",
                 f"{ours['retries']:.2f} / {native['retries']:.2f}",
                 f"{ours['maxByMedian']:.1f} / {native['maxByMedian']:.1f}",
                 f"{ours['maxByMedianWorst']:.1f} / {native['maxByMedianWorst']:.1f}",

@@ -159,6 +159,7 @@ static enum enter_result take_hints(struct enter *enter)
             wait_for(enter, ENTER_WAIT_LOCK);
             return ENTER_WAITING;
         case LOCK_DEADLOCK:
+            owner->hints->failed = true;
             return ENTER_DEADLOCK;
         case LOCK_GRANTED:
         case LOCK_CONFLICT: /* its view begins only now */

@@ -486,7 +486,9 @@ static bool find_value(struct slice document, const char *path, bson_iter_t *ret
         }
         bson_iter_t inside;
         found = BSON_ITER_HOLDS_DOCUMENT(&at) && bson_iter_recurse(&at, &inside);
-        at = inside;
+        if (found) {
+            at = inside;
+        }
     }
     return false;
 }

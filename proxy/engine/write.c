@@ -260,7 +260,7 @@ static bool acquire(struct write_operation *operation, const struct lock_name *n
 {
     struct engine *engine = operation->engine;
     operation->lock_waiter.ended = on_lock_wait_ended;
-    operation->lock_waiter.unless_changed = is_view_fixed(operation);
+    operation->lock_waiter.unless_changed = is_document && is_view_fixed(operation);
     switch (lock_acquire(engine->locks, &operation->unit->locks, name, &operation->lock_waiter)) {
     case LOCK_GRANTED:
         return true;

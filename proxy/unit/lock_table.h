@@ -170,8 +170,9 @@ void lock_owner_begin(struct lock_table *table, struct lock_owner *owner);
 /*
  * `waiter` is used only for LOCK_WAITING: it lies in the caller's memory until `ended` or a
  * lock_cancel() that returns true. An owner waits for one lock at a time. After `ended` call again,
- * for the same name: the answer is not LOCK_WAITING. NULL: the owner does not wait; LOCK_WAITING
- * then says that another one holds the lock.
+ * for the same name: the answer is not LOCK_WAITING, unless the wait ended for a change that is
+ * forgotten already. NULL: the owner does not wait; LOCK_WAITING then says that another one holds
+ * the lock.
  */
 enum lock_result lock_acquire(struct lock_table *table, struct lock_owner *owner,
                               const struct lock_name *name, struct lock_waiter *waiter);

@@ -197,9 +197,14 @@ static void wait_for(struct unit *unit, struct unit_waiter *waiter)
 }
 
 /* Only a driver's transaction is run again as a whole, by who had the session before. */
+static bool is_run_again(const struct unit *unit)
+{
+    return strcmp(unit->boundary, "driver") == 0;
+}
+
 static void take_hints(struct session *session, struct unit *unit)
 {
-    if (session->hints != NULL && strcmp(unit->boundary, "driver") == 0) {
+    if (session->hints != NULL && is_run_again(unit)) {
         unit->locks.hints = session->hints;
         unit->locks.hints->failed = false;
     } else {
@@ -215,7 +220,7 @@ static void take_hints(struct session *session, struct unit *unit)
 static void keep_hints(struct session *session, struct unit *unit)
 {
     struct lock_hints *hints = unit->locks.hints;
-    if (hints == NULL) {
+    if (hints == NULL || !is_run_again(unit)) {
         return;
     }
     bool again = hints->failed && unit->state == UNIT_ABORTED;

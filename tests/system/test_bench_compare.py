@@ -14,9 +14,9 @@ sys.path.insert(0, str(BENCH))
 from statistics_of_pairs import geometric_mean, ratio_with_interval  # noqa: E402
 
 
-def compare(*arguments):
+def compare(*arguments, program="compare.py"):
     return subprocess.run(
-        [sys.executable, str(BENCH / "compare.py"), *map(str, arguments)],
+        [sys.executable, str(BENCH / program), *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -68,7 +68,23 @@ def test_all_parts(tmp_path):
     assert done.stdout.strip() == (tmp_path / "compare.md").read_text().strip()
 
 
+@pytest.mark.skipif(server_kind() == "secantusd-py", reason="it has no --sync-on-commit")
+def test_contended(tmp_path):
+    """Every run of it checks its sums, and ends the comparison if they are wrong."""
+    options = ["--rounds", 1, "--seconds", 0.3, "--warmup", 0.1, "--threads", 2]
+    options += ["--connections", 4, "--plain", 1, "--output", tmp_path]
+    done = compare(*options, program="compare_contended.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = json.loads((tmp_path / "compare_contended.json").read_text())["contended"]
+    assert [line["load"] for line in lines[:3]] == [line["load"] for line in lines[3:]]
+    for line in lines:
+        assert line["holdfastd"]["perSecond"] > 0
+        assert ("plain" in line["load"]) == (line["holdfastd"]["plainPerSecond"] > 0)
+    assert done.stdout.strip() == (tmp_path / "compare_contended.md").read_text().strip()
+
+
 def test_bad_options():
     assert compare("--rounds", 0).returncode == 2
     assert compare("--only", "nothing").returncode == 2
     assert "passthrough" in compare("--help").stdout
+    assert compare("--plain", 64, program="compare_contended.py").returncode == 2

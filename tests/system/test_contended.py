@@ -77,6 +77,11 @@ def waiting(stack):
     return sum("waitsFor" in unit for unit in json.loads(shown)["list"])
 
 
+def lock_count(stack):
+    shown = holdfast("units", "--locks", "--json", "--wal", stack.proxy.wal, check=0).stdout
+    return sum(unit["locksHeld"] for unit in json.loads(shown)["list"])
+
+
 # ------------------------------------------------------------------ who is told what, step by step
 
 
@@ -137,6 +142,34 @@ def test_run_again_it_locks_first(stack, connect, name):
     assert increment(first.next(), name)["ok"] == 1
     assert find(second.next(), name) == 4
     assert first.abort()["ok"] == 1
+
+
+@pytest.mark.parametrize("first, second", [(0, 1), (1, 0)])
+def test_what_it_locks_first_closes_a_circle(stack, connect, name, first, second):
+    """A transaction that has failed over two documents takes both before it begins. Another one, that
+    has one of them and wants the other, is older: it goes on, whichever is taken first."""
+    stack.direct[DATABASE][name].insert_many([{"_id": i, "n": 0} for i in range(2)])
+    older, other, again = (RawTransaction(connect()) for _ in range(3))
+    for document in (0, 1):
+        assert find(again.next(), name, document) == 0
+        assert increment(other.next(), name, document)["ok"] == 1
+        assert other.commit()["ok"] == 1
+        assert increment(again, name, document)["code"] == WRITE_CONFLICT
+    assert increment(older, name, first)["ok"] == 1
+    read = Later(lambda: find(again.next(), name))
+    assert read.waits()
+    assert increment(older, name, second)["ok"] == 1
+    assert older.commit()["ok"] == 1
+    reply = read.result()
+    if isinstance(reply, dict):
+        assert reply["code"] == WRITE_CONFLICT and is_transient(reply)
+        reply = find(again.next(), name)
+    assert reply == 2
+    for document in (0, 1):
+        assert increment(again, name, document)["ok"] == 1
+    assert again.commit()["ok"] == 1
+    assert [d["n"] for d in stack.stored(name).values()] == [3, 3]
+    assert lock_count(stack) == 0
 
 
 def test_a_client_that_goes_while_it_waits_to_begin(stack, connect, name):
