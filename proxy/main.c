@@ -3,6 +3,7 @@
  *
  *   configuration -> admin port -> journal -> server -> lease -> recovery -> workers -> listening
  *   ... whenever the server has restarted: recovery again, while clients wait (restart/restart.h)
+ *   ... SIGHUP: the configuration again; SIGUSR1: the log file again; SIGUSR2: drain, and go on
  *   ... until SIGTERM or SIGINT: drain -> roll back what is open -> lease and journal closed
  * cleanly
  *
@@ -39,7 +40,7 @@ static void look_at_server(struct daemon *daemon)
         lease_keeper_failure(daemon->keeper, &error);
         status = error.status;
     }
-    admin_upstream_seen(daemon->admin, status == STATUS_OK ? NULL : error.message);
+    daemon_tell_upstream(daemon, status == STATUS_OK ? NULL : error.message);
     if (status != STATUS_OK) {
         LOG(LOG_WARNING, "main", "The lease could not be renewed",
             LOG_TEXT("reason", error.message));
@@ -57,7 +58,12 @@ static void run(struct daemon *daemon, const sigset_t *signals)
         }
         if (received == SIGHUP) {
             daemon_reload(daemon);
+        } else if (received == SIGUSR1) {
+            daemon_reopen_log(); /* it may be ours: harmless */
+        } else if (received == SIGUSR2) {
+            daemon_drain(daemon);
         }
+        daemon_watch(daemon);
         observe_tick(daemon->observe, clock_monotonic_ms());
         lease_keeper_note_units(daemon->keeper,
                                 (uint32_t)unit_table_open_count(daemon->engine.units));
@@ -99,18 +105,22 @@ int main(int argument_count, char **arguments)
         return 0;
     }
     log_set_level(daemon.config.log_level);
+    if (daemon.config.log_path[0] != '\0') {
+        status = log_open(daemon.config.log_path, &error);
+    }
     daemon.descriptors = descriptors_raise();
     sigset_t signals;
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
     (void)sigaddset(&signals, SIGHUP);
-    (void)sigaddset(&signals, SIGUSR1); /* ours: the server has restarted */
+    (void)sigaddset(&signals, SIGUSR1); /* also ours: the server has restarted */
+    (void)sigaddset(&signals, SIGUSR2);
     daemon.main_thread = pthread_self();
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
 
-    status = daemon_start(&daemon, &error);
+    status = status == STATUS_OK ? daemon_start(&daemon, &error) : status;
     if (status == STATUS_OK) {
         run(&daemon, &signals);
     } else if (daemon.told_to_end) {
@@ -125,5 +135,6 @@ int main(int argument_count, char **arguments)
     if (status == STATUS_OK) {
         LOG(LOG_INFO, "main", "Ended cleanly");
     }
+    log_tell_repeats(true);
     return status == STATUS_OK ? 0 : DAEMON_EXIT_CANNOT_RUN;
 }

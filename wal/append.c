@@ -221,8 +221,10 @@ static enum status write_run(struct writer *writer, struct run run, struct error
         return STATUS_OK;
     }
     CRASH_POINT(wal_batch_put);
+    uint64_t started_us = clock_monotonic_us();
     status = store_commit(batch.transaction, ret_error);
     if (status == STATUS_OK) {
+        histogram_observe_alone(&writer->wal->commits, clock_monotonic_us() - started_us);
         CRASH_POINT(wal_batch_durable);
         publish(writer->wal, &batch, groups);
     }

@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "holdfast/histogram.h"
 #include "holdfast/wal.h"
 #include "wal/store.h"
 
@@ -44,6 +45,7 @@ struct wal {
     _Atomic uint64_t unit_next;
     _Atomic uint64_t batches;
     _Atomic uint64_t groups;
+    struct histogram commits;   /* how long a transaction took to be durable */
     _Atomic bool short_of_room; /* the last BEGIN or WRITE found none */
     _Atomic bool failed;        /* the disk: nobody may sync or write any more */
 };

@@ -454,6 +454,11 @@ static enum status read_statistics(struct wal *wal, struct store_transaction *tr
     return status;
 }
 
+const struct histogram *wal_commit_times(const struct wal *wal)
+{
+    return &wal->commits;
+}
+
 enum status wal_statistics_get(struct wal *wal, struct wal_statistics *ret_statistics,
                                struct error *ret_error)
 {

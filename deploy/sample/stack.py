@@ -12,18 +12,8 @@ from holdfast_testing import (
     port_for_restarts,
     request_until_answered,
 )
-from planner import BASE_CLUSTERS
-from resources import (
-    COLLECTION,
-    DATABASE,
-    PROJECT,
-    PROVIDER,
-    VERSION,
-    cluster_config_key,
-    cluster_key,
-    key_id,
-    placement_key,
-)
+from resources import COLLECTION, DATABASE
+from seed import seed
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Longer than the longest pause between two writes of a handler. One whose connection the proxy's
@@ -38,7 +28,7 @@ class Stack:
         self.server = Server()
         self.proxy = None
         try:
-            seed(self.server)
+            seed_server(self.server)
             self._start()
         except BaseException:
             self.close()
@@ -128,17 +118,6 @@ def sample_service(name, port, *options, environment=None):
     return Service(name, arguments, port, environment=environment)
 
 
-def seed(server):
-    """What is there before the first call: roots, and clusters that nobody removes."""
-    content = {"token": "seed"}
-    documents = [(key, ["data"]) for key in (PROJECT, VERSION, PROVIDER)]
-    documents += [({**VERSION, "compositeProfile": "profile1"}, ["data"])]
-    for name in BASE_CLUSTERS:
-        documents += [(cluster_key(name), ["data", "stateInfo"])]
-        documents += [(cluster_config_key(name), ["config"])]
-        documents += [(placement_key(name), ["clusterNodes", "clusterLabels"])]
+def seed_server(server):
     with server.client() as direct:
-        for key, parts in documents:
-            parts = dict.fromkeys(parts, content)
-            whole = {**key, **parts, "keyId": key_id(key), "references": []}
-            direct[DATABASE][COLLECTION].insert_one(whole)
+        seed(direct[DATABASE][COLLECTION])

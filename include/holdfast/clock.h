@@ -18,4 +18,9 @@ void clock_use(const struct clock_source *source);
 uint64_t clock_monotonic_ms(void);
 uint64_t clock_wall_ms(void);
 
+/* The same in microseconds, for durations that are measured; of a source that was put in place, its
+   milliseconds. */
+uint64_t clock_monotonic_us(void);
+uint64_t clock_wall_us(void);
+
 #endif

@@ -32,6 +32,10 @@
  */
 #define LIMIT_OVERLAY_BYTES_MAX (256u * 1024u * 1024u)
 
+/* What units keep of their reads' answers for later batches, all together. Beyond, an answer comes
+   in one batch. */
+#define LIMIT_CURSOR_BYTES_MAX (256u * 1024u * 1024u)
+
 /* A session key in the journal: user digest and session id. LMDB's own limit is 511. */
 #define LIMIT_SESSION_KEY_BYTES 64u
 

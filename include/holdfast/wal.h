@@ -30,6 +30,7 @@
 #include <stdint.h>
 
 #include "holdfast/error.h"
+#include "holdfast/histogram.h"
 #include "holdfast/slice.h"
 
 struct wal;
@@ -357,6 +358,10 @@ struct wal_statistics {
     uint64_t batches; /* of them, groups appended since wal_open() */
     uint64_t groups;  /* groups appended since wal_open() */
 };
+
+/* How long commits of appended groups have taken since wal_open(): with durability `power`, their
+   syncs. Any thread. Valid while `wal` is open. */
+const struct histogram *wal_commit_times(const struct wal *wal);
 
 MUST_CHECK enum status wal_statistics_get(struct wal *wal, struct wal_statistics *ret_statistics,
                                           struct error *ret_error);

@@ -35,6 +35,7 @@ struct admin {
     const char *directory;      /* of the control socket; NULL: not yet */
     pthread_mutex_t mutex;
     struct admin_facts facts; /* the mutex */
+    struct histogram recovery;
     struct admin_token token; /* the mutex */
 };
 
@@ -61,7 +62,7 @@ static int write_health(void *context, const char *query, struct evbuffer *body)
 {
     (void)query;
     (void)context;
-    (void)evbuffer_add_printf(body, "alive\n");
+    (void)evbuffer_add_printf(body, "{\"alive\":true}\n");
     return 200;
 }
 
@@ -69,13 +70,22 @@ static int write_ready(void *context, const char *query, struct evbuffer *body)
 {
     (void)query;
     struct admin_facts facts = facts_now(context);
-    char reason[ADMIN_REASON_BYTES];
-    if (admin_facts_ready(&facts, reason)) {
-        (void)evbuffer_add_printf(body, "ready\n");
-        return 200;
+    struct admin_judgement judgement;
+    bson_t document = BSON_INITIALIZER;
+    admin_facts_judge(&facts, &judgement);
+    BSON_APPEND_BOOL(&document, "ready", judgement.ready);
+    BSON_APPEND_UTF8(&document, "state", judgement.state);
+    if (!judgement.ready) {
+        BSON_APPEND_UTF8(&document, "reason", judgement.reason);
     }
-    (void)evbuffer_add_printf(body, "not ready: %s\n", reason);
-    return 503;
+    BSON_APPEND_INT64(&document, "unitsOpen", (int64_t)judgement.units);
+    BSON_APPEND_INT64(&document, "callsOpen", (int64_t)judgement.calls);
+    BSON_APPEND_BOOL(&document, "safeToRemove", judgement.safe_to_remove);
+    char *text = bson_as_relaxed_extended_json(&document, NULL);
+    bson_destroy(&document);
+    (void)evbuffer_add_printf(body, "%s\n", text == NULL ? "{}" : text);
+    bson_free(text);
+    return judgement.ready ? 200 : 503;
 }
 
 static int write_status(void *context, const char *query, struct evbuffer *body)
@@ -92,11 +102,11 @@ static int write_status(void *context, const char *query, struct evbuffer *body)
     return 200;
 }
 
-static int write_metrics(void *context, const char *query, struct evbuffer *body)
+static int write_metrics(void *context, const char *accept, struct evbuffer *body,
+                         const char **content_type)
 {
-    (void)query;
     struct admin_facts facts = facts_now(context);
-    return admin_metrics_write(&facts, body);
+    return admin_metrics_write(&facts, accept, body, content_type);
 }
 
 static int write_observe(void *context, const char *query, struct evbuffer *body)
@@ -172,13 +182,20 @@ static int write_token(void *context, const char *query, struct evbuffer *body)
     return 200;
 }
 
+static int write_drain(void *context, const char *query, struct evbuffer *body)
+{
+    (void)query;
+    struct admin_facts facts = facts_now(context);
+    return admin_control_drain(&facts, body);
+}
+
 #define TEXT "text/plain; charset=utf-8"
 #define JSON "application/json"
 
 static const struct admin_http_page pages[] = {
-    {"/healthz", TEXT, .write = write_health},
-    {"/readyz", TEXT, .write = write_ready},
-    {"/metrics", ADMIN_METRICS_CONTENT_TYPE, .write = write_metrics},
+    {"/healthz", JSON, .write = write_health},
+    {"/readyz", JSON, .write = write_ready},
+    {"/metrics", TEXT, .write_accepted = write_metrics},
     {"/status", JSON, .write = write_status, .guarded = true},
     {"/observe", JSON, .write = write_observe, .guarded = true},
     {"/units", JSON, .write = write_units, .guarded = true},
@@ -189,12 +206,14 @@ static const struct admin_http_page pages[] = {
     {"/resolve", JSON, .acts = true, .begin = begin_resolve},
     {"/rollback", TEXT, .acts = true, .write = write_rollback},
     {"/prune", JSON, .acts = true, .write = write_prune},
+    {"/drain", JSON, .acts = true, .write = write_drain},
 };
 
 /* Of the control socket, which only the daemon's own user can reach. */
 static const struct admin_http_page control_pages[] = {
+    {"/readyz", JSON, .write = write_ready},
     {"/status", JSON, .write = write_status},
-    {"/metrics", ADMIN_METRICS_CONTENT_TYPE, .write = write_metrics},
+    {"/metrics", TEXT, .write_accepted = write_metrics},
     {"/observe", JSON, .write = write_observe},
     {"/units", JSON, .write = write_units},
     {"/waits", JSON, .write = write_waits},
@@ -203,6 +222,7 @@ static const struct admin_http_page control_pages[] = {
     {"/resolve", JSON, .acts = true, .begin = begin_resolve},
     {"/rollback", TEXT, .acts = true, .write = write_rollback},
     {"/prune", JSON, .acts = true, .write = write_prune},
+    {"/drain", JSON, .acts = true, .write = write_drain},
 };
 
 /* ------------------------------------------------------------------ the main thread's side */
@@ -213,6 +233,7 @@ struct admin *admin_new(void)
     if (admin != NULL) {
         (void)pthread_mutex_init(&admin->mutex, NULL);
         admin->facts.started_ms = clock_monotonic_ms();
+        admin->facts.recovery = &admin->recovery;
     }
     return admin;
 }
@@ -250,6 +271,9 @@ enum status admin_control(struct admin *admin, const char *directory, struct err
     };
     int descriptor = -1;
     admin->directory = directory;
+    pthread_mutex_lock(&admin->mutex);
+    admin->facts.directory = directory;
+    pthread_mutex_unlock(&admin->mutex);
     enum status status =
         local_socket_listen(directory, LOCAL_SOCKET_CONTROL, &descriptor, ret_error);
     return status == STATUS_OK ? admin_http_start(descriptor, &options, &admin->control, ret_error)
@@ -286,6 +310,18 @@ void admin_serving(struct admin *admin, struct engine *engine, struct router *ro
     pthread_mutex_unlock(&admin->mutex);
 }
 
+void admin_recovered(struct admin *admin, uint64_t duration_us)
+{
+    histogram_observe(&admin->recovery, duration_us);
+}
+
+void admin_telemetry(struct admin *admin, struct telemetry *telemetry)
+{
+    pthread_mutex_lock(&admin->mutex);
+    admin->facts.telemetry = telemetry;
+    pthread_mutex_unlock(&admin->mutex);
+}
+
 void admin_upstream_seen(struct admin *admin, const char *failure)
 {
     pthread_mutex_lock(&admin->mutex);
@@ -302,6 +338,10 @@ void admin_draining(struct admin *admin)
     pthread_mutex_lock(&admin->mutex);
     admin->facts.phase = ADMIN_DRAINING;
     pthread_mutex_unlock(&admin->mutex);
+}
+
+void admin_ending(struct admin *admin)
+{
     admin_http_settle(admin->http); /* nobody who saw it serving is at it any more */
     if (admin->facts.engine != NULL) {
         resolver_refuse(admin->facts.engine->resolver); /* only what is at work is waited for */

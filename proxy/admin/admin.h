@@ -7,10 +7,12 @@
  *   GET /           the admin page (page/), and its files
  *   GET /healthz    200 as long as the process lives
  *   GET /readyz     200 if clients are served: recovered, accepting, the server answers, the
- *                   journal takes records. Else 503 with the reason, also while draining
+ *                   lease is held, the journal takes records, no domain is fenced. Else 503.
+ *                   JSON: {ready, state, reason, unitsOpen, callsOpen, safeToRemove}, the last for
+ *                   a proxy that was drained and has nothing left to end
  *   GET /status     JSON: what `holdfast status --json` shows, and what only the living proxy
  *                   knows
- *   GET /metrics    counters for Prometheus (metrics.h)
+ *   GET /metrics    for Prometheus, in its own form or in OpenMetrics (metrics.h)
  *   GET /observe    JSON: which services write several times per call (observe/observe.h); 404 if
  *                   nothing is observed
  *   GET /units, /waits      JSON: open units, who waits for whom (open_units.h)
@@ -20,6 +22,7 @@
  *   POST /resolve?unit=N..  decides it; token (decisions.h)
  *   POST /rollback?unit=N   rolls the open unit N back; token (control.h)
  *   POST /prune?before=MS   has ended units pruned; token (control.h)
+ *   POST /drain             no new clients, calls and units from now on; token (control.h)
  *
  * Whoever reaches it may look: it shows names and addresses of users, of fields and of routes. What
  * documents hold, and what changes anything (POST), needs the token (token.h); without one it is
@@ -43,6 +46,7 @@
 #include "recover/pruner.h"
 #include "route/router.h"
 #include "service/services.h"
+#include "telemetry/telemetry.h"
 
 struct admin;
 
@@ -76,11 +80,20 @@ void admin_recovering(struct admin *admin, struct wal *wal);
 void admin_serving(struct admin *admin, struct engine *engine, struct router *router,
                    struct services *services, struct observe *observe, struct pruner *pruner);
 
+/* A recovery has taken so long. */
+void admin_recovered(struct admin *admin, uint64_t duration_us);
+
+/* What is sent elsewhere; it outlives the admin server. */
+void admin_telemetry(struct admin *admin, struct telemetry *telemetry);
+
 /* The main thread has spoken with the server. `failure`: why not, NULL if it went well. */
 void admin_upstream_seen(struct admin *admin, const char *failure);
 
-/* No new clients; the end is near. The control socket is not served any more. */
+/* No new clients. */
 void admin_draining(struct admin *admin);
+
+/* The end is near: the control socket is not served any more. */
+void admin_ending(struct admin *admin);
 
 /* Stops serving. NULL is harmless; returns NULL. */
 struct admin *admin_stop(struct admin *admin);

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/finish.h"
 
@@ -69,4 +71,15 @@ int admin_control_prune(const struct admin_facts *facts, const char *query, stru
                               options.settled_lsn > INT64_MAX ? INT64_C(-1)
                                                               : (int64_t)options.settled_lsn);
     return 200;
+}
+
+int admin_control_drain(const struct admin_facts *facts, struct evbuffer *body)
+{
+    if (facts->phase != ADMIN_SERVING && facts->phase != ADMIN_DRAINING) {
+        (void)evbuffer_add_printf(body, "the proxy is %s\n", admin_phase_name(facts->phase));
+        return 503;
+    }
+    (void)kill(getpid(), SIGUSR2); /* the main thread's, as all that changes the daemon */
+    (void)evbuffer_add_printf(body, "{\"draining\":true}\n");
+    return 202;
 }

@@ -24,4 +24,11 @@ int admin_control_rollback(const struct admin_facts *facts, const char *query,
  */
 int admin_control_prune(const struct admin_facts *facts, const char *query, struct evbuffer *body);
 
+/*
+ * POST /drain. The proxy takes no new connections, calls and units from now on; what is open goes
+ * on and may end, and /readyz tells when nothing is left. It does not end by itself. Appends {
+ * draining: true } and returns 202, or a line and 503 (not serving yet).
+ */
+int admin_control_drain(const struct admin_facts *facts, struct evbuffer *body);
+
 #endif

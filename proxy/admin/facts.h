@@ -12,6 +12,7 @@
 #include "recover/pruner.h"
 #include "route/router.h"
 #include "service/services.h"
+#include "telemetry/telemetry.h"
 
 #define ADMIN_REASON_BYTES 640
 /* The main thread talks to the server every LEASE_RENEW_MS; silence for longer than this counts. */
@@ -35,17 +36,34 @@ const char *admin_phase_name(enum admin_phase phase);
 /* A copy for one answer. What it points to outlives the admin server. */
 struct admin_facts {
     enum admin_phase phase;
-    struct wal *wal;            /* NULL: not open yet */
-    struct engine *engine;      /* NULL: not serving yet */
-    struct router *router;      /* NULL: not serving yet */
-    struct services *services;  /* NULL: not serving yet */
-    struct observe *observe;    /* NULL: not serving yet, or nothing is observed */
-    struct pruner *pruner;      /* NULL: not serving yet */
-    uint64_t started_ms;        /* monotonic */
-    uint64_t upstream_seen_ms;  /* monotonic: the server's last answer; 0: none yet */
-    char upstream_failure[512]; /* "" if the last talk went well */
-    char standby[512];          /* STANDBY: for whom it waits */
+    struct wal *wal;                  /* NULL: not open yet */
+    struct engine *engine;            /* NULL: not serving yet */
+    struct router *router;            /* NULL: not serving yet */
+    struct services *services;        /* NULL: not serving yet */
+    struct observe *observe;          /* NULL: not serving yet, or nothing is observed */
+    struct pruner *pruner;            /* NULL: not serving yet */
+    uint64_t started_ms;              /* monotonic */
+    uint64_t upstream_seen_ms;        /* monotonic: the server's last answer; 0: none yet */
+    char upstream_failure[512];       /* "" if the last talk went well */
+    char standby[512];                /* STANDBY: for whom it waits */
+    const char *directory;            /* of the journal; NULL: not open yet */
+    const struct histogram *recovery; /* of this life */
+    struct telemetry *telemetry;      /* NULL: nothing is sent anywhere */
 };
+
+/* What /readyz tells. */
+struct admin_judgement {
+    bool ready;
+    /* A phase, or of a proxy that serves what is missing: "fenced", "leaseLost", "upstreamLost",
+       "journalFull"; a literal. */
+    const char *state;
+    char reason[ADMIN_REASON_BYTES]; /* ASCII */
+    size_t units;                    /* open */
+    size_t calls;
+    bool safe_to_remove; /* draining, and nothing is left to end */
+};
+
+void admin_facts_judge(const struct admin_facts *facts, struct admin_judgement *ret_judgement);
 
 /* Whether to send clients here; if not, why. */
 bool admin_facts_ready(const struct admin_facts *facts, char ret_reason[ADMIN_REASON_BYTES]);

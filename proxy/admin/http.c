@@ -310,6 +310,12 @@ static void serve(struct admin_http *http, const struct admin_http_page *page,
         send_answer(request, code, "text/plain; charset=utf-8", body);
     } else if (page->begin != NULL) {
         begin_later(http, page, query, request, body);
+    } else if (page->write_accepted != NULL) {
+        const char *content_type = page->content_type;
+        const char *accept =
+            evhttp_find_header(evhttp_request_get_input_headers(request), "Accept");
+        code = page->write_accepted(http->options.context, accept, body, &content_type);
+        send_answer(request, code, content_type, body);
     } else {
         code = page->write(http->options.context, query, body);
         send_answer(request, code, page->content_type, body);

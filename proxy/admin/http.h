@@ -44,6 +44,10 @@ struct admin_http_page {
      * question mark, as it came, or "". On the server's thread.
      */
     int (*write)(void *context, const char *query, struct evbuffer *body);
+    /* Not NULL: called in its place, with the Accept header (NULL: none); it may put another type
+       into *content_type. */
+    int (*write_accepted)(void *context, const char *accept, struct evbuffer *body,
+                          const char **content_type);
     bool
         guarded; /* not for pages of other sites that a browser shows (access.h); so is what acts */
     bool secret; /* needs the token though it only looks */

@@ -6,146 +6,274 @@
  */
 #include "admin/metrics.h"
 
-#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
+#include "engine/finish.h"
+#include "engine/settler.h"
 #include "holdfast/clock.h"
+#include "holdfast/event.h"
+#include "holdfast/log.h"
+#include "holdfast/write_permit.h"
 #include "recover/journal_status.h"
 
-static void head(struct evbuffer *body, const char *name, const char *type, const char *help)
+static void write_phases(const struct admin_facts *facts, struct exposition *page)
 {
-    (void)evbuffer_add_printf(body, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+    static const enum admin_phase phases[] = {ADMIN_STARTING, ADMIN_STANDBY, ADMIN_RECOVERING,
+                                              ADMIN_SERVING, ADMIN_DRAINING};
+    exposition_family(page, "holdfast_phase", EXPOSITION_GAUGE, "1 for the phase it is in.");
+    for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) {
+        char labels[64] = "";
+        exposition_label(labels, sizeof labels, "phase", admin_phase_name(phases[i]));
+        exposition_number(page, labels, facts->phase == phases[i]);
+    }
 }
 
-static void gauge(struct evbuffer *body, const char *name, const char *help, uint64_t value)
+static void write_proxy(const struct admin_facts *facts, struct exposition *page)
 {
-    head(body, name, "gauge", help);
-    (void)evbuffer_add_printf(body, "%s %" PRIu64 "\n", name, value);
+    struct admin_judgement judgement;
+    admin_facts_judge(facts, &judgement);
+    exposition_family(page, "holdfast_build_info", EXPOSITION_GAUGE,
+                      "Always 1; the version is in the label.");
+    exposition_number(page, "version=\"" HOLDFAST_VERSION "\"", 1);
+    exposition_gauge(page, "holdfast_ready", "1 if clients are served, as /readyz says.",
+                     judgement.ready ? 1 : 0);
+    write_phases(facts, page);
+    exposition_gauge(page, "holdfast_safe_to_remove",
+                     "1 once it is drained and nothing is left to end.", judgement.safe_to_remove);
+    exposition_gauge(page, "holdfast_uptime_seconds", "Since the start of the process.",
+                     (clock_monotonic_ms() - facts->started_ms) / 1000);
+    exposition_family(page, "holdfast_recovery_duration_seconds", EXPOSITION_HISTOGRAM,
+                      "Recoveries: at the start, and after restarts of the server.");
+    exposition_histogram(page, "", facts->recovery);
 }
 
-static void write_proxy(const struct admin_facts *facts, struct evbuffer *body)
+static void write_log(struct exposition *page)
 {
-    char reason[ADMIN_REASON_BYTES];
-    head(body, "holdfast_build_info", "gauge", "Always 1; the version is in the label.");
-    (void)evbuffer_add_printf(body, "holdfast_build_info{version=\"%s\"} 1\n", HOLDFAST_VERSION);
-    gauge(body, "holdfast_ready", "1 if clients are served, as /readyz says.",
-          admin_facts_ready(facts, reason) ? 1 : 0);
-    gauge(body, "holdfast_uptime_seconds", "Since the start of the process.",
-          (clock_monotonic_ms() - facts->started_ms) / 1000);
+    static const char *const levels[LOG_LEVELS] = {"level=\"debug\"", "level=\"info\"",
+                                                   "level=\"warning\"", "level=\"error\""};
+    struct log_figures figures;
+    log_figures_get(&figures);
+    exposition_family(page, "holdfast_log_lines", EXPOSITION_COUNTER, "Log lines written.");
+    for (size_t i = 0; i < LOG_LEVELS; i++) {
+        exposition_number(page, levels[i], figures.lines[i]);
+    }
+    exposition_counter(page, "holdfast_log_lines_suppressed",
+                       "Log lines that repeated and were only counted.", figures.suppressed);
+    exposition_counter(page, "holdfast_log_lines_lost", "Log lines that could not be written.",
+                       figures.failed);
+    exposition_family(page, "holdfast_events", EXPOSITION_COUNTER,
+                      "Events told, by reason (docs/OBSERVABILITY.md).");
+    for (enum event_kind kind = 0; kind < EVENT_KINDS; kind++) {
+        char labels[64] = "";
+        exposition_label(labels, sizeof labels, "reason", event_reason(kind));
+        exposition_number(page, labels, event_count(kind));
+    }
 }
 
-static void write_journal(struct wal *wal, struct evbuffer *body)
+/* ------------------------------------------------------------------ the journal */
+
+static void write_journal(const struct admin_facts *facts, struct exposition *page)
 {
     struct journal_status journal;
-    if (journal_status_read(wal, &journal, NULL) != STATUS_OK) {
+    struct statvfs disk;
+    exposition_family(page, "holdfast_journal_fsync_duration_seconds", EXPOSITION_HISTOGRAM,
+                      "Commits of the journal: with wal.durability power, their syncs.");
+    exposition_histogram(page, "", wal_commit_times(facts->wal));
+    if (facts->directory != NULL && statvfs(facts->directory, &disk) == 0) {
+        exposition_gauge(page, "holdfast_journal_disk_free_bytes",
+                         "Free on the journal's filesystem.",
+                         (uint64_t)disk.f_bavail * disk.f_frsize);
+    }
+    if (journal_status_read(facts->wal, &journal, NULL) != STATUS_OK) {
         return; /* a missing series is how Prometheus is told */
     }
-    gauge(body, "holdfast_journal_used_bytes", "Of the journal, pages in use.",
-          journal.figures.used_bytes);
-    gauge(body, "holdfast_journal_quota_bytes", "wal.quota.", journal.figures.quota_bytes);
-    gauge(body, "holdfast_units_conflict", "Units in the journal that wait for an operator.",
-          journal.figures.units_conflict);
+    const struct wal_statistics *figures = &journal.figures;
+    exposition_gauge(page, "holdfast_journal_used_bytes", "Of the journal, pages in use.",
+                     figures->used_bytes);
+    exposition_gauge(page, "holdfast_journal_quota_bytes", "wal.quota.", figures->quota_bytes);
+    exposition_gauge(page, "holdfast_journal_free_bytes", "Left until wal.quota.",
+                     figures->quota_bytes > figures->used_bytes
+                         ? figures->quota_bytes - figures->used_bytes
+                         : 0);
+    exposition_gauge(page, "holdfast_journal_records", "Records in the journal.", figures->records);
+    exposition_gauge(page, "holdfast_journal_last_lsn", "The newest record that is durable.",
+                     figures->last_lsn);
+    exposition_counter(page, "holdfast_journal_commits",
+                       "Transactions of the journal that appended something.", figures->batches);
+    exposition_counter(page, "holdfast_journal_groups",
+                       "Groups of records appended; several share a commit.", figures->groups);
+    exposition_gauge(page, "holdfast_units_conflict",
+                     "Units in the journal that wait for an operator.", figures->units_conflict);
+    exposition_gauge(page, "holdfast_lease_epoch", "How often the lease was taken.", journal.epoch);
 }
 
-static void write_units(struct engine *engine, struct evbuffer *body)
+/* How old the first record is that the server may still lose; 0: there is none. */
+static uint64_t unsettled_ms(struct wal *wal, uint64_t settled_lsn)
+{
+    struct wal_reader *reader = NULL;
+    struct wal_record record;
+    uint64_t age_ms = 0;
+    uint64_t now_ms = clock_wall_ms();
+    if (wal_reader_begin(wal, &reader, NULL) == STATUS_OK &&
+        wal_read_next(reader, settled_lsn, &record, NULL) == STATUS_OK && now_ms > record.time_ms) {
+        age_ms = now_ms - record.time_ms;
+    }
+    wal_reader_end(reader);
+    return age_ms;
+}
+
+static void write_settling(const struct admin_facts *facts, struct exposition *page)
+{
+    struct settler *settler = facts->engine->settler;
+    uint64_t settled = settler_durable_lsn(settler);
+    uint64_t last = wal_last_lsn(facts->wal);
+    exposition_gauge(page, "holdfast_units_unsettled",
+                     "Units that have ended since the last probe that the server made durable.",
+                     settler_unsettled_units(settler));
+    exposition_gauge(page, "holdfast_settled_lsn", "What that probe covers.", settled);
+    exposition_gauge(page, "holdfast_settle_lag_records", "Records of the journal behind it.",
+                     last > settled ? last - settled : 0);
+    exposition_family(page, "holdfast_unsettled_age_seconds", EXPOSITION_GAUGE,
+                      "How old the first of these is; 0: there is none.");
+    exposition_microseconds(page, "", unsettled_ms(facts->wal, settled) * 1000u);
+}
+
+/* ------------------------------------------------------------------ units */
+
+static void write_ends(struct engine_counters *counters, struct exposition *page)
+{
+    exposition_family(page, "holdfast_units", EXPOSITION_COUNTER,
+                      "Units that have ended: where they came from, and how.");
+    for (enum unit_boundary boundary = 0; boundary < UNIT_BOUNDARIES; boundary++) {
+        for (enum engine_outcome outcome = 0; outcome < ENGINE_OUTCOMES; outcome++) {
+            char labels[128] = "";
+            exposition_label(labels, sizeof labels, "boundary", unit_boundary_name(boundary));
+            exposition_label(labels, sizeof labels, "engine", "journaled");
+            exposition_label(labels, sizeof labels, "outcome", engine_outcome_name(outcome));
+            exposition_number(page, labels, counter_read(&counters->ended[boundary][outcome]));
+        }
+    }
+    exposition_family(page, "holdfast_rollbacks", EXPOSITION_COUNTER,
+                      "Units that were rolled back or set aside, by reason.");
+    for (enum rollback_reason reason = 0; reason < ROLLBACK_REASONS; reason++) {
+        char labels[64] = "";
+        exposition_label(labels, sizeof labels, "reason", rollback_reason_label(reason));
+        exposition_number(page, labels, counter_read(&counters->reasons[reason]));
+    }
+}
+
+static void write_units(struct engine *engine, struct exposition *page)
 {
     struct engine_counters *counters = &engine->counters;
-    const struct {
-        const char *outcome;
-        uint64_t value;
-    } outcomes[] = {
-        {"committed", atomic_load(&counters->committed)},
-        {"rolled_back", atomic_load(&counters->rolled_back)},
-        {"conflict", atomic_load(&counters->conflicts)},
-    };
-    gauge(body, "holdfast_units_open", "Units that are open.",
-          unit_table_open_count(engine->units));
-    head(body, "holdfast_units_total", "counter", "Units that have ended, by outcome.");
-    for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++) {
-        (void)evbuffer_add_printf(body, "holdfast_units_total{outcome=\"%s\"} %" PRIu64 "\n",
-                                  outcomes[i].outcome, outcomes[i].value);
-    }
-    head(body, "holdfast_server_restarts_total", "counter",
-         "Restarts of the server that were noticed.");
-    (void)evbuffer_add_printf(body, "holdfast_server_restarts_total %" PRIu64 "\n",
-                              atomic_load(&counters->restarts));
-    head(body, "holdfast_units_redone_total", "counter",
-         "Committed units that the server had lost in a crash and that are there again.");
-    (void)evbuffer_add_printf(body, "holdfast_units_redone_total %" PRIu64 "\n",
-                              atomic_load(&counters->redone));
-    gauge(body, "holdfast_locks_held", "Locked documents.", lock_table_held(engine->locks));
-    head(body, "holdfast_deadlocks_total", "counter", "Deadlocks that were broken.");
-    (void)evbuffer_add_printf(body, "holdfast_deadlocks_total %" PRIu64 "\n",
-                              (uint64_t)lock_table_deadlocks(engine->locks));
+    exposition_gauge(page, "holdfast_units_open", "Units that are open.",
+                     unit_table_open_count(engine->units));
+    write_ends(counters, page);
+    exposition_family(page, "holdfast_commit_duration_seconds", EXPOSITION_HISTOGRAM,
+                      "Commits of units that had written, until they were durable.");
+    exposition_histogram(page, "", &counters->commit);
+    exposition_counter(page, "holdfast_retries_answered",
+                       "Commands that came again and were answered from the journal.",
+                       counter_read(&counters->answered));
+    exposition_counter(page, "holdfast_server_restarts",
+                       "Restarts of the server that were noticed.",
+                       counter_read(&counters->restarts));
+    exposition_counter(page, "holdfast_units_redone",
+                       "Committed units that the server had lost in a crash and that are there "
+                       "again.",
+                       counter_read(&counters->redone));
+    exposition_gauge(page, "holdfast_rollbacks_waiting", "Rollbacks that wait for a thread.",
+                     rollback_pool_queued(engine->rollbacks));
+    exposition_gauge(page, "holdfast_locks_held", "Locked documents.",
+                     lock_table_held(engine->locks));
+    exposition_gauge(page, "holdfast_locks_waiting", "Writes that wait for a document's lock.",
+                     counter_read(&counters->lock_waiting));
+    exposition_family(page, "holdfast_lock_wait_duration_seconds", EXPOSITION_HISTOGRAM,
+                      "Waits for a document's lock, of writes that had to wait.");
+    exposition_histogram(page, "", &counters->lock_wait);
+    exposition_counter(page, "holdfast_deadlocks", "Deadlocks that were broken.",
+                       (uint64_t)lock_table_deadlocks(engine->locks));
 }
 
-/* One series of all domains; `offset` is that of a size_t or uint64_t in the figures. */
-struct domain_series {
-    const char *name;
-    const char *label; /* a second one, `outcome="committed"`, or "" */
-    const char *type;
-    const char *help; /* NULL: the series before has told it */
-    size_t offset;
-};
+/* ------------------------------------------------------------------ connections */
 
-#define FIGURE(field) offsetof(struct domain_figures, field)
-static const struct domain_series domain_series[] = {
-    {"holdfast_calls_open", "", "gauge", "API calls that are open.", FIGURE(open)},
-    {"holdfast_calls_waiting", "", "gauge", "API calls in the queue.", FIGURE(waiting)},
-    {"holdfast_domain_fenced", "", "gauge", "Slots in which a handler may have outlived its call.",
-     FIGURE(fenced)},
-    {"holdfast_calls_total", ",outcome=\"committed\"", "counter",
-     "API calls that have ended, by outcome.", FIGURE(committed)},
-    {"holdfast_calls_total", ",outcome=\"rolled_back\"", NULL, NULL, FIGURE(rolled_back)},
-    {"holdfast_calls_total", ",outcome=\"conflict\"", NULL, NULL, FIGURE(conflicts)},
-    {"holdfast_calls_queued_total", "", "counter", "API calls that had to wait.", FIGURE(queued)},
-    {"holdfast_calls_refused_total", "", "counter",
-     "API calls that found the queue full or waited too long.", FIGURE(queue_refused)},
-    {"holdfast_domain_writes_total", ",where=\"call\"", "counter",
-     "Write commands of the services: in a call, beside calls, refused.", FIGURE(writes_in_calls)},
-    {"holdfast_domain_writes_total", ",where=\"beside\"", NULL, NULL, FIGURE(writes_beside)},
-    {"holdfast_domain_writes_total", ",where=\"refused\"", NULL, NULL, FIGURE(writes_refused)},
-};
-_Static_assert(sizeof(size_t) == sizeof(uint64_t), "figures are read as uint64_t");
-
-static void write_domains(const struct services *services, struct evbuffer *body)
+static void write_connections(const struct router *router, struct exposition *page)
 {
-    size_t count = services_domain_count(services);
-    for (size_t i = 0; count > 0 && i < sizeof domain_series / sizeof domain_series[0]; i++) {
-        const struct domain_series *series = &domain_series[i];
-        if (series->help != NULL) {
-            head(body, series->name, series->type, series->help);
-        }
-        for (size_t at = 0; at < count; at++) {
-            struct domain_figures figures;
-            uint64_t value = 0;
-            domain_figures_get(services_domain(services, at), &figures);
-            memcpy(&value, (const char *)&figures + series->offset, sizeof value);
-            /* A domain's name needs no escaping: the configuration allows letters, digits, ._- */
-            (void)evbuffer_add_printf(body, "%s{domain=\"%s\"%s} %" PRIu64 "\n", series->name,
-                                      figures.name, series->label, value);
-        }
-    }
+    struct router_figures figures;
+    router_figures_get(router, &figures);
+    exposition_gauge(page, "holdfast_connections", "Clients' connections.",
+                     router_connections(router));
+    exposition_counter(page, "holdfast_connections_accepted", "Connections of clients.",
+                       figures.accepted);
+    exposition_family(page, "holdfast_connections_refused", EXPOSITION_COUNTER,
+                      "Connections that were closed for what they sent, or beyond a limit "
+                      "of net.");
+    exposition_number(page, "reason=\"protocol\"", figures.refused);
+    exposition_number(page, "reason=\"limit\"", figures.over_limit);
+    exposition_family(page, "holdfast_bytes", EXPOSITION_COUNTER,
+                      "Bytes on clients' connections and on those to the server that belong to "
+                      "them.");
+    exposition_number(page, "peer=\"client\",direction=\"in\"", figures.client_bytes_in);
+    exposition_number(page, "peer=\"client\",direction=\"out\"", figures.client_bytes_out);
+    exposition_number(page, "peer=\"server\",direction=\"in\"", figures.server_bytes_in);
+    exposition_number(page, "peer=\"server\",direction=\"out\"", figures.server_bytes_out);
+    exposition_counter(page, "holdfast_commands", "Commands of clients.", figures.commands);
 }
 
-int admin_metrics_write(const struct admin_facts *facts, struct evbuffer *body)
+static void write_upstream(const struct admin_facts *facts, struct exposition *page)
 {
-    write_proxy(facts, body);
+    uint64_t silent_ms = clock_monotonic_ms() - facts->upstream_seen_ms;
+    bool up = facts->upstream_failure[0] == '\0' && silent_ms <= ADMIN_UPSTREAM_SILENCE_MS;
+    exposition_gauge(page, "holdfast_upstream_up", "1 if the server answers.", up);
+    exposition_family(page, "holdfast_upstream_silence_seconds", EXPOSITION_GAUGE,
+                      "Since the server's last answer to the proxy itself.");
+    exposition_microseconds(page, "", silent_ms * 1000u);
+    exposition_gauge(page, "holdfast_lease_held",
+                     "1 if the lease is fresh, so that commands are sent to the server.",
+                     write_permit_is_up());
+}
+
+static void write_page(const struct admin_facts *facts, struct exposition *page)
+{
+    write_proxy(facts, page);
+    admin_metrics_process(page);
+    write_log(page);
+    telemetry_metrics(facts->telemetry, page);
     if (facts->wal != NULL) {
-        write_journal(facts->wal, body);
+        write_journal(facts, page);
     }
     if (facts->engine != NULL) {
-        gauge(body, "holdfast_connections", "Clients' connections.",
-              router_connections(facts->router));
-        write_units(facts->engine, body);
-        write_domains(facts->services, body);
+        write_connections(facts->router, page);
+        write_upstream(facts, page);
+        write_units(facts->engine, page);
+        write_settling(facts, page);
+        admin_metrics_calls(facts->services, page);
     }
-    char *observed = facts->observe == NULL ? NULL : observe_metrics(facts->observe);
-    if (observed != NULL) {
-        (void)evbuffer_add_printf(body, "%s", observed);
-        free(observed);
+    if (facts->observe != NULL) {
+        observe_metrics(facts->observe, page);
     }
-    return 200;
+    exposition_end(page);
+}
+
+int admin_metrics_write(const struct admin_facts *facts, const char *accept, struct evbuffer *body,
+                        const char **content_type)
+{
+    char *text = NULL;
+    size_t size = 0;
+    struct exposition page = {.out = open_memstream(&text, &size),
+                              .openmetrics = exposition_wants_openmetrics(accept)};
+    if (page.out == NULL) {
+        return 503;
+    }
+    write_page(facts, &page);
+    bool whole = ferror(page.out) == 0;
+    whole = fclose(page.out) == 0 && whole;
+    if (whole) {
+        (void)evbuffer_add(body, text, size);
+        *content_type = page.openmetrics ? EXPOSITION_OPENMETRICS_TYPE : EXPOSITION_CLASSIC_TYPE;
+    }
+    free(text);
+    return whole ? 200 : 503;
 }

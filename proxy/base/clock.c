@@ -9,21 +9,21 @@
 #include <stddef.h>
 #include <time.h>
 
-static uint64_t read_ms(clockid_t id)
+static uint64_t read_us(clockid_t id)
 {
     struct timespec now = {0};
     (void)clock_gettime(id, &now); /* cannot fail for the two ids used here */
-    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 
 static uint64_t system_monotonic_ms(void)
 {
-    return read_ms(CLOCK_MONOTONIC);
+    return read_us(CLOCK_MONOTONIC) / 1000u;
 }
 
 static uint64_t system_wall_ms(void)
 {
-    return read_ms(CLOCK_REALTIME);
+    return read_us(CLOCK_REALTIME) / 1000u;
 }
 
 static const struct clock_source system_clock = {
@@ -46,4 +46,14 @@ uint64_t clock_monotonic_ms(void)
 uint64_t clock_wall_ms(void)
 {
     return current->wall_ms();
+}
+
+uint64_t clock_monotonic_us(void)
+{
+    return current == &system_clock ? read_us(CLOCK_MONOTONIC) : current->monotonic_ms() * 1000u;
+}
+
+uint64_t clock_wall_us(void)
+{
+    return current == &system_clock ? read_us(CLOCK_REALTIME) : current->wall_ms() * 1000u;
 }

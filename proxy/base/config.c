@@ -189,6 +189,8 @@ static const char *value_word(enum config_type type)
         return "HOST:PORT";
     case CONFIG_TYPE_URI:
         return "URI";
+    case CONFIG_TYPE_HTTP:
+        return "URL";
     case CONFIG_TYPE_PATH:
         return "DIR";
     case CONFIG_TYPE_FILE:

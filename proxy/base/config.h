@@ -177,6 +177,13 @@ struct config {
     char *http_tls_ca_file;              /* http.tls.CAFile */
     /* log */
     enum log_level log_level; /* log.level: debug | info (default) | warning | error */
+    char *log_path;           /* log.path: a file, empty: standard error */
+    /* trace */
+    char *trace_endpoint;   /* trace.endpoint: http://..., empty: none */
+    uint64_t trace_percent; /* trace.percent: 0..100, default 100 */
+    /* event */
+    char *event_webhook;             /* event.webhook: http://..., empty: none */
+    char *event_webhook_secret_file; /* event.webhookSecretFile */
     /* not keys */
     struct config_service *services; /* services: in the file's order */
     size_t services_count;           /* 0..CONFIG_SERVICES_MAX */

@@ -52,7 +52,9 @@ const struct config_group config_groups[] = {
     {"admin", "Health, readiness and status, by HTTP"},
     {"http", "API calls as units: the proxy in front of a service's HTTP port"},
     {"http.tls", "TLS with callers"},
-    {"log", "Log lines, on standard error"},
+    {"log", "Log lines, on standard error or in a file"},
+    {"trace", "Spans of units and their commands, to an OpenTelemetry collector"},
+    {"event", "Events, to a webhook"},
 };
 const size_t config_groups_count = sizeof(config_groups) / sizeof(config_groups[0]);
 
@@ -414,6 +416,35 @@ const struct config_key config_keys[] = {
      .choices = level_choices,
      .live = true,
      .help = "the least severe lines that are written"},
+    {.name = "log.path",
+     .type = CONFIG_TYPE_FILE,
+     .offset = AT(log_path),
+     .standard = "",
+     .help = "a file in place of standard error; opened again on SIGHUP and SIGUSR1"},
+
+    {.name = "trace.endpoint",
+     .type = CONFIG_TYPE_HTTP,
+     .offset = AT(trace_endpoint),
+     .standard = "",
+     .help = "where spans are posted as OTLP: http://HOST:4318/v1/traces; empty: none"},
+    {.name = "trace.percent",
+     .type = CONFIG_TYPE_NUMBER,
+     .offset = AT(trace_percent),
+     .standard = "100",
+     .smallest = "0",
+     .largest = "100",
+     .help = "of units whose caller names no trace, so many are recorded"},
+
+    {.name = "event.webhook",
+     .type = CONFIG_TYPE_HTTP,
+     .offset = AT(event_webhook),
+     .standard = "",
+     .help = "where events are posted as JSON: http://HOST:PORT/PATH; empty: nowhere"},
+    {.name = "event.webhookSecretFile",
+     .type = CONFIG_TYPE_FILE,
+     .offset = AT(event_webhook_secret_file),
+     .standard = "",
+     .help = "file with the bearer token; else the environment's HOLDFAST_WEBHOOK_SECRET"},
 };
 const size_t config_keys_count = sizeof(config_keys) / sizeof(config_keys[0]);
 

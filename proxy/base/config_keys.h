@@ -21,6 +21,7 @@ enum config_type {
     CONFIG_TYPE_LISTEN,    /* char *: HOST:PORT, port 0 allowed */
     CONFIG_TYPE_CONNECT,   /* char *: HOST:PORT */
     CONFIG_TYPE_URI,       /* char *: mongodb://, one host; never shown: it may hold a password */
+    CONFIG_TYPE_HTTP,      /* char *: http://HOST[:PORT][/PATH] */
     CONFIG_TYPE_PATH,      /* char *: a directory */
     CONFIG_TYPE_FILE,      /* char * */
     CONFIG_TYPE_HEX,       /* char *: an even number of hexadecimal digits */

@@ -133,6 +133,20 @@ static enum status check_uri(const char *name, const char *text, struct error *r
     return STATUS_OK;
 }
 
+/* Its parts are looked at where it is used. */
+static enum status check_http(const char *name, const char *text, struct error *ret_error)
+{
+    static const char scheme[] = "http://";
+    size_t size = strlen(text);
+    if (strncmp(text, scheme, sizeof scheme - 1) != 0 || size == sizeof scheme - 1) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "%s: must be http://HOST:PORT/PATH (https:// is not built: put an agent "
+                         "beside the proxy)",
+                         name);
+    }
+    return STATUS_OK;
+}
+
 /* One address, or several between commas with blanks around them. */
 static bool is_addresses(const char *text, bool one_only)
 {
@@ -196,6 +210,8 @@ static enum status check_word(const char *name, enum config_type type, const cha
                              name, text);
         }
         return STATUS_OK;
+    case CONFIG_TYPE_HTTP:
+        return check_http(name, text, ret_error);
     case CONFIG_TYPE_TEXT:
         if (!is_printable(text)) {
             return error_set(ret_error, STATUS_INVALID, "%s: holds a control character", name);
@@ -239,9 +255,9 @@ enum status config_text_check(const char *name, enum config_type type, const cha
 static bool is_text(enum config_type type)
 {
     return type == CONFIG_TYPE_LISTEN || type == CONFIG_TYPE_CONNECT || type == CONFIG_TYPE_URI ||
-           type == CONFIG_TYPE_PATH || type == CONFIG_TYPE_FILE || type == CONFIG_TYPE_HEX ||
-           type == CONFIG_TYPE_ADDRESS || type == CONFIG_TYPE_ADDRESSES ||
-           type == CONFIG_TYPE_NAME || type == CONFIG_TYPE_TEXT;
+           type == CONFIG_TYPE_HTTP || type == CONFIG_TYPE_PATH || type == CONFIG_TYPE_FILE ||
+           type == CONFIG_TYPE_HEX || type == CONFIG_TYPE_ADDRESS ||
+           type == CONFIG_TYPE_ADDRESSES || type == CONFIG_TYPE_NAME || type == CONFIG_TYPE_TEXT;
 }
 
 static enum status set_text(struct config *config, const struct config_key *key, const char *text,

@@ -9,16 +9,20 @@
  * LINE_BYTES: a text is cut and marked with "..." before that, fields that find no room are
  * dropped.
  *
- * Threads: any. A line shares nothing with another; the kernel keeps one write(2) in one piece.
+ * The descriptor of a file stays the same number for good: opening it again puts the new file in
+ * its place (dup3), so that no thread can be caught between the two.
+ *
+ * Threads: any. A line shares nothing with another; the kernel keeps one write(2) in one piece. Of
+ * the counts of a place, who moves its period on tells what the former one held back.
  */
 
 #include "holdfast/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,17 +48,69 @@ static const char level_letters[] = {
 };
 
 static atomic_int level_lowest = LOG_INFO;
-static int output_descriptor = STDERR_FILENO;
+static _Atomic int output_descriptor = STDERR_FILENO;
+static char *output_path;                  /* of log_open(); the main thread's */
+static _Atomic(struct log_place *) places; /* that have held something back */
+static _Atomic uint64_t lines_written[LOG_LEVELS];
+static _Atomic uint64_t lines_suppressed;
+static _Atomic uint64_t lines_failed;
 
 void log_set_level(enum log_level level)
 {
     atomic_store(&level_lowest, (int)level);
 }
 
+bool log_is_on(enum log_level level)
+{
+    return (int)level >= atomic_load_explicit(&level_lowest, memory_order_relaxed);
+}
+
 void log_set_descriptor(int descriptor)
 {
-    output_descriptor = descriptor;
+    atomic_store(&output_descriptor, descriptor);
 }
+
+/* ------------------------------------------------------------------ the file */
+
+static int open_file(const char *path)
+{
+    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+}
+
+enum status log_open(const char *path, struct error *ret_error)
+{
+    char *copy = strdup(path);
+    int descriptor = copy == NULL ? -1 : open_file(path);
+    if (descriptor < 0) {
+        int reason = errno;
+        free(copy);
+        return error_set(ret_error, STATUS_IO, "cannot open the log file %s: %s", path,
+                         strerror(reason));
+    }
+    free(output_path);
+    output_path = copy;
+    atomic_store(&output_descriptor, descriptor);
+    return STATUS_OK;
+}
+
+enum status log_reopen(struct error *ret_error)
+{
+    if (output_path == NULL) {
+        return STATUS_OK;
+    }
+    int descriptor = open_file(output_path);
+    bool done =
+        descriptor >= 0 && dup3(descriptor, atomic_load(&output_descriptor), O_CLOEXEC) >= 0;
+    int reason = errno;
+    if (descriptor >= 0) {
+        (void)close(descriptor);
+    }
+    return done ? STATUS_OK
+                : error_set(ret_error, STATUS_IO, "cannot open the log file %s: %s", output_path,
+                            strerror(reason));
+}
+
+/* ------------------------------------------------------------------ a line's text */
 
 /* Takes the text whole or not at all. `reserve`: bytes that must stay free behind it. */
 static bool line_put(struct line *line, const char *text, size_t size, size_t reserve)
@@ -163,22 +219,64 @@ static void line_put_time(struct line *line)
     (void)line_put(line, text, (size_t)more, TAIL_BYTES);
 }
 
+static bool line_put_hex(struct line *line, const uint8_t *bytes, size_t count)
+{
+    static const char digits[] = "0123456789abcdef";
+    bool fits = line_put(line, "\"", 1, TAIL_BYTES);
+    for (size_t i = 0; i < count && fits; i++) {
+        const char pair[] = {digits[bytes[i] >> 4], digits[bytes[i] & 0xf]};
+        fits = line_put(line, pair, sizeof pair, TAIL_BYTES);
+    }
+    return fits && line_put(line, "\"", 1, TAIL_BYTES);
+}
+
+static bool line_put_scalar(struct line *line, const struct log_field *field)
+{
+    char number[24];
+    if (field->text != NULL) {
+        return line_put_string(line, field->text);
+    }
+    if (field->hex) {
+        return line_put_hex(line, field->bytes, field->count);
+    }
+    int size = snprintf(number, sizeof(number), "%" PRId64, field->number);
+    return line_put(line, number, (size_t)size, TAIL_BYTES);
+}
+
+static bool line_put_object(struct line *line, const struct log_field *fields, size_t count)
+{
+    bool fits = line_put(line, "{", 1, TAIL_BYTES);
+    for (size_t i = 0; i < count && fits; i++) {
+        fits = (i == 0 || line_put(line, ",", 1, TAIL_BYTES)) &&
+               line_put_string(line, fields[i].name) && line_put(line, ":", 1, TAIL_BYTES) &&
+               line_put_scalar(line, &fields[i]);
+    }
+    return fits && line_put(line, "}", 1, TAIL_BYTES);
+}
+
 /* One field, whole or not at all: a line that is full is cut at a field's edge. */
 static void line_put_field(struct line *line, const struct log_field *field, bool first)
 {
     size_t start = line->size;
     bool fits = (first || line_put(line, ",", 1, TAIL_BYTES)) &&
                 line_put_string(line, field->name) && line_put(line, ":", 1, TAIL_BYTES);
-    if (fits && field->text != NULL) {
-        fits = line_put_string(line, field->text);
+    if (fits && field->fields != NULL) {
+        fits = line_put_object(line, field->fields, field->count);
     } else if (fits) {
-        char number[24];
-        int size = snprintf(number, sizeof(number), "%" PRId64, field->number);
-        fits = line_put(line, number, (size_t)size, TAIL_BYTES);
+        fits = line_put_scalar(line, field);
     }
     if (!fits) {
         line->size = start;
     }
+}
+
+static bool is_skipped(const struct log_field *field)
+{
+    uint8_t any = 0;
+    for (size_t i = 0; field->hex && i < field->count; i++) {
+        any |= field->bytes[i];
+    }
+    return field->name == NULL || (field->hex && any == 0);
 }
 
 static void line_put_fields(struct line *line, const struct log_field *fields, size_t field_count)
@@ -186,7 +284,7 @@ static void line_put_fields(struct line *line, const struct log_field *fields, s
     bool open = false;
     size_t start = line->size;
     for (size_t i = 0; i < field_count; i++) {
-        if (fields[i].name == NULL) {
+        if (is_skipped(&fields[i])) {
             continue;
         }
         if (!open) {
@@ -205,7 +303,7 @@ static void line_put_fields(struct line *line, const struct log_field *fields, s
 void log_write(enum log_level level, const char *component, const char *message,
                const struct log_field *fields, size_t field_count)
 {
-    if ((int)level < atomic_load(&level_lowest)) {
+    if (!log_is_on(level)) {
         return;
     }
     int errno_before = errno; /* logging must not disturb the caller's errno */
@@ -224,7 +322,83 @@ void log_write(enum log_level level, const char *component, const char *message,
     /* A log that cannot be written must not stop the proxy: nobody could be told anyway. */
     ssize_t written = 0;
     do {
-        written = write(output_descriptor, line.bytes, line.size);
+        written = write(atomic_load(&output_descriptor), line.bytes, line.size);
     } while (written < 0 && errno == EINTR);
+    _Atomic uint64_t *counter =
+        written == (ssize_t)line.size ? &lines_written[index] : &lines_failed;
+    (void)atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
     errno = errno_before;
+}
+
+/* ------------------------------------------------------------------ repeats */
+
+/* What a place says is set once: others may read it as soon as it is in the list. */
+static void list_place(struct log_place *place, const char *component, const char *message)
+{
+    if (!atomic_exchange(&place->listed, true)) {
+        place->component = component;
+        place->message = message;
+        place->next = atomic_load(&places);
+        while (!atomic_compare_exchange_weak(&places, &place->next, place)) {
+        }
+    }
+}
+
+/* Begins a new period. Who wins tells what the last one held back. */
+static void next_period(struct log_place *place, const char *component, const char *message,
+                        uint64_t since_ms, uint64_t now_ms)
+{
+    if (!atomic_compare_exchange_strong(&place->since_ms, &since_ms, now_ms)) {
+        return;
+    }
+    uint32_t lines = atomic_exchange(&place->lines, 0);
+    if (lines > LOG_REPEATS_MAX) {
+        const struct log_field fields[] = {
+            LOG_TEXT("message", message), LOG_NUMBER("suppressed", lines - LOG_REPEATS_MAX),
+            LOG_NUMBER("milliseconds", since_ms == 0 ? LOG_REPEATS_MS : now_ms - since_ms)};
+        (void)atomic_fetch_add_explicit(&lines_suppressed, lines - LOG_REPEATS_MAX,
+                                        memory_order_relaxed);
+        log_write(LOG_WARNING, component, "Repeated lines were suppressed", fields,
+                  sizeof fields / sizeof fields[0]);
+    }
+}
+
+void log_write_at(struct log_place *place, enum log_level level, const char *component,
+                  const char *message, const struct log_field *fields, size_t field_count)
+{
+    if (level > LOG_DEBUG) {
+        uint64_t now_ms = clock_monotonic_ms();
+        uint64_t since_ms = atomic_load(&place->since_ms);
+        if (since_ms == 0 || now_ms - since_ms >= LOG_REPEATS_MS) {
+            next_period(place, component, message, since_ms, now_ms);
+        }
+        uint32_t lines = atomic_fetch_add(&place->lines, 1);
+        if (lines == LOG_REPEATS_MAX) {
+            list_place(place, component, message);
+        }
+        if (lines >= LOG_REPEATS_MAX) {
+            return;
+        }
+    }
+    log_write(level, component, message, fields, field_count);
+}
+
+void log_tell_repeats(bool all)
+{
+    uint64_t now_ms = clock_monotonic_ms();
+    for (struct log_place *at = atomic_load(&places); at != NULL; at = at->next) {
+        uint64_t since_ms = atomic_load(&at->since_ms);
+        if (all || now_ms - since_ms >= LOG_REPEATS_MS) {
+            next_period(at, at->component, at->message, since_ms, now_ms);
+        }
+    }
+}
+
+void log_figures_get(struct log_figures *ret_figures)
+{
+    for (size_t i = 0; i < LOG_LEVELS; i++) {
+        ret_figures->lines[i] = atomic_load(&lines_written[i]);
+    }
+    ret_figures->suppressed = atomic_load(&lines_suppressed);
+    ret_figures->failed = atomic_load(&lines_failed);
 }

@@ -93,8 +93,10 @@ static void tell_status(const char *state, const char *status)
     char message[SERVICE_MANAGER_STATUS_BYTES + 64];
     int size = snprintf(message, sizeof message, "%sSTATUS=%.*s", state,
                         (int)SERVICE_MANAGER_STATUS_BYTES, status);
-    for (int i = (int)strlen(state); i < size; i++) {
-        message[i] = message[i] == '\n' ? ' ' : message[i]; /* else it would begin a variable */
+    for (char *at = message + strlen(state); *at != '\0'; at++) {
+        if (*at == '\n') {
+            *at = ' '; /* else it would begin a variable */
+        }
     }
     tell(message, (size_t)size);
 }

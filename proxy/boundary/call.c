@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "boundary/call_private.h"
+#include "engine/enter.h"
 #include "holdfast/clock.h"
 
 static void check_out(struct call *call);
@@ -107,6 +108,7 @@ bool call_open_unit(struct call *call)
         .application = call->service_name,
         .id = id,
         .group = domain_reader_group(call->domain),
+        .trace = trace_id_is_none(&call->trace) ? NULL : &call->span,
         .serializable = engine->serializable,
     };
     if (unit_table_checkout(engine->units, &wanted, &call->waiter, &unit) != UNIT_CHECKOUT_READY) {
@@ -114,6 +116,7 @@ bool call_open_unit(struct call *call)
     }
     /* Its handler may read before it writes: what changes after this moment is news to it. */
     lock_owner_begin(engine->locks, &unit->locks);
+    enter_snapshot(engine, unit);
     call->unit = id;
     call_begin_observing(call);
     const char *reason = unit_table_checkin(engine->units, unit);

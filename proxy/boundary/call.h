@@ -68,6 +68,7 @@ struct call {
     bool inside; /* came by the inside listener, or from a listed peer */
     struct trace_id
         trace; /* of the request's traceparent, or of the one that was added; none: zeros */
+    struct span_context span; /* of its unit: with that trace, or none */
     const char *method;
     const char *target;
     const char *caller; /* address:port */

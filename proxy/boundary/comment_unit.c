@@ -105,6 +105,7 @@ static void answer_committed(struct boundary_request *request)
         take_last_answer(request, &kept);
     bson_destroy(&kept);
     if (again) {
+        (void)atomic_fetch_add(&request->engine->counters.answered, 1);
         ending_finish(request);
     } else if (named(request, "commitUnit")) {
         reply_put_ok(&request->reply);
@@ -313,6 +314,7 @@ static void begin(struct boundary_request *request)
         }
     }
     lock_owner_begin(request->engine->locks, &request->unit->locks);
+    enter_snapshot(request->engine, request->unit);
     append_begin(request);
 }
 
@@ -333,6 +335,7 @@ static void check_out(struct boundary_request *request)
         .lifetime_ms = (uint64_t)comment->timeout_ms,
         .group = unit_session_key_group(&request->key),
         .id = begins ? wal_unit_next(request->engine->wal) : 0,
+        .trace = begins ? ending_unit_trace(request) : NULL,
         .serializable =
             comment->isolation == COMMENT_ISOLATION_SERIALIZABLE ||
             (comment->isolation == COMMENT_ISOLATION_DEFAULT && request->engine->serializable),

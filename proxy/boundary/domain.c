@@ -180,6 +180,7 @@ void domain_figures_get(struct domain *domain, struct domain_figures *ret_figure
     ret_figures->waiting = domain->waiting_count;
     ret_figures->fenced = domain->fenced_until_ms != 0;
     count_slot(&domain->exclusive, ret_figures);
+    ret_figures->closed = ret_figures->fenced > 0;
     for (const struct domain_slot *at = domain->traces; at != NULL; at = at->hh.next) {
         count_slot(at, ret_figures);
     }

@@ -134,6 +134,13 @@ enum domain_write domain_write_decide(struct domain *domain, const struct trace_
                                       const char **ret_reason);
 
 /*
+ * Whether a call is open to which a read belongs that comes now, of this trace or none; *ret_key:
+ * of its unit. Counts nothing.
+ */
+bool domain_find_call(struct domain *domain, const struct trace_id *trace,
+                      struct unit_session_key *ret_key);
+
+/*
  * The same for a read where the units of calls are serializable: true, it is part of the call that
  * is open. False: of none.
  */
@@ -158,6 +165,7 @@ struct domain_figures {
     const char *name;
     size_t open;        /* calls */
     size_t fenced;      /* slots; an exclusive domain after a start counts as one */
+    bool closed;        /* fenced as a whole: no call can begin at all */
     size_t waiting;     /* in the queue */
     uint64_t committed; /* calls, since the start */
     uint64_t rolled_back;

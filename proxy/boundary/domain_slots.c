@@ -346,7 +346,8 @@ void domain_call_ended(struct call *call)
         if (slot->handlers != NULL) {
             LOG(LOG_INFO, "http", "Domain fenced: a handler may have outlived its call",
                 LOG_TEXT("domain", domain->name), LOG_TEXT("method", call->method),
-                LOG_TEXT("service", call->service_name), LOG_NUMBER("unit", call->unit));
+                LOG_TEXT("service", call->service_name), LOG_NUMBER("unit", call->unit),
+                LOG_HEX("trace", call->trace.bytes, TRACE_ID_BYTES));
         }
         slot_advance(slot);
     }

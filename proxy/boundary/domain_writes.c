@@ -96,6 +96,23 @@ enum domain_write domain_write_decide(struct domain *domain, const struct trace_
     return result;
 }
 
+bool domain_find_call(struct domain *domain, const struct trace_id *trace,
+                      struct unit_session_key *ret_key)
+{
+    static const struct trace_id none;
+    bool found = false;
+    pthread_mutex_lock(&domain->mutex);
+    if (!domain->options.observe_only && (trace != NULL || !domain_is_trace(domain))) {
+        const struct domain_slot *slot = slot_find(domain, trace == NULL ? &none : trace);
+        found = slot != NULL && slot->open != NULL;
+        if (found) {
+            *ret_key = slot->open->key;
+        }
+    }
+    pthread_mutex_unlock(&domain->mutex);
+    return found;
+}
+
 bool domain_read_decide(struct domain *domain, const struct trace_id *trace,
                         struct domain_write_call *ret_call)
 {

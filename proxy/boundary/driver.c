@@ -84,6 +84,9 @@ static void answer_from_journal(struct boundary_request *request)
     bson_t reply = BSON_INITIALIZER;
     enum outcome outcome = outcome_find(request, &reply);
     bson_destroy(&reply);
+    if (outcome == OUTCOME_COMMITTED) {
+        (void)atomic_fetch_add(&request->engine->counters.answered, 1);
+    }
     answer_ended(request, outcome);
 }
 
@@ -146,6 +149,11 @@ static void take_read(struct boundary_request *request, struct slice reply, bool
         if (!committed) {
             lock_owner_read(request->engine->locks, &request->unit->locks);
         }
+        request->unit->locks.view_used = true;
+        if (!request->unit->locks.serializable && request->read.cursor != NULL &&
+            view.cursor_id == 0) {
+            unit_cursors_remove(&request->unit->kept_cursors, request->read.cursor);
+        }
         (void)bson_init_static(&document, reply.data, reply.size);
         bson_concat(&request->reply, &document);
         ending_finish(request);
@@ -154,7 +162,8 @@ static void take_read(struct boundary_request *request, struct slice reply, bool
     ending_set_error(request, view.code,
                      reply_code_is_transient(view.code) ? REPLY_LABEL_TRANSIENT : NULL,
                      view.message == NULL ? "the server gave no reason" : view.message);
-    ending_roll_back(request, "a command of the unit failed");
+    ending_roll_back(request, request->unit->locks.victim ? "it was the victim of a deadlock"
+                                                          : "a command of the unit failed");
 }
 
 static void on_read(struct read_operation *operation, struct slice reply)
@@ -187,57 +196,64 @@ static void read_locked(struct boundary_request *request)
     locked_read_start(&request->locked);
 }
 
-static void send_read(struct boundary_request *request)
+/* killCursors of what the unit keeps itself: all there is to it, unless others are named, too. */
+static bool kill_kept(struct boundary_request *request)
 {
-    request->read = (struct read_operation){
-        .engine = request->engine,
-        .channel = request->channel,
-        .view = &request->view,
-        .reader = {.unit = request->unit->id,
-                   .snapshot_at = request->unit->uncommitted.snapshot_at,
-                   .has_snapshot = request->unit->uncommitted.has_snapshot},
-        .in_unit = true,
-        .completed = on_read,
-        .context = request,
-    };
-    request->unit->locks.view_used = true;
-    request->reading = true;
-    read_start(&request->read);
-}
-
-static void fail_entering(struct boundary_request *request)
-{
-    bool victim = request->unit->locks.victim;
-    ending_set_error(request, REPLY_CODE_WriteConflict, REPLY_LABEL_TRANSIENT,
-                     victim ? "this transaction and others waited for each other's documents, and "
-                              "it is the youngest of them: run the transaction again"
-                            : "other writes in this namespace did not end within unit.lockWait: "
-                              "run the transaction again");
-    ending_roll_back(request, victim ? "it was the victim of a deadlock"
-                                     : "waited longer than unit.lockWait");
-}
-
-static void on_entered(struct enter *enter, bool inside)
-{
-    struct boundary_request *request = enter->context;
-    request->entering = false;
-    if (inside) {
-        send_read(request);
-        return;
+    struct unit_cursors *cursors = &request->unit->kept_cursors;
+    bson_iter_t at;
+    bson_iter_t id;
+    bson_t killed;
+    bson_t none;
+    uint32_t count = 0;
+    bool all = bson_iter_init_from_data(&at, request->view.body.data, request->view.body.size) &&
+               bson_iter_find(&at, "cursors") && bson_iter_recurse(&at, &id);
+    BSON_APPEND_ARRAY_BEGIN(&request->reply, "cursorsKilled", &killed);
+    while (all && bson_iter_next(&id)) {
+        char text[16];
+        const char *name;
+        size_t size = bson_uint32_to_string(count++, &name, text, sizeof text);
+        struct unit_cursor *cursor = unit_cursors_find(cursors, bson_iter_as_int64(&id));
+        all = cursor != NULL && cursor->server_id == 0;
+        if (cursor != NULL) {
+            bson_append_int64(&killed, name, (int)size, cursor->id);
+            unit_cursors_remove(cursors, cursor);
+        }
     }
-    fail_entering(request);
+    bson_append_array_end(&request->reply, &killed);
+    static const char *const others[] = {"cursorsNotFound", "cursorsAlive", "cursorsUnknown"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        bson_append_array_begin(&request->reply, others[i], -1, &none);
+        bson_append_array_end(&request->reply, &none);
+    }
+    BSON_APPEND_DOUBLE(&request->reply, "ok", 1);
+    if (!all) {
+        bson_reinit(&request->reply);
+    }
+    return all;
 }
 
-/* getMore names its collection in a field of its own; what has none reads the whole database. */
-static const char *read_collection(const struct boundary_request *request)
+/* True: answered. A cursor lives and dies with its unit. */
+static bool go_on_with_kept(struct boundary_request *request, struct unit_cursor **ret_cursor)
 {
     bson_iter_t at;
-    if (named(request, "getMore") &&
-        bson_iter_init_from_data(&at, request->view.body.data, request->view.body.size) &&
-        bson_iter_find(&at, "collection") && BSON_ITER_HOLDS_UTF8(&at)) {
-        return bson_iter_utf8(&at, NULL);
+    struct unit_cursors *cursors = &request->unit->kept_cursors;
+    int64_t id = bson_iter_init_from_data(&at, request->view.body.data, request->view.body.size) &&
+                         bson_iter_next(&at)
+                     ? bson_iter_as_int64(&at)
+                     : 0;
+    struct unit_cursor *cursor = unit_cursors_find(cursors, id);
+    if (cursor == NULL) {
+        ending_set_error(request, REPLY_CODE_CursorNotFound, NULL,
+                         "the cursor is none of this transaction");
+        ending_roll_back(request, "a command of the unit failed");
+        return true;
     }
-    return request->view.collection == NULL ? "" : request->view.collection;
+    *ret_cursor = cursor;
+    if (read_batch_next(cursors, cursor, &request->view, &request->reply)) {
+        ending_finish(request);
+        return true;
+    }
+    return false;
 }
 
 static void read_in_unit(struct boundary_request *request)
@@ -246,28 +262,27 @@ static void read_in_unit(struct boundary_request *request)
         read_locked(request);
         return;
     }
-    request->enter = (struct enter){
+    struct unit_cursor *cursor = NULL;
+    if (named(request, "killCursors") && kill_kept(request)) {
+        ending_finish(request);
+        return;
+    }
+    if (named(request, "getMore") && request->engine->committed_reads &&
+        go_on_with_kept(request, &cursor)) {
+        return;
+    }
+    request->read = (struct read_operation){
         .engine = request->engine,
+        .channel = request->channel,
+        .view = &request->view,
         .unit = request->unit,
-        .worker = request->channel->worker,
-        .completed = on_entered,
+        .cursor = cursor,
+        .in_unit = true,
+        .completed = on_read,
         .context = request,
     };
-    switch (enter_start(&request->enter, request->view.database, read_collection(request))) {
-    case ENTER_INSIDE:
-        send_read(request);
-        break;
-    case ENTER_WAITING:
-        request->entering = true;
-        break;
-    case ENTER_DEADLOCK:
-        fail_entering(request);
-        break;
-    case ENTER_NO_MEMORY:
-        ending_set_error(request, REPLY_CODE_ExceededMemoryLimit, NULL, "out of memory");
-        ending_roll_back(request, "out of memory");
-        break;
-    }
+    request->reading = true;
+    read_start(&request->read);
 }
 
 /* ------------------------------------------------------------------ dispatch */
@@ -385,6 +400,7 @@ static void check_out(struct boundary_request *request)
     };
     if (wanted.begin) {
         wanted.id = wal_unit_next(request->engine->wal);
+        wanted.trace = ending_unit_trace(request);
         wanted.serializable = is_serializable(request);
     }
     switch (ending_check_out(request, &wanted, check_out)) {

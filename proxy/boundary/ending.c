@@ -2,6 +2,7 @@
 #include "boundary/ending.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "wire/reply.h"
 
@@ -17,10 +18,11 @@ void ending_init(struct boundary_request *request)
 {
     request->cancelled = false;
     request->unit = NULL;
+    request->unit_id = 0;
+    request->unit_trace = (struct span_context){0};
     request->task.run = on_task;
     request->reply_lost = false;
-    request->writing = request->reading = request->locking = request->entering = false;
-    request->waiting = false;
+    request->writing = request->reading = request->locking = request->waiting = false;
     bson_init(&request->reply);
 }
 
@@ -62,7 +64,28 @@ enum unit_checkout ending_check_out(struct boundary_request *request,
     enum unit_checkout result =
         unit_table_checkout(request->engine->units, wanted, &request->waiter, &request->unit);
     request->waiting = result == UNIT_CHECKOUT_WAITING;
+    if (result == UNIT_CHECKOUT_READY) {
+        ending_note_unit(request);
+    }
     return result;
+}
+
+void ending_note_unit(struct boundary_request *request)
+{
+    request->unit_id = request->unit->id;
+    request->unit_began_us = request->unit->began_wall_us;
+    request->unit_trace = request->unit->trace;
+    memcpy(request->unit_session, request->unit->session_id, UNIT_SESSION_ID_BYTES);
+}
+
+const struct span_context *ending_unit_trace(struct boundary_request *request)
+{
+    if (!request->has_parent) {
+        return NULL;
+    }
+    span_continue(request->parent.trace.bytes, request->parent.parent, request->parent.sampled,
+                  &request->unit_trace);
+    return &request->unit_trace;
 }
 
 void ending_take_reply(struct boundary_request *request, struct slice reply)
@@ -180,8 +203,6 @@ void boundary_cancel(struct boundary_request *request)
         read_cancel(&request->read);
     } else if (request->locking) {
         locked_read_cancel(&request->locked);
-    } else if (request->entering) {
-        enter_cancel(&request->enter);
     } else if (request->waiting && unit_table_cancel(request->engine->units, &request->waiter)) {
         request->waiting = false;
         request->reply_lost = true;

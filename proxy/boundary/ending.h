@@ -25,6 +25,13 @@ enum unit_checkout ending_check_out(struct boundary_request *request,
                                     const struct unit_request *wanted,
                                     void (*again)(struct boundary_request *));
 
+/* The request is in its unit now: notes what log and trace tell of it. */
+void ending_note_unit(struct boundary_request *request);
+
+/* The trace of a unit that this request begins: what its comment names, or NULL. Valid until the
+   request is completed. */
+const struct span_context *ending_unit_trace(struct boundary_request *request);
+
 /* A write of the request is done: what it is to be answered. Size 0: the server was lost. */
 void ending_take_reply(struct boundary_request *request, struct slice reply);
 

@@ -60,26 +60,33 @@ static enum outcome judge(struct wal_reader *reader, const struct wal_session *s
     return OUTCOME_ROLLED_BACK;
 }
 
-enum outcome outcome_find_key(struct wal *wal, const struct unit_session_key *key, int64_t number,
-                              bson_t *reply)
+static enum outcome find(struct wal *wal, const struct unit_session_key *key, int64_t number,
+                         bson_t *reply, struct error *error)
 {
     struct wal_reader *reader = NULL;
     struct wal_session session = {0};
-    struct error error = {0};
     enum outcome outcome = OUTCOME_UNREADABLE;
-    enum status status = wal_reader_begin(wal, &reader, &error);
+    enum status status = wal_reader_begin(wal, &reader, error);
     if (status == STATUS_OK) {
         status =
-            wal_read_session(reader, slice_make(key->bytes, sizeof key->bytes), &session, &error);
+            wal_read_session(reader, slice_make(key->bytes, sizeof key->bytes), &session, error);
     }
     if (status == STATUS_OK) {
-        outcome = judge(reader, &session, number, reply, &error);
+        outcome = judge(reader, &session, number, reply, error);
     } else if (status == STATUS_NOT_FOUND) {
         outcome = OUTCOME_NONE;
     }
     wal_reader_end(reader);
+    return outcome;
+}
+
+enum outcome outcome_find_key(struct wal *wal, const struct unit_session_key *key, int64_t number,
+                              bson_t *reply)
+{
+    struct error error = {0};
+    enum outcome outcome = find(wal, key, number, reply, &error);
     if (outcome == OUTCOME_UNREADABLE) {
-        LOG(LOG_ERROR, "journal", "The outcome of a transaction number cannot be read",
+        LOG(LOG_ERROR, "journal", "The outcome of a unit cannot be read",
             LOG_TEXT("reason", error.message));
     }
     return outcome;
@@ -88,6 +95,15 @@ enum outcome outcome_find_key(struct wal *wal, const struct unit_session_key *ke
 enum outcome outcome_find(const struct boundary_request *request, bson_t *reply)
 {
     struct unit_session_key key;
+    struct error error = {0};
     unit_session_key_make(request->user, request->view.session_id, &key);
-    return outcome_find_key(request->engine->wal, &key, request->view.transaction_number, reply);
+    enum outcome outcome =
+        find(request->engine->wal, &key, request->view.transaction_number, reply, &error);
+    if (outcome == OUTCOME_UNREADABLE) {
+        LOG(LOG_ERROR, "journal", "The outcome of a transaction number cannot be read",
+            LOG_HEX("session", request->view.session_id.data, request->view.session_id.size),
+            LOG_TEXT("user", request->user), LOG_TEXT("client", request->client),
+            LOG_TEXT("appName", request->application), LOG_TEXT("reason", error.message));
+    }
+    return outcome;
 }

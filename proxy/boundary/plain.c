@@ -117,6 +117,7 @@ static void run_unless_repeated(struct boundary_request *request)
     case OUTCOME_COMMITTED:
         end_unused(request);
         if (request->reply.len > 5) {
+            (void)atomic_fetch_add(&request->engine->counters.answered, 1);
             ending_finish(request);
         } else {
             fail(request, REPLY_CODE_InvalidOptions,
@@ -194,6 +195,7 @@ static void begin(struct boundary_request *request)
         .application = request->application,
         .id = wal_unit_next(request->engine->wal),
         .place = request->place,
+        .trace = ending_unit_trace(request),
         .serializable = request->engine->serializable,
     };
     if (request->cancelled) {
@@ -214,6 +216,7 @@ static void begin(struct boundary_request *request)
              "unit.maxOpen units are open: try again later");
         return;
     }
+    ending_note_unit(request);
     write_in_unit(request);
 }
 

@@ -1,37 +1,85 @@
 /*
- * A read outside of units: from the committed state (read/read.h). The connection's worker.
+ * A read outside of units: from the committed state (read/read.h).
+ *
+ * One that asks for readConcern "snapshot" and belongs to the unit of an API call, or names one in
+ * its comment, sees what was committed when that unit began, and what it has written itself. The
+ * unit may go on, and end, meanwhile: the read has a share of its snapshot of its own.
+ *
+ * The connection's worker.
  */
+#include <string.h>
+
 #include "boundary/ending.h"
 #include "boundary/request.h"
+#include "wire/reply.h"
+#include "wire/traceparent.h"
 
 static void on_read(struct read_operation *operation, struct slice reply)
 {
     struct boundary_request *request = operation->context;
     request->reading = false;
+    uncommitted_end(request->engine->uncommitted, &request->snapshot, false);
     bson_destroy(&request->reply);
     request->completed(request, reply);
 }
 
-/* Who names a unit in the read's comment, as in its writes', sees what that has written. */
-static uint64_t group_of(const struct boundary_request *request)
+/* The unit that the read names in its comment, as its writes do. */
+static bool names_unit(const struct boundary_request *request, struct unit_session_key *ret_key)
 {
     struct comment comment;
-    struct unit_session_key key;
     if (!request->view.has_comment || comment_parse(&request->view, &comment, NULL) != STATUS_OK) {
-        return request->reader_group;
+        return false;
     }
-    unit_session_key_of_name(request->user, comment.unit, &key);
-    return unit_session_key_group(&key);
+    unit_session_key_of_name(request->user, comment.unit, ret_key);
+    return true;
+}
+
+/* That of the API call that it belongs to. */
+static bool is_of_call(const struct boundary_request *request, struct unit_session_key *ret_key)
+{
+    const struct command_view *view = &request->view;
+    struct trace_id trace;
+    bson_iter_t at;
+    bool traced = view->has_comment &&
+                  bson_iter_init_from_data_at_offset(&at, view->body.data, view->body.size,
+                                                     view->comment_offset, sizeof "comment" - 1) &&
+                  traceparent_in_comment(&at, &trace);
+    return request->domain != NULL &&
+           domain_find_call(request->domain, traced ? &trace : NULL, ret_key);
+}
+
+static void take_snapshot(struct boundary_request *request, const struct unit_session_key *key,
+                          struct uncommitted_reader *reader)
+{
+    uint64_t unit = 0;
+    const char *level = request->view.read_concern_level;
+    if (level != NULL && strcmp(level, "snapshot") == 0 &&
+        unit_table_share_snapshot(request->engine->units, key, request->engine->uncommitted,
+                                  &request->snapshot, &unit)) {
+        *reader = (struct uncommitted_reader){
+            .unit = unit, .snapshot_at = request->snapshot.snapshot_at, .has_snapshot = true};
+    }
 }
 
 void reading_start(struct boundary_request *request)
 {
+    struct unit_session_key key;
+    struct uncommitted_reader reader = {.group = request->reader_group};
     ending_init(request);
+    request->snapshot = (struct uncommitted_owner){0};
+    if (names_unit(request, &key)) {
+        reader.group = unit_session_key_group(&key);
+        take_snapshot(request, &key, &reader);
+    } else if (is_of_call(request, &key)) {
+        take_snapshot(request, &key, &reader);
+    }
     request->read = (struct read_operation){
         .engine = request->engine,
         .channel = request->channel,
         .view = &request->view,
-        .reader = {.group = group_of(request)},
+        .reader = reader,
+        .plain_epoch = request->snapshot.plain_epoch,
+        .in_unit = reader.has_snapshot, /* the server knows nothing of its snapshot */
         .stale_cursor = request->stale_cursor,
         .is_lost = request->read_is_lost,
         .completed = on_read,

@@ -14,13 +14,13 @@
 #include "boundary/comment.h"
 #include "boundary/domain.h"
 #include "engine/engine.h"
-#include "engine/enter.h"
 #include "engine/finish.h"
 #include "engine/write.h"
 #include "read/locked_read.h"
 #include "read/read.h"
 #include "wire/command.h"
 #include "wire/op_msg.h"
+#include "wire/traceparent.h"
 
 struct boundary_request {
     /* filled in by the connection */
@@ -37,10 +37,19 @@ struct boundary_request {
     struct domain_slot *slot;    /* call_write.c: where the call is open; else NULL */
     struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
     uint64_t reader_group;       /* whose units' writes it sees (unit/uncommitted.h); 0: none */
+    struct domain *domain;       /* of the connection's service; else NULL */
     int64_t stale_cursor;        /* reading.c: to be closed first; 0: none. Set back to 0 there */
     bool read_is_lost;           /* reading.c: struct read_operation's is_lost. Set back, too */
+    bool has_parent;             /* its comment names a span */
+    struct traceparent parent;
     /* `reply`: the document to answer with, valid during the call; size 0: close the connection. */
     void (*completed)(struct boundary_request *request, struct slice reply);
+
+    /* to be read when it is completed: the unit that it was in, for log and trace; 0: none */
+    uint64_t unit_id;
+    uint64_t unit_began_us; /* wall clock */
+    struct span_context unit_trace;
+    uint8_t unit_session[UNIT_SESSION_ID_BYTES];
 
     /* private to the boundary */
     bool cancelled;
@@ -58,8 +67,8 @@ struct boundary_request {
     void (*after_superseded)(struct boundary_request *request);
     struct write_operation write;
     struct read_operation read;
+    struct uncommitted_owner snapshot; /* reading.c: of the unit that the read is of */
     struct locked_read locked;
-    struct enter enter;
     struct commit commit;
     enum status commit_status;
     void (*after_commit)(struct boundary_request *);
@@ -69,7 +78,6 @@ struct boundary_request {
     bool writing;
     bool reading;
     bool locking; /* `locked` is at work */
-    bool entering;
     bool waiting;
 };
 

@@ -62,6 +62,13 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast rollback 4711 --wal /var/lib/holdfast\n",
      cli_rollback},
+    {"drain", "", "have a living holdfastd take nothing new, and wait",
+     "New connections, API calls and units are refused from then on, open ones go on. Waits until\n"
+     "none is left; then holdfastd can be ended without rolling anything back. It does not end by\n"
+     "itself, and takes clients again only after a restart. /readyz tells the same.\n"
+     "\n"
+     "Example: holdfast drain --wal /var/lib/holdfast\n",
+     cli_drain},
     {"top", "", "what a living holdfastd is doing, again and again",
      "Shows units a second, how long commits and syncs of the disk take, who waits for locks, how\n"
      "full the journal is, how many of its records the server may still lose, and the open units.\n"
@@ -314,13 +321,17 @@ static enum status take_unit(const char *text, struct cli_options *options, stru
     return STATUS_OK;
 }
 
-/* It lives as long as the process, as the arguments do. */
+/* As the arguments, for the life of the process. */
+static char *upstream_text;
+
 static enum status take_upstream_file(struct cli_options *options, struct error *ret_error)
 {
     char *text = NULL;
     enum status status = secret_file_read("--upstream-file", optarg, &text, ret_error);
     if (status == STATUS_OK) {
-        options->upstream = text;
+        secret_free(upstream_text);
+        upstream_text = text;
+        options->upstream = upstream_text;
     }
     return status;
 }

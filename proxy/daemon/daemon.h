@@ -21,6 +21,7 @@
 #include "recover/recovery.h"
 #include "route/router.h"
 #include "service/services.h"
+#include "telemetry/telemetry.h"
 #include "upstream/server_process.h"
 #include "upstream/upstream.h"
 
@@ -57,6 +58,11 @@ struct daemon {
     struct server_process *process;
     struct settler *settler;
     struct probe probe; /* on the server after the recovery at the start */
+    struct telemetry *telemetry;
+    bool stood_by; /* for somebody else, before it became the owner */
+    bool draining; /* told to, without an end */
+    bool upstream_lost;
+    bool journal_nearly_full;
     pthread_t main_thread;
     uint64_t descriptors; /* how many this process may have */
 };
@@ -74,6 +80,28 @@ MUST_CHECK enum status daemon_start(struct daemon *daemon, struct error *ret_err
 /* Drains for up to ten seconds, rolls back what is open, gives lease and journal back. Also after a
    start that failed half way. */
 void daemon_stop(struct daemon *daemon);
+
+/* Takes no new connections, calls and units any more, and goes on serving what is open, until
+   daemon_stop(). Harmless if it was called before. */
+void daemon_drain(struct daemon *daemon);
+
+/* ---- What others are told */
+
+/* Before the first event. Errors: STATUS_INVALID (a setting), STATUS_MEMORY, STATUS_IO. */
+MUST_CHECK enum status daemon_start_telemetry(struct daemon *daemon, struct error *ret_error);
+
+/* HOST:PORT of the server, as the object of events. */
+#define DAEMON_UPSTREAM_BYTES 300
+void daemon_upstream_name(const struct daemon *daemon, char ret_name[DAEMON_UPSTREAM_BYTES]);
+
+/* The server was spoken with. `failure`: why not, NULL if it went well. */
+void daemon_tell_upstream(struct daemon *daemon, const char *failure);
+
+/* Every few seconds. */
+void daemon_watch(struct daemon *daemon);
+
+/* After somebody has renamed it. */
+void daemon_reopen_log(void);
 
 /* ---- Settings */
 

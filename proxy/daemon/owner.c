@@ -9,6 +9,7 @@
 
 #include "base/service_manager.h"
 #include "daemon/daemon.h"
+#include "holdfast/event.h"
 #include "holdfast/log.h"
 
 enum status daemon_open_journal(struct daemon *daemon, struct error *error)
@@ -54,6 +55,7 @@ enum status daemon_acquire_lease(struct daemon *daemon, struct error *error)
 static void on_lease_lost(void *context, const struct error *error)
 {
     (void)context;
+    log_tell_repeats(true);
     LOG(LOG_ERROR, "main", "Another proxy has taken over this server: ending",
         LOG_TEXT("reason", error->message));
     _exit(DAEMON_EXIT_CANNOT_RUN);
@@ -64,10 +66,14 @@ static void on_permit(void *context, bool up, const char *failure)
     (void)context;
     if (up) {
         LOG(LOG_INFO, "main", "The lease is renewed again: commands are sent to the server");
+        event_tell(EVENT_LEASE_BACK, "holdfastd", "The lease is renewed again");
     } else {
         LOG(LOG_WARNING, "main",
             "The lease could not be renewed in time: nothing is sent to the server until it was",
             LOG_TEXT("reason", failure));
+        event_tell(EVENT_LEASE_LOST, "holdfastd",
+                   "The lease could not be renewed in time, nothing is sent to the server: %s",
+                   failure);
     }
 }
 
@@ -105,6 +111,7 @@ enum status daemon_in_turn(struct daemon *daemon,
         LOG(LOG_INFO, "main", "Standing by", LOG_TEXT("reason", error->message));
     }
     bool stands_by = status == STATUS_OWNED;
+    daemon->stood_by |= stands_by && daemon->config.upstream_standby == CONFIG_STANDBY_ON;
     while (stands_by && (status == STATUS_OWNED || status == STATUS_UNREACHABLE) &&
            daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
         admin_standby(daemon->admin, error->message);

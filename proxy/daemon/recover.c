@@ -2,10 +2,13 @@
  * Recovery at the start, and again whenever the server has restarted. Main thread.
  */
 #include <signal.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "base/service_manager.h"
 #include "daemon/daemon.h"
+#include "holdfast/clock.h"
+#include "holdfast/event.h"
 #include "holdfast/log.h"
 #include "restart/restart.h"
 
@@ -19,12 +22,40 @@ static void on_unit_recovered(const struct recovery_unit *unit, void *context)
     LOG(unit->result == RECOVERY_CONFLICT ? LOG_ERROR : LOG_INFO, "recovery",
         messages[unit->result], LOG_NUMBER("unit", unit->history->unit),
         LOG_TEXT("user", unit->history->begin.user),
-        LOG_TEXT("client", unit->history->begin.client));
+        LOG_TEXT("client", unit->history->begin.client),
+        LOG_TEXT("appName", unit->history->begin.application),
+        LOG_HEX("session", unit->history->begin.session_id.data,
+                unit->history->begin.session_id.size));
+    if (unit->result == RECOVERY_CONFLICT) {
+        char number[24];
+        (void)snprintf(number, sizeof number, "%llu", (unsigned long long)unit->history->unit);
+        event_tell(EVENT_UNIT_CONFLICT, number,
+                   "Unit %s could not be recovered without overwriting newer data and was set "
+                   "aside: see holdfast show %s",
+                   number, number);
+    }
     (void)context;
 }
 
-static void tell_recovered(const struct recovery_report *report)
+static void tell_events(const struct recovery_report *report)
 {
+    if (report->units_rolled_back > 0) {
+        event_tell(EVENT_UNITS_ROLLED_BACK, "holdfastd",
+                   "%llu units that a crash had left open were rolled back",
+                   (unsigned long long)report->units_rolled_back);
+    }
+    if (report->units_redone > 0) {
+        event_tell(EVENT_UNITS_REDONE, "holdfastd",
+                   "%llu committed units that the server had lost are there again",
+                   (unsigned long long)report->units_redone);
+    }
+}
+
+static void tell_recovered(struct daemon *daemon, const struct recovery_report *report,
+                           uint64_t started_us)
+{
+    admin_recovered(daemon->admin, clock_monotonic_us() - started_us);
+    tell_events(report);
     LOG(LOG_INFO, "recovery", "Recovery finished",
         LOG_TEXT("serverRestarted", report->server_restarted ? "yes" : "no"),
         LOG_NUMBER("survivedLsn", report->survived_lsn),
@@ -46,10 +77,11 @@ enum status daemon_recover(struct daemon *daemon, struct error *error)
         .unit_done = on_unit_recovered,
     };
     struct recovery_report report = {0};
+    uint64_t started_us = clock_monotonic_us();
     enum status status = recovery_run(daemon->wal, daemon->upstream, &options, &report, error);
     if (status == STATUS_OK) {
         daemon->probe = report.probe;
-        tell_recovered(&report);
+        tell_recovered(daemon, &report, started_us);
     }
     return status;
 }
@@ -78,7 +110,12 @@ void daemon_recover_again(struct daemon *daemon)
         .recovery = {.fence_ms = daemon->config.upstream_fence_ms, .unit_done = on_unit_recovered},
         .give_up = is_to_end,
     };
+    uint64_t started_us = clock_monotonic_us();
+    char name[DAEMON_UPSTREAM_BYTES];
     admin_recovering(daemon->admin, daemon->wal);
+    daemon_upstream_name(daemon, name);
+    event_tell(EVENT_UPSTREAM_RESTARTED, name,
+               "The server has restarted: what it lost is recovered");
     service_manager_status("Recovering: the server has restarted");
     enum status status = restart_recover(&options, &report, &error);
     if (status != STATUS_OK) {
@@ -86,10 +123,13 @@ void daemon_recover_again(struct daemon *daemon)
             LOG_TEXT("status", status_name(status)), LOG_TEXT("reason", error.message));
         _exit(DAEMON_EXIT_CANNOT_RUN);
     }
-    tell_recovered(&report);
+    tell_recovered(daemon, &report, started_us);
     daemon->probe = report.probe;
     admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services, daemon->observe,
                   daemon->pruner);
-    admin_upstream_seen(daemon->admin, NULL);
+    if (daemon->draining) {
+        admin_draining(daemon->admin);
+    }
+    daemon_tell_upstream(daemon, NULL);
     daemon_tell_serving(daemon);
 }

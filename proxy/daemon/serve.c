@@ -8,6 +8,7 @@
 #include "daemon/daemon.h"
 #include "engine/deadlock_log.h"
 #include "engine/finish.h"
+#include "engine/namespace_cache.h"
 #include "engine/resolver.h"
 #include "engine/unique_cache.h"
 #include "holdfast/log.h"
@@ -57,8 +58,11 @@ static enum status start_settler(struct daemon *daemon, struct error *error)
         .gates = daemon->engine.gates,
         .process = daemon->process,
         .probe = daemon->probe,
+        .ended = &daemon->engine.counters.journaled,
     };
-    return settler_start(&options, &daemon->settler, error);
+    enum status status = settler_start(&options, &daemon->settler, error);
+    daemon->engine.settler = daemon->settler;
+    return status;
 }
 
 static bool settle_workers(void *context, uint64_t wait_ms)
@@ -108,11 +112,14 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
         .fence_ms = config->upstream_fence_ms,
         .threads = ROLLBACK_THREADS,
     };
-    daemon->engine.settler = daemon->settler;
     status = rollback_pool_start(&rollbacks, &daemon->engine.rollbacks, error);
     if (status == STATUS_OK) {
         status = unique_cache_start(config->upstream_uri, config->upstream_connect_ms,
                                     &daemon->engine.unique, error);
+    }
+    if (status == STATUS_OK && daemon->engine.committed_reads) {
+        status = namespace_cache_start(config->upstream_uri, config->upstream_connect_ms,
+                                       &daemon->engine.namespaces, error);
     }
     struct resolver_options resolver = {
         .engine = &daemon->engine,

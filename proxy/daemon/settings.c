@@ -16,6 +16,14 @@ enum status daemon_check_settings(const struct config *config, struct error *err
     if (config->unit_engine == CONFIG_ENGINE_NATIVE) {
         return error_set(error, STATUS_UNSUPPORTED, "unit.engine: native is not built yet");
     }
+    if (config->trace_endpoint[0] != '\0' &&
+        telemetry_check_url(config->trace_endpoint, error) != STATUS_OK) {
+        return error_prefix(error, "trace.endpoint");
+    }
+    if (config->event_webhook[0] != '\0' &&
+        telemetry_check_url(config->event_webhook, error) != STATUS_OK) {
+        return error_prefix(error, "event.webhook");
+    }
     struct upstream *upstream = NULL;
     status = upstream_open(config->upstream_uri, config->upstream_connect_ms, &upstream, error);
     upstream_close(upstream);
@@ -64,6 +72,7 @@ void daemon_reload(struct daemon *daemon)
         config_take_over(&daemon->config, &next, on_changed, &changes);
         const struct config *config = &daemon->config;
         log_set_level(config->log_level);
+        daemon_reopen_log();
         admin_set_token(daemon->admin, next.admin_token);
         daemon_reload_tls(daemon);
         daemon_set_engine_limits(&daemon->engine, config);

@@ -4,6 +4,7 @@
 #include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "holdfast/crash_point.h"
+#include "holdfast/event.h"
 #include "holdfast/log.h"
 
 static enum status check_topology(struct daemon *daemon, struct error *error)
@@ -59,6 +60,9 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
         status = start_admin(daemon, error);
     }
     if (status == STATUS_OK) {
+        status = daemon_start_telemetry(daemon, error);
+    }
+    if (status == STATUS_OK) {
         status = daemon_in_turn(daemon, daemon_open_journal, error);
     }
     if (status == STATUS_OK) {
@@ -106,6 +110,9 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
                       daemon->observe, daemon->pruner);
+        if (daemon->stood_by) {
+            event_tell(EVENT_STANDBY_TOOK_OVER, "holdfastd", "The standby serves now");
+        }
         watchdog_watch(daemon->watchdog, daemon->workers);
         daemon_tell_serving(daemon);
     }

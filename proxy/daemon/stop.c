@@ -6,6 +6,7 @@
 #include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "engine/finish.h"
+#include "engine/namespace_cache.h"
 #include "engine/resolver.h"
 #include "engine/unique_cache.h"
 #include "holdfast/clock.h"
@@ -20,11 +21,28 @@ static bool may_drain(struct daemon *daemon, uint64_t until_ms)
     return clock_monotonic_ms() < until_ms && !server_process_has_changed(daemon->process);
 }
 
-static void drain(struct daemon *daemon)
+static void tell_draining(struct daemon *daemon)
 {
     LOG(LOG_INFO, "main", "Draining",
         LOG_NUMBER("units", unit_table_open_count(daemon->engine.units)));
     admin_draining(daemon->admin);
+}
+
+void daemon_drain(struct daemon *daemon)
+{
+    if (daemon->draining) {
+        return;
+    }
+    daemon->draining = true;
+    tell_draining(daemon);
+    services_drain(daemon->services);
+    router_drain(daemon->router);
+}
+
+static void drain(struct daemon *daemon)
+{
+    tell_draining(daemon);
+    admin_ending(daemon->admin);
     uint64_t until = clock_monotonic_ms() + DRAIN_MS_MAX;
     /* Calls first: their services may need new connections to finish them. */
     services_drain(daemon->services);
@@ -49,19 +67,21 @@ void daemon_stop(struct daemon *daemon)
     upstream_stop_waiting(); /* what is not done by now is left to the next start */
     daemon->engine.resolver = resolver_stop(daemon->engine.resolver); /* it uses what follows */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
+    namespace_cache_stop(daemon->engine.namespaces);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);
     daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */
+    daemon->admin = admin_stop(daemon->admin);    /* before what it looks at */
     daemon->settler = settler_stop(daemon->settler);
     if (daemon->engine.units != NULL) {
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;
     }
-    daemon->admin = admin_stop(daemon->admin); /* before what it looks at */
     if (daemon->keeper != NULL) {
         lease_keeper_settle(daemon->keeper, NULL, NULL);
     }
     watchdog_watch(daemon->watchdog, NULL);
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
+    daemon->engine.namespaces = namespace_cache_free(daemon->engine.namespaces);
     daemon_free_tls(&daemon->tls);
     daemon->keeper = lease_keeper_stop(daemon->keeper);
     if (daemon->leased) {
@@ -85,6 +105,7 @@ void daemon_stop(struct daemon *daemon)
     daemon->engine.units = unit_table_free(daemon->engine.units);
     daemon->engine.locks = lock_table_free(daemon->engine.locks);
     daemon->engine.uncommitted = uncommitted_table_free(daemon->engine.uncommitted);
+    daemon->telemetry = telemetry_stop(daemon->telemetry); /* after all who tell it something */
     daemon->watchdog = watchdog_stop(daemon->watchdog);
     service_manager_end();
 }

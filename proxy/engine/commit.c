@@ -14,6 +14,7 @@
 #include "engine/finish.h"
 #include "engine/known.h"
 #include "engine/release.h"
+#include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
 #include "recover/record.h"
@@ -25,6 +26,8 @@ static void on_appended(struct wal_append *first, void *context)
     bson_destroy(&commit->payload);
     if (status == STATUS_OK) {
         CRASH_POINT(commit_durable);
+        histogram_observe(&commit->engine->counters.commit,
+                          clock_monotonic_us() - commit->started_us);
         unit_state_set(commit->unit, UNIT_COMMITTED);
         release_unit(commit->engine, commit->unit);
     } else if (status == STATUS_FULL) {
@@ -48,6 +51,7 @@ void commit_start(struct commit *commit)
     }
     struct record_known *known = NULL;
     size_t count = 0;
+    commit->started_us = clock_monotonic_us();
     bson_init(&commit->payload);
     if (known_collect(unit, &known, &count) != STATUS_OK) {
         unit_state_set(unit, UNIT_ABORTING);

@@ -12,10 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/rollback_reason.h"
+#include "holdfast/histogram.h"
 #include "holdfast/slice.h"
 #include "holdfast/wal.h"
 #include "net/worker.h"
 #include "unit/cursor_gates.h"
+#include "unit/cursor_set.h"
 #include "unit/gate.h"
 #include "unit/lock_table.h"
 #include "unit/uncommitted.h"
@@ -26,6 +29,7 @@
 
 struct resolver;
 struct rollback_pool;
+struct namespace_cache;
 struct settler;
 struct unique_cache;
 
@@ -36,6 +40,11 @@ enum engine_multi_writes {
     ENGINE_MULTI_WRITES_OFF,    /* passed on */
 };
 
+/* How a unit ends. */
+enum engine_outcome { ENGINE_COMMITTED, ENGINE_ROLLED_BACK, ENGINE_CONFLICT, ENGINE_OUTCOMES };
+
+const char *engine_outcome_name(enum engine_outcome outcome);
+
 /* How units have ended since the start. One relaxed addition where a durable record was waited for:
    too rare to be worth one counter a worker. */
 struct engine_counters {
@@ -44,6 +53,14 @@ struct engine_counters {
     _Atomic uint64_t conflicts; /* set aside */
     _Atomic uint64_t redone;    /* committed, lost by the server in a crash, and there again */
     _Atomic uint64_t restarts;  /* of the server, that this process has seen */
+    /* The first three by where the units came from. */
+    _Atomic uint64_t ended[UNIT_BOUNDARIES][ENGINE_OUTCOMES];
+    _Atomic uint64_t reasons[ROLLBACK_REASONS]; /* of those rolled back or set aside */
+    _Atomic uint64_t journaled;    /* of those that ended, these had written something */
+    _Atomic uint64_t answered;     /* commands that came again and were answered from the journal */
+    _Atomic uint64_t lock_waiting; /* writes that wait for a document's lock now */
+    struct histogram commit;       /* from its request until it was durable */
+    struct histogram lock_wait;    /* of those that had to wait */
 };
 
 struct engine {
@@ -54,9 +71,11 @@ struct engine {
     struct gate_table *gates;
     struct uncommitted_table *uncommitted;
     struct cursor_gates cursor_gates;
+    struct cursor_set loose_cursors;    /* their reads asked for what is there */
+    struct namespace_cache *namespaces; /* NULL: every name is a collection's */
     struct rollback_pool *rollbacks;
     struct unique_cache *unique;
-    struct settler *settler;   /* for who looks on: how much is settled */
+    struct settler *settler;
     struct resolver *resolver; /* NULL: nothing is decided any more */
     /* Limits that may change while the proxy runs: read once where something new begins. */
     _Atomic uint64_t lock_wait_ms;
@@ -64,6 +83,7 @@ struct engine {
     _Atomic uint64_t unit_writes_max;
     _Atomic uint64_t unit_bytes_max;
     _Atomic uint64_t overlay_bytes; /* of read/read.c: what LIMIT_OVERLAY_BYTES_MAX bounds */
+    _Atomic uint64_t cursor_bytes;  /* what units keep for their cursors (LIMIT_CURSOR_BYTES_MAX) */
     bool committed_reads;           /* reads are answered from the committed state (read/read.h) */
     bool serializable;              /* units that do not say otherwise lock what they read */
     bool retryable_writes; /* plain writes with a transaction number are units, done once */

@@ -94,7 +94,7 @@ static void wait_for(struct enter *enter, enum enter_wait what)
 static enum enter_result pass_gates(struct enter *enter)
 {
     struct lock_owner *owner = &enter->unit->locks;
-    while (enter->at < 2) {
+    while (enter->at < enter->count) {
         uint32_t gate = enter->gates[enter->at++];
         if (gate_list_has(owner, gate)) {
             continue;
@@ -188,16 +188,37 @@ static enum enter_result go_on(struct enter *enter)
     if (owner->held_count > 0 || enter->renews) {
         lock_owner_renew(enter->engine->locks, owner);
     }
-    if (enter->unit->reads_snapshot && enter->engine->committed_reads) {
-        uncommitted_snapshot_begin(enter->engine->uncommitted, &enter->unit->uncommitted);
-    }
+    enter_snapshot(enter->engine, enter->unit);
     return ENTER_INSIDE;
 }
 
-enum enter_result enter_start(struct enter *enter, const char *database, const char *collection)
+void enter_snapshot(struct engine *engine, struct unit *unit)
 {
+    if (unit->reads_snapshot && engine->committed_reads && !unit->uncommitted.has_snapshot) {
+        uncommitted_snapshot_begin(engine->uncommitted, &unit->uncommitted,
+                                   gate_epoch_next(engine->gates));
+    }
+}
+
+static void put_gates(struct enter *enter, const uint32_t *gates, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (gates[i] != GATE_SERVER) {
+            enter->gates[enter->count++] = gates[i];
+        }
+    }
+}
+
+enum enter_result enter_start_gates(struct enter *enter, const uint32_t *gates, size_t count)
+{
+    const struct unit_gates *early = &enter->unit->early;
+    assert(count <= ENTER_GATES_MAX - UNIT_GATES_MAX);
     enter->gates[0] = GATE_SERVER;
-    enter->gates[1] = gate_of(database, collection);
+    enter->count = 1;
+    put_gates(enter, gates, count);
+    if (!enter->unit->uncommitted.has_snapshot) {
+        put_gates(enter, early->gates, early->count);
+    }
     enter->at = 0;
     enter->begins = !enter->unit->locks.registered;
     enter->renews = false;
@@ -211,4 +232,10 @@ enum enter_result enter_start(struct enter *enter, const char *database, const c
     int assigned = event_assign(&enter->timer, worker_base(enter->worker), -1, 0, on_timer, enter);
     assert(assigned == 0);
     return go_on(enter);
+}
+
+enum enter_result enter_start(struct enter *enter, const char *database, const char *collection)
+{
+    uint32_t gate = gate_of(database, collection);
+    return enter_start_gates(enter, &gate, 1);
 }

@@ -26,6 +26,8 @@ enum enter_wait {
     ENTER_WAIT_LOCK,
 };
 
+#define ENTER_GATES_MAX (16 + UNIT_GATES_MAX)
+
 struct enter {
     /* filled in by the caller */
     struct engine *engine;
@@ -37,7 +39,8 @@ struct enter {
     void (*completed)(struct enter *enter, bool inside);
     void *context;
     /* private */
-    uint32_t gates[2];
+    uint32_t gates[1 + ENTER_GATES_MAX]; /* that of the server first */
+    size_t count;
     size_t at;
     bool begins;    /* the unit's view */
     bool renews;    /* it has waited for the namespace before that */
@@ -59,6 +62,13 @@ enum enter_result {
 };
 
 enum enter_result enter_start(struct enter *enter, const char *database, const char *collection);
+/* The same of several namespaces, by their gates; ENTER_GATES_MAX without UNIT_GATES_MAX at most.
+ */
+enum enter_result enter_start_gates(struct enter *enter, const uint32_t *gates, size_t count);
+
+/* From here on reads for a unit that `reads_snapshot` can see what is committed at this moment.
+   Harmless if it was called before. */
+void enter_snapshot(struct engine *engine, struct unit *unit);
 
 /* Stops waiting at once: `completed` comes with false, from inside. Harmless if it does not wait.
  */

@@ -23,6 +23,7 @@ struct commit {
     void (*completed)(struct commit *commit, enum status status);
     void *context;
     /* private */
+    uint64_t started_us;
     struct wal_append append;
     bson_t payload;
 };

@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -23,10 +24,12 @@
 #include "engine/release.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
+#include "holdfast/event.h"
 #include "holdfast/log.h"
 #include "recover/fence.h"
 #include "recover/history.h"
 #include "recover/undo.h"
+#include "unit/unit_log.h"
 #include "upstream/upstream.h"
 
 #define RETRY_MS 200
@@ -174,7 +177,7 @@ static bool undo(struct rollback_pool *pool, struct wal *wal, struct upstream **
         *upstream = upstream_close(*upstream);
         if (!told) {
             LOG(LOG_WARNING, "unit", "A rollback cannot be finished yet, trying again",
-                LOG_NUMBER("unit", unit->id), LOG_TEXT("reason", error.message));
+                LOG_UNIT(unit), LOG_TEXT("reason", error.message));
             told = true;
         }
         if (must_leave(pool)) {
@@ -219,20 +222,30 @@ static void journal_end(struct rollback *rollback, enum undo_result result, cons
     CRASH_POINT(abort_durable);
 }
 
+static void tell_conflict(const struct rollback *rollback)
+{
+    char number[24];
+    (void)snprintf(number, sizeof number, "%llu", (unsigned long long)rollback->unit->id);
+    LOG(LOG_ERROR, "unit",
+        "Unit set aside: a document was changed around the proxy; see holdfast show",
+        LOG_UNIT(rollback->unit), LOG_TEXT("reason", rollback->reason));
+    event_tell(EVENT_UNIT_CONFLICT, number,
+               "Unit %s could not be rolled back without overwriting newer data and was set aside: "
+               "see holdfast show %s",
+               number, number);
+}
+
 static void finish(struct rollback *rollback, enum unit_state state)
 {
     unit_state_set(rollback->unit, state);
-    /* One that has written nothing, such as a call that was refused, is no news. */
-    enum log_level level = state == UNIT_CONFLICT  ? LOG_ERROR
-                           : rollback->unit->begun ? LOG_INFO
-                                                   : LOG_DEBUG;
-    LOG(level, "unit",
-        state == UNIT_CONFLICT ? "Unit set aside: a document was changed around the proxy; see "
-                                 "holdfast show"
-                               : "Unit rolled back",
-        LOG_NUMBER("unit", rollback->unit->id), LOG_TEXT("reason", rollback->reason),
-        LOG_TEXT("user", rollback->unit->user), LOG_TEXT("client", rollback->unit->client),
-        LOG_TEXT("appName", rollback->unit->application));
+    rollback->unit->end_reason = rollback->reason;
+    if (state == UNIT_CONFLICT) {
+        tell_conflict(rollback);
+    } else {
+        /* One that has written nothing, such as a call that was refused, is no news. */
+        LOG(rollback->unit->begun ? LOG_INFO : LOG_DEBUG, "unit", "Unit rolled back",
+            LOG_UNIT(rollback->unit), LOG_TEXT("reason", rollback->reason));
+    }
     release_unit(rollback->engine, rollback->unit);
     rollback->completed(rollback);
 }

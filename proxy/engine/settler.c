@@ -35,6 +35,7 @@ struct settler {
     _Atomic bool wanted; /* somebody waits for a probe */
     _Atomic bool stopping;
     _Atomic uint64_t durable_lsn;
+    _Atomic uint64_t durable_ended; /* options.ended when the probe of durable_lsn was sent */
     pthread_mutex_t mutex;
     struct probe probe; /* the newest that was sent */
     uint64_t restarts;  /* counts settler_restart() */
@@ -89,8 +90,15 @@ static enum status connect_upstream(struct settler *settler, struct error *error
                : status;
 }
 
-static void take_next(struct settler *settler, struct probe *ret_probe, uint64_t *ret_restarts)
+static uint64_t ended_now(const struct settler *settler)
 {
+    return settler->options.ended == NULL ? 0 : atomic_load(settler->options.ended);
+}
+
+static void take_next(struct settler *settler, struct probe *ret_probe, uint64_t *ret_restarts,
+                      uint64_t *ret_ended)
+{
+    *ret_ended = ended_now(settler); /* before the LSN, which so covers their ends */
     atomic_store(&settler->wanted, false);
     pthread_mutex_lock(&settler->mutex);
     settler->probe.number++;
@@ -103,12 +111,13 @@ static void take_next(struct settler *settler, struct probe *ret_probe, uint64_t
 
 /* An answer that comes after a repair was of the process before it. */
 static void take_answer(struct settler *settler, const struct probe *probe, uint64_t restarts,
-                        bool durable)
+                        uint64_t ended, bool durable)
 {
     pthread_mutex_lock(&settler->mutex);
     bool valid = settler->restarts == restarts;
     if (valid && durable) {
         atomic_store(&settler->durable_lsn, probe->lsn);
+        atomic_store(&settler->durable_ended, ended);
     }
     pthread_mutex_unlock(&settler->mutex);
     if (valid) {
@@ -120,6 +129,7 @@ static enum status send_probe(struct settler *settler, struct error *error)
 {
     struct probe probe;
     uint64_t restarts;
+    uint64_t ended;
     bool ours = false;
     uint64_t now = clock_monotonic_ms();
     bool durable =
@@ -128,14 +138,14 @@ static enum status send_probe(struct settler *settler, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
-    take_next(settler, &probe, &restarts);
+    take_next(settler, &probe, &restarts, &ended);
     status = probe_advance(settler->upstream, &probe, durable, &ours, error);
     if (status == STATUS_OK && !ours) {
         /* The lease may be another's: whoever renews it finds that out and ends the process. */
         return error_set(error, STATUS_OWNED, "the probe on the server is not ours");
     }
     if (status == STATUS_OK) {
-        take_answer(settler, &probe, restarts, durable);
+        take_answer(settler, &probe, restarts, ended, durable);
         settler->sent_ms = now;
         settler->durable_ms = durable ? now : settler->durable_ms;
     }
@@ -242,6 +252,7 @@ void settler_restart(struct settler *settler, const struct probe *probe)
     settler->probe = *probe;
     settler->restarts++;
     atomic_store(&settler->durable_lsn, probe->lsn);
+    atomic_store(&settler->durable_ended, ended_now(settler));
     gate_probe_sent(settler->options.gates, probe->number);
     pthread_mutex_unlock(&settler->mutex);
     gate_probe_answered(settler->options.gates, probe->lsn);
@@ -250,4 +261,11 @@ void settler_restart(struct settler *settler, const struct probe *probe)
 uint64_t settler_durable_lsn(struct settler *settler)
 {
     return atomic_load(&settler->durable_lsn);
+}
+
+uint64_t settler_unsettled_units(struct settler *settler)
+{
+    /* In this order: what is settled only rises, and never above what has ended. */
+    uint64_t durable = atomic_load(&settler->durable_ended);
+    return ended_now(settler) - durable;
 }

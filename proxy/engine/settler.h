@@ -38,7 +38,8 @@ struct settler_options {
     struct wal *wal;
     struct gate_table *gates; /* no command has passed yet */
     struct server_process *process;
-    struct probe probe; /* that is on the server now */
+    struct probe probe;            /* that is on the server now */
+    const _Atomic uint64_t *ended; /* counts units that have ended in the journal; NULL: nobody */
 };
 
 /* The wal, gates and process outlive it. Errors: STATUS_MEMORY, STATUS_IO (no thread). */
@@ -54,5 +55,8 @@ void settler_restart(struct settler *settler, const struct probe *probe);
 
 /* Up to this LSN the server has itself made everything durable, as far as it tells. */
 uint64_t settler_durable_lsn(struct settler *settler);
+
+/* Units that have ended since the probe of settler_durable_lsn() was sent, by options.ended. */
+uint64_t settler_unsettled_units(struct settler *settler);
 
 #endif

@@ -340,6 +340,9 @@ static bool write_element(const struct change *change, const char *path, const b
 {
     char text[16];
     uint32_t size = elements->array.len;
+    if (behind(path)[0] == '\0' && change->make == make_either) {
+        return add_element(elements, change->operand); /* the other one is there already */
+    }
     bool written = write_value(change, behind(path), old, &elements->array,
                                next_name(elements, text), depth + 1);
     if (elements->array.len == size) {

@@ -51,6 +51,7 @@
 #include <string.h>
 
 #include "engine/write_steps.h"
+#include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "unit/lock_hints.h"
 #include "wire/reply.h"
@@ -65,9 +66,19 @@ static struct write_operation *operation_of(struct worker_task *task)
                                               offsetof(struct write_operation, task));
 }
 
+static void note_lock_wait(struct write_operation *operation)
+{
+    struct engine_counters *counters = &operation->engine->counters;
+    (void)atomic_fetch_sub_explicit(&counters->lock_waiting, 1, memory_order_relaxed);
+    histogram_observe(&counters->lock_wait, clock_monotonic_us() - operation->lock_asked_us);
+}
+
 static void on_task(struct worker_task *task)
 {
     struct write_operation *operation = operation_of(task);
+    if (operation->wait == WRITE_WAIT_LOCK) {
+        note_lock_wait(operation);
+    }
     operation->wait = WRITE_WAIT_NONE;
     (void)event_del(&operation->timer);
     advance(operation);
@@ -114,6 +125,7 @@ static void give_up(struct write_operation *operation)
 {
     if (operation->wait == WRITE_WAIT_LOCK &&
         lock_cancel(operation->engine->locks, &operation->lock_waiter)) {
+        note_lock_wait(operation);
         operation->wait = WRITE_WAIT_NONE;
         fail_waiting(operation);
         advance(operation);
@@ -240,7 +252,8 @@ static bool take_changed(struct write_operation *operation, const struct lock_na
     }
     if (is_of_several(operation)) {
         lock_owner_renew(operation->engine->locks, &operation->unit->locks);
-        uncommitted_snapshot_renew(operation->engine->uncommitted, &operation->unit->uncommitted);
+        uncommitted_snapshot_renew(operation->engine->uncommitted, &operation->unit->uncommitted,
+                                   gate_epoch_next(operation->engine->gates));
         operation->waited = true;
         operation->collects_again =
             operation->multi; /* what it has collected is of the older view */
@@ -266,6 +279,8 @@ static bool acquire(struct write_operation *operation, const struct lock_name *n
         return true;
     case LOCK_WAITING:
         operation->waited = true;
+        operation->lock_asked_us = clock_monotonic_us();
+        (void)atomic_fetch_add_explicit(&engine->counters.lock_waiting, 1, memory_order_relaxed);
         write_wait(operation, WRITE_WAIT_LOCK);
         return false;
     case LOCK_CONFLICT:

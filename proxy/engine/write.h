@@ -114,6 +114,7 @@ struct write_operation {
     struct event timer;
     struct enter enter;
     struct lock_waiter lock_waiter;
+    uint64_t lock_asked_us; /* WRITE_WAIT_LOCK: since when */
 
     /* unique indexes of the namespace, and the keys in them that the batch at work locks */
     enum namespace_kind kind;

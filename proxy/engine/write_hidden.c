@@ -35,8 +35,8 @@
 #define PORTION_COUNT_MAX 1000u
 /* Beyond it an image is not asked about. */
 #define COMMAND_BYTES_MAX (15u * 1024u * 1024u)
-/* Documents that others hide from one search. */
-#define HIDDEN_COUNT_MAX 1000000u
+/* Images of all that units hide from one write; they are asked for in portions. */
+#define HIDDEN_BYTES_MAX ((uint64_t)1 << 30)
 
 static void fail_for_memory(struct write_operation *operation)
 {
@@ -131,7 +131,7 @@ enum write_hidden_result write_hidden_look(struct write_operation *operation)
         return hidden->insist ? WRITE_HIDDEN_AGAIN : WRITE_HIDDEN_NONE;
     }
     enum status status = uncommitted_collect(table, gate, operation->namespace, &reader,
-                                             HIDDEN_COUNT_MAX, &hidden->view);
+                                             HIDDEN_BYTES_MAX, &hidden->view);
     bool lost = uncommitted_snapshot_is_lost(table, &reader);
     look_end(operation);
     if (status == STATUS_MEMORY) {

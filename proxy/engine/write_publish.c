@@ -89,6 +89,9 @@ bool write_publish(struct write_operation *operation)
     if (publication->published == NULL && !publish(operation)) {
         return false;
     }
+    if (publication->count > 0) {
+        unit_cursors_published(&operation->unit->kept_cursors, publication->gate);
+    }
     free(publication->documents); /* the documents are the table's */
     *publication = (struct uncommitted_publication){0};
     operation->step = WRITE_SENDING;

@@ -170,7 +170,9 @@ void backend_lost(struct exchange *exchange)
     LOG(LOG_WARNING, "http", ran ? "The service broke off" : "Cannot connect to the service",
         LOG_TEXT("service", exchange->service->name),
         LOG_TEXT("address", exchange->service->service_text),
-        LOG_TEXT("caller", exchange->caller_text));
+        LOG_TEXT("caller", exchange->caller_text),
+        LOG_NUMBER(exchange->call_state == EXCHANGE_CALL_NONE ? NULL : "unit", exchange->call.unit),
+        LOG_HEX("trace", exchange->call.trace.bytes, TRACE_ID_BYTES));
     exchange->mode = ANSWER_DROP;
     calls_lost(exchange, ran);
     bool waits = exchange->call_state == EXCHANGE_CALL_ENDING;

@@ -151,8 +151,10 @@ static void on_timeout(evutil_socket_t descriptor, short what, void *context)
         return;
     }
     LOG(LOG_WARNING, "http", "Call rolled back: it took longer than http.callTimeout",
-        LOG_NUMBER("unit", exchange->call.unit), LOG_TEXT("service", exchange->service->name),
-        LOG_TEXT("method", exchange->call.method), LOG_TEXT("target", exchange->call.target));
+        LOG_NUMBER("unit", exchange->call.unit),
+        LOG_HEX("trace", exchange->call.trace.bytes, TRACE_ID_BYTES),
+        LOG_TEXT("service", exchange->service->name), LOG_TEXT("caller", exchange->caller_text),
+        LOG_TEXT("call", exchange->call.name));
     (void)atomic_fetch_add(&exchange->shared->counters.timeouts, 1);
     exchange->mode = ANSWER_DROP;
     buffer_free(&exchange->held);
@@ -236,7 +238,7 @@ static void on_admitted(struct call *call, enum call_admission admission)
     exchange_run(exchange);
 }
 
-void calls_prepare(struct exchange *exchange, const struct trace_id *trace)
+void calls_prepare(struct exchange *exchange, const struct span_context *span)
 {
     struct call *call = &exchange->call;
     const char *method = (const char *)exchange->texts.data;
@@ -246,7 +248,8 @@ void calls_prepare(struct exchange *exchange, const struct trace_id *trace)
     call->service = exchange->service->number;
     call->service_name = exchange->service->name;
     call->inside = exchange->inside;
-    call->trace = *trace;
+    call->span = *span;
+    memcpy(call->trace.bytes, span->trace_id, sizeof call->trace.bytes);
     call->method = method;
     call->target = method + strlen(method) + 1;
     call->caller = exchange->caller_text;
@@ -261,7 +264,7 @@ void calls_open(struct exchange *exchange)
 
 void calls_wait_read(struct exchange *exchange)
 {
-    calls_prepare(exchange, &(struct trace_id){0});
+    calls_prepare(exchange, &(struct span_context){0});
     take_admission(exchange, call_wait_read(&exchange->call));
 }
 

@@ -37,6 +37,11 @@ static const char *status_text(unsigned status)
     }
 }
 
+unsigned error_answer_status(enum error_answer answer)
+{
+    return known_answers[answer].status;
+}
+
 const char *error_answer_reason(enum error_answer answer)
 {
     return known_answers[answer].reason;

@@ -50,6 +50,9 @@ enum error_answer {
 MUST_CHECK enum status error_answer_append(enum error_answer answer, const char *detail, bool close,
                                            bool to_head, struct buffer *out);
 
+/* Its HTTP status. */
+unsigned error_answer_status(enum error_answer answer);
+
 /* The reason in the body, for the log. */
 const char *error_answer_reason(enum error_answer answer);
 

@@ -128,6 +128,7 @@ void exchange_caller_gone(struct exchange *exchange)
         return;
     }
     exchange->caller_gone = true;
+    route_figures_end(exchange);
     stream_close(&exchange->caller);
     (void)event_del(&exchange->timer);
     calls_caller_left(exchange);
@@ -165,7 +166,7 @@ void exchange_refuse(struct exchange *exchange, enum error_answer answer, const 
 void exchange_malformed(struct exchange *exchange, enum error_answer answer, const char *reason)
 {
     LOG(LOG_WARNING, "http", "Request refused", LOG_TEXT("caller", exchange->caller_text),
-        LOG_TEXT("reason", reason));
+        LOG_TEXT("service", exchange->service->name), LOG_TEXT("reason", reason));
     exchange->close_after = true;
     exchange->request_broken = true;
     if (exchange->call_state == EXCHANGE_CALL_ENDING || exchange->state == EXCHANGE_ANSWERING) {
@@ -219,6 +220,7 @@ static void refuse_now(struct exchange *exchange)
 
 static void reset_request(struct exchange *exchange)
 {
+    route_figures_end(exchange);
     exchange->scan = (struct head_scan){0};
     buffer_free(&exchange->head);
     buffer_free(&exchange->texts);
@@ -241,6 +243,7 @@ static void reset_request(struct exchange *exchange)
 
 static void close_caller(struct exchange *exchange)
 {
+    route_figures_end(exchange);
     calls_caller_left(exchange); /* nothing more of a request is forwarded */
     if (!exchange->handler_open) {
         backend_close(exchange);
@@ -253,6 +256,7 @@ static void close_caller(struct exchange *exchange)
 static void open_tunnel(struct exchange *exchange)
 {
     (void)atomic_fetch_add(&exchange->shared->counters.tunnels, 1);
+    route_figures_end(exchange);
     framing_start(&exchange->framing, FRAMING_CLOSE, 0, false);
     framing_start(&exchange->answer_framing, FRAMING_CLOSE, 0, false);
     exchange->request_complete = false;

@@ -30,6 +30,7 @@
 #include "front/front.h"
 #include "front/head.h"
 #include "front/peers.h"
+#include "front/route_figures.h"
 #include "front/routes.h"
 #include "holdfast/limits.h"
 #include "net/stream.h"
@@ -106,6 +107,7 @@ struct front_shared {
     uint64_t idle_ms;
     uint64_t kept_ms;
     struct routes *routes;
+    struct observe *observe; /* NULL: requests are not counted by their route */
     _Atomic uint64_t call_timeout_ms;
     _Atomic bool draining;
     struct front_counters counters;
@@ -116,6 +118,7 @@ struct front_worker {
     struct front_shared *shared;
     struct worker *worker;
     struct exchange *first;
+    struct route_figures *figures; /* NULL: none */
     bool stopping;
 };
 
@@ -180,6 +183,9 @@ struct exchange {
     struct buffer held;
     size_t held_sent;
 
+    struct route_figure *figure; /* what the request is counted as; NULL: it is, or none is here */
+    uint64_t started_us;
+
     bool is_call;
     enum exchange_call call_state;
     bool handler_open; /* call_handler_ended() is to come */
@@ -236,8 +242,9 @@ void answer_pump(struct exchange *exchange);
 void answer_flush(struct exchange *exchange);
 
 /* calls.c: the call of a request. */
-void calls_prepare(struct exchange *exchange, const struct trace_id *trace); /* once its head is */
-void calls_open(struct exchange *exchange);                                  /* it may begin */
+void calls_prepare(struct exchange *exchange,
+                   const struct span_context *span); /* once its head is */
+void calls_open(struct exchange *exchange);          /* it may begin */
 void calls_wait_read(struct exchange *exchange);
 void calls_answered(struct exchange *exchange);       /* the answer is complete */
 void calls_lost(struct exchange *exchange, bool ran); /* the service is */

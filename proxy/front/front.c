@@ -146,10 +146,15 @@ static struct front *make(const struct front_options *options)
     front->shared.body_ms = options->body_ms == 0 ? FRONT_BODY_MS : options->body_ms;
     front->shared.kept_ms = options->kept_ms == 0 ? FRONT_KEPT_MS : options->kept_ms;
     front->shared.idle_ms = options->idle_ms == 0 ? FRONT_IDLE_MS : options->idle_ms;
+    front->shared.observe = options->observe;
     front_set_limits(front, options->call_timeout_ms);
     for (size_t i = 0; i < front->worker_count; i++) {
         front->workers[i].shared = &front->shared;
         front->workers[i].worker = worker_pool_get(options->workers, i);
+        if (options->observe != NULL) {
+            /* Without memory for it nothing is counted, and all else goes on. */
+            front->workers[i].figures = route_figures_new(options->service_count);
+        }
     }
     return front;
 }
@@ -204,6 +209,20 @@ void front_figures_get(const struct front *front, struct front_figures *ret_figu
         .services_lost = atomic_load(&counters->services_lost),
         .tunnels = atomic_load(&counters->tunnels),
     };
+}
+
+size_t front_routes_get(const struct front *front, struct front_route *routes, size_t max)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < front->worker_count; i++) {
+        if (front->workers[i].figures != NULL) {
+            count = route_figures_add(front->workers[i].figures, routes, count, max);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        routes[i].service_name = front->served[routes[i].service].service.name;
+    }
+    return count;
 }
 
 /* ------------------------------------------------------------------ stopping */
@@ -266,6 +285,9 @@ struct front *front_free(struct front *front)
 {
     if (front != NULL) {
         routes_free(front->shared.routes);
+        for (size_t i = 0; front->workers != NULL && i < front->worker_count; i++) {
+            route_figures_free(front->workers[i].figures);
+        }
         free(front->workers);
         free(front->served);
         free(front);

@@ -60,6 +60,7 @@
 
 #include "boundary/domain.h"
 #include "holdfast/error.h"
+#include "holdfast/histogram.h"
 #include "net/listener.h"
 #include "net/worker.h"
 
@@ -99,6 +100,7 @@ struct front_options {
     bool plain_allowed;      /* with `tls`: callers without are served, too */
     size_t connections_max;  /* of callers, over all services */
     const char *routes;      /* as routes.h; or "" */
+    struct observe *observe; /* knows routes by which requests are counted; NULL: they are not */
     uint64_t head_ms;        /* 0: FRONT_HEAD_MS */
     uint64_t body_ms;        /* 0: FRONT_BODY_MS */
     uint64_t idle_ms;        /* 0: FRONT_IDLE_MS */
@@ -141,6 +143,21 @@ struct front_figures {
     uint64_t services_lost; /* broken, or not to be reached, while a request was theirs */
     uint64_t tunnels;
 };
+
+/* Requests of one route of a service, since the start. */
+#define FRONT_ROUTES_MAX 128u /* of a worker; further routes count as "other" */
+#define FRONT_ANSWER_CLASSES 6u
+
+struct front_route {
+    size_t service;
+    const char *service_name;
+    char route[260];
+    uint64_t answers[FRONT_ANSWER_CLASSES]; /* by the answer's first digit; [0]: none was given */
+    struct histogram duration;              /* from its head to where its answer is out */
+};
+
+/* Fills up to `max` of them in, over all workers; returns how many. Any thread. */
+size_t front_routes_get(const struct front *front, struct front_route *routes, size_t max);
 
 /* Any thread. */
 void front_figures_get(const struct front *front, struct front_figures *ret_figures);

@@ -24,23 +24,41 @@
 
 /* ------------------------------------------------------------------ a head */
 
+/* What the service is told: the call's own span, if there is to be one. */
+static void make_trace(struct span_context *span, char *text)
+{
+    struct traceparent made = {.sampled = true};
+    span_root(span);
+    if (span_is_wanted(span)) {
+        memcpy(made.trace.bytes, span->trace_id, sizeof made.trace.bytes);
+        memcpy(made.parent, span->span_id, sizeof made.parent);
+        traceparent_write(&made, text);
+        return;
+    }
+    traceparent_make(&made.trace, text);
+    *span = (struct span_context){0};
+    memcpy(span->trace_id, made.trace.bytes, sizeof span->trace_id);
+}
+
 /*
  * The trace of a call, and what its head needs for it. An invalid traceparent passes untouched,
  * unless the call's writes could then not be told from others.
  */
-static struct trace_id find_trace(const struct exchange *exchange, const struct http_head *head,
-                                  char *text, struct head_changes *changes)
+static struct span_context find_trace(const struct exchange *exchange, const struct http_head *head,
+                                      char *text, struct head_changes *changes)
 {
-    struct trace_id trace = {0};
-    if (head->traceparents == 1 && traceparent_parse(head->traceparent, &trace)) {
-        return trace;
+    struct traceparent found;
+    struct span_context span = {0};
+    if (head->traceparents == 1 && traceparent_parse_whole(head->traceparent, &found)) {
+        span_continue(found.trace.bytes, found.parent, found.sampled, &span);
+        return span;
     }
     if (head->traceparents == 0 || exchange->service->trace_correlated) {
-        traceparent_make(&trace, text);
+        make_trace(&span, text);
         changes->drop_traceparent = head->traceparents > 0;
         changes->traceparent = text;
     }
-    return trace;
+    return span;
 }
 
 static bool is_method(const struct http_head *head, const char *method)
@@ -74,9 +92,9 @@ static void note_request(struct exchange *exchange, const struct http_head *head
 }
 
 static void begin_call(struct exchange *exchange, const struct http_head *head,
-                       const struct trace_id *trace)
+                       const struct span_context *span)
 {
-    calls_prepare(exchange, trace);
+    calls_prepare(exchange, span);
     if (exchange->request_complete || head->expects_continue) {
         calls_open(exchange);
     } else {
@@ -88,21 +106,24 @@ static void begin_call(struct exchange *exchange, const struct http_head *head,
 static void begin(struct exchange *exchange, struct slice bytes, const struct http_head *head)
 {
     char text[TRACEPARENT_TEXT_BYTES];
-    struct trace_id trace = {0};
+    struct span_context span = {0};
     struct head_changes changes = {.drop_upgrade = head->upgrade_http2};
     note_request(exchange, head);
     (void)event_del(&exchange->timer);
     (void)atomic_fetch_add(&exchange->shared->counters.requests, 1);
     if (exchange->is_call) {
-        trace = find_trace(exchange, head, text, &changes);
+        span = find_trace(exchange, head, text, &changes);
     }
     bool reads = exchange->is_head || is_method(head, "GET");
     if (head_copy(bytes, &changes, &exchange->head) != STATUS_OK ||
         keep_texts(exchange, head) != STATUS_OK) {
         LOG(LOG_ERROR, "http", "Out of memory for a request");
         exchange_caller_gone(exchange);
-    } else if (exchange->is_call) {
-        begin_call(exchange, head, &trace);
+        return;
+    }
+    route_figures_begin(exchange);
+    if (exchange->is_call) {
+        begin_call(exchange, head, &span);
     } else if (exchange->service->reads_wait && reads && !exchange->inside) {
         calls_wait_read(exchange);
     } else {

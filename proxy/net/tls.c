@@ -262,7 +262,9 @@ SSL *tls_session_new(struct tls *tls)
     }
     SSL_set_connect_state(session);
     if (tls->options.host[0] != '\0' && !is_address(tls->options.host) &&
-        SSL_set_tlsext_host_name(session, tls->options.host) != 1) {
+        /* SSL_set_tlsext_host_name(), which casts const away. */
+        SSL_ctrl(session, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+                 (void *)(uintptr_t)tls->options.host) != 1) {
         SSL_free(session);
         return NULL;
     }

@@ -52,6 +52,17 @@ struct observe *observe_free(struct observe *observe)
     return NULL;
 }
 
+_Static_assert(OBSERVE_ROUTE_BYTES == ROUTE_BYTES_MAX + 1, "what route_make() writes");
+
+size_t observe_route(struct observe *observe, const char *service, const char *method,
+                     const char *target, char ret_route[OBSERVE_ROUTE_BYTES])
+{
+    char clean[IDENTIFIER_BYTES_MAX + 1];
+    size_t size = text_clean(TEXT_PLAIN, slice_text(service), clean, sizeof clean - 1);
+    clean[size] = '\0';
+    return route_make(observe->routes, clean, method, target, ret_route);
+}
+
 uint64_t observe_call_begin(struct observe *observe, const char *service, const char *method,
                             const char *target)
 {

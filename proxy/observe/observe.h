@@ -34,6 +34,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/exposition.h"
 #include "holdfast/slice.h"
 #include "wire/command.h"
 #include "wire/op_msg.h"
@@ -70,6 +71,12 @@ enum observe_end {
     OBSERVE_REFUSED,    /* its complete answer, 4xx or 5xx */
     OBSERVE_UNANSWERED, /* timeout, a lost service, a caller that went away */
 };
+
+#define OBSERVE_ROUTE_BYTES 257u
+
+/* The route of a request (route.h), NUL-terminated; returns its size. */
+size_t observe_route(struct observe *observe, const char *service, const char *method,
+                     const char *target, char ret_route[OBSERVE_ROUTE_BYTES]);
 
 /*
  * A call begins. `service`: its configured name; `target`: as in the request line, the query is
@@ -122,8 +129,7 @@ void observe_tick(struct observe *observe, uint64_t now_ms);
  */
 void observe_report(struct observe *observe, bson_t *document);
 
-/* Counters for the metrics page, in the Prometheus text format; to be given to free(). NULL: out of
-   memory. */
-char *observe_metrics(struct observe *observe);
+/* Its counters for the metrics page. */
+void observe_metrics(struct observe *observe, struct exposition *page);
 
 #endif

@@ -242,6 +242,10 @@ static void on_entered(struct enter *entered, bool inside)
 /* The namespace number `at`. */
 static void enter(struct locked_read *locked, unsigned modes)
 {
+    if (locked->cancelled) {
+        fail_unit(locked);
+        return;
+    }
     locked->enter = (struct enter){
         .engine = locked->engine,
         .unit = locked->unit,

@@ -1,10 +1,14 @@
 /*
  * The steps of a reading command; what is answered with what stands in read.h.
  *
+ *   RESOLVING     what its names are, if that is not known
+ *     v
+ *   ENTERING      of a unit: the gates of all that it reads
+ *     v
  *   LOOK --------------------------------> AT_SERVER --> same stamp, or a turn --> answered
  *     ^  |                                    |  |
  *     |  | WAIT, and not clear                |  `-- another stamp: again, the third time by way of
- *     |  v                                    |      TURN_QUEUED
+ *     |  v                                    |      TURN_QUEUED; a long one in two steps
  *     |  DRAINING (50 ms) --> WAITING         |
  *     |     a unit has ended: LOOK            `-- an overlay was refused: the original as a probe;
  *     |                                           refused, too: that is the answer; else form WAIT
@@ -16,30 +20,22 @@
  */
 #include "read/read.h"
 
-#include <assert.h>
-#include <stdlib.h>
-
 #include "holdfast/clock.h"
-#include "holdfast/limits.h"
-#include "recover/history.h"
+#include "read/read_private.h"
 #include "wire/bson_check.h"
-#include "wire/reply.h"
 
 /* Attempts that units may spoil, before one that they have to wait for. */
 #define ATTEMPTS_FREE 2
-/* How long units that are not there yet are kept out, and how often. */
-#define DRAIN_MS 50
-#define DRAIN_PAUSE_MS 200
-/* Documents of one overlay; far more than a command of 15 MiB holds. */
-#define IMAGES_MAX 1000000u
+/* Questions what a namespace is, of one command whose names change all the time. */
+#define ASKED_MAX 64
 
-static void look(struct read_operation *operation);
+static void resolve(struct read_operation *operation);
 
-uint64_t read_stamp(const struct uncommitted_table *table, const struct read_command *command)
+uint64_t read_stamp(const struct engine *engine, const struct read_command *command)
 {
     uint64_t sum = 0; /* none ever counts down: equal sums are equal stamps */
     for (size_t i = 0; i < command->gate_count; i++) {
-        sum += uncommitted_stamp(table, command->gates[i]);
+        sum += uncommitted_stamp(engine->uncommitted, command->gates[i]);
     }
     return sum;
 }
@@ -62,9 +58,15 @@ void read_find_gates(struct engine *engine, struct read_command *command)
     }
 }
 
+bool read_wants_cursor(const struct read_command *command)
+{
+    return (command->kind == READ_AGGREGATE || command->kind == READ_FIND) &&
+           (command->gate_count > 1 || command->is_view);
+}
+
 void read_note_cursor(struct engine *engine, const struct read_command *command, int64_t cursor_id)
 {
-    if (command->kind == READ_AGGREGATE && command->gate_count > 1 && cursor_id != 0) {
+    if (cursor_id != 0 && read_wants_cursor(command)) {
         cursor_gates_note(&engine->cursor_gates, cursor_id, clock_monotonic_ms());
     }
 }
@@ -76,7 +78,7 @@ bool read_is_committed(const struct read_operation *operation)
 
 /* ------------------------------------------------------------------ ends */
 
-static void end_turn(struct read_operation *operation)
+void read_end_turn(struct read_operation *operation)
 {
     if (operation->has_turn) {
         operation->has_turn = false;
@@ -85,30 +87,12 @@ static void end_turn(struct read_operation *operation)
     }
 }
 
-/* False: the reads on their way carry too much. */
-static bool overlay_bytes_take(struct read_operation *operation, uint64_t bytes)
-{
-    uint64_t wanted = bytes * READ_OVERLAY_COPIES;
-    uint64_t before = atomic_fetch_add(&operation->engine->overlay_bytes, wanted);
-    if (before + wanted > LIMIT_OVERLAY_BYTES_MAX) {
-        (void)atomic_fetch_sub(&operation->engine->overlay_bytes, wanted);
-        return false;
-    }
-    operation->overlay_bytes = wanted;
-    return true;
-}
-
-/* Harmless if it carries nothing. */
-static void overlay_bytes_give(struct read_operation *operation)
-{
-    (void)atomic_fetch_sub(&operation->engine->overlay_bytes, operation->overlay_bytes);
-    operation->overlay_bytes = 0;
-}
-
 static void finish(struct read_operation *operation, struct slice reply)
 {
-    overlay_bytes_give(operation);
-    end_turn(operation);
+    read_bytes_give(operation);
+    read_end_turn(operation);
+    read_long_end(operation);
+    read_views_release(&operation->views);
     (void)event_del(&operation->timer);
     bson_destroy(&operation->key);
     /* `completed` may start another operation in this memory. */
@@ -121,21 +105,43 @@ static void finish(struct read_operation *operation, struct slice reply)
     bson_destroy(&own);
 }
 
-/* With the answer that stands in operation->reply. */
-static void finish_own(struct read_operation *operation)
+void read_finish_own(struct read_operation *operation)
 {
     finish(operation, slice_make(bson_get_data(&operation->reply), operation->reply.len));
 }
 
-static void fail(struct read_operation *operation, int code, const char *message)
+void read_fail(struct read_operation *operation, int code, const char *message)
 {
     bson_reinit(&operation->reply);
     reply_put_error(&operation->reply, code, NULL, "%s", message);
-    finish_own(operation);
+    read_finish_own(operation);
 }
 
-static void fail_for_time(struct read_operation *operation)
+/* A cursor that waits for new documents: there are none yet. */
+static void finish_empty(struct read_operation *operation)
 {
+    const struct read_command *command = &operation->command;
+    bson_t cursor;
+    bson_t batch;
+    char *namespace = bson_strdup_printf("%s.%s", command->database, command->collection);
+    bson_reinit(&operation->reply);
+    BSON_APPEND_DOCUMENT_BEGIN(&operation->reply, "cursor", &cursor);
+    BSON_APPEND_ARRAY_BEGIN(&cursor, "nextBatch", &batch);
+    bson_append_array_end(&cursor, &batch);
+    BSON_APPEND_INT64(&cursor, "id", command->cursor_id);
+    BSON_APPEND_UTF8(&cursor, "ns", namespace);
+    bson_append_document_end(&operation->reply, &cursor);
+    BSON_APPEND_DOUBLE(&operation->reply, "ok", 1);
+    bson_free(namespace);
+    read_finish_own(operation);
+}
+
+void read_fail_for_time(struct read_operation *operation)
+{
+    if (operation->command.awaits && !operation->is_lost && operation->unit == NULL) {
+        finish_empty(operation);
+        return;
+    }
     bson_reinit(&operation->reply);
     reply_put_error(
         &operation->reply, operation->in_unit ? REPLY_CODE_WriteConflict : REPLY_CODE_LockTimeout,
@@ -143,282 +149,112 @@ static void fail_for_time(struct read_operation *operation)
         "units that are open have written here, and this read had to wait longer for them than "
         "unit.lockWait or maxTimeMS allows (%s)",
         operation->why == NULL ? "it takes long, and units write all the time" : operation->why);
-    finish_own(operation);
+    read_finish_own(operation);
 }
 
-static void fail_for_snapshot(struct read_operation *operation)
+void read_fail_for_snapshot(struct read_operation *operation)
 {
-    fail(operation, REPLY_CODE_SnapshotUnavailable,
-         "too much has changed since the transaction began, or too long ago: run it again");
+    read_fail(operation, REPLY_CODE_SnapshotUnavailable,
+              "too much has changed since the transaction began, or too long ago: run it again");
 }
 
-static bool has_turn(const struct read_operation *operation, enum uncommitted_turn_kind kind)
+/* ------------------------------------------------------------------ snapshots */
+
+/* What the unit sees, which is inside. */
+static void take_reader(struct read_operation *operation)
 {
-    return operation->has_turn && operation->turn.kind == kind;
+    const struct uncommitted_owner *owner = &operation->unit->uncommitted;
+    operation->plain_epoch = owner->plain_epoch;
+    operation->reader = (struct uncommitted_reader){.unit = operation->unit->id,
+                                                    .snapshot_at = owner->snapshot_at,
+                                                    .has_snapshot = owner->has_snapshot};
 }
 
-/* ------------------------------------------------------------------ sending */
-
-static void on_reply(void *context, enum status status, struct slice reply);
-
-static void give_turn_up_in_time(struct read_operation *operation)
+/* A plain write may have changed what it reads; of that there is no image. */
+static bool has_gap(const struct read_operation *operation)
 {
-    uint64_t ms = read_turn_ms(operation->engine);
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    operation->gave_up = false;
-    if (operation->has_turn) {
-        (void)event_add(&operation->timer, &timeout);
-    }
-}
-
-static void send_command(struct read_operation *operation, enum read_sent sent, bson_t *command)
-{
-    operation->step = READ_AT_SERVER;
-    operation->sent = sent;
-    give_turn_up_in_time(operation);
-    operation->channel->send(operation->channel, slice_make(bson_get_data(command), command->len),
-                             on_reply, operation);
-    bson_destroy(command);
-}
-
-static struct rewrite_options options_of(struct read_operation *operation)
-{
-    /* A unit's cursors show what is there when they go on: so they had better not have to. */
-    struct rewrite_options options = {
-        .in_unit = operation->in_unit,
-        .whole = operation->locked || (operation->in_unit && operation->form != READ_FORM_PASS)};
-    int64_t given = operation->view->max_time_ms;
-    /* Units wait meanwhile. Only where no cursor stays, which would keep the limit for all its
-       getMores. */
     const struct read_command *command = &operation->command;
-    bool bounded =
-        operation->has_turn && (command->kind == READ_COUNT || command->kind == READ_DISTINCT ||
-                                (command->kind == READ_FIND && command->single_batch));
-    int64_t bound = (int64_t)operation->engine->lock_wait_ms;
-    operation->timed = bounded && bound > 0 && (given == 0 || given > bound);
-    options.max_time_ms = operation->timed ? bound : 0;
-    return options;
-}
-
-static void send_original(struct read_operation *operation, enum read_sent sent)
-{
-    struct rewrite_options options = options_of(operation);
-    bson_t command;
-    if (rewrite_original(&operation->command, &options, &command) != STATUS_OK) {
-        fail(operation, REPLY_CODE_FailedToParse, "the command is not valid BSON");
-        return;
-    }
-    send_command(operation, sent, &command);
-}
-
-/* ------------------------------------------------------------------ the overlay */
-
-static enum status read_image(struct wal_reader *reader,
-                              const struct uncommitted_document *document,
-                              struct overlay_image *ret_image)
-{
-    struct overlay_image image = {.key = document->key};
-    if (document->was_present) {
-        struct history_image place = {.presence = IMAGE_PRESENT,
-                                      .lsn = document->lsn,
-                                      .offset = document->offset,
-                                      .size = document->size};
-        struct image view;
-        enum status status = history_image_view(reader, &place, &view, NULL);
-        if (status != STATUS_OK) {
-            return status;
+    for (size_t i = 0; i < command->gate_count && operation->reader.has_snapshot; i++) {
+        /* Of anything nobody can tell: units do not enter all gates. */
+        if (command->gates[i] != GATE_SERVER &&
+            gate_plain_since(operation->engine->gates, command->gates[i], operation->plain_epoch)) {
+            return true;
         }
-        image.document = view.document;
     }
-    *ret_image = image;
-    return STATUS_OK;
+    return false;
 }
 
-/* Of their part of the command, or a little more. */
-static uint64_t bytes_of(struct uncommitted_document *const *documents, size_t count)
+/* The transaction that is run again comes to them in time. */
+static void miss_gates(const struct read_operation *operation)
 {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < count; i++) {
-        bytes += documents[i]->size + rewrite_key_bytes(documents[i]->key);
-    }
-    return bytes;
-}
-
-static enum status make_overlay(struct read_operation *operation,
-                                struct uncommitted_document *const *documents, size_t count,
-                                bool only_images, bson_t *ret_command)
-{
-    struct rewrite_options options = options_of(operation);
-    struct wal_reader *reader = NULL;
-    struct overlay_image *images = calloc(count, sizeof *images);
-    if (images == NULL) {
-        return STATUS_MEMORY;
-    }
-    options.only_images = only_images;
-    options.whole =
-        true; /* a getMore would have to wait for the units that this does not wait for */
-    enum status status = wal_reader_begin(operation->engine->wal, &reader, NULL);
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        status = read_image(reader, documents[i], &images[i]);
-    }
-    if (status == STATUS_OK) {
-        status = rewrite_read(&operation->command, images, count, &options, ret_command);
-    }
-    wal_reader_end(reader);
-    free(images);
-    return status;
-}
-
-static void wait_from_now_on(struct read_operation *operation, const char *why)
-{
-    operation->form = READ_FORM_WAIT;
-    operation->why = why;
-    look(operation);
-}
-
-static void send_overlay(struct read_operation *operation,
-                         struct uncommitted_document *const *documents, size_t count,
-                         bool only_images)
-{
-    bson_t command;
-    uint64_t bytes = bytes_of(documents, count) + operation->view->body.size;
-    const char *too_much = "among too many bytes of before-images";
-    enum status status = STATUS_LIMIT;
-    if (bytes <= REWRITE_BYTES_MAX && !overlay_bytes_take(operation, bytes)) {
-        too_much = "among other reads with too many bytes of before-images";
-    } else if (bytes <= REWRITE_BYTES_MAX) {
-        status = make_overlay(operation, documents, count, only_images, &command);
-    }
-    if (status != STATUS_OK) {
-        overlay_bytes_give(operation);
-    }
-    switch (status) {
-    case STATUS_OK:
-        send_command(operation, READ_SENT_OVERLAY, &command);
-        break;
-    case STATUS_LIMIT:
-        if (operation->reader.has_snapshot) {
-            fail_for_snapshot(operation); /* waiting does not make it less */
-            break;
+    const struct read_command *command = &operation->command;
+    for (size_t i = 0; i < command->gate_count && operation->unit != NULL; i++) {
+        if (command->gates[i] != GATE_SERVER) {
+            unit_miss_gate(operation->unit, command->gates[i]);
         }
-        wait_from_now_on(operation, too_much);
-        break;
-    case STATUS_UNSUPPORTED:
-        wait_from_now_on(operation, "by a collation, among _ids with text");
-        break;
-    case STATUS_MEMORY:
-        fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
-        break;
-    default:
-        /* A unit that has ended may be pruned from the journal already. */
-        if (operation->reader.has_snapshot) {
-            fail_for_snapshot(operation);
-            break;
-        }
-        wait_from_now_on(operation, "of images that the journal could not give");
-        break;
     }
+}
+
+/* What is read as the server has it is not as it was. */
+static bool has_changed(const struct read_operation *operation)
+{
+    const struct read_command *command = &operation->command;
+    size_t first = operation->form == READ_FORM_WAIT ? 0 : 1;
+    for (size_t i = first; i < command->gate_count && operation->reader.has_snapshot; i++) {
+        if (uncommitted_has_changed(operation->engine->uncommitted, command->gates[i],
+                                    &operation->reader)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A unit that has shown its client nothing yet may as well begin its view now. */
+static bool renew(struct read_operation *operation)
+{
+    struct unit *unit = operation->unit;
+    if (unit == NULL || unit->locks.view_used || !unit->uncommitted.has_snapshot) {
+        return false;
+    }
+    lock_owner_renew(operation->engine->locks, &unit->locks);
+    uncommitted_snapshot_renew(operation->engine->uncommitted, &unit->uncommitted,
+                               gate_epoch_next(operation->engine->gates));
+    take_reader(operation);
+    return true;
+}
+
+/* Whether the reader's snapshot can be told; or it has none. */
+static bool has_snapshot_still(struct read_operation *operation)
+{
+    if (uncommitted_snapshot_is_lost(operation->engine->uncommitted, &operation->reader)) {
+        return false;
+    }
+    bool gap = has_gap(operation);
+    if ((!gap && !has_changed(operation)) || (renew(operation) && !has_gap(operation))) {
+        return true;
+    }
+    if (gap) {
+        miss_gates(operation);
+    }
+    return false;
 }
 
 /* ------------------------------------------------------------------ looking */
 
-static bool others_are_clear(const struct read_operation *operation, size_t first)
+void read_wait_from_now_on(struct read_operation *operation, const char *why)
 {
-    const struct read_command *command = &operation->command;
-    for (size_t i = first; i < command->gate_count; i++) {
-        uint32_t gate = command->gates[i];
-        if (!uncommitted_is_empty(operation->engine->uncommitted, gate) &&
-            uncommitted_has_others(operation->engine->uncommitted, gate, NULL,
-                                   &operation->reader)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static uint32_t turn_gate(const struct read_operation *operation)
-{
-    return operation->command.gate_count > 1 ? GATE_SERVER : operation->command.gates[0];
-}
-
-static void set_timer(struct read_operation *operation, uint64_t until_ms)
-{
-    uint64_t now_ms = clock_monotonic_ms();
-    uint64_t end_ms = until_ms < operation->deadline_ms ? until_ms : operation->deadline_ms;
-    uint64_t ms = end_ms > now_ms ? end_ms - now_ms : 1;
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    (void)event_add(&operation->timer, &timeout);
-}
-
-static void begin_turn(struct read_operation *operation, enum uncommitted_turn_kind kind)
-{
-    operation->turn.gate = turn_gate(operation);
-    operation->turn.kind = kind;
-    operation->drain_until_ms = clock_monotonic_ms() + DRAIN_MS;
-    if (uncommitted_turn_begin(operation->engine->uncommitted, &operation->turn)) {
-        operation->has_turn = true;
-        look(operation);
-        return;
-    }
-    operation->step = READ_TURN_QUEUED;
-    set_timer(operation, UINT64_MAX);
-}
-
-/* Until a unit ends, or `until_ms`. */
-static void watch(struct read_operation *operation, enum read_step step, uint64_t until_ms)
-{
-    struct uncommitted_table *table = operation->engine->uncommitted;
-    operation->watch.gate = turn_gate(operation);
-    operation->step = step;
-    bool waiting = uncommitted_watch(table, &operation->watch, NULL, &operation->reader);
-    /* What it waits for may have ended before it was watched. */
-    if (!waiting ||
-        (others_are_clear(operation, 0) && uncommitted_unwatch(table, &operation->watch))) {
-        worker_post(operation->channel->worker, &operation->task);
-        return;
-    }
-    set_timer(operation, until_ms);
-}
-
-static void wait_for_units(struct read_operation *operation)
-{
-    uint64_t now_ms = clock_monotonic_ms();
-    bool draining = has_turn(operation, UNCOMMITTED_TURN_DRAIN);
-    if (operation->cancelled || now_ms >= operation->deadline_ms) {
-        fail_for_time(operation);
-    } else if (draining && now_ms < operation->drain_until_ms) {
-        watch(operation, READ_DRAINING, operation->drain_until_ms);
-    } else if (!operation->has_turn && now_ms >= operation->drain_after_ms) {
-        operation->drain_after_ms = now_ms + DRAIN_MS + DRAIN_PAUSE_MS;
-        begin_turn(operation, UNCOMMITTED_TURN_DRAIN);
-    } else {
-        end_turn(operation);
-        watch(operation, READ_WAITING, operation->drain_after_ms);
-    }
-}
-
-/* Nothing is uncommitted there, from the gate `first` on; and a drain has done its work. */
-static bool is_clear_now(struct read_operation *operation, size_t first)
-{
-    if (!others_are_clear(operation, first)) {
-        return false;
-    }
-    if (!has_turn(operation, UNCOMMITTED_TURN_DRAIN)) {
-        return true;
-    }
-    uncommitted_turn_make_read(operation->engine->uncommitted, &operation->turn);
-    return others_are_clear(operation, first); /* who may pass a drain may have been faster */
+    operation->form = READ_FORM_WAIT;
+    operation->why = why;
+    read_look(operation);
 }
 
 static void look_wait(struct read_operation *operation)
 {
-    operation->stamp = read_stamp(operation->engine->uncommitted, &operation->command);
-    if (is_clear_now(operation, 0)) {
-        send_original(operation, READ_SENT_ORIGINAL);
+    operation->stamp = read_stamp(operation->engine, &operation->command);
+    if (read_is_clear_now(operation, 0)) {
+        read_send_original(operation, READ_SENT_ORIGINAL);
     } else {
-        wait_for_units(operation);
+        read_wait_for_units(operation);
     }
 }
 
@@ -429,16 +265,16 @@ static void look_point(struct read_operation *operation)
     struct uncommitted_document *found =
         uncommitted_find(table, &operation->name, &operation->reader);
     if (found == NULL) {
-        send_original(operation, READ_SENT_ORIGINAL);
+        read_send_original(operation, READ_SENT_ORIGINAL);
         return;
     }
     /* Another _id may have the same name (unit/lock_name.c): nothing is known of this one then. */
     struct slice key = slice_make(bson_get_data(&operation->key), operation->key.len);
     if (slice_equal(found->key, key)) {
-        send_overlay(operation, &found, 1, true);
+        read_send_overlay(operation, &found, 1, true);
     } else {
         operation->form = READ_FORM_OVERLAY;
-        look(operation);
+        read_look(operation);
     }
     uncommitted_document_release(found);
 }
@@ -447,44 +283,66 @@ static void look_overlay(struct read_operation *operation)
 {
     const struct read_command *command = &operation->command;
     struct uncommitted_view view;
-    operation->stamp = read_stamp(operation->engine->uncommitted, command);
-    if (!is_clear_now(operation, 1)) {
+    operation->stamp = read_stamp(operation->engine, command);
+    if (!read_is_clear_now(operation, 1)) {
         operation->why = "a pipeline that reads other collections";
-        wait_for_units(operation);
+        read_wait_for_units(operation);
         return;
     }
-    char *namespace = bson_strdup_printf("%s.%s", command->database, command->collection);
-    enum status status = uncommitted_collect(operation->engine->uncommitted, command->gates[0],
-                                             namespace, &operation->reader, IMAGES_MAX, &view);
+    char *namespace = bson_strdup_printf("%s.%s", command->database, operation->views.base);
+    enum status status =
+        uncommitted_collect(operation->engine->uncommitted, command->gates[0], namespace,
+                            &operation->reader, REWRITE_BYTES_MAX, &view);
     bson_free(namespace);
     if (status == STATUS_MEMORY) {
-        fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        read_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+    } else if (status != STATUS_OK && operation->reader.has_snapshot) {
+        read_fail_for_snapshot(operation);
     } else if (status != STATUS_OK) {
-        wait_from_now_on(operation, "among too many documents");
+        read_wait_from_now_on(operation, "among too many bytes of before-images");
     } else if (view.count == 0) {
-        send_original(operation, READ_SENT_ORIGINAL);
+        read_send_original(operation, READ_SENT_ORIGINAL);
     } else {
-        send_overlay(operation, view.documents, view.count, false);
+        read_send_overlay(operation, view.documents, view.count, false);
         uncommitted_view_free(&view);
     }
 }
 
-static void look(struct read_operation *operation)
+/* What comes behind a unit's own part of the answer (read_batch.c), as long as nobody else has
+   written there since it was begun. */
+static bool cursor_is_good(const struct read_operation *operation)
 {
-    if (uncommitted_snapshot_is_lost(operation->engine->uncommitted, &operation->reader)) {
-        fail_for_snapshot(operation);
-        return;
+    const struct unit_cursor *cursor = operation->cursor;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < cursor->gate_count; i++) {
+        sum += uncommitted_stamp(operation->engine->uncommitted, cursor->gates[i]);
     }
-    bool wants_turn =
-        operation->form != READ_FORM_PASS &&
-        (operation->attempts >= ATTEMPTS_FREE || operation->command.kind == READ_GET_MORE);
-    if (wants_turn && !operation->has_turn && operation->form != READ_FORM_WAIT) {
-        begin_turn(operation, UNCOMMITTED_TURN_READ);
+    return sum == cursor->stamp || cursor->gate_count == 0;
+}
+
+static void look_cursor(struct read_operation *operation)
+{
+    if (cursor_is_good(operation)) {
+        read_send_original(operation, READ_SENT_ORIGINAL);
+    } else {
+        read_fail_for_snapshot(operation);
+    }
+}
+
+static bool wants_turn(const struct read_operation *operation)
+{
+    return operation->attempts >= ATTEMPTS_FREE || operation->command.kind == READ_GET_MORE;
+}
+
+static void look_by_form(struct read_operation *operation)
+{
+    bool turn = wants_turn(operation) && !operation->has_turn;
+    if (turn && operation->form != READ_FORM_WAIT) {
+        read_begin_turn(operation, UNCOMMITTED_TURN_READ);
         return;
     }
     switch (operation->form) {
     case READ_FORM_PASS:
-        send_original(operation, READ_SENT_ORIGINAL);
         break;
     case READ_FORM_POINT:
         look_point(operation);
@@ -494,12 +352,28 @@ static void look(struct read_operation *operation)
         break;
     case READ_FORM_WAIT:
         /* Without a turn a getMore could not be done again, and others might never be in time. */
-        if (wants_turn && !operation->has_turn && others_are_clear(operation, 0)) {
-            begin_turn(operation, UNCOMMITTED_TURN_DRAIN);
+        if (turn && read_is_clear_now(operation, 0)) {
+            read_begin_turn(operation, UNCOMMITTED_TURN_DRAIN);
         } else {
             look_wait(operation);
         }
         break;
+    }
+}
+
+void read_look(struct read_operation *operation)
+{
+    if (operation->cursor != NULL) {
+        look_cursor(operation);
+    } else if (operation->form == READ_FORM_PASS) {
+        read_send_original(operation, READ_SENT_ORIGINAL);
+    } else if (!read_is_resolved_still(operation->engine, &operation->command)) {
+        read_end_turn(operation);
+        resolve(operation);
+    } else if (!has_snapshot_still(operation)) {
+        read_fail_for_snapshot(operation);
+    } else {
+        look_by_form(operation);
     }
 }
 
@@ -508,14 +382,15 @@ static void look(struct read_operation *operation)
 static void look_or_fail(struct read_operation *operation)
 {
     if (operation->is_lost) {
-        fail_for_time(operation);
+        read_fail_for_time(operation);
+    } else if (read_long_can_gather(operation)) {
+        read_long_gather(operation);
     } else {
-        look(operation);
+        read_look(operation);
     }
 }
 
-/* Nobody gets this answer: its cursor goes, then `look` again. */
-static void look_again(struct read_operation *operation, int64_t cursor_id)
+void read_look_again(struct read_operation *operation, int64_t cursor_id)
 {
     bson_t command = BSON_INITIALIZER;
     bson_t cursors;
@@ -525,7 +400,9 @@ static void look_again(struct read_operation *operation, int64_t cursor_id)
         look_or_fail(operation);
         return;
     }
-    const char *collection = operation->command.collection;
+    /* An aggregation over the committed state of a view is one of what is behind it. */
+    bool as_it_came = operation->sent == READ_SENT_ORIGINAL || operation->sent == READ_SENT_PROBE;
+    const char *collection = as_it_came ? operation->command.collection : operation->views.base;
     BSON_APPEND_UTF8(&command, "killCursors",
                      collection == NULL ? "$cmd.aggregate" : collection); /* aggregate: 1 */
     BSON_APPEND_ARRAY_BEGIN(&command, "cursors", &cursors);
@@ -537,7 +414,7 @@ static void look_again(struct read_operation *operation, int64_t cursor_id)
         bson_append_iter(&command, "lsid", -1, &session);
     }
     BSON_APPEND_UTF8(&command, "$db", operation->command.database);
-    send_command(operation, operation->sent, &command);
+    read_send_command(operation, operation->sent, &command);
     operation->step = READ_KILLING;
 }
 
@@ -547,10 +424,13 @@ static void take_error(struct read_operation *operation, const struct reply_view
     bool of_time = view->code == REPLY_CODE_MaxTimeMSExpired ||
                    view->code == REPLY_CODE_Interrupted ||
                    view->code == REPLY_CODE_InterruptedAtShutdown;
+    bool gathered = operation->sent == READ_SENT_GATHER || operation->sent == READ_SENT_GATHERED;
     if (operation->timed && view->code == REPLY_CODE_MaxTimeMSExpired) {
-        fail_for_time(operation);
+        read_fail_for_time(operation);
+    } else if (gathered && !of_time) {
+        read_fail_for_time(operation); /* the server does not take it as an aggregation */
     } else if (operation->sent == READ_SENT_OVERLAY && !of_time) {
-        send_original(operation, READ_SENT_PROBE);
+        read_send_original(operation, READ_SENT_PROBE);
     } else {
         finish(operation, reply);
     }
@@ -559,18 +439,52 @@ static void take_error(struct read_operation *operation, const struct reply_view
 static bool is_undisturbed(const struct read_operation *operation)
 {
     const struct uncommitted_table *table = operation->engine->uncommitted;
-    switch (operation->form) {
-    case READ_FORM_PASS:
-        return true;
-    case READ_FORM_POINT:
-        return has_turn(operation, UNCOMMITTED_TURN_READ) ||
-               uncommitted_name_stamp(table, &operation->name) == operation->stamp;
-    case READ_FORM_OVERLAY:
-    case READ_FORM_WAIT:
-        break;
+    if (operation->cursor != NULL) {
+        return cursor_is_good(operation);
     }
-    return has_turn(operation, UNCOMMITTED_TURN_READ) ||
-           read_stamp(table, &operation->command) == operation->stamp;
+    if (operation->form == READ_FORM_PASS || operation->sent == READ_SENT_GATHERED) {
+        return true;
+    }
+    if (!read_is_resolved_still(operation->engine, &operation->command) ||
+        (operation->unit == NULL && has_gap(operation))) {
+        return false;
+    }
+    if (read_has_turn(operation, UNCOMMITTED_TURN_READ)) {
+        return true;
+    }
+    return operation->form == READ_FORM_POINT
+               ? uncommitted_name_stamp(table, &operation->name) == operation->stamp
+               : read_stamp(operation->engine, &operation->command) == operation->stamp;
+}
+
+/* Of a cursor of the server's that the client gets. */
+static void note_cursor(struct read_operation *operation, int64_t cursor_id)
+{
+    if (operation->locked) {
+        return; /* its unit knows it */
+    }
+    if (operation->form == READ_FORM_PASS) {
+        cursor_set_note(&operation->engine->loose_cursors, cursor_id);
+    } else {
+        read_note_cursor(operation->engine, &operation->command, cursor_id);
+    }
+}
+
+/* The client gets it; of a unit's, what it has asked for. */
+static void give(struct read_operation *operation, const struct reply_view *view,
+                 struct slice reply)
+{
+    if (operation->unit != NULL && operation->engine->committed_reads &&
+        operation->cursor == NULL && view->has_cursor) {
+        if (read_batch_cut(operation, reply)) {
+            read_finish_own(operation);
+        } else {
+            finish(operation, reply);
+        }
+        return;
+    }
+    note_cursor(operation, view->cursor_id);
+    finish(operation, reply);
 }
 
 static void take_answer(struct read_operation *operation, const struct reply_view *view,
@@ -579,28 +493,32 @@ static void take_answer(struct read_operation *operation, const struct reply_vie
     if (operation->sent == READ_SENT_PROBE) {
         operation->form = READ_FORM_WAIT;
         operation->why = "one that the server does not take as an aggregation";
-        end_turn(operation);
-        look_again(operation, view->cursor_id);
+        read_end_turn(operation);
+        read_look_again(operation, view->cursor_id);
+    } else if (operation->sent == READ_SENT_GATHER) {
+        read_long_take(operation, view);
     } else if (!is_undisturbed(operation)) {
-        operation->is_lost = operation->gave_up;
+        operation->is_lost = operation->gave_up && operation->command.kind == READ_GET_MORE;
         operation->attempts++;
-        look_again(operation, view->cursor_id);
+        operation->took_ms = clock_monotonic_ms() - operation->sent_ms;
+        read_look_again(operation, view->cursor_id);
     } else if (operation->sent == READ_SENT_ORIGINAL) {
-        read_note_cursor(operation->engine, &operation->command, view->cursor_id);
-        finish(operation, reply);
+        give(operation, view, reply);
     } else if (rewrite_reply(&operation->command, reply, &operation->reply) == STATUS_OK) {
-        read_note_cursor(operation->engine, &operation->command, view->cursor_id);
-        finish_own(operation);
+        bson_t answer = BSON_INITIALIZER;
+        bson_destroy(&answer);
+        bson_steal(&answer, &operation->reply);
+        bson_init(&operation->reply);
+        give(operation, view, slice_make(bson_get_data(&answer), answer.len));
+        bson_destroy(&answer);
     } else {
-        fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
+        read_fail(operation, REPLY_CODE_InternalError, "the server's answer makes no sense");
     }
 }
 
-static void on_reply(void *context, enum status status, struct slice reply)
+static void on_reply(struct read_operation *operation, enum status status, struct slice reply)
 {
-    struct read_operation *operation = context;
     struct reply_view view;
-    overlay_bytes_give(operation);
     if (status != STATUS_OK || reply_view_parse(reply, &view) != STATUS_OK) {
         finish(operation, (struct slice){0});
     } else if (operation->step == READ_KILLING) {
@@ -612,122 +530,83 @@ static void on_reply(void *context, enum status status, struct slice reply)
     }
 }
 
-/* ------------------------------------------------------------------ tasks and timer */
+/* ------------------------------------------------------------------ entering */
 
-static struct read_operation *operation_of(struct worker_task *task)
+static void begin(struct read_operation *operation)
 {
-    return (struct read_operation *)(void *)((uint8_t *)task -
-                                             offsetof(struct read_operation, task));
+    if (operation->unit != NULL) {
+        take_reader(operation);
+    }
+    int64_t stale_cursor = operation->stale_cursor;
+    operation->stale_cursor = 0;
+    read_look_again(operation, stale_cursor);
 }
 
-static void on_task(struct worker_task *task)
+static void fail_to_enter(struct read_operation *operation)
 {
-    struct read_operation *operation = operation_of(task);
-    (void)event_del(&operation->timer);
-    if (operation->step == READ_TURN_QUEUED) {
-        operation->has_turn = true;
+    read_fail(operation, REPLY_CODE_WriteConflict,
+              operation->unit->locks.victim
+                  ? "this transaction and others waited for each other's documents, and it is the "
+                    "youngest of them: run the transaction again"
+                  : "other writes in this namespace did not end within unit.lockWait: run the "
+                    "transaction again");
+}
+
+static void on_entered(struct enter *enter, bool inside)
+{
+    struct read_operation *operation = enter->context;
+    if (inside) {
+        begin(operation);
+    } else {
+        fail_to_enter(operation);
     }
-    if (operation->cancelled) {
-        fail_for_time(operation);
+}
+
+/* From its first command in a namespace on no plain write passes it there. */
+static void enter(struct read_operation *operation)
+{
+    const struct read_command *command = &operation->command;
+    if (operation->unit == NULL) {
+        begin(operation);
         return;
     }
-    look(operation);
-}
-
-static void on_turn(struct uncommitted_turn *turn)
-{
-    struct read_operation *operation =
-        (struct read_operation *)(void *)((uint8_t *)turn - offsetof(struct read_operation, turn));
-    worker_post(operation->channel->worker, &operation->task);
-}
-
-static void on_unit_ended(struct uncommitted_watch *ended)
-{
-    struct read_operation *operation =
-        (struct read_operation *)(void *)((uint8_t *)ended -
-                                          offsetof(struct read_operation, watch));
-    worker_post(operation->channel->worker, &operation->task);
-}
-
-/* True: it waited, and nothing comes of that any more. */
-static bool stop_waiting(struct read_operation *operation)
-{
-    struct uncommitted_table *table = operation->engine->uncommitted;
-    switch (operation->step) {
-    case READ_TURN_QUEUED:
-        return uncommitted_turn_cancel(table, &operation->turn);
-    case READ_DRAINING:
-    case READ_WAITING:
-        return uncommitted_unwatch(table, &operation->watch);
-    case READ_AT_SERVER:
-    case READ_KILLING:
+    operation->enter = (struct enter){
+        .engine = operation->engine,
+        .unit = operation->unit,
+        .worker = operation->channel->worker,
+        .completed = on_entered,
+        .context = operation,
+    };
+    operation->step = READ_ENTERING;
+    switch (enter_start_gates(&operation->enter, command->gates, command->gate_count)) {
+    case ENTER_INSIDE:
+        begin(operation);
+        break;
+    case ENTER_WAITING:
+        break;
+    case ENTER_DEADLOCK:
+        fail_to_enter(operation);
+        break;
+    case ENTER_NO_MEMORY:
+        read_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
         break;
     }
-    return false;
 }
 
-/* The reply takes longer than units have to wait for it. */
-static void give_turn_up(struct read_operation *operation)
-{
-    const struct uncommitted_table *table = operation->engine->uncommitted;
-    if (operation->has_turn) {
-        operation->stamp = operation->form == READ_FORM_POINT
-                               ? uncommitted_name_stamp(table, &operation->name)
-                               : read_stamp(table, &operation->command);
-        operation->gave_up = true;
-        end_turn(operation);
-    }
-}
+/* ------------------------------------------------------------------ resolving */
 
-static void on_timer(evutil_socket_t descriptor, short what, void *context)
+static void on_known(struct namespace_lookup *lookup)
 {
-    struct read_operation *operation = context;
-    (void)descriptor;
-    (void)what;
-    if (operation->step == READ_AT_SERVER) {
-        give_turn_up(operation);
-        return;
-    }
-    if (!stop_waiting(operation)) {
-        return; /* its task is on the way */
-    }
-    if (operation->step == READ_TURN_QUEUED) {
-        fail_for_time(operation);
-    } else {
-        look(operation);
-    }
-}
-
-void read_cancel(struct read_operation *operation)
-{
-    operation->cancelled = true;
-    if (stop_waiting(operation)) {
-        fail_for_time(operation);
-    }
-}
-
-/* ------------------------------------------------------------------ starting */
-
-static enum read_form form_of(struct read_operation *operation)
-{
-    struct read_command *command = &operation->command;
-    struct slice body = operation->view->body;
-    *command = (struct read_command){.view = operation->view};
-    if (read_command_parse(operation->view, command) != STATUS_OK ||
-        bson_check(body, NULL) != STATUS_OK || operation->locked ||
-        !operation->engine->committed_reads) {
-        return READ_FORM_PASS;
-    }
-    if (operation->in_unit && command->kind == READ_GET_MORE) {
-        return READ_FORM_PASS; /* two units with cursors would wait for each other */
-    }
-    read_find_gates(operation->engine, command);
-    return read_command_analyse(command, &operation->why);
+    struct read_operation *operation =
+        (struct read_operation *)(void *)((uint8_t *)lookup -
+                                          offsetof(struct read_operation, lookup));
+    worker_post(operation->channel->worker, &operation->task);
 }
 
 static void name_point(struct read_operation *operation)
 {
     const struct read_command *command = &operation->command;
+    bson_reinit(&operation->key);
     if (!read_command_point_key(command, &operation->key)) {
         operation->form = READ_FORM_OVERLAY;
         return;
@@ -738,6 +617,118 @@ static void name_point(struct read_operation *operation)
     bson_free(namespace);
 }
 
+/* A view's own pipeline or collation may be one that only the server itself understands. */
+static bool view_is_odd(const struct read_operation *operation)
+{
+    const struct read_views *views = &operation->views;
+    for (size_t i = 0; i < views->chain_count; i++) {
+        const bson_t *pipeline = views->held[i]->pipeline;
+        if (read_command_is_first_only(slice_make(bson_get_data(pipeline), pipeline->len))) {
+            return true;
+        }
+    }
+    return views->chain_count > 0 && operation->command.has_collation;
+}
+
+static void analyse(struct read_operation *operation)
+{
+    operation->form = read_command_analyse(&operation->command, &operation->why);
+    if (operation->form == READ_FORM_OVERLAY && view_is_odd(operation)) {
+        operation->form = READ_FORM_WAIT;
+        operation->why = "a view that has to be evaluated by itself";
+    }
+    if (operation->form == READ_FORM_POINT) {
+        name_point(operation);
+    }
+}
+
+/* The parsed command; false: it goes to the server as it is. */
+static bool parse(struct read_operation *operation)
+{
+    struct read_command *command = &operation->command;
+    if (read_command_parse(operation->view, command) != STATUS_OK ||
+        bson_check(operation->view->body, NULL) != STATUS_OK) {
+        const char *collection = operation->view->collection;
+        *command = (struct read_command){.view = operation->view};
+        command->gates[0] =
+            operation->view->database == NULL
+                ? GATE_SERVER
+                : gate_of(operation->view->database, collection == NULL ? "" : collection);
+        command->gate_count = 1;
+        return false;
+    }
+    if (command->kind == READ_GET_MORE &&
+        cursor_set_has(&operation->engine->loose_cursors, command->cursor_id)) {
+        command->passes = true;
+    }
+    return !command->passes && !operation->locked && operation->engine->committed_reads;
+}
+
+static void resolve(struct read_operation *operation)
+{
+    struct namespace_lookup *lookup = &operation->lookup;
+    read_views_release(&operation->views);
+    if (!parse(operation)) {
+        operation->form = READ_FORM_PASS;
+        enter(operation);
+        return;
+    }
+    read_find_gates(operation->engine, &operation->command);
+    const char *ask = NULL;
+    if (read_resolve(operation->engine->namespaces, operation->asked < ASKED_MAX,
+                     &operation->command, &operation->views, &ask)) {
+        analyse(operation);
+        enter(operation);
+        return;
+    }
+    operation->asked++;
+    operation->step = READ_RESOLVING;
+    *lookup = (struct namespace_lookup){
+        .database = operation->command.database, .collection = ask, .answered = on_known};
+    namespace_cache_ask(operation->engine->namespaces, lookup);
+}
+
+/* It was asked for. */
+static void resolve_again(struct read_operation *operation)
+{
+    if (operation->lookup.known == NAMESPACE_KNOWN_NOTHING) {
+        operation->asked = ASKED_MAX;
+    }
+    operation->lookup.view = view_definition_release(operation->lookup.view);
+    resolve(operation);
+}
+
+/* ------------------------------------------------------------------ tasks */
+
+static void on_task(struct worker_task *task)
+{
+    struct read_operation *operation =
+        (struct read_operation *)(void *)((uint8_t *)task - offsetof(struct read_operation, task));
+    (void)event_del(&operation->timer);
+    if (operation->step == READ_RESOLVING) {
+        resolve_again(operation);
+        return;
+    }
+    if (operation->step == READ_TURN_QUEUED) {
+        operation->has_turn = true;
+    }
+    if (operation->cancelled) {
+        read_fail_for_time(operation);
+        return;
+    }
+    read_look(operation);
+}
+
+void read_cancel(struct read_operation *operation)
+{
+    operation->cancelled = true;
+    if (operation->step == READ_ENTERING) {
+        enter_cancel(&operation->enter);
+    } else if (read_stop_waiting(operation)) {
+        read_fail_for_time(operation);
+    }
+}
+
 void read_start(struct read_operation *operation)
 {
     struct read_operation fresh = {
@@ -745,29 +736,25 @@ void read_start(struct read_operation *operation)
         .channel = operation->channel,
         .view = operation->view,
         .reader = operation->reader,
+        .plain_epoch = operation->plain_epoch,
+        .unit = operation->unit,
+        .cursor = operation->cursor,
         .locked = operation->locked,
         .in_unit = operation->in_unit,
         .stale_cursor = operation->stale_cursor,
         .is_lost = operation->is_lost,
         .completed = operation->completed,
         .context = operation->context,
+        .answered = on_reply,
         .task.run = on_task,
-        .turn.begun = on_turn,
-        .watch.ended = on_unit_ended,
     };
     *operation = fresh;
     bson_init(&operation->key);
     bson_init(&operation->reply);
-    int assigned = event_assign(&operation->timer, worker_base(operation->channel->worker), -1, 0,
-                                on_timer, operation);
-    assert(assigned == 0);
+    read_wait_init(operation);
     uint64_t wait_ms = operation->engine->lock_wait_ms;
     uint64_t given_ms = (uint64_t)operation->view->max_time_ms;
     operation->deadline_ms =
         clock_monotonic_ms() + (given_ms > 0 && given_ms < wait_ms ? given_ms : wait_ms);
-    operation->form = form_of(operation);
-    if (operation->form == READ_FORM_POINT) {
-        name_point(operation);
-    }
-    look_again(operation, operation->stale_cursor);
+    resolve(operation);
 }

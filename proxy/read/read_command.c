@@ -108,7 +108,7 @@ static void take_find_option(struct read_command *command, const struct bson_ele
         command->is_odd |=
             element->type == BSON_TYPE_DOCUMENT ? element->value.size > 5 : is_true(element);
     } else if (name_is_one_of(element->name, tailing)) {
-        command->passes |= is_true(element);
+        command->tails |= is_true(element);
     }
 }
 
@@ -131,6 +131,9 @@ static void take_field(struct read_command *command, const struct bson_element *
         command->has_batch_size = command->kind == READ_AGGREGATE &&
                                   element->type == BSON_TYPE_DOCUMENT &&
                                   bson_element_find(element->value, "batchSize", &size);
+        if (command->has_batch_size) {
+            take_number(command, &size, &command->batch_size);
+        }
     } else if (bson_element_is(element, "explain")) {
         command->passes |= command->kind == READ_AGGREGATE && is_true(element);
     } else if (command->kind == READ_FIND) {
@@ -147,10 +150,12 @@ static bool stage_of(const struct bson_element *element, struct bson_element *re
            bson_element_next(&fields, ret_stage);
 }
 
-static void add_gate(struct read_command *command, uint32_t gate, const char *name)
+void read_command_add_gate(struct read_command *command, uint32_t gate, const char *name)
 {
     for (size_t i = 1; i < command->gate_count; i++) {
-        if (command->gates[i] == gate && (name == NULL || strcmp(command->names[i], name) == 0)) {
+        const char *known = command->names[i];
+        if (command->gates[i] == gate &&
+            (name == NULL || known == NULL || strcmp(known, name) == 0)) {
             return;
         }
     }
@@ -167,11 +172,16 @@ static void add_gate(struct read_command *command, uint32_t gate, const char *na
 static void add_collection(struct read_command *command, const struct bson_element *name)
 {
     const char *text = bson_element_text(name);
-    if (text == NULL || command->database == NULL) {
-        add_gate(command, GATE_SERVER, NULL);
-    } else {
-        add_gate(command, gate_of(command->database, text), text);
+    if (text == NULL || command->other_count == READ_OTHERS_MAX) {
+        command->reads_anything = true;
+        return;
     }
+    for (size_t i = 0; i < command->other_count; i++) {
+        if (strcmp(command->others[i], text) == 0) {
+            return;
+        }
+    }
+    command->others[command->other_count++] = text;
 }
 
 static void add_pipeline(struct read_command *command, struct slice pipeline, int depth);
@@ -198,7 +208,7 @@ static void add_reading_stage(struct read_command *command, const struct bson_el
     }
 }
 
-/* The gates of all collections that its stages read. Too deep counts as any. */
+/* All collections that its stages read. Too deep counts as any. */
 static void add_pipeline(struct read_command *command, struct slice pipeline, int depth)
 {
     static const char *const reading[] = {"$lookup", "$graphLookup", "$unionWith", NULL};
@@ -206,7 +216,7 @@ static void add_pipeline(struct read_command *command, struct slice pipeline, in
     struct bson_element element;
     struct bson_element stage;
     if (depth == 0 || !bson_fields_open(pipeline, &stages)) {
-        add_gate(command, GATE_SERVER, NULL);
+        command->reads_anything = true;
         return;
     }
     while (bson_element_next(&stages, &element)) {
@@ -229,6 +239,11 @@ static void add_pipeline(struct read_command *command, struct slice pipeline, in
             }
         }
     }
+}
+
+void read_command_add_pipeline(struct read_command *command, struct slice pipeline)
+{
+    add_pipeline(command, pipeline, PIPELINE_DEPTH_MAX);
 }
 
 static bool first_stage_is_one_of(struct slice pipeline, const char *const *names)
@@ -272,7 +287,7 @@ static void look_at_pipeline(struct read_command *command)
     }
     add_pipeline(command, command->pipeline, PIPELINE_DEPTH_MAX);
     command->passes |=
-        command->gate_count == 1 &&
+        command->other_count == 0 && !command->reads_anything &&
         (command->collection == NULL || first_stage_is_one_of(command->pipeline, of_the_server));
 }
 
@@ -290,8 +305,8 @@ static void take_get_more(struct read_command *command)
         command->cursor_id = 0;
     }
     /* Only cursors that wait for new documents (tailable, change streams) are asked so. */
-    command->passes = command->collection == NULL || command->view->max_time_ms > 0 ||
-                      command->collection[0] == '$';
+    command->awaits = command->view->max_time_ms > 0;
+    command->passes = command->collection == NULL;
 }
 
 /* { _id: value } and nothing else. */
@@ -330,21 +345,28 @@ enum status read_command_parse(const struct command_view *view, struct read_comm
         }
         look_for_id(&command);
     }
-    command.gates[0] = command.collection == NULL || command.database == NULL
-                           ? GATE_SERVER
-                           : gate_of(command.database, command.collection);
-    command.names[0] = command.collection;
-    command.gate_count = 1;
     if (command.kind == READ_AGGREGATE) {
         look_at_pipeline(&command);
     } else {
         command.passes |= command.collection == NULL;
     }
-    command.is_special = command.passes;
+    command.is_special = command.passes || command.tails;
     /* "available" is what asks for speed and takes what may be rolled back. */
     command.passes |=
         command.database == NULL ||
         (view->read_concern_level != NULL && strcmp(view->read_concern_level, "available") == 0);
+    command.gates[0] = command.collection == NULL || command.database == NULL
+                           ? GATE_SERVER
+                           : gate_of(command.database, command.collection);
+    command.names[0] = command.collection;
+    command.gate_count = 1;
+    for (size_t i = 0; i < command.other_count && command.database != NULL; i++) {
+        read_command_add_gate(&command, gate_of(command.database, command.others[i]),
+                              command.others[i]);
+    }
+    if (command.reads_anything) {
+        read_command_add_gate(&command, GATE_SERVER, NULL);
+    }
     *ret_command = command;
     return STATUS_OK;
 }
@@ -428,11 +450,18 @@ static bool is_plain_path(const char *path)
     return !start;
 }
 
+static const char *const first_only[] = {
+    "$text",   "$where",      "$near",         "$nearSphere", "$geoNear",
+    "$search", "$searchMeta", "$vectorSearch", NULL,
+};
+
+bool read_command_is_first_only(struct slice pipeline)
+{
+    return holds_name(pipeline, first_only);
+}
+
 enum read_form read_command_analyse(const struct read_command *command, const char **ret_why)
 {
-    static const char *const first_only[] = {"$text",       "$where",        "$near",
-                                             "$nearSphere", "$geoNear",      "$search",
-                                             "$searchMeta", "$vectorSearch", NULL};
     static const char *const collation_free[] = {"$meta", NULL};
     const char *why = NULL;
     if (command->passes) {
@@ -442,6 +471,10 @@ enum read_form read_command_analyse(const struct read_command *command, const ch
         why = "a cursor";
     } else if (command->collection == NULL) {
         why = "a pipeline of no collection that reads others";
+    } else if (command->is_unsure) {
+        why = "of a namespace that may be a view";
+    } else if (command->tails) {
+        why = "a tailable cursor";
     } else if (command->is_odd) {
         why = "an option that only find has";
     } else if (holds_name(command->filter, first_only) ||
@@ -462,7 +495,7 @@ enum read_form read_command_analyse(const struct read_command *command, const ch
     bson_t key = BSON_INITIALIZER;
     bool point = read_command_point_key(command, &key);
     bson_destroy(&key);
-    return point ? READ_FORM_POINT : READ_FORM_OVERLAY;
+    return point && !command->is_view ? READ_FORM_POINT : READ_FORM_OVERLAY;
 }
 
 bool read_command_point_key(const struct read_command *command, bson_t *key)

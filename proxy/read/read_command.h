@@ -34,21 +34,34 @@ enum read_form {
     READ_FORM_WAIT,    /* it can be answered only when nothing there is uncommitted */
 };
 
-/* Collections that a pipeline reads beside its own, each with its gate. */
-#define READ_GATES_MAX 8
+/* Collections that a command reads, each with its gate; more of them count as any. */
+#define READ_GATES_MAX 16
+/* The same of names that its pipeline has beside its own; also those of the views behind it. */
+#define READ_OTHERS_MAX 24
 
 struct read_command {
     enum read_kind kind;
     const struct command_view *view;
     const char *database;
     const char *collection;
-    /* Of the collection; then those of other collections that it reads ($lookup and the like), the
-       collection itself among them if it does so twice. GATE_SERVER: anything. */
+    /* What its pipeline names beside its own ($lookup and the like), itself among them if it does
+       so twice. */
+    const char *others[READ_OTHERS_MAX];
+    size_t other_count;
+    bool reads_anything; /* what it names is more than that, or not understood */
+    /* Of the collection that it reads; then those of `others`. GATE_SERVER: anything. Of names
+       only, as long as read_resolve() has not looked which of them are views. */
     uint32_t gates[READ_GATES_MAX];
     const char *names[READ_GATES_MAX]; /* of the collections; NULL with GATE_SERVER */
     size_t gate_count;
     bool is_special; /* it passes for what it is, not for its read concern */
-    bool passes;     /* PASS, as far as can be told without looking everywhere */
+    bool
+        is_view; /* read_resolve(): what it names is one; gates[0] is of the collection behind it */
+    bool is_unsure;      /* read_resolve(): nobody knows what it reads; a gate is GATE_SERVER */
+    uint64_t generation; /* read_resolve(): engine/namespace_cache.h */
+    bool passes;         /* PASS, as far as can be told without looking everywhere */
+    bool tails;          /* a find whose cursor waits for new documents */
+    bool awaits;         /* a getMore of such a cursor, which does wait */
 
     struct slice filter; /* of a count its query; size 0: none */
     struct slice sort;
@@ -72,6 +85,16 @@ struct read_command {
  */
 MUST_CHECK enum status read_command_parse(const struct command_view *view,
                                           struct read_command *ret_command);
+
+/* Adds what the pipeline, an array, names to `others`. Bytes as for read_command_parse(). */
+void read_command_add_pipeline(struct read_command *command, struct slice pipeline);
+
+/* Appends a gate, that of the collection `name` (NULL: of any), if it is not there yet behind the
+   first; what is too much becomes GATE_SERVER. */
+void read_command_add_gate(struct read_command *command, uint32_t gate, const char *name);
+
+/* Whether one of the stages that must be a pipeline's first, and the like, is anywhere inside. */
+bool read_command_is_first_only(struct slice pipeline);
 
 /* *ret_why (a literal): for WAIT, what it is that cannot be rewritten. */
 enum read_form read_command_analyse(const struct read_command *command, const char **ret_why);

@@ -14,6 +14,7 @@
 
 struct building {
     const struct read_command *command;
+    const struct rewrite_options *options;
     bson_t *pipeline;
     uint32_t at;
 };
@@ -199,11 +200,11 @@ static size_t collect_filters(const struct read_command *command, struct slice *
     return count;
 }
 
-static bool put_own_stages(struct building *building, uint32_t skipped)
+/* Of an array of stages, from this one on. */
+static bool put_stages(struct building *building, struct slice stages, uint32_t skipped)
 {
     bson_iter_t at;
-    if (!bson_iter_init_from_data(&at, building->command->pipeline.data,
-                                  building->command->pipeline.size)) {
+    if (!bson_iter_init_from_data(&at, stages.data, stages.size)) {
         return false;
     }
     for (uint32_t i = 0; bson_iter_next(&at); i++) {
@@ -218,27 +219,63 @@ static bool put_own_stages(struct building *building, uint32_t skipped)
     return true;
 }
 
+/* What the collection holds, without the images, and the images. */
+static enum status put_overlay(struct building *building, const struct slice *filters,
+                               size_t filter_count, const struct overlay_image *images,
+                               size_t image_count)
+{
+    const struct rewrite_options *options = building->options;
+    const char *collection =
+        options->views == NULL ? building->command->collection : options->views->base;
+    enum status status = STATUS_OK;
+    if (options->only_images) {
+        return overlay_append_images(building->pipeline, &building->at, filters, filter_count,
+                                     images, image_count);
+    }
+    if (filter_count + image_count > 0) {
+        status = overlay_append_live(building->pipeline, &building->at, filters, filter_count,
+                                     images, image_count);
+    }
+    if (options->views == NULL && !options->gathers) {
+        put_live_limit(building);
+    }
+    return status != STATUS_OK ? status
+                               : overlay_append_union(building->pipeline, &building->at, collection,
+                                                      filters, filter_count, images, image_count);
+}
+
+/* The collection behind as the views show it, and what is left of the filter. */
+static enum status put_views(struct building *building, const struct overlay_image *images,
+                             size_t image_count)
+{
+    const struct read_views *views = building->options->views;
+    enum status status = put_overlay(building, NULL, 0, images, image_count);
+    for (size_t i = views->chain_count; i > 0 && status == STATUS_OK; i--) {
+        const bson_t *stages = views->held[i - 1]->pipeline;
+        if (!put_stages(building, slice_make(bson_get_data(stages), stages->len), 0)) {
+            status = STATUS_MEMORY;
+        }
+    }
+    put_stage_document(building, "$match", building->command->filter);
+    return status;
+}
+
 static enum status put_pipeline(struct building *building, const struct overlay_image *images,
-                                size_t image_count, bool only_images)
+                                size_t image_count)
 {
     const struct read_command *command = building->command;
     struct slice filters[FILTERS_MAX];
-    uint32_t skipped;
-    size_t filter_count = collect_filters(command, filters, &skipped);
+    uint32_t skipped = 0;
     enum status status;
-    if (only_images) {
-        status = overlay_append_images(building->pipeline, &building->at, filters, filter_count,
-                                       images, image_count);
+    if (building->options->views != NULL && building->options->gathers) {
+        status = put_overlay(building, NULL, 0, images, image_count);
+    } else if (building->options->views != NULL) {
+        status = put_views(building, images, image_count);
     } else {
-        status = overlay_append_live(building->pipeline, &building->at, filters, filter_count,
-                                     images, image_count);
-        put_live_limit(building);
-        status = status != STATUS_OK
-                     ? status
-                     : overlay_append_union(building->pipeline, &building->at, command->collection,
-                                            filters, filter_count, images, image_count);
+        size_t filter_count = collect_filters(command, filters, &skipped);
+        status = put_overlay(building, filters, filter_count, images, image_count);
     }
-    if (status != STATUS_OK) {
+    if (status != STATUS_OK || building->options->gathers) {
         return status;
     }
     switch (command->kind) {
@@ -252,7 +289,7 @@ static enum status put_pipeline(struct building *building, const struct overlay_
         put_distinct_stages(building);
         break;
     case READ_AGGREGATE:
-        return put_own_stages(building, skipped) ? STATUS_OK : STATUS_MEMORY;
+        return put_stages(building, command->pipeline, skipped) ? STATUS_OK : STATUS_MEMORY;
     case READ_GET_MORE:
         return STATUS_UNSUPPORTED;
     }
@@ -272,7 +309,8 @@ static bool is_one_of(const char *name, const char *const *names)
 /* It says nothing of batches, and is to come in one. */
 static bool is_made_whole(const struct read_command *command, const struct rewrite_options *options)
 {
-    return options->whole && !command->has_batch_size && !command->single_batch &&
+    return options->whole && (options->always || !command->has_batch_size) &&
+           !command->single_batch &&
            (command->kind == READ_FIND || command->kind == READ_AGGREGATE);
 }
 
@@ -306,7 +344,11 @@ static bool is_left_out(const char *name, const struct read_command *command,
     if (options->max_time_ms > 0 && strcmp(name, "maxTimeMS") == 0) {
         return true;
     }
-    if (is_made_whole(command, options) && strcmp(name, "cursor") == 0) {
+    if (is_made_whole(command, options) &&
+        strcmp(name, command->kind == READ_FIND ? "batchSize" : "cursor") == 0) {
+        return true;
+    }
+    if (options->gathers && (strcmp(name, "cursor") == 0 || strcmp(name, "allowDiskUse") == 0)) {
         return true;
     }
     if (options->in_unit && is_one_of(name, of_transactions)) {
@@ -314,6 +356,9 @@ static bool is_left_out(const char *name, const struct read_command *command,
     }
     if (original) {
         return false;
+    }
+    if (options->views != NULL && strcmp(name, "collation") == 0) {
+        return true;
     }
     return command->kind == READ_AGGREGATE ? strcmp(name, "pipeline") == 0
                                            : is_one_of(name, of_find);
@@ -351,7 +396,8 @@ static bool copy_fields(bson_t *into, const struct read_command *command,
     if (options->max_time_ms > 0) {
         BSON_APPEND_INT64(into, "maxTimeMS", options->max_time_ms);
     }
-    if (is_made_whole(command, options) && (original || command->kind == READ_AGGREGATE)) {
+    if (!options->gathers && is_made_whole(command, options) &&
+        (original || command->kind == READ_AGGREGATE)) {
         put_whole(into, command);
     }
     return true;
@@ -365,7 +411,9 @@ static void put_cursor(bson_t *into, const struct read_command *command,
     bson_t cursor;
     int64_t limit = find_limit(command);
     BSON_APPEND_DOCUMENT_BEGIN(into, "cursor", &cursor);
-    if (command->kind == READ_FIND) {
+    if (options->gathers) {
+        BSON_APPEND_INT32(&cursor, "batchSize", INT32_MAX);
+    } else if (command->kind == READ_FIND) {
         int64_t batch = command->has_batch_size ? command->batch_size : FIRST_BATCH_DEFAULT;
         if (is_made_whole(command, options)) {
             BSON_APPEND_INT32(&cursor, "batchSize", INT32_MAX);
@@ -376,6 +424,13 @@ static void put_cursor(bson_t *into, const struct read_command *command,
         }
     }
     bson_append_document_end(into, &cursor);
+}
+
+/* Views have one; a command that names another is no overlay. */
+static bool has_collation(const struct read_command *command, const struct rewrite_options *options)
+{
+    return command->has_collation ||
+           (options->views != NULL && !bson_empty(options->views->held[0]->collation));
 }
 
 enum status rewrite_read(const struct read_command *command, const struct overlay_image *images,
@@ -390,18 +445,24 @@ enum status rewrite_read(const struct read_command *command, const struct overla
         if (bytes > REWRITE_BYTES_MAX) {
             return STATUS_LIMIT;
         }
-        if (command->has_collation && overlay_key_has_text(images[i].key)) {
+        /* Without the collection nothing is left out by its _id. */
+        if (has_collation(command, options) && !options->only_images &&
+            overlay_key_has_text(images[i].key)) {
             return STATUS_UNSUPPORTED;
         }
     }
     bson_init(&rewritten);
-    BSON_APPEND_UTF8(&rewritten, "aggregate", command->collection);
-    struct building building = {.command = command, .pipeline = &pipeline};
+    BSON_APPEND_UTF8(&rewritten, "aggregate",
+                     options->views == NULL ? command->collection : options->views->base);
+    struct building building = {.command = command, .options = options, .pipeline = &pipeline};
     BSON_APPEND_ARRAY_BEGIN(&rewritten, "pipeline", &pipeline);
-    enum status status = put_pipeline(&building, images, image_count, options->only_images);
+    enum status status = put_pipeline(&building, images, image_count);
     bson_append_array_end(&rewritten, &pipeline);
-    if (command->kind != READ_AGGREGATE) {
+    if (command->kind != READ_AGGREGATE || options->gathers) {
         put_cursor(&rewritten, command, options);
+    }
+    if (options->views != NULL && !bson_empty(options->views->held[0]->collation)) {
+        BSON_APPEND_DOCUMENT(&rewritten, "collation", options->views->held[0]->collation);
     }
     if (status == STATUS_OK && !copy_fields(&rewritten, command, options, false)) {
         status = STATUS_MEMORY;
@@ -458,6 +519,27 @@ static void put_values(bson_t *answer, const bson_iter_t *values)
     }
 }
 
+/* The cursor, named after what the client has named, if nothing of it is left behind. */
+static bool put_cursor_of(bson_t *answer, const struct read_command *command,
+                          const bson_iter_t *cursor)
+{
+    bson_iter_t at;
+    bson_t copy;
+    char *namespace = bson_strdup_printf("%s.%s", command->database, command->collection);
+    bool done = BSON_ITER_HOLDS_DOCUMENT(cursor) && bson_iter_recurse(cursor, &at);
+    BSON_APPEND_DOCUMENT_BEGIN(answer, "cursor", &copy);
+    while (done && bson_iter_next(&at)) {
+        if (strcmp(bson_iter_key(&at), "ns") == 0) {
+            BSON_APPEND_UTF8(&copy, "ns", namespace);
+        } else {
+            done = bson_copy_element(&copy, &at);
+        }
+    }
+    bson_append_document_end(answer, &copy);
+    bson_free(namespace);
+    return done;
+}
+
 enum status rewrite_reply(const struct read_command *command, struct slice reply, bson_t *answer)
 {
     struct reply_view view;
@@ -474,10 +556,15 @@ enum status rewrite_reply(const struct read_command *command, struct slice reply
         put_values(answer, find_result(view.batch, "values", &value) ? &value : NULL);
     }
     while (bson_iter_next(&at)) {
-        if (plain || strcmp(bson_iter_key(&at), "cursor") != 0) {
-            if (!bson_copy_element(answer, &at)) {
-                return STATUS_PROTOCOL;
-            }
+        bool is_cursor = strcmp(bson_iter_key(&at), "cursor") == 0;
+        bool copied = true;
+        if (is_cursor && plain && command->is_view && view.cursor_id == 0) {
+            copied = put_cursor_of(answer, command, &at);
+        } else if (plain || !is_cursor) {
+            copied = bson_copy_element(answer, &at);
+        }
+        if (!copied) {
+            return STATUS_PROTOCOL;
         }
     }
     return STATUS_OK;

@@ -116,6 +116,7 @@ enum status restart_recover(const struct restart_options *options,
         return status;
     }
     (void)atomic_fetch_add(&options->engine->counters.restarts, 1);
+    cursor_set_clear(&options->engine->loose_cursors); /* the server may give their ids again */
     (void)atomic_fetch_add(&options->engine->counters.redone, ret_report->units_redone);
     settler_restart(options->settler, &ret_report->probe);
     server_process_set(options->process,

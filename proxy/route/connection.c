@@ -19,12 +19,10 @@
 
 static void leave_gates(struct connection *connection)
 {
-    struct gate_table *gates = connection->shared->options.engine->gates;
-    size_t worker = worker_index(connection->owner->worker);
     while (connection->expected_count > 0) {
         struct expected *expected = expected_first(connection);
         if (expected->kind == EXPECT_WRITE || expected->kind == EXPECT_SWALLOW) {
-            gate_plain_leave(gates, expected->gate, worker);
+            expected_leave(connection, expected);
         } else if (expected->kind == EXPECT_GET_MORE) {
             dispatch_read_forget(connection);
         }
@@ -67,7 +65,8 @@ static void on_finish(struct worker_task *task)
 static void finish_if_over(struct connection *connection)
 {
     if (!connection->client_gone || !connection->server_gone || connection->active ||
-        connection->gate_waiting || connection->lost_posted || connection->finishing) {
+        connection->gate_waiting || connection->name_wait != NULL || connection->lost_posted ||
+        connection->finishing) {
         return;
     }
     connection->finishing = true;
@@ -142,12 +141,14 @@ void connection_continue(struct connection *connection)
 void connection_refuse(struct connection *connection, const char *reason)
 {
     LOG(LOG_WARNING, "net", "Connection closed: not the MongoDB wire protocol",
-        LOG_TEXT("client", connection->client), LOG_TEXT("reason", reason));
+        LOG_CONNECTION(connection), LOG_TEXT("reason", reason));
+    counter_add_alone(&connection->owner->counters.refused, 1);
     connection_end_client(connection);
 }
 
 void connection_send_client(struct connection *connection, struct slice bytes)
 {
+    counter_add_alone(&connection->owner->counters.client_bytes_out, bytes.size);
     if (!connection->client_gone && stream_send(&connection->downstream, bytes) != STATUS_OK) {
         connection_end_client(connection);
     }
@@ -155,6 +156,7 @@ void connection_send_client(struct connection *connection, struct slice bytes)
 
 void connection_send_server(struct connection *connection, struct slice bytes)
 {
+    counter_add_alone(&connection->owner->counters.server_bytes_out, bytes.size);
     if (!connection->server_gone && stream_send(&connection->upstream, bytes) != STATUS_OK) {
         connection_end_server(connection);
     }
@@ -199,7 +201,7 @@ static void on_server_connected(void *context, enum status status)
     if (status != STATUS_OK) {
         LOG(LOG_ERROR, "net", "Cannot connect to the server",
             LOG_TEXT("upstream", connection->shared->options.upstream_name),
-            LOG_TEXT("client", connection->client),
+            LOG_CONNECTION(connection),
             LOG_TEXT("reason", stream_tls_failure(&connection->upstream)));
         connection_end_server(connection);
         return;
@@ -309,7 +311,7 @@ static void connect_server(struct connection *connection)
     }
     if (status != STATUS_OK) {
         LOG(LOG_ERROR, "net", "Cannot connect to the server",
-            LOG_TEXT("upstream", options->upstream_name));
+            LOG_TEXT("upstream", options->upstream_name), LOG_CONNECTION(connection));
         connection_end_server(connection);
     }
 }
@@ -329,6 +331,7 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     }
     connection->shared = shared;
     connection->owner = owner;
+    counter_add_alone(&owner->counters.accepted, 1);
     connection->address = *address;
     connection->number = atomic_fetch_add(&shared->next_number, 1) + 1;
     network_address_text(peer, peer_size, connection->client);

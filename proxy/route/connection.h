@@ -40,6 +40,7 @@
 #include "base/buffer.h"
 #include "boundary/domain.h"
 #include "boundary/request.h"
+#include "holdfast/histogram.h"
 #include "net/address_counts.h"
 #include "net/listener.h"
 #include "net/stream.h"
@@ -49,6 +50,7 @@
 #include "route/router.h"
 #include "unit/gate.h"
 #include "wire/frame.h"
+#include "wire/reply.h"
 
 #define BACK_PRESSURE_BYTES (1024u * 1024u)
 #define EXPECTED_MAX 256u
@@ -63,11 +65,14 @@ enum expected_kind {
     EXPECT_LOGIN,     /* forward and follow */
     EXPECT_OPERATION, /* to the boundary */
     EXPECT_PROCESS,   /* to process_check.c */
+    EXPECT_CURSOR,    /* of a read that asked for what is there: its cursor has to be known */
 };
 
 struct expected {
     enum expected_kind kind;
-    uint32_t gate; /* EXPECT_WRITE, EXPECT_SWALLOW */
+    uint32_t gate;          /* EXPECT_WRITE, EXPECT_SWALLOW; as the next */
+    bool changes_namespace; /* namespace_cache_changing() was called for it */
+    uint64_t namespace_hash;
     int32_t request_id;
     bool streaming; /* a reply with moreToCome came: its next reply answers that one */
 };
@@ -82,6 +87,7 @@ struct route_shared {
     _Atomic uint64_t next_number;
     _Atomic uint64_t connections;
     _Atomic uint64_t connections_max;
+    _Atomic uint64_t over_limit;
     _Atomic uint64_t address_max;
     struct address_counts *addresses;
     _Atomic uint64_t unit_lifetime_ms;
@@ -106,8 +112,21 @@ struct read_watch {
     uint64_t stamp;
 };
 
+/* What a worker's connections have carried. It alone changes them; others read. On cache lines of
+   their own. */
+struct route_counters {
+    _Alignas(64) _Atomic uint64_t client_bytes_in;
+    _Atomic uint64_t client_bytes_out;
+    _Atomic uint64_t server_bytes_in;
+    _Atomic uint64_t server_bytes_out;
+    _Atomic uint64_t commands;
+    _Atomic uint64_t accepted;
+    _Atomic uint64_t refused; /* connections, for what they sent */
+};
+
 /* A worker's connections. */
 struct route_worker {
+    struct route_counters counters;
     struct route_shared *shared;
     struct worker *worker;
     struct connection *first;
@@ -165,7 +184,9 @@ struct connection {
     /* a read that is forwarded, to be done again if a unit comes between */
     struct read_watch read_watch;
     struct buffer read_bytes;
-    struct event turn_timer; /* runs while it has its turn */
+    struct event turn_timer;     /* runs while it has its turn */
+    struct name_wait *name_wait; /* what a name of a read is, is asked; NULL: it is not */
+    unsigned names_asked;        /* of the same read */
 
     /* a plain write that waits until no unit is in its namespace */
     struct gate_waiter gate_waiter;
@@ -177,7 +198,8 @@ struct connection {
     bool active;
     struct buffer request_bytes; /* its message */
     int32_t request_id;
-    bool request_unanswered; /* moreToCome: the client wants no reply */
+    bool request_unanswered;     /* moreToCome: the client wants no reply */
+    uint64_t request_started_us; /* wall clock; 0: neither trace nor log wants it */
     struct boundary_request request;
     struct engine_channel channel;
     void (*answered)(void *context, enum status status, struct slice reply);
@@ -190,6 +212,11 @@ struct connection {
     uint32_t recent_at;
     struct worker_task finish_task;
 };
+
+/* Fields of a log line that concerns it. */
+#define LOG_CONNECTION(connection_)                                                                \
+    LOG_TEXT("client", (connection_)->client), LOG_TEXT("user", (connection_)->login.user),        \
+        LOG_TEXT("appName", (connection_)->application)
 
 /* connection.c */
 void connection_accept(struct route_worker *owner, const struct route_listener *listener,
@@ -217,6 +244,8 @@ void connection_continue(struct connection *connection);
 bool expected_push(struct connection *connection, struct expected expected);
 struct expected *expected_first(struct connection *connection);
 void expected_pop(struct connection *connection);
+/* The reply of an EXPECT_WRITE or EXPECT_SWALLOW is there, or never comes. */
+void expected_leave(struct connection *connection, const struct expected *expected);
 
 /* requests.c */
 void requests_read(struct connection *connection);
@@ -280,6 +309,9 @@ bool dispatch_read_disturbed(const struct connection *connection);
 /* Of an EXPECT_READ: its cursor has to be known. */
 bool dispatch_read_wants_cursor(const struct connection *connection);
 void dispatch_read_take_cursor(struct connection *connection, int64_t cursor_id);
+/* Of an EXPECT_GET_MORE whose cursor waits for new documents: there was none. */
+bool dispatch_read_shows_nothing(const struct connection *connection,
+                                 const struct reply_view *view);
 /* It goes to the client, or never comes. Ends a turn. */
 void dispatch_read_forget(struct connection *connection);
 /* It does not; the read becomes an operation: of a getMore one that only closes the cursor and

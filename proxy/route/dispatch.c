@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "boundary/request.h"
+#include "engine/namespace_cache.h"
 #include "engine/unique_cache.h"
 #include "holdfast/log.h"
 #include "route/command_table.h"
@@ -216,11 +217,38 @@ static bool is_unit(const struct engine *engine, const struct command_view *view
     return true;
 }
 
+/* Commands that may make another thing of a name: a view, a collection, nothing. */
+static bool changes_namespace(const struct command_view *view)
+{
+    static const char *const names[] = {
+        "create",       "collMod",         "drop",     "renameCollection",
+        "dropDatabase", "convertToCapped", "applyOps", NULL};
+    const char *const *name = names;
+    while (*name != NULL && strcmp(view->name, *name) != 0) {
+        name++;
+    }
+    return *name != NULL;
+}
+
+/* Readers are told before it leaves. */
+static void tell_readers(struct engine *engine, const struct command_view *view,
+                         enum command_class class, struct expected *expected)
+{
+    if (engine->namespaces == NULL || !changes_namespace(view)) {
+        return;
+    }
+    bool any = class == COMMAND_SERVER_WRITE || view->collection == NULL || view->database == NULL;
+    expected->changes_namespace = true;
+    expected->namespace_hash =
+        any ? 0 : namespace_cache_hash(engine->namespaces, view->database, view->collection);
+    namespace_cache_changing(engine->namespaces, expected->namespace_hash);
+}
+
 static void decide_write(struct connection *connection, const struct wire_header *header,
                          struct slice available, const struct command_view *view,
                          enum command_class class, struct dispatch *dispatch)
 {
-    const struct engine *engine = connection->shared->options.engine;
+    struct engine *engine = connection->shared->options.engine;
     struct gate_table *gates = engine->gates;
     size_t worker = worker_index(connection->owner->worker);
     uint32_t gate = gate_for(view, class);
@@ -276,6 +304,8 @@ static void decide_write(struct connection *connection, const struct wire_header
     decide_forward_write(dispatch, view, unacknowledged);
     if (dispatch->kind == DISPATCH_REFUSE) {
         gate_plain_leave(gates, gate, worker);
+    } else {
+        tell_readers(engine, view, class, &dispatch->expected);
     }
 }
 

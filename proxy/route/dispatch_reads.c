@@ -22,6 +22,8 @@
  * The connection's worker.
  */
 #include <assert.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "boundary/request.h"
 #include "read/read.h"
@@ -31,24 +33,34 @@
 
 /* Of the copy of a request; larger ones take memory of their own. */
 #define KEPT_CAPACITY_MAX (16u * 1024u)
+/* Questions of one read; then it becomes an operation, which is unsure of its names. */
+#define NAMES_ASKED_MAX 64u
 
 /* ------------------------------------------------------------------ when the reply is there */
 
 bool dispatch_read_disturbed(const struct connection *connection)
 {
-    const struct uncommitted_table *table = connection->shared->options.engine->uncommitted;
+    const struct engine *engine = connection->shared->options.engine;
     const struct read_watch *watch = &connection->read_watch;
     if (watch->has_turn) {
         return false;
     }
-    return watch->by_name ? uncommitted_name_stamp(table, &watch->name) != watch->stamp
-                          : read_stamp(table, &watch->command) != watch->stamp;
+    if (watch->command.kind != READ_GET_MORE && !read_is_resolved_still(engine, &watch->command)) {
+        return true;
+    }
+    return watch->by_name
+               ? uncommitted_name_stamp(engine->uncommitted, &watch->name) != watch->stamp
+               : read_stamp(engine, &watch->command) != watch->stamp;
+}
+
+bool dispatch_read_shows_nothing(const struct connection *connection, const struct reply_view *view)
+{
+    return connection->read_watch.command.awaits && view->has_cursor && view->batch.size <= 5;
 }
 
 bool dispatch_read_wants_cursor(const struct connection *connection)
 {
-    const struct read_command *command = &connection->read_watch.command;
-    return command->kind == READ_AGGREGATE && command->gate_count > 1;
+    return read_wants_cursor(&connection->read_watch.command);
 }
 
 void dispatch_read_take_cursor(struct connection *connection, int64_t cursor_id)
@@ -73,8 +85,8 @@ static void on_turn_timer(evutil_socket_t descriptor, short what, void *context)
     struct connection *connection = context;
     (void)descriptor;
     (void)what;
-    connection->read_watch.stamp = read_stamp(connection->shared->options.engine->uncommitted,
-                                              &connection->read_watch.command);
+    connection->read_watch.stamp =
+        read_stamp(connection->shared->options.engine, &connection->read_watch.command);
     leave_turn(connection);
 }
 
@@ -139,13 +151,99 @@ static bool name_of(const struct read_command *command, struct lock_name *ret_na
     return point;
 }
 
+/* A question what a name is. The message waits, and is decided again when it is answered. */
+struct name_wait {
+    struct connection *connection;
+    struct namespace_lookup lookup;
+    struct worker_task task;
+    char *database;
+    char *collection;
+};
+
+static void name_wait_free(struct name_wait *wait)
+{
+    free(wait->database);
+    free(wait->collection);
+    free(wait);
+}
+
+static void on_name_task(struct worker_task *task)
+{
+    struct name_wait *wait =
+        (struct name_wait *)(void *)((uint8_t *)task - offsetof(struct name_wait, task));
+    struct connection *connection = wait->connection;
+    if (wait->lookup.known == NAMESPACE_KNOWN_NOTHING) {
+        connection->names_asked = NAMES_ASKED_MAX; /* the server cannot be asked */
+    }
+    (void)view_definition_release(wait->lookup.view);
+    name_wait_free(wait);
+    connection->name_wait = NULL;
+    connection_continue(connection);
+}
+
+static void on_name_known(struct namespace_lookup *lookup)
+{
+    struct name_wait *wait =
+        (struct name_wait *)(void *)((uint8_t *)lookup - offsetof(struct name_wait, lookup));
+    worker_post(wait->connection->owner->worker, &wait->task);
+}
+
+/* False: out of memory. */
+static bool ask_for(struct connection *connection, const char *database, const char *collection)
+{
+    struct name_wait *wait = calloc(1, sizeof *wait);
+    if (wait == NULL) {
+        return false;
+    }
+    wait->database = strdup(database);
+    wait->collection = strdup(collection);
+    if (wait->database == NULL || wait->collection == NULL) {
+        name_wait_free(wait);
+        return false;
+    }
+    wait->connection = connection;
+    wait->task.run = on_name_task;
+    wait->lookup = (struct namespace_lookup){
+        .database = wait->database, .collection = wait->collection, .answered = on_name_known};
+    connection->name_wait = wait;
+    connection->names_asked++;
+    namespace_cache_ask(connection->shared->options.engine->namespaces, &wait->lookup);
+    return true;
+}
+
+/* Whether all its names are known for what they are; if not, one may have been asked for. */
+static bool is_resolved(struct connection *connection, struct read_command *command)
+{
+    const struct engine *engine = connection->shared->options.engine;
+    struct read_views views = {0};
+    const char *ask = NULL;
+    if (read_resolve_plain(engine->namespaces, command)) {
+        connection->names_asked = 0;
+        return true;
+    }
+    bool can_ask = connection->names_asked < NAMES_ASKED_MAX;
+    bool resolved = read_resolve(engine->namespaces, can_ask, command, &views, &ask);
+    if (resolved) {
+        connection->names_asked = 0;
+    } else {
+        (void)ask_for(connection, command->database, ask);
+    }
+    read_views_release(&views);
+    return resolved;
+}
+
 /* True: it may go by if its bytes are kept, and *ret_watch says what must still be so when its
  * reply is there. */
-static bool may_go_by(const struct uncommitted_table *table, const struct read_command *command,
+static bool may_go_by(struct connection *connection, struct read_command *command,
                       struct read_watch *ret_watch)
 {
+    const struct engine *engine = connection->shared->options.engine;
+    const struct uncommitted_table *table = engine->uncommitted;
+    if (!is_resolved(connection, command)) {
+        return false;
+    }
     struct read_watch watch = {.command = *command};
-    watch.stamp = read_stamp(table, command);
+    watch.stamp = read_stamp(engine, command);
     bool clear = read_is_clear(table, command);
     if (clear && watch.stamp == 0) {
         *ret_watch = watch; /* no unit has ever written there */
@@ -160,6 +258,21 @@ static bool may_go_by(const struct uncommitted_table *table, const struct read_c
     return clear;
 }
 
+/* A cursor that waits for new documents may do so as long as it likes where no unit has ever
+   written; else it is an operation. */
+static void decide_await(struct connection *connection, const struct read_command *command,
+                         struct slice available, struct dispatch *dispatch)
+{
+    const struct engine *engine = connection->shared->options.engine;
+    uint64_t stamp = read_stamp(engine, command);
+    if (stamp == 0 && read_is_clear(engine->uncommitted, command) && keep(connection, available)) {
+        connection->read_watch =
+            (struct read_watch){.active = true, .stamp = stamp, .command = *command};
+        dispatch->kind = DISPATCH_FORWARD;
+        dispatch->expected.kind = EXPECT_GET_MORE;
+    }
+}
+
 static void decide_get_more(struct connection *connection, const struct read_command *command,
                             struct slice available, struct dispatch *dispatch)
 {
@@ -167,9 +280,13 @@ static void decide_get_more(struct connection *connection, const struct read_com
     uint64_t ms = read_turn_ms(engine);
     struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
                               .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 && command->gate_count == 1 &&
-        keep(connection, available) &&
-        uncommitted_read_enter(engine->uncommitted, command->gates[0])) {
+    if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) != 0) {
+        return;
+    }
+    if (command->awaits) {
+        decide_await(connection, command, available, dispatch);
+    } else if (command->gate_count == 1 && keep(connection, available) &&
+               uncommitted_read_enter(engine->uncommitted, command->gates[0])) {
         connection->read_watch =
             (struct read_watch){.active = true, .has_turn = true, .command = *command};
         (void)event_add(&connection->turn_timer, &timeout);
@@ -187,6 +304,12 @@ static void refuse_sequence(struct connection *connection, const struct wire_hea
         dispatch_error(dispatch, REPLY_CODE_FailedToParse,
                        "a read takes no document sequence (OP_MSG section of kind 1)");
     }
+}
+
+static bool is_of_unit(const struct connection *connection, const struct command_view *view)
+{
+    return view->read_concern_level != NULL && strcmp(view->read_concern_level, "snapshot") == 0 &&
+           (connection->link.domain != NULL || view->has_comment);
 }
 
 /* ------------------------------------------------------------------ of serializable units */
@@ -254,7 +377,12 @@ void dispatch_read(struct connection *connection, const struct wire_header *head
         refuse_sequence(connection, header, available, dispatch);
         return;
     }
+    bool opens = command.kind == READ_FIND || command.kind == READ_AGGREGATE;
     if (command.passes) {
+        dispatch->expected.kind = opens ? EXPECT_CURSOR : dispatch->expected.kind;
+        return;
+    }
+    if (cursor_set_has(&engine->loose_cursors, command.cursor_id)) {
         return;
     }
     read_find_gates(engine, &command);
@@ -263,13 +391,19 @@ void dispatch_read(struct connection *connection, const struct wire_header *head
     if (dispatch->kind != DISPATCH_OPERATION) {
         return;
     }
+    if (is_of_unit(connection, view)) {
+        return; /* with that unit's snapshot */
+    }
     if (command.kind == READ_GET_MORE) {
         decide_get_more(connection, &command, available, dispatch);
     } else if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) == 0 &&
-               may_go_by(engine->uncommitted, &command, &connection->read_watch) &&
+               may_go_by(connection, &command, &connection->read_watch) &&
                keep(connection, available)) {
         connection->read_watch.active = true;
         dispatch->kind = DISPATCH_FORWARD;
         dispatch->expected.kind = EXPECT_READ;
+    }
+    if (connection->name_wait != NULL) {
+        dispatch->kind = DISPATCH_BLOCKED;
     }
 }

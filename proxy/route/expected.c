@@ -1,6 +1,8 @@
 /* The ring of replies that are expected; the connection's worker. */
 #include "route/connection.h"
 
+#include "engine/namespace_cache.h"
+
 bool expected_push(struct connection *connection, struct expected expected)
 {
     if (connection->expected_count == EXPECTED_MAX) {
@@ -21,4 +23,13 @@ void expected_pop(struct connection *connection)
 {
     connection->expected_at = (connection->expected_at + 1) % EXPECTED_MAX;
     connection->expected_count--;
+}
+
+void expected_leave(struct connection *connection, const struct expected *expected)
+{
+    const struct engine *engine = connection->shared->options.engine;
+    if (expected->changes_namespace) {
+        namespace_cache_changed(engine->namespaces, expected->namespace_hash);
+    }
+    gate_plain_leave(engine->gates, expected->gate, worker_index(connection->owner->worker));
 }

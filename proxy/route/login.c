@@ -23,18 +23,43 @@ static bool scram_name(struct slice payload, char *name, size_t capacity)
     return at < payload.size && payload.data[at] == ',';
 }
 
+/* "who to be", NUL, "who I am", NUL, "password", as binary or as text in base64 (not read here). */
+static bool plain_name(struct slice payload, char *name, size_t capacity)
+{
+    const uint8_t *end = payload.data + payload.size;
+    const uint8_t *first = memchr(payload.data, 0, payload.size);
+    const uint8_t *begin = first == NULL ? end : first + 1;
+    const uint8_t *last = memchr(begin, 0, (size_t)(end - begin));
+    size_t size = last == NULL ? 0 : (size_t)(last - begin);
+    if (size == 0 || size >= capacity) {
+        return false;
+    }
+    memcpy(name, begin, size);
+    name[size] = '\0';
+    return true;
+}
+
+static bool is_plain(const bson_iter_t *start)
+{
+    bson_iter_t at = *start;
+    return bson_iter_find(&at, "mechanism") && BSON_ITER_HOLDS_UTF8(&at) &&
+           strcmp(bson_iter_utf8(&at, NULL), "PLAIN") == 0;
+}
+
 static void note_start(struct login *login, const char *database, bson_iter_t *at)
 {
     char name[LOGIN_NAME_BYTES_MAX / 2];
     bson_subtype_t subtype;
     uint32_t size;
     const uint8_t *data;
+    bool plain = is_plain(at); /* before `at` moves on */
     login->pending[0] = '\0';
     if (!bson_iter_find(at, "payload") || !BSON_ITER_HOLDS_BINARY(at)) {
         return;
     }
     bson_iter_binary(at, &subtype, &size, &data);
-    if (scram_name(slice_make(data, size), name, sizeof name)) {
+    struct slice payload = slice_make(data, size);
+    if (plain ? plain_name(payload, name, sizeof name) : scram_name(payload, name, sizeof name)) {
         (void)snprintf(login->pending, sizeof login->pending, "%s.%s", database, name);
     } else {
         /* Another mechanism: an identity that nobody else has, so that sessions stay apart. */
@@ -50,7 +75,8 @@ void login_request(struct login *login, const struct command_view *view)
         return;
     }
     if (strcmp(view->name, "logout") == 0) {
-        login->user[0] = '\0';
+        login->pending[0] = '\0';
+        login->leaving = true;
     } else if (strcmp(view->name, "saslStart") == 0) {
         note_start(login, view->database == NULL ? "" : view->database, &at);
     } else if (strcmp(view->name, "saslContinue") != 0 &&
@@ -108,7 +134,15 @@ void login_reply(struct login *login, struct slice reply)
 {
     struct reply_view view;
     bson_iter_t at;
-    if (login->pending[0] == '\0' || reply_view_parse(reply, &view) != STATUS_OK) {
+    bool leaving = login->leaving;
+    login->leaving = false;
+    if (reply_view_parse(reply, &view) != STATUS_OK) {
+        return;
+    }
+    if (leaving && view.ok) {
+        login->user[0] = '\0';
+    }
+    if (login->pending[0] == '\0') {
         return;
     }
     if (!view.ok) {

@@ -2,9 +2,9 @@
 #define HOLDFAST_ROUTE_LOGIN_H
 
 /*
- * Which user a connection belongs to, read off the SCRAM conversation that passes through. The
- * server checks the credential; the proxy only notes the name once the server has said that it is
- * done. Public specification: RFC 5802, and MongoDB's authentication specification.
+ * Which user a connection belongs to, read off the SCRAM or PLAIN conversation that passes through.
+ * The server checks the credential; the proxy only notes the name once the server has said that it
+ * is done. Public specification: RFC 5802, RFC 4616, and MongoDB's authentication specification.
  */
 
 #include <stdbool.h>
@@ -17,6 +17,7 @@
 struct login {
     char user[LOGIN_NAME_BYTES_MAX];    /* "database.name", "" before a login */
     char pending[LOGIN_NAME_BYTES_MAX]; /* who is trying */
+    bool leaving;                       /* a logout is on its way */
 };
 
 /* A saslStart, saslContinue, logout, or a hello with speculativeAuthenticate is on its way up. */

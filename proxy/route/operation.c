@@ -7,9 +7,13 @@
 #include "route/connection.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 
+#include "holdfast/clock.h"
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
+#include "wire/reply.h"
 
 static struct connection *connection_of_channel(struct engine_channel *channel)
 {
@@ -73,11 +77,102 @@ void operation_take_reply(struct connection *connection, struct slice reply)
     }
 }
 
+/* ------------------------------------------------------------------ telling of it */
+
+/* The trace of a command whose unit is not known is what its own comment names. */
+static const uint8_t *trace_of(const struct boundary_request *request)
+{
+    return request->unit_id == 0 && request->has_parent ? request->parent.trace.bytes
+                                                        : request->unit_trace.trace_id;
+}
+
+static void end_span(const struct connection *connection, int32_t code, uint64_t now_us)
+{
+    const struct boundary_request *request = &connection->request;
+    const struct command_view *view = &request->view;
+    struct span span = {.kind = SPAN_CLIENT,
+                        .failed = code != 0,
+                        .code = code,
+                        .started_us = connection->request_started_us,
+                        .ended_us = now_us,
+                        .unit = request->unit_id};
+    if (span.started_us < request->unit_began_us) {
+        span.started_us = request->unit_began_us; /* it was its first */
+    }
+    span_child(&request->unit_trace, &span.context);
+    if (request->unit_id == 0 || !span_is_wanted(&span.context)) {
+        return;
+    }
+    if (request->has_parent && memcmp(request->parent.parent, request->unit_trace.parent_id,
+                                      sizeof request->parent.parent) != 0) {
+        memcpy(span.linked_trace_id, request->parent.trace.bytes, sizeof span.linked_trace_id);
+        memcpy(span.linked_span_id, request->parent.parent, sizeof span.linked_span_id);
+    }
+    const char *collection = view->collection == NULL ? "" : view->collection;
+    (void)snprintf(span.name, sizeof span.name, "%.40s%s%.110s", view->name,
+                   collection[0] == '\0' ? "" : " ", collection);
+    (void)snprintf(span.operation, sizeof span.operation, "%s", view->name);
+    (void)snprintf(span.database, sizeof span.database, "%s",
+                   view->database == NULL ? "" : view->database);
+    (void)snprintf(span.collection, sizeof span.collection, "%s", collection);
+    (void)snprintf(span.user, sizeof span.user, "%.127s", connection->login.user);
+    (void)snprintf(span.application, sizeof span.application, "%s", connection->application);
+    (void)snprintf(span.client, sizeof span.client, "%s", connection->client);
+    span_end(&span);
+}
+
+/* The code of the first of the documents that a write could not write. */
+static int32_t first_write_error(struct slice errors)
+{
+    bson_iter_t at;
+    bson_iter_t code;
+    return bson_iter_init_from_data(&at, errors.data, errors.size) && bson_iter_next(&at) &&
+                   BSON_ITER_HOLDS_DOCUMENT(&at) && bson_iter_recurse(&at, &code) &&
+                   bson_iter_find(&code, "code") && BSON_ITER_HOLDS_INT32(&code)
+               ? bson_iter_int32(&code)
+               : REPLY_CODE_InternalError;
+}
+
+/* 0: it went well. */
+static int32_t code_of(struct slice reply)
+{
+    struct reply_view view;
+    if (reply.size == 0 || reply_view_parse(reply, &view) != STATUS_OK) {
+        return REPLY_CODE_HostUnreachable; /* what is answered, if anybody is there */
+    }
+    if (view.ok) {
+        return view.has_write_errors ? first_write_error(view.write_errors) : 0;
+    }
+    return view.code != 0 ? view.code : REPLY_CODE_InternalError;
+}
+
+/* For trace and log, of which neither is there in most setups. */
+static void tell(struct connection *connection, struct slice reply)
+{
+    const struct boundary_request *request = &connection->request;
+    uint64_t now_us = clock_wall_us();
+    int32_t code = code_of(reply);
+    end_span(connection, code, now_us);
+    LOG(LOG_DEBUG, "command", "Command carried out",
+        LOG_NUMBER(request->unit_id == 0 ? NULL : "unit", request->unit_id),
+        LOG_HEX("trace", trace_of(request), TRACE_ID_BYTES),
+        LOG_HEX("session", request->view.session_id.data, request->view.session_id.size),
+        LOG_CONNECTION(connection), LOG_TEXT("command", request->view.name),
+        LOG_TEXT_IF("database", request->view.database),
+        LOG_TEXT_IF("collection", request->view.collection), LOG_NUMBER("code", code),
+        LOG_NUMBER("micros", now_us - connection->request_started_us));
+}
+
+/* ------------------------------------------------------------------ its end */
+
 static void on_completed(struct boundary_request *request, struct slice reply)
 {
     struct connection *connection =
         (struct connection *)(void *)((uint8_t *)request - offsetof(struct connection, request));
     connection->active = false;
+    if (connection->request_started_us != 0) {
+        tell(connection, reply);
+    }
     buffer_free(&connection->request_bytes);
     if (reply.size == 0) {
         connection_end_server(connection);
@@ -104,6 +199,15 @@ void operation_init(struct connection *connection)
     connection->next_request_id = 1;
 }
 
+static bool find_parent(const struct command_view *view, struct traceparent *ret_parent)
+{
+    bson_iter_t at;
+    return view->has_comment &&
+           bson_iter_init_from_data_at_offset(&at, view->body.data, view->body.size,
+                                              view->comment_offset, sizeof "comment" - 1) &&
+           traceparent_in_comment_whole(&at, ret_parent);
+}
+
 void operation_start(struct connection *connection, const struct wire_header *header,
                      struct slice message, const struct dispatch *dispatch)
 {
@@ -119,6 +223,8 @@ void operation_start(struct connection *connection, const struct wire_header *he
         return;
     }
     request->slot = NULL;
+    request->has_parent = find_parent(&request->view, &request->parent);
+    connection->request_started_us = span_is_on() || log_is_on(LOG_DEBUG) ? clock_wall_us() : 0;
     request->engine = shared->options.engine;
     request->channel = &connection->channel;
     request->user = connection->login.user;
@@ -127,6 +233,7 @@ void operation_start(struct connection *connection, const struct wire_header *he
     request->connection = connection->number;
     request->reader_group =
         connection->link.domain == NULL ? 0 : domain_reader_group(connection->link.domain);
+    request->domain = connection->link.domain;
     request->draining = atomic_load(&shared->draining);
     request->completed = on_completed;
     connection->active = true;

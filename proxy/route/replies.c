@@ -19,7 +19,9 @@
 static void broken_server(struct connection *connection, const char *reason)
 {
     LOG(LOG_ERROR, "net", "Connection to the server closed: its reply makes no sense",
-        LOG_TEXT("upstream", connection->shared->options.upstream_name),
+        LOG_TEXT("upstream", connection->shared->options.upstream_name), LOG_CONNECTION(connection),
+        LOG_NUMBER(connection->active && connection->request.unit_id != 0 ? "unit" : NULL,
+                   connection->request.unit_id),
         LOG_TEXT("reason", reason));
     connection_end_server(connection);
 }
@@ -91,12 +93,21 @@ static void take_whole(struct connection *connection, struct expected expected,
         if (!disturbed) {
             dispatch_read_take_cursor(connection, ok && view.has_cursor ? view.cursor_id : 0);
         }
-        if (!disturbed || (!ok && expected.kind == EXPECT_GET_MORE)) {
+        if (!disturbed || (expected.kind == EXPECT_GET_MORE &&
+                           (!ok || dispatch_read_shows_nothing(connection, &view)))) {
             dispatch_read_forget(connection);
             connection_send_client(connection, message);
             return;
         }
         dispatch_read_again(connection, expected.kind, ok && view.has_cursor ? view.cursor_id : 0);
+        return;
+    }
+    if (expected.kind == EXPECT_CURSOR) {
+        struct reply_view view;
+        if (reply_view_parse(document, &view) == STATUS_OK && view.has_cursor) {
+            cursor_set_note(&connection->shared->options.engine->loose_cursors, view.cursor_id);
+        }
+        connection_send_client(connection, message);
         return;
     }
     if (expected.kind == EXPECT_PROCESS) {
@@ -110,12 +121,6 @@ static void take_whole(struct connection *connection, struct expected expected,
     } else {
         connection_send_client(connection, message);
     }
-}
-
-static void leave_gate(struct connection *connection, const struct expected *expected)
-{
-    gate_plain_leave(connection->shared->options.engine->gates, expected->gate,
-                     worker_index(connection->owner->worker));
 }
 
 /*
@@ -144,6 +149,7 @@ static size_t take_reply(struct connection *connection, struct slice data)
     bool more = (flags & OP_MSG_MORE_TO_COME) != 0;
     bool whole_needed = first->kind == EXPECT_HELLO || first->kind == EXPECT_LOGIN ||
                         first->kind == EXPECT_OPERATION || first->kind == EXPECT_PROCESS ||
+                        first->kind == EXPECT_CURSOR ||
                         ((first->kind == EXPECT_READ || first->kind == EXPECT_GET_MORE) &&
                          dispatch_read_disturbed(connection)) ||
                         (first->kind == EXPECT_READ && dispatch_read_wants_cursor(connection));
@@ -155,7 +161,7 @@ static size_t take_reply(struct connection *connection, struct slice data)
     if (!more) {
         expected_pop(connection);
         if (expected.kind == EXPECT_WRITE || expected.kind == EXPECT_SWALLOW) {
-            leave_gate(connection, &expected);
+            expected_leave(connection, &expected);
         }
     }
     if (whole_needed) {
@@ -235,6 +241,7 @@ static bool read_more(struct connection *connection)
     if (status != STATUS_OK) {
         return false;
     }
+    counter_add_alone(&connection->owner->counters.server_bytes_in, size);
     process_received(connection, slice_make(memory, size));
     return true;
 }

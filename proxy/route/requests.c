@@ -16,7 +16,7 @@
 static bool may_read(const struct connection *connection)
 {
     return !connection->client_gone && !connection->server_gone && connection->connected &&
-           !connection->active && !connection->gate_waiting &&
+           !connection->active && !connection->gate_waiting && connection->name_wait == NULL &&
            stream_pending(&connection->upstream) < BACK_PRESSURE_BYTES &&
            stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES;
 }
@@ -104,6 +104,9 @@ static bool carry_out(struct connection *connection, const struct wire_header *h
         /* What was forwarded before this message goes out before it. */
         connection_send_server(connection, part(data, *kept_from, *at));
         *kept_from = *at;
+    }
+    if (dispatch->kind != DISPATCH_MORE && dispatch->kind != DISPATCH_BLOCKED) {
+        counter_add_alone(&connection->owner->counters.commands, 1);
     }
     switch (dispatch->kind) {
     case DISPATCH_MORE:
@@ -233,6 +236,7 @@ static bool read_more(struct connection *connection)
     if (status != STATUS_OK) {
         return false;
     }
+    counter_add_alone(&connection->owner->counters.client_bytes_in, size);
     struct slice data = slice_make(memory, size);
     connection->received += size;
     if (connection->incoming.size > 0) {

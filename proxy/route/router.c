@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
 #include "route/connection.h"
@@ -86,6 +87,7 @@ static void on_accepted(void *context, int descriptor, const struct sockaddr *pe
         LOG(LOG_WARNING, "net",
             "Connection refused: net.maxConnectionsPerAddress are open from its address",
             LOG_TEXT("client", text));
+        (void)atomic_fetch_add(&shared->over_limit, 1);
         (void)atomic_fetch_sub(&shared->connections, 1);
         (void)close(descriptor);
         return;
@@ -96,6 +98,7 @@ static void on_accepted(void *context, int descriptor, const struct sockaddr *pe
     if (handover == NULL) {
         LOG(LOG_WARNING, "net", "Connection refused: net.maxIncomingConnections are open",
             LOG_NUMBER("connections", open_now));
+        (void)atomic_fetch_add(&shared->over_limit, 1);
         route_shared_leave(shared, &address);
         (void)close(descriptor);
         return;
@@ -295,7 +298,8 @@ enum status router_start(const struct router_options *options, struct router **r
 {
     size_t count = worker_pool_count(options->workers);
     struct router *router = calloc(1, sizeof *router);
-    struct route_worker *workers = calloc(count, sizeof *workers);
+    struct route_worker *workers =
+        memory_new_aligned(count, sizeof *workers, _Alignof(struct route_worker));
     struct route_listener *listeners = calloc(options->listener_count, sizeof *listeners);
     struct address_counts *addresses = address_counts_new();
     if (router == NULL || workers == NULL || listeners == NULL || addresses == NULL) {
@@ -344,6 +348,22 @@ const char *router_address(const struct router *router, size_t listener)
 uint64_t router_connections(const struct router *router)
 {
     return atomic_load(&router->shared.connections);
+}
+
+void router_figures_get(const struct router *router, struct router_figures *ret_figures)
+{
+    struct router_figures figures = {.over_limit = atomic_load(&router->shared.over_limit)};
+    for (size_t i = 0; i < router->shared.worker_count; i++) {
+        const struct route_counters *counters = &router->shared.workers[i].counters;
+        figures.client_bytes_in += counter_read(&counters->client_bytes_in);
+        figures.client_bytes_out += counter_read(&counters->client_bytes_out);
+        figures.server_bytes_in += counter_read(&counters->server_bytes_in);
+        figures.server_bytes_out += counter_read(&counters->server_bytes_out);
+        figures.commands += counter_read(&counters->commands);
+        figures.accepted += counter_read(&counters->accepted);
+        figures.refused += counter_read(&counters->refused);
+    }
+    *ret_figures = figures;
 }
 
 void router_drain(struct router *router)

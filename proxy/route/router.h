@@ -75,6 +75,21 @@ void router_set_limits(struct router *router, uint64_t connections_max, uint64_t
 /* Connections open now. */
 uint64_t router_connections(const struct router *router);
 
+/* What they have carried since the start, as it was at their sockets. */
+struct router_figures {
+    uint64_t client_bytes_in; /* from clients */
+    uint64_t client_bytes_out;
+    uint64_t server_bytes_in; /* from the server, on clients' connections */
+    uint64_t server_bytes_out;
+    uint64_t commands;   /* messages of clients that were decided */
+    uint64_t accepted;   /* connections */
+    uint64_t refused;    /* connections, for what they sent */
+    uint64_t over_limit; /* connections beyond a limit of net.* */
+};
+
+/* Any thread. */
+void router_figures_get(const struct router *router, struct router_figures *ret_figures);
+
 /*
  * The server has restarted: ends every connection to its former process, as the server did, with
  * the clients' sides. When it returns none of them is used any more, but units that they carried

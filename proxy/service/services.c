@@ -17,6 +17,7 @@
 struct services {
     const struct config *config;
     struct engine *engine;
+    struct observe *observe;
     struct config_service *list;
     size_t count;
     struct domain **domains; /* of each service; those of one name are the same */
@@ -153,6 +154,7 @@ enum status services_new(const struct config *config, struct engine *engine,
     }
     services->config = config;
     services->engine = engine;
+    services->observe = observe;
     enum status status =
         config_services_complete(config, &services->list, &services->count, ret_error);
     if (status == STATUS_OK) {
@@ -252,6 +254,7 @@ enum status services_serve(struct services *services, struct worker_pool *worker
         .answer_bytes_max = (size_t)config->http_answer_bytes_max,
         .connections_max = (size_t)connections_max,
         .routes = config->http_routes,
+        .observe = services->observe,
         .tls = services->http_tls,
         .plain_allowed = config->http_tls_mode != CONFIG_TLS_REQUIRE,
     };

@@ -27,7 +27,8 @@ struct gate_queues {
 /* A worker's plain commands at one gate. */
 struct gate_counter {
     atomic_uint in_flight;
-    _Atomic int64_t probe; /* the newest that was sent when the last of them ended */
+    _Atomic int64_t probe;  /* the newest that was sent when the last of them ended */
+    _Atomic uint64_t epoch; /* gate_epoch_next() as it was then */
 };
 
 struct gate_table {
@@ -36,6 +37,7 @@ struct gate_table {
     void (*probe_wanted)(void *context);
     void *probe_context;
     _Atomic int64_t probe_sent; /* number of the newest probe */
+    _Atomic uint64_t epoch;
     _Atomic bool probes_fail;
     _Atomic uint64_t covered;                      /* LSN of the newest answered probe */
     _Atomic uint64_t ended_last;                   /* the highest of `ended` */
@@ -233,6 +235,11 @@ void gate_plain_note(struct gate_table *table, uint32_t gate, size_t worker)
         atomic_store_explicit(&counter(table, ANY_GATE, worker)->probe, probe,
                               memory_order_relaxed);
     }
+    uint64_t epoch = atomic_load(&table->epoch);
+    if (atomic_load_explicit(&own->epoch, memory_order_relaxed) != epoch) {
+        atomic_store(&own->epoch, epoch);
+        atomic_store(&counter(table, ANY_GATE, worker)->epoch, epoch);
+    }
 }
 
 void gate_plain_leave(struct gate_table *table, uint32_t gate, size_t worker)
@@ -334,6 +341,36 @@ bool gate_cancel(struct gate_table *table, struct gate_waiter *waiter)
     pthread_mutex_unlock(&table->mutex);
     call_all(admitted);
     return waiting;
+}
+
+/* ------------------------------------------------------------------ epochs */
+
+uint64_t gate_epoch_next(struct gate_table *table)
+{
+    return atomic_fetch_add(&table->epoch, 1) + 1;
+}
+
+static bool plain_since(struct gate_table *table, uint32_t gate, uint64_t epoch)
+{
+    for (size_t worker = 0; worker < table->worker_count; worker++) {
+        if (atomic_load(&counter(table, gate, worker)->in_flight) != 0 ||
+            atomic_load(&counter(table, gate, worker)->epoch) >= epoch) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool gate_plain_since(struct gate_table *table, uint32_t gate, uint64_t epoch)
+{
+    if (gate != GATE_SERVER) {
+        return plain_since(table, gate, epoch) || plain_since(table, GATE_SERVER, epoch);
+    }
+    bool any = plain_since(table, ANY_GATE, epoch);
+    for (uint32_t i = 0; i < LIMIT_NAMESPACE_GATES && !any; i++) {
+        any = plain_in_flight(table, i);
+    }
+    return any;
 }
 
 /* ------------------------------------------------------------------ probes */

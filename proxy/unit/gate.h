@@ -104,6 +104,17 @@ void gate_unit_leave(struct gate_table *table, uint32_t gate, uint64_t end_lsn);
  */
 void gate_pass(struct gate_table *table, struct gate_waiter *waiter);
 
+/* ---- snapshots: plain writes are in no list, but it is known when the last one ended */
+
+/* A snapshot begins. */
+uint64_t gate_epoch_next(struct gate_table *table);
+/*
+ * Whether a plain write behind this gate (GATE_SERVER: any) has ended since this epoch began, or is
+ * on its way. May be true of one that ended right before. Of a gate that a unit is inside of the
+ * answer does not change.
+ */
+bool gate_plain_since(struct gate_table *table, uint32_t gate, uint64_t epoch);
+
 /* ---- probes */
 
 /*

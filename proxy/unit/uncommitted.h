@@ -68,8 +68,10 @@ struct uncommitted_document {
 struct uncommitted_owner {
     uint64_t unit;
     uint64_t group;
-    struct uncommitted_document *first; /* private */
-    uint64_t snapshot_at;               /* uncommitted_snapshot_begin() */
+    struct uncommitted_document *first; /* private, as the next */
+    struct uncommitted_links *heads;
+    uint64_t snapshot_at; /* uncommitted_snapshot_begin(), as the next two */
+    uint64_t plain_epoch;
     bool has_snapshot;
     bool is_look;                    /* private */
     struct uncommitted_owner *older; /* private: list of those with a snapshot */
@@ -86,6 +88,11 @@ struct uncommitted_table *uncommitted_table_free(struct uncommitted_table *table
 /* A document to publish, with copies of namespace and key. NULL: out of memory. */
 struct uncommitted_document *uncommitted_document_new(const char *namespace, struct slice key,
                                                       const struct lock_name *name);
+/* What it takes of a command of a reader, or a little more (read/rewrite.h). */
+static inline uint64_t uncommitted_document_bytes(const struct uncommitted_document *document)
+{
+    return document->size + 3 * (uint64_t)document->key.size + 64;
+}
 /* One that was not published, or a reader's. NULL is harmless. */
 void uncommitted_document_release(struct uncommitted_document *document);
 
@@ -127,10 +134,18 @@ void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *
  * units change that end later stays in the table, with its before-image, as long as somebody began
  * before. At most `past_max` documents: beyond, the oldest are forgotten, and who began
  * before that has no snapshot any more. Harmless if it was called before.
+ *
+ * `plain_epoch`: gate_epoch_next() right before, kept with it: plain writes are not published.
  */
-void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner);
-/* Its snapshot, which nobody has read yet, is of this moment from now on. */
-void uncommitted_snapshot_renew(struct uncommitted_table *table, struct uncommitted_owner *owner);
+void uncommitted_snapshot_begin(struct uncommitted_table *table, struct uncommitted_owner *owner,
+                                uint64_t plain_epoch);
+/* Its snapshot, if it has one, which nobody has read yet, is of this moment from now on. */
+void uncommitted_snapshot_renew(struct uncommitted_table *table, struct uncommitted_owner *owner,
+                                uint64_t plain_epoch);
+/* The same snapshot for `into`, which is zeros, until uncommitted_end() of that: of any thread, as
+   long as `from` is there. False: `from` has none. */
+bool uncommitted_snapshot_share(struct uncommitted_table *table, struct uncommitted_owner *from,
+                                struct uncommitted_owner *into);
 
 /*
  * For a write that searches what the server holds, and then wants to know what units had hidden
@@ -183,18 +198,25 @@ struct uncommitted_view {
 /*
  * What others than the reader have published in a namespace, and what was changed there since its
  * snapshot: of each document the image that the reader sees. NULL: in all that share the gate
- * (GATE_SERVER: anywhere). Give it to uncommitted_view_free(). STATUS_LIMIT: more than `count_max`.
- * STATUS_MEMORY.
+ * (GATE_SERVER: anywhere). Give it to uncommitted_view_free(). STATUS_LIMIT: together they are more
+ * than `bytes_max` (uncommitted_document_bytes()); of a reader without a snapshot that is known
+ * before documents are walked. STATUS_MEMORY.
+ *
+ * Its cost, with the mutex held: that of the documents it gives, and one step for each unit there.
  */
 MUST_CHECK enum status uncommitted_collect(struct uncommitted_table *table, uint32_t gate,
                                            const char *namespace,
                                            const struct uncommitted_reader *reader,
-                                           size_t count_max, struct uncommitted_view *ret_view);
+                                           uint64_t bytes_max, struct uncommitted_view *ret_view);
 void uncommitted_view_free(struct uncommitted_view *view);
 
-/* Whether others than the reader have published anything there; snapshots do not count. */
-bool uncommitted_has_others(struct uncommitted_table *table, uint32_t gate, const char *namespace,
+/* Whether others than the reader have published anything in the gate; snapshots do not count. Its
+   cost is a step for each unit that the reader sees. */
+bool uncommitted_has_others(struct uncommitted_table *table, uint32_t gate,
                             const struct uncommitted_reader *reader);
+/* Whether anything was changed there since the reader's snapshot. */
+bool uncommitted_has_changed(struct uncommitted_table *table, uint32_t gate,
+                             const struct uncommitted_reader *reader);
 
 enum uncommitted_turn_kind {
     UNCOMMITTED_TURN_READ,  /* nobody publishes. For one read, and unit.lockWait at most */
@@ -242,7 +264,7 @@ struct uncommitted_watch {
 /* `ended` is called once, when a unit that has published in the gate ends. False: others than the
    reader have published nothing there (uncommitted_has_others()), and it will not be called. */
 bool uncommitted_watch(struct uncommitted_table *table, struct uncommitted_watch *watch,
-                       const char *namespace, const struct uncommitted_reader *reader);
+                       const struct uncommitted_reader *reader);
 /* True: it will not be called. */
 bool uncommitted_unwatch(struct uncommitted_table *table, struct uncommitted_watch *watch);
 

@@ -28,6 +28,27 @@ static const unsigned allowed_next[] = {
     [UNIT_CONFLICT] = 0,
 };
 
+static const char *const boundary_names[] = {
+#define X(name, text) [UNIT_BOUNDARY_##name] = text,
+    UNIT_BOUNDARY_LIST(X)
+#undef X
+};
+
+const char *unit_boundary_name(enum unit_boundary boundary)
+{
+    return boundary_names[boundary];
+}
+
+enum unit_boundary unit_boundary_of(const char *name)
+{
+    enum unit_boundary boundary = 0;
+    while (strcmp(boundary_names[boundary], name) != 0) {
+        boundary++;
+        assert(boundary < UNIT_BOUNDARIES);
+    }
+    return boundary;
+}
+
 const char *unit_state_name(enum unit_state state)
 {
     return state_names[state];
@@ -119,11 +140,18 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     unit->uncommitted.group = request->group;
     unit->boundary = boundary;
     unit->locks.serializable = request->serializable;
-    unit->reads_snapshot = strcmp(boundary, "driver") == 0 && !request->serializable;
+    unit->reads_snapshot = !request->serializable &&
+                           (strcmp(boundary, "driver") == 0 || strcmp(boundary, "http") == 0 ||
+                            strcmp(boundary, "comment") == 0);
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;
     unit->lifetime_ms = request->lifetime_ms;
+    if (request->trace != NULL) {
+        unit->trace = *request->trace;
+    } else {
+        span_root(&unit->trace);
+    }
     unit->user = strdup(request->user);
     unit->client = strdup(request->client);
     unit->application = strdup(request->application);
@@ -145,6 +173,26 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     return unit;
 }
 
+static void gates_add(struct unit_gates *gates, uint32_t gate)
+{
+    for (size_t i = 0; i < gates->count; i++) {
+        if (gates->gates[i] == gate) {
+            return;
+        }
+    }
+    if (gates->count < UNIT_GATES_MAX) {
+        gates->gates[gates->count++] = gate;
+    }
+}
+
+void unit_miss_gate(struct unit *unit, uint32_t gate)
+{
+    for (size_t i = 0; i < unit->early.count; i++) {
+        gates_add(&unit->missed, unit->early.gates[i]);
+    }
+    gates_add(&unit->missed, gate);
+}
+
 struct unit *unit_free(struct unit *unit)
 {
     if (unit == NULL) {
@@ -155,6 +203,7 @@ struct unit *unit_free(struct unit *unit)
     gate_list_free(&unit->locks);
     unit->locks.hints = lock_hints_free(unit->locks.hints);
     answers_free(&unit->answers);
+    unit_cursors_free(&unit->kept_cursors);
     free(unit->cursors);
     free(unit->user);
     free(unit->client);

@@ -29,9 +29,11 @@
 #include "holdfast/image.h"
 #include "holdfast/limits.h"
 #include "holdfast/slice.h"
+#include "holdfast/span.h"
 #include "unit/answers.h"
 #include "unit/lock_table.h"
 #include "unit/uncommitted.h"
+#include "unit/unit_cursors.h"
 
 #define UNIT_STATE_LIST(X)                                                                         \
     X(OPEN)                                                                                        \
@@ -59,6 +61,25 @@ struct unit_known {
     struct image after; /* owned; UNKNOWN if refused */
 };
 
+/* Where units come from: struct unit's `boundary`. */
+#define UNIT_BOUNDARY_LIST(X)                                                                      \
+    X(DRIVER, "driver")                                                                            \
+    X(PLAIN, "plain")                                                                              \
+    X(RETRYABLE, "retryable")                                                                      \
+    X(HTTP, "http")                                                                                \
+    X(COMMENT, "comment")
+
+enum unit_boundary {
+#define X(name, text) UNIT_BOUNDARY_##name,
+    UNIT_BOUNDARY_LIST(X)
+#undef X
+        UNIT_BOUNDARIES
+};
+
+const char *unit_boundary_name(enum unit_boundary boundary);
+/* Of a struct unit's `boundary`. */
+enum unit_boundary unit_boundary_of(const char *name);
+
 #define UNIT_SESSION_ID_BYTES 16
 #define UNIT_RECENT_SESSIONS 8
 #define UNIT_CURSORS_MAX 64
@@ -67,6 +88,13 @@ struct unit_known {
 /* Session id and digest of the user: a session belongs to one user. */
 struct unit_session_key {
     uint8_t bytes[UNIT_SESSION_ID_BYTES + 32];
+};
+
+#define UNIT_GATES_MAX 8
+
+struct unit_gates {
+    uint32_t gates[UNIT_GATES_MAX];
+    size_t count;
 };
 
 struct unit {
@@ -80,19 +108,26 @@ struct unit {
     bool has_lsid;         /* session_id is a session's of the wire protocol */
     bool is_journaled_key; /* session_key goes into the journal: how it ended is known for long */
     bool is_of_connection; /* it ends with the client whose connection carried it last */
-    bool reads_snapshot;   /* driver: its reads see what was committed when it began */
-    bool maybe_repeated;   /* retryable: the journal may know its transaction number already */
+    bool reads_snapshot; /* driver, http, comment: reads can see what was committed when it began */
+    bool maybe_repeated; /* retryable: the journal may know its transaction number already */
     int64_t transaction_number;
     char *user;
     char *client;      /* address:port */
     char *application; /* appName, "" if none */
     char *name;        /* http: method and path; comment: the unit's id; else NULL */
     uint64_t began_ms; /* monotonic */
-    uint64_t began_wall_ms;
+    uint64_t began_wall_us;
     uint64_t lifetime_ms; /* 0: as all others */
+    struct span_context trace;
+    const char *end_reason; /* why it was rolled back, a literal; set by who does it */
 
     struct lock_owner locks;
     struct uncommitted_owner uncommitted;
+    /* Gates that it came to too late for its snapshot. A session's next unit enters them with its
+       first command. */
+    struct unit_gates missed;
+    struct unit_gates early;
+    struct unit_cursors kept_cursors;
 
     size_t write_count; /* WRITE records in the journal; the next one's number */
     uint64_t bytes;     /* images and commands in them */
@@ -155,7 +190,8 @@ struct unit_request {
     uint64_t connection; /* number of the connection that asks */
     const char *client;
     const char *application;
-    uint64_t id;    /* for a new unit */
+    uint64_t id;                      /* for a new unit */
+    const struct span_context *trace; /* begin: its own span; NULL: one is made */
     uint64_t place; /* for a new unit without a session: see lock_owner_place_kept(). A session
                        keeps a victim's place, and what its transaction failed over
                        (lock_hints.h), by itself for the transaction that follows */
@@ -214,6 +250,14 @@ struct unit_view {
 
 /* Up to `max` of the open units, oldest first; returns how many. */
 size_t unit_table_view(struct unit_table *table, struct unit_view *views, size_t max);
+
+/*
+ * The snapshot of an open unit for a reader beside it (uncommitted_snapshot_share()). False: there
+ * is no such unit, or it has none. *ret_id: the unit's.
+ */
+bool unit_table_share_snapshot(struct unit_table *table, const struct unit_session_key *key,
+                               struct uncommitted_table *uncommitted,
+                               struct uncommitted_owner *into, uint64_t *ret_id);
 
 /* Stops waiting. True: `ready` will not be called. */
 bool unit_table_cancel(struct unit_table *table, struct unit_waiter *waiter);
@@ -290,6 +334,8 @@ bool unit_cursor_is_known(const struct unit *unit, int64_t cursor_id);
 MUST_CHECK enum status unit_learn(struct unit *unit, int32_t number, struct image after);
 /* The server did not carry out write `number`. STATUS_MEMORY. */
 MUST_CHECK enum status unit_learn_refused(struct unit *unit, int32_t number);
+/* It came to this gate too late; see `missed`. */
+void unit_miss_gate(struct unit *unit, uint32_t gate);
 /* The first `count` entries of `known` are in the journal now. */
 void unit_known_drop(struct unit *unit, size_t count);
 

@@ -27,6 +27,7 @@ struct session {
     int64_t transaction_number;
     enum unit_state ended;    /* how, if there is no unit */
     uint64_t place;           /* of its last unit, if that was a deadlock's victim; else 0 */
+    struct unit_gates missed; /* of its last unit */
     struct lock_hints *hints; /* of its last unit, if that failed over a lock; else NULL */
     struct unit *unit;
     struct session *older; /* idle list */
@@ -170,7 +171,7 @@ static struct session *session_add(struct unit_table *table, const struct unit_s
 static void unit_link(struct unit_table *table, struct unit *unit)
 {
     unit->began_ms = clock_monotonic_ms();
-    unit->began_wall_ms = clock_wall_ms();
+    unit->began_wall_us = clock_wall_us();
     unit->checked_out = true;
     unit->older = table->youngest;
     *(unit->older == NULL ? &table->oldest : &unit->older->younger) = unit;
@@ -262,6 +263,7 @@ static enum unit_checkout begin(struct unit_table *table, struct session *sessio
     session->transaction_number = request->transaction_number;
     session->unit = unit;
     unit->locks.place = session->place;
+    unit->early = session->missed;
     unit_link(table, unit);
     take_hints(session, unit);
     *ret_unit = unit;
@@ -375,6 +377,7 @@ static void retire(struct unit_table *table, struct unit *unit)
     session->unit = NULL;
     session->ended = unit->state;
     session->place = lock_owner_place_kept(&unit->locks);
+    session->missed = unit->missed;
     keep_hints(session, unit);
     idle_add(table, session);
 }
@@ -466,6 +469,22 @@ struct unit *unit_table_take_session(struct unit_table *table, const char *user,
     struct unit_session_key key;
     unit_session_key_make(user, session_id, &key);
     return unit_table_take_key(table, &key, reason);
+}
+
+bool unit_table_share_snapshot(struct unit_table *table, const struct unit_session_key *key,
+                               struct uncommitted_table *uncommitted,
+                               struct uncommitted_owner *into, uint64_t *ret_id)
+{
+    pthread_mutex_lock(&table->mutex);
+    struct session *session = session_find(table, key);
+    struct unit *unit = session == NULL ? NULL : session->unit;
+    bool shared = unit != NULL && !has_ended(unit) &&
+                  uncommitted_snapshot_share(uncommitted, &unit->uncommitted, into);
+    if (shared) {
+        *ret_id = unit->id;
+    }
+    pthread_mutex_unlock(&table->mutex);
+    return shared;
 }
 
 static bool is_expired(const struct unit *unit, uint64_t now_ms, uint64_t lifetime_ms)

@@ -16,7 +16,8 @@
 #define TEXT_SIZE (TRACEPARENT_TEXT_BYTES - 1u)
 #define TRACE_AT 3u
 #define PARENT_AT 36u
-#define PARENT_BYTES 8u
+#define PARENT_BYTES TRACEPARENT_PARENT_BYTES
+#define FLAG_SAMPLED 1u
 #define FLAGS_AT 53u
 
 bool trace_id_is_none(const struct trace_id *id)
@@ -60,11 +61,10 @@ static bool parse_bytes(struct slice text, size_t at, size_t count, uint8_t *byt
     return true;
 }
 
-bool traceparent_parse(struct slice text, struct trace_id *ret_id)
+bool traceparent_parse_whole(struct slice text, struct traceparent *ret_traceparent)
 {
-    struct trace_id id;
+    struct traceparent found;
     uint8_t version;
-    uint8_t parent[PARENT_BYTES];
     uint8_t flags;
     bool zero_version;
     bool zero_trace;
@@ -75,8 +75,8 @@ bool traceparent_parse(struct slice text, struct trace_id *ret_id)
         return false;
     }
     if (!parse_bytes(text, 0, 1, &version, &zero_version) ||
-        !parse_bytes(text, TRACE_AT, TRACE_ID_BYTES, id.bytes, &zero_trace) ||
-        !parse_bytes(text, PARENT_AT, PARENT_BYTES, parent, &zero_parent) ||
+        !parse_bytes(text, TRACE_AT, TRACE_ID_BYTES, found.trace.bytes, &zero_trace) ||
+        !parse_bytes(text, PARENT_AT, PARENT_BYTES, found.parent, &zero_parent) ||
         !parse_bytes(text, FLAGS_AT, 1, &flags, &zero_flags)) {
         return false;
     }
@@ -85,7 +85,18 @@ bool traceparent_parse(struct slice text, struct trace_id *ret_id)
         (longer && (zero_version || text.data[TEXT_SIZE] != '-'))) {
         return false;
     }
-    *ret_id = id;
+    found.sampled = (flags & FLAG_SAMPLED) != 0;
+    *ret_traceparent = found;
+    return true;
+}
+
+bool traceparent_parse(struct slice text, struct trace_id *ret_id)
+{
+    struct traceparent found;
+    if (!traceparent_parse_whole(text, &found)) {
+        return false;
+    }
+    *ret_id = found.trace;
     return true;
 }
 
@@ -98,6 +109,15 @@ static void write_bytes(char *text, const uint8_t *bytes, size_t count)
     }
 }
 
+void traceparent_write(const struct traceparent *traceparent, char ret_text[TRACEPARENT_TEXT_BYTES])
+{
+    memcpy(ret_text, "00-00000000000000000000000000000000-0000000000000000-00",
+           TRACEPARENT_TEXT_BYTES);
+    write_bytes(ret_text + TRACE_AT, traceparent->trace.bytes, TRACE_ID_BYTES);
+    write_bytes(ret_text + PARENT_AT, traceparent->parent, PARENT_BYTES);
+    ret_text[FLAGS_AT + 1] = traceparent->sampled ? '1' : '0';
+}
+
 void traceparent_make(struct trace_id *ret_id, char ret_text[TRACEPARENT_TEXT_BYTES])
 {
     uint8_t random[TRACE_ID_BYTES + PARENT_BYTES];
@@ -108,10 +128,10 @@ void traceparent_make(struct trace_id *ret_id, char ret_text[TRACEPARENT_TEXT_BY
     assert(got == (ssize_t)sizeof random);
     random[0] |= 1; /* all zeros would be none */
     random[TRACE_ID_BYTES] |= 1;
-    memcpy(ret_text, "00-00000000000000000000000000000000-0000000000000000-00",
-           TRACEPARENT_TEXT_BYTES);
-    write_bytes(ret_text + TRACE_AT, random, TRACE_ID_BYTES);
-    write_bytes(ret_text + PARENT_AT, random + TRACE_ID_BYTES, PARENT_BYTES);
+    struct traceparent made = {.sampled = false};
+    memcpy(made.trace.bytes, random, TRACE_ID_BYTES);
+    memcpy(made.parent, random + TRACE_ID_BYTES, PARENT_BYTES);
+    traceparent_write(&made, ret_text);
     memcpy(ret_id->bytes, random, TRACE_ID_BYTES);
 }
 
@@ -168,7 +188,7 @@ static struct slice take_value(struct slice text, uint8_t *memory, size_t size)
 }
 
 /* Among key='value' pairs: the first traceparent that is no part of another key. */
-static bool find_pair(struct slice text, struct trace_id *ret_id)
+static bool find_pair(struct slice text, struct traceparent *ret_found)
 {
     static const char key[] = "traceparent";
     const size_t key_size = sizeof key - 1;
@@ -186,15 +206,17 @@ static bool find_pair(struct slice text, struct trace_id *ret_id)
         if (begins && rest.size > 0 && rest.data[0] == '=' && slice_take(&rest, 1, &skipped)) {
             /* One byte more than a version 00 has shows whether it goes on. */
             uint8_t memory[TEXT_SIZE + 1];
-            return traceparent_parse(take_value(skip_spaces(rest), memory, sizeof memory), ret_id);
+            return traceparent_parse_whole(take_value(skip_spaces(rest), memory, sizeof memory),
+                                           ret_found);
         }
     }
     return false;
 }
 
-static bool find_in_text(struct slice text, struct trace_id *ret_id)
+static bool find_in_text(struct slice text, struct traceparent *ret_found)
 {
-    return traceparent_parse(text, ret_id) || (text.size > 0 && find_pair(text, ret_id));
+    return traceparent_parse_whole(text, ret_found) ||
+           (text.size > 0 && find_pair(text, ret_found));
 }
 
 static struct slice text_of(const bson_iter_t *value)
@@ -204,13 +226,23 @@ static struct slice text_of(const bson_iter_t *value)
     return slice_make(text, size);
 }
 
-bool traceparent_in_comment(const bson_iter_t *comment, struct trace_id *ret_id)
+bool traceparent_in_comment_whole(const bson_iter_t *comment, struct traceparent *ret_traceparent)
 {
     bson_iter_t field;
     if (BSON_ITER_HOLDS_UTF8(comment)) {
-        return find_in_text(text_of(comment), ret_id);
+        return find_in_text(text_of(comment), ret_traceparent);
     }
     return BSON_ITER_HOLDS_DOCUMENT(comment) && bson_iter_recurse(comment, &field) &&
            bson_iter_find(&field, "traceparent") && BSON_ITER_HOLDS_UTF8(&field) &&
-           traceparent_parse(text_of(&field), ret_id);
+           traceparent_parse_whole(text_of(&field), ret_traceparent);
+}
+
+bool traceparent_in_comment(const bson_iter_t *comment, struct trace_id *ret_id)
+{
+    struct traceparent found;
+    if (!traceparent_in_comment_whole(comment, &found)) {
+        return false;
+    }
+    *ret_id = found.trace;
+    return true;
 }

@@ -4,7 +4,8 @@
 /*
  * The traceparent of W3C Trace Context: version "-" trace-id "-" parent-id "-" flags, all lower
  * case hexadecimal, 55 characters in version 00. Here it tells which API call a write belongs to,
- * never more than that. Source: https://www.w3.org/TR/trace-context/ (sections 3.2.1, 3.2.2).
+ * and whose span a unit's is inside of. Source: https://www.w3.org/TR/trace-context/
+ * (sections 3.2.1, 3.2.2).
  *
  * Any thread; nothing is allocated.
  */
@@ -23,6 +24,15 @@ struct trace_id {
     uint8_t bytes[TRACE_ID_BYTES];
 };
 
+#define TRACEPARENT_PARENT_BYTES 8
+
+/* The whole of it. */
+struct traceparent {
+    struct trace_id trace;
+    uint8_t parent[TRACEPARENT_PARENT_BYTES]; /* the caller's span */
+    bool sampled;
+};
+
 bool trace_id_is_none(const struct trace_id *id);
 bool trace_id_equal(const struct trace_id *left, const struct trace_id *right);
 
@@ -31,9 +41,14 @@ bool trace_id_equal(const struct trace_id *left, const struct trace_id *right);
  * case, version ff, a trace-id or parent-id of zeros). A higher version may be longer, after a "-".
  */
 bool traceparent_parse(struct slice text, struct trace_id *ret_id);
+bool traceparent_parse_whole(struct slice text, struct traceparent *ret_traceparent);
 
 /* A new one, with random trace-id and parent-id, sampled flag not set. */
 void traceparent_make(struct trace_id *ret_id, char ret_text[TRACEPARENT_TEXT_BYTES]);
+
+/* As text, in version 00. */
+void traceparent_write(const struct traceparent *traceparent,
+                       char ret_text[TRACEPARENT_TEXT_BYTES]);
 
 /*
  * Finds a traceparent in the value of a command's `comment`, in the forms in which tracing
@@ -43,5 +58,6 @@ void traceparent_make(struct trace_id *ret_id, char ret_text[TRACEPARENT_TEXT_BY
  * there, or not a valid one.
  */
 bool traceparent_in_comment(const bson_iter_t *comment, struct trace_id *ret_id);
+bool traceparent_in_comment_whole(const bson_iter_t *comment, struct traceparent *ret_traceparent);
 
 #endif

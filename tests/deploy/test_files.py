@@ -57,6 +57,8 @@ def test_the_version_is_that_of_the_programs():
     assert len(images) >= 4
     assert {tag for _, tag in images} == {VERSION}, images
     assert f"Version {VERSION}" in (ROOT / "README.md").read_text()
+    named = re.findall(r"holdfast[:_](\d[\d.]*\d)", (ROOT / "docs/INSTALL.md").read_text())
+    assert named and set(named) == {VERSION}
     said = subprocess.run([build_bin() / "holdfastd", "--version"], capture_output=True, text=True)
     assert said.stdout == f"holdfastd {VERSION}\n"
 

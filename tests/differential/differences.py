@@ -75,24 +75,33 @@ def _code(reply):
 
 @difference
 def read_waits(context):
-    """Some forms of reads wait until nothing is uncommitted, and are in no snapshot
-    (docs/COMPATIBILITY.md); here, where nobody waits, they get LockTimeout or a WriteConflict. A
-    getMore in a transaction goes on as the server has it."""
+    """Some forms of reads wait until nothing is uncommitted, and are in a snapshot only as long as
+    nothing has changed (docs/COMPATIBILITY.md); here, where nobody waits, they get LockTimeout, a
+    WriteConflict or SnapshotUnavailable."""
     if context.loose != "waits":
         return None
     return SAME if context.native.get("ok") == context.holdfast.get("ok") == 1 else OVER
 
 
 @difference
+def passed_unseen(context):
+    """A plain write without a retry number, in a collection before a transaction's first command
+    there, is in no list: SnapshotUnavailable, and the transaction is to be run again."""
+    return context.loose == "unseen" and context.holdfast.get("code") == 246 and OVER
+
+
+@difference
 def cursor_ends_later(context):
-    """A find beside a unit is an aggregation: with a batch that is just full its cursor ends with
-    the next one, which is empty. (mongod's own find does the same, but where it has sorted.)"""
+    """A find beside a unit is an aggregation, and inside of one its batches are the proxy's: with one
+    that is just full its cursor ends with the next, which is empty. (mongod's own find does the same,
+    but where it has sorted.)"""
     cursors = [reply.get("cursor") for reply in (context.native, context.holdfast)]
-    if not all(isinstance(cursor, dict) and "firstBatch" in cursor for cursor in cursors):
+    batch = "nextBatch" if "getMore" in context.step["command"] else "firstBatch"
+    if not all(isinstance(cursor, dict) and batch in cursor for cursor in cursors):
         return None
     native, ours = cursors
-    full = len(ours["firstBatch"]) == context.step["command"].get("batchSize")
-    same = native["firstBatch"] == ours["firstBatch"]
+    full = len(ours[batch]) == context.step["command"].get("batchSize")
+    same = native[batch] == ours[batch]
     return full and same and native["id"] == 0 and ours["id"] != 0 and OVER
 
 

@@ -305,9 +305,13 @@ def loose(steps):
     """{place of a read: why it may be answered otherwise}.
 
     "waits": others have uncommitted writes, or have committed since its transaction began, and the
-    read is of a form that waits for the former and is in no snapshot.
+    read is of a form that waits for the former.
+    "unseen": a plain write without a number has passed in its collection since its transaction
+    began, before that came there.
     """
     found = {}
+    came = {}  # (session, number) of open transactions -> collections that it has named
+    passed = {}  # likewise -> others, in which plain writes have passed since it began
     wrote = {}  # (session, number) of open transactions -> whether it has written
     newer = {}  # likewise -> whether others have committed writes since it began
     for place, step in enumerate(steps):
@@ -315,6 +319,15 @@ def loose(steps):
         name = name_of(step)
         if owner and name not in ENDS and owner not in wrote:
             wrote[owner] = newer[owner] = False
+            came[owner], passed[owner] = set(), set()
+        collection = _collection(step)
+        if owner in came and collection in passed[owner] and name in READS:
+            found[place] = "unseen"
+        if owner in came:
+            came[owner].add(collection)
+        if (not owner and name not in READS and "number" not in step) or "beside" in step:
+            for other in came:
+                passed[other] |= {collection, *_collections(step)} - came[other]
         if name in READS or name == "killCursors":
             others = any(wrote[other] for other in wrote if other != owner)
             if (newer.get(owner) or others) and _waits(step):
@@ -332,11 +345,21 @@ def loose(steps):
     return found
 
 
+def _collection(step):
+    command = step["command"]
+    return command.get("collection", command[name_of(step)])
+
+
+def _collections(step):
+    beside = step.get("beside", {})
+    return {value for value in (next(iter(beside.values()), None),) if isinstance(value, str)}
+
+
 def _waits(step):
     command = step["command"]
+    cursor = name_of(step) in ("getMore", "killCursors") or "label" in step  # its later batches
     return (
-        name_of(step) in ("getMore", "killCursors")
-        or "label" in step  # its cursor's later batches
+        (cursor and not step.get("transaction"))
         or "collation" in command
         or "$slice" in repr(command.get("projection"))
         or "$lookup" in repr(command.get("pipeline"))

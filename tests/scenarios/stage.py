@@ -29,7 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "deploy/sample"))
 
 from calls import request_of  # noqa: E402
 from checker import Snapshot  # noqa: E402
-from stack import QUIET_PERIOD, sample_service, seed  # noqa: E402
+from stack import QUIET_PERIOD, sample_service, seed_server  # noqa: E402
 
 SERVICES = ("orchestrator", "placement", "network", "monitor")
 CONTROLLERS = SERVICES[1:]
@@ -53,7 +53,7 @@ class Straight:
         self.services = {}
         self._halts = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-halts-"))
         try:
-            seed(self.server)
+            seed_server(self.server)
             self._start(self.way_to_the_server())
         except BaseException:
             self.close()

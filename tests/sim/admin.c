@@ -1,4 +1,5 @@
-/* No admin port in the simulation: nothing on a client's path goes through it. */
+/* No admin port in the simulation, and nothing is sent anywhere: nothing on a client's path goes
+   through it. */
 #include "admin/admin.h"
 
 static char nothing;
@@ -70,4 +71,43 @@ void admin_standby(struct admin *admin, const char *reason)
 {
     (void)admin;
     (void)reason;
+}
+
+void admin_ending(struct admin *admin)
+{
+    (void)admin;
+}
+
+void admin_recovered(struct admin *admin, uint64_t duration_us)
+{
+    (void)admin;
+    (void)duration_us;
+}
+
+void admin_telemetry(struct admin *admin, struct telemetry *telemetry)
+{
+    (void)admin;
+    (void)telemetry;
+}
+
+enum status telemetry_start(const struct telemetry_options *options,
+                            struct telemetry **ret_telemetry, struct error *ret_error)
+{
+    (void)options;
+    (void)ret_error;
+    *ret_telemetry = NULL;
+    return STATUS_OK;
+}
+
+enum status telemetry_check_url(const char *url, struct error *ret_error)
+{
+    (void)url;
+    (void)ret_error;
+    return STATUS_OK;
+}
+
+struct telemetry *telemetry_stop(struct telemetry *telemetry)
+{
+    (void)telemetry;
+    return NULL;
 }

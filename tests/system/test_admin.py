@@ -9,8 +9,9 @@ import threading
 import time
 
 import pytest
-from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, Proxy, Server, holdfast, wait_until
+from conftest import DATABASE, RawTransaction, Stack, is_transient
+from holdfast_testing import Connection, Process, Proxy, Server, build_bin, holdfast, wait_until
+from http_stack import HttpStack
 
 SETTINGS = {"admin.listen": "127.0.0.1:0", "unit.lockWait": "20s", "upstream.connectTimeout": "1s"}
 
@@ -46,6 +47,10 @@ def ready(proxy):
     return code == 200, text
 
 
+def state(proxy):
+    return json.loads(ready(proxy)[1])["state"]
+
+
 @pytest.fixture(scope="module")
 def stack():
     with Stack(SETTINGS) as made:
@@ -64,8 +69,18 @@ def test_default_is_off():
 
 
 def test_health_and_readiness(proxy):
-    assert ask(proxy, "/healthz")[::2] == (200, "alive\n")
-    assert ask(proxy, "/readyz")[::2] == (200, "ready\n")
+    code, headers, text = ask(proxy, "/healthz")
+    assert (code, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(text) == {"alive": True}
+    code, headers, text = ask(proxy, "/readyz")
+    assert (code, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(text) == {
+        "ready": True,
+        "state": "serving",
+        "unitsOpen": 0,
+        "callsOpen": 0,
+        "safeToRemove": False,
+    }
     assert ask(proxy, "/readyz?verbose=1")[0] == 200
 
 
@@ -90,51 +105,6 @@ def test_status_is_what_the_command_shows(stack, proxy, client, name):
     assert live["proxy"]["pid"] == proxy.process.pid
     assert live["proxy"]["phase"] == "serving" and live["proxy"]["ready"] is True
     assert live["upstream"]["answers"] is True and live["upstream"]["answeredMillisAgo"] < 5000
-
-
-def metrics(proxy):
-    """{name with labels: value}; every series has its HELP and TYPE before it."""
-    code, headers, text = ask(proxy, "/metrics")
-    assert (code, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    values, described = {}, {}
-    for line in text.splitlines():
-        if line.startswith("# "):
-            _, word, name, said = line.split(" ", 3)
-            described.setdefault(name, {})[word] = said
-        else:
-            series, value = line.rsplit(" ", 1)
-            name = series.split("{")[0]
-            assert described[name]["HELP"], line
-            assert described[name]["TYPE"] == ("counter" if name.endswith("_total") else "gauge")
-            assert series not in values, f"twice: {series}"
-            values[series] = int(value)
-    assert text.endswith("\n")
-    return values
-
-
-def test_metrics(proxy, name):
-    """The same figures as /status, as counters and gauges that Prometheus reads."""
-    before = metrics(proxy)
-    with Connection(proxy.port) as one:
-        unit = RawTransaction(one)
-        assert unit.insert(name, {"_id": 1})["ok"]
-        during = metrics(proxy)
-        assert unit.commit()["ok"] == 1
-        assert unit.next().insert(name, {"_id": 2})["ok"] and unit.abort()["ok"]
-    after = metrics(proxy)
-    assert during["holdfast_units_open"] == before["holdfast_units_open"] + 1
-    assert during["holdfast_locks_held"] == before["holdfast_locks_held"] + 1
-    assert during["holdfast_connections"] == before["holdfast_connections"] + 1
-    for outcome, more in (("committed", 1), ("rolled_back", 1), ("conflict", 0)):
-        series = f'holdfast_units_total{{outcome="{outcome}"}}'
-        assert after[series] == before[series] + more, series
-    assert after["holdfast_deadlocks_total"] == before["holdfast_deadlocks_total"]
-    assert after["holdfast_ready"] == 1
-    version = status(proxy)["proxy"]["version"]
-    assert after[f'holdfast_build_info{{version="{version}"}}'] == 1
-    assert 0 < after["holdfast_journal_used_bytes"] < after["holdfast_journal_quota_bytes"]
-    assert after["holdfast_units_conflict"] == status(proxy)["unitsConflict"]
-    assert 'holdfast_observe_calls_total{by="http"}' in after
 
 
 def test_observe(proxy):
@@ -266,13 +236,70 @@ def test_draining():
         unit = RawTransaction(raw)
         assert unit.insert("drained", {"_id": 1})["ok"]
         proxy.process.send(signal.SIGTERM)
-        wait_until(lambda: ready(proxy) == (False, "not ready: draining\n"), 5, "it drains")
+        wait_until(lambda: state(proxy) == "draining", 5, "it drains")
+        assert json.loads(ready(proxy)[1])["unitsOpen"] == 1
         assert ask(proxy, "/healthz")[0] == 200
         assert status(proxy)["proxy"]["phase"] == "draining"
         assert unit.commit()["ok"]
         assert proxy.process.wait() == 0
         with pytest.raises(OSError):
             ask(proxy, "/healthz")
+
+
+def refused(raw, name):
+    """A new unit is: the driver may try it elsewhere."""
+    reply = RawTransaction(raw).insert(name, {"_id": 2})
+    return reply["ok"] == 0 and reply["codeName"] == "ShutdownInProgress" and is_transient(reply)
+
+
+@pytest.mark.parametrize("how", ["signal", "token", "command"])
+def test_draining_without_an_end(name, how):
+    """SIGUSR2, POST /drain with the token, or holdfast drain: nothing new begins, what is open may end, and /readyz
+    tells when the proxy may be removed. It lives on until it is told to end."""
+    environment = {"HOLDFAST_ADMIN_TOKEN": "a-token-of-a-test"}
+    with Server() as server, Proxy(server, SETTINGS, environment=environment) as proxy:
+        with Connection(proxy.port) as raw, Connection(proxy.port) as other:
+            unit = RawTransaction(raw)
+            assert unit.insert(name, {"_id": 1})["ok"]
+            other.run({"ping": 1, "$db": "admin"})
+            if how == "signal":
+                proxy.process.send(signal.SIGUSR2)
+            elif how == "command":
+                command = Process([build_bin() / "holdfast", "drain", "--wal", proxy.wal])
+            else:
+                assert ask(proxy, "/drain", "POST")[0] == 401
+                headers = {"Authorization": "Bearer a-token-of-a-test"}
+                code, _, text = ask(proxy, "/drain", "POST", headers)
+                assert (code, json.loads(text)) == (202, {"draining": True})
+            wait_until(lambda: state(proxy) == "draining", 5, "it drains")
+            said = json.loads(ready(proxy)[1])
+            assert (said["unitsOpen"], said["safeToRemove"]) == (1, False)
+            assert refused(other, name)
+            with pytest.raises(OSError):
+                socket.create_connection(("127.0.0.1", proxy.port), 5)
+            assert unit.commit()["ok"] == 1
+            done = wait_until(
+                lambda: (r := json.loads(ready(proxy)[1]))["safeToRemove"] and r, 5, "it is drained"
+            )
+            assert done["unitsOpen"] == done["callsOpen"] == 0 and not done["ready"]
+            assert ask(proxy, "/healthz")[0] == 200 and proxy.process.running()
+            if how == "command":
+                assert command.wait(20) == 0
+                assert "1 units and 0 calls are open" in command.output()
+                assert "holdfastd may be ended" in command.output()
+        assert proxy.stop() == 0
+        with server.client() as direct:
+            assert [d["_id"] for d in direct[DATABASE][name].find()] == [1]
+
+
+def test_fenced():
+    """Not ready while the only domain takes no call."""
+    with HttpStack({**SETTINGS, "http.quietPeriod": "2s"}) as stack:
+        stack.service.handlers["/drops"] = lambda request: stack.service.drop(request)
+        assert stack.call("/drops").status == 503
+        said = json.loads(ready(stack.proxy)[1])
+        assert said["state"] == "fenced" and "default" in said["reason"] and not said["ready"]
+        wait_until(lambda: state(stack.proxy) == "serving", 20, "the fence is over")
 
 
 def test_during_recovery(tmp_path, name):
@@ -286,9 +313,9 @@ def test_during_recovery(tmp_path, name):
         seen = []
 
         def watch():
-            while not seen or seen[-1] != (True, "ready\n"):
+            while not seen or seen[-1] != "serving":
                 try:
-                    seen.append(ready(proxy))
+                    seen.append(state(proxy))
                 except (OSError, AssertionError):
                     pass
                 time.sleep(0.02)
@@ -297,7 +324,7 @@ def test_during_recovery(tmp_path, name):
         watcher.start()
         proxy.start()
         watcher.join(20)
-        assert (False, "not ready: recovering\n") in seen and seen[-1][0] is True
+        assert "recovering" in seen and seen[-1] == "serving"
         assert proxy.stop() == 0
 
 

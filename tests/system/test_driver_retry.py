@@ -1,21 +1,15 @@
 """Drivers ride through a crash of the proxy by their own retry; the application does not notice."""
 
-import os
-import pathlib
 import random
-import shutil
-import subprocess
 import threading
 import time
 
 import pytest
 from conftest import DATABASE, RawTransaction, is_transient
 from holdfast_testing import Connection, Process, ProcessError, build_bin, wait_until
+from node_driver import node_driver
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 COUNT = 400
-NODE_DRIVER = "mongodb@6.21.0"
 
 
 def check_whole(stack, name, count):
@@ -116,28 +110,7 @@ def test_libmongoc(stack, name, mode):
 
 def test_node(stack, name, mode):
     """The Node.js driver, where node and npm are installed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node or npm is not installed")
-    folder = ROOT / "build/node"
-    if not (folder / "node_modules/mongodb/package.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        install = ["npm", "install", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts"]
-        done = subprocess.run(
-            [*install, "--prefix", str(folder), NODE_DRIVER],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        if done.returncode != 0:
-            pytest.skip(f"npm could not install {NODE_DRIVER}: {done.stderr[-300:]}")
-    run_driver(
-        stack,
-        name,
-        mode,
-        ["node", str(HERE / "driver_node.js")],
-        {"NODE_PATH": os.fspath(folder / "node_modules")},
-    )
+    run_driver(stack, name, mode, *node_driver())
 
 
 def test_plain_writes_ride_through(stack, client, collection, name):

@@ -189,9 +189,25 @@ def sent(stack, verb, name):
     return [c for _, c in list(stack.between.commands) if c.get(verb) == name and "query" not in c]
 
 
-def test_a_find_in_its_turn_has_no_limit_of_time(stack, outside, name):
+@pytest.fixture(scope="module")
+def patient():
+    """Where an attempt is overtaken long before units would have to wait for it."""
+    with stack_of("5s") as made:
+        yield made
+
+
+@pytest.fixture
+def patient_reader(patient, name):
+    """What its collection is, is known: the first read is forwarded."""
+    patient.direct[DATABASE][name].insert_many([{"_id": i, "a": 0} for i in range(9)])
+    with Connection(patient.proxy.port) as made:
+        made.run({"find": name, "filter": {"_id": 0}, "$db": DATABASE})
+        yield made
+
+
+def test_a_find_in_its_turn_has_no_limit_of_time(patient, patient_reader, name):
     """mongod would count it for the cursor's whole life."""
-    stack.direct[DATABASE][name].insert_many([{"_id": i, "a": 0} for i in range(9)])
+    stack, outside = patient, patient_reader
     with Overtaking(stack, name, 3):
         reply = outside.run({"find": name, "batchSize": 4, "comment": "long", "$db": DATABASE})
     assert len(reply["cursor"]["firstBatch"]) == 4, reply
@@ -199,23 +215,105 @@ def test_a_find_in_its_turn_has_no_limit_of_time(stack, outside, name):
     assert len(mine) == 4 and not any("maxTimeMS" in c for c in mine), mine
 
 
-def test_a_count_in_its_turn_has_one(stack, outside, name):
-    stack.direct[DATABASE][name].insert_many([{"_id": i, "a": 0} for i in range(9)])
+def test_a_count_in_its_turn_has_one(patient, patient_reader, name):
+    stack, outside = patient, patient_reader
     with Overtaking(stack, name, 3):
         reply = outside.run({"count": name, "comment": "long", "$db": DATABASE})
     assert reply["n"] == 9, reply
     mine = [c for c in sent(stack, "count", name) if c.get("comment") == "long"]
-    assert [c.get("maxTimeMS") for c in mine] == [None, None, None, 300], mine
+    assert [c.get("maxTimeMS") for c in mine] == [None, None, None, 5000], mine
 
 
-def test_a_find_that_outlives_its_turn(stack, outside, name):
-    """It has failed if a unit has written there since, and leaves no cursor."""
-    stack.direct[DATABASE][name].insert_many([{"_id": i, "a": 0} for i in range(9)])
-    killed = stack.between.names().count("killCursors")
-    with Overtaking(stack, name, 4):
-        reply = outside.run({"find": name, "batchSize": 4, "comment": "long", "$db": DATABASE})
+class Slow:
+    """Holds the replies to a collection's reads for longer than a turn lasts, and commits a write in
+    the collection before each goes on: no attempt is left in peace."""
+
+    def __init__(self, stack, name, moves):
+        self._stack, self._name, self._moves = stack, name, moves
+        self.count = 0
+        stack.between.before_reply = self._before_reply
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._stack.between.before_reply = None
+
+    def _before_reply(self, reply):
+        cursor = reply.get("cursor", {})
+        slow = len(cursor.get("firstBatch", [])) > 2  # not what units look for
+        if cursor.get("ns") != f"{DATABASE}.{self._name}" or not slow:
+            return
+        self.count += 1
+        time.sleep(0.5)
+        with Connection(self._stack.proxy.port) as connection:
+            unit = RawTransaction(connection)
+            self._moves(unit, self.count)
+            assert unit.commit()["ok"] == 1
+
+
+def transfer(name):
+    def moves(unit, count):
+        assert unit.update(name, {"_id": count % 4}, {"$inc": {"a": -1}})["ok"] == 1
+        assert unit.update(name, {"_id": 5 + count % 4}, {"$inc": {"a": 1}})["ok"] == 1
+        assert unit.insert(name, {"_id": 100 + count, "a": 0})["ok"] == 1
+
+    return moves
+
+
+LONG = {
+    "find": {"find": 1, "sort": {"_id": -1}, "projection": {"a": 1}},
+    "batches": {"find": 1, "batchSize": 4},
+    "sum": {
+        "aggregate": 1,
+        "cursor": {},
+        "pipeline": [
+            {"$match": {"a": {"$lt": 1000}}},
+            {"$group": {"_id": "$_id", "a": {"$sum": "$a"}}},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("what", list(LONG))
+def test_a_read_that_is_always_overtaken_is_done_in_two_steps(stack, outside, name, what):
+    """Longer than units wait for it, while they write all the time: it shows one committed state."""
+    stack.direct[DATABASE][name].insert_many([{"_id": i, "a": 10} for i in range(9)])
+    command = {**LONG[what], next(iter(LONG[what])): name, "$db": DATABASE}
+    seen = len(stack.between.commands)
+    with Connection(stack.proxy.port) as connection, Slow(stack, name, transfer(name)) as slow:
+        unit = RawTransaction(connection)  # open all the time
+        assert unit.update(name, {"_id": 4}, {"$set": {"a": 999}})["ok"] == 1
+        reply = outside.run(command)
+        assert unit.abort()["ok"] == 1
+    assert reply["ok"] == 1, reply
+    cursor = reply["cursor"]
+    documents = list(cursor["firstBatch"])
+    if cursor["id"]:
+        documents += outside.run(
+            {
+                "getMore": Int64(cursor["id"]),
+                "collection": cursor["ns"].split(".", 1)[1],
+                "$db": DATABASE,
+            }
+        )["cursor"]["nextBatch"]
+    assert sum(d["a"] for d in documents) == 90, documents
+    assert len({d["_id"] for d in documents}) == len(documents) >= 9
+    # ... of which the collection was not asked for in the end, but the literals.
+    last = [c for _, c in list(stack.between.commands)[seen:] if c.get("aggregate") == name][-1]
+    assert {"$match": {"_id": {"$in": []}}} in last["pipeline"], last
+    assert slow.count >= 2
+
+
+def test_more_than_a_command_holds_is_not(stack, outside, name):
+    """Then it has failed, as before, and no cursor stays."""
+    stack.direct[DATABASE][name].insert_many(
+        [{"_id": i, "a": 10, "text": "x" * (4 << 20)} for i in range(5)]
+    )
+    command = {"find": name, "projection": {"a": 1}, "$db": DATABASE}
+    with Slow(stack, name, lambda unit, count: unit.update(name, {"_id": 0}, {"$inc": {"b": 1}})):
+        reply = outside.run(command)
     assert reply["ok"] == 0 and reply["code"] == LOCK_TIMEOUT, reply
-    assert stack.between.names().count("killCursors") == killed + 4
 
 
 def test_all_reads_together_carry_so_much(stack, outside, unit, name):
@@ -324,3 +422,40 @@ def test_a_unit_that_writes_two_ids_with_one_lock(stack, outside, unit, name):
         found = found["cursor"]["firstBatch"]
         assert [d["a"] for d in found] == [0] * (1 if "_id" in query else 2), query
     assert unit.abort()["ok"] == 1
+
+
+def test_a_tailable_cursor_waits(stack, outside, name):
+    """It shows what a unit has inserted only when that has been committed."""
+    assert outside.run({"create": name, "capped": True, "size": 65536, "$db": DATABASE})["ok"] == 1
+    stack.direct[DATABASE][name].insert_many([{"_id": i} for i in range(3)])
+    tail = {"find": name, "tailable": True, "awaitData": True, "batchSize": 10, "$db": DATABASE}
+    cursor = outside.run(tail)["cursor"]
+    assert cursor["id"] and len(cursor["firstBatch"]) == 3
+    get_more = {
+        "getMore": Int64(cursor["id"]),
+        "collection": name,
+        "maxTimeMS": 100,
+        "$db": DATABASE,
+    }
+    assert outside.run(get_more)["cursor"]["nextBatch"] == []
+    held, release = threading.Event(), threading.Event()
+
+    def hold(reply):
+        if reply.get("n") == 2 and "cursor" not in reply:
+            held.set()
+            release.wait(30)
+
+    stack.between.before_reply = hold
+    with Connection(stack.proxy.port) as writer, Connection(stack.proxy.port) as another:
+        send(writer, {"insert": name, "documents": [{"_id": 7}, {"_id": 8}], "$db": DATABASE})
+        assert held.wait(10)  # the server has them
+        seen = outside.run(get_more)["cursor"]
+        assert seen["id"] == cursor["id"] and seen["nextBatch"] == []
+        refused = another.run(tail)
+        assert refused["ok"] == 0 and refused["code"] == LOCK_TIMEOUT, refused
+        stack.between.before_reply = None
+        release.set()
+        assert writer.receive()["n"] == 2
+    documents = []
+    wait_until(lambda: documents.extend(outside.run(get_more)["cursor"]["nextBatch"]) or documents)
+    assert documents == [{"_id": 7}, {"_id": 8}]

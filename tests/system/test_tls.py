@@ -26,6 +26,7 @@ from holdfast_testing import (
 )
 from holdfast_testing.wire import decode_message, encode_query, receive_message
 from http_stack import HttpStack
+from node_driver import node_driver
 from pymongo.errors import OperationFailure, PyMongoError
 
 USER = ("bob", "pass word", [("readWrite", DATABASE)])
@@ -105,6 +106,16 @@ def test_driver_with_transactions(stack, authority, name):
                 collection.delete_many({}, session=session)
                 raise ZeroDivisionError
     assert len(stack.stored(name)) == 20
+
+
+def test_only_the_newest_version(certificate, authority):
+    """net.tls.minVersion: TLS1_3 refuses 1.2."""
+    settings = require(certificate, **{"net.tls.minVersion": "TLS1_3"})
+    with Stack(settings) as stack:
+        with raw_tls(stack.proxy.port, authority) as peer:
+            assert peer.version() == "TLSv1.3"
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            raw_tls(stack.proxy.port, authority, maximum_version=ssl.TLSVersion.TLSv1_2).close()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -621,6 +632,24 @@ def test_libmongoc(secured, authority, name):
         capture_output=True,
         text=True,
         timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(secured.stored(name)) == 11
+
+
+def test_node(secured, authority, name):
+    """The Node.js driver over TLS, with a login: transactions."""
+    arguments, environment = node_driver()
+    uri = (
+        f"mongodb://bob:pass%20word@127.0.0.1:{secured.proxy.port}/?authSource=admin"
+        f"&tls=true&tlsCAFile={authority.file}"
+    )
+    done = subprocess.run(
+        [*arguments, uri, name, "5", "transactions"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(secured.stored(name)) == 11

@@ -542,11 +542,14 @@ static void test_taking_over_changes_live_keys_only(void **state)
         const char *other = key->choices != NULL                 ? key->choices[1]
                             : key->largest != NULL               ? key->largest
                             : key->type == CONFIG_TYPE_URI       ? "mongodb://other:1"
+                            : key->type == CONFIG_TYPE_HTTP      ? "http://other:1/x"
                             : key->type == CONFIG_TYPE_HEX       ? "ab12"
                             : key->type == CONFIG_TYPE_ADDRESSES ? "10.0.0.5"
                                                                  : "other:2";
         if (key->choices != NULL && strcmp(other, key->standard) == 0) {
             other = key->choices[0];
+        } else if (key->largest != NULL && strcmp(other, key->standard) == 0) {
+            other = key->smallest;
         }
         struct config running;
         struct config next;

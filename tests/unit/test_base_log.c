@@ -12,7 +12,11 @@
 #include <cmocka.h>
 
 #include <bson/bson.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "holdfast/clock.h"
@@ -126,8 +130,10 @@ static void test_random_bytes_make_valid_json(void **state)
             }
             texts[t][size] = '\0';
         }
-        LOG(LOG_INFO, texts[0], texts[1], LOG_TEXT(texts[2], texts[3]), LOG_TEXT("a", texts[0]),
-            LOG_TEXT("b", texts[1]), LOG_NUMBER("n", INT64_MIN), LOG_TEXT("c", texts[2]));
+        const struct log_field fields[] = {LOG_TEXT(texts[2], texts[3]), LOG_TEXT("a", texts[0]),
+                                           LOG_TEXT("b", texts[1]), LOG_NUMBER("n", INT64_MIN),
+                                           LOG_TEXT("c", texts[2])};
+        log_write(LOG_INFO, texts[0], texts[1], fields, 5);
         size_t size = read_line(line, sizeof(line));
         assert_true(size <= 4096);
         assert_ptr_equal(strchr(line, '\n'), line + size - 1);
@@ -155,7 +161,8 @@ static void *write_lines(void *argument)
 {
     (void)argument;
     for (int i = 0; i < LINES; i++) {
-        LOG(LOG_INFO, "test", "A line that must stay in one piece", LOG_NUMBER("i", i));
+        const struct log_field field = LOG_NUMBER("i", i);
+        log_write(LOG_INFO, "test", "A line that must stay in one piece", &field, 1);
     }
     return NULL;
 }
@@ -190,6 +197,142 @@ static void test_lines_of_several_threads_do_not_mix(void **state)
     }
 }
 
+/* How many lines are in the pipe now. */
+static int drain_lines(char *last, size_t capacity)
+{
+    int lines = 0;
+    ssize_t size;
+    char text[65536];
+    (void)fcntl(pipe_ends[0], F_SETFL, O_NONBLOCK);
+    while ((size = read(pipe_ends[0], text, sizeof text - 1)) > 0) {
+        text[size] = '\0';
+        for (const char *at = text; *at != '\0'; at = strchr(at, '\n') + 1) {
+            (void)snprintf(last, capacity, "%.*s", (int)(strchr(at, '\n') - at), at);
+            lines++;
+        }
+    }
+    return lines;
+}
+
+static uint64_t moving_ms;
+
+static uint64_t get_moving_ms(void)
+{
+    return moving_ms;
+}
+
+static const struct clock_source moving_clock = {.monotonic_ms = get_moving_ms, .wall_ms = held_ms};
+
+static void say(int times, bool other)
+{
+    for (int i = 0; i < times; i++) {
+        if (other) {
+            LOG(LOG_INFO, "test", "another place");
+        } else {
+            LOG(LOG_INFO, "test", "one place", LOG_NUMBER("i", i));
+        }
+    }
+}
+
+static void test_repeats_are_counted_not_written(void **state)
+{
+    (void)state;
+    char last[4200] = "";
+    struct log_figures before;
+    struct log_figures after;
+    clock_use(&moving_clock);
+    moving_ms = 1000;
+    log_figures_get(&before);
+    say((int)LOG_REPEATS_MAX + 7, false);
+    assert_int_equal(drain_lines(last, sizeof last), LOG_REPEATS_MAX);
+    say(1, true); /* has a count of its own */
+    assert_int_equal(drain_lines(last, sizeof last), 1);
+    moving_ms += LOG_REPEATS_MS - 1;
+    log_tell_repeats(false);
+    assert_int_equal(drain_lines(last, sizeof last), 0);
+    moving_ms++;
+    log_tell_repeats(false);
+    assert_int_equal(drain_lines(last, sizeof last), 1);
+    assert_non_null(strstr(last, "\"message\":\"one place\",\"suppressed\":7"));
+    log_tell_repeats(true); /* nothing is left to tell */
+    assert_int_equal(drain_lines(last, sizeof last), 0);
+    say((int)LOG_REPEATS_MAX + 1, false);
+    moving_ms += 2 * LOG_REPEATS_MS; /* the next line tells of those before it */
+    (void)drain_lines(last, sizeof last);
+    say(1, false);
+    assert_int_equal(drain_lines(last, sizeof last), 2);
+    say((int)LOG_REPEATS_MAX, false);
+    log_tell_repeats(true);
+    (void)drain_lines(last, sizeof last);
+    assert_non_null(strstr(last, "\"suppressed\":1"));
+    log_figures_get(&after);
+    assert_int_equal(after.suppressed - before.suppressed, 9);
+}
+
+static void test_debug_lines_are_all_written(void **state)
+{
+    (void)state;
+    char last[4200] = "";
+    log_set_level(LOG_DEBUG);
+    for (unsigned i = 0; i < LOG_REPEATS_MAX + 5; i++) {
+        LOG(LOG_DEBUG, "test", "again");
+    }
+    assert_int_equal(drain_lines(last, sizeof last), LOG_REPEATS_MAX + 5);
+}
+
+static void test_objects_and_hexadecimal(void **state)
+{
+    (void)state;
+    char line[8192];
+    static const uint8_t bytes[] = {0x00, 0xab, 0x0f};
+    static const uint8_t zeros[3];
+    const struct log_field inside[] = {LOG_TEXT("kind", "Unit\""), LOG_NUMBER("name", 7)};
+    LOG(LOG_INFO, "test", "m", LOG_HEX("trace", bytes, 3), LOG_HEX("none", zeros, 3),
+        LOG_HEX("null", NULL, 0), LOG_TEXT_IF("empty", ""), LOG_OBJECT("object", inside, 2));
+    size_t size = read_line(line, sizeof line);
+    assert_json(line, size);
+    assert_non_null(strstr(
+        line, "\"attr\":{\"trace\":\"00ab0f\",\"object\":{\"kind\":\"Unit\\\"\",\"name\":7}}"));
+}
+
+static void test_a_file_that_is_renamed_and_one_that_takes_nothing(void **state)
+{
+    (void)state;
+    char directory[] = "/tmp/holdfast-log-XXXXXX";
+    char path[64];
+    char renamed[64];
+    struct stat found;
+    struct error error = {0};
+    struct log_figures before;
+    struct log_figures after;
+    assert_non_null(mkdtemp(directory));
+    (void)snprintf(path, sizeof path, "%s/log", directory);
+    (void)snprintf(renamed, sizeof renamed, "%s/log.1", directory);
+    assert_int_equal(log_reopen(&error), STATUS_OK); /* no file yet */
+    assert_int_equal(log_open("/nowhere/log", &error), STATUS_IO);
+    assert_non_null(strstr(error.message, "/nowhere/log"));
+    assert_int_equal(log_open(path, &error), STATUS_OK);
+    LOG(LOG_INFO, "test", "first");
+    assert_int_equal(rename(path, renamed), 0);
+    LOG(LOG_INFO, "test", "into the renamed one");
+    assert_int_equal(log_reopen(&error), STATUS_OK);
+    assert_int_equal(stat(path, &found), 0);
+    assert_int_equal(found.st_size, 0);
+    LOG(LOG_INFO, "test", "second");
+    assert_int_equal(stat(path, &found), 0);
+    assert_true(found.st_size > 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(unlink(renamed), 0);
+    assert_int_equal(rmdir(directory), 0);
+    assert_int_equal(log_reopen(&error), STATUS_IO); /* the old one is used on */
+    LOG(LOG_INFO, "test", "still");
+    assert_int_equal(log_open("/dev/full", &error), STATUS_OK);
+    log_figures_get(&before);
+    LOG(LOG_INFO, "test", "lost");
+    log_figures_get(&after);
+    assert_int_equal(after.failed, before.failed + 1);
+}
+
 #define LOG_TEST(function) cmocka_unit_test_setup_teardown(function, open_log, close_log)
 
 int main(void)
@@ -201,6 +344,10 @@ int main(void)
         LOG_TEST(test_random_bytes_make_valid_json),
         LOG_TEST(test_level_drops_lines_and_null_is_harmless),
         LOG_TEST(test_lines_of_several_threads_do_not_mix),
+        LOG_TEST(test_repeats_are_counted_not_written),
+        LOG_TEST(test_debug_lines_are_all_written),
+        LOG_TEST(test_objects_and_hexadecimal),
+        LOG_TEST(test_a_file_that_is_renamed_and_one_that_takes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -146,6 +146,7 @@ static void mistakes_are_named_and_exit_2(void **state)
         {"check-restore --wal $DIR", "which server"},
         {"rollback --wal $DIR", "UNIT"},
         {"rollback 7 --wal $DIR", "no journal"},
+        {"drain --wal $DIR", "no holdfastd"},
         {"resolve 7", "--wal"},
         {"resolve 7 --wal $DIR", "--upstream"},
         {"resolve 7 --wal $DIR --keep --apply", "only one"},

@@ -93,6 +93,7 @@ static const struct {
     {PLAIN, "{\"u\":1}", "{\"$rename\":{\"u\":\"w\"}}", "{}"},
     {PLAIN, "{\"u\":[1,2]}", "{\"$set\":{\"u.1\":5}}", "{\"u\":[1,2,5]}"},
     {PLAIN, "{\"u\":[1]}", "{\"$set\":{\"u.3\":5}}", "{\"u\":[1,5,null]}"},
+    {PLAIN, "{\"u\":[1,2]}", "{\"$min\":{\"u.$[]\":0}}", "{\"u\":[1,2,0,0]}"},
     {PLAIN, "{\"u\":6}", "{\"$bit\":{\"u\":{\"and\":3}}}", "{\"u\":2}"},
     {PLAIN, "{\"u\":1}", "{\"$setOnInsert\":{\"u\":3},\"$push\":{\"b\":1}}", "{\"u\":1}"},
     {PLAIN, "", "{\"$mul\":{\"u\":3}}", "{\"u\":21}"},
@@ -147,7 +148,7 @@ static void test_bounds(void **state)
     bson_t update = BSON_INITIALIZER;
     bson_t forecast = BSON_INITIALIZER;
     bson_t set;
-    for (size_t i = 1; i + 1 < sizeof path; i += 2) {
+    for (size_t i = 1; i + 2 < sizeof path; i += 2) {
         path[i] = '.';
         path[i + 1] = 'u';
     }

@@ -367,7 +367,11 @@ static void test_metrics(void **state)
     write_as(observe, call, NULL, &clm, FAM("data"));
     observe_call_end(observe, call, OBSERVE_REFUSED);
     write_as(observe, 0, NULL, &clm, FAM("data"));
-    char *text = observe_metrics(observe);
+    char *text = NULL;
+    size_t size = 0;
+    struct exposition page = {.out = open_memstream(&text, &size)};
+    observe_metrics(observe, &page);
+    (void)fclose(page.out);
     static const char *const lines[] = {
         "# TYPE holdfast_observe_calls_total counter\n",
         "\nholdfast_observe_calls_open{by=\"http\"} 1\n",

@@ -58,7 +58,7 @@ static const struct expectation expectations[] = {
     {"{'find': 'c', 'limit': 1.5}", READ_FORM_WAIT},
     {"{'find': 'c', 'skip': 'x'}", READ_FORM_WAIT},
     {"{'find': 'c', 'filter': 'x'}", READ_FORM_WAIT},
-    {"{'find': 'c', 'tailable': true}", READ_FORM_PASS},
+    {"{'find': 'c', 'tailable': true}", READ_FORM_WAIT},
     {"{'find': 1}", READ_FORM_PASS},
     {"{'find': 'c', 'readConcern': {'level': 'available'}}", READ_FORM_PASS},
     {"{'find': 'c', 'readConcern': {'level': 'local'}}", READ_FORM_OVERLAY},
@@ -70,7 +70,7 @@ static const struct expectation expectations[] = {
     {"{'distinct': 'c', 'key': ''}", READ_FORM_WAIT},
     {"{'distinct': 'c', 'key': 1}", READ_FORM_WAIT},
     {"{'getMore': {'$numberLong': '5'}, 'collection': 'c'}", READ_FORM_WAIT},
-    {"{'getMore': {'$numberLong': '5'}, 'collection': 'c', 'maxTimeMS': 1}", READ_FORM_PASS},
+    {"{'getMore': {'$numberLong': '5'}, 'collection': 'c', 'maxTimeMS': 1}", READ_FORM_WAIT},
     {"{'getMore': {'$numberLong': '5'}}", READ_FORM_PASS},
     {"{'aggregate': 'c', 'pipeline': []}", READ_FORM_OVERLAY},
     {"{'aggregate': 'c', 'pipeline': [{'$group': {'_id': null}}]}", READ_FORM_OVERLAY},
@@ -158,7 +158,10 @@ static void test_collections_that_are_read(void **state)
         (const char *[]){"c", "*", NULL});
     expect_gates("{'aggregate': 'c', 'pipeline': [{'$unionWith': 'a1'}, {'$unionWith': 'a2'}, "
                  "{'$unionWith': 'a3'}, {'$unionWith': 'a4'}, {'$unionWith': 'a5'}, "
-                 "{'$unionWith': 'a6'}, {'$unionWith': 'a7'}, {'$unionWith': 'a8'}]}",
+                 "{'$unionWith': 'a6'}, {'$unionWith': 'a7'}, {'$unionWith': 'a8'}, "
+                 "{'$unionWith': 'a9'}, {'$unionWith': 'a10'}, {'$unionWith': 'a11'}, "
+                 "{'$unionWith': 'a12'}, {'$unionWith': 'a13'}, {'$unionWith': 'a14'}, "
+                 "{'$unionWith': 'a15'}, {'$unionWith': 'a16'}]}",
                  (const char *[]){"c", "*", NULL});
 }
 

@@ -161,6 +161,28 @@ static void test_what_plain_writes_may_have_made(void **state)
     assert_int_equal(gate_plain_probe(gates, OTHER), 102);
 }
 
+/* What passes unseen by a snapshot is known to have passed. */
+static void test_plain_writes_since_an_epoch(void **state)
+{
+    (void)state;
+    uint64_t first = gate_epoch_next(gates);
+    assert_false(gate_plain_since(gates, GATE, first));
+    assert_int_equal(gate_plain_enter(gates, GATE, 1), GATE_PLAIN_ADMITTED);
+    assert_true(gate_plain_since(gates, GATE, first)); /* on its way */
+    assert_true(gate_plain_since(gates, GATE_SERVER, first));
+    assert_false(gate_plain_since(gates, OTHER, first));
+    gate_plain_leave(gates, GATE, 1);
+    assert_true(gate_plain_since(gates, GATE, first));
+    assert_true(gate_plain_since(gates, GATE_SERVER, first));
+    assert_false(gate_plain_since(gates, OTHER, first));
+    uint64_t second = gate_epoch_next(gates);
+    assert_true(gate_plain_since(gates, GATE, first));
+    assert_false(gate_plain_since(gates, GATE, second));
+    assert_false(gate_plain_since(gates, GATE_SERVER, second));
+    gate_plain_note(gates, GATE_SERVER, 0); /* dropDatabase and the like touch all */
+    assert_true(gate_plain_since(gates, OTHER, second));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -171,6 +193,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_probes_that_fail, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_plain_writes_may_have_made, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_plain_writes_since_an_epoch, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,6 +62,24 @@ static void test_invalid(void **state)
     }
 }
 
+static void test_parent_and_flag_come_back_as_they_were(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {VALID, "00-" TRACE "-b7ad6b7169203331-00"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct traceparent found;
+        char text[TRACEPARENT_TEXT_BYTES];
+        assert_true(traceparent_parse_whole(slice_text(texts[i]), &found));
+        assert_int_equal(found.parent[0], 0xb7);
+        assert_int_equal(found.sampled, i == 0);
+        traceparent_write(&found, text);
+        assert_string_equal(text, texts[i]);
+    }
+    struct traceparent other;
+    assert_true(traceparent_parse_whole(slice_text("00-" TRACE "-b7ad6b7169203331-fe"), &other));
+    assert_false(other.sampled); /* other flags say nothing of it */
+}
+
 static void test_new_ones_differ_and_are_valid(void **state)
 {
     (void)state;
@@ -165,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid),
         cmocka_unit_test(test_invalid),
+        cmocka_unit_test(test_parent_and_flag_come_back_as_they_were),
         cmocka_unit_test(test_new_ones_differ_and_are_valid),
         cmocka_unit_test(test_in_text),
         cmocka_unit_test(test_in_documents),

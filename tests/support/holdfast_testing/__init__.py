@@ -26,6 +26,7 @@ from .process import (
     wait_until,
 )
 from .proxy import Proxy, ProxyFailed, build_bin, holdfast
+from .receiver import Collector, Receiver
 from .server import Server, server_kind
 from .service import FrontedService, FrontingProxy, Service
 from .wire import Connection, WireTap, decode_message, encode_message, encode_query
@@ -34,6 +35,7 @@ __all__ = [
     "Answer",
     "Browser",
     "Authority",
+    "Collector",
     "Connection",
     "FrontedService",
     "FrontingProxy",
@@ -45,6 +47,7 @@ __all__ = [
     "ProcessError",
     "Proxy",
     "ProxyFailed",
+    "Receiver",
     "Server",
     "Service",
     "WireTap",

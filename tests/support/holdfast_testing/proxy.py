@@ -134,7 +134,7 @@ class Proxy:
         self.port = wait_until(self._accepting, timeout, "holdfastd accepts connections")
 
     def _accepting(self):
-        for line in list(self.process.lines):
+        for line in self.log_lines():
             port = _listening_port(line)
             if port is not None and _connects(port):
                 return port
@@ -149,7 +149,12 @@ class Proxy:
 
     def log(self):
         """Its log of this start, parsed; lines that are no JSON are left out."""
-        return [entry for entry in map(_parsed, list(self.process.lines)) if entry is not None]
+        return [entry for entry in map(_parsed, self.log_lines()) if entry is not None]
+
+    def log_lines(self):
+        """What it said; with log.path, what is in that file, of earlier starts too."""
+        path = pathlib.Path(self.settings.get("log.path", ""))
+        return path.read_text().splitlines() if path.is_file() else list(self.process.lines)
 
     def kill(self):
         return self.process.kill()

@@ -1,0 +1,145 @@
+/* Whose connection it is, read off logins; and those that a proxy must not pass on. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <bson/bson.h>
+
+#include "route/login.h"
+
+static void request(struct login *login, const bson_t *command)
+{
+    struct command_view view;
+    struct slice body = slice_make(bson_get_data(command), command->len);
+    assert_int_equal(command_view_parse(body, &view, NULL), STATUS_OK);
+    login_request(login, &view);
+}
+
+static void reply(struct login *login, int ok, bool done)
+{
+    bson_t document = BSON_INITIALIZER;
+    BSON_APPEND_DOUBLE(&document, "ok", ok);
+    BSON_APPEND_BOOL(&document, "done", done);
+    login_reply(login, slice_make(bson_get_data(&document), document.len));
+    bson_destroy(&document);
+}
+
+static void start(struct login *login, const char *mechanism, const void *payload, size_t size,
+                  const char *database)
+{
+    bson_t command = BSON_INITIALIZER;
+    BSON_APPEND_INT32(&command, "saslStart", 1);
+    BSON_APPEND_BINARY(&command, "payload", BSON_SUBTYPE_BINARY, payload, (uint32_t)size);
+    BSON_APPEND_UTF8(&command, "mechanism", mechanism);
+    BSON_APPEND_UTF8(&command, "$db", database);
+    request(login, &command);
+    bson_destroy(&command);
+}
+
+static void test_who_it_is(void **state)
+{
+    (void)state;
+    static const char plain[] = "\0eve\0secret";
+    struct login login = {0};
+    start(&login, "SCRAM-SHA-256", "n,,n=bob,r=x", 12, "admin");
+    assert_string_equal(login.user, "");
+    reply(&login, 1, false);
+    assert_string_equal(login.user, "");
+    reply(&login, 1, true);
+    assert_string_equal(login.user, "admin.bob");
+    start(&login, "PLAIN", plain, sizeof plain - 1, "$external");
+    reply(&login, 0, false); /* wrong password: who it was it stays */
+    assert_string_equal(login.user, "admin.bob");
+    start(&login, "PLAIN", plain, sizeof plain - 1, "$external");
+    reply(&login, 1, true);
+    assert_string_equal(login.user, "$external.eve");
+}
+
+static void test_plain_payloads_that_are_none(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } cases[] = {{"", 0}, {"eve", 3}, {"\0", 1}, {"\0eve", 4}, {"\0\0x", 3}, {"a\0", 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct login login = {0};
+        start(&login, "PLAIN", cases[i].bytes, cases[i].size, "$external");
+        reply(&login, 1, true);
+        assert_string_equal(login.user, "$external.(unknown mechanism)");
+    }
+}
+
+/* A server that refuses the logout still takes the connection for the user's. */
+static void test_logout(void **state)
+{
+    (void)state;
+    struct login login = {.user = "admin.bob"};
+    bson_t command = BSON_INITIALIZER;
+    BSON_APPEND_INT32(&command, "logout", 1);
+    BSON_APPEND_UTF8(&command, "$db", "admin");
+    request(&login, &command);
+    reply(&login, 0, false);
+    assert_string_equal(login.user, "admin.bob");
+    request(&login, &command);
+    reply(&login, 1, false);
+    assert_string_equal(login.user, "");
+    bson_destroy(&command);
+}
+
+static void check(const char *json, bool by_certificate, bool hello)
+{
+    bson_error_t error;
+    struct command_view view;
+    bson_t *command = bson_new_from_json((const uint8_t *)json, -1, &error);
+    assert_non_null(command);
+    struct slice body = slice_make(bson_get_data(command), command->len);
+    assert_int_equal(command_view_parse(body, &view, NULL), STATUS_OK);
+    if (login_is_by_certificate(&view) != by_certificate ||
+        login_hello_is_by_certificate(&view) != hello) {
+        fail_msg("%s", json);
+    }
+    bson_destroy(command);
+}
+
+static void test_logins_by_certificate(void **state)
+{
+    (void)state;
+    static const char x509[] = "{\"authenticate\": 1, \"mechanism\": \"MONGODB-X509\", \"db\": "
+                               "\"$external\"}";
+    char hello[300];
+    check("{\"authenticate\": 1, \"mechanism\": \"MONGODB-X509\"}", true, false);
+    check("{\"authenticate\": 1, \"user\": \"x\"}", true, false);
+    check("{\"saslStart\": 1, \"mechanism\": \"mongodb-x509\"}", true, false);
+    check("{\"saslStart\": 1, \"mechanism\": \"EXTERNAL\"}", true, false);
+    check("{\"saslStart\": 1, \"mechanism\": \"SCRAM-SHA-256\"}", false, false);
+    check("{\"saslStart\": 1, \"mechanism\": \"PLAIN\"}", false, false);
+    check("{\"hello\": 1}", false, false);
+    check("{\"hello\": 1, \"speculativeAuthenticate\": {\"saslStart\": 1, \"mechanism\": "
+          "\"SCRAM-SHA-256\"}}",
+          false, false);
+    check("{\"hello\": 1, \"speculativeAuthenticate\": 1}", false, false);
+    (void)snprintf(hello, sizeof hello, "{\"hello\": 1, \"speculativeAuthenticate\": %s}", x509);
+    check(hello, false, true);
+    (void)snprintf(hello, sizeof hello,
+                   "{\"isMaster\": 1, \"speculativeAuthenticate\": 1, "
+                   "\"speculativeAuthenticate\": %s}",
+                   x509);
+    check(hello, false, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_who_it_is),
+        cmocka_unit_test(test_plain_payloads_that_are_none),
+        cmocka_unit_test(test_logout),
+        cmocka_unit_test(test_logins_by_certificate),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
