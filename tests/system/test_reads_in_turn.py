@@ -14,7 +14,7 @@ from holdfast_testing import Connection, WireTap, encode_message
 
 LOCK_TIMEOUT = 24
 CURSOR_NOT_FOUND = 43
-LOCK_WAIT = 0.8  # a turn lasts for three quarters of it; the rest is what a loaded machine may be late
+LOCK_WAIT = 0.8  # a turn lasts for three quarters of it; a loaded machine may be late by the rest
 
 
 class Holding:

@@ -142,7 +142,7 @@ def test_back_to_the_former_value(crashing, name):
                 assert now == left
             elif left[1]["v"] == "B" and recoveries(crashing.proxy)[-1]["attr"]["redone"] == 0:
                 assert now == left
-            elif left[1]["v"] == "B":  # plain writes that met the unit on its way out were units, too
+            elif left[1]["v"] == "B":  # the plain writes went as units, too
                 assert now in ({1: {"_id": 1, "v": "A"}}, {1: {"_id": 1, "v": "A"}, 2: {"_id": 2}})
             else:
                 assert now[1]["v"] in ("A", "B")
