@@ -149,7 +149,8 @@ static void take_read(struct boundary_request *request, struct slice reply, bool
         if (!committed) {
             lock_owner_read(request->engine->locks, &request->unit->locks);
         }
-        request->unit->locks.view_used = true;
+        /* A killCursors shows nothing, and may come before the unit's view has begun. */
+        request->unit->locks.view_used = request->unit->locks.registered;
         if (!request->unit->locks.serializable && request->read.cursor != NULL &&
             view.cursor_id == 0) {
             unit_cursors_remove(&request->unit->kept_cursors, request->read.cursor);

@@ -106,6 +106,11 @@ static enum enter_result pass_gates(struct enter *enter)
             continue;
         }
         wait_for(enter, ENTER_WAIT_GATE);
+        if (!owner->registered && enter->at > 2) {
+            /* It is inside another namespace's gate, and may be in somebody's way. */
+            lock_owner_begin(enter->engine->locks, owner);
+            enter->renews = true;
+        }
         if (owner->registered) {
             enter->wait.gate = gate;
             gate_wait_begin(enter->engine->locks, owner, &enter->wait);

@@ -43,7 +43,7 @@ struct enter {
     size_t count;
     size_t at;
     bool begins;    /* the unit's view */
-    bool renews;    /* it has waited for the namespace before that */
+    bool renews;    /* its owner was begun before that, and has waited */
     size_t hint_at; /* of the locks to take first */
     enum enter_wait waiting;
     struct lock_waiter lock_waiter;

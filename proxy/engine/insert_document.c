@@ -69,3 +69,18 @@ bson_t *insert_document_make(struct slice document, bson_t *key)
     }
     return made;
 }
+
+bson_t *insert_document_id_first(struct slice document)
+{
+    struct bson_element id;
+    bson_t *made = bson_new_from_data(document.data, document.size);
+    if (made == NULL || !bson_element_find(document, "_id", &id)) {
+        return made;
+    }
+    /* size (4) | what stood before _id | _id | the rest, which stays where it is */
+    uint8_t *fields = (uint8_t *)(uintptr_t)bson_get_data(made) + 4;
+    size_t before = (size_t)(id.raw.data - document.data) - 4;
+    fields = put_bytes(fields, id.raw.data, id.raw.size);
+    (void)put_bytes(fields, document.data + 4, before);
+    return made;
+}

@@ -15,4 +15,10 @@
  */
 bson_t *insert_document_make(struct slice document, bson_t *key);
 
+/*
+ * Copies `document` with its _id, if it has one, first: as it is stored, which is not always how
+ * the server shows what a pipeline has made. NULL: it is no BSON. The caller destroys it.
+ */
+bson_t *insert_document_id_first(struct slice document);
+
 #endif

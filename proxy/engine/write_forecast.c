@@ -16,6 +16,7 @@
 
 #include "engine/apply_update.h"
 #include "engine/equality.h"
+#include "engine/insert_document.h"
 #include "engine/unique_forecast.h"
 #include "engine/write_steps.h"
 #include "holdfast/limits.h"
@@ -182,7 +183,7 @@ static bool can_be_written(const struct write_document *document, struct slice a
 
 static void take_after(struct write_document *document, struct slice after)
 {
-    bson_t *copy = bson_new_from_data(after.data, after.size);
+    bson_t *copy = insert_document_id_first(after);
     if (copy == NULL) {
         return;
     }
@@ -194,7 +195,7 @@ static void take_after(struct write_document *document, struct slice after)
     bson_destroy(document->command);
     document->command = NULL;
     document->after = copy;
-    if (slice_equal(document->before.document, after)) {
+    if (slice_equal(document->before.document, write_slice(copy))) {
         document->fate = WRITE_UNCHANGED;
     }
 }

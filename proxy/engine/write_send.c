@@ -10,6 +10,7 @@
  */
 #include <stdlib.h>
 
+#include "engine/insert_document.h"
 #include "engine/write_steps.h"
 #include "holdfast/crash_point.h"
 #include "recover/record.h"
@@ -371,6 +372,22 @@ static bool learn(struct write_operation *operation, struct slice after)
     return true;
 }
 
+/* What the server has made of the document. */
+static void take_after(struct write_operation *operation, struct slice after)
+{
+    if (!operation->unjournaled && !has_key(after, at(operation)->key)) {
+        operation->unit->doubt = "the server wrote a document of another _id than it was sent";
+        fail_for_nonsense(operation);
+        return;
+    }
+    if (!operation->unjournaled && !learn(operation, after)) {
+        return;
+    }
+    if (write_take_unique(operation, at(operation)->before.document, after)) {
+        count_written(operation, after);
+    }
+}
+
 static void take_computed(struct write_operation *operation, const struct reply_view *view,
                           struct slice reply)
 {
@@ -383,18 +400,13 @@ static void take_computed(struct write_operation *operation, const struct reply_
         write_fail_behind(operation);
         return;
     }
-    if (!operation->unjournaled && !has_key(view->value, at(operation)->key)) {
-        operation->unit->doubt = "the server wrote a document of another _id than it was sent";
+    bson_t *after = insert_document_id_first(view->value);
+    if (after == NULL) {
         fail_for_nonsense(operation);
         return;
     }
-    if (!operation->unjournaled && !learn(operation, view->value)) {
-        return;
-    }
-    if (!write_take_unique(operation, at(operation)->before.document, view->value)) {
-        return;
-    }
-    count_written(operation, view->value);
+    take_after(operation, write_slice(after));
+    bson_destroy(after);
 }
 
 void write_take_answer(struct write_operation *operation, struct slice reply)

@@ -16,7 +16,8 @@
 struct search {
     struct lock_table *table;
     struct lock_owner *to_visit;
-    struct lock_owner *from; /* whose wait is followed at the moment */
+    struct lock_owner *from;  /* whose wait is followed at the moment */
+    struct lock_owner *asker; /* who is looked for among those that are waited for; NULL: nobody */
 };
 
 static void search_begin(struct search *search, struct lock_table *table)
@@ -72,20 +73,34 @@ static void visit_of_entry(struct search *search, const struct lock_waiter *wait
     }
 }
 
+/*
+ * Who wants the same modes as one behind it in the queue waits for nobody that the other does not
+ * wait for, but perhaps for the other itself. So of those with the same modes one look at all who
+ * are there does for a whole search; else its cost would be the square of who waits.
+ */
 static void visit_of_namespace(struct search *search, const struct lock_waiter *waiter)
 {
     const struct lock_table *table = search->table;
     uint32_t gate = (uint32_t)(waiter->namespace - table->namespaces);
+    if (waiter->passed == table->search_number) {
+        if (search->asker != NULL && search->asker != waiter->owner &&
+            namespace_conflicts(namespace_modes_of(search->asker, gate), waiter->modes)) {
+            visit(search, search->asker);
+        }
+        return;
+    }
     for (struct lock_owner *at = table->oldest_owner; at != NULL; at = at->younger) {
         if (at != waiter->owner &&
             namespace_conflicts(namespace_modes_of(at, gate), waiter->modes)) {
             visit(search, at);
         }
     }
-    for (const struct lock_waiter *at = waiter->namespace->first_waiter; at != waiter;
-         at = at->next) {
+    for (struct lock_waiter *at = waiter->namespace->first_waiter; at != waiter; at = at->next) {
         if (namespace_conflicts(at->modes, waiter->modes)) {
             visit(search, at->owner);
+        }
+        if (at->modes == waiter->modes) {
+            at->passed = table->search_number;
         }
     }
 }
@@ -192,6 +207,7 @@ struct lock_owner *deadlock_find(struct lock_table *table, struct lock_owner *as
     struct lock_owner *at;
     bool through_gate = false;
     search_begin(&search, table);
+    search.asker = asker;
     search.from = asker; /* which is not visited, so that it is found if somebody waits for it */
     visit_blockers(&search, asker);
     while ((at = search_next(&search)) != NULL) {

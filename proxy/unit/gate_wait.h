@@ -14,7 +14,7 @@
  * if the way from holder to holder ends at such a unit. What it takes for a wait may have ended a
  * moment ago; then a unit goes past that need not have, which harms nobody.
  *
- * A unit's first gates are not looked at: who is inside none and holds nothing is in nobody's way.
+ * A unit's first gate is not looked at: who is inside none and holds nothing is in nobody's way.
  *
  * Threads: any; the lock table's mutex.
  */

@@ -118,7 +118,8 @@ struct lock_waiter {
     struct lock_entry *entry;
     struct lock_share *share; /* not NULL: it waits to share the entry */
     struct lock_namespace *namespace;
-    unsigned modes; /* wanted of `namespace` */
+    unsigned modes;  /* wanted of `namespace` */
+    uint64_t passed; /* by search number */
     struct lock_waiter *next;
 };
 

@@ -76,6 +76,7 @@ static void enqueue(struct lock_table *table, struct lock_namespace *namespace,
     waiter->owner = owner;
     waiter->namespace = namespace;
     waiter->modes = modes;
+    waiter->passed = 0;
     waiter->next = *at;
     *at = waiter;
     if (waiter->next == NULL) {

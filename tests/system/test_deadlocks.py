@@ -288,3 +288,38 @@ def test_past_a_waiting_command(stack, raw, name):
         assert time.monotonic() - started < SOON
     assert sorted(stack.stored(indexed)) == [1]
     assert stack.stored(held)[1]["n"] == 10
+
+
+def test_past_a_command_that_waits_for_a_first_read(stack, name):
+    """The same where one of the two has just begun, with a read of two collections: it is inside the
+    one and waits at the other, and what waits there waits for the other unit."""
+    one, other = f"{name}_one", f"{name}_other"
+    indexes = [{"key": {"a": 1}, "name": "a"}]
+    lookup = {"from": other, "localField": "_id", "foreignField": "_id", "as": "found"}
+    read = {"aggregate": one, "pipeline": [{"$lookup": lookup}], "cursor": {}}
+    for collection in (one, other):
+        stack.direct[DATABASE][collection].insert_one({"_id": 1})
+    with contextlib.ExitStack() as opened:
+        connections = [opened.enter_context(Connection(stack.proxy.port)) for _ in range(4)]
+        writer, reader = (RawTransaction(connection) for connection in connections[:2])
+
+        def build(connection, collection):
+            command = {"createIndexes": collection, "indexes": indexes, "$db": DATABASE}
+            later = Later(lambda: connection.run(command))
+            assert later.waits()
+            return later
+
+        assert writer.update(other, {"_id": 1}, {"$set": {"n": 1}})["ok"] == 1
+        builds = [build(connections[2], other)]
+        reading = Later(lambda: reader.run(read))
+        assert reading.waits()
+        builds.append(build(connections[3], one))
+        started = time.monotonic()
+        assert writer.update(one, {"_id": 1}, {"$set": {"n": 1}})["ok"] == 1
+        assert writer.commit()["ok"] == 1
+        # Its view begins behind the wait: it sees both writes.
+        expected = {"_id": 1, "n": 1, "found": [{"_id": 1, "n": 1}]}
+        assert reading.result()["cursor"]["firstBatch"] == [expected]
+        assert reader.commit()["ok"] == 1
+        assert all(build.result()["ok"] == 1 for build in builds)
+        assert time.monotonic() - started < SOON

@@ -481,6 +481,19 @@ def test_cursors(scene):
     assert reply["code"] == NOT_IN_TRANSACTION
 
 
+def test_kill_cursors_comes_first(scene):
+    """It begins no view, and so may a later command's that has to wait for its locks."""
+    reply = scene.units[1].run({"killCursors": scene.name, "cursors": [Int64(1)]})
+    assert reply["ok"] == 1
+    assert scene.read(0) == {1: 10, 2: 20}
+    writing = Later(lambda: scene.write(1, 1, 11))
+    assert writing.waits()
+    scene.commit(0)
+    assert writing.result()["ok"] == 1
+    scene.commit(1)
+    assert scene.stored() == {1: 11, 2: 20}
+
+
 def test_views_are_refused(scene):
     """What a view reads cannot be locked; also where it is joined."""
     view = f"{scene.name}_view"

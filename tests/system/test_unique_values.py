@@ -438,6 +438,51 @@ def test_a_wrong_pipeline_is_an_error(stack, client, name, pipeline):
     assert stack.stored(name) == {1: {"_id": 1, "u": 1}}
 
 
+PLACES_OF_ID = {
+    "last": [{"$replaceWith": {"u": {"$add": ["$u", 4]}, "_id": "$_id"}}],
+    "nowhere": [{"$replaceWith": {"u": {"$add": ["$u", 4]}}}],
+}
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("place", PLACES_OF_ID)
+def test_a_pipeline_puts_id_elsewhere(stack, client, name, units, place, indexed):
+    """A document is stored with _id first, whatever its pipeline says: its unit can be undone, and
+    writes it again."""
+    collection = client[DATABASE][name]
+    if indexed:
+        collection.create_index("u", unique=True)
+    collection.insert_one({"_id": 1, "u": 4, "v": 1})
+    for again in (None, {"$set": {"w": 1}}):
+        unit = units()
+        assert unit.update(name, {"_id": 1}, PLACES_OF_ID[place])["nModified"] == 1
+        assert again is None or unit.update(name, {"_id": 1}, again)["nModified"] == 1
+        assert unit.abort()["ok"] == 1
+        assert stack.stored(name) == {1: {"_id": 1, "u": 4, "v": 1}}
+    unit = units()
+    assert unit.update(name, {"_id": 1}, PLACES_OF_ID[place])["nModified"] == 1
+    assert unit.commit()["ok"] == 1
+    assert stack.stored(name) == {1: {"_id": 1, "u": 8}}
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_crash_when_a_pipeline_has_put_id_elsewhere(name, indexed):
+    """The same where recovery undoes it, which has no after-image that the server computed."""
+    with Stack() as made:
+        with made.proxy.client() as client:
+            collection = client[DATABASE][name]
+            if indexed:
+                collection.create_index("u", unique=True)
+            collection.insert_one({"_id": 1, "u": 4})
+        made.proxy.kill()
+        made.proxy.start(crash_at="unit_answered:1")
+        with Connection(made.proxy.port) as connection, contextlib.suppress(Exception):
+            RawTransaction(connection).update(name, {"_id": 1}, PLACES_OF_ID["last"])
+        made.proxy.start()
+        assert made.stored(name) == {1: {"_id": 1, "u": 4}}
+        assert all(unit["state"] != "conflict" for unit in made.proxy.units())
+
+
 def test_many_computed_by_one_pipeline(stack, client, name, units):
     """More documents than one answer of the server holds: the values of all of them are locked."""
     collection = client[DATABASE][name]
