@@ -171,6 +171,7 @@ static void run(struct exchange *exchange, struct evdns_base *dns, const char *b
     struct evhttp_connection *connection =
         evhttp_connection_base_new(exchange->base, dns, exchange->post->host, exchange->post->port);
     if (look != NULL && connection != NULL && event_add(look, &period) == 0) {
+        evhttp_connection_set_max_headers_size(connection, ANSWER_BYTES_MAX);
         evhttp_connection_set_max_body_size(connection, ANSWER_BYTES_MAX);
         if (make_request(exchange, connection, body) && !exchange->answered) {
             (void)event_base_dispatch(exchange->base);
