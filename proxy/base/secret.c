@@ -113,11 +113,6 @@ static void hide_password(char *word)
     if (scheme == NULL) {
         return;
     }
-    char *option = strstr(word, "CertificateKeyFilePassword=");
-    if (option != NULL) {
-        char *value = strchr(option, '=') + 1;
-        memset(value, '*', strcspn(value, "&"));
-    }
     char *begin = scheme + 3;
     size_t size = strcspn(begin, "/?");
     char *at = memrchr(begin, '@', size);
@@ -127,6 +122,13 @@ static void hide_password(char *word)
     char *colon = at == NULL ? NULL : memchr(begin, ':', (size_t)(at - begin));
     if (colon != NULL) {
         memset(colon + 1, '*', (size_t)(at - colon - 1));
+    }
+    /* tlsCertificateKeyFilePassword, and as it was called before; case does not matter there. */
+    static const char option[] = "password=";
+    char *value = at == NULL ? begin : at;
+    while ((value = strcasestr(value, option)) != NULL) {
+        value += sizeof option - 1;
+        memset(value, '*', strcspn(value, "&"));
     }
 }
 

@@ -116,6 +116,14 @@ static void test_arguments(void **state)
         {"mongodb://u:a/b@h", "mongodb://u:***@h"},
         {"mongodb://h/?tlsCertificateKeyFilePassword=xyz&tls=true",
          "mongodb://h/?tlsCertificateKeyFilePassword=***&tls=true"},
+        {"mongodb://h/?TLSCERTIFICATEKEYFILEPASSWORD=xyz&a=b",
+         "mongodb://h/?TLSCERTIFICATEKEYFILEPASSWORD=***&a=b"},
+        {"mongodb://h/?sslClientCertificateKeyPassword=xyz",
+         "mongodb://h/?sslClientCertificateKeyPassword=***"},
+        {"mongodb://u:password=@h/?a=b&sslclientcertificatekeypassword=x&"
+         "tlsCertificateKeyFilePassword=y",
+         "mongodb://u:*********@h/?a=b&sslclientcertificatekeypassword=*&"
+         "tlsCertificateKeyFilePassword=*"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *arguments[] = {strdup("holdfastd"), strdup(cases[i].given), NULL};
