@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "holdfast/clock.h"
 
 #define LOOK_MS 100
@@ -112,7 +113,7 @@ enum status http_post_new(const char *url, const char *secret, struct http_post 
 struct http_post *http_post_free(struct http_post *post)
 {
     if (post != NULL) {
-        free(post->authorization);
+        secret_free(post->authorization);
         free(post);
     }
     return NULL;
