@@ -165,6 +165,7 @@ static void test_what_is_no_key_file(void **state)
         {KEY_A KEY_A, 0600, "openssl rand"},
         {KEY_A, 0604, "chmod 600"},
         {KEY_A, 0620, "chmod 600"},
+        {KEY_A, 0650, "chmod 600"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const char *path = write_file(*state, "key", cases[i].text, cases[i].mode);
