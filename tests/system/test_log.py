@@ -147,7 +147,8 @@ def test_whose_call():
         stack.service.handlers["/slow"] = handler
         header = f"00-{trace}-{trace[:16]}-01"
         assert stack.call("/slow", headers={"traceparent": header}).status == 503
-        (timeout,) = said("Call rolled back: it took longer than http.callTimeout")
+        late = "Call rolled back: it took longer than http.callTimeout"
+        (timeout,) = wait_until(lambda: said(late), 10, "the call's line")
         (rolled_back,) = wait_until(lambda: said("Unit rolled back"), 10, "the unit's line")
         assert timeout["attr"]["trace"] == rolled_back["attr"]["trace"] == trace
         assert timeout["attr"]["unit"] == rolled_back["attr"]["unit"]
