@@ -21,8 +21,9 @@
  *                  32  AES-256-GCM of the data key with the key of the key file
  *                  16  tag; also over the journal's id, number and LSN
  *
- * Invariant: `keys` is in the order of their numbers, which are never given out again while a
- * record needs one. `lock` guards the keys; the context and the count are the writer thread's.
+ * Invariants: `keys` is in the order of their numbers, which are never given out again while a
+ * record needs one. The LSN of the first one only stays or falls: from it on all records are
+ * encrypted. `lock` guards the keys; the context and the count are the writer thread's.
  */
 
 #include "wal/cipher.h"
@@ -263,11 +264,21 @@ enum status cipher_learn(struct cipher *cipher, struct slice property, struct er
     return STATUS_OK;
 }
 
-/* The newest stays in any case, so that no number is given out twice. */
+uint64_t cipher_since(struct cipher *cipher)
+{
+    pthread_mutex_lock(&cipher->lock);
+    uint64_t since = cipher->key_count == 0 ? UINT64_MAX : cipher->keys[0].first_lsn;
+    pthread_mutex_unlock(&cipher->lock);
+    return since;
+}
+
+/* The newest stays in any case, so that no number is given out twice. What is first then has the
+   LSN of what was. */
 static enum status forget_unused(struct cipher *cipher, const struct cipher_use *use,
                                  struct error *ret_error)
 {
     size_t kept = 0;
+    uint64_t since = cipher_since(cipher);
     for (size_t i = 0; i < cipher->key_count; i++) {
         bool used = i + 1 == cipher->key_count;
         if (!used) {
@@ -282,6 +293,9 @@ static enum status forget_unused(struct cipher *cipher, const struct cipher_use 
         }
     }
     cipher->key_count = kept;
+    if (kept > 0) {
+        cipher->keys[0].first_lsn = since;
+    }
     return STATUS_OK;
 }
 

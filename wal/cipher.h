@@ -72,6 +72,10 @@ struct cipher_use {
 MUST_CHECK enum status cipher_begin(struct cipher *cipher, uint64_t first_lsn,
                                     const struct cipher_use *use, struct error *ret_error);
 
+/* The LSN from which on all records are encrypted: one that is not has been put there by somebody
+   without the key. UINT64_MAX: there is no data key yet. Any thread. */
+uint64_t cipher_since(struct cipher *cipher);
+
 /* The property .keys: all data keys, wrapped. To be freed. STATUS_IO, STATUS_MEMORY. */
 MUST_CHECK enum status cipher_property(const struct cipher *cipher, uint8_t **ret_bytes,
                                        size_t *ret_size, struct error *ret_error);

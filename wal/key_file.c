@@ -5,34 +5,16 @@
 #include "wal/key_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "holdfast/secret.h"
 
 #define TEXT_BYTES 44u /* base64 of 32 bytes */
 #define FILE_BYTES_MAX 128u
-
-static enum status check_access(const char *path, int descriptor, struct error *ret_error)
-{
-    struct stat file;
-    if (fstat(descriptor, &file) != 0) {
-        return error_set(ret_error, STATUS_INVALID, "key file %s: %s", path, strerror(errno));
-    }
-    if (!S_ISREG(file.st_mode)) {
-        return error_set(ret_error, STATUS_INVALID, "key file %s: not a file", path);
-    }
-    mode_t refused = file.st_uid == 0 ? 0037 : 0077;
-    if ((file.st_mode & refused) != 0) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "key file %s: others may read or change it (mode %03o): chmod 600 it",
-                         path, (unsigned)(file.st_mode & 0777));
-    }
-    return STATUS_OK;
-}
 
 static bool is_space(uint8_t byte)
 {
@@ -63,13 +45,13 @@ enum status key_file_read(const char *path, uint8_t ret_key[KEY_FILE_KEY_BYTES],
                           struct error *ret_error)
 {
     uint8_t text[FILE_BYTES_MAX];
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) {
-        return error_set(ret_error, STATUS_INVALID, "key file %s: %s", path, strerror(errno));
+    int descriptor = -1;
+    enum status status = secret_file_open("key file", path, &descriptor, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    enum status status = check_access(path, descriptor, ret_error);
-    ssize_t size = status == STATUS_OK ? read(descriptor, text, sizeof(text)) : 0;
-    if (status == STATUS_OK && size < 0) {
+    ssize_t size = read(descriptor, text, sizeof(text));
+    if (size < 0) {
         status = error_set(ret_error, STATUS_INVALID, "key file %s: %s", path, strerror(errno));
     }
     (void)close(descriptor);

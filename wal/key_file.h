@@ -11,8 +11,7 @@
 
 /*
  * Reads the key: 32 random bytes in base64 (RFC 4648, 44 characters), white space around it is
- * ignored. The file must be readable by its owner only, or belong to root and be readable by a
- * group.
+ * ignored. Who may read the file: as secret_file_open() has it.
  *
  * STATUS_INVALID: the message names the file and says what to do.
  */

@@ -89,7 +89,14 @@ static enum status open_payload(struct wal_reader *reader, struct wal_record *re
 {
     struct opened *opened = reader->opened;
     if (!record->encrypted) {
-        return STATUS_OK;
+        struct cipher *cipher = reader->wal->cipher;
+        return cipher == NULL || record->lsn < cipher_since(cipher)
+                   ? STATUS_OK
+                   : error_set(
+                         ret_error, STATUS_CORRUPT,
+                         "record %llu is not encrypted, and all from %llu on are: it has been "
+                         "replaced",
+                         (unsigned long long)record->lsn, (unsigned long long)cipher_since(cipher));
     }
     if (reader->wal->cipher == NULL) {
         return error_set(ret_error, STATUS_INVALID,

@@ -106,6 +106,7 @@ int admin_conflicts_write(const struct admin_facts *facts, const char *query, st
         }
         (void)evbuffer_add_printf(body, "%s", listed++ == 0 ? "" : ",");
         write_conflict(reader, &unit, body);
+        wal_reader_forget(reader); /* of an encrypted journal: whole images, a hundred times */
     }
     wal_reader_end(reader);
     (void)evbuffer_add_printf(body, "],\"more\":%s}\n", more ? "true" : "false");

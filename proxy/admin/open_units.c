@@ -17,6 +17,7 @@
 #include "recover/record.h"
 
 #define NAMESPACES_SHOWN_MAX 8u
+#define NAMESPACE_BYTES 256u /* MongoDB's own limit, and a NUL; longer ones are not shown */
 
 struct look {
     struct unit_view units[ADMIN_UNITS_LOOKED_AT_MAX];
@@ -72,24 +73,25 @@ static void write_who(struct evbuffer *body, const struct unit_view *unit)
     (void)evbuffer_add_printf(body, ",\"ageMillis\":%" PRIu64, unit->age_ms);
 }
 
-static bool add_namespace(const char **shown, size_t *count, const char *namespace)
+static bool add_namespace(char shown[][NAMESPACE_BYTES], size_t *count, const char *namespace)
 {
+    size_t size = strlen(namespace) + 1;
     for (size_t i = 0; i < *count; i++) {
         if (strcmp(shown[i], namespace) == 0) {
             return false;
         }
     }
-    if (*count == NAMESPACES_SHOWN_MAX) {
+    if (*count == NAMESPACES_SHOWN_MAX || size > NAMESPACE_BYTES) {
         return false;
     }
-    shown[(*count)++] = namespace;
+    memcpy(shown[(*count)++], namespace, size);
     return true;
 }
 
 /* From its last record back. */
 static void write_writes(struct wal_reader *reader, uint64_t id, struct evbuffer *body)
 {
-    const char *shown[NAMESPACES_SHOWN_MAX];
+    char shown[NAMESPACES_SHOWN_MAX][NAMESPACE_BYTES];
     size_t shown_count = 0;
     int64_t writes = 0;
     struct wal_unit unit;
@@ -109,6 +111,7 @@ static void write_writes(struct wal_reader *reader, uint64_t id, struct evbuffer
             admin_json_text(body, write.namespace);
         }
         lsn = record.previous_lsn < lsn ? record.previous_lsn : 0;
+        wal_reader_forget(reader); /* of an encrypted journal: an image each */
     }
     (void)evbuffer_add_printf(body, "],\"writes\":%" PRId64, writes);
 }

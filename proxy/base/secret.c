@@ -1,8 +1,8 @@
 /*
  * Secrets (secret.h).
  *
- * Who may read a file: its owner and, for what an orchestrator mounts into a container, its group;
- * whoever else could is refused, as ssh does with a private key, for then it is no secret.
+ * Who may read a file: its owner and, of a file of root's, its group, as PostgreSQL has it; whoever
+ * else could is refused, as ssh does with a private key, for then it is no secret.
  *
  * Any thread; nothing is kept but the copies of the arguments.
  */
@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static enum status open_secret(const char *what, const char *path, int *ret_descriptor,
-                               struct error *ret_error)
+enum status secret_file_open(const char *what, const char *path, int *ret_descriptor,
+                             struct error *ret_error)
 {
     struct stat found;
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -28,11 +28,12 @@ static enum status open_secret(const char *what, const char *path, int *ret_desc
         return error_set(ret_error, STATUS_INVALID, "%s: cannot read %.200s: %s", what, path,
                          strerror(failure));
     }
+    mode_t refused = found.st_uid == 0 ? S_IRWXO | S_IWGRP | S_IXGRP : S_IRWXO | S_IRWXG;
     const char *wrong = NULL;
     if (!S_ISREG(found.st_mode)) {
         wrong = "is not a file";
-    } else if ((found.st_mode & (S_IRWXO | S_IWGRP)) != 0) {
-        wrong = "can be read or changed by others: chmod 600 (or 640 for a group of its own)";
+    } else if ((found.st_mode & refused) != 0) {
+        wrong = "can be read or changed by others: chmod 600 it (or 640, if it belongs to root)";
     }
     if (wrong != NULL) {
         (void)close(descriptor);
@@ -45,7 +46,7 @@ static enum status open_secret(const char *what, const char *path, int *ret_desc
 enum status secret_file_check(const char *what, const char *path, struct error *ret_error)
 {
     int descriptor = -1;
-    enum status status = open_secret(what, path, &descriptor, ret_error);
+    enum status status = secret_file_open(what, path, &descriptor, ret_error);
     if (status == STATUS_OK) {
         (void)close(descriptor);
     }
@@ -74,7 +75,7 @@ enum status secret_file_read(const char *what, const char *path, char **ret_text
 {
     int descriptor = -1;
     size_t size = 0;
-    enum status status = open_secret(what, path, &descriptor, ret_error);
+    enum status status = secret_file_open(what, path, &descriptor, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -113,11 +114,6 @@ static void hide_password(char *word)
     if (scheme == NULL) {
         return;
     }
-    char *option = strstr(word, "CertificateKeyFilePassword=");
-    if (option != NULL) {
-        char *value = strchr(option, '=') + 1;
-        memset(value, '*', strcspn(value, "&"));
-    }
     char *begin = scheme + 3;
     size_t size = strcspn(begin, "/?");
     char *at = memrchr(begin, '@', size);
@@ -127,6 +123,13 @@ static void hide_password(char *word)
     char *colon = at == NULL ? NULL : memchr(begin, ':', (size_t)(at - begin));
     if (colon != NULL) {
         memset(colon + 1, '*', (size_t)(at - colon - 1));
+    }
+    /* tlsCertificateKeyFilePassword, and as it was called before; case does not matter there. */
+    static const char option[] = "password=";
+    char *value = at == NULL ? begin : at;
+    while ((value = strcasestr(value, option)) != NULL) {
+        value += sizeof option - 1;
+        memset(value, '*', strcspn(value, "&"));
     }
 }
 

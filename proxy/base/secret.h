@@ -10,13 +10,11 @@
 #include <stddef.h>
 
 #include "holdfast/error.h"
+#include "holdfast/secret.h"
 
 #define SECRET_FILE_BYTES_MAX 65536u
 
-/*
- * Whether the file can be read and is for its owner, and perhaps its group to read, alone: what a
- * private key or a password file has to be. `what` names it in messages. Errors: STATUS_INVALID.
- */
+/* Whether secret_file_open() opens it, for what another library then reads. STATUS_INVALID. */
 MUST_CHECK enum status secret_file_check(const char *what, const char *path,
                                          struct error *ret_error);
 

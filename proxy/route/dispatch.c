@@ -324,6 +324,25 @@ static void expect_identity(struct connection *connection, const struct command_
     dispatch->expected.kind = class == COMMAND_HELLO ? EXPECT_HELLO : EXPECT_LOGIN;
 }
 
+/*
+ * Of logins that are on their way together nobody could tell which one's reply names whom: a client
+ * could begin one as somebody else right behind the last step of its own. So each waits for the
+ * reply to the one before.
+ */
+static bool login_waits(const struct connection *connection, const struct command_view *view,
+                        enum command_class class)
+{
+    bool waits = class == COMMAND_LOGIN || login_hello_begins_one(view);
+    for (uint32_t i = 0; waits && i < connection->expected_count; i++) {
+        enum expected_kind kind =
+            connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind;
+        if (kind == EXPECT_LOGIN || kind == EXPECT_HELLO) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The server would take the certificate of the proxy's own connection for the client's. */
 static bool refuse_certificate_login(struct connection *connection,
                                      const struct wire_header *header, struct slice available,
@@ -349,6 +368,10 @@ static void decide_hello(struct connection *connection, const struct command_vie
                          struct dispatch *dispatch)
 {
     static const char *const removed[] = {"speculativeAuthenticate", NULL};
+    if (login_waits(connection, view, COMMAND_HELLO)) {
+        dispatch->kind = DISPATCH_BLOCKED;
+        return;
+    }
     dispatch->kind = DISPATCH_FORWARD;
     expect_identity(connection, view, COMMAND_HELLO, dispatch);
     if (login_hello_is_by_certificate(view)) {
@@ -357,6 +380,17 @@ static void decide_hello(struct connection *connection, const struct command_vie
             refuse(dispatch, "a hello is not valid BSON");
         }
     }
+}
+
+static void decide_login(struct connection *connection, const struct command_view *view,
+                         struct dispatch *dispatch)
+{
+    if (login_waits(connection, view, COMMAND_LOGIN)) {
+        dispatch->kind = DISPATCH_BLOCKED;
+        return;
+    }
+    dispatch->kind = DISPATCH_FORWARD;
+    expect_identity(connection, view, COMMAND_LOGIN, dispatch);
 }
 
 /* The first hello of most drivers. */
@@ -397,7 +431,7 @@ static void decide_observed(struct connection *connection, const struct wire_hea
     if (class == COMMAND_HELLO) {
         decide_hello(connection, view, dispatch);
     } else if (class == COMMAND_LOGIN) {
-        expect_identity(connection, view, class, dispatch);
+        decide_login(connection, view, dispatch);
     } else if (is_any_write(class) && available.size < header->length) {
         dispatch->kind = DISPATCH_MORE;
     } else if (is_any_write(class)) {
@@ -497,7 +531,7 @@ static void decide_command(struct connection *connection, const struct wire_head
     if (class == COMMAND_HELLO) {
         decide_hello(connection, &view, dispatch);
     } else if (class == COMMAND_LOGIN) {
-        expect_identity(connection, &view, class, dispatch);
+        decide_login(connection, &view, dispatch);
     } else if (class == COMMAND_END_SESSIONS) {
         end_sessions(connection, &view);
     } else {

@@ -39,31 +39,75 @@ static bool plain_name(struct slice payload, char *name, size_t capacity)
     return true;
 }
 
-static bool is_plain(const bson_iter_t *start)
+/* How often a field is there; *ret_field is the last one. */
+static unsigned find_all(const bson_iter_t *document, const char *name, bson_iter_t *ret_field)
 {
-    bson_iter_t at = *start;
-    return bson_iter_find(&at, "mechanism") && BSON_ITER_HOLDS_UTF8(&at) &&
-           strcmp(bson_iter_utf8(&at, NULL), "PLAIN") == 0;
+    bson_iter_t at = *document;
+    unsigned count = 0;
+    while (bson_iter_next(&at)) {
+        if (strcmp(bson_iter_key(&at), name) == 0) {
+            *ret_field = at;
+            count++;
+        }
+    }
+    return count;
 }
 
-static void note_start(struct login *login, const char *database, bson_iter_t *at)
+/* Of fields that are there twice it is the server's own which one it takes: then no name is read.
+ */
+static bool start_name(const bson_iter_t *start, const bson_iter_t *payload, char *name,
+                       size_t capacity)
 {
-    char name[LOGIN_NAME_BYTES_MAX / 2];
+    bson_iter_t mechanism;
     bson_subtype_t subtype;
     uint32_t size;
     const uint8_t *data;
-    bool plain = is_plain(at); /* before `at` moves on */
-    login->pending[0] = '\0';
-    if (!bson_iter_find(at, "payload") || !BSON_ITER_HOLDS_BINARY(at)) {
-        return;
+    unsigned mechanisms = find_all(start, "mechanism", &mechanism);
+    if (!BSON_ITER_HOLDS_BINARY(payload) || mechanisms > 1) {
+        return false;
     }
-    bson_iter_binary(at, &subtype, &size, &data);
-    struct slice payload = slice_make(data, size);
-    if (plain ? plain_name(payload, name, sizeof name) : scram_name(payload, name, sizeof name)) {
+    bool plain = mechanisms == 1 && BSON_ITER_HOLDS_UTF8(&mechanism) &&
+                 strcmp(bson_iter_utf8(&mechanism, NULL), "PLAIN") == 0;
+    bson_iter_binary(payload, &subtype, &size, &data);
+    struct slice bytes = slice_make(data, size);
+    return plain ? plain_name(bytes, name, capacity) : scram_name(bytes, name, capacity);
+}
+
+static void note_start(struct login *login, const char *database, const bson_iter_t *start)
+{
+    char name[LOGIN_NAME_BYTES_MAX / 2];
+    bson_iter_t payload;
+    unsigned payloads = find_all(start, "payload", &payload);
+    login->pending[0] = '\0';
+    login->conversation = LOGIN_NO_CONVERSATION;
+    if (payloads == 1 && start_name(start, &payload, name, sizeof name)) {
         (void)snprintf(login->pending, sizeof login->pending, "%s.%s", database, name);
-    } else {
+    } else if (payloads > 0) {
         /* Another mechanism: an identity that nobody else has, so that sessions stay apart. */
         (void)snprintf(login->pending, sizeof login->pending, "%s.(unknown mechanism)", database);
+    }
+}
+
+static void note_unknown(struct login *login)
+{
+    (void)snprintf(login->pending, sizeof login->pending, "(unknown).(unknown mechanism)");
+    login->conversation = LOGIN_NO_CONVERSATION;
+}
+
+static int64_t conversation_of(const bson_iter_t *document)
+{
+    bson_iter_t number;
+    return find_all(document, "conversationId", &number) == 1 ? bson_iter_as_int64(&number)
+                                                              : LOGIN_NO_CONVERSATION;
+}
+
+/* A server may hold several conversations at once: of another one than that which was begun last
+   the name is not known any more. */
+static void note_step(struct login *login, const bson_iter_t *step)
+{
+    int64_t conversation = conversation_of(step);
+    if (conversation == LOGIN_NO_CONVERSATION || conversation != login->conversation) {
+        note_unknown(login);
     }
 }
 
@@ -79,12 +123,19 @@ void login_request(struct login *login, const struct command_view *view)
         login->leaving = true;
     } else if (strcmp(view->name, "saslStart") == 0) {
         note_start(login, view->database == NULL ? "" : view->database, &at);
-    } else if (strcmp(view->name, "saslContinue") != 0 &&
-               bson_iter_find(&at, "speculativeAuthenticate") && BSON_ITER_HOLDS_DOCUMENT(&at) &&
-               bson_iter_recurse(&at, &inside)) {
-        bson_iter_t database = inside;
-        bool found = bson_iter_find(&database, "db") && BSON_ITER_HOLDS_UTF8(&database);
-        note_start(login, found ? bson_iter_utf8(&database, NULL) : "admin", &inside);
+    } else if (strcmp(view->name, "saslContinue") == 0) {
+        note_step(login, &at);
+    } else {
+        bson_iter_t first = at;
+        unsigned count = find_all(&first, "speculativeAuthenticate", &at);
+        if (count > 0 && BSON_ITER_HOLDS_DOCUMENT(&at) && bson_iter_recurse(&at, &inside)) {
+            bson_iter_t database = inside;
+            bool found = bson_iter_find(&database, "db") && BSON_ITER_HOLDS_UTF8(&database);
+            note_start(login, found ? bson_iter_utf8(&database, NULL) : "admin", &inside);
+        }
+        if (count > 1) { /* whose it is only the server knows */
+            note_unknown(login);
+        }
     }
 }
 
@@ -110,6 +161,13 @@ bool login_is_by_certificate(const struct command_view *view)
            is_certificate_mechanism(&at);
 }
 
+bool login_hello_begins_one(const struct command_view *view)
+{
+    bson_iter_t at;
+    return bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
+           bson_iter_find(&at, "speculativeAuthenticate");
+}
+
 bool login_hello_is_by_certificate(const struct command_view *view)
 {
     bson_iter_t at;
@@ -128,6 +186,22 @@ bool login_hello_is_by_certificate(const struct command_view *view)
         }
     }
     return false;
+}
+
+static bool is_done(const bson_iter_t *reply)
+{
+    bson_iter_t at = *reply;
+    return bson_iter_find(&at, "done") && bson_iter_as_bool(&at);
+}
+
+/* The server's number of the conversation: of a hello's inside. */
+static void note_conversation(struct login *login, const bson_iter_t *reply)
+{
+    bson_iter_t inside;
+    bson_iter_t at = *reply;
+    bool hello = bson_iter_find(&at, "speculativeAuthenticate") && BSON_ITER_HOLDS_DOCUMENT(&at) &&
+                 bson_iter_recurse(&at, &inside);
+    login->conversation = conversation_of(hello ? &inside : reply);
 }
 
 void login_reply(struct login *login, struct slice reply)
@@ -149,9 +223,13 @@ void login_reply(struct login *login, struct slice reply)
         login->pending[0] = '\0';
         return;
     }
-    if (bson_iter_init_from_data(&at, reply.data, reply.size) && bson_iter_find(&at, "done") &&
-        bson_iter_as_bool(&at)) {
+    if (!bson_iter_init_from_data(&at, reply.data, reply.size)) {
+        return;
+    }
+    if (is_done(&at)) {
         memcpy(login->user, login->pending, sizeof login->user);
         login->pending[0] = '\0';
+    } else {
+        note_conversation(login, &at);
     }
 }

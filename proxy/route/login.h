@@ -8,19 +8,23 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "holdfast/slice.h"
 #include "wire/command.h"
 
 #define LOGIN_NAME_BYTES_MAX 512
+#define LOGIN_NO_CONVERSATION (-1)
 
 struct login {
     char user[LOGIN_NAME_BYTES_MAX];    /* "database.name", "" before a login */
     char pending[LOGIN_NAME_BYTES_MAX]; /* who is trying */
+    int64_t conversation;               /* by which number; LOGIN_NO_CONVERSATION: none yet */
     bool leaving;                       /* a logout is on its way */
 };
 
-/* A saslStart, saslContinue, logout, or a hello with speculativeAuthenticate is on its way up. */
+/* A saslStart, saslContinue, logout, or a hello with speculativeAuthenticate is on its way up; the
+   reply to the one before has come. */
 void login_request(struct login *login, const struct command_view *view);
 
 /*
@@ -29,7 +33,10 @@ void login_request(struct login *login, const struct command_view *view);
  */
 bool login_is_by_certificate(const struct command_view *view);
 
-/* Whether a hello begins such a login (speculativeAuthenticate). */
+/* Whether a hello begins a login (speculativeAuthenticate). */
+bool login_hello_begins_one(const struct command_view *view);
+
+/* Whether a hello begins one of that kind. */
 bool login_hello_is_by_certificate(const struct command_view *view);
 
 /* Its reply came. */

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "holdfast/clock.h"
 
 #define LOOK_MS 100
@@ -112,7 +113,7 @@ enum status http_post_new(const char *url, const char *secret, struct http_post 
 struct http_post *http_post_free(struct http_post *post)
 {
     if (post != NULL) {
-        free(post->authorization);
+        secret_free(post->authorization);
         free(post);
     }
     return NULL;
@@ -171,6 +172,7 @@ static void run(struct exchange *exchange, struct evdns_base *dns, const char *b
     struct evhttp_connection *connection =
         evhttp_connection_base_new(exchange->base, dns, exchange->post->host, exchange->post->port);
     if (look != NULL && connection != NULL && event_add(look, &period) == 0) {
+        evhttp_connection_set_max_headers_size(connection, ANSWER_BYTES_MAX);
         evhttp_connection_set_max_body_size(connection, ANSWER_BYTES_MAX);
         if (make_request(exchange, connection, body) && !exchange->answered) {
             (void)event_base_dispatch(exchange->base);

@@ -5,10 +5,13 @@ import base64
 import json
 import os
 import pathlib
+import urllib.request
 
 import pytest
 from conftest import DATABASE, RawTransaction, Stack
 from holdfast_testing import Connection, ProxyFailed, holdfast
+from holdfast_testing.memory import Memory, anonymous_bytes
+from holdfast_testing.metrics import admin_port
 
 MARKER = "the account of Mrs Miller"
 
@@ -113,3 +116,21 @@ def test_a_journal_is_encrypted_from_some_day_on(key_file, name):
         )
         assert not holds_marker(stack.proxy.wal)
         stack.proxy.start()
+
+
+def test_looking_at_units_takes_little_memory(key_file, name):
+    """/units, for which nobody needs a token, holds one decrypted image at a time, not those of all
+    writes."""
+    settings = {"wal.encryptionKeyFile": key_file, "admin.listen": "127.0.0.1:0"}
+    with Stack(settings) as stack, Connection(stack.proxy.port) as raw:
+        stack.direct[DATABASE][name].insert_one({"_id": 1, "text": "x" * (4 << 20)})
+        unit = RawTransaction(raw)
+        for number in range(8):
+            assert unit.update(name, {"_id": 1}, {"$set": {"n": number}})["n"] == 1
+        url = f"http://127.0.0.1:{admin_port(stack.proxy)}/units"
+        before = anonymous_bytes(stack.proxy.process)
+        with Memory(stack.proxy.process) as memory:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                listed = json.load(answer)["units"]
+        assert listed[0]["writes"] == 8 and listed[0]["namespaces"] == [f"{DATABASE}.{name}"]
+        assert memory.peak - before < 24 << 20

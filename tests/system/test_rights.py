@@ -10,11 +10,13 @@ import pytest
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack
 from holdfast_testing import Connection, holdfast
+from holdfast_testing.wire import encode_message
 from http_stack import HttpStack
 from pymongo.errors import OperationFailure
 
 SECRET, OWN = "secret", "own"
 UNAUTHORIZED = 13
+NO_SUCH_TRANSACTION = 251
 MINE = "mine"  # eve's database, where the server knows no roles of one collection
 numbers = itertools.count(1)
 
@@ -296,3 +298,44 @@ def test_the_journal_is_closed(stack, tmp_path):
     assert os.stat(stack.proxy.wal).st_mode & 0o777 == 0o700
     assert set(modes(stack.proxy.wal).values()) == {0o600}
     holdfast("status", "--wal", stack.proxy.wal, check=0)
+
+
+class Impatient(Connection):
+    """Sends another command beside the last step of a login: before it, or right behind it, while
+    that is not answered."""
+
+    before = behind = None
+
+    def run(self, command, **options):
+        if not command.get("saslContinue"):
+            return super().run(command, **options)
+        if self.before:
+            super().run(self.before)
+        self.send(encode_message(command) + (encode_message(self.behind) if self.behind else b""))
+        reply = self.receive()
+        if self.behind:
+            self.receive()
+        return reply
+
+
+def test_a_login_beside_another(stack):
+    """A login that only begins, as bob, does not lend his name to eve's, which ends meanwhile."""
+    begin = {
+        "saslStart": 1,
+        "mechanism": "SCRAM-SHA-256",
+        "payload": b"n,,n=bob,r=" + b"x" * 24,
+        "$db": "admin",
+    }
+    inside = {key: value for key, value in begin.items() if key != "$db"}
+    hello = {"hello": 1, "speculativeAuthenticate": {**inside, "db": "admin"}, "$db": "admin"}
+    for where, command in itertools.product(("before", "behind"), (begin, hello)):
+        with Connection(stack.proxy.port) as bob, Impatient(stack.proxy.port) as eve:
+            assert bob.login("bob", "bob")["ok"] == 1
+            setattr(eve, where, command)
+            reply = eve.login("eve", "eve")
+            assert where == "before" or (reply["ok"] == 1 and reply["done"]), reply
+            unit = RawTransaction(bob)
+            assert unit.insert(OWN, {"_id": next(numbers)})["ok"] == 1
+            for reply in (unit.commit(eve), unit.abort(eve)):
+                assert reply["ok"] == 0 and reply["code"] == NO_SUCH_TRANSACTION, (where, reply)
+            assert unit.commit()["ok"] == 1

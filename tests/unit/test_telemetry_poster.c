@@ -27,6 +27,9 @@
 #include "telemetry/http_post.h"
 #include "telemetry/poster.h"
 
+/* More than what the kernel takes for a receiver that does not read. */
+#define FLOOD_BYTES_MAX (32u << 20)
+
 static int listener;
 static char url[64];
 
@@ -211,6 +214,64 @@ static void test_the_end_sends_what_is_left(void **state)
     assert_null(poster_stop(poster, 5000));
 }
 
+struct flood {
+    const char *begin; /* of the answer; behind it `more`, without end */
+    const char *more;
+    uint64_t taken;
+};
+
+/* Answers the first POST without an end, until the other side has enough. */
+static void *flood_main(void *context)
+{
+    struct flood *flood = context;
+    static char bytes[65536];
+    const struct timeval patience = {.tv_sec = 3};
+    size_t size = strlen(flood->more);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = flood->more[i % size];
+    }
+    int peer = accept(listener, NULL, NULL);
+    assert_true(peer >= 0);
+    assert_int_equal(setsockopt(peer, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience), 0);
+    ssize_t sent = send(peer, flood->begin, strlen(flood->begin), MSG_NOSIGNAL);
+    while (sent > 0 && flood->taken < FLOOD_BYTES_MAX) {
+        sent = send(peer, bytes, sizeof bytes / size * size, MSG_NOSIGNAL);
+        flood->taken += sent > 0 ? (uint64_t)sent : 0;
+    }
+    close(peer);
+    return NULL;
+}
+
+/* A receiver that never ends its answer costs no memory. */
+static void test_endless_answers(void **state)
+{
+    (void)state;
+    static const struct flood floods[] = {
+        {.begin = "HTTP/1.1 200 OK\r\n", .more = "X-More: of it\r\n"},
+        {.begin = "HTTP/1.1 200 OK\r\nX: ", .more = "y"},
+        {.begin = "HTTP/1.1 ", .more = "2"},
+        {.begin = "HTTP/1.1 200 OK\r\n\r\n", .more = "body"},
+        {.begin = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", .more = "1\r\nx\r\n"},
+        {.begin = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", .more = "0"},
+        {.begin = "", .more = "HTTP/1.1 100 Continue\r\n\r\n"},
+    };
+    for (size_t i = 0; i < sizeof floods / sizeof floods[0]; i++) {
+        struct flood flood = floods[i];
+        pthread_t thread;
+        struct http_post *post = NULL;
+        struct error error = {0};
+        int answer = 0;
+        assert_int_equal(http_post_new(url, NULL, &post, &error), STATUS_OK);
+        assert_int_equal(pthread_create(&thread, NULL, flood_main, &flood), 0);
+        (void)!http_post_send(post, "{}", 500, &answer, &error);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        http_post_free(post);
+        if (flood.taken >= FLOOD_BYTES_MAX) {
+            fail_msg("case %zu: took %llu bytes", i, (unsigned long long)flood.taken);
+        }
+    }
+}
+
 static void test_urls(void **state)
 {
     (void)state;
@@ -270,6 +331,7 @@ int main(void)
         WITH_LISTENER(test_what_finds_no_place_is_dropped),
         WITH_LISTENER(test_the_end_does_not_wait_for_who_hangs),
         WITH_LISTENER(test_the_end_sends_what_is_left),
+        WITH_LISTENER(test_endless_answers),
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_bodies_are_json_whatever_texts_hold),
     };

@@ -165,6 +165,7 @@ static void test_what_is_no_key_file(void **state)
         {KEY_A KEY_A, 0600, "openssl rand"},
         {KEY_A, 0604, "chmod 600"},
         {KEY_A, 0620, "chmod 600"},
+        {KEY_A, 0650, "chmod 600"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const char *path = write_file(*state, "key", cases[i].text, cases[i].mode);
@@ -268,6 +269,74 @@ static void test_unused_data_keys_are_forgotten(void **state)
     assert_payload(wal, 1, MARKER); /* with the first of 62 data keys */
     /* 60 entries of 72 bytes would be two pages. */
     assert_true(fixture_statistics(wal).used_bytes <= before);
+    wal_close(wal, true);
+}
+
+/* Makes the record a plain one with a payload of the forger's, in every page that has it. */
+static void forge_plain(const struct fixture *fixture, uint64_t lsn)
+{
+    char path[300];
+    struct stat file;
+    fixture_path(fixture, "data.mdb", path, sizeof(path));
+    int descriptor = open(path, O_RDWR);
+    assert_int_equal(fstat(descriptor, &file), 0);
+    uint8_t *bytes = malloc((size_t)file.st_size);
+    assert_non_null(bytes);
+    assert_int_equal(pread(descriptor, bytes, (size_t)file.st_size, 0), file.st_size);
+    size_t forged = 0;
+    for (size_t at = 0; at + FORMAT_RECORD_HEADER_BYTES < (size_t)file.st_size; at++) {
+        struct wal_record record;
+        size_t size = FORMAT_RECORD_HEADER_BYTES + slice_load_u32be(bytes + at + 8);
+        if (memcmp(bytes + at, "HFWR", 4) == 0 && size < (size_t)file.st_size - at &&
+            format_record_get(lsn, slice_make(bytes + at, size), &record, NULL) == STATUS_OK) {
+            memset(bytes + at + FORMAT_RECORD_HEADER_BYTES, 'x', record.payload.size);
+            record.encrypted = false;
+            format_record_put(bytes + at, &record);
+            forged++;
+        }
+    }
+    assert_true(forged > 0);
+    assert_int_equal(pwrite(descriptor, bytes, (size_t)file.st_size, 0), file.st_size);
+    assert_int_equal(close(descriptor), 0);
+    free(bytes);
+}
+
+/* Recovery would write what it holds to the server. */
+static void test_a_plain_record_in_place_of_an_encrypted_one(void **state)
+{
+    struct error error;
+    struct wal_record record;
+    const char *key = write_file(*state, "key", KEY_A, 0600);
+    struct wal_prune_options all = {.ended_before_ms = UINT64_MAX, .settled_lsn = UINT64_MAX};
+    struct wal *wal = fixture_open(*state);
+    append_unit(wal, "from before");
+    wal_close(wal, true);
+    for (int i = 0; i < 2; i++) { /* the first of the data keys is forgotten */
+        wal = open_with(*state, key);
+        append_unit(wal, MARKER);
+        assert_payload(wal, 1, "from before");
+        wal_close(wal, true);
+    }
+    forge_plain(*state, 3);
+    forge_plain(*state, 6);
+    wal = open_with(*state, key);
+    struct wal_reader *reader = fixture_reader(wal);
+    assert_status(wal_read(reader, 2, &record, &error), STATUS_OK, &error);
+    assert_int_equal(wal_read(reader, 3, &record, &error), STATUS_CORRUPT);
+    assert_status(wal_read(reader, 4, &record, &error), STATUS_OK, &error);
+    assert_int_equal(wal_read(reader, 6, &record, &error), STATUS_CORRUPT);
+    assert_int_equal(wal_read_next(reader, 5, &record, &error), STATUS_CORRUPT);
+    wal_reader_end(reader);
+    assert_status(wal_prune(wal, &all, NULL, &error), STATUS_OK, &error);
+    wal_close(wal, true);
+    wal = open_with(*state, key); /* forgets data keys */
+    append_unit(wal, MARKER);
+    wal_close(wal, true);
+    forge_plain(*state, 7);
+    wal = open_with(*state, key);
+    reader = fixture_reader(wal);
+    assert_int_equal(wal_read(reader, 7, &record, &error), STATUS_CORRUPT);
+    wal_reader_end(reader);
     wal_close(wal, true);
 }
 
@@ -397,6 +466,7 @@ int main(void)
         TEST(test_only_an_encrypted_journal_has_a_key_file),
         TEST(test_a_reader_learns_of_new_data_keys),
         TEST(test_unused_data_keys_are_forgotten),
+        TEST(test_a_plain_record_in_place_of_an_encrypted_one),
         TEST(test_what_was_changed_or_moved_is_noticed),
         TEST(test_no_nonce_is_used_twice),
         TEST(test_wrapped_keys_belong_to_their_journal),
