@@ -14,13 +14,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "admin/assets.h"
+#include "admin/conflicts.h"
 #include "admin/control.h"
+#include "admin/decisions.h"
 #include "admin/facts.h"
 #include "admin/http.h"
 #include "admin/metrics.h"
+#include "admin/open_units.h"
+#include "admin/query.h"
 #include "admin/status.h"
 #include "admin/token.h"
 #include "base/local_socket.h"
+#include "engine/resolver.h"
 #include "holdfast/clock.h"
 
 struct admin {
@@ -84,9 +90,9 @@ static int write_ready(void *context, const char *query, struct evbuffer *body)
 
 static int write_status(void *context, const char *query, struct evbuffer *body)
 {
-    (void)query;
     struct admin_facts facts = facts_now(context);
-    char *text = admin_status_json(&facts);
+    uint64_t units = query_number(query, "units", ADMIN_UNITS_LISTED_MAX);
+    char *text = admin_status_json(&facts, (size_t)units);
     if (text == NULL) {
         (void)evbuffer_add_printf(body, "{\"error\":\"out of memory\"}\n");
         return 503;
@@ -137,6 +143,45 @@ static int write_prune(void *context, const char *query, struct evbuffer *body)
     return admin_control_prune(&facts, query, body);
 }
 
+static int write_units(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_units_write(&facts, query, body);
+}
+
+static int write_waits(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_waits_write(&facts, query, body);
+}
+
+static int write_conflicts(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_conflicts_write(&facts, query, body);
+}
+
+static void begin_conflict(void *context, const char *query, struct admin_http_later *later)
+{
+    struct admin_facts facts = facts_now(context);
+    admin_conflict_begin(&facts, query, later);
+}
+
+static void begin_resolve(void *context, const char *query, struct admin_http_later *later)
+{
+    struct admin_facts facts = facts_now(context);
+    admin_resolve_begin(&facts, query, later);
+}
+
+/* For who wants to know whether his token is right before he needs it. */
+static int write_token(void *context, const char *query, struct evbuffer *body)
+{
+    (void)context;
+    (void)query;
+    (void)evbuffer_add_printf(body, "{\"token\":\"right\"}\n");
+    return 200;
+}
+
 static int write_drain(void *context, const char *query, struct evbuffer *body)
 {
     (void)query;
@@ -144,25 +189,40 @@ static int write_drain(void *context, const char *query, struct evbuffer *body)
     return admin_control_drain(&facts, body);
 }
 
+#define TEXT "text/plain; charset=utf-8"
+#define JSON "application/json"
+
 static const struct admin_http_page pages[] = {
-    {"/healthz", "application/json", false, write_health},
-    {"/readyz", "application/json", false, write_ready},
-    {"/status", "application/json", false, write_status},
-    {"/metrics", "text/plain; charset=utf-8", false, NULL, write_metrics},
-    {"/observe", "application/json", false, write_observe},
-    {"/rollback", "text/plain; charset=utf-8", true, write_rollback},
-    {"/prune", "application/json", true, write_prune},
-    {"/drain", "application/json", true, write_drain},
+    {"/healthz", JSON, .write = write_health},
+    {"/readyz", JSON, .write = write_ready},
+    {"/metrics", TEXT, .write_accepted = write_metrics},
+    {"/status", JSON, .write = write_status, .guarded = true},
+    {"/observe", JSON, .write = write_observe, .guarded = true},
+    {"/units", JSON, .write = write_units, .guarded = true},
+    {"/waits", JSON, .write = write_waits, .guarded = true},
+    {"/conflicts", JSON, .write = write_conflicts, .guarded = true},
+    {"/token", JSON, .write = write_token, .secret = true},
+    {"/conflict", JSON, .begin = begin_conflict, .secret = true},
+    {"/resolve", JSON, .acts = true, .begin = begin_resolve},
+    {"/rollback", TEXT, .acts = true, .write = write_rollback},
+    {"/prune", JSON, .acts = true, .write = write_prune},
+    {"/drain", JSON, .acts = true, .write = write_drain},
 };
 
 /* Of the control socket, which only the daemon's own user can reach. */
 static const struct admin_http_page control_pages[] = {
-    {"/readyz", "application/json", false, write_ready},
-    {"/status", "application/json", false, write_status},
-    {"/observe", "application/json", false, write_observe},
-    {"/rollback", "text/plain; charset=utf-8", true, write_rollback},
-    {"/prune", "application/json", true, write_prune},
-    {"/drain", "application/json", true, write_drain},
+    {"/readyz", JSON, .write = write_ready},
+    {"/status", JSON, .write = write_status},
+    {"/metrics", TEXT, .write_accepted = write_metrics},
+    {"/observe", JSON, .write = write_observe},
+    {"/units", JSON, .write = write_units},
+    {"/waits", JSON, .write = write_waits},
+    {"/conflicts", JSON, .write = write_conflicts},
+    {"/conflict", JSON, .begin = begin_conflict},
+    {"/resolve", JSON, .acts = true, .begin = begin_resolve},
+    {"/rollback", TEXT, .acts = true, .write = write_rollback},
+    {"/prune", JSON, .acts = true, .write = write_prune},
+    {"/drain", JSON, .acts = true, .write = write_drain},
 };
 
 /* ------------------------------------------------------------------ the main thread's side */
@@ -191,6 +251,8 @@ enum status admin_listen(struct admin *admin, const char *host_and_port,
     const struct admin_http_options options = {
         .pages = pages,
         .page_count = sizeof pages / sizeof pages[0],
+        .assets = admin_assets,
+        .asset_count = admin_asset_count,
         .context = admin,
         .permit = permit,
     };
@@ -280,6 +342,10 @@ void admin_draining(struct admin *admin)
 
 void admin_ending(struct admin *admin)
 {
+    admin_http_settle(admin->http); /* nobody who saw it serving is at it any more */
+    if (admin->facts.engine != NULL) {
+        resolver_refuse(admin->facts.engine->resolver); /* only what is at work is waited for */
+    }
     admin->control = admin_http_stop(admin->control);
 }
 

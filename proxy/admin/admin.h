@@ -4,26 +4,33 @@
 /*
  * The admin server (--admin): how the proxy is, for monitors, orchestrators and people.
  *
- *   GET /healthz   200 as long as the process lives
- *   GET /readyz    200 if clients are served: recovered, accepting, the server answers, the lease
- * is held, the journal takes records, no domain is fenced. Else 503. JSON: { ready, state, reason,
- * unitsOpen, callsOpen, safeToRemove }, the last for a proxy that was drained and has nothing left
- * to end GET /status    JSON: what `holdfast status --json` shows, and what only the living proxy
- * knows GET /metrics   for Prometheus, in its own form or in OpenMetrics (metrics.h) GET /observe
- * JSON: which services write several times per call (observe/observe.h); 404 if nothing is observed
- *   POST /rollback?unit=N   rolls the open unit N back (control.h)
- *   POST /prune?before=MS   has ended units pruned (control.h)
- *   POST /drain             no new clients, calls and units from now on (control.h)
+ *   GET /           the admin page (page/), and its files
+ *   GET /healthz    200 as long as the process lives
+ *   GET /readyz     200 if clients are served: recovered, accepting, the server answers, the
+ *                   lease is held, the journal takes records, no domain is fenced. Else 503.
+ *                   JSON: {ready, state, reason, unitsOpen, callsOpen, safeToRemove}, the last for
+ *                   a proxy that was drained and has nothing left to end
+ *   GET /status     JSON: what `holdfast status --json` shows, and what only the living proxy
+ *                   knows
+ *   GET /metrics    for Prometheus, in its own form or in OpenMetrics (metrics.h)
+ *   GET /observe    JSON: which services write several times per call (observe/observe.h); 404 if
+ *                   nothing is observed
+ *   GET /units, /waits      JSON: open units, who waits for whom (open_units.h)
+ *   GET /conflicts          JSON: units in conflict (conflicts.h)
+ *   GET /conflict?unit=N    JSON: one, with its documents; token (decisions.h)
+ *   GET /token              200 for the token
+ *   POST /resolve?unit=N..  decides it; token (decisions.h)
+ *   POST /rollback?unit=N   rolls the open unit N back; token (control.h)
+ *   POST /prune?before=MS   has ended units pruned; token (control.h)
+ *   POST /drain             no new clients, calls and units from now on; token (control.h)
  *
- * Whoever reaches it may look: it shows names and addresses of users, of fields and of routes,
- * never what documents hold. What changes anything (POST) needs the token (token.h); without one it
- * is 403 for everybody. An address that is not loopback is refused without a token
- * (base/config_check.c).
+ * Whoever reaches it may look: it shows names and addresses of users, of fields and of routes. What
+ * documents hold, and what changes anything (POST), needs the token (token.h); without one it is
+ * 403 for everybody. An address that is not loopback is refused without a token
+ * (base/config_check.c). Pages of other sites in the same browser are kept out (access.h).
  *
  * And the control socket, a file in the journal's directory that only the daemon's own user can
- * reach: what `holdfast` asks of the living proxy. It asks for no token.
- *
- *   GET /readyz, /status, /observe; POST /rollback, /prune, /drain   the same
+ * reach: what `holdfast` asks of the living proxy. It serves the same, and asks for no token.
  *
  * All functions are called by the main thread; what they tell is published to the servers' own
  * threads under a mutex, and nothing of it is on any client's path.

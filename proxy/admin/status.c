@@ -13,6 +13,7 @@
 
 #include <bson/bson.h>
 
+#include "engine/settler.h"
 #include "holdfast/clock.h"
 #include "recover/journal_status.h"
 
@@ -68,6 +69,12 @@ static void append_journal(bson_t *document, const struct admin_facts *facts)
     journal.clean = false; /* what the former life left; this one has it open */
     journal_status_append(document, &journal);
     BSON_APPEND_INT64(document, "quotaBytes", (int64_t)journal.figures.quota_bytes);
+    BSON_APPEND_INT64(document, "groups", (int64_t)journal.figures.groups);
+    BSON_APPEND_INT64(document, "batches", (int64_t)journal.figures.batches);
+    if (facts->phase == ADMIN_SERVING) {
+        BSON_APPEND_INT64(document, "settledLsn",
+                          (int64_t)settler_durable_lsn(facts->engine->settler));
+    }
 }
 
 static void append_upstream(bson_t *document, const struct admin_facts *facts)
@@ -125,13 +132,14 @@ static void append_unit(bson_t *list, uint32_t index, const struct unit_view *un
     bson_append_document_end(list, &document);
 }
 
-static void append_units(bson_t *document, struct engine *engine, struct snapshot *snapshot)
+static void append_units(bson_t *document, struct engine *engine, size_t units_max,
+                         struct snapshot *snapshot)
 {
     bson_t units;
     bson_t list;
     size_t next = 0;
     struct engine_counters *counters = &engine->counters;
-    snapshot->unit_count = unit_table_view(engine->units, snapshot->units, ADMIN_UNITS_LISTED_MAX);
+    snapshot->unit_count = unit_table_view(engine->units, snapshot->units, units_max);
     snapshot->lock_count = lock_table_view(engine->locks, snapshot->locks, ADMIN_UNITS_LISTED_MAX);
     BSON_APPEND_DOCUMENT_BEGIN(document, "units", &units);
     BSON_APPEND_INT64(&units, "open", (int64_t)unit_table_open_count(engine->units));
@@ -184,8 +192,9 @@ static void append_domains(bson_t *document, const struct services *services)
     bson_append_array_end(document, &list);
 }
 
-char *admin_status_json(const struct admin_facts *facts)
+char *admin_status_json(const struct admin_facts *facts, size_t units_max)
 {
+    units_max = units_max > ADMIN_UNITS_LISTED_MAX ? ADMIN_UNITS_LISTED_MAX : units_max;
     struct snapshot *snapshot = malloc(sizeof *snapshot);
     if (snapshot == NULL) {
         return NULL;
@@ -198,7 +207,7 @@ char *admin_status_json(const struct admin_facts *facts)
     if (facts->engine != NULL) {
         append_upstream(&document, facts);
         BSON_APPEND_INT64(&document, "connections", (int64_t)router_connections(facts->router));
-        append_units(&document, facts->engine, snapshot);
+        append_units(&document, facts->engine, units_max, snapshot);
         append_domains(&document, facts->services);
     }
     free(snapshot);

@@ -3,6 +3,8 @@
 
 /* The page /status. */
 
+#include <stddef.h>
+
 #include "admin/facts.h"
 
 /* Units listed; the figures count all. */
@@ -14,6 +16,9 @@
  *
  *   proxy        {version, pid, phase, ready, reason (if not ready), uptimeMillis}
  *   quotaBytes   of the journal
+ *   groups, batches, appended to the journal since the start, and its commits that
+ *                carried them
+ *   settledLsn   up to which the server has itself made everything durable (only while serving)
  *   upstream     {answers, answeredMillisAgo}
  *   connections  clients' connections now
  *   units        {open, committed, rolledBack, conflicts, deadlocks (all since the start),
@@ -22,7 +27,9 @@
  *                         a whole; both of serializable units), waitsFor (a unit that holds the
  *                         lock it waits for), endsWith}],
  *                 listed: how many of `open` the list shows, oldest first}
+ *
+ * The list has `units_max` units, and ADMIN_UNITS_LISTED_MAX at most.
  */
-char *admin_status_json(const struct admin_facts *facts);
+char *admin_status_json(const struct admin_facts *facts, size_t units_max);
 
 #endif

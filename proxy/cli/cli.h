@@ -51,11 +51,13 @@ struct cli_options {
     const char *choice; /* resolve: "keep", "restore" or "apply"; NULL: only look */
     bool json;
     bool dry_run;
-    bool yes;      /* resolve: do not ask */
-    bool records;  /* export: the records as they are */
-    bool progress; /* export, replay: say how far it is, also where nobody seems to look */
-    bool compact;  /* prune: shrink the file as well */
-    bool locks;    /* units: of the living daemon, with whom they wait for */
+    bool yes;             /* resolve: do not ask */
+    bool records;         /* export: the records as they are */
+    bool progress;        /* export, replay: say how far it is, also where nobody seems to look */
+    bool compact;         /* prune: shrink the file as well */
+    bool once;            /* top: print once and end */
+    uint64_t interval_ms; /* top: between two looks */
+    bool locks;           /* units: of the living daemon, with whom they wait for */
 };
 
 /* One command: its name, what --help says, and the function. */
@@ -80,6 +82,7 @@ enum cli_exit cli_recover(const struct cli_options *options);
 enum cli_exit cli_rollback(const struct cli_options *options);
 enum cli_exit cli_drain(const struct cli_options *options);
 enum cli_exit cli_resolve(const struct cli_options *options);
+enum cli_exit cli_top(const struct cli_options *options);
 enum cli_exit cli_observe(const struct cli_options *options);
 enum cli_exit cli_verify(const struct cli_options *options);
 enum cli_exit cli_export(const struct cli_options *options);

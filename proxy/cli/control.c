@@ -16,7 +16,8 @@
 
 /* The daemon lists 1000 units at most. */
 #define ANSWER_BYTES_MAX (4u * 1024u * 1024u)
-#define ANSWER_SECONDS 10
+/* A decision about a conflict waits for locks and for the server (engine/resolver.h). */
+#define ANSWER_SECONDS 60
 
 static enum status send_all(int descriptor, const char *text, struct error *ret_error)
 {
@@ -78,7 +79,7 @@ enum status control_request(const struct cli_options *options, const char *metho
         return status == STATUS_NOT_FOUND
                    ? error_set(
                          ret_error, status,
-                         "no holdfastd is alive on the journal in %.500s; what a dead one left "
+                         "no holdfastd is alive on the journal in %.400s; what a dead one left "
                          "open is rolled back by holdfast recover",
                          options->wal)
                    : status;

@@ -32,6 +32,8 @@ const struct cli_option cli_option_table[] = {
      "units that ended before: a time or how long ago; 24h"},
     {"compact", NULL, OPTION_COMPACT, "prune", "give the room back to the disk"},
     {"progress", NULL, OPTION_PROGRESS, "export replay", "say how far it is, also to a file"},
+    {"once", NULL, OPTION_ONCE, "top", "print once, and end"},
+    {"interval", "TIME", OPTION_INTERVAL, "top", "between two looks, for example 500ms; 2s"},
     {"dry-run", NULL, OPTION_DRY_RUN, "recover resolve replay prune",
      "say what would be done, change nothing"},
     {"yes", NULL, OPTION_YES, "resolve replay prune", "do not ask; see the command's own help"},

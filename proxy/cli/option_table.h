@@ -36,6 +36,8 @@ enum option_letter {
     OPTION_COMPACT,
     OPTION_TO,
     OPTION_WAL_KEY_FILE,
+    OPTION_ONCE,
+    OPTION_INTERVAL,
 };
 
 struct cli_option {

@@ -19,6 +19,7 @@
 
 #define CONNECT_MS_DEFAULT 10000
 #define FENCE_MS_DEFAULT 2000
+#define INTERVAL_MS_DEFAULT 2000
 #define HELP_COLUMN 19 /* where the help of an option begins, less the indent */
 
 const struct cli_command cli_commands[] = {
@@ -69,18 +70,30 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast drain --wal /var/lib/holdfast\n",
      cli_drain},
+    {"top", "", "what a living holdfastd is doing, again and again",
+     "Shows units a second, how long commits and syncs of the disk take, who waits for locks, how\n"
+     "full the journal is, how many of its records the server may still lose, and the open units.\n"
+     "Keys: a, w, l and u sort them by age, writes, locks and number; q quits. Where it does not\n"
+     "write to a terminal, and with --once, it looks twice and prints what was in between; with\n"
+     "--json one object a line, until it is ended or, with --once, once.\n"
+     "\n"
+     "Example: holdfast top --wal /var/lib/holdfast\n",
+     cli_top},
     {"resolve", "UNIT", "decide a unit in conflict: keep, restore or apply",
      "A unit is in conflict if somebody else changed one of its documents around the proxy. "
      "Without\n"
      "a choice, shows each document as it was before the unit, as the unit left it, and as it is\n"
-     "now; works while holdfastd runs. With one of\n"
+     "now. With one of\n"
      "  --keep     leaves all documents as they are now\n"
      "  --restore  makes them what they were before the unit: the unit did not happen\n"
      "  --apply    makes them what the unit left: the unit happened\n"
-     "shows what changes, asks, and does it: all documents or none, also if it is killed. Needs\n"
-     "--upstream and a stopped holdfastd; --yes does not ask.\n"
+     "shows what changes, asks, and does it: all documents or none, also if it is killed. A "
+     "living\n"
+     "holdfastd does it itself, with the documents locked; a stopped one's journal needs "
+     "--upstream.\n"
+     "--yes does not ask. The admin page also decides document by document.\n"
      "\n"
-     "Example: holdfast resolve 4711 --restore --wal DIR --upstream mongodb://localhost:27017\n",
+     "Example: holdfast resolve 4711 --restore --wal /var/lib/holdfast\n",
      cli_resolve},
     {"verify", "", "check every record of the journal",
      "Reads every record and checks its checksum, its place in its unit and the indexes, in a\n"
@@ -324,6 +337,17 @@ static enum status take_upstream_file(struct cli_options *options, struct error 
     return status;
 }
 
+static enum status take_interval(const char *text, struct cli_options *options,
+                                 struct error *ret_error)
+{
+    if (!parse_duration(text, &options->interval_ms) || options->interval_ms < 100) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "--interval %.50s: expected a time from 100ms to 10m, for example 2s",
+                         text);
+    }
+    return STATUS_OK;
+}
+
 static enum status take_option(int letter, struct cli_options *options, enum options_action *action,
                                char **arguments, struct error *ret_error)
 {
@@ -380,6 +404,11 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case OPTION_WAL_KEY_FILE:
         options->key_file = optarg;
         return STATUS_OK;
+    case OPTION_ONCE:
+        options->once = true;
+        return STATUS_OK;
+    case OPTION_INTERVAL:
+        return take_interval(optarg, options, ret_error);
     case OPTION_YES:
         options->yes = true;
         return STATUS_OK;
@@ -443,7 +472,9 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
                           const struct cli_command **ret_command, struct cli_options *ret_options,
                           struct error *ret_error)
 {
-    struct cli_options options = {.connect_ms = CONNECT_MS_DEFAULT, .fence_ms = FENCE_MS_DEFAULT};
+    struct cli_options options = {.connect_ms = CONNECT_MS_DEFAULT,
+                                  .fence_ms = FENCE_MS_DEFAULT,
+                                  .interval_ms = INTERVAL_MS_DEFAULT};
     enum options_action action = OPTIONS_RUN;
     enum status status = STATUS_OK;
     int letter;
@@ -529,7 +560,8 @@ void options_help(const struct cli_command *command)
     fputs("\nWhere to begin:\n"
           "  holdfast status --wal /var/lib/holdfast                    is all well?\n"
           "  holdfast units --wal /var/lib/holdfast --state conflict    what waits for you\n"
-          "  holdfast resolve 17 --wal DIR --upstream URI               what a conflict is about\n"
+          "  holdfast resolve 17 --wal /var/lib/holdfast                what a conflict is about\n"
+          "  holdfast top --wal /var/lib/holdfast                       what is going on\n"
           "More: man holdfast; what to do after a crash is in docs/RUNBOOK.md.\n",
           stdout);
 }

@@ -1,6 +1,7 @@
 /*
  * `holdfast resolve UNIT` (cli.h): shows a conflict's documents as they are now, and carries out
- * what an operator decides.
+ * what an operator decides. A living holdfastd does both itself (resolve_living.c); what follows is
+ * for the journal of a stopped one.
  *
  * What is carried out is what was shown: the documents are read again under the lease, and if one
  * differs from what was shown nothing is done.
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "cli/output.h"
+#include "cli/resolve.h"
 #include "cli/session.h"
 #include "cli/side_by_side.h"
 #include "recover/resolve.h"
@@ -102,7 +104,7 @@ static void print_json(const struct resolve_plan *plan, const struct cli_options
 
 /* ------------------------------------------------------------------ steps */
 
-/* What there is to decide, without the journal's lock: a running proxy is not in the way. */
+/* What there is to decide, without the journal's lock. */
 static enum status look(const struct cli_options *options, struct resolve_plan *plan,
                         struct error *ret_error)
 {
@@ -119,7 +121,7 @@ static enum status look(const struct cli_options *options, struct resolve_plan *
         status = upstream_open(options->upstream, options->connect_ms, &upstream, ret_error);
     }
     if (status == STATUS_OK) {
-        status = resolve_look(wal, upstream, options->unit, plan, ret_error);
+        status = resolve_look(wal, upstream, options->unit, RESOLVE_BYTES_ANY, plan, ret_error);
     }
     if (status == STATUS_NOT_FOUND) {
         error_prefix(ret_error, "unit %" PRIu64, options->unit);
@@ -129,7 +131,7 @@ static enum status look(const struct cli_options *options, struct resolve_plan *
     return status;
 }
 
-static enum status confirm(const struct cli_options *options, struct error *ret_error)
+enum status resolve_confirm(const struct cli_options *options, struct error *ret_error)
 {
     char answer[32] = "";
     if (options->yes) {
@@ -165,16 +167,16 @@ static enum status carry_out(struct session *session, const struct resolve_plan 
         return error_set(ret_error, STATUS_INVALID,
                          "the journal was not closed: run holdfast recover first");
     }
-    enum status status =
-        resolve_look(session->wal, session->upstream, options->unit, &plan, ret_error);
+    enum status status = resolve_look(session->wal, session->upstream, options->unit,
+                                      RESOLVE_BYTES_ANY, &plan, ret_error);
     if (status == STATUS_OK && !same_found(shown, &plan)) {
         status =
             error_set(ret_error, STATUS_CONFLICT,
                       "a document has changed since it was shown: nothing was done, look again");
     }
     if (status == STATUS_OK) {
-        status = resolve_carry_out(session->wal, session->upstream, &plan, choice_of(options),
-                                   ret_changed, ret_error);
+        resolve_choose(&plan, choice_of(options));
+        status = resolve_carry_out(session->wal, session->upstream, &plan, ret_changed, ret_error);
     }
     resolve_plan_free(&plan);
     return status;
@@ -212,12 +214,16 @@ enum cli_exit cli_resolve(const struct cli_options *options)
     size_t changed = 0;
     uint64_t left = 1;
     bool look_only = options->choice == NULL || options->dry_run;
+    enum cli_exit done = CLI_FAILED;
+    if (resolve_by_living(options, &done)) {
+        return done;
+    }
     enum status status = look(options, &plan, &error);
     if (status == STATUS_OK && !options->json) {
         show_text(&plan, options);
     }
     if (status == STATUS_OK && !look_only) {
-        status = confirm(options, &error);
+        status = resolve_confirm(options, &error);
         if (status == STATUS_OK) {
             status = decide(options, &plan, &changed, &left, &error);
         }

@@ -9,6 +9,7 @@
 #include "engine/deadlock_log.h"
 #include "engine/finish.h"
 #include "engine/namespace_cache.h"
+#include "engine/resolver.h"
 #include "engine/unique_cache.h"
 #include "holdfast/log.h"
 #include "net/descriptors.h"
@@ -116,10 +117,18 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
         status = unique_cache_start(config->upstream_uri, config->upstream_connect_ms,
                                     &daemon->engine.unique, error);
     }
-    return status != STATUS_OK || !daemon->engine.committed_reads
-               ? status
-               : namespace_cache_start(config->upstream_uri, config->upstream_connect_ms,
+    if (status == STATUS_OK && daemon->engine.committed_reads) {
+        status = namespace_cache_start(config->upstream_uri, config->upstream_connect_ms,
                                        &daemon->engine.namespaces, error);
+    }
+    struct resolver_options resolver = {
+        .engine = &daemon->engine,
+        .upstream_uri = config->upstream_uri,
+        .connect_ms = config->upstream_connect_ms,
+        .process = daemon->process,
+    };
+    return status == STATUS_OK ? resolver_start(&resolver, &daemon->engine.resolver, error)
+                               : status;
 }
 
 uint64_t daemon_connections_max(const struct daemon *daemon)

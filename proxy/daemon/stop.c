@@ -7,6 +7,7 @@
 #include "daemon/daemon.h"
 #include "engine/finish.h"
 #include "engine/namespace_cache.h"
+#include "engine/resolver.h"
 #include "engine/unique_cache.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
@@ -64,6 +65,7 @@ void daemon_stop(struct daemon *daemon)
         drain(daemon);
     }
     upstream_stop_waiting(); /* what is not done by now is left to the next start */
+    daemon->engine.resolver = resolver_stop(daemon->engine.resolver); /* it uses what follows */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
     namespace_cache_stop(daemon->engine.namespaces);
     daemon->engine.rollbacks = rollback_pool_stop(daemon->engine.rollbacks);

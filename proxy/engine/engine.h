@@ -27,6 +27,7 @@
 #include "wire/command.h"
 #include "wire/op_msg.h"
 
+struct resolver;
 struct rollback_pool;
 struct namespace_cache;
 struct settler;
@@ -75,6 +76,7 @@ struct engine {
     struct rollback_pool *rollbacks;
     struct unique_cache *unique;
     struct settler *settler;
+    struct resolver *resolver; /* NULL: nothing is decided any more */
     /* Limits that may change while the proxy runs: read once where something new begins. */
     _Atomic uint64_t lock_wait_ms;
     _Atomic uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */

@@ -72,10 +72,17 @@ static int compare_first_write(const void *a_void, const void *b_void)
     return a->first < b->first ? -1 : a->first > b->first;
 }
 
-static enum status look(struct wal *wal, struct upstream *upstream, uint64_t unit,
+static size_t image_bytes(const struct resolve_document *document)
+{
+    return document->before.document.size + document->after.document.size +
+           document->found.document.size;
+}
+
+static enum status look(struct wal *wal, struct upstream *upstream, uint64_t unit, size_t bytes_max,
                         struct resolve_plan *plan, struct error *ret_error)
 {
     struct chain_set set = {0};
+    size_t bytes = 0;
     enum status status = load(wal, unit, &plan->history, ret_error);
     if (status == STATUS_OK) {
         status = chain_set_make(plan->history, &set, ret_error);
@@ -91,6 +98,13 @@ static enum status look(struct wal *wal, struct upstream *upstream, uint64_t uni
         plan->document_count++;
         status =
             look_at(upstream, plan->history, &set, &set.chains[i], &plan->documents[i], ret_error);
+        bytes += image_bytes(&plan->documents[i]);
+        if (status == STATUS_OK && bytes > bytes_max) {
+            status = error_set(ret_error, STATUS_LIMIT,
+                               "the documents of unit %" PRIu64 " take more than %zu MiB: stop "
+                               "holdfastd and decide with holdfast resolve",
+                               unit, bytes_max >> 20);
+        }
     }
     chain_set_free(&set);
     if (status == STATUS_OK) {
@@ -100,10 +114,10 @@ static enum status look(struct wal *wal, struct upstream *upstream, uint64_t uni
 }
 
 enum status resolve_look(struct wal *wal, struct upstream *upstream, uint64_t unit,
-                         struct resolve_plan *ret_plan, struct error *ret_error)
+                         size_t bytes_max, struct resolve_plan *ret_plan, struct error *ret_error)
 {
     *ret_plan = (struct resolve_plan){0};
-    enum status status = look(wal, upstream, unit, ret_plan, ret_error);
+    enum status status = look(wal, upstream, unit, bytes_max, ret_plan, ret_error);
     if (status != STATUS_OK) {
         resolve_plan_free(ret_plan);
     }
@@ -122,6 +136,14 @@ void resolve_plan_free(struct resolve_plan *plan)
     *plan = (struct resolve_plan){0};
 }
 
+void resolve_choose(struct resolve_plan *plan, enum resolve_choice choice)
+{
+    plan->choice = choice;
+    for (size_t i = 0; i < plan->document_count; i++) {
+        plan->documents[i].choice = choice;
+    }
+}
+
 struct image resolve_wanted(const struct resolve_document *document, enum resolve_choice choice)
 {
     switch (choice) {
@@ -135,21 +157,7 @@ struct image resolve_wanted(const struct resolve_document *document, enum resolv
     return document->found;
 }
 
-/* ------------------------------------------------------------------ carrying out */
-
-struct decision {
-    struct wal *wal;
-    struct upstream *upstream;
-    const struct resolve_plan *plan;
-    enum resolve_choice choice;
-    /* the unit that carries it out: only the documents that change, in their order */
-    uint64_t unit;
-    struct record_write *writes;
-    size_t write_count;
-    struct wal_append *appends; /* its BEGIN and WRITEs */
-    bson_t *payloads;
-    size_t payload_count;
-};
+/* ------------------------------------------------------------------ deciding */
 
 static enum record_operation operation_of(struct image found, struct image wanted)
 {
@@ -159,52 +167,78 @@ static enum record_operation operation_of(struct image found, struct image wante
     return wanted.presence == IMAGE_ABSENT ? RECORD_DELETE : RECORD_UPDATE;
 }
 
-/*
- * The documents that change: applied in the unit's order, restored in the opposite one, because
- * only those orders are sure to pass unique indexes.
- */
-static enum status list_changes(struct decision *decision, struct error *ret_error)
+static enum status add_change(struct resolve_decision *decision,
+                              const struct resolve_document *document, struct error *ret_error)
 {
-    const struct resolve_plan *plan = decision->plan;
-    decision->writes = calloc(plan->document_count + 1, sizeof *decision->writes);
-    if (decision->writes == NULL) {
-        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    struct image wanted = resolve_wanted(document, document->choice);
+    if (wanted.presence == IMAGE_UNKNOWN) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "what the unit wrote into a document of %.200s is not known: keep or "
+                         "restore",
+                         document->namespace);
     }
-    for (size_t i = 0; i < plan->document_count; i++) {
-        bool forward = decision->choice == RESOLVE_APPLY;
-        const struct resolve_document *document =
-            &plan->documents[forward ? i : plan->document_count - 1 - i];
-        struct image wanted = resolve_wanted(document, decision->choice);
-        if (wanted.presence == IMAGE_UNKNOWN) {
-            return error_set(ret_error, STATUS_INVALID,
-                             "what the unit wrote into a document of %.200s is not known: keep or "
-                             "restore",
-                             document->namespace);
-        }
-        if (image_equal(document->found, wanted)) {
-            continue;
-        }
-        decision->writes[decision->write_count] = (struct record_write){
-            .number = (int32_t)decision->write_count,
-            .operation = operation_of(document->found, wanted),
-            .namespace = document->namespace,
-            .key = document->key,
-            .before = document->found,
-            .after = wanted,
-            .connection = FENCE_NOBODY, /* ours is not known */
-        };
-        decision->write_count++;
+    if (image_equal(document->found, wanted)) {
+        return STATUS_OK;
     }
+    decision->writes[decision->write_count] = (struct record_write){
+        .number = (int32_t)decision->write_count,
+        .operation = operation_of(document->found, wanted),
+        .namespace = document->namespace,
+        .key = document->key,
+        .before = document->found,
+        .after = wanted,
+        .connection = FENCE_NOBODY, /* ours is not known */
+    };
+    decision->write_count++;
     return STATUS_OK;
 }
+
+/*
+ * The documents that change: restored in the opposite order of the unit's, applied in its order,
+ * because only those orders are sure to pass unique indexes.
+ */
+enum status resolve_decide(const struct resolve_plan *plan, struct resolve_decision *ret_decision,
+                           struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    *ret_decision = (struct resolve_decision){.plan = plan};
+    ret_decision->writes = calloc(plan->document_count + 1, sizeof *ret_decision->writes);
+    if (ret_decision->writes == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    for (size_t i = plan->document_count; status == STATUS_OK && i-- > 0;) {
+        if (plan->documents[i].choice == RESOLVE_RESTORE) {
+            status = add_change(ret_decision, &plan->documents[i], ret_error);
+        }
+    }
+    for (size_t i = 0; status == STATUS_OK && i < plan->document_count; i++) {
+        if (plan->documents[i].choice == RESOLVE_APPLY) {
+            status = add_change(ret_decision, &plan->documents[i], ret_error);
+        }
+    }
+    return status;
+}
+
+void resolve_decision_free(struct resolve_decision *decision)
+{
+    for (size_t i = 0; i < decision->payload_count; i++) {
+        bson_destroy(&decision->payloads[i]);
+    }
+    free(decision->payloads);
+    free(decision->records);
+    free(decision->writes);
+    *decision = (struct resolve_decision){0};
+}
+
+/* ------------------------------------------------------------------ carrying out */
 
 static struct slice payload_slice(const bson_t *payload)
 {
     return slice_make(bson_get_data(payload), payload->len);
 }
 
-/* BEGIN and WRITEs, durable. */
-static enum status journal_changes(struct decision *decision, struct error *ret_error)
+enum status resolve_journal(struct wal *wal, struct resolve_decision *decision,
+                            struct error *ret_error)
 {
     size_t count = decision->write_count + 1;
     char application[64];
@@ -212,12 +246,11 @@ static enum status journal_changes(struct decision *decision, struct error *ret_
              decision->plan->history->unit);
     struct record_begin begin = {
         .boundary = "resolve", .user = "", .client = "", .application = application};
-    decision->appends = calloc(count, sizeof *decision->appends);
+    decision->records = calloc(count, sizeof *decision->records);
     decision->payloads = memory_new_aligned(count, sizeof *decision->payloads, _Alignof(bson_t));
-    if (decision->appends == NULL || decision->payloads == NULL) {
+    if (decision->records == NULL || decision->payloads == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
-    decision->unit = wal_unit_next(decision->wal);
     for (size_t i = 0; i < count; i++) {
         bson_init(&decision->payloads[i]);
         decision->payload_count++;
@@ -226,23 +259,28 @@ static enum status journal_changes(struct decision *decision, struct error *ret_
         } else {
             record_put_write(&decision->payloads[i], &decision->writes[i - 1], NULL, 0);
         }
-        decision->appends[i] = (struct wal_append){
+        decision->records[i] = (struct wal_append){
             .kind = i == 0 ? WAL_KIND_BEGIN : WAL_KIND_WRITE,
             .unit = decision->unit,
             .payload = payload_slice(&decision->payloads[i]),
-            .next = i + 1 < count ? &decision->appends[i + 1] : NULL,
+            .next = i + 1 < count ? &decision->records[i + 1] : NULL,
         };
     }
-    enum status status = wal_append_wait(decision->wal, decision->appends, ret_error);
+    enum status status = wal_append_wait(wal, decision->records, ret_error);
     if (status == STATUS_OK) {
         CRASH_POINT(resolve_journaled);
     }
     return status;
 }
 
-/* *ret_stopped: why the server does not take it. */
-static enum status replace_all(struct decision *decision, bool *ret_stopped,
-                               struct error *ret_error)
+/* What the server does not take however often it is asked. */
+static bool is_refusal(enum status status)
+{
+    return status == STATUS_CONFLICT || status == STATUS_UNSUPPORTED || status == STATUS_REFUSED;
+}
+
+enum status resolve_replace(struct upstream *upstream, const struct resolve_decision *decision,
+                            struct error *ret_error)
 {
     char comment[64];
     snprintf(comment, sizeof comment, "holdfast: resolve of unit %" PRIu64,
@@ -251,81 +289,62 @@ static enum status replace_all(struct decision *decision, bool *ret_stopped,
         const struct record_write *write = &decision->writes[i];
         enum upstream_swap swap = UPSTREAM_SWAP_DIFFERS;
         enum status status =
-            upstream_replace_image(decision->upstream, write->namespace, write->key, write->before,
+            upstream_replace_image(upstream, write->namespace, write->key, write->before,
                                    write->after, comment, &swap, ret_error);
-        *ret_stopped = status == STATUS_CONFLICT || status == STATUS_UNSUPPORTED ||
-                       status == STATUS_REFUSED ||
-                       (status == STATUS_OK && swap == UPSTREAM_SWAP_DIFFERS);
-        if (status == STATUS_OK && *ret_stopped) {
-            error_set(ret_error, STATUS_CONFLICT, "a document of %.200s has been changed meanwhile",
-                      write->namespace);
+        if (status != STATUS_OK) {
+            return is_refusal(status) ? STATUS_CONFLICT : status;
         }
-        if (status != STATUS_OK || *ret_stopped) {
-            return status;
+        if (swap == UPSTREAM_SWAP_DIFFERS) {
+            return error_set(ret_error, STATUS_CONFLICT,
+                             "a document of %.200s has been changed meanwhile", write->namespace);
         }
         CRASH_POINT(resolve_replaced);
     }
     return STATUS_OK;
 }
 
-static enum status end_own_unit(struct decision *decision, enum undo_result result,
-                                const bson_t *conflict, struct error *ret_error)
+/* What the unit counts as. */
+enum outcome {
+    OUTCOME_KEPT,
+    OUTCOME_RESTORED,
+    OUTCOME_APPLIED,
+    OUTCOME_MIXED,
+};
+
+static enum outcome outcome_of(const struct resolve_plan *plan)
 {
-    bson_t payload = BSON_INITIALIZER;
-    record_put_abort(&payload, "a conflict could not be resolved");
-    struct wal_append append = {
-        .kind = result == UNDO_DONE ? WAL_KIND_ABORT : WAL_KIND_CONFLICT,
-        .unit = decision->unit,
-        .payload = payload_slice(result == UNDO_DONE ? &payload : conflict),
+    static const enum outcome alike[] = {
+        [RESOLVE_KEEP] = OUTCOME_KEPT,
+        [RESOLVE_RESTORE] = OUTCOME_RESTORED,
+        [RESOLVE_APPLY] = OUTCOME_APPLIED,
     };
-    enum status status = wal_append_wait(decision->wal, &append, ret_error);
-    bson_destroy(&payload);
-    return status;
+    enum resolve_choice first = plan->document_count > 0 ? plan->documents[0].choice : plan->choice;
+    for (size_t i = 1; i < plan->document_count; i++) {
+        if (plan->documents[i].choice != first) {
+            return OUTCOME_MIXED;
+        }
+    }
+    return alike[first];
 }
 
-/* Everything back as it was looked at. `why` is what stopped us. */
-static enum status take_back(struct decision *decision, const struct error *why,
-                             struct error *ret_error)
-{
-    bson_t conflict = BSON_INITIALIZER;
-    enum undo_result result = UNDO_DONE;
-    struct unit_history *unit = NULL;
-    enum status status = unit_history_load(decision->wal, decision->unit, &unit, ret_error);
-    if (status == STATUS_OK) {
-        status = undo_unit(decision->upstream, unit, &result, &conflict, ret_error);
-    }
-    unit_history_free(unit);
-    if (status == STATUS_OK) {
-        status = end_own_unit(decision, result, &conflict, ret_error);
-    }
-    bson_destroy(&conflict);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (result == UNDO_CONFLICT) {
-        return error_set(ret_error, STATUS_CONFLICT,
-                         "%s; taking the other changes back met a conflict, too: see unit %" PRIu64,
-                         why->message, decision->unit);
-    }
-    return error_set(ret_error, STATUS_CONFLICT,
-                     "%s: nothing was changed, the unit is still in conflict", why->message);
-}
-
-/* The conflict's end, and that of the unit which carried it out if there is one, in one group. */
-static enum status end_conflict(struct decision *decision, struct error *ret_error)
+/* One that was neither undone nor done whole is not to be run again: it counts as kept. */
+enum status resolve_end(struct wal *wal, const struct resolve_decision *decision,
+                        struct error *ret_error)
 {
     static const char *const reasons[] = {
-        [RESOLVE_KEEP] = "resolved by an operator: what is there was kept",
-        [RESOLVE_RESTORE] = "resolved by an operator: what was there before was restored",
+        [OUTCOME_KEPT] = "resolved by an operator: what is there was kept",
+        [OUTCOME_RESTORED] = "resolved by an operator: what was there before was restored",
+        [OUTCOME_MIXED] = "resolved by an operator: decided document by document",
     };
     bson_t own = BSON_INITIALIZER;
     bson_t payload = BSON_INITIALIZER;
-    bool applied = decision->choice == RESOLVE_APPLY;
+    enum outcome outcome = outcome_of(decision->plan);
+    bool applied = outcome == OUTCOME_APPLIED;
     record_put_commit(&own, NULL, 0, (struct slice){0});
     if (applied) {
         record_put_commit(&payload, NULL, 0, (struct slice){0});
     } else {
-        record_put_resolved(&payload, reasons[decision->choice], decision->choice == RESOLVE_KEEP);
+        record_put_resolved(&payload, reasons[outcome], outcome != OUTCOME_RESTORED);
     }
     struct wal_append end = {
         .kind = applied ? WAL_KIND_COMMIT : WAL_KIND_ABORT,
@@ -338,24 +357,70 @@ static enum status end_conflict(struct decision *decision, struct error *ret_err
         .payload = payload_slice(&own),
         .next = &end,
     };
-    enum status status =
-        wal_append_wait(decision->wal, decision->write_count > 0 ? &first : &end, ret_error);
+    enum status status = wal_append_wait(wal, decision->write_count > 0 ? &first : &end, ret_error);
     bson_destroy(&own);
     bson_destroy(&payload);
     return status;
 }
 
-static enum status change(struct decision *decision, struct error *ret_error)
+/* ------------------------------------------------------------------ on a stopped proxy's journal
+ */
+
+static enum status end_own_unit(struct wal *wal, uint64_t unit, enum undo_result result,
+                                const bson_t *conflict, struct error *ret_error)
 {
-    struct error why = {0};
-    bool stopped = false;
-    enum status status = journal_changes(decision, ret_error);
+    bson_t payload = BSON_INITIALIZER;
+    record_put_abort(&payload, "a conflict could not be resolved");
+    struct wal_append append = {
+        .kind = result == UNDO_DONE ? WAL_KIND_ABORT : WAL_KIND_CONFLICT,
+        .unit = unit,
+        .payload = payload_slice(result == UNDO_DONE ? &payload : conflict),
+    };
+    enum status status = wal_append_wait(wal, &append, ret_error);
+    bson_destroy(&payload);
+    return status;
+}
+
+/* Everything back as it was looked at. `why` is what stopped us. */
+static enum status take_back(struct wal *wal, struct upstream *upstream, uint64_t number,
+                             const struct error *why, struct error *ret_error)
+{
+    bson_t conflict = BSON_INITIALIZER;
+    enum undo_result result = UNDO_DONE;
+    struct unit_history *unit = NULL;
+    enum status status = unit_history_load(wal, number, &unit, ret_error);
+    if (status == STATUS_OK) {
+        status = undo_unit(upstream, unit, &result, &conflict, ret_error);
+    }
+    unit_history_free(unit);
+    if (status == STATUS_OK) {
+        status = end_own_unit(wal, number, result, &conflict, ret_error);
+    }
+    bson_destroy(&conflict);
     if (status != STATUS_OK) {
         return status;
     }
-    status = replace_all(decision, &stopped, &why);
-    if (stopped) {
-        return take_back(decision, &why, ret_error);
+    if (result == UNDO_CONFLICT) {
+        return error_set(ret_error, STATUS_CONFLICT,
+                         "%s; taking the other changes back met a conflict, too: see unit %" PRIu64,
+                         why->message, number);
+    }
+    return error_set(ret_error, STATUS_CONFLICT,
+                     "%s: nothing was changed, the unit is still in conflict", why->message);
+}
+
+static enum status change(struct wal *wal, struct upstream *upstream,
+                          struct resolve_decision *decision, struct error *ret_error)
+{
+    struct error why = {0};
+    decision->unit = wal_unit_next(wal);
+    enum status status = resolve_journal(wal, decision, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = resolve_replace(upstream, decision, &why);
+    if (status == STATUS_CONFLICT) {
+        return take_back(wal, upstream, decision->unit, &why, ret_error);
     }
     return status == STATUS_OK
                ? STATUS_OK
@@ -363,29 +428,19 @@ static enum status change(struct decision *decision, struct error *ret_error)
                            why.message);
 }
 
-static void decision_free(struct decision *decision)
-{
-    for (size_t i = 0; i < decision->payload_count; i++) {
-        bson_destroy(&decision->payloads[i]);
-    }
-    free(decision->payloads);
-    free(decision->appends);
-    free(decision->writes);
-}
-
 enum status resolve_carry_out(struct wal *wal, struct upstream *upstream,
-                              const struct resolve_plan *plan, enum resolve_choice choice,
-                              size_t *ret_changed, struct error *ret_error)
+                              const struct resolve_plan *plan, size_t *ret_changed,
+                              struct error *ret_error)
 {
-    struct decision decision = {.wal = wal, .upstream = upstream, .plan = plan, .choice = choice};
-    enum status status = list_changes(&decision, ret_error);
+    struct resolve_decision decision;
+    enum status status = resolve_decide(plan, &decision, ret_error);
     if (status == STATUS_OK && decision.write_count > 0) {
-        status = change(&decision, ret_error);
+        status = change(wal, upstream, &decision, ret_error);
     }
     if (status == STATUS_OK) {
-        status = end_conflict(&decision, ret_error);
+        status = resolve_end(wal, &decision, ret_error);
         *ret_changed = decision.write_count;
     }
-    decision_free(&decision);
+    resolve_decision_free(&decision);
     return status;
 }

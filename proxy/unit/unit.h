@@ -67,7 +67,8 @@ struct unit_known {
     X(PLAIN, "plain")                                                                              \
     X(RETRYABLE, "retryable")                                                                      \
     X(HTTP, "http")                                                                                \
-    X(COMMENT, "comment")
+    X(COMMENT, "comment")                                                                          \
+    X(RESOLVE, "resolve") /* an operator's decision about a conflict (engine/resolver.h) */
 
 enum unit_boundary {
 #define X(name, text) UNIT_BOUNDARY_##name,

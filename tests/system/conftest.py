@@ -16,14 +16,16 @@ class Stack:
     """A server and a proxy in front of it. A journal belongs to one database: both come in pairs.
 
     between: makes of the server a relay (a WireTap) through which the proxy reaches it.
+    environment: of the proxy, beside ours.
     """
 
-    def __init__(self, settings=None, between=None, **server_options):
+    def __init__(self, settings=None, between=None, environment=None, **server_options):
         self.server = Server(**server_options)
         self.between = None
         try:
             self.between = between and between(self.server)
-            self.proxy = Proxy(self.between.uri if self.between else self.server, settings)
+            upstream = self.between.uri if self.between else self.server
+            self.proxy = Proxy(upstream, settings, environment=environment)
         except BaseException:
             self.close()
             raise

@@ -3,6 +3,8 @@
 Everything started here is ended again by its process id, also after a failed test or Ctrl-C.
 """
 
+from .browser import Browser, find_browser
+from .control import admin_port, ask_admin, ask_control
 from .certificates import Authority
 from .http_client import (
     Answer,
@@ -31,6 +33,7 @@ from .wire import Connection, WireTap, decode_message, encode_message, encode_qu
 
 __all__ = [
     "Answer",
+    "Browser",
     "Authority",
     "Collector",
     "Connection",
@@ -48,7 +51,10 @@ __all__ = [
     "Server",
     "Service",
     "WireTap",
+    "admin_port",
     "anonymous_bytes",
+    "ask_admin",
+    "ask_control",
     "build_bin",
     "connect",
     "decode_message",
@@ -56,6 +62,7 @@ __all__ = [
     "encode_query",
     "encode_request",
     "end_all_started",
+    "find_browser",
     "free_port",
     "holdfast",
     "port_for_restarts",

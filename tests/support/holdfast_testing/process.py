@@ -72,7 +72,9 @@ _starter = _Starter()
 class Process:
     """One child: its output is collected line by line in `lines` (both streams)."""
 
-    def __init__(self, arguments, environment=None, name=None, on_line=None, cwd=None):
+    def __init__(
+        self, arguments, environment=None, name=None, on_line=None, cwd=None, keep_descriptors=()
+    ):
         self.name = name or os.path.basename(arguments[0])
         self.arguments = [str(argument) for argument in arguments]
         self.lines = []
@@ -92,6 +94,7 @@ class Process:
                 text=True,
                 errors="replace",
                 preexec_fn=_die_with_parent,
+                pass_fds=keep_descriptors,
             )
         )
         with _started_lock:

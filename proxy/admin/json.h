@@ -1,0 +1,26 @@
+#ifndef HOLDFAST_ADMIN_JSON_H
+#define HOLDFAST_ADMIN_JSON_H
+
+/*
+ * JSON that is written straight into an answer: where documents stand in it their types must show,
+ * and canonical Extended JSON of our own figures would be a burden to read. Any thread.
+ */
+
+#include <event2/buffer.h>
+
+#include "holdfast/image.h"
+
+/* The text in quotation marks; bytes that are not UTF-8 become question marks. */
+void admin_json_text(struct evbuffer *body, const char *text);
+
+/* ,"name":"text" (without the comma if `first`). */
+void admin_json_member(struct evbuffer *body, bool first, const char *name, const char *text);
+
+/*
+ * {"is":"absent"}, {"is":"unknown"}, {"is":"present","document":CANONICAL EXTENDED JSON}, or for
+ * one that takes more than *room, or cannot be written as JSON, {"is":"present","bytes":NUMBER}.
+ * What is written is taken off *room.
+ */
+void admin_json_image(struct evbuffer *body, struct image image, size_t *room);
+
+#endif
