@@ -45,11 +45,15 @@ int admin_control_rollback(const struct admin_facts *facts, const char *query,
         (void)evbuffer_add_printf(body, "unit %" PRIu64 " is not open\n", id);
         return 404;
     }
-    (void)evbuffer_add_printf(body,
-                              unit != NULL ? "unit %" PRIu64 " is being rolled back\n"
-                                           : "unit %" PRIu64
-                                             " is at work and will be rolled back behind it\n",
-                              id);
+    if (unit == NULL) {
+        (void)evbuffer_add_printf(body,
+                                  "unit %" PRIu64
+                                  " is at work: it is rolled back behind its command, unless that "
+                                  "commits it, as a plain write does\n",
+                                  id);
+        return 202;
+    }
+    (void)evbuffer_add_printf(body, "unit %" PRIu64 " is being rolled back\n", id);
     return 200;
 }
 

@@ -9,9 +9,9 @@
 
 /*
  * POST /rollback?unit=N. Starts the rollback of an open unit; its client's next command is answered
- * NoSuchTransaction. A unit whose command is at work is rolled back when that has ended. Appends a
- * line for the operator and returns 200, 400 (no number), 404 (no such open unit) or 503 (not
- * serving).
+ * NoSuchTransaction. Appends a line for the operator and returns 200; 202 (its command is at work:
+ * it is rolled back when that has ended, unless that was its commit, or the unit is a plain write,
+ * which commits itself), 400 (no number), 404 (no such open unit) or 503 (not serving).
  */
 int admin_control_rollback(const struct admin_facts *facts, const char *query,
                            struct evbuffer *body);

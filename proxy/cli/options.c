@@ -57,8 +57,9 @@ const struct cli_command cli_commands[] = {
      cli_recover},
     {"rollback", "UNIT", "roll back one open unit of a living holdfastd",
      "For a unit that holds locks others wait for (units --locks). Its client's next command is\n"
-     "answered NoSuchTransaction. A unit whose command is at work is rolled back behind it. Waits\n"
-     "for the end. What a dead holdfastd left open is for holdfast recover.\n"
+     "answered NoSuchTransaction. One whose command is at work is rolled back behind it, unless\n"
+     "that commits it, as a plain write does. Waits for the end, and says which it was; ends with\n"
+     "1 unless it was rolled back. What a dead holdfastd left open is for holdfast recover.\n"
      "\n"
      "Example: holdfast rollback 4711 --wal /var/lib/holdfast\n",
      cli_rollback},

@@ -2,7 +2,7 @@
  * What is known of unique indexes (unique_cache.h).
  *
  *    get --> remembered --> answer
- *       `--> queue --> the thread asks listIndexes, listCollections --> remember --> answered
+ *       `--> queue --> the thread asks listCollections, listIndexes --> remember --> answered
  *
  * Table and queue belong to the mutex, the connection to the thread.
  */
@@ -129,7 +129,7 @@ void unique_cache_forget(struct unique_cache *cache, uint32_t gate)
 static void take_reply(struct unique_lookup *lookup, const bson_t *reply)
 {
     char *namespace = bson_strdup_printf("%s.%s", lookup->database, lookup->collection);
-    lookup->indexes = unique_indexes_parse(namespace, reply);
+    lookup->indexes = unique_indexes_parse(namespace, reply, lookup->collated);
     bson_free(namespace);
     if (lookup->indexes == NULL) {
         lookup->status = error_set(&lookup->error, STATUS_PROTOCOL,
@@ -208,12 +208,9 @@ static void ask_kind(struct unique_cache *cache, struct unique_lookup *lookup)
 
 static void ask(struct unique_cache *cache, struct unique_lookup *lookup)
 {
-    ask_indexes(cache, lookup);
+    ask_kind(cache, lookup);
     if (lookup->status == STATUS_OK) {
-        ask_kind(cache, lookup);
-        if (lookup->status != STATUS_OK) {
-            lookup->indexes = unique_indexes_release(lookup->indexes);
-        }
+        ask_indexes(cache, lookup);
     }
 }
 

@@ -52,6 +52,12 @@ static bool is_id_only(const bson_t *fields)
     return bson_count_keys(fields) == 1 && bson_has_field(fields, "_id");
 }
 
+/* The one that each collection has: it is unique, and not every server says so. */
+static bool is_id_index(const bson_iter_t *name)
+{
+    return strcmp(bson_iter_utf8(name, NULL), "_id_") == 0;
+}
+
 static void take_fields(struct unique_index *index)
 {
     bson_iter_t at;
@@ -97,7 +103,7 @@ static void copy_document(bson_iter_t *at, bson_t *copy)
 
 /* Adds the index if it is a unique one. False: this is no definition of an index. */
 static bool add_index(struct unique_indexes *indexes, const char *namespace,
-                      const bson_t *definition)
+                      const bson_t *definition, bool collated)
 {
     bson_iter_t key;
     bson_iter_t name;
@@ -106,14 +112,15 @@ static bool add_index(struct unique_indexes *indexes, const char *namespace,
         !bson_iter_init_find(&name, definition, "name") || !BSON_ITER_HOLDS_UTF8(&name)) {
         return false;
     }
+    bool of_id = is_id_index(&name) && (collated || has_collation(definition));
     /* An index that is prepared to become unique refuses duplicates already. */
-    if (!flag(definition, "unique") && !flag(definition, "prepareUnique")) {
+    if (!of_id && !flag(definition, "unique") && !flag(definition, "prepareUnique")) {
         return true;
     }
     struct unique_index *index = &indexes->items[indexes->count];
     bson_init(&index->fields);
     copy_document(&key, &index->fields);
-    if (is_id_only(&index->fields)) {
+    if (!of_id && is_id_only(&index->fields)) {
         bson_destroy(&index->fields);
         return true;
     }
@@ -124,7 +131,8 @@ static bool add_index(struct unique_indexes *indexes, const char *namespace,
     }
     index->scope = bson_strdup_printf("unique %s %s", namespace, bson_iter_utf8(&name, NULL));
     index->sparse = flag(definition, "sparse");
-    index->folds_strings = has_collation(definition);
+    index->folds_strings = of_id || has_collation(definition);
+    index->is_of_id = of_id;
     take_fields(index);
     indexes->count++;
     return true;
@@ -157,7 +165,8 @@ static bool find_batch(const bson_t *reply, bson_t *ret_batch)
     return bson_init_static(ret_batch, data, size);
 }
 
-struct unique_indexes *unique_indexes_parse(const char *namespace, const bson_t *reply)
+struct unique_indexes *unique_indexes_parse(const char *namespace, const bson_t *reply,
+                                            bool collated)
 {
     bson_t batch;
     bson_iter_t at;
@@ -175,7 +184,7 @@ struct unique_indexes *unique_indexes_parse(const char *namespace, const bson_t 
             bson_iter_document(&at, &size, &data);
         }
         taken = size > 0 && bson_init_static(&definition, data, size) &&
-                add_index(indexes, namespace, &definition);
+                add_index(indexes, namespace, &definition, collated);
     }
     return taken ? indexes : unique_indexes_release(indexes);
 }
@@ -292,6 +301,9 @@ bool unique_indexes_touched(const struct unique_indexes *indexes, const struct s
     bson_iter_t at;
     if (indexes->count == 0 || statement->kind != STATEMENT_UPDATE) {
         return false;
+    }
+    if (statement->upsert && unique_indexes_depend_on(indexes, "_id")) {
+        return true; /* it may make the document, and its _id */
     }
     if (statement->update_is_pipeline) {
         return pipeline_touches(indexes, statement->update);

@@ -18,6 +18,7 @@ struct unique_index {
     bson_t filter; /* of a partial index; else empty */
     bool sparse;
     bool folds_strings; /* it has a collation */
+    bool is_of_id;      /* that on _id, with a collation: only _ids with text have a lock */
     bool whole;         /* its keys are not told apart */
 };
 

@@ -68,6 +68,9 @@ static bool is_nothing(const bson_value_t *value)
 static enum status add_key(const struct unique_index *index, const struct search *search,
                            struct unique_keys *keys)
 {
+    if (index->is_of_id && !(search->found[0] && may_hold_text(&search->values[0]))) {
+        return STATUS_OK; /* the document's own lock will do */
+    }
     bson_t key = BSON_INITIALIZER;
     for (size_t i = 0; i < index->path_count; i++) {
         const bson_value_t *value = &search->values[i];

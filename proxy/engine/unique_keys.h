@@ -10,7 +10,9 @@
  * (strings under a collation, index types other than ascending and descending, numeric path names)
  * one lock covers several keys or the whole index.
  *
- * The index on _id needs nothing: the document's own lock stands for it.
+ * The index on _id needs nothing, for the document's own lock stands for it; but where the
+ * collection has a collation, texts that differ may be one _id: there it is like any other with a
+ * collation, for _ids with text in them.
  *
  * A set is never changed after it is made and may be read by any thread.
  */
@@ -27,10 +29,12 @@
 struct unique_indexes;
 
 /*
- * Takes the unique indexes from the server's reply to listIndexes. NULL: out of memory, or the
- * reply is none of listIndexes or not all of it. The caller gives it to unique_indexes_release().
+ * Takes the unique indexes from the server's reply to listIndexes. `collated`: of a collection for
+ * which namespace_is_collated(). NULL: out of memory, or the reply is none of listIndexes or not
+ * all of it. The caller gives it to unique_indexes_release().
  */
-struct unique_indexes *unique_indexes_parse(const char *namespace, const bson_t *reply);
+struct unique_indexes *unique_indexes_parse(const char *namespace, const bson_t *reply,
+                                            bool collated);
 /* The set of a namespace that does not exist. NULL: out of memory. */
 struct unique_indexes *unique_indexes_none(void);
 

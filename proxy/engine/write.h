@@ -142,6 +142,7 @@ struct write_operation {
     bool projected; /* findAndModify's value is there already */
     bson_t equalities;
     bool key_in_filter;
+    bool key_is_text; /* key_in_filter, and the collection takes other texts for the same _id */
 
     /* a multi write: all _ids that its filter found, and those of the batch at work */
     bool multi;

@@ -8,6 +8,13 @@
 #include "unit/namespace_lock.h"
 #include "wire/reply.h"
 
+bool write_key_is_collated(const struct write_operation *operation, const bson_t *key)
+{
+    bson_iter_t id;
+    return operation->collated && bson_iter_init_find(&id, key, "_id") &&
+           (BSON_ITER_HOLDS_UTF8(&id) || BSON_ITER_HOLDS_DOCUMENT(&id));
+}
+
 /* Whether which document a statement writes depends on no other: it has one _id, which is locked.
  */
 static bool is_pinned(const struct write_operation *operation, const struct statement *statement)
@@ -16,11 +23,9 @@ static bool is_pinned(const struct write_operation *operation, const struct stat
     bson_t key = BSON_INITIALIZER;
     bson_iter_t id;
     equality_collect(statement->filter, &equalities);
-    bool pinned =
-        statement->collation.size == 0 && equality_key(&equalities, &key) &&
-        bson_iter_init_find(&id, &key, "_id") && !BSON_ITER_HOLDS_NULL(&id) &&
-        !BSON_ITER_HOLDS_ARRAY(&id) &&
-        !(operation->collated && (BSON_ITER_HOLDS_UTF8(&id) || BSON_ITER_HOLDS_DOCUMENT(&id)));
+    bool pinned = statement->collation.size == 0 && equality_key(&equalities, &key) &&
+                  bson_iter_init_find(&id, &key, "_id") && !BSON_ITER_HOLDS_NULL(&id) &&
+                  !BSON_ITER_HOLDS_ARRAY(&id) && !write_key_is_collated(operation, &key);
     bson_destroy(&equalities);
     bson_destroy(&key);
     return pinned;

@@ -56,6 +56,7 @@ void write_statement_free(struct write_operation *operation)
     operation->id_count = 0;
     operation->cursor_id = operation->forecast_cursor_id = 0;
     operation->key_in_filter = operation->multi = operation->collects_again = false;
+    operation->key_is_text = false;
     operation->resolved = operation->waited = operation->projected = false;
 }
 
@@ -188,6 +189,7 @@ static void select_one(struct write_operation *operation)
     equality_collect(statement->filter, &operation->equalities);
     operation->key_in_filter = equality_key(&operation->equalities, &key);
     if (operation->key_in_filter) {
+        operation->key_is_text = write_key_is_collated(operation, &key);
         lock_name_of(operation->namespace, write_slice(&key), &operation->names[0]);
         operation->name_count = 1;
     } else if (statement->upsert) {
@@ -453,7 +455,8 @@ static void put_run_ids(const struct write_operation *operation, bson_t *ids)
 static bool is_general(const struct write_operation *operation)
 {
     return !is_insert(operation) && !operation->multi &&
-           !(operation->key_in_filter && write_statement(operation)->collation.size == 0);
+           !(operation->key_in_filter && !operation->key_is_text &&
+             write_statement(operation)->collation.size == 0);
 }
 
 bool write_resolve(struct write_operation *operation)

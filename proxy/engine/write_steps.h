@@ -127,6 +127,9 @@ void write_hidden_free(struct write_operation *operation);
 /* True: the namespace does not take the statement's write, and the step is set. */
 bool write_refuse_namespace(struct write_operation *operation);
 
+/* Whether the collection's collation may take other _ids for that of {_id: value}. */
+bool write_key_is_collated(const struct write_operation *operation, const bson_t *key);
+
 /* How the unit has to lock the namespace for the statements there (unit/namespace_lock.h). */
 unsigned write_namespace_modes(const struct write_operation *operation);
 /* It has to be locked once more, now that it is known what it is. */

@@ -96,6 +96,38 @@ def test_a_unit_at_work(stack, raw, name):
     assert stack.stored(name) == {1: {"_id": 1}}
 
 
+def test_a_plain_write_at_work(stack, raw, name):
+    """It waits for a lock and has written nothing yet; then it commits, and is not said to be rolled
+    back."""
+    stack.direct[DATABASE][name].insert_one({"_id": 1})
+    holder = RawTransaction(raw)
+    assert holder.update(name, {"_id": 1}, {"$set": {"a": 1}})["ok"] == 1
+    update = {"update": name, "updates": [{"q": {"_id": 1}, "u": {"$set": {"b": 2}}}]}
+    with Connection(stack.proxy.port) as other:
+        replies, ended = [], []
+        thread = threading.Thread(
+            target=lambda: replies.append(other.run({**update, "$db": DATABASE}))
+        )
+        thread.start()
+        wait_until(lambda: any("waitsFor" in unit for unit in locks(stack)), 5, "it waits")
+        number = next(unit["unit"] for unit in locks(stack) if "waitsFor" in unit)
+        operator = threading.Thread(
+            target=lambda: ended.append(
+                holdfast("rollback", number, "--wal", stack.proxy.wal, check=1).stdout
+            )
+        )
+        operator.start()
+        wait_until(lambda: any("endsWith" in unit for unit in locks(stack)), 5, "it is asked")
+        operator.join(0.2)
+        assert ended == [], "nothing is said before it is known"
+        assert holder.commit()["ok"] == 1
+        operator.join(10)
+        thread.join(10)
+        assert ended == [f"unit {number} is committed\n"]
+        assert replies[0]["nModified"] == 1
+    assert stack.stored(name) == {1: {"_id": 1, "a": 1, "b": 2}}
+
+
 def test_a_conflict_is_told(stack, raw, name):
     """A rollback that would overwrite a stranger's change is a conflict, by the exit code too."""
     stack.direct[DATABASE][name].insert_one({"_id": 1, "a": 0})

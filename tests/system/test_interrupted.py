@@ -117,6 +117,58 @@ def test_an_interrupted_undo_goes_on(tapped, name):
     assert collection.find_one() == {"_id": 1, "v": 1}
 
 
+# The server does it at once and the answer is lost; or it comes to the server later.
+@pytest.mark.parametrize("late", [False, True], ids=["answer_lost", "late"])
+def test_an_undo_whose_answer_is_lost(name, late):
+    """A step of a rollback got no answer: it may still be on its way. Nothing is looked at or tried
+    again for upstream.fenceWait, and so it cannot undo what somebody writes after the rollback, not
+    even where that leaves the very document which the step is to replace."""
+    fence_wait = 3
+    steps, arrived = [], threading.Event()
+    with Server() as server, WireTap(server.port) as tap:
+        direct = server.client()[DATABASE]
+
+        def arrive(step):
+            time.sleep(0.5)
+            direct.command({key: step[key] for key in step if key not in ("$db", "lsid")})
+            arrived.set()
+
+        def request(command):
+            if not str(command.get("comment", "")).startswith("holdfast: rollback"):
+                return None
+            steps.append((time.monotonic(), command))
+            if late and len(steps) == 1:
+                threading.Thread(target=arrive, args=(command,)).start()
+                return False
+            return None
+
+        def answer(reply):
+            if steps and not late and not arrived.is_set() and "lastErrorObject" in reply:
+                arrived.set()
+                return False
+            return None
+
+        direct[name].insert_one({"_id": 1, "v": 1})
+        settings = {"upstream.fenceWait": f"{fence_wait}s"}
+        with Proxy(tap.uri, settings) as proxy, Connection(proxy.port, timeout=60) as raw:
+            unit = RawTransaction(raw)
+            assert unit.update(name, {"_id": 1}, {"$set": {"v": 2}})["ok"] == 1
+            tap.before_request, tap.before_reply = request, answer
+            assert unit.abort()["ok"] == 1
+            assert arrived.is_set()
+            tap.before_request = tap.before_reply = None
+            begun = steps[0][0]
+            looks = [at - begun for at, sent in tap.commands if at > begun and name in sent.values()]
+            assert looks, "the rollback looked again"
+            assert min(looks) >= fence_wait
+            assert direct[name].find_one() == {"_id": 1, "v": 1}
+            unit.next()
+            assert unit.update(name, {"_id": 1}, {"$set": {"v": 2}})["ok"] == 1
+            assert unit.commit()["ok"] == 1
+            assert direct[name].find_one() == {"_id": 1, "v": 2}
+            assert [unit["state"] for unit in proxy.units()] == ["aborted", "committed"]
+
+
 def test_a_document_that_comes_twice(tapped, name):
     """The images of a multi write come in several replies. What was written after the first may
     move a document along the index that the server walks: it comes again, and is not written

@@ -119,3 +119,39 @@ def test_rolling_back_a_large_unit(name, how):
         assert memory.peak - start < 50 * MEGABYTE, (memory.peak, start)
         assert list(stack.stored(name).values()) == before
         assert [unit["state"] for unit in stack.proxy.units()] == ["aborted"]
+
+
+@pytest.mark.parametrize("in_unit", [True, False])
+@pytest.mark.parametrize("write", ["update", "delete"])
+def test_more_documents_than_a_unit_may_write(name, write, in_unit):
+    """What a search finds is bounded while it is collected: the error says by what, nothing was
+    written, and neither memory nor locks are kept."""
+    statement = {
+        "update": {"updates": [{"q": {}, "u": {"$set": {"v": 1}}, "multi": True}]},
+        "delete": {"deletes": [{"q": {}, "limit": 0}]},
+    }[write]
+    documents = [{"_id": f"{i:06}" + "x" * 1000, "v": 0} for i in range(20_000)]
+    with Server() as server, WireTap(server.port) as tap:
+        server.client()[DATABASE][name].insert_many(documents)
+        with Proxy(tap.uri, {"unit.maxBytes": "4MiB"}) as proxy:
+            with Connection(proxy.port, timeout=60) as raw:
+                run = RawTransaction(raw).run if in_unit else raw.run
+                start = anonymous_bytes(proxy.process)
+                with Memory(proxy.process) as memory:
+                    reply = run({write: name, **statement, "$db": DATABASE})
+                assert (reply["ok"], reply["code"]) == (0, 257), reply
+                assert "matches more documents" in reply["errmsg"]
+                assert "unit.maxBytes" in reply["errmsg"]
+                assert memory.peak - start < 60 * MEGABYTE, (memory.peak, start)
+                sent = [command for _, command in tap.commands if name in command.values()]
+                assert not any(write in command for command in sent), "nothing of it has left"
+                kept = anonymous_bytes(proxy.process) - start
+                for _ in range(3):
+                    assert raw.run({write: name, **statement, "$db": DATABASE})["code"] == 257
+                grown = anonymous_bytes(proxy.process) - start
+                assert grown < kept + 4 * MEGABYTE, (kept, grown)
+                assert [unit["state"] for unit in proxy.units()] in ([], ["aborted"])
+                few = {"q": {"_id": documents[0]["_id"]}, "u": {"$set": {"v": 1}}}
+                reply = raw.run({"update": name, "updates": [few], "$db": DATABASE})
+                assert reply["nModified"] == 1
+        assert server.client()[DATABASE][name].count_documents({"v": 0}) == len(documents) - 1

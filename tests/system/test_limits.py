@@ -135,6 +135,27 @@ def test_locks(name):
         assert sorted(stack.stored(name)) == [*range(9), 11, 20, 21, 22]
 
 
+@pytest.mark.parametrize("write", ["update", "delete"])
+def test_locks_of_one_command(name, write):
+    """More documents than unit.maxLocks are met in the middle of a command, when some are written:
+    they are restored, the locks given back."""
+    statement = {
+        "update": {"updates": [{"q": {}, "u": {"$set": {"v": 1}}, "multi": True}]},
+        "delete": {"deletes": [{"q": {}, "limit": 0}]},
+    }[write]
+    with Stack({"unit.maxLocks": "600"}) as stack, Connection(stack.proxy.port, 60) as raw:
+        documents = [{"_id": i, "v": 0} for i in range(601)]
+        stack.direct[DATABASE][name].insert_many(documents)
+        command = {write: name, **statement, "$db": DATABASE}
+        reply = raw.run(command)
+        assert (reply["ok"], reply["code"]) == (0, LOCK_TIMEOUT), reply
+        assert "unit.maxLocks" in reply["errmsg"]
+        assert stack.stored(name) == {document["_id"]: document for document in documents}
+        assert [unit["state"] for unit in stack.proxy.units()] == ["aborted"]
+        stack.direct[DATABASE][name].delete_one({"_id": 600})
+        assert raw.run(command)["n"] == 600
+
+
 def large_documents(stack, name, count):
     documents = [{"_id": i, "v": "x" * MEGABYTE} for i in range(count)]
     stack.direct[DATABASE][name].insert_many(documents)

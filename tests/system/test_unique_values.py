@@ -7,7 +7,7 @@ import threading
 import pytest
 from bson.decimal128 import Decimal128
 from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection
+from holdfast_testing import Connection, Proxy, Server, WireTap
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 WRITE_CONFLICT = 112
@@ -601,3 +601,86 @@ def test_crash_while_a_value_is_computed(name, case):
         made.proxy.start()
         assert made.stored(name) == {1: {"_id": 1, **taken}, 2: document}
         assert all(unit["state"] != "conflict" for unit in made.proxy.units())
+
+
+# ---------------------------------------------------------------- _ids under a collation
+
+
+@pytest.fixture
+def collated(client, name):
+    """A collection in which mongod takes "abc" and "ABC" for one _id. The test server makes two
+    documents of them: here it is told apart only who waits for whom."""
+    return client[DATABASE].create_collection(name, **FOLDED)
+
+
+ID_WRITES = {
+    "insert": lambda spelling: {"insert": None, "documents": [{"_id": spelling, "v": 1}]},
+    "upsert": lambda spelling: {
+        "update": None,
+        "updates": [{"q": {"_id": spelling}, "u": {"$set": {"v": 1}}, "upsert": True}],
+    },
+    # Not computed by the proxy.
+    "upsert_computed": lambda spelling: {
+        "update": None,
+        "updates": [{"q": {"_id": spelling}, "u": {"$push": {"v": 1}}, "upsert": True}],
+    },
+}
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["unit", "plain"])
+@pytest.mark.parametrize("write", ID_WRITES)
+def test_ids_that_collate_the_same(stack, raw, name, units, collated, write, plain):
+    """Who makes a document of the same _id in another spelling waits for the unit that has."""
+    command, other = ({**ID_WRITES[write](text), write.split("_")[0].replace("upsert", "update"): name}
+                      for text in ("abc", "ABC"))
+    first, second = units(), units()
+    assert first.run(command)["n"] == 1
+    assert units().insert(name, {"_id": 1})["n"] == 1, "what is no text is none of it"
+    run = (lambda: raw.run({**other, "$db": DATABASE})) if plain else (lambda: second.run(other))
+    later = Later(run)
+    assert later.waits()
+    assert "ABC" not in stack.stored(name), "nothing was written yet"
+    assert first.abort()["ok"] == 1
+    assert later.result()["n"] == 1
+    assert "ABC" in stack.stored(name)
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["unit", "plain"])
+def test_an_id_that_was_given_up(stack, raw, name, units, collated, plain):
+    """A removed document's _id is held in all spellings: it may come back."""
+    collated.insert_one({"_id": "abc", "v": 1})
+    first, second = units(), units()
+    assert first.delete(name, {"_id": "abc"})["n"] == 1
+    insert = {"insert": name, "documents": [{"_id": "ABC"}]}
+    run = (lambda: raw.run({**insert, "$db": DATABASE})) if plain else (lambda: second.run(insert))
+    later = Later(run)
+    assert later.waits()
+    assert stack.stored(name) == {}
+    assert first.commit()["ok"] == 1
+    assert later.result()["n"] == 1
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_an_id_that_is_hidden(name, multi):
+    """A write by an _id in another spelling waits for the unit that has removed the document. The
+    test server takes no account of a collection's own collation: a relay adds it to what is asked."""
+
+    def collate(command):
+        asks = command.get("find") == name or command.get("aggregate") == name
+        return {**command, **FOLDED} if asks else None
+
+    with Server() as server, WireTap(server.port) as tap:
+        direct = server.client()[DATABASE].create_collection(name, **FOLDED)
+        direct.insert_one({"_id": "abc", "v": 1})
+        tap.before_request = collate
+        with Proxy(tap.uri, {"unit.lockWait": f"{LOCK_WAIT}s"}) as proxy:
+            with Connection(proxy.port) as one, Connection(proxy.port) as other:
+                first, second = RawTransaction(one), RawTransaction(other)
+                assert first.delete(name, {"_id": "abc"})["n"] == 1
+                statement = {"q": {"_id": "ABC"}, "u": {"$set": {"v": 2}}, "multi": multi}
+                update = Later(lambda: second.run({"update": name, "updates": [statement]}))
+                assert update.waits()
+                assert first.abort()["ok"] == 1
+                assert update.result()["nModified"] == 1
+                assert second.commit()["ok"] == 1
+        assert list(direct.find()) == [{"_id": "abc", "v": 2}]

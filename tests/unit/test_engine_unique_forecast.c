@@ -28,7 +28,7 @@ static struct unique_indexes *indexes_of(const char *keys)
     snprintf(text, sizeof text, "{\"cursor\":{\"id\":0,\"firstBatch\":[%s]}}", keys);
     bson_t *reply = bson_new_from_json((const uint8_t *)text, -1, &error);
     assert_non_null(reply);
-    struct unique_indexes *indexes = unique_indexes_parse("db.c", reply);
+    struct unique_indexes *indexes = unique_indexes_parse("db.c", reply, false);
     bson_destroy(reply);
     assert_non_null(indexes);
     return indexes;

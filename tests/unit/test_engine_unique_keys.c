@@ -43,7 +43,7 @@ static struct unique_indexes *indexes_of(const char *index)
              "{\"cursor\":{\"id\":0,\"firstBatch\":[{\"key\":{\"_id\":1},\"name\":\"_id_\"},%s]}}",
              index);
     bson_t *reply = parse(text);
-    struct unique_indexes *indexes = unique_indexes_parse("db.c", reply);
+    struct unique_indexes *indexes = unique_indexes_parse("db.c", reply, false);
     bson_destroy(reply);
     assert_non_null(indexes);
     return indexes;
@@ -115,6 +115,36 @@ static const struct {
     {NUMBERED, "{\"u\":[1]}", "{\"u\":{\"0\":7}}", true},
     {NOT_UNIQUE, "{\"u\":1}", "{\"u\":1}", false},
 };
+
+/* The index on _id is one of them where the collection, or what is told of the index, has a
+   collation; and for text only. */
+static void test_collated_ids(void **state)
+{
+    static const char *const definitions[] = {
+        "{\"key\":{\"_id\":1},\"name\":\"_id_\"}",
+        "{\"key\":{\"_id\":1},\"name\":\"_id_\",\"collation\":{\"locale\":\"en\"}}",
+    };
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "{\"cursor\":{\"id\":0,\"firstBatch\":[%s]}}",
+                 definitions[i % 2]);
+        bson_t *reply = parse(text);
+        struct unique_indexes *indexes = unique_indexes_parse("db.c", reply, i >= 2);
+        bson_t *small = parse("{\"_id\":\"abc\"}");
+        bson_t *large = parse("{\"_id\":{\"x\":\"ABC\"}}");
+        bson_t *number = parse("{\"_id\":1}");
+        bool collated = i > 0;
+        assert_int_equal(unique_indexes_count(indexes), collated);
+        assert_int_equal(meet(indexes, small, large), collated);
+        assert_false(meet(indexes, number, number)); /* its document's lock is enough */
+        bson_destroy(reply);
+        bson_destroy(small);
+        bson_destroy(large);
+        bson_destroy(number);
+        unique_indexes_release(indexes);
+    }
+}
 
 static void test_pairs(void **state)
 {
@@ -222,7 +252,7 @@ static void test_nonsense(void **state)
     };
     for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++) {
         bson_t *reply = parse(replies[i]);
-        assert_null(unique_indexes_parse("db.c", reply));
+        assert_null(unique_indexes_parse("db.c", reply, false));
         bson_destroy(reply);
     }
 }
@@ -335,7 +365,7 @@ static struct unique_indexes *server_indexes(const char *index)
     command = parse("{\"listIndexes\":\"c\",\"cursor\":{}}");
     assert_int_equal(upstream_command(upstream, "db", command, &reply, &code, &error), STATUS_OK);
     bson_destroy(command);
-    struct unique_indexes *indexes = unique_indexes_parse("db.c", &reply);
+    struct unique_indexes *indexes = unique_indexes_parse("db.c", &reply, false);
     bson_destroy(&reply);
     assert_non_null(indexes);
     assert_int_equal(unique_indexes_count(indexes), 1);
@@ -418,9 +448,13 @@ int main(void)
     printf("HOLDFAST_TEST_SEED=%u\n", seed);
     srandom(seed);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pairs),    cmocka_unit_test(test_changes),
-        cmocka_unit_test(test_bound),    cmocka_unit_test(test_touched),
-        cmocka_unit_test(test_nonsense), cmocka_unit_test(test_server_duplicates),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_collated_ids),
+        cmocka_unit_test(test_bound),
+        cmocka_unit_test(test_touched),
+        cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_server_duplicates),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

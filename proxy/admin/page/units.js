@@ -23,7 +23,7 @@ async function rollBack(unit) {
     make("p", {}, `${who(unit)}, open for ${age(unit.ageMillis)}, ${plural(unit.writes, "write")}.`),
     make("p", {}, "Its writes are undone. Its client is told that the transaction is gone " +
       "(NoSuchTransaction), which drivers answer by running it again. A unit whose command is at " +
-      "work is rolled back behind it."));
+      "work is rolled back behind it, unless that commits it, as a plain write does."));
   await confirm(`Roll unit ${unit.unit} back?`, content, "Roll it back",
     async () => (await post(`/rollback?unit=${unit.unit}`)).trim());
 }
