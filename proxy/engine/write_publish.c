@@ -74,6 +74,7 @@ bool write_admit(struct write_operation *operation)
     struct uncommitted_publication *publication = &operation->publication;
     uint32_t gate = gate_of(operation->target.database, operation->target.collection);
     if (publication->published == NULL && operation->unit->locks.held_count == 0 &&
+        operation->unit->locks.share_count == 0 &&
         uncommitted_is_draining(operation->engine->uncommitted, gate) && !publish(operation)) {
         return false;
     }

@@ -457,13 +457,11 @@ static bool is_undisturbed(const struct read_operation *operation)
                : read_stamp(operation->engine, &operation->command) == operation->stamp;
 }
 
-/* Of a cursor of the server's that the client gets. */
+/* Of a cursor of the server's that the client gets: of a serializable unit's, too, with which a
+   client may go on after the unit's end. */
 static void note_cursor(struct read_operation *operation, int64_t cursor_id)
 {
-    if (operation->locked) {
-        return; /* its unit knows it */
-    }
-    if (operation->form == READ_FORM_PASS) {
+    if (operation->form == READ_FORM_PASS && !operation->locked) {
         cursor_set_note(&operation->engine->loose_cursors, cursor_id);
     } else {
         read_note_cursor(operation->engine, &operation->command, cursor_id);
