@@ -322,6 +322,12 @@ static bson_t *random_document(int id)
     return document;
 }
 
+/*
+ * The last refusal is for an array as a whole, which the tests' server has in its index beside the
+ * array's elements. MongoDB has the elements alone: to it ["a"] and [["a"]] are no duplicates.
+ */
+static bool refused_for_whole_array;
+
 static int32_t run(bson_t *command)
 {
     bson_t reply;
@@ -333,6 +339,7 @@ static int32_t run(bson_t *command)
     } else if (status != STATUS_REFUSED) {
         fail_msg("%s", error.message);
     }
+    refused_for_whole_array = strstr(error.message, "Array([") != NULL;
     return code;
 }
 
@@ -398,7 +405,7 @@ static void test_server_duplicates(void **state)
             bool both = insert(one) == 0;
             if (both && insert(other) == 11000) {
                 duplicates++;
-                if (!meet(indexes, one, other)) {
+                if (!refused_for_whole_array && !meet(indexes, one, other)) {
                     char *a = bson_as_canonical_extended_json(one, NULL);
                     char *b = bson_as_canonical_extended_json(other, NULL);
                     fail_msg("%s: duplicates without a lock in common: %s %s", definitions[i], a,
