@@ -329,6 +329,22 @@ static bool is_in_journal_only(const struct effect *from, const struct effect *l
 }
 
 /*
+ * A unit that was undone, and the proxy died before it could say so, is undone a second time.
+ * Strangers have meanwhile made of what was restored, `from` on, just what the unit had made of it.
+ */
+static bool is_undone_again(const struct effect *from, const struct effect *last,
+                            const char *namespace, const bson_t *key)
+{
+    bool again = false;
+    for (const struct effect *at = effects; is_strangers(from->command) && at < from; at++) {
+        again = again ||
+                (at->taken_back != 0 && !is_strangers(at->command) && has_key(at, namespace, key) &&
+                 same_bytes(&at->before, &from->before) && same_bytes(&at->after, &last->after));
+    }
+    return again;
+}
+
+/*
  * Strangers have changed the document since, and brought it back to something that the unit knows:
  * nobody can see that they were there.
  */
@@ -345,7 +361,8 @@ static bool is_unseen(const struct effect *from, const char *namespace, const bs
         unseen = unseen || (own && (same_bytes(&at->before, &last->after) ||
                                     same_bytes(&at->after, &last->after)));
     }
-    return unseen || is_in_journal_only(from, last, key);
+    return unseen || is_in_journal_only(from, last, key) ||
+           is_undone_again(from, last, namespace, key);
 }
 
 /* Takes back the effect and all on this document that followed it. */
