@@ -29,6 +29,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
