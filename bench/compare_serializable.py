@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests" / "support"))
 
 LOADS = {
     "three updates by _id, nothing shared": ["unit"],
