@@ -11,7 +11,6 @@
  */
 #include "engine/apply_update.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine/equality.h"
@@ -97,11 +96,6 @@ static bool is_plain(struct slice document)
         }
     }
     return names_are_plain(&names);
-}
-
-bool apply_update_is_plain(struct slice document)
-{
-    return is_plain(document);
 }
 
 static bool value_is_plain(const bson_iter_t *value)

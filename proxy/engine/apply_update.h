@@ -28,7 +28,4 @@
 bool apply_update(const struct statement *statement, struct slice before, struct slice key,
                   const struct update_rules *rules, bson_t *ret_after);
 
-/* Whether any server stores the document as it is, byte for byte. */
-bool apply_update_is_plain(struct slice document);
-
 #endif

@@ -7,16 +7,13 @@
  * next transaction, which may follow at once on another connection, does not meet its own locks.
  * Starts on the thread that has the unit checked out, goes on on the journal's writer thread.
  */
-#include <assert.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "engine/finish.h"
 #include "engine/known.h"
 #include "engine/release.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
-#include "holdfast/log.h"
 #include "recover/record.h"
 
 static void on_appended(struct wal_append *first, void *context)

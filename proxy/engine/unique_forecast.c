@@ -9,7 +9,6 @@
 #include "engine/unique_forecast.h"
 
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine/equality.h"

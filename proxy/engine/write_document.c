@@ -3,7 +3,6 @@
  *
  * Worker of the channel only.
  */
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -14,7 +14,6 @@
  */
 #include <string.h>
 
-#include "engine/apply_update.h"
 #include "engine/equality.h"
 #include "engine/insert_document.h"
 #include "engine/unique_forecast.h"

@@ -13,7 +13,6 @@
 #include "engine/insert_document.h"
 #include "engine/write_steps.h"
 #include "holdfast/crash_point.h"
-#include "recover/record.h"
 #include "wire/reply.h"
 
 static void mark_written(struct write_operation *operation, size_t count)

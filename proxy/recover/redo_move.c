@@ -14,7 +14,6 @@
  * Threads: the struct upstream's.
  */
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 

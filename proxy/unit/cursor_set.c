@@ -32,15 +32,6 @@ bool cursor_set_has(const struct cursor_set *set, int64_t cursor_id)
     return cursor_id != 0 && found;
 }
 
-void cursor_set_forget(struct cursor_set *set, int64_t cursor_id)
-{
-    _Atomic int64_t *row = set->ids[row_of(cursor_id)];
-    for (uint32_t way = 0; way < CURSOR_SET_WAYS && cursor_id != 0; way++) {
-        int64_t expected = cursor_id;
-        (void)atomic_compare_exchange_strong(&row[way], &expected, 0);
-    }
-}
-
 void cursor_set_clear(struct cursor_set *set)
 {
     for (uint32_t i = 0; i < CURSOR_SET_COUNT / CURSOR_SET_WAYS; i++) {

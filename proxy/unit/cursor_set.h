@@ -27,8 +27,6 @@ struct cursor_set {
 /* Harmless with 0. */
 void cursor_set_note(struct cursor_set *set, int64_t cursor_id);
 bool cursor_set_has(const struct cursor_set *set, int64_t cursor_id);
-/* Also of one that is not there. */
-void cursor_set_forget(struct cursor_set *set, int64_t cursor_id);
 void cursor_set_clear(struct cursor_set *set);
 
 #endif

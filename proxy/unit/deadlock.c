@@ -7,8 +7,6 @@
  * Where the search meets units that wait at gates, others go on from there; a cycle that they find
  * leads through such a unit: once it passes, that cycle is none any more.
  */
-#include <assert.h>
-
 #include "unit/gate_wait.h"
 #include "unit/lock_table_private.h"
 

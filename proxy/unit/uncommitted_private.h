@@ -123,6 +123,7 @@ struct outbox {
     struct uncommitted_turn *begun;
     struct uncommitted_watch *ended;
 };
+
 /* ---- uncommitted.c */
 
 static inline struct uncommitted_document *
