@@ -20,9 +20,9 @@
 
 #include <uthash.h>
 
+#include "engine/asker.h"
+#include "engine/namespace_kind.h"
 #include "holdfast/clock.h"
-#include "upstream/upstream.h"
-#include "wire/reply.h"
 
 #define SETS 4096u
 #define WAYS 4u
@@ -47,9 +47,7 @@ struct namespace_cache {
     struct namespace_lookup **last;
     uint64_t empty_since_ms; /* the last time that all was forgotten */
     bool stopping;
-    char *uri;
-    uint64_t connect_ms;
-    struct upstream *upstream; /* the thread's */
+    struct asker asker; /* the thread's */
     pthread_t thread;
 };
 
@@ -275,56 +273,24 @@ static struct view_definition *parse_view(const bson_iter_t *entry)
     return view->view_on == NULL ? view_definition_release(view) : view;
 }
 
-static bool is_view(const bson_iter_t *entry)
-{
-    bson_iter_t type;
-    return bson_iter_recurse(entry, &type) && bson_iter_find(&type, "type") &&
-           BSON_ITER_HOLDS_UTF8(&type) && strcmp(bson_iter_utf8(&type, NULL), "view") == 0;
-}
-
 static void take_reply(struct namespace_lookup *lookup, const bson_t *reply)
 {
     bson_iter_t at;
     bson_iter_t entry;
     lookup->known = NAMESPACE_KNOWN_COLLECTION;
-    if (bson_iter_init(&at, reply) &&
-        bson_iter_find_descendant(&at, "cursor.firstBatch.0", &entry) &&
-        BSON_ITER_HOLDS_DOCUMENT(&entry) && is_view(&entry)) {
+    if (namespace_kind_parse(reply) == NAMESPACE_VIEW && bson_iter_init(&at, reply) &&
+        bson_iter_find_descendant(&at, "cursor.firstBatch.0", &entry)) {
         lookup->view = parse_view(&entry);
         lookup->known = lookup->view == NULL ? NAMESPACE_KNOWN_NOTHING : NAMESPACE_KNOWN_VIEW;
     }
 }
 
-static enum status run(struct namespace_cache *cache, const char *database, const bson_t *command,
-                       bson_t *reply)
-{
-    struct error error = {0};
-    int32_t code = 0;
-    enum status status = STATUS_OK;
-    if (cache->upstream == NULL) {
-        status = upstream_open(cache->uri, cache->connect_ms, &cache->upstream, &error);
-    }
-    if (status == STATUS_OK) {
-        status = upstream_command(cache->upstream, database, command, reply, &code, &error);
-    }
-    if (status == STATUS_UNREACHABLE && cache->upstream != NULL) {
-        /* Once more: the connection may have been an old one to a server that was restarted. */
-        status = upstream_command(cache->upstream, database, command, reply, &code, &error);
-    }
-    return status;
-}
-
 static void ask(struct namespace_cache *cache, struct namespace_lookup *lookup)
 {
-    bson_t command = BSON_INITIALIZER;
-    bson_t filter;
     bson_t reply;
-    BSON_APPEND_INT32(&command, "listCollections", 1);
-    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
-    BSON_APPEND_UTF8(&filter, "name", lookup->collection);
-    bson_append_document_end(&command, &filter);
-    enum status status = run(cache, lookup->database, &command, &reply);
-    bson_destroy(&command);
+    struct error error = {0};
+    enum status status =
+        asker_list_collection(&cache->asker, lookup->database, lookup->collection, &reply, &error);
     if (status == STATUS_OK) {
         take_reply(lookup, &reply);
         bson_destroy(&reply);
@@ -386,7 +352,7 @@ static void *cache_main(void *context)
         pthread_mutex_lock(&cache->mutex);
     }
     pthread_mutex_unlock(&cache->mutex);
-    upstream_close(cache->upstream);
+    asker_close(&cache->asker);
     return NULL;
 }
 
@@ -415,7 +381,7 @@ static void destroy(struct namespace_cache *cache)
     forget_all(cache);
     (void)pthread_cond_destroy(&cache->changed);
     (void)pthread_mutex_destroy(&cache->mutex);
-    free(cache->uri);
+    asker_free(&cache->asker);
     free(cache);
 }
 
@@ -435,15 +401,14 @@ enum status namespace_cache_start(const char *uri, uint64_t connect_ms,
                                   struct namespace_cache **ret_cache, struct error *ret_error)
 {
     struct namespace_cache *cache = calloc(1, sizeof *cache);
-    if (cache == NULL || (cache->uri = strdup(uri)) == NULL ||
+    if (cache == NULL || !asker_init(&cache->asker, uri, connect_ms) ||
         getrandom(&cache->key, sizeof cache->key, 0) != (ssize_t)sizeof cache->key) {
         if (cache != NULL) {
-            free(cache->uri);
+            asker_free(&cache->asker);
         }
         free(cache);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
-    cache->connect_ms = connect_ms;
     init(cache);
     if (pthread_create(&cache->thread, NULL, cache_main, cache) != 0) {
         destroy(cache);

@@ -15,9 +15,9 @@
 
 #include <uthash.h>
 
+#include "engine/asker.h"
 #include "holdfast/clock.h"
 #include "unit/gate.h"
-#include "upstream/upstream.h"
 #include "wire/reply.h"
 
 struct entry {
@@ -39,9 +39,7 @@ struct unique_cache {
     struct unique_lookup **last;
     uint64_t forgotten; /* counts unique_cache_forget(): what was asked before is not remembered */
     bool stopping;
-    char *uri;
-    uint64_t connect_ms;
-    struct upstream *upstream; /* the thread's */
+    struct asker asker; /* the thread's */
     pthread_t thread;
 };
 
@@ -137,25 +135,6 @@ static void take_reply(struct unique_lookup *lookup, const bson_t *reply)
     }
 }
 
-static void run(struct unique_cache *cache, struct unique_lookup *lookup, const bson_t *command,
-                bson_t *reply, int32_t *ret_code)
-{
-    lookup->status = STATUS_OK;
-    if (cache->upstream == NULL) {
-        lookup->status =
-            upstream_open(cache->uri, cache->connect_ms, &cache->upstream, &lookup->error);
-    }
-    if (lookup->status == STATUS_OK) {
-        lookup->status = upstream_command(cache->upstream, lookup->database, command, reply,
-                                          ret_code, &lookup->error);
-    }
-    if (lookup->status == STATUS_UNREACHABLE && cache->upstream != NULL) {
-        /* Once more: the connection may have been an old one to a server that was restarted. */
-        lookup->status = upstream_command(cache->upstream, lookup->database, command, reply,
-                                          ret_code, &lookup->error);
-    }
-}
-
 static void take_none(struct unique_lookup *lookup)
 {
     lookup->indexes = unique_indexes_none();
@@ -171,7 +150,8 @@ static void ask_indexes(struct unique_cache *cache, struct unique_lookup *lookup
     bson_append_utf8(&command, "listIndexes", -1, lookup->collection, -1);
     bson_append_document_begin(&command, "cursor", -1, &cursor);
     bson_append_document_end(&command, &cursor);
-    run(cache, lookup, &command, &reply, &code);
+    lookup->status =
+        asker_command(&cache->asker, lookup->database, &command, &reply, &code, &lookup->error);
     bson_destroy(&command);
     if (lookup->status == STATUS_OK) {
         take_reply(lookup, &reply);
@@ -184,16 +164,9 @@ static void ask_indexes(struct unique_cache *cache, struct unique_lookup *lookup
 
 static void ask_kind(struct unique_cache *cache, struct unique_lookup *lookup)
 {
-    bson_t command = BSON_INITIALIZER;
-    bson_t filter;
     bson_t reply;
-    int32_t code = 0;
-    BSON_APPEND_INT32(&command, "listCollections", 1);
-    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
-    BSON_APPEND_UTF8(&filter, "name", lookup->collection);
-    bson_append_document_end(&command, &filter);
-    run(cache, lookup, &command, &reply, &code);
-    bson_destroy(&command);
+    lookup->status = asker_list_collection(&cache->asker, lookup->database, lookup->collection,
+                                           &reply, &lookup->error);
     lookup->kind = NAMESPACE_COLLECTION;
     lookup->listed = lookup->status == STATUS_OK;
     lookup->collated = false;
@@ -251,7 +224,7 @@ static void *cache_main(void *context)
         pthread_mutex_lock(&cache->mutex);
     }
     pthread_mutex_unlock(&cache->mutex);
-    upstream_close(cache->upstream);
+    asker_close(&cache->asker);
     return NULL;
 }
 
@@ -277,7 +250,7 @@ static struct unique_cache *cache_free(struct unique_cache *cache)
     drop_of_gate(cache, GATE_SERVER);
     (void)pthread_cond_destroy(&cache->changed);
     (void)pthread_mutex_destroy(&cache->mutex);
-    free(cache->uri);
+    asker_free(&cache->asker);
     free(cache);
     return NULL;
 }
@@ -286,11 +259,10 @@ enum status unique_cache_start(const char *uri, uint64_t connect_ms,
                                struct unique_cache **ret_cache, struct error *ret_error)
 {
     struct unique_cache *cache = calloc(1, sizeof *cache);
-    if (cache == NULL || (cache->uri = strdup(uri)) == NULL) {
+    if (cache == NULL || !asker_init(&cache->asker, uri, connect_ms)) {
         free(cache);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
-    cache->connect_ms = connect_ms;
     cache->last = &cache->first;
     (void)pthread_mutex_init(&cache->mutex, NULL);
     (void)pthread_cond_init(&cache->changed, NULL);
