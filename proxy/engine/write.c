@@ -139,9 +139,8 @@ static void give_up(struct write_operation *operation)
 static void leave_namespace_hint(struct write_operation *operation)
 {
     struct lock_owner *owner = &operation->unit->locks;
-    uint32_t gate = gate_of(operation->target.database, operation->target.collection);
-    if (namespace_is_locked(owner, gate, NAMESPACE_READ)) {
-        lock_hints_add_namespace(&owner->hints, gate);
+    if (namespace_is_locked(owner, operation->gate, NAMESPACE_READ)) {
+        lock_hints_add_namespace(&owner->hints, operation->gate);
     }
 }
 
@@ -232,8 +231,7 @@ static bool is_view_fixed(const struct write_operation *operation)
 /* When the transaction is run again it locks this first. */
 static void leave_hint(struct write_operation *operation, const struct lock_name *name)
 {
-    lock_hints_add(&operation->unit->locks.hints, name,
-                   gate_of(operation->target.database, operation->target.collection));
+    lock_hints_add(&operation->unit->locks.hints, name, operation->gate);
 }
 
 /*
@@ -618,6 +616,7 @@ bool write_take_namespace(struct write_operation *operation, const char *databas
     }
     (void)snprintf(namespace, size, "%s.%s", database, collection);
     operation->namespace = namespace;
+    operation->gate = gate_of(database, collection);
     operation->collated = false; /* not known yet */
     operation->target = (struct command_target){
         .database = database,

@@ -104,6 +104,7 @@ struct write_operation {
     struct statement_list list;
     struct command_target target;
     char *namespace;
+    uint32_t gate;             /* of the namespace */
     uint32_t namespace_number; /* of the list's */
     enum write_step step;
     enum write_wait wait;

@@ -43,11 +43,6 @@ static void fail_for_memory(struct write_operation *operation)
     write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
 }
 
-static uint32_t gate_here(const struct write_operation *operation)
-{
-    return gate_of(operation->target.database, operation->target.collection);
-}
-
 /* ------------------------------------------------------------------ looking */
 
 static void view_free(struct write_hidden *hidden)
@@ -75,7 +70,7 @@ void write_hidden_begin(struct write_operation *operation)
 {
     struct write_hidden *hidden = &operation->hidden;
     const struct uncommitted_table *table = operation->engine->uncommitted;
-    uint32_t gate = gate_here(operation);
+    uint32_t gate = operation->gate;
     look_end(operation);
     view_free(hidden);
     hidden->stamp = uncommitted_stamp(table, gate);
@@ -124,7 +119,7 @@ enum write_hidden_result write_hidden_look(struct write_operation *operation)
 {
     struct write_hidden *hidden = &operation->hidden;
     struct uncommitted_table *table = operation->engine->uncommitted;
-    uint32_t gate = gate_here(operation);
+    uint32_t gate = operation->gate;
     struct uncommitted_reader reader = reader_of(operation);
     if (!hidden->look.has_snapshot) {
         hidden->insist = uncommitted_stamp(table, gate) != hidden->stamp;

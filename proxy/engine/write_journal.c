@@ -124,7 +124,7 @@ static bool put_writes(struct write_operation *operation, size_t pending)
 {
     struct unit *unit = operation->unit;
     struct record_known *known = NULL;
-    operation->plain_probe = gate_plain_probe(operation->engine->gates, operation->enter.gates[1]);
+    operation->plain_probe = gate_plain_probe(operation->engine->gates, operation->gate);
     operation->records =
         memory_new_aligned(pending, sizeof *operation->records, _Alignof(struct write_record));
     if (operation->records == NULL ||

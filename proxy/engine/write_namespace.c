@@ -52,9 +52,7 @@ bool write_wants_more_of_namespace(const struct write_operation *operation)
 {
     const struct lock_owner *owner = &operation->unit->locks;
     return owner->serializable &&
-           !namespace_is_locked(owner,
-                                gate_of(operation->target.database, operation->target.collection),
-                                write_namespace_modes(operation));
+           !namespace_is_locked(owner, operation->gate, write_namespace_modes(operation));
 }
 
 static void refuse_statement(struct write_operation *operation, int code, const char *what)

@@ -60,7 +60,7 @@ static bool publish(struct write_operation *operation)
     struct uncommitted_publication *publication = &operation->publication;
     publication->published = on_published;
     publication->owner = &operation->unit->uncommitted;
-    publication->gate = gate_of(operation->target.database, operation->target.collection);
+    publication->gate = operation->gate;
     if (!uncommitted_publish(operation->engine->uncommitted, publication)) {
         write_wait(operation, WRITE_WAIT_READERS);
         return false;
@@ -72,10 +72,10 @@ static bool publish(struct write_operation *operation)
 bool write_admit(struct write_operation *operation)
 {
     struct uncommitted_publication *publication = &operation->publication;
-    uint32_t gate = gate_of(operation->target.database, operation->target.collection);
     if (publication->published == NULL && operation->unit->locks.held_count == 0 &&
         operation->unit->locks.share_count == 0 &&
-        uncommitted_is_draining(operation->engine->uncommitted, gate) && !publish(operation)) {
+        uncommitted_is_draining(operation->engine->uncommitted, operation->gate) &&
+        !publish(operation)) {
         return false;
     }
     *publication = (struct uncommitted_publication){0};

@@ -413,7 +413,7 @@ void write_take_answer(struct write_operation *operation, struct slice reply)
     struct reply_view view;
     const struct write_document *document = at(operation);
     if (operation->unjournaled) {
-        gate_plain_note(operation->engine->gates, operation->enter.gates[1],
+        gate_plain_note(operation->engine->gates, operation->gate,
                         worker_index(operation->channel->worker));
     }
     if (reply_view_parse(reply, &view) != STATUS_OK) {
