@@ -211,7 +211,7 @@ static bool enter(struct write_operation *operation)
         fail_as_victim(operation);
         return true;
     case ENTER_NO_MEMORY:
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        write_fail_for_memory(operation);
         return true;
     }
     return false;
@@ -522,6 +522,11 @@ void write_fail(struct write_operation *operation, int code, const char *message
     operation->step = WRITE_ROLLING_BACK;
 }
 
+void write_fail_for_memory(struct write_operation *operation)
+{
+    write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+}
+
 void write_fail_behind(struct write_operation *operation)
 {
     write_fail(operation, REPLY_CODE_WriteConflict,
@@ -682,7 +687,7 @@ void write_start(struct write_operation *operation, const struct command_view *v
     } else if (statement_list_parse(view, message, &operation->list, &code, &error) != STATUS_OK) {
         refuse_command(operation, code, error.message);
     } else if (prepare(operation, view) != STATUS_OK) {
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        write_fail_for_memory(operation);
     }
     advance(operation);
 }

@@ -27,7 +27,7 @@ struct write_document *write_document_add(struct write_operation *operation, str
         size_t capacity = operation->document_capacity == 0 ? 4 : operation->document_capacity * 2;
         struct write_document *grown = realloc(operation->documents, capacity * sizeof *grown);
         if (grown == NULL) {
-            write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+            write_fail_for_memory(operation);
             return NULL;
         }
         operation->documents = grown;
@@ -38,7 +38,7 @@ struct write_document *write_document_add(struct write_operation *operation, str
     *document = (struct write_document){.key = slice_make(key_copy, key.size)};
     if (key_copy == NULL || !image_copy(before, &document->before)) {
         free(key_copy);
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        write_fail_for_memory(operation);
         return NULL;
     }
     memcpy(key_copy, key.data, key.size);
@@ -158,7 +158,7 @@ void write_documents_refuse(struct write_operation *operation, size_t first, siz
         document->fate = WRITE_ENDED;
         if (!operation->unjournaled &&
             unit_learn_refused(operation->unit, document->number) != STATUS_OK) {
-            write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+            write_fail_for_memory(operation);
             return;
         }
     }

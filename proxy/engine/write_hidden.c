@@ -38,11 +38,6 @@
 /* Images of all that units hide from one write; they are asked for in portions. */
 #define HIDDEN_BYTES_MAX ((uint64_t)1 << 30)
 
-static void fail_for_memory(struct write_operation *operation)
-{
-    write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
-}
-
 /* ------------------------------------------------------------------ looking */
 
 static void view_free(struct write_hidden *hidden)
@@ -130,7 +125,7 @@ enum write_hidden_result write_hidden_look(struct write_operation *operation)
     bool lost = uncommitted_snapshot_is_lost(table, &reader);
     look_end(operation);
     if (status == STATUS_MEMORY) {
-        fail_for_memory(operation);
+        write_fail_for_memory(operation);
         return WRITE_HIDDEN_FAILED;
     }
     if (status != STATUS_OK || lost) {
@@ -258,7 +253,7 @@ static bool note_locked(struct write_operation *operation, const struct lock_nam
     void *more = memory_reserve(hidden->locked, hidden->locked_count, &hidden->locked_capacity,
                                 sizeof *hidden->locked);
     if (more == NULL) {
-        fail_for_memory(operation);
+        write_fail_for_memory(operation);
         return false;
     }
     hidden->locked = more;
@@ -272,7 +267,7 @@ static void lock_and_search_again(struct write_operation *operation,
 {
     struct lock_name *names = calloc(count, sizeof *names);
     if (names == NULL) {
-        fail_for_memory(operation);
+        write_fail_for_memory(operation);
         return;
     }
     for (size_t i = 0; i < count; i++) {
@@ -317,7 +312,7 @@ bool write_hidden_seek(struct write_operation *operation)
         portion_fits(operation, count) ? build(operation, count, &command) : STATUS_LIMIT;
     if (status == STATUS_MEMORY) {
         bson_destroy(&command);
-        fail_for_memory(operation);
+        write_fail_for_memory(operation);
         return true;
     }
     if (status != STATUS_OK) {

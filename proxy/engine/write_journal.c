@@ -170,7 +170,7 @@ static bool start(struct write_operation *operation)
     (void)snprintf(unit->connection, sizeof unit->connection, "%s",
                    operation->channel->local_address);
     if (!put_writes(operation, pending)) {
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        write_fail_for_memory(operation);
         return true;
     }
     struct wal_append *first = &operation->records[0].append;

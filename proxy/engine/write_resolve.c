@@ -33,11 +33,6 @@
 /* All collected _ids, and one more reply of them: libbson's documents end at 2 GiB. */
 #define IDS_BYTES_MAX (1024u * 1024u * 1024u)
 
-static void fail_for_memory(struct write_operation *operation)
-{
-    write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
-}
-
 static void names_clear(struct write_operation *operation)
 {
     free(operation->names);
@@ -152,7 +147,7 @@ static void select_inserts(struct write_operation *operation)
     assert(count > 0); /* a command without documents was refused */
     operation->names = calloc(count, sizeof *operation->names);
     if (operation->names == NULL) {
-        fail_for_memory(operation);
+        write_fail_for_memory(operation);
         return;
     }
     for (size_t i = 0; i < count; i++) {
@@ -182,7 +177,7 @@ static void select_one(struct write_operation *operation)
     bson_t key = BSON_INITIALIZER;
     operation->names = calloc(1, sizeof *operation->names);
     if (operation->names == NULL) {
-        fail_for_memory(operation);
+        write_fail_for_memory(operation);
         return;
     }
     bson_reinit(&operation->equalities);
@@ -208,7 +203,7 @@ static void enter_next_namespace(struct write_operation *operation)
     if (write_take_namespace(operation, next->database, next->collection)) {
         operation->step = WRITE_ENTERING;
     } else {
-        fail_for_memory(operation);
+        write_fail_for_memory(operation);
     }
 }
 
@@ -306,7 +301,7 @@ static void next_batch(struct write_operation *operation)
     operation->resolved = operation->waited = false;
     operation->names = calloc(count_max, sizeof *operation->names);
     if (operation->names == NULL) {
-        fail_for_memory(operation);
+        write_fail_for_memory(operation);
         return;
     }
     while (count < count_max && bson_iter_next(&operation->ids_at)) {
@@ -401,7 +396,7 @@ static void take_all_collected(struct write_operation *operation)
         return;
     }
     if (id_list_drop_repeated(&operation->ids, operation->id_count) != STATUS_OK) {
-        fail_for_memory(operation);
+        write_fail_for_memory(operation);
         return;
     }
     (void)bson_iter_init(&operation->ids_at, &operation->ids);

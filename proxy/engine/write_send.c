@@ -80,7 +80,7 @@ static void send_insert(struct write_operation *operation, size_t count, bool or
     if (documents == NULL) {
         bson_destroy(&command);
         write_documents_refuse(operation, operation->document_at, count);
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        write_fail_for_memory(operation);
         return;
     }
     for (size_t i = 0; i < count; i++) {
@@ -98,7 +98,7 @@ static void send_changes(struct write_operation *operation, size_t count)
     if (documents == NULL) {
         bson_destroy(&command);
         write_documents_refuse(operation, operation->document_at, count);
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        write_fail_for_memory(operation);
         return;
     }
     for (size_t i = 0; i < count; i++) {
@@ -359,7 +359,7 @@ static bool learn(struct write_operation *operation, struct slice after)
     struct unit *unit = operation->unit;
     struct image image = {.presence = IMAGE_PRESENT, .document = after};
     if (unit_learn(unit, at(operation)->number, image) != STATUS_OK) {
-        write_fail(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        write_fail_for_memory(operation);
         return false;
     }
     unit->bytes += after.size;

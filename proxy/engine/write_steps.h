@@ -17,6 +17,8 @@ bool write_take_namespace(struct write_operation *operation, const char *databas
                           const char *collection);
 /* Ends the command and the unit with an error of the proxy's own. */
 void write_fail(struct write_operation *operation, int code, const char *message);
+/* The same: there is no memory. */
+void write_fail_for_memory(struct write_operation *operation);
 /* The same: a stranger was seen to change a document that the unit writes. */
 void write_fail_behind(struct write_operation *operation);
 /*
