@@ -1,10 +1,30 @@
-/* The _ids that a multi write's search found. Pure. */
+/* Arrays of _ids (id_list.h). Pure. */
 #include "engine/id_list.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "unit/lock_table.h"
+#include "wire/overlay.h"
+
+void id_list_append(bson_t *ids, uint32_t *count, const bson_iter_t *id)
+{
+    struct overlay_index index = overlay_index_next(count);
+    bson_append_iter(ids, overlay_index_text(&index), index.size, id);
+}
+
+bool id_list_append_of(bson_t *ids, uint32_t *count, struct slice document)
+{
+    bson_iter_t id;
+    bool found = document.size > 0 && bson_iter_init_from_data(&id, document.data, document.size) &&
+                 bson_iter_find(&id, "_id");
+    if (found) {
+        id_list_append(ids, count, &id);
+    }
+    return found;
+}
+
+/* ------------------------------------------------------------------ those that are there twice */
 
 struct entry {
     struct lock_name name;
@@ -38,11 +58,8 @@ static void copy_others(const bson_t *ids, const bool *repeated, bson_t *ret_kep
     uint32_t kept = 0;
     (void)bson_iter_init(&at, ids);
     for (uint32_t i = 0; bson_iter_next(&at); i++) {
-        char text[16];
-        const char *name;
         if (!repeated[i]) {
-            size_t size = bson_uint32_to_string(kept++, &name, text, sizeof text);
-            bson_append_iter(ret_kept, name, (int)size, &at);
+            id_list_append(ret_kept, &kept, &at);
         }
     }
 }

@@ -1,12 +1,20 @@
 #ifndef HOLDFAST_ENGINE_ID_LIST_H
 #define HOLDFAST_ENGINE_ID_LIST_H
 
-/* The _ids that a multi write's search found. Pure; any thread. */
+/* Arrays of _ids, for filters and of what a search found. Pure; any thread. */
 
 #include <bson/bson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "holdfast/error.h"
+#include "holdfast/slice.h"
+
+/* Appends this _id, as the one of number *count, which counts up. */
+void id_list_append(bson_t *ids, uint32_t *count, const bson_iter_t *id);
+/* The same of a document, or of a key {_id: value}. False: it has none, and nothing was appended.
+ */
+bool id_list_append_of(bson_t *ids, uint32_t *count, struct slice document);
 
 /*
  * Drops those of the `count` _ids in the array *ids that stand in it before: a search takes no

@@ -20,6 +20,13 @@
 /* The guard of a removal costs the square of this. */
 #define REMOVE_COUNT_MAX 100u
 
+bool write_key_of(struct slice document, bson_t *key)
+{
+    bson_iter_t id;
+    return document.size > 0 && bson_iter_init_from_data(&id, document.data, document.size) &&
+           bson_iter_find(&id, "_id") && bson_append_iter(key, "_id", 3, &id);
+}
+
 struct write_document *write_document_add(struct write_operation *operation, struct slice key,
                                           struct image before)
 {

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "engine/equality.h"
+#include "engine/id_list.h"
 #include "engine/insert_document.h"
 #include "engine/unique_forecast.h"
 #include "engine/write_steps.h"
@@ -77,15 +78,8 @@ static void put_asked_ids(const struct write_operation *operation, bson_t *ids)
 {
     uint32_t count = 0;
     for (size_t i = 0; i < operation->document_count; i++) {
-        const struct write_document *document = &operation->documents[i];
-        char text[16];
-        const char *name;
-        bson_iter_t id;
-        if (is_asked(document) &&
-            bson_iter_init_from_data(&id, document->key.data, document->key.size) &&
-            bson_iter_find(&id, "_id")) {
-            size_t size = bson_uint32_to_string(count++, &name, text, sizeof text);
-            bson_append_iter(ids, name, (int)size, &id);
+        if (is_asked(&operation->documents[i])) {
+            (void)id_list_append_of(ids, &count, operation->documents[i].key);
         }
     }
 }
@@ -157,12 +151,9 @@ bool write_forecast(struct write_operation *operation)
 
 static struct write_document *find_asked(struct write_operation *operation, struct slice after)
 {
-    bson_iter_t id;
     bson_t key = BSON_INITIALIZER;
     struct write_document *found = NULL;
-    if (bson_iter_init_from_data(&id, after.data, after.size) && bson_iter_find(&id, "_id")) {
-        bson_append_iter(&key, "_id", 3, &id);
-    }
+    (void)write_key_of(after, &key);
     for (size_t i = 0; i < operation->document_count && found == NULL; i++) {
         struct write_document *document = &operation->documents[i];
         if (is_asked(document) && slice_equal(document->key, write_slice(&key))) {

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "engine/id_list.h"
 #include "engine/write_steps.h"
 #include "recover/history.h"
 #include "wire/overlay.h"
@@ -236,14 +237,7 @@ static enum status build(struct write_operation *operation, size_t count, bson_t
 /* The _id of a document, or of its key. False: the operation has failed. */
 static bool add_id(struct write_operation *operation, struct slice document)
 {
-    bson_iter_t id;
-    if (bson_iter_init_from_data(&id, document.data, document.size) && bson_iter_find(&id, "_id")) {
-        char text[16];
-        const char *name;
-        size_t size = bson_uint32_to_string(operation->id_count, &name, text, sizeof text);
-        bson_append_iter(&operation->ids, name, (int)size, &id);
-        operation->id_count++;
-    }
+    (void)id_list_append_of(&operation->ids, &operation->id_count, document);
     return write_within_limits(operation);
 }
 
@@ -351,13 +345,10 @@ static bool take_selected(struct write_operation *operation, struct slice select
 {
     struct lock_name name;
     bson_t key = BSON_INITIALIZER;
-    bson_iter_t id;
     if (operation->multi) {
         return add_id(operation, selected);
     }
-    if (bson_iter_init_from_data(&id, selected.data, selected.size) && bson_iter_find(&id, "_id")) {
-        bson_append_iter(&key, "_id", 3, &id);
-    }
+    (void)write_key_of(selected, &key);
     lock_name_of(operation->namespace, write_slice(&key), &name);
     bson_destroy(&key);
     struct uncommitted_document **document = find_asked(&operation->hidden, &name);

@@ -305,15 +305,11 @@ static void next_batch(struct write_operation *operation)
         return;
     }
     while (count < count_max && bson_iter_next(&operation->ids_at)) {
-        char text[16];
-        const char *name;
         bson_t key = BSON_INITIALIZER;
-        size_t size = bson_uint32_to_string(count, &name, text, sizeof text);
-        bson_append_iter(&operation->batch_ids, name, (int)size, &operation->ids_at);
         bson_append_iter(&key, "_id", 3, &operation->ids_at);
         lock_name_of(operation->namespace, write_slice(&key), &operation->names[count]);
         bson_destroy(&key);
-        count++;
+        id_list_append(&operation->batch_ids, &count, &operation->ids_at);
     }
     operation->name_count = count;
     operation->step = count == 0 ? WRITE_SELECTING : WRITE_LOCKING;
@@ -353,22 +349,14 @@ bool write_collect(struct write_operation *operation)
 static bool append_ids(struct write_operation *operation, struct slice batch)
 {
     bson_iter_t at;
-    bson_iter_t id;
+    bool appended = true;
     if (batch.size == 0 || !bson_iter_init_from_data(&at, batch.data, batch.size)) {
         return true;
     }
-    while (bson_iter_next(&at)) {
-        char text[16];
-        const char *name;
-        if (!BSON_ITER_HOLDS_DOCUMENT(&at) || !bson_iter_recurse(&at, &id) ||
-            !bson_iter_find(&id, "_id")) {
-            return false;
-        }
-        size_t size = bson_uint32_to_string(operation->id_count, &name, text, sizeof text);
-        bson_append_iter(&operation->ids, name, (int)size, &id);
-        operation->id_count++;
+    while (appended && bson_iter_next(&at)) {
+        appended = id_list_append_of(&operation->ids, &operation->id_count, write_slice_at(&at));
     }
-    return true;
+    return appended;
 }
 
 bool write_within_limits(struct write_operation *operation)
@@ -434,15 +422,9 @@ void write_take_collected(struct write_operation *operation, struct slice reply)
 
 static void put_run_ids(const struct write_operation *operation, bson_t *ids)
 {
+    uint32_t count = 0;
     for (size_t i = 0; i < operation->document_count; i++) {
-        char text[16];
-        const char *name;
-        bson_iter_t id;
-        struct slice key = operation->documents[i].key;
-        size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
-        if (bson_iter_init_from_data(&id, key.data, key.size) && bson_iter_find(&id, "_id")) {
-            bson_append_iter(ids, name, (int)size, &id);
-        }
+        (void)id_list_append_of(ids, &count, operation->documents[i].key);
     }
 }
 
@@ -483,10 +465,7 @@ static bool next_document(bson_iter_t *at, struct slice *ret_document)
     if (!bson_iter_next(at) || !BSON_ITER_HOLDS_DOCUMENT(at)) {
         return false;
     }
-    uint32_t size;
-    const uint8_t *data;
-    bson_iter_document(at, &size, &data);
-    *ret_document = slice_make(data, size);
+    *ret_document = write_slice_at(at);
     return true;
 }
 
@@ -504,14 +483,13 @@ static void mark_existing(struct write_operation *operation, struct slice id_doc
 /* A document that was found. False: the operation has failed. */
 static bool add_found(struct write_operation *operation, struct slice found)
 {
-    bson_iter_t id;
     bson_t key = BSON_INITIALIZER;
-    if (!bson_iter_init_from_data(&id, found.data, found.size) || !bson_iter_find(&id, "_id")) {
+    if (!write_key_of(found, &key)) {
+        bson_destroy(&key);
         write_fail(operation, REPLY_CODE_OperationNotSupportedInTransaction,
                    "a document without _id cannot be written in a transaction (is it a view?)");
         return false;
     }
-    bson_append_iter(&key, "_id", -1, &id);
     bool added =
         write_document_add(operation, write_slice(&key),
                            (struct image){.presence = IMAGE_PRESENT, .document = found}) != NULL;
@@ -551,13 +529,10 @@ static void take_none(struct write_operation *operation)
  */
 static bool take_of_batch(struct write_operation *operation, struct slice found)
 {
-    bson_iter_t id;
     bson_t key = BSON_INITIALIZER;
     struct lock_name name;
     bool of_batch = false;
-    if (bson_iter_init_from_data(&id, found.data, found.size) && bson_iter_find(&id, "_id")) {
-        bson_append_iter(&key, "_id", -1, &id);
-    }
+    (void)write_key_of(found, &key);
     lock_name_of(operation->namespace, write_slice(&key), &name);
     bson_destroy(&key);
     for (size_t i = 0; i < operation->name_count && !of_batch; i++) {

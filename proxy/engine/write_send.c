@@ -344,10 +344,7 @@ static void take_changed(struct write_operation *operation, const struct reply_v
 static bool has_key(struct slice image, struct slice key)
 {
     bson_t found = BSON_INITIALIZER;
-    bson_iter_t id;
-    if (bson_iter_init_from_data(&id, image.data, image.size) && bson_iter_find(&id, "_id")) {
-        bson_append_iter(&found, "_id", 3, &id);
-    }
+    (void)write_key_of(image, &found);
     bool same = slice_equal(write_slice(&found), key);
     bson_destroy(&found);
     return same;

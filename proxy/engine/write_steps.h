@@ -66,6 +66,9 @@ struct write_document {
     int32_t number; /* of its WRITE record */
 };
 
+/* Appends {_id: value} of this document to `key`, an empty one, which stays so if it has no _id:
+   false. */
+bool write_key_of(struct slice document, bson_t *key);
 /* A new one at the end, zeroed, with copies of key and image. NULL: out of memory; the operation
    has failed. */
 struct write_document *write_document_add(struct write_operation *operation, struct slice key,
