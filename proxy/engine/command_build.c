@@ -415,12 +415,12 @@ void command_build_insert(bson_t *command, const struct command_target *target,
 
 /* ------------------------------------------------------------------ multi writes */
 
-static void put_projection_of_ids(bson_t *command)
+static void put_projection_of_ids(bson_t *into, const char *name)
 {
     bson_t projection;
-    BSON_APPEND_DOCUMENT_BEGIN(command, "projection", &projection);
+    BSON_APPEND_DOCUMENT_BEGIN(into, name, &projection);
     BSON_APPEND_INT32(&projection, "_id", 1);
-    bson_append_document_end(command, &projection);
+    bson_append_document_end(into, &projection);
 }
 
 static void put_ids(bson_t *into, const bson_t *ids)
@@ -439,7 +439,7 @@ void command_build_collect(bson_t *command, const struct command_target *target,
     put_document(command, "collation", statement->collation);
     put_document(command, "let", statement->variables);
     put_hint(command, statement);
-    put_projection_of_ids(command);
+    put_projection_of_ids(command, "projection");
     BSON_APPEND_INT32(command, "batchSize", batch_count);
     put_target(command, target);
 }
@@ -492,13 +492,23 @@ static void put_last_stages(bson_t *pipeline, uint32_t *at, const struct stateme
         BSON_APPEND_INT32(&stage, "$limit", 1);
         bson_append_document_end(pipeline, &stage);
     }
-    bson_t projection;
     index = overlay_index_next(at);
     bson_append_document_begin(pipeline, overlay_index_text(&index), index.size, &stage);
-    BSON_APPEND_DOCUMENT_BEGIN(&stage, "$project", &projection);
-    BSON_APPEND_INT32(&projection, "_id", 1);
-    bson_append_document_end(&stage, &projection);
+    put_projection_of_ids(&stage, "$project");
     bson_append_document_end(pipeline, &stage);
+}
+
+/* What comes behind a pipeline. */
+static void put_aggregate_options(bson_t *command, const struct command_target *target,
+                                  const struct statement *statement, int32_t batch_count)
+{
+    bson_t cursor;
+    BSON_APPEND_DOCUMENT_BEGIN(command, "cursor", &cursor);
+    BSON_APPEND_INT32(&cursor, "batchSize", batch_count);
+    bson_append_document_end(command, &cursor);
+    put_document(command, "collation", statement->collation);
+    put_document(command, "let", statement->variables);
+    put_target(command, target);
 }
 
 enum status command_build_select_images(bson_t *command, const struct command_target *target,
@@ -506,7 +516,6 @@ enum status command_build_select_images(bson_t *command, const struct command_ta
                                         const struct overlay_image *images, size_t image_count)
 {
     bson_t pipeline;
-    bson_t cursor;
     uint32_t at = 0;
     BSON_APPEND_UTF8(command, "aggregate", target->collection);
     BSON_APPEND_ARRAY_BEGIN(command, "pipeline", &pipeline);
@@ -515,12 +524,7 @@ enum status command_build_select_images(bson_t *command, const struct command_ta
                               statement->filter.size > 5 ? 1 : 0, images, image_count);
     put_last_stages(&pipeline, &at, statement, one);
     bson_append_array_end(command, &pipeline);
-    BSON_APPEND_DOCUMENT_BEGIN(command, "cursor", &cursor);
-    BSON_APPEND_INT32(&cursor, "batchSize", (int32_t)image_count + 1);
-    bson_append_document_end(command, &cursor);
-    put_document(command, "collation", statement->collation);
-    put_document(command, "let", statement->variables);
-    put_target(command, target);
+    put_aggregate_options(command, target, statement, (int32_t)image_count + 1);
     return status;
 }
 
@@ -551,7 +555,6 @@ enum status command_build_evaluate(bson_t *command, const struct command_target 
                                    struct slice document)
 {
     bson_t pipeline;
-    bson_t cursor;
     uint32_t at = 0;
     int32_t count = ids == NULL ? 1 : (int32_t)bson_count_keys(ids);
     enum status status = STATUS_OK;
@@ -565,12 +568,7 @@ enum status command_build_evaluate(bson_t *command, const struct command_target 
     }
     put_stages(&pipeline, &at, statement->update);
     bson_append_array_end(command, &pipeline);
-    BSON_APPEND_DOCUMENT_BEGIN(command, "cursor", &cursor);
-    BSON_APPEND_INT32(&cursor, "batchSize", count + 1);
-    bson_append_document_end(command, &cursor);
-    put_document(command, "collation", statement->collation);
-    put_document(command, "let", statement->variables);
-    put_target(command, target);
+    put_aggregate_options(command, target, statement, count + 1);
     return status;
 }
 
@@ -583,7 +581,7 @@ void command_build_find_ids(bson_t *command, const struct command_target *target
     put_ids(&filter, ids);
     bson_append_document_end(command, &filter);
     if (ids_only) {
-        put_projection_of_ids(command);
+        put_projection_of_ids(command, "projection");
     }
     BSON_APPEND_INT32(command, "batchSize", (int32_t)bson_count_keys(ids) + 1);
     put_target(command, target);
