@@ -7,12 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-void lock_hints_add(struct lock_hints **hints, const struct lock_name *name, uint32_t gate)
+/* Of a unit that has failed; made if there are none yet. NULL: out of memory. */
+static struct lock_hints *list_of_failed(struct lock_hints **hints)
 {
     if (*hints == NULL) {
         *hints = calloc(1, sizeof **hints);
     }
-    struct lock_hints *list = *hints;
+    if (*hints != NULL) {
+        (*hints)->failed = true;
+    }
+    return *hints;
+}
+
+void lock_hints_add(struct lock_hints **hints, const struct lock_name *name, uint32_t gate)
+{
+    struct lock_hints *list = list_of_failed(hints);
     if (list == NULL) {
         return;
     }
@@ -21,7 +30,6 @@ void lock_hints_add(struct lock_hints **hints, const struct lock_name *name, uin
     while (at < list->count && (order = memcmp(&list->hints[at].name, name, sizeof *name)) < 0) {
         at++;
     }
-    list->failed = true;
     if ((at < list->count && order == 0) || list->count == LOCK_HINTS_MAX) {
         return;
     }
@@ -32,14 +40,10 @@ void lock_hints_add(struct lock_hints **hints, const struct lock_name *name, uin
 
 void lock_hints_add_namespace(struct lock_hints **hints, uint32_t gate)
 {
-    if (*hints == NULL) {
-        *hints = calloc(1, sizeof **hints);
-    }
-    struct lock_hints *list = *hints;
+    struct lock_hints *list = list_of_failed(hints);
     if (list == NULL) {
         return;
     }
-    list->failed = true;
     if (!lock_hints_has_namespace(list, gate) &&
         list->namespace_count < LOCK_HINTS_NAMESPACES_MAX) {
         list->namespaces[list->namespace_count++] = gate;
