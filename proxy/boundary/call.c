@@ -101,7 +101,7 @@ bool call_open_unit(struct call *call)
     struct unit_request wanted = {
         .user = "",
         .key = &call->key,
-        .boundary = "http",
+        .boundary = UNIT_BOUNDARY_HTTP,
         .name = call->name,
         .begin = true,
         .client = call->caller,

@@ -325,7 +325,7 @@ static void check_out(struct boundary_request *request)
     struct unit_request wanted = {
         .user = request->user,
         .key = &request->key,
-        .boundary = "comment",
+        .boundary = UNIT_BOUNDARY_COMMENT,
         .name = comment->unit,
         .journaled_key = true,
         .begin = begins,

@@ -6,7 +6,7 @@
 void begin_make(const struct unit *unit, bson_t *payload, struct wal_append *ret_append)
 {
     struct record_begin begin = {
-        .boundary = unit->boundary,
+        .boundary = unit_boundary_name(unit->boundary),
         .user = unit->user,
         .name = unit->name,
         .session_id = slice_make(unit->session_id, unit->has_lsid ? UNIT_SESSION_ID_BYTES : 0),

@@ -41,7 +41,7 @@ static void count_end(struct engine_counters *counters, const struct unit *unit)
     };
     enum engine_outcome outcome = outcome_of(unit);
     count(totals[outcome]);
-    count(&counters->ended[unit_boundary_of(unit->boundary)][outcome]);
+    count(&counters->ended[unit->boundary][outcome]);
     if (outcome != ENGINE_COMMITTED) {
         count(&counters->reasons[rollback_reason_of(unit->end_reason)]);
     }
@@ -55,7 +55,7 @@ static void end_span(const struct unit *unit)
     if (!span_is_wanted(&unit->trace)) {
         return;
     }
-    bool is_call = unit_boundary_of(unit->boundary) == UNIT_BOUNDARY_HTTP;
+    bool is_call = unit->boundary == UNIT_BOUNDARY_HTTP;
     struct span span = {
         .context = unit->trace,
         .kind = is_call ? SPAN_SERVER : SPAN_INTERNAL,
@@ -63,7 +63,7 @@ static void end_span(const struct unit *unit)
         .started_us = unit->began_wall_us,
         .ended_us = clock_wall_us(),
         .unit = unit->id,
-        .boundary = unit->boundary,
+        .boundary = unit_boundary_name(unit->boundary),
         .outcome = engine_outcome_name(outcome_of(unit)),
         .reason = unit->state == UNIT_COMMITTED
                       ? NULL

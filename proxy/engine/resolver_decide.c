@@ -141,7 +141,7 @@ static enum status make_unit(struct decider *decider, struct error *ret_error)
     if (decider->unit == NULL) {
         return error_set(ret_error, STATUS_LIMIT, "unit.maxOpen units are open: try again later");
     }
-    decider->unit->boundary = unit_boundary_name(UNIT_BOUNDARY_RESOLVE);
+    decider->unit->boundary = UNIT_BOUNDARY_RESOLVE;
     return STATUS_OK;
 }
 

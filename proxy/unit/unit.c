@@ -39,16 +39,6 @@ const char *unit_boundary_name(enum unit_boundary boundary)
     return boundary_names[boundary];
 }
 
-enum unit_boundary unit_boundary_of(const char *name)
-{
-    enum unit_boundary boundary = 0;
-    while (strcmp(boundary_names[boundary], name) != 0) {
-        boundary++;
-        assert(boundary < UNIT_BOUNDARIES);
-    }
-    return boundary;
-}
-
 const char *unit_state_name(enum unit_state state)
 {
     return state_names[state];
@@ -128,7 +118,7 @@ uint64_t unit_session_key_group(const struct unit_session_key *key)
            1;
 }
 
-struct unit *unit_new(const struct unit_request *request, const char *boundary)
+struct unit *unit_new(const struct unit_request *request, enum unit_boundary boundary)
 {
     struct unit *unit = calloc(1, sizeof *unit);
     if (unit == NULL) {
@@ -141,8 +131,8 @@ struct unit *unit_new(const struct unit_request *request, const char *boundary)
     unit->boundary = boundary;
     unit->locks.serializable = request->serializable;
     unit->reads_snapshot = !request->serializable &&
-                           (strcmp(boundary, "driver") == 0 || strcmp(boundary, "http") == 0 ||
-                            strcmp(boundary, "comment") == 0);
+                           (boundary == UNIT_BOUNDARY_DRIVER || boundary == UNIT_BOUNDARY_HTTP ||
+                            boundary == UNIT_BOUNDARY_COMMENT);
     unit->locks.place = request->place;
     unit->transaction_number = request->transaction_number;
     unit->holder = request->connection;

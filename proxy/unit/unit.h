@@ -61,7 +61,7 @@ struct unit_known {
     struct image after; /* owned; UNKNOWN if refused */
 };
 
-/* Where units come from: struct unit's `boundary`. */
+/* Where units come from. */
 #define UNIT_BOUNDARY_LIST(X)                                                                      \
     X(DRIVER, "driver")                                                                            \
     X(PLAIN, "plain")                                                                              \
@@ -78,8 +78,6 @@ enum unit_boundary {
 };
 
 const char *unit_boundary_name(enum unit_boundary boundary);
-/* Of a struct unit's `boundary`. */
-enum unit_boundary unit_boundary_of(const char *name);
 
 #define UNIT_SESSION_ID_BYTES 16
 #define UNIT_RECENT_SESSIONS 8
@@ -102,7 +100,7 @@ struct unit {
     uint64_t id;
     /* Changed by unit_state_set() only, by who has it checked out; atomic for those who look on. */
     _Atomic enum unit_state state;
-    const char *boundary; /* "driver", "plain", "retryable", "http" or "comment" */
+    enum unit_boundary boundary;
     struct unit_session_key session_key;
     uint8_t session_id[UNIT_SESSION_ID_BYTES];
     bool has_session;      /* found again by session_key */
@@ -179,11 +177,11 @@ struct unit_request {
     /* Not NULL: a unit of the boundary `boundary`, found by this key and not by user and session;
        several connections may carry it. */
     const struct unit_session_key *key;
-    const char *boundary; /* a literal; with `key` only */
-    const char *name;     /* see struct unit; with `key` only */
-    bool journaled_key;   /* with `key` only */
-    uint64_t lifetime_ms; /* begin: it is rolled back when it is older; 0: as all others */
-    uint64_t group;       /* begin: readers of this group see what it writes; 0: none */
+    enum unit_boundary boundary; /* begin; with `key` only */
+    const char *name;            /* see struct unit; with `key` only */
+    bool journaled_key;          /* with `key` only */
+    uint64_t lifetime_ms;        /* begin: it is rolled back when it is older; 0: as all others */
+    uint64_t group;              /* begin: readers of this group see what it writes; 0: none */
     int64_t transaction_number;
     bool begin;
     bool retryable;      /* begin: a plain write that may come again under the same number */

@@ -6,7 +6,7 @@
 #include "unit/unit.h"
 
 /* NULL: out of memory. */
-struct unit *unit_new(const struct unit_request *request, const char *boundary);
+struct unit *unit_new(const struct unit_request *request, enum unit_boundary boundary);
 /* NULL is harmless; returns NULL. */
 struct unit *unit_free(struct unit *unit);
 

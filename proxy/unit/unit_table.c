@@ -200,7 +200,7 @@ static void wait_for(struct unit *unit, struct unit_waiter *waiter)
 /* Only a driver's transaction is run again as a whole, by who had the session before. */
 static bool is_run_again(const struct unit *unit)
 {
-    return strcmp(unit->boundary, "driver") == 0;
+    return unit->boundary == UNIT_BOUNDARY_DRIVER;
 }
 
 static void take_hints(struct session *session, struct unit *unit)
@@ -242,9 +242,9 @@ static enum unit_checkout begin(struct unit_table *table, struct session *sessio
     if (table->unit_count >= table->units_max) {
         return UNIT_CHECKOUT_LIMIT;
     }
-    const char *boundary = request->key != NULL ? request->boundary
-                           : request->retryable ? "retryable"
-                                                : "driver";
+    enum unit_boundary boundary = request->key != NULL ? request->boundary
+                                  : request->retryable ? UNIT_BOUNDARY_RETRYABLE
+                                                       : UNIT_BOUNDARY_DRIVER;
     struct unit *unit = unit_new(request, boundary);
     if (unit == NULL) {
         return UNIT_CHECKOUT_NO_MEMORY;
@@ -334,7 +334,7 @@ struct unit *unit_table_new_plain(struct unit_table *table, const struct unit_re
     struct unit *unit = NULL;
     pthread_mutex_lock(&table->mutex);
     if (table->unit_count < table->units_max) {
-        unit = unit_new(request, "plain");
+        unit = unit_new(request, UNIT_BOUNDARY_PLAIN);
         if (unit != NULL) {
             unit->has_session = false;
             unit_link(table, unit);
@@ -575,7 +575,7 @@ size_t unit_table_view(struct unit_table *table, struct unit_view *views, size_t
             .id = unit->id,
             .state = unit->state,
             .busy = unit->checked_out,
-            .boundary = unit->boundary,
+            .boundary = unit_boundary_name(unit->boundary),
             .ends_with = unit->abort_reason,
             .age_ms = now_ms > unit->began_ms ? now_ms - unit->began_ms : 0,
         };
