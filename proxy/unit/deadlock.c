@@ -64,7 +64,7 @@ static void visit_of_entry(struct search *search, const struct lock_waiter *wait
             visit(search, at->owner);
         }
     }
-    for (const struct lock_waiter *at = entry->first_waiter; at != waiter; at = at->next) {
+    for (const struct lock_waiter *at = entry->queue.first; at != waiter; at = at->next) {
         if (exclusive || at->share == NULL) {
             visit(search, at->owner);
         }
@@ -93,7 +93,7 @@ static void visit_of_namespace(struct search *search, const struct lock_waiter *
             visit(search, at);
         }
     }
-    for (struct lock_waiter *at = waiter->namespace->first_waiter; at != waiter; at = at->next) {
+    for (struct lock_waiter *at = waiter->namespace->queue.first; at != waiter; at = at->next) {
         if (namespace_conflicts(at->modes, waiter->modes)) {
             visit(search, at->owner);
         }

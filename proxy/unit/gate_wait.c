@@ -29,14 +29,18 @@ void gate_list_drop(struct lock_table *table, struct lock_owner *owner)
     pthread_mutex_unlock(&table->mutex);
 }
 
+struct lock_gate *gate_list_find(const struct lock_owner *owner, uint32_t gate)
+{
+    size_t i = 0;
+    while (i < owner->gate_count && owner->gates[i].gate != gate) {
+        i++;
+    }
+    return i == owner->gate_count ? NULL : &owner->gates[i];
+}
+
 bool gate_list_has(const struct lock_owner *owner, uint32_t gate)
 {
-    for (size_t i = 0; i < owner->gate_count; i++) {
-        if (owner->gates[i].gate == gate) {
-            return true;
-        }
-    }
-    return false;
+    return gate_list_find(owner, gate) != NULL;
 }
 
 void gate_list_free(struct lock_owner *owner)

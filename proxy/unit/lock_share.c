@@ -70,7 +70,7 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
         free(share);
         return LOCK_NO_MEMORY;
     }
-    if (entry->holder == NULL && entry->first_waiter == NULL) {
+    if (entry->holder == NULL && entry->queue.first == NULL) {
         lock_share_add(table, entry, owner, share);
         return LOCK_GRANTED;
     }

@@ -190,6 +190,48 @@ void lock_owner_renew(struct lock_table *table, struct lock_owner *owner)
     pthread_mutex_unlock(&table->mutex);
 }
 
+/* ------------------------------------------------------------------ queues */
+
+struct lock_waiter **lock_queue_end(struct lock_queue *queue)
+{
+    return queue->last == NULL ? &queue->first : queue->last;
+}
+
+void lock_queue_insert(struct lock_queue *queue, struct lock_waiter **at, struct lock_owner *owner,
+                       struct lock_waiter *waiter)
+{
+    waiter->owner = owner;
+    waiter->next = *at;
+    *at = waiter;
+    if (waiter->next == NULL) {
+        queue->last = &waiter->next;
+    }
+    owner->waiting = waiter;
+}
+
+struct lock_waiter *lock_queue_remove_at(struct lock_queue *queue, struct lock_waiter **at)
+{
+    struct lock_waiter *waiter = *at;
+    *at = waiter->next;
+    if (queue->last == &waiter->next) {
+        queue->last = at;
+    }
+    waiter->owner->waiting = NULL;
+    waiter->entry = NULL;
+    waiter->namespace = NULL;
+    waiter->next = NULL;
+    return waiter;
+}
+
+void lock_queue_remove(struct lock_queue *queue, const struct lock_waiter *waiter)
+{
+    struct lock_waiter **at = &queue->first;
+    while (*at != waiter) {
+        at = &(*at)->next;
+    }
+    (void)lock_queue_remove_at(queue, at);
+}
+
 /* ------------------------------------------------------------------ locking */
 
 struct lock_entry *lock_entry_find(struct lock_table *table, const struct lock_name *name)
@@ -204,7 +246,6 @@ struct lock_entry *lock_entry_add(struct lock_table *table, const struct lock_na
     struct lock_entry *entry = calloc(1, sizeof *entry);
     if (entry != NULL) {
         entry->name = *name;
-        entry->last_waiter = &entry->first_waiter;
         HASH_ADD(hh, table->entries, name.digest, LOCK_DIGEST_BYTES, entry);
     }
     return entry;
@@ -220,45 +261,16 @@ static void give(struct lock_table *table, struct lock_entry *entry, struct lock
     table->held_count++;
 }
 
-/* Takes the waiter that *at points to out of its queue: its wait has ended. */
-static struct lock_waiter *dequeue_at(struct lock_waiter **at)
-{
-    struct lock_waiter *waiter = *at;
-    *at = waiter->next;
-    if (waiter->entry->last_waiter == &waiter->next) {
-        waiter->entry->last_waiter = at;
-    }
-    waiter->owner->waiting = NULL;
-    waiter->entry = NULL;
-    waiter->next = NULL;
-    return waiter;
-}
-
-static void dequeue(struct lock_waiter *waiter)
-{
-    struct lock_waiter **at = &waiter->entry->first_waiter;
-    while (*at != waiter) {
-        at = &(*at)->next;
-    }
-    (void)dequeue_at(at);
-}
-
 /* `first`: before all that share nothing yet. */
 void lock_entry_enqueue(struct lock_entry *entry, struct lock_owner *owner,
                         struct lock_waiter *waiter, bool first)
 {
-    struct lock_waiter **at = first ? &entry->first_waiter : entry->last_waiter;
+    struct lock_waiter **at = first ? &entry->queue.first : lock_queue_end(&entry->queue);
     while (first && *at != NULL && lock_has_share(entry, (*at)->owner)) {
         at = &(*at)->next;
     }
-    waiter->owner = owner;
     waiter->entry = entry;
-    waiter->next = *at;
-    *at = waiter;
-    if (waiter->next == NULL) {
-        entry->last_waiter = &waiter->next;
-    }
-    owner->waiting = waiter;
+    lock_queue_insert(&entry->queue, at, owner, waiter);
 }
 
 /* Whether others hold the entry so that `owner` cannot have it now. */
@@ -272,9 +284,9 @@ static bool is_blocked(const struct lock_entry *entry, const struct lock_owner *
 /* Gives the entry to those of its queue that can have it now. */
 static void pass_on(struct lock_table *table, struct lock_entry *entry, struct lock_ended *ended)
 {
-    struct lock_waiter *waiter = entry->first_waiter;
+    struct lock_waiter *waiter = entry->queue.first;
     while (waiter != NULL && !is_blocked(entry, waiter->owner, waiter->share == NULL)) {
-        dequeue(waiter);
+        lock_queue_remove(&entry->queue, waiter);
         if (waiter->share != NULL) {
             lock_share_add(table, entry, waiter->owner, waiter->share);
             waiter->share = NULL;
@@ -282,7 +294,7 @@ static void pass_on(struct lock_table *table, struct lock_entry *entry, struct l
             give(table, entry, waiter->owner);
         }
         lock_ended_add(ended, waiter);
-        waiter = entry->first_waiter;
+        waiter = entry->queue.first;
     }
 }
 
@@ -305,7 +317,7 @@ static void stop_waiting(struct lock_table *table, struct lock_waiter *waiter,
         namespace_dequeue(table, waiter, ended);
         return;
     }
-    dequeue(waiter);
+    lock_queue_remove(&entry->queue, waiter);
     free(waiter->share);
     waiter->share = NULL;
     pass_on(table, entry, ended);
@@ -326,7 +338,7 @@ static enum lock_result acquire(struct lock_table *table, struct lock_owner *own
     }
     if (entry->holder != owner) {
         bool has_share = lock_has_share(entry, owner);
-        if (is_blocked(entry, owner, true) || (entry->first_waiter != NULL && !has_share)) {
+        if (is_blocked(entry, owner, true) || (entry->queue.first != NULL && !has_share)) {
             if (waiter != NULL && waiter->unless_changed && has_changed(entry, owner)) {
                 return LOCK_CONFLICT;
             }
@@ -421,10 +433,10 @@ void lock_mark_written(struct lock_table *table, struct lock_owner *owner,
 /* Ends the waits that are in vain now. */
 static void turn_away(struct lock_entry *entry, struct lock_ended *ended)
 {
-    struct lock_waiter **at = &entry->first_waiter;
+    struct lock_waiter **at = &entry->queue.first;
     while (*at != NULL) {
         if ((*at)->unless_changed && has_changed(entry, (*at)->owner)) {
-            lock_ended_add(ended, dequeue_at(at));
+            lock_ended_add(ended, lock_queue_remove_at(&entry->queue, at));
         } else {
             at = &(*at)->next;
         }

@@ -19,12 +19,17 @@ struct lock_share {
     struct lock_share *next_held; /* of the owner */
 };
 
+/* Who waits, first come first served. Zeros: nobody has ever waited. */
+struct lock_queue {
+    struct lock_waiter *first;
+    struct lock_waiter **last;
+};
+
 /* Who has locked the namespaces of a gate as a whole (namespace_lock.h). */
 struct lock_namespace {
     uint32_t readers; /* owners */
     uint32_t writers;
-    struct lock_waiter *first_waiter;
-    struct lock_waiter **last_waiter; /* NULL: nobody has ever waited */
+    struct lock_queue queue;
 };
 
 struct lock_entry {
@@ -39,8 +44,7 @@ struct lock_entry {
     uint64_t changed_at;
     uint64_t restored_at;
     uint64_t dirty_from;
-    struct lock_waiter *first_waiter;
-    struct lock_waiter **last_waiter;
+    struct lock_queue queue;
     struct lock_entry *older; /* remembered list */
     struct lock_entry *younger;
     bool remembered;
@@ -82,6 +86,15 @@ static inline void lock_ended_add(struct lock_ended *ended, struct lock_waiter *
     ended->tail = &waiter->next;
 }
 
+/* lock_table.c: where in the queue one is put that comes last. */
+struct lock_waiter **lock_queue_end(struct lock_queue *queue);
+/* The owner waits there from now on. */
+void lock_queue_insert(struct lock_queue *queue, struct lock_waiter **at, struct lock_owner *owner,
+                       struct lock_waiter *waiter);
+/* Takes out the one that *at points to: its wait has ended. */
+struct lock_waiter *lock_queue_remove_at(struct lock_queue *queue, struct lock_waiter **at);
+void lock_queue_remove(struct lock_queue *queue, const struct lock_waiter *waiter);
+
 /* lock_table.c. Without the mutex: tells them. */
 void lock_ended_call(struct lock_ended *ended);
 
@@ -100,6 +113,9 @@ void lock_share_add(struct lock_table *table, struct lock_entry *entry, struct l
                     struct lock_share *share);
 /* The last of the owner's; frees it. Returns its entry. */
 struct lock_entry *lock_share_drop(struct lock_table *table, struct lock_owner *owner);
+
+/* gate_wait.c: that of the owner's list; NULL: it is not in it. */
+struct lock_gate *gate_list_find(const struct lock_owner *owner, uint32_t gate);
 
 /* namespace_lock.c */
 bool namespace_conflicts(unsigned a, unsigned b);

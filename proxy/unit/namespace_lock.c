@@ -17,18 +17,9 @@ bool namespace_conflicts(unsigned a, unsigned b)
            ((a & NAMESPACE_WRITE) != 0 && (b & NAMESPACE_READ) != 0);
 }
 
-static struct lock_gate *find(const struct lock_owner *owner, uint32_t gate)
-{
-    size_t i = 0;
-    while (i < owner->gate_count && owner->gates[i].gate != gate) {
-        i++;
-    }
-    return i == owner->gate_count ? NULL : &owner->gates[i];
-}
-
 unsigned namespace_modes_of(const struct lock_owner *owner, uint32_t gate)
 {
-    const struct lock_gate *found = find(owner, gate);
+    const struct lock_gate *found = gate_list_find(owner, gate);
     return found == NULL ? 0 : found->modes;
 }
 
@@ -66,52 +57,27 @@ static void enqueue(struct lock_table *table, struct lock_namespace *namespace,
 {
     uint32_t number = number_of(table, namespace);
     bool first = namespace_modes_of(owner, number) != 0;
-    struct lock_waiter **at = &namespace->first_waiter;
-    if (!first && namespace->last_waiter != NULL) {
-        at = namespace->last_waiter;
-    }
+    struct lock_waiter **at = first ? &namespace->queue.first : lock_queue_end(&namespace->queue);
     while (first && *at != NULL && namespace_modes_of((*at)->owner, number) != 0) {
         at = &(*at)->next;
     }
-    waiter->owner = owner;
     waiter->namespace = namespace;
     waiter->modes = modes;
     waiter->passed = 0;
-    waiter->next = *at;
-    *at = waiter;
-    if (waiter->next == NULL) {
-        namespace->last_waiter = &waiter->next;
-    }
-    owner->waiting = waiter;
-}
-
-static void dequeue(struct lock_waiter *waiter)
-{
-    struct lock_namespace *namespace = waiter->namespace;
-    struct lock_waiter **at = &namespace->first_waiter;
-    while (*at != waiter) {
-        at = &(*at)->next;
-    }
-    *at = waiter->next;
-    if (namespace->last_waiter == &waiter->next) {
-        namespace->last_waiter = at;
-    }
-    waiter->owner->waiting = NULL;
-    waiter->namespace = NULL;
-    waiter->next = NULL;
+    lock_queue_insert(&namespace->queue, at, owner, waiter);
 }
 
 static void pass_on(struct lock_table *table, struct lock_namespace *namespace,
                     struct lock_ended *ended)
 {
     uint32_t number = number_of(table, namespace);
-    struct lock_waiter *waiter = namespace->first_waiter;
+    struct lock_waiter *waiter = namespace->queue.first;
     while (waiter != NULL &&
            !is_blocked(namespace, namespace_modes_of(waiter->owner, number), waiter->modes)) {
-        dequeue(waiter);
-        give(namespace, find(waiter->owner, number), waiter->modes);
+        lock_queue_remove(&namespace->queue, waiter);
+        give(namespace, gate_list_find(waiter->owner, number), waiter->modes);
         lock_ended_add(ended, waiter);
-        waiter = namespace->first_waiter;
+        waiter = namespace->queue.first;
     }
 }
 
@@ -119,7 +85,7 @@ void namespace_dequeue(struct lock_table *table, struct lock_waiter *waiter,
                        struct lock_ended *ended)
 {
     struct lock_namespace *namespace = waiter->namespace;
-    dequeue(waiter);
+    lock_queue_remove(&namespace->queue, waiter);
     pass_on(table, namespace, ended);
 }
 
@@ -132,13 +98,13 @@ enum lock_result namespace_lock(struct lock_table *table, struct lock_owner *own
     pthread_mutex_lock(&table->mutex);
     assert(owner->waiting == NULL);
     lock_owner_begin_locked(table, owner);
-    struct lock_gate *own = find(owner, gate);
+    struct lock_gate *own = gate_list_find(owner, gate);
     assert(own != NULL);
     enum lock_result result = LOCK_GRANTED;
     if (owner->victim) {
         result = LOCK_DEADLOCK;
     } else if ((own->modes & modes) != modes) {
-        bool in_turn = namespace->first_waiter == NULL || own->modes != 0;
+        bool in_turn = namespace->queue.first == NULL || own->modes != 0;
         if (in_turn && !is_blocked(namespace, own->modes, modes)) {
             give(namespace, own, modes);
         } else {
