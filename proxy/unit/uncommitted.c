@@ -148,7 +148,7 @@ static void add(struct uncommitted_table *table, struct uncommitted_publication 
         return;
     }
     struct gate_state *gate = &table->gates[publication->gate];
-    struct stripe *stripe = uncommitted_stripe_to_change(table, &document->name);
+    struct stripe *stripe = &table->stripes[uncommitted_stripe(&document->name)];
     document->unit = owner->unit;
     document->group = owner->group;
     links->owner = owner;
@@ -212,7 +212,7 @@ static void remove_document(struct uncommitted_table *table, struct uncommitted_
     }
     (void)atomic_fetch_sub(&gate->open, 1);
     (void)atomic_fetch_sub(&table->gates[GATE_SERVER].open, 1);
-    (void)atomic_fetch_sub(&uncommitted_stripe_to_change(table, &document->name)->open, 1);
+    (void)atomic_fetch_sub(&table->stripes[uncommitted_stripe(&document->name)].open, 1);
 }
 
 void uncommitted_end(struct uncommitted_table *table, struct uncommitted_owner *owner, bool changed)

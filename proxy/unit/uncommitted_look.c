@@ -7,12 +7,6 @@
 #include "base/memory.h"
 #include "unit/uncommitted_private.h"
 
-static const struct stripe *stripe_of(const struct uncommitted_table *table,
-                                      const struct lock_name *name)
-{
-    return &table->stripes[slice_load_u32le(name->digest) % UNCOMMITTED_STRIPES];
-}
-
 uint64_t uncommitted_stamp(const struct uncommitted_table *table, uint32_t gate)
 {
     return atomic_load(&table->gates[gate].stamp);
@@ -25,12 +19,12 @@ bool uncommitted_is_empty(const struct uncommitted_table *table, uint32_t gate)
 
 uint32_t uncommitted_name_stamp(const struct uncommitted_table *table, const struct lock_name *name)
 {
-    return atomic_load(&stripe_of(table, name)->stamp);
+    return atomic_load(&table->stripes[uncommitted_stripe(name)].stamp);
 }
 
 bool uncommitted_name_is_free(const struct uncommitted_table *table, const struct lock_name *name)
 {
-    return atomic_load(&stripe_of(table, name)->open) == 0;
+    return atomic_load(&table->stripes[uncommitted_stripe(name)].open) == 0;
 }
 
 /* The newest of the name, if it was changed since the reader's snapshot. */

@@ -133,10 +133,10 @@ uncommitted_document_share(struct uncommitted_document *document)
     return document;
 }
 
-static inline struct stripe *uncommitted_stripe_to_change(struct uncommitted_table *table,
-                                                          const struct lock_name *name)
+/* Which of the table's stripes stands for the name. */
+static inline uint32_t uncommitted_stripe(const struct lock_name *name)
 {
-    return &table->stripes[slice_load_u32le(name->digest) % UNCOMMITTED_STRIPES];
+    return slice_load_u32le(name->digest) % UNCOMMITTED_STRIPES;
 }
 
 /* A list by `next_of_owner`. With the mutex free. */
