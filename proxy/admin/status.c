@@ -143,9 +143,9 @@ static void append_units(bson_t *document, struct engine *engine, size_t units_m
     snapshot->lock_count = lock_table_view(engine->locks, snapshot->locks, ADMIN_UNITS_LISTED_MAX);
     BSON_APPEND_DOCUMENT_BEGIN(document, "units", &units);
     BSON_APPEND_INT64(&units, "open", (int64_t)unit_table_open_count(engine->units));
-    BSON_APPEND_INT64(&units, "committed", (int64_t)atomic_load(&counters->committed));
-    BSON_APPEND_INT64(&units, "rolledBack", (int64_t)atomic_load(&counters->rolled_back));
-    BSON_APPEND_INT64(&units, "conflicts", (int64_t)atomic_load(&counters->conflicts));
+    BSON_APPEND_INT64(&units, "committed", (int64_t)engine_ended(counters, ENGINE_COMMITTED));
+    BSON_APPEND_INT64(&units, "rolledBack", (int64_t)engine_ended(counters, ENGINE_ROLLED_BACK));
+    BSON_APPEND_INT64(&units, "conflicts", (int64_t)engine_ended(counters, ENGINE_CONFLICT));
     BSON_APPEND_INT64(&units, "deadlocks", (int64_t)lock_table_deadlocks(engine->locks));
     BSON_APPEND_INT64(&units, "locksHeld", (int64_t)lock_table_held(engine->locks));
     BSON_APPEND_INT64(&units, "listed", (int64_t)snapshot->unit_count);

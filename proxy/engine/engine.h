@@ -41,20 +41,21 @@ enum engine_multi_writes {
 };
 
 /* How a unit ends. */
-enum engine_outcome { ENGINE_COMMITTED, ENGINE_ROLLED_BACK, ENGINE_CONFLICT, ENGINE_OUTCOMES };
+enum engine_outcome {
+    ENGINE_COMMITTED,
+    ENGINE_ROLLED_BACK,
+    ENGINE_CONFLICT, /* set aside */
+    ENGINE_OUTCOMES,
+};
 
 const char *engine_outcome_name(enum engine_outcome outcome);
 
 /* How units have ended since the start. One relaxed addition where a durable record was waited for:
    too rare to be worth one counter a worker. */
 struct engine_counters {
-    _Atomic uint64_t committed;
-    _Atomic uint64_t rolled_back;
-    _Atomic uint64_t conflicts; /* set aside */
-    _Atomic uint64_t redone;    /* committed, lost by the server in a crash, and there again */
-    _Atomic uint64_t restarts;  /* of the server, that this process has seen */
-    /* The first three by where the units came from. */
-    _Atomic uint64_t ended[UNIT_BOUNDARIES][ENGINE_OUTCOMES];
+    _Atomic uint64_t ended[UNIT_BOUNDARIES][ENGINE_OUTCOMES]; /* by where they came from */
+    _Atomic uint64_t redone;   /* committed, lost by the server in a crash, and there again */
+    _Atomic uint64_t restarts; /* of the server, that this process has seen */
     _Atomic uint64_t reasons[ROLLBACK_REASONS]; /* of those rolled back or set aside */
     _Atomic uint64_t journaled;    /* of those that ended, these had written something */
     _Atomic uint64_t answered;     /* commands that came again and were answered from the journal */
@@ -62,6 +63,9 @@ struct engine_counters {
     struct histogram commit;       /* from its request until it was durable */
     struct histogram lock_wait;    /* of those that had to wait */
 };
+
+/* Wherever they came from. */
+uint64_t engine_ended(const struct engine_counters *counters, enum engine_outcome outcome);
 
 struct engine {
     struct engine_counters counters;

@@ -20,6 +20,15 @@ const char *engine_outcome_name(enum engine_outcome outcome)
     return outcome_names[outcome];
 }
 
+uint64_t engine_ended(const struct engine_counters *counters, enum engine_outcome outcome)
+{
+    uint64_t ended = 0;
+    for (size_t i = 0; i < UNIT_BOUNDARIES; i++) {
+        ended += atomic_load_explicit(&counters->ended[i][outcome], memory_order_relaxed);
+    }
+    return ended;
+}
+
 static void count(_Atomic uint64_t *counter)
 {
     (void)atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
@@ -34,13 +43,7 @@ static enum engine_outcome outcome_of(const struct unit *unit)
 
 static void count_end(struct engine_counters *counters, const struct unit *unit)
 {
-    _Atomic uint64_t *const totals[] = {
-        [ENGINE_COMMITTED] = &counters->committed,
-        [ENGINE_ROLLED_BACK] = &counters->rolled_back,
-        [ENGINE_CONFLICT] = &counters->conflicts,
-    };
     enum engine_outcome outcome = outcome_of(unit);
-    count(totals[outcome]);
     count(&counters->ended[unit->boundary][outcome]);
     if (outcome != ENGINE_COMMITTED) {
         count(&counters->reasons[rollback_reason_of(unit->end_reason)]);
