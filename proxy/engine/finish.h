@@ -64,6 +64,9 @@ void rollback_start(struct rollback *rollback);
  */
 void rollback_detached(struct engine *engine, struct unit *unit, const char *reason);
 
+/* What the journal says of a unit; OPEN if it says nothing. */
+enum wal_unit_state rollback_state_of(struct wal *wal, uint64_t id);
+
 struct rollback_pool_options {
     const char *upstream_uri;
     struct server_process *process; /* outlives the pool */

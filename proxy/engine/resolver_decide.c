@@ -145,28 +145,16 @@ static enum status make_unit(struct decider *decider, struct error *ret_error)
     return STATUS_OK;
 }
 
-static enum wal_unit_state state_of(struct wal *wal, uint64_t id)
-{
-    struct wal_reader *reader = NULL;
-    struct wal_unit unit = {.state = WAL_UNIT_OPEN};
-    enum status status = wal_reader_begin(wal, &reader, NULL);
-    if (status == STATUS_OK) {
-        status = wal_read_unit(reader, id, &unit, NULL);
-    }
-    wal_reader_end(reader);
-    return status == STATUS_OK ? unit.state : WAL_UNIT_OPEN;
-}
-
 /* Says after `why` what became of what was begun. */
 static enum status tell_taken_back(struct wal *wal, uint64_t id, const struct error *why,
                                    struct error *ret_error)
 {
     uint64_t until_ms = clock_monotonic_ms() + TAKEN_BACK_MS;
-    enum wal_unit_state state = state_of(wal, id);
+    enum wal_unit_state state = rollback_state_of(wal, id);
     while (state == WAL_UNIT_OPEN && why->status != STATUS_UNREACHABLE &&
            clock_monotonic_ms() < until_ms) {
         (void)nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
-        state = state_of(wal, id);
+        state = rollback_state_of(wal, id);
     }
     switch (state) {
     case WAL_UNIT_ABORTED:

@@ -250,17 +250,23 @@ static void finish(struct rollback *rollback, enum unit_state state)
     rollback->completed(rollback);
 }
 
-/* Recovery may have ended the unit while the pool was held. */
-static bool has_ended(struct wal *wal, uint64_t id, enum unit_state *ret_state)
+enum wal_unit_state rollback_state_of(struct wal *wal, uint64_t id)
 {
     struct wal_reader *reader = NULL;
     struct wal_unit unit;
-    bool ended = wal_reader_begin(wal, &reader, NULL) == STATUS_OK &&
-                 wal_read_unit(reader, id, &unit, NULL) == STATUS_OK &&
-                 (unit.state == WAL_UNIT_ABORTED || unit.state == WAL_UNIT_CONFLICT);
+    bool known = wal_reader_begin(wal, &reader, NULL) == STATUS_OK &&
+                 wal_read_unit(reader, id, &unit, NULL) == STATUS_OK;
     wal_reader_end(reader);
+    return known ? unit.state : WAL_UNIT_OPEN;
+}
+
+/* Recovery may have ended the unit while the pool was held. */
+static bool has_ended(struct wal *wal, uint64_t id, enum unit_state *ret_state)
+{
+    enum wal_unit_state state = rollback_state_of(wal, id);
+    bool ended = state == WAL_UNIT_ABORTED || state == WAL_UNIT_CONFLICT;
     if (ended) {
-        *ret_state = unit.state == WAL_UNIT_ABORTED ? UNIT_ABORTED : UNIT_CONFLICT;
+        *ret_state = state == WAL_UNIT_ABORTED ? UNIT_ABORTED : UNIT_CONFLICT;
     }
     return ended;
 }
