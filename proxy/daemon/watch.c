@@ -49,29 +49,19 @@ enum status daemon_start_telemetry(struct daemon *daemon, struct error *error)
     return status;
 }
 
-void daemon_upstream_name(const struct daemon *daemon, char ret_name[DAEMON_UPSTREAM_BYTES])
-{
-    struct error ignored = {0};
-    if (upstream_host(daemon->config.upstream_uri, ret_name, DAEMON_UPSTREAM_BYTES, &ignored) !=
-        STATUS_OK) {
-        ret_name[0] = '\0';
-    }
-}
-
 void daemon_tell_upstream(struct daemon *daemon, const char *failure)
 {
-    char name[DAEMON_UPSTREAM_BYTES];
     bool lost = failure != NULL;
     admin_upstream_seen(daemon->admin, failure);
     if (lost == daemon->upstream_lost) {
         return;
     }
     daemon->upstream_lost = lost;
-    daemon_upstream_name(daemon, name);
     if (lost) {
-        event_tell(EVENT_UPSTREAM_LOST, name, "The server does not answer: %s", failure);
+        event_tell(EVENT_UPSTREAM_LOST, daemon->upstream_name, "The server does not answer: %s",
+                   failure);
     } else {
-        event_tell(EVENT_UPSTREAM_BACK, name, "The server answers again");
+        event_tell(EVENT_UPSTREAM_BACK, daemon->upstream_name, "The server answers again");
     }
 }
 
