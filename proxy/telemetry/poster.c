@@ -1,7 +1,7 @@
 /*
  * A ring and the thread that empties it by HTTP (poster.h).
  *
- * `mutex` guards the ring, its figures and `stopping`; the batch and the connection are the
+ * `mutex` guards the ring, its figures and `stop_ms`; the batch and the connection are the
  * thread's. Lock order: none is taken inside.
  */
 #include "telemetry/poster.h"
@@ -23,11 +23,11 @@ struct poster {
     struct http_post *post;
     pthread_t thread;
     pthread_mutex_t mutex;
-    pthread_cond_t work; /* a batch is full, or `stopping`; on the monotonic clock */
+    pthread_cond_t work; /* something is there, a batch is full, or `stop_ms` is set */
     char *ring;
     size_t first;
     size_t count;
-    uint64_t oldest_ms; /* when the first of the ring came; 0: it is empty */
+    uint64_t oldest_ms; /* while `count` is not 0: when the first came, or the last batch left */
     uint64_t stop_ms;   /* monotonic: nothing is sent after it; 0: not stopping */
     struct poster_figures figures;
     /* the thread's */
