@@ -17,6 +17,7 @@
 #include "holdfast/error.h"
 #include "holdfast/slice.h"
 
+/* The texts first. */
 enum config_type {
     CONFIG_TYPE_LISTEN,    /* char *: HOST:PORT, port 0 allowed */
     CONFIG_TYPE_CONNECT,   /* char *: HOST:PORT */
