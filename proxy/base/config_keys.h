@@ -101,8 +101,8 @@ MUST_CHECK enum status config_file_apply(struct config *config, const char *path
                                          struct error *ret_error);
 
 /*
- * Reads upstream.uriFile and admin.tokenFile, or what the environment has in their place, after
- * all keys are set. Errors: STATUS_INVALID, STATUS_MEMORY.
+ * Reads upstream.uriFile, admin.tokenFile and event.webhookSecretFile, or what the environment has
+ * in their place, after all keys are set. Errors: STATUS_INVALID, STATUS_MEMORY.
  */
 MUST_CHECK enum status config_secrets_read(struct config *config, struct error *ret_error);
 

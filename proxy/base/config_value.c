@@ -386,6 +386,7 @@ void config_free(struct config *config)
         }
     }
     secret_free(config->admin_token);
+    secret_free(config->event_webhook_secret);
     config_services_free(config->services, config->services_count);
     memset(config, 0, sizeof(*config));
 }
