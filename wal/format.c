@@ -77,7 +77,7 @@ enum status format_key_get(struct slice key, uint64_t *ret_number, struct error 
     return STATUS_OK;
 }
 
-enum status format_version_get(struct slice value, uint32_t *ret_version, struct error *ret_error)
+enum status format_version_check(struct slice value, struct error *ret_error)
 {
     if (value.size != 4) {
         return error_set(ret_error, STATUS_CORRUPT, "the journal does not say its format version");
@@ -89,7 +89,6 @@ enum status format_version_get(struct slice value, uint32_t *ret_version, struct
                          ", this program understands versions %u to %u",
                          version, FORMAT_VERSION, FORMAT_VERSION_ENCRYPTED);
     }
-    *ret_version = version;
     return STATUS_OK;
 }
 

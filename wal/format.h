@@ -152,8 +152,7 @@ MUST_CHECK enum status format_key_get(struct slice key, uint64_t *ret_number,
                                       struct error *ret_error);
 
 /* Of the property .format. STATUS_CORRUPT, STATUS_VERSION (a version that is not known). */
-MUST_CHECK enum status format_version_get(struct slice value, uint32_t *ret_version,
-                                          struct error *ret_error);
+MUST_CHECK enum status format_version_check(struct slice value, struct error *ret_error);
 
 /* Writes header and payload of `record` to `room`, FORMAT_RECORD_HEADER_BYTES + payload bytes. The
    payload may be in its place there already. */

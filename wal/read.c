@@ -90,13 +90,13 @@ static enum status open_payload(struct wal_reader *reader, struct wal_record *re
     struct opened *opened = reader->opened;
     if (!record->encrypted) {
         struct cipher *cipher = reader->wal->cipher;
-        return cipher == NULL || record->lsn < cipher_since(cipher)
+        uint64_t since = cipher == NULL ? UINT64_MAX : cipher_since(cipher);
+        return record->lsn < since
                    ? STATUS_OK
-                   : error_set(
-                         ret_error, STATUS_CORRUPT,
-                         "record %llu is not encrypted, and all from %llu on are: it has been "
-                         "replaced",
-                         (unsigned long long)record->lsn, (unsigned long long)cipher_since(cipher));
+                   : error_set(ret_error, STATUS_CORRUPT,
+                               "record %llu is not encrypted, and all from %llu on are: it has "
+                               "been replaced",
+                               (unsigned long long)record->lsn, (unsigned long long)since);
     }
     if (reader->wal->cipher == NULL) {
         return error_set(ret_error, STATUS_INVALID,

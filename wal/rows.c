@@ -267,10 +267,9 @@ enum status rows_check_version(struct store_transaction *transaction, struct err
 {
     struct slice value;
     enum status status = rows_property(transaction, FORMAT_PROPERTY_VERSION, &value, ret_error);
-    uint32_t version = 0;
     if (status == STATUS_NOT_FOUND) {
         value = slice_make(NULL, 0);
         status = STATUS_OK;
     }
-    return status == STATUS_OK ? format_version_get(value, &version, ret_error) : status;
+    return status == STATUS_OK ? format_version_check(value, ret_error) : status;
 }

@@ -16,7 +16,6 @@
  */
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -244,9 +243,8 @@ static enum status check_identity(const struct findings *findings, struct wal_sa
                          "not even the journal's id and format version are intact: nothing of it "
                          "can be kept");
     }
-    uint32_t number = 0;
     enum status status =
-        format_version_get(slice_make(version->value, version->value_size), &number, ret_error);
+        format_version_check(slice_make(version->value, version->value_size), ret_error);
     if (status != STATUS_OK) {
         return status;
     }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "wal/directory.h"
+#include "wal/internal.h"
 #include "wal/rows.h"
 #include "wal/salvage.h"
 
@@ -203,18 +204,6 @@ static enum status write_environment(const struct findings *findings, const char
     return status;
 }
 
-/* journal.new/ may be there from an attempt that was cut short. */
-static void remove_files(const char *place)
-{
-    static const char *const names[] = {"data.mdb", "lock.mdb"};
-    char path[PATH_MAX];
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (snprintf(path, sizeof(path), "%s/%s", place, names[i]) < (int)sizeof(path)) {
-            (void)unlink(path);
-        }
-    }
-}
-
 enum status salvage_write(const struct findings *findings, const char *target,
                           struct wal_salvage *salvage, struct error *ret_error)
 {
@@ -230,15 +219,14 @@ enum status salvage_write(const struct findings *findings, const char *target,
         return error_set(ret_error, STATUS_INVALID,
                          "there is a journal in %s: name a directory without one", target);
     }
-    enum status status = directory_make(place, ret_error);
+    /* It may be there from an attempt that was cut short. */
+    enum status status = make_place(place, ret_error);
     if (status == STATUS_OK) {
-        remove_files(place);
         status = write_environment(findings, place, salvage, ret_error);
     }
     if (status == STATUS_OK && rename(made, wanted) != 0) {
         status = error_set(ret_error, STATUS_IO, "cannot make %s: %s", wanted, strerror(errno));
     }
-    remove_files(place);
-    (void)rmdir(place);
+    make_place_remove(place);
     return status == STATUS_OK ? directory_sync(target, ret_error) : status;
 }

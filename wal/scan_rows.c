@@ -5,9 +5,6 @@
  * The child's only thread.
  */
 
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "wal/scan.h"
 
 /*

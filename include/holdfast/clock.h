@@ -23,4 +23,8 @@ uint64_t clock_wall_ms(void);
 uint64_t clock_monotonic_us(void);
 uint64_t clock_wall_us(void);
 
+/* A time as everything that people read shows it, with room for any: "2026-01-02T03:04:05.678Z". */
+#define CLOCK_TEXT_BYTES 32
+void clock_text(uint64_t wall_ms, char ret_text[CLOCK_TEXT_BYTES]);
+
 #endif

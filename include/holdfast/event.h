@@ -4,7 +4,7 @@
 /*
  * Events: what an operator is to be told of, in the manner of a Kubernetes Event. Each is a line in
  * the log (component "event", with type, reason, message and involvedObject) and goes to the sink,
- * if there is one (telemetry/webhook.h).
+ * if there is one (telemetry/telemetry.h).
  *
  * Never documents' contents. Nothing here waits. Threads: any; the sink is set before others run
  * and taken away after they have ended.

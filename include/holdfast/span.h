@@ -3,7 +3,8 @@
 
 /*
  * Tracing, as far as who is traced needs it: which trace something belongs to, and the telling of a
- * span that has ended. Who takes them (telemetry/traces.h) stands behind a sink that main() sets.
+ * span that has ended. Who takes them (telemetry/telemetry.h) stands behind a sink that main()
+ * sets.
  *
  *   span_continue() or span_root()  -->  struct span_context, kept by a unit or a command
  *   ... it ends ...                 -->  span_end(), if span_is_wanted()
@@ -14,7 +15,6 @@
  * Threads: any; the sink is set before others run and taken away after they have ended.
  */
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 

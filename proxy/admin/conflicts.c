@@ -8,10 +8,10 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 #include "admin/json.h"
 #include "admin/query.h"
+#include "holdfast/clock.h"
 #include "recover/record.h"
 
 #define NAMESPACES_SHOWN_MAX 8u
@@ -20,12 +20,9 @@
 
 static void time_member(struct evbuffer *body, const char *name, uint64_t time_ms)
 {
-    char text[40];
-    struct tm parts;
-    time_t seconds = (time_t)(time_ms / 1000);
-    (void)gmtime_r(&seconds, &parts);
-    (void)strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-    (void)evbuffer_add_printf(body, ",\"%s\":\"%s.%03uZ\"", name, text, (unsigned)(time_ms % 1000));
+    char text[CLOCK_TEXT_BYTES];
+    clock_text(time_ms, text);
+    (void)evbuffer_add_printf(body, ",\"%s\":\"%s\"", name, text);
 }
 
 /* The different namespaces of the record's documents, and how many documents there are. */

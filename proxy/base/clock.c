@@ -7,6 +7,7 @@
 #include "holdfast/clock.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <time.h>
 
 static uint64_t read_us(clockid_t id)
@@ -56,4 +57,13 @@ uint64_t clock_monotonic_us(void)
 uint64_t clock_wall_us(void)
 {
     return current == &system_clock ? read_us(CLOCK_REALTIME) : current->wall_ms() * 1000u;
+}
+
+void clock_text(uint64_t wall_ms, char ret_text[CLOCK_TEXT_BYTES])
+{
+    time_t seconds = (time_t)(wall_ms / 1000u);
+    struct tm parts = {0};
+    (void)gmtime_r(&seconds, &parts); /* cannot fail: the year of the last one has nine digits */
+    size_t size = strftime(ret_text, CLOCK_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &parts);
+    (void)snprintf(ret_text + size, CLOCK_TEXT_BYTES - size, ".%03uZ", (unsigned)(wall_ms % 1000u));
 }

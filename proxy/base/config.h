@@ -188,6 +188,7 @@ struct config {
     struct config_service *services; /* services: in the file's order */
     size_t services_count;           /* 0..CONFIG_SERVICES_MAX */
     char *admin_token;               /* of admin.tokenFile or HOLDFAST_ADMIN_TOKEN; NULL: none */
+    char *event_webhook_secret;      /* of event.webhookSecretFile or its variable; NULL: none */
     bool check_only;                 /* --check-config */
 };
 

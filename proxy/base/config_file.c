@@ -22,7 +22,6 @@
 
 #include "base/config_keys.h"
 #include "base/config_yaml.h"
-#include "holdfast/limits.h"
 
 enum { FILE_BYTES_MAX = 1024 * 1024, NAME_BYTES = 128 };
 

@@ -17,6 +17,7 @@
 #include "holdfast/error.h"
 #include "holdfast/slice.h"
 
+/* The texts first. */
 enum config_type {
     CONFIG_TYPE_LISTEN,    /* char *: HOST:PORT, port 0 allowed */
     CONFIG_TYPE_CONNECT,   /* char *: HOST:PORT */
@@ -100,8 +101,8 @@ MUST_CHECK enum status config_file_apply(struct config *config, const char *path
                                          struct error *ret_error);
 
 /*
- * Reads upstream.uriFile and admin.tokenFile, or what the environment has in their place, after
- * all keys are set. Errors: STATUS_INVALID, STATUS_MEMORY.
+ * Reads upstream.uriFile, admin.tokenFile and event.webhookSecretFile, or what the environment has
+ * in their place, after all keys are set. Errors: STATUS_INVALID, STATUS_MEMORY.
  */
 MUST_CHECK enum status config_secrets_read(struct config *config, struct error *ret_error);
 

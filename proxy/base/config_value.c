@@ -254,10 +254,7 @@ enum status config_text_check(const char *name, enum config_type type, const cha
 
 static bool is_text(enum config_type type)
 {
-    return type == CONFIG_TYPE_LISTEN || type == CONFIG_TYPE_CONNECT || type == CONFIG_TYPE_URI ||
-           type == CONFIG_TYPE_HTTP || type == CONFIG_TYPE_PATH || type == CONFIG_TYPE_FILE ||
-           type == CONFIG_TYPE_HEX || type == CONFIG_TYPE_ADDRESS ||
-           type == CONFIG_TYPE_ADDRESSES || type == CONFIG_TYPE_NAME || type == CONFIG_TYPE_TEXT;
+    return type <= CONFIG_TYPE_TEXT;
 }
 
 static enum status set_text(struct config *config, const struct config_key *key, const char *text,
@@ -389,6 +386,7 @@ void config_free(struct config *config)
         }
     }
     secret_free(config->admin_token);
+    secret_free(config->event_webhook_secret);
     config_services_free(config->services, config->services_count);
     memset(config, 0, sizeof(*config));
 }

@@ -24,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "holdfast/clock.h"
@@ -206,17 +205,11 @@ static bool line_put_string(struct line *line, const char *text)
 
 static void line_put_time(struct line *line)
 {
-    uint64_t now_ms = clock_wall_ms();
-    time_t seconds = (time_t)(now_ms / 1000u);
-    struct tm parts;
-    char text[64];
-    if (gmtime_r(&seconds, &parts) == NULL) {
-        memset(&parts, 0, sizeof(parts));
-    }
-    size_t size = strftime(text, sizeof(text), "{\"t\":\"%Y-%m-%dT%H:%M:%S", &parts);
-    (void)line_put(line, text, size, TAIL_BYTES);
-    int more = snprintf(text, sizeof(text), ".%03uZ\"", (unsigned)(now_ms % 1000u));
-    (void)line_put(line, text, (size_t)more, TAIL_BYTES);
+    char text[CLOCK_TEXT_BYTES];
+    clock_text(clock_wall_ms(), text);
+    (void)line_put(line, "{\"t\":\"", 6, TAIL_BYTES);
+    (void)line_put(line, text, strlen(text), TAIL_BYTES);
+    (void)line_put(line, "\"", 1, TAIL_BYTES);
 }
 
 static bool line_put_hex(struct line *line, const uint8_t *bytes, size_t count)

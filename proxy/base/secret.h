@@ -6,9 +6,6 @@
  * environment, and out of what `ps` shows. Any thread; secret_hide_arguments() before others run.
  */
 
-#include <stdbool.h>
-#include <stddef.h>
-
 #include "holdfast/error.h"
 #include "holdfast/secret.h"
 

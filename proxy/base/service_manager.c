@@ -82,8 +82,8 @@ enum status service_manager_begin(struct error *ret_error)
 /* Nobody who reads slowly may hold the proxy up: then the message is dropped. */
 static void tell(const char *message, size_t size)
 {
-    if (descriptor >= 0 && send(descriptor, message, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-        return;
+    if (descriptor >= 0) {
+        (void)send(descriptor, message, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
 }
 

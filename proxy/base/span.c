@@ -6,6 +6,7 @@
 #include "holdfast/span.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/random.h>
 

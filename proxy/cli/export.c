@@ -25,6 +25,7 @@
 #include "cli/moment.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "holdfast/clock.h"
 #include "recover/history.h"
 
 /* Records are copied out of a snapshot until they have so many bytes. */
@@ -76,8 +77,8 @@ static void print_open(struct export *export, const bson_t *line)
 
 static void put_time(bson_t *line, const char *name, uint64_t time_ms)
 {
-    char text[OUTPUT_TIME_BYTES];
-    output_time(time_ms, text);
+    char text[CLOCK_TEXT_BYTES];
+    clock_text(time_ms, text);
     BSON_APPEND_UTF8(line, name, text);
 }
 

@@ -8,20 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-void output_time(uint64_t time_ms, char ret_text[OUTPUT_TIME_BYTES])
-{
-    time_t seconds = (time_t)(time_ms / 1000);
-    struct tm parts;
-    char text[24];
-    if (gmtime_r(&seconds, &parts) == NULL ||
-        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &parts) == 0) {
-        snprintf(ret_text, OUTPUT_TIME_BYTES, "?");
-        return;
-    }
-    snprintf(ret_text, OUTPUT_TIME_BYTES, "%s.%03uZ", text, (unsigned int)(time_ms % 1000));
-}
 
 void output_text(FILE *stream, const char *text)
 {

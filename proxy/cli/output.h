@@ -1,7 +1,7 @@
 #ifndef HOLDFAST_CLI_OUTPUT_H
 #define HOLDFAST_CLI_OUTPUT_H
 
-/* How the commands print: times, texts of strangers, documents. Main thread only. */
+/* How the commands print: texts of strangers, documents. Main thread only. */
 
 #include <bson/bson.h>
 #include <stdint.h>
@@ -11,11 +11,6 @@
 #include "holdfast/error.h"
 #include "holdfast/image.h"
 #include "holdfast/wal.h"
-
-/* Room for "2026-01-02T03:04:05.678Z". */
-#define OUTPUT_TIME_BYTES 32
-
-void output_time(uint64_t time_ms, char ret_text[OUTPUT_TIME_BYTES]);
 
 /*
  * Prints a text that a client chose: control characters, with which it could move the terminal's

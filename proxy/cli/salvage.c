@@ -8,6 +8,7 @@
 #include <inttypes.h>
 
 #include "cli/output.h"
+#include "holdfast/clock.h"
 #include "recover/lease.h"
 #include "recover/record.h"
 
@@ -35,11 +36,11 @@ static void end_unit(struct listing *listing)
 static void on_lost_unit(void *context, const struct wal_unit *unit, const char *why)
 {
     struct listing *listing = context;
-    char began[OUTPUT_TIME_BYTES];
+    char began[CLOCK_TEXT_BYTES];
     end_unit(listing);
     listing->in_unit = true;
     listing->documents_told = 0;
-    output_time(unit->begin_time_ms, began);
+    clock_text(unit->begin_time_ms, began);
     if (!listing->json) {
         printf("  unit %" PRIu64 ", of %s: %s\n", unit->unit, began, why);
         return;

@@ -11,6 +11,7 @@
 
 #include "cli/output.h"
 #include "cli/side_by_side.h"
+#include "holdfast/clock.h"
 #include "recover/history.h"
 
 static void append_begin(bson_t *document, const struct unit_history *history)
@@ -177,11 +178,11 @@ static void print_conflict(const struct unit_history *history)
 
 static enum status print_text(const struct unit_history *history, struct error *ret_error)
 {
-    char began[OUTPUT_TIME_BYTES];
-    char last[OUTPUT_TIME_BYTES];
+    char began[CLOCK_TEXT_BYTES];
+    char last[CLOCK_TEXT_BYTES];
     const char *reason = "";
-    output_time(history->begin_time_ms, began);
-    output_time(history->last_time_ms, last);
+    clock_text(history->begin_time_ms, began);
+    clock_text(history->last_time_ms, last);
     printf("%-10s%" PRIu64 "\n", "unit", history->unit);
     print_labelled("state", wal_unit_state_name(history->state));
     print_labelled("boundary", history->begin.boundary);
@@ -210,7 +211,7 @@ static void print_damaged(struct wal *wal, uint64_t unit_number)
     struct wal_reader *reader = NULL;
     struct wal_unit unit;
     struct wal_record record;
-    char time[OUTPUT_TIME_BYTES];
+    char time[CLOCK_TEXT_BYTES];
     if (wal_reader_begin(wal, &reader, NULL) != STATUS_OK) {
         return;
     }
@@ -218,7 +219,7 @@ static void print_damaged(struct wal *wal, uint64_t unit_number)
         uint64_t lsn = unit.last_lsn;
         while (lsn != 0 && wal_read(reader, lsn, &record, NULL) == STATUS_OK) {
             const char *kind = wal_kind_name(record.kind);
-            output_time(record.time_ms, time);
+            clock_text(record.time_ms, time);
             fprintf(stderr, "  LSN %" PRIu64 "  %s  %s  %zu bytes\n", lsn,
                     kind == NULL ? "?" : kind, time, record.payload.size);
             lsn = record.previous_lsn < lsn ? record.previous_lsn : 0;

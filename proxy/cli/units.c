@@ -11,6 +11,7 @@
 
 #include "cli/locks.h"
 #include "cli/output.h"
+#include "holdfast/clock.h"
 #include "recover/record.h"
 
 #define BATCH_UNITS 256
@@ -116,9 +117,9 @@ static void row_print_json(struct listing *listing, const struct row *row)
 
 static void row_print_text(struct listing *listing, const struct row *row)
 {
-    char began[OUTPUT_TIME_BYTES];
+    char began[CLOCK_TEXT_BYTES];
     char writes[24] = "?";
-    output_time(row->unit.begin_time_ms, began);
+    clock_text(row->unit.begin_time_ms, began);
     if (row->writes >= 0) {
         snprintf(writes, sizeof(writes), "%" PRId64, row->writes);
     }

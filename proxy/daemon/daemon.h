@@ -43,6 +43,7 @@ struct daemon {
     struct admin *admin;
     struct wal *wal;
     struct upstream *upstream;
+    char upstream_name[300]; /* HOST:PORT of the server; from daemon_start_router() on */
     struct lease lease;
     bool leased;
     bool told_to_end; /* by a signal while it was a standby */
@@ -89,10 +90,6 @@ void daemon_drain(struct daemon *daemon);
 
 /* Before the first event. Errors: STATUS_INVALID (a setting), STATUS_MEMORY, STATUS_IO. */
 MUST_CHECK enum status daemon_start_telemetry(struct daemon *daemon, struct error *ret_error);
-
-/* HOST:PORT of the server, as the object of events. */
-#define DAEMON_UPSTREAM_BYTES 300
-void daemon_upstream_name(const struct daemon *daemon, char ret_name[DAEMON_UPSTREAM_BYTES]);
 
 /* The server was spoken with. `failure`: why not, NULL if it went well. */
 void daemon_tell_upstream(struct daemon *daemon, const char *failure);

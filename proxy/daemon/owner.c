@@ -107,13 +107,12 @@ enum status daemon_in_turn(struct daemon *daemon,
                            struct error *error)
 {
     enum status status = step(daemon, error);
-    if (status == STATUS_OWNED && daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
-        LOG(LOG_INFO, "main", "Standing by", LOG_TEXT("reason", error->message));
+    if (status != STATUS_OWNED || daemon->config.upstream_standby != CONFIG_STANDBY_ON) {
+        return status;
     }
-    bool stands_by = status == STATUS_OWNED;
-    daemon->stood_by |= stands_by && daemon->config.upstream_standby == CONFIG_STANDBY_ON;
-    while (stands_by && (status == STATUS_OWNED || status == STATUS_UNREACHABLE) &&
-           daemon->config.upstream_standby == CONFIG_STANDBY_ON) {
+    LOG(LOG_INFO, "main", "Standing by", LOG_TEXT("reason", error->message));
+    daemon->stood_by = true;
+    while (status == STATUS_OWNED || status == STATUS_UNREACHABLE) {
         admin_standby(daemon->admin, error->message);
         service_manager_ready("Standing by for another holdfastd");
         daemon->told_to_end = told_to_end();

@@ -111,10 +111,8 @@ void daemon_recover_again(struct daemon *daemon)
         .give_up = is_to_end,
     };
     uint64_t started_us = clock_monotonic_us();
-    char name[DAEMON_UPSTREAM_BYTES];
     admin_recovering(daemon->admin, daemon->wal);
-    daemon_upstream_name(daemon, name);
-    event_tell(EVENT_UPSTREAM_RESTARTED, name,
+    event_tell(EVENT_UPSTREAM_RESTARTED, daemon->upstream_name,
                "The server has restarted: what it lost is recovered");
     service_manager_status("Recovering: the server has restarted");
     enum status status = restart_recover(&options, &report, &error);

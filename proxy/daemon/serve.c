@@ -151,7 +151,7 @@ uint64_t daemon_connections_max(const struct daemon *daemon)
 
 enum status daemon_start_router(struct daemon *daemon, struct error *error)
 {
-    static char name[300];
+    char *name = daemon->upstream_name;
     struct router_options options = {
         .engine = &daemon->engine,
         .workers = daemon->workers,
@@ -166,7 +166,8 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
         .stall_ms = daemon->config.net_stall_ms,
         .unit_lifetime_ms = daemon->config.unit_lifetime_ms,
     };
-    enum status status = upstream_host(daemon->config.upstream_uri, name, sizeof name, error);
+    enum status status =
+        upstream_host(daemon->config.upstream_uri, name, sizeof daemon->upstream_name, error);
     if (status == STATUS_OK) {
         status = network_address_resolve(name, &options.upstream, error);
     }

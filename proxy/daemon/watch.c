@@ -3,11 +3,9 @@
  * is an event when it changes. Main thread.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/secret.h"
 #include "daemon/daemon.h"
 #include "holdfast/event.h"
 #include "holdfast/log.h"
@@ -20,12 +18,6 @@ enum status daemon_start_telemetry(struct daemon *daemon, struct error *error)
 {
     const struct config *config = &daemon->config;
     char instance[512] = "";
-    const char *given = getenv("HOLDFAST_WEBHOOK_SECRET");
-    char *secret = NULL;
-    enum status status = config->event_webhook_secret_file[0] == '\0'
-                             ? STATUS_OK
-                             : secret_file_read("event.webhookSecretFile",
-                                                config->event_webhook_secret_file, &secret, error);
     if (gethostname(instance, sizeof instance / 2) != 0) {
         instance[0] = '\0';
     }
@@ -36,42 +28,29 @@ enum status daemon_start_telemetry(struct daemon *daemon, struct error *error)
         .trace_endpoint = config->trace_endpoint,
         .trace_percent = (unsigned)config->trace_percent,
         .webhook = config->event_webhook,
-        .webhook_secret = secret == NULL ? given : secret,
+        .webhook_secret = config->event_webhook_secret,
         .instance = instance,
     };
-    if (status == STATUS_OK) {
-        status = telemetry_start(&options, &daemon->telemetry, error);
-    }
-    secret_free(secret);
+    enum status status = telemetry_start(&options, &daemon->telemetry, error);
     if (status == STATUS_OK) {
         admin_telemetry(daemon->admin, daemon->telemetry);
     }
     return status;
 }
 
-void daemon_upstream_name(const struct daemon *daemon, char ret_name[DAEMON_UPSTREAM_BYTES])
-{
-    struct error ignored = {0};
-    if (upstream_host(daemon->config.upstream_uri, ret_name, DAEMON_UPSTREAM_BYTES, &ignored) !=
-        STATUS_OK) {
-        ret_name[0] = '\0';
-    }
-}
-
 void daemon_tell_upstream(struct daemon *daemon, const char *failure)
 {
-    char name[DAEMON_UPSTREAM_BYTES];
     bool lost = failure != NULL;
     admin_upstream_seen(daemon->admin, failure);
     if (lost == daemon->upstream_lost) {
         return;
     }
     daemon->upstream_lost = lost;
-    daemon_upstream_name(daemon, name);
     if (lost) {
-        event_tell(EVENT_UPSTREAM_LOST, name, "The server does not answer: %s", failure);
+        event_tell(EVENT_UPSTREAM_LOST, daemon->upstream_name, "The server does not answer: %s",
+                   failure);
     } else {
-        event_tell(EVENT_UPSTREAM_BACK, name, "The server answers again");
+        event_tell(EVENT_UPSTREAM_BACK, daemon->upstream_name, "The server answers again");
     }
 }
 

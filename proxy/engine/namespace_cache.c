@@ -16,10 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include <uthash.h>
 
+#include "base/condition.h"
 #include "engine/asker.h"
 #include "engine/namespace_kind.h"
 #include "holdfast/clock.h"
@@ -303,10 +303,8 @@ static void ask(struct namespace_cache *cache, struct namespace_lookup *lookup)
 /* Until somebody asks, or all of it is too old. */
 static void wait_for_work(struct namespace_cache *cache)
 {
-    uint64_t until_ms = cache->empty_since_ms + NAMESPACE_CACHE_MS;
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000L};
-    (void)pthread_cond_timedwait(&cache->changed, &cache->mutex, &until);
+    condition_wait_until(&cache->changed, &cache->mutex,
+                         cache->empty_since_ms + NAMESPACE_CACHE_MS);
 }
 
 /* The first in the queue; NULL: the end. */
@@ -387,11 +385,7 @@ static void destroy(struct namespace_cache *cache)
 
 static void init(struct namespace_cache *cache)
 {
-    pthread_condattr_t monotonic;
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&cache->changed, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
+    condition_init(&cache->changed);
     (void)pthread_mutex_init(&cache->mutex, NULL);
     cache->last = &cache->first;
     cache->empty_since_ms = clock_monotonic_ms();

@@ -18,8 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/condition.h"
 #include "engine/finish.h"
 #include "engine/release.h"
 #include "holdfast/clock.h"
@@ -134,11 +134,9 @@ static enum status try_undo(struct rollback_pool *pool, struct wal *wal, struct 
 static void wait_before_retry(struct rollback_pool *pool)
 {
     uint64_t until_ms = clock_monotonic_ms() + RETRY_MS;
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000L};
     pthread_mutex_lock(&pool->mutex);
     if (!pool->stopping && !pool->held) {
-        (void)pthread_cond_timedwait(&pool->stop, &pool->mutex, &until);
+        condition_wait_until(&pool->stop, &pool->mutex, until_ms);
     }
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -357,11 +355,7 @@ enum status rollback_pool_start(const struct rollback_pool_options *options,
     (void)pthread_mutex_init(&pool->mutex, NULL);
     (void)pthread_cond_init(&pool->work, NULL);
     (void)pthread_cond_init(&pool->idle, NULL);
-    pthread_condattr_t monotonic;
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&pool->stop, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
+    condition_init(&pool->stop);
     for (size_t i = 0; i < options->threads; i++) {
         if (pthread_create(&pool->threads[i], NULL, rollback_main, pool) != 0) {
             rollback_pool_stop(pool);

@@ -7,7 +7,6 @@
  */
 #include "net/stream.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

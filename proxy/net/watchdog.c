@@ -11,7 +11,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "base/condition.h"
+#include "holdfast/clock.h"
 
 struct watchdog {
     struct watchdog_options options;
@@ -23,13 +25,12 @@ struct watchdog {
     bool stopping;
 };
 
-/* Waits until `until`. True: it is to end. */
-static bool wait_until(struct watchdog *watchdog, const struct timespec *until)
+/* Waits until `until_ms`. True: it is to end. */
+static bool wait_until(struct watchdog *watchdog, uint64_t until_ms)
 {
-    int result = 0;
     (void)pthread_mutex_lock(&watchdog->mutex);
-    while (!watchdog->stopping && result == 0) {
-        result = pthread_cond_timedwait(&watchdog->changed, &watchdog->mutex, until);
+    while (!watchdog->stopping && clock_monotonic_ms() < until_ms) {
+        condition_wait_until(&watchdog->changed, &watchdog->mutex, until_ms);
     }
     bool stopping = watchdog->stopping;
     (void)pthread_mutex_unlock(&watchdog->mutex);
@@ -48,19 +49,13 @@ static void *watchdog_main(void *context)
 {
     struct watchdog *watchdog = context;
     uint64_t third_ms = watchdog->options.period_ms / 3;
-    struct timespec next;
+    uint64_t next_ms;
     do {
-        (void)clock_gettime(CLOCK_MONOTONIC, &next);
-        next.tv_sec += (time_t)(third_ms / 1000);
-        next.tv_nsec += (long)(third_ms % 1000) * 1000000;
-        if (next.tv_nsec >= 1000000000) {
-            next.tv_sec++;
-            next.tv_nsec -= 1000000000;
-        }
+        next_ms = clock_monotonic_ms() + third_ms;
         if (all_work(watchdog, third_ms)) {
             watchdog->options.alive();
         }
-    } while (!wait_until(watchdog, &next));
+    } while (!wait_until(watchdog, next_ms));
     return NULL;
 }
 
@@ -75,7 +70,6 @@ static void watchdog_free(struct watchdog *watchdog)
 enum status watchdog_start(const struct watchdog_options *options, struct watchdog **ret_watchdog,
                            struct error *ret_error)
 {
-    pthread_condattr_t attributes;
     struct watchdog *watchdog = calloc(1, sizeof *watchdog);
     if (watchdog == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
@@ -83,10 +77,7 @@ enum status watchdog_start(const struct watchdog_options *options, struct watchd
     watchdog->options = *options;
     (void)pthread_mutex_init(&watchdog->asking, NULL);
     (void)pthread_mutex_init(&watchdog->mutex, NULL);
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&watchdog->changed, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
+    condition_init(&watchdog->changed);
     int failure = pthread_create(&watchdog->thread, NULL, watchdog_main, watchdog);
     if (failure != 0) {
         watchdog_free(watchdog);

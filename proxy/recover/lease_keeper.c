@@ -24,7 +24,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/condition.h"
 #include "base/dead_man.h"
+#include "holdfast/clock.h"
 #include "holdfast/write_permit.h"
 
 /* How long one renewal may wait for the server: then the connection is made anew. */
@@ -56,15 +58,7 @@ static void wait_until(struct lease_keeper *keeper, uint64_t until_ms)
 {
     uint64_t now_ms = dead_man_now_ms();
     uint64_t wait_ms = until_ms > now_ms ? until_ms - now_ms : 0;
-    struct timespec until = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(wait_ms / 1000u);
-    until.tv_nsec += (long)(wait_ms % 1000u) * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
-    (void)pthread_cond_timedwait(&keeper->changed, &keeper->lock, &until);
+    condition_wait_until(&keeper->changed, &keeper->lock, clock_monotonic_ms() + wait_ms);
 }
 
 /* ------------------------------------------------------------------ renewing */
@@ -207,7 +201,6 @@ static enum status start_threads(struct lease_keeper *keeper, struct error *ret_
 enum status lease_keeper_start(const struct lease_keeper_options *options,
                                struct lease_keeper **ret_keeper, struct error *ret_error)
 {
-    pthread_condattr_t monotonic;
     uint64_t connect_ms = options->connect_ms < ANSWER_MS ? options->connect_ms : ANSWER_MS;
     struct lease_keeper *keeper = calloc(1, sizeof *keeper);
     if (keeper == NULL) {
@@ -220,10 +213,7 @@ enum status lease_keeper_start(const struct lease_keeper_options *options,
         free(keeper);
         return status;
     }
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&keeper->changed, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
+    condition_init(&keeper->changed);
     (void)pthread_mutex_init(&keeper->lock, NULL);
     status = upstream_open_answering(options->upstream_uri, connect_ms, ANSWER_MS,
                                      &keeper->upstream, ret_error);

@@ -15,8 +15,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/condition.h"
 #include "holdfast/clock.h"
 
 /* A step that took longer was held up by others: waiting as long again would be too polite. */
@@ -43,20 +43,10 @@ struct pruner {
 static void wait_until(struct pruner *pruner, uint64_t until_ms, bool only_stopping)
 {
     while (!pruner->stopping && (only_stopping || !pruner->due)) {
-        uint64_t now_ms = clock_monotonic_ms();
-        if (now_ms >= until_ms) {
+        if (clock_monotonic_ms() >= until_ms) {
             return;
         }
-        struct timespec until;
-        (void)clock_gettime(CLOCK_MONOTONIC, &until);
-        uint64_t left_ms = until_ms - now_ms;
-        until.tv_sec += (time_t)(left_ms / 1000);
-        until.tv_nsec += (long)(left_ms % 1000) * 1000000L;
-        if (until.tv_nsec >= 1000000000L) {
-            until.tv_nsec -= 1000000000L;
-            until.tv_sec++;
-        }
-        (void)pthread_cond_timedwait(&pruner->changed, &pruner->lock, &until);
+        condition_wait_until(&pruner->changed, &pruner->lock, until_ms);
     }
 }
 
@@ -131,7 +121,6 @@ enum status pruner_start(const struct pruner_options *options, struct pruner **r
                          struct error *ret_error)
 {
     struct pruner *pruner = calloc(1, sizeof(*pruner));
-    pthread_condattr_t monotonic;
     if (pruner == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
@@ -142,10 +131,7 @@ enum status pruner_start(const struct pruner_options *options, struct pruner **r
     pruner->retention_ms = options->retention_ms;
     pruner->settled_lsn = options->settled_lsn;
     (void)pthread_mutex_init(&pruner->lock, NULL);
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&pruner->changed, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
+    condition_init(&pruner->changed);
     /* Signals are for the main thread. */
     sigset_t all;
     sigset_t before;

@@ -11,7 +11,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
+
+#include "holdfast/clock.h"
 
 /* OTLP's numbers. */
 enum { OTLP_KIND_INTERNAL = 1, OTLP_KIND_SERVER = 2, OTLP_KIND_CLIENT = 3 };
@@ -253,28 +254,16 @@ char *bodies_spans(const char *instance, const struct span *spans, size_t count)
 
 /* ------------------------------------------------------------------ events */
 
-static void put_time(bson_t *document, uint64_t time_ms)
-{
-    time_t seconds = (time_t)(time_ms / 1000u);
-    struct tm parts;
-    char day[32];
-    char text[48];
-    if (gmtime_r(&seconds, &parts) == NULL) {
-        memset(&parts, 0, sizeof parts);
-    }
-    (void)strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &parts);
-    (void)snprintf(text, sizeof text, "%s.%03uZ", day, (unsigned)(time_ms % 1000u));
-    BSON_APPEND_UTF8(document, "time", text);
-}
-
 char *bodies_event(const char *instance, const struct event_notice *notice)
 {
     bson_t body = BSON_INITIALIZER;
     bson_t part;
+    char time[CLOCK_TEXT_BYTES];
+    clock_text(notice->time_ms, time);
     BSON_APPEND_UTF8(&body, "type", event_type(notice->kind));
     BSON_APPEND_UTF8(&body, "reason", event_reason(notice->kind));
     put_text(&body, "message", notice->message);
-    put_time(&body, notice->time_ms);
+    BSON_APPEND_UTF8(&body, "time", time);
     BSON_APPEND_DOCUMENT_BEGIN(&body, "involvedObject", &part);
     BSON_APPEND_UTF8(&part, "kind", event_object(notice->kind));
     put_text(&part, "name", notice->object_name);

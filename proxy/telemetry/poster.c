@@ -1,7 +1,7 @@
 /*
  * A ring and the thread that empties it by HTTP (poster.h).
  *
- * `mutex` guards the ring, its figures and `stopping`; the batch and the connection are the
+ * `mutex` guards the ring, its figures and `stop_ms`; the batch and the connection are the
  * thread's. Lock order: none is taken inside.
  */
 #include "telemetry/poster.h"
@@ -11,8 +11,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/condition.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
 #include "telemetry/http_post.h"
@@ -23,11 +23,11 @@ struct poster {
     struct http_post *post;
     pthread_t thread;
     pthread_mutex_t mutex;
-    pthread_cond_t work; /* a batch is full, or `stopping`; on the monotonic clock */
+    pthread_cond_t work; /* something is there, a batch is full, or `stop_ms` is set */
     char *ring;
     size_t first;
     size_t count;
-    uint64_t oldest_ms; /* when the first of the ring came; 0: it is empty */
+    uint64_t oldest_ms; /* while `count` is not 0: when the first came, or the last batch left */
     uint64_t stop_ms;   /* monotonic: nothing is sent after it; 0: not stopping */
     struct poster_figures figures;
     /* the thread's */
@@ -56,14 +56,6 @@ void poster_put(struct poster *poster, const void *item)
     pthread_mutex_unlock(&poster->mutex);
 }
 
-/* The mutex is held. */
-static void wait_until(struct poster *poster, uint64_t until_ms)
-{
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000L};
-    (void)pthread_cond_timedwait(&poster->work, &poster->mutex, &until);
-}
-
 /* Waits for a batch and takes it; 0: the end. */
 static size_t take_batch(struct poster *poster)
 {
@@ -75,7 +67,8 @@ static size_t take_batch(struct poster *poster)
         } else if (clock_monotonic_ms() - poster->oldest_ms >= options->wait_ms) {
             break;
         } else {
-            wait_until(poster, poster->oldest_ms + options->wait_ms);
+            condition_wait_until(&poster->work, &poster->mutex,
+                                 poster->oldest_ms + options->wait_ms);
         }
     }
     size_t taken = poster->count < options->batch ? poster->count : options->batch;
@@ -107,7 +100,7 @@ static bool pause_before_retry(struct poster *poster, uint64_t pause_ms)
     uint64_t until_ms = clock_monotonic_ms() + pause_ms;
     pthread_mutex_lock(&poster->mutex);
     while (poster->stop_ms == 0 && clock_monotonic_ms() < until_ms) {
-        wait_until(poster, until_ms);
+        condition_wait_until(&poster->work, &poster->mutex, until_ms);
     }
     bool go_on = poster->stop_ms == 0;
     pthread_mutex_unlock(&poster->mutex);
@@ -191,11 +184,7 @@ enum status poster_start(const struct poster_options *options, struct poster **r
     if (poster == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
-    pthread_condattr_t monotonic;
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&poster->work, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
+    condition_init(&poster->work);
     (void)pthread_mutex_init(&poster->mutex, NULL);
     poster->options = *options;
     poster->options.url = poster->options.secret = NULL; /* the caller's, and not needed again */

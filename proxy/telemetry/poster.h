@@ -16,7 +16,6 @@
  * Threads: poster_put() any; it holds a mutex for a copy. Start and stop on one.
  */
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,8 +24,7 @@
 struct poster;
 
 struct poster_options {
-    const char *name; /* for the log: "trace.endpoint"; a literal, as `component` */
-    const char *component;
+    const char *name; /* for the log: "trace.endpoint"; a literal */
     const char *url;
     const char *secret; /* "" or NULL: none; else Authorization: Bearer */
     size_t item_bytes;

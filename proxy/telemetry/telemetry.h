@@ -15,8 +15,6 @@
  * Threads: start and stop on the main thread, while no other thread tells anything; metrics on any.
  */
 
-#include <stddef.h>
-
 #include "base/exposition.h"
 #include "holdfast/error.h"
 

@@ -38,13 +38,13 @@ enum status tls_files_check(const mongoc_uri_t *uri, struct error *ret_error)
     return STATUS_OK;
 }
 
-mongoc_stream_t *tls_stream_over(mongoc_stream_t *plain, const mongoc_uri_t *uri, const char *host,
-                                 int32_t wait_ms, bson_error_t *error)
+/* Its texts are the URI's. */
+static mongoc_ssl_opt_t options_of(const mongoc_uri_t *uri)
 {
     bool insecure = is_set(uri, MONGOC_URI_TLSINSECURE);
     const char *ca_file = text_of(uri, MONGOC_URI_TLSCAFILE);
     const char *key_file = text_of(uri, MONGOC_URI_TLSCERTIFICATEKEYFILE);
-    mongoc_ssl_opt_t options = {
+    return (mongoc_ssl_opt_t){
         .ca_file = ca_file[0] == '\0' ? NULL : ca_file,
         .pem_file = key_file[0] == '\0' ? NULL : key_file,
         .pem_pwd =
@@ -52,6 +52,12 @@ mongoc_stream_t *tls_stream_over(mongoc_stream_t *plain, const mongoc_uri_t *uri
         .weak_cert_validation = insecure || is_set(uri, MONGOC_URI_TLSALLOWINVALIDCERTIFICATES),
         .allow_invalid_hostname = insecure || is_set(uri, MONGOC_URI_TLSALLOWINVALIDHOSTNAMES),
     };
+}
+
+mongoc_stream_t *tls_stream_over(mongoc_stream_t *plain, const mongoc_uri_t *uri, const char *host,
+                                 int32_t wait_ms, bson_error_t *error)
+{
+    mongoc_ssl_opt_t options = options_of(uri);
     mongoc_stream_t *stream = mongoc_stream_tls_new_with_hostname(plain, host, &options, 1);
     if (stream == NULL) {
         bson_set_error(error, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_SOCKET,
@@ -66,13 +72,14 @@ mongoc_stream_t *tls_stream_over(mongoc_stream_t *plain, const mongoc_uri_t *uri
     return stream;
 }
 
+/* NULL is "". */
 static bool copy(char *target, size_t capacity, const char *text)
 {
-    size_t size = strlen(text);
+    size_t size = text == NULL ? 0 : strlen(text);
     if (size >= capacity) {
         return false;
     }
-    memcpy(target, text, size + 1);
+    memcpy(target, text == NULL ? "" : text, size + 1);
     return true;
 }
 
@@ -84,17 +91,15 @@ enum status upstream_tls(const char *uri_text, struct upstream_tls *ret_tls,
     if (uri == NULL) {
         return error_set(ret_error, STATUS_INVALID, "upstream.uri is not a valid MongoDB URI");
     }
-    bool insecure = is_set(uri, MONGOC_URI_TLSINSECURE);
+    mongoc_ssl_opt_t options = options_of(uri);
     tls.on = mongoc_uri_get_tls(uri);
-    tls.allow_invalid_certificates =
-        insecure || is_set(uri, MONGOC_URI_TLSALLOWINVALIDCERTIFICATES);
-    tls.allow_invalid_hostnames = insecure || is_set(uri, MONGOC_URI_TLSALLOWINVALIDHOSTNAMES);
-    bool fits = copy(tls.host, sizeof tls.host, mongoc_uri_get_hosts(uri)->host) &&
-                copy(tls.ca_file, sizeof tls.ca_file, text_of(uri, MONGOC_URI_TLSCAFILE)) &&
-                copy(tls.certificate_key_file, sizeof tls.certificate_key_file,
-                     text_of(uri, MONGOC_URI_TLSCERTIFICATEKEYFILE)) &&
-                copy(tls.certificate_key_password, sizeof tls.certificate_key_password,
-                     text_of(uri, MONGOC_URI_TLSCERTIFICATEKEYFILEPASSWORD));
+    tls.allow_invalid_certificates = options.weak_cert_validation;
+    tls.allow_invalid_hostnames = options.allow_invalid_hostname;
+    bool fits =
+        copy(tls.host, sizeof tls.host, mongoc_uri_get_hosts(uri)->host) &&
+        copy(tls.ca_file, sizeof tls.ca_file, options.ca_file) &&
+        copy(tls.certificate_key_file, sizeof tls.certificate_key_file, options.pem_file) &&
+        copy(tls.certificate_key_password, sizeof tls.certificate_key_password, options.pem_pwd);
     mongoc_uri_destroy(uri);
     if (!fits) {
         return error_set(ret_error, STATUS_INVALID, "a TLS option of upstream.uri is too long");

@@ -175,6 +175,8 @@ static void test_keys_that_need_each_other(void **state)
         {{"admin.listen=127.example.org:9"}, "which needs a token"},
         {{"upstream.uriFile=/nonexistent"}, "upstream.uri and upstream.uriFile are both given"},
         {{"admin.tokenFile=/nonexistent"}, "admin.tokenFile: cannot read /nonexistent: No such"},
+        {{"event.webhookSecretFile=/nonexistent"},
+         "event.webhookSecretFile: cannot read /nonexistent: No such"},
         {{"http.listen=h:1", "http.service=h:2", "http.inside=h:1"},
          "http.listen and http.inside are the same address"},
     };

@@ -82,6 +82,18 @@ static void test_clock_can_be_held_and_given_back(void **state)
     assert_true(clock_wall_ms() > UINT64_C(1600000000000));
 }
 
+static void test_clock_text_has_room_for_any_time(void **state)
+{
+    (void)state;
+    char text[CLOCK_TEXT_BYTES];
+    clock_text(0, text);
+    assert_string_equal(text, "1970-01-01T00:00:00.000Z");
+    clock_text(UINT64_C(1767323045678), text);
+    assert_string_equal(text, "2026-01-02T03:04:05.678Z");
+    clock_text(UINT64_MAX, text);
+    assert_string_equal(text, "584556019-04-03T14:25:51.615Z");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -91,6 +103,7 @@ int main(void)
         cmocka_unit_test(test_error_may_quote_itself),
         cmocka_unit_test(test_error_prefix_keeps_the_status),
         cmocka_unit_test(test_clock_can_be_held_and_given_back),
+        cmocka_unit_test(test_clock_text_has_room_for_any_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
