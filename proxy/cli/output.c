@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/journal.h"
+
 void output_time(uint64_t time_ms, char ret_text[OUTPUT_TIME_BYTES])
 {
     time_t seconds = (time_t)(time_ms / 1000);
@@ -101,9 +103,7 @@ struct wal *output_open_journal(const struct cli_options *options)
 {
     struct wal *wal = NULL;
     struct error error = {0};
-    struct wal_options wal_options = {
-        .directory = options->wal, .read_only = true, .key_file = options->key_file};
-    if (wal_open(&wal_options, &wal, &error) != STATUS_OK) {
+    if (journal_open_to_read(options, &wal, &error) != STATUS_OK) {
         output_failure(&error);
         return NULL;
     }

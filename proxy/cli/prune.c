@@ -17,9 +17,9 @@
 #include <time.h>
 
 #include "cli/control.h"
+#include "cli/journal.h"
 #include "cli/output.h"
 #include "cli/progress.h"
-#include "cli/stopped.h"
 #include "holdfast/clock.h"
 #include "recover/lease.h"
 #include "recover/probe.h"
@@ -129,14 +129,11 @@ static enum status watch(struct pruning *pruning, struct wal *wal, struct error 
 static enum status prune_living(struct pruning *pruning, struct error *ret_error)
 {
     struct wal *wal = NULL;
-    struct wal_options options = {.directory = pruning->options->wal,
-                                  .read_only = true,
-                                  .key_file = pruning->options->key_file};
     if (pruning->options->compact) {
         return error_set(ret_error, STATUS_OWNED,
                          "--compact needs a stopped holdfastd: its journal is in use");
     }
-    enum status status = wal_open(&options, &wal, ret_error);
+    enum status status = journal_open_to_read(pruning->options, &wal, ret_error);
     if (status == STATUS_OK) {
         status = ask(pruning, ret_error);
     }
@@ -156,16 +153,6 @@ static bool go_on(void *context)
         progress_print(&pruning->progress, "pruning");
     }
     return true;
-}
-
-static enum status open_stopped(struct pruning *pruning, struct wal **ret_wal,
-                                struct error *ret_error)
-{
-    if (!pruning->options->dry_run) {
-        return stopped_open(pruning->options, OWNER, ret_wal, ret_error);
-    }
-    struct wal_options options = {.directory = pruning->options->wal, .read_only = true};
-    return wal_open(&options, ret_wal, ret_error);
 }
 
 /*
@@ -223,7 +210,8 @@ static enum status prune_stopped(struct pruning *pruning, struct error *ret_erro
 {
     const struct cli_options *options = pruning->options;
     struct wal *wal = NULL;
-    enum status status = open_stopped(pruning, &wal, ret_error);
+    enum status status = options->dry_run ? journal_open_to_read(options, &wal, ret_error)
+                                          : journal_open_stopped(options, OWNER, &wal, ret_error);
     /* --compact alone asks for no unit to go. */
     bool only_compact =
         options->compact && options->upstream == NULL && options->before.kind == CLI_MOMENT_NONE;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/journal.h"
 #include "cli/output.h"
 #include "cli/resolve.h"
 #include "cli/session.h"
@@ -108,15 +109,13 @@ static void print_json(const struct resolve_plan *plan, const struct cli_options
 static enum status look(const struct cli_options *options, struct resolve_plan *plan,
                         struct error *ret_error)
 {
-    struct wal_options wal_options = {
-        .directory = options->wal, .read_only = true, .key_file = options->key_file};
     struct wal *wal = NULL;
     struct upstream *upstream = NULL;
     if (options->upstream == NULL) {
         return error_set(ret_error, STATUS_INVALID,
                          "--upstream is missing: which server, for example mongodb://host:port?");
     }
-    enum status status = wal_open(&wal_options, &wal, ret_error);
+    enum status status = journal_open_to_read(options, &wal, ret_error);
     if (status == STATUS_OK) {
         status = upstream_open(options->upstream, options->connect_ms, &upstream, ret_error);
     }
