@@ -16,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/answer.h"
 #include "cli/control.h"
 #include "cli/journal.h"
 #include "cli/output.h"
@@ -45,19 +46,23 @@ struct pruning {
 static enum status take_rules(const char *body, struct wal_prune_options *rules,
                               struct error *ret_error)
 {
-    bson_error_t why;
+    struct answer answer;
     bson_iter_t at;
-    bson_t *answer = bson_new_from_json((const uint8_t *)body, -1, &why);
-    if (answer == NULL || !bson_iter_init_find(&at, answer, "endedBefore")) {
-        bson_destroy(answer);
-        return error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer was not understood");
+    enum status status = answer_parse(body, &answer, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    rules->ended_before_ms = (uint64_t)bson_iter_as_int64(&at);
-    if (bson_iter_init_find(&at, answer, "settledLsn") && bson_iter_as_int64(&at) >= 0) {
+    if (!answer_find(&answer.root, "endedBefore", &at)) {
+        status = error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer was not understood");
+    } else {
+        rules->ended_before_ms = (uint64_t)bson_iter_as_int64(&at);
+    }
+    if (status == STATUS_OK && answer_find(&answer.root, "settledLsn", &at) &&
+        bson_iter_as_int64(&at) >= 0) {
         rules->settled_lsn = (uint64_t)bson_iter_as_int64(&at);
     }
-    bson_destroy(answer);
-    return STATUS_OK;
+    answer_free(&answer);
+    return status;
 }
 
 /* STATUS_NOT_FOUND: there is none. */
