@@ -1,6 +1,5 @@
 /*
- * The page /status (status.h). Units and locks are looked at one after the other, each under its
- * own table's mutex: of a unit that has begun or ended in between, one half may be missing.
+ * The page /status (status.h).
  *
  * Threads: the admin server's.
  */
@@ -13,16 +12,10 @@
 
 #include <bson/bson.h>
 
+#include "admin/look.h"
 #include "engine/settler.h"
 #include "holdfast/clock.h"
 #include "recover/journal_status.h"
-
-struct snapshot {
-    struct unit_view units[ADMIN_UNITS_LISTED_MAX];
-    struct lock_view locks[ADMIN_UNITS_LISTED_MAX];
-    size_t unit_count;
-    size_t lock_count;
-};
 
 /* What clients call themselves need not be UTF-8, or was cut in the middle; JSON must be. */
 static void append_text(bson_t *document, const char *name, const char *text)
@@ -87,20 +80,6 @@ static void append_upstream(bson_t *document, const struct admin_facts *facts)
     bson_append_document_end(document, &upstream);
 }
 
-static const struct lock_view *locks_of(const struct snapshot *snapshot, uint64_t unit,
-                                        size_t *next)
-{
-    /* Both lists are nearly in the same order, that of beginning: look first where it should be. */
-    for (size_t looked = 0; looked < snapshot->lock_count; looked++) {
-        size_t at = (*next + looked) % snapshot->lock_count;
-        if (snapshot->locks[at].unit == unit) {
-            *next = at + 1;
-            return &snapshot->locks[at];
-        }
-    }
-    return NULL;
-}
-
 static void append_unit(bson_t *list, uint32_t index, const struct unit_view *unit,
                         const struct lock_view *locks)
 {
@@ -132,27 +111,23 @@ static void append_unit(bson_t *list, uint32_t index, const struct unit_view *un
     bson_append_document_end(list, &document);
 }
 
-static void append_units(bson_t *document, struct engine *engine, size_t units_max,
-                         struct snapshot *snapshot)
+static void append_units(bson_t *document, struct engine *engine, const struct admin_look *look)
 {
     bson_t units;
     bson_t list;
-    size_t next = 0;
     struct engine_counters *counters = &engine->counters;
-    snapshot->unit_count = unit_table_view(engine->units, snapshot->units, units_max);
-    snapshot->lock_count = lock_table_view(engine->locks, snapshot->locks, ADMIN_UNITS_LISTED_MAX);
     BSON_APPEND_DOCUMENT_BEGIN(document, "units", &units);
-    BSON_APPEND_INT64(&units, "open", (int64_t)unit_table_open_count(engine->units));
+    BSON_APPEND_INT64(&units, "open", (int64_t)look->open);
     BSON_APPEND_INT64(&units, "committed", (int64_t)atomic_load(&counters->committed));
     BSON_APPEND_INT64(&units, "rolledBack", (int64_t)atomic_load(&counters->rolled_back));
     BSON_APPEND_INT64(&units, "conflicts", (int64_t)atomic_load(&counters->conflicts));
     BSON_APPEND_INT64(&units, "deadlocks", (int64_t)lock_table_deadlocks(engine->locks));
     BSON_APPEND_INT64(&units, "locksHeld", (int64_t)lock_table_held(engine->locks));
-    BSON_APPEND_INT64(&units, "listed", (int64_t)snapshot->unit_count);
+    BSON_APPEND_INT64(&units, "listed", (int64_t)look->unit_count);
     BSON_APPEND_ARRAY_BEGIN(&units, "list", &list);
-    for (size_t i = 0; i < snapshot->unit_count; i++) {
-        const struct unit_view *unit = &snapshot->units[i];
-        append_unit(&list, (uint32_t)i, unit, locks_of(snapshot, unit->id, &next));
+    for (size_t i = 0; i < look->unit_count; i++) {
+        const struct unit_view *unit = &look->units[i];
+        append_unit(&list, (uint32_t)i, unit, admin_look_locks(look, unit->id));
     }
     bson_append_array_end(&units, &list);
     bson_append_document_end(document, &units);
@@ -194,10 +169,13 @@ static void append_domains(bson_t *document, const struct services *services)
 
 char *admin_status_json(const struct admin_facts *facts, size_t units_max)
 {
+    struct admin_look *look = NULL;
     units_max = units_max > ADMIN_UNITS_LISTED_MAX ? ADMIN_UNITS_LISTED_MAX : units_max;
-    struct snapshot *snapshot = malloc(sizeof *snapshot);
-    if (snapshot == NULL) {
-        return NULL;
+    if (facts->engine != NULL) {
+        look = admin_look_take(facts->engine, units_max, ADMIN_UNITS_LISTED_MAX);
+        if (look == NULL) {
+            return NULL;
+        }
     }
     bson_t document = BSON_INITIALIZER;
     append_proxy(&document, facts);
@@ -207,10 +185,10 @@ char *admin_status_json(const struct admin_facts *facts, size_t units_max)
     if (facts->engine != NULL) {
         append_upstream(&document, facts);
         BSON_APPEND_INT64(&document, "connections", (int64_t)router_connections(facts->router));
-        append_units(&document, facts->engine, units_max, snapshot);
+        append_units(&document, facts->engine, look);
         append_domains(&document, facts->services);
     }
-    free(snapshot);
+    free(look);
     char *text = bson_as_relaxed_extended_json(&document, NULL);
     bson_destroy(&document);
     return text;
