@@ -7,45 +7,26 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <bson/bson.h>
-
+#include "admin/json.h"
 #include "admin/look.h"
 #include "engine/settler.h"
 #include "holdfast/clock.h"
 #include "recover/journal_status.h"
 
-/* What clients call themselves need not be UTF-8, or was cut in the middle; JSON must be. */
-static void append_text(bson_t *document, const char *name, const char *text)
-{
-    size_t size = strlen(text);
-    char *plain = NULL;
-    if (!bson_utf8_validate(text, size, false)) {
-        plain = bson_strdup(text);
-        for (char *at = plain; *at != '\0'; at++) {
-            if ((unsigned char)*at >= 0x80) {
-                *at = '?';
-            }
-        }
-    }
-    BSON_APPEND_UTF8(document, name, plain == NULL ? text : plain);
-    bson_free(plain);
-}
-
 static void append_proxy(bson_t *document, const struct admin_facts *facts)
 {
     bson_t proxy;
-    char reason[ADMIN_REASON_BYTES];
-    bool ready = admin_facts_ready(facts, reason);
+    struct admin_judgement judgement;
+    admin_facts_judge(facts, &judgement);
     BSON_APPEND_DOCUMENT_BEGIN(document, "proxy", &proxy);
     BSON_APPEND_UTF8(&proxy, "version", HOLDFAST_VERSION);
     BSON_APPEND_INT64(&proxy, "pid", getpid());
     BSON_APPEND_UTF8(&proxy, "phase", admin_phase_name(facts->phase));
-    BSON_APPEND_BOOL(&proxy, "ready", ready);
-    if (!ready) {
-        append_text(&proxy, "reason", reason);
+    BSON_APPEND_BOOL(&proxy, "ready", judgement.ready);
+    if (!judgement.ready) {
+        BSON_APPEND_UTF8(&proxy, "reason", judgement.reason);
     }
     BSON_APPEND_INT64(&proxy, "uptimeMillis", (int64_t)(clock_monotonic_ms() - facts->started_ms));
     bson_append_document_end(document, &proxy);
@@ -56,7 +37,7 @@ static void append_journal(bson_t *document, const struct admin_facts *facts)
     struct journal_status journal;
     struct error error = {0};
     if (journal_status_read(facts->wal, &journal, &error) != STATUS_OK) {
-        append_text(document, "journalError", error.message);
+        admin_json_append(document, "journalError", error.message);
         return;
     }
     journal.clean = false; /* what the former life left; this one has it open */
@@ -91,9 +72,9 @@ static void append_unit(bson_t *list, uint32_t index, const struct unit_view *un
     BSON_APPEND_INT64(&document, "unit", (int64_t)unit->id);
     BSON_APPEND_UTF8(&document, "state", unit_state_name(unit->state));
     BSON_APPEND_UTF8(&document, "boundary", unit->boundary);
-    append_text(&document, "user", unit->user);
-    append_text(&document, "client", unit->client);
-    append_text(&document, "appName", unit->application);
+    admin_json_append(&document, "user", unit->user);
+    admin_json_append(&document, "client", unit->client);
+    admin_json_append(&document, "appName", unit->application);
     BSON_APPEND_INT64(&document, "ageMillis", (int64_t)unit->age_ms);
     BSON_APPEND_BOOL(&document, "busy", unit->busy);
     BSON_APPEND_UTF8(&document, "isolation", unit->serializable ? "serializable" : "snapshot");
