@@ -15,7 +15,6 @@
 #include "cli/control.h"
 #include "cli/output.h"
 #include "cli/resolve.h"
-#include "cli/side_by_side.h"
 
 #define SEEN_BYTES 65
 
@@ -76,91 +75,28 @@ static struct image image_of(const bson_iter_t *document, const char *name, int6
     return (struct image){.presence = IMAGE_UNKNOWN};
 }
 
-struct images {
-    struct image key;
-    struct image before;
-    struct image after;
-    struct image found;
-    int64_t bytes; /* of those too large to be shown */
-};
-
-static void take_images(const bson_iter_t *document, struct images *ret_images)
+static struct resolve_shown document_of(const bson_iter_t *document)
 {
+    struct resolve_shown shown = {
+        .namespace = answer_text(document, "ns"),
+        .restore = answer_text(document, "restore"),
+        .apply = answer_text(document, "apply"),
+    };
     struct {
         const char *name;
         struct image *image;
     } const parts[] = {
-        {"key", &ret_images->key},
-        {"before", &ret_images->before},
-        {"after", &ret_images->after},
-        {"found", &ret_images->found},
+        {"key", &shown.key},
+        {"before", &shown.before},
+        {"after", &shown.after},
+        {"found", &shown.found},
     };
-    ret_images->bytes = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         int64_t bytes = 0;
         *parts[i].image = image_of(document, parts[i].name, &bytes);
-        ret_images->bytes += bytes;
+        shown.bytes += bytes;
     }
-}
-
-static const char *effect(const bson_iter_t *document, const char *choice)
-{
-    static const char *const texts[][2] = {
-        {"stays", "stays as it is"},
-        {"replaced", "is replaced"},
-        {"inserted", "is inserted"},
-        {"removed", "is removed"},
-    };
-    const char *said = strcmp(choice, "keep") == 0 ? "stays" : answer_text(document, choice);
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        if (strcmp(said, texts[i][0]) == 0) {
-            return texts[i][1];
-        }
-    }
-    return "cannot be done: what the unit wrote is not known";
-}
-
-static void print_document(const struct showing *showing, const bson_iter_t *document)
-{
-    struct images images;
-    take_images(document, &images);
-    char *key = output_json(images.key.document);
-    output_text(stdout, answer_text(document, "ns"));
-    fputc(' ', stdout);
-    output_text(stdout, key);
-    bson_free(key);
-    fputc('\n', stdout);
-    if (images.bytes > 0) {
-        printf("    %" PRId64 " bytes, too many to be shown here: holdfast show %" PRIu64
-               " has them\n",
-               images.bytes, showing->options->unit);
-    } else {
-        side_by_side_print(stdout, images.before, images.after, images.found);
-    }
-    const char *choice = showing->options->choice;
-    if (choice == NULL) {
-        printf("    --keep: stays as it is; --restore: %s; --apply: %s\n\n",
-               effect(document, "restore"), effect(document, "apply"));
-    } else {
-        printf("    --%s: %s\n\n", choice, effect(document, choice));
-    }
-}
-
-static void append_document(struct showing *showing, const bson_iter_t *document)
-{
-    struct images images;
-    bson_t entry;
-    char buffer[16];
-    const char *index = NULL;
-    take_images(document, &images);
-    bson_uint32_to_string((uint32_t)showing->shown, &index, buffer, sizeof buffer);
-    BSON_APPEND_DOCUMENT_BEGIN(&showing->documents, index, &entry);
-    BSON_APPEND_UTF8(&entry, "ns", answer_text(document, "ns"));
-    output_append_image(&entry, "key", images.key);
-    output_append_image(&entry, "before", images.before);
-    output_append_image(&entry, "after", images.after);
-    output_append_image(&entry, "found", images.found);
-    bson_append_document_end(&showing->documents, &entry);
+    return shown;
 }
 
 /* The next of the unit's documents. */
@@ -185,10 +121,11 @@ static enum status show_some(struct showing *showing, struct error *ret_error)
     int64_t before = showing->shown;
     if (status == STATUS_OK && answer_list(&answer.root, "documents", &documents)) {
         while (bson_iter_next(&documents)) {
+            const struct resolve_shown shown = document_of(&documents);
             if (showing->options->json) {
-                append_document(showing, &documents);
+                resolve_show_json(&showing->documents, (uint32_t)showing->shown, &shown);
             } else {
-                print_document(showing, &documents);
+                resolve_show_text(showing->options, &shown);
             }
             showing->shown++;
         }
@@ -229,44 +166,20 @@ static enum status decide(const struct showing *showing, int64_t *ret_changed, i
     return STATUS_OK;
 }
 
-static void print_json(const struct showing *showing, bool resolved, int64_t changed)
-{
-    bson_t document = BSON_INITIALIZER;
-    BSON_APPEND_INT64(&document, "unit", (int64_t)showing->options->unit);
-    BSON_APPEND_ARRAY(&document, "documents", &showing->documents);
-    if (showing->options->choice != NULL) {
-        BSON_APPEND_UTF8(&document, "choice", showing->options->choice);
-    }
-    BSON_APPEND_BOOL(&document, "resolved", resolved);
-    BSON_APPEND_INT64(&document, "changed", changed);
-    output_bson_line(stdout, &document);
-    bson_destroy(&document);
-}
-
 static enum cli_exit resolve(struct showing *showing, struct error *error)
 {
     const struct cli_options *options = showing->options;
-    bool look_only = options->choice == NULL || options->dry_run;
     int64_t changed = 0;
     int64_t left = 1;
     enum status status = STATUS_OK;
-    if (!look_only) {
+    if (!resolve_looks_only(options)) {
         status = resolve_confirm(options, error);
         if (status == STATUS_OK) {
             status = decide(showing, &changed, &left, error);
         }
     }
-    if (status != STATUS_OK) {
-        return output_failure(error);
-    }
-    if (options->json) {
-        print_json(showing, !look_only, changed);
-    } else if (!look_only) {
-        printf("unit %" PRIu64 " is resolved: %" PRId64 " documents changed; %" PRId64
-               " conflicts left in the journal\n",
-               options->unit, changed, left);
-    }
-    return left > 0 ? CLI_LEFT : CLI_CLEAN;
+    return status == STATUS_OK ? resolve_tell(options, &showing->documents, changed, left)
+                               : output_failure(error);
 }
 
 bool resolve_by_living(const struct cli_options *options, enum cli_exit *ret_exit)
