@@ -11,7 +11,9 @@ static char *plain_copy(const char *text)
     if (!bson_utf8_validate(text, strlen(text), false)) {
         plain = bson_strdup(text);
         for (char *at = plain; *at != '\0'; at++) {
-            *at = (unsigned char)*at >= 0x80 ? '?' : *at;
+            if ((unsigned char)*at >= 0x80) {
+                *at = '?';
+            }
         }
     }
     return plain;

@@ -92,8 +92,13 @@ static void append_unit(bson_t *list, uint32_t index, const struct unit_view *un
     bson_append_document_end(list, &document);
 }
 
-static void append_units(bson_t *document, struct engine *engine, const struct admin_look *look)
+/* False: out of memory. */
+static bool append_units(bson_t *document, struct engine *engine, size_t units_max)
 {
+    struct admin_look *look = admin_look_take(engine, units_max, ADMIN_UNITS_LISTED_MAX);
+    if (look == NULL) {
+        return false;
+    }
     bson_t units;
     bson_t list;
     struct engine_counters *counters = &engine->counters;
@@ -112,6 +117,8 @@ static void append_units(bson_t *document, struct engine *engine, const struct a
     }
     bson_append_array_end(&units, &list);
     bson_append_document_end(document, &units);
+    free(look);
+    return true;
 }
 
 static void append_domain(bson_t *list, uint32_t index, struct domain *domain)
@@ -150,14 +157,8 @@ static void append_domains(bson_t *document, const struct services *services)
 
 char *admin_status_json(const struct admin_facts *facts, size_t units_max)
 {
-    struct admin_look *look = NULL;
+    bool whole = true;
     units_max = units_max > ADMIN_UNITS_LISTED_MAX ? ADMIN_UNITS_LISTED_MAX : units_max;
-    if (facts->engine != NULL) {
-        look = admin_look_take(facts->engine, units_max, ADMIN_UNITS_LISTED_MAX);
-        if (look == NULL) {
-            return NULL;
-        }
-    }
     bson_t document = BSON_INITIALIZER;
     append_proxy(&document, facts);
     if (facts->wal != NULL) {
@@ -166,11 +167,10 @@ char *admin_status_json(const struct admin_facts *facts, size_t units_max)
     if (facts->engine != NULL) {
         append_upstream(&document, facts);
         BSON_APPEND_INT64(&document, "connections", (int64_t)router_connections(facts->router));
-        append_units(&document, facts->engine, look);
+        whole = append_units(&document, facts->engine, units_max);
         append_domains(&document, facts->services);
     }
-    free(look);
-    char *text = bson_as_relaxed_extended_json(&document, NULL);
+    char *text = whole ? bson_as_relaxed_extended_json(&document, NULL) : NULL;
     bson_destroy(&document);
     return text;
 }
