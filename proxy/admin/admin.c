@@ -192,8 +192,13 @@ static int write_drain(void *context, const char *query, struct evbuffer *body)
 #define TEXT "text/plain; charset=utf-8"
 #define JSON "application/json"
 
+/*
+ * Those behind the first PORT_PAGES are also the control socket's, which only the daemon's own user
+ * can reach: nobody is a stranger there, and no token is asked for.
+ */
 static const struct admin_http_page pages[] = {
     {"/healthz", JSON, .write = write_health},
+    {"/token", JSON, .write = write_token, .secret = true},
     {"/readyz", JSON, .write = write_ready},
     {"/metrics", TEXT, .write_accepted = write_metrics},
     {"/status", JSON, .write = write_status, .guarded = true},
@@ -201,29 +206,13 @@ static const struct admin_http_page pages[] = {
     {"/units", JSON, .write = write_units, .guarded = true},
     {"/waits", JSON, .write = write_waits, .guarded = true},
     {"/conflicts", JSON, .write = write_conflicts, .guarded = true},
-    {"/token", JSON, .write = write_token, .secret = true},
     {"/conflict", JSON, .begin = begin_conflict, .secret = true},
     {"/resolve", JSON, .acts = true, .begin = begin_resolve},
     {"/rollback", TEXT, .acts = true, .write = write_rollback},
     {"/prune", JSON, .acts = true, .write = write_prune},
     {"/drain", JSON, .acts = true, .write = write_drain},
 };
-
-/* Of the control socket, which only the daemon's own user can reach. */
-static const struct admin_http_page control_pages[] = {
-    {"/readyz", JSON, .write = write_ready},
-    {"/status", JSON, .write = write_status},
-    {"/metrics", TEXT, .write_accepted = write_metrics},
-    {"/observe", JSON, .write = write_observe},
-    {"/units", JSON, .write = write_units},
-    {"/waits", JSON, .write = write_waits},
-    {"/conflicts", JSON, .write = write_conflicts},
-    {"/conflict", JSON, .begin = begin_conflict},
-    {"/resolve", JSON, .acts = true, .begin = begin_resolve},
-    {"/rollback", TEXT, .acts = true, .write = write_rollback},
-    {"/prune", JSON, .acts = true, .write = write_prune},
-    {"/drain", JSON, .acts = true, .write = write_drain},
-};
+enum { PORT_PAGES = 2, PAGES = sizeof pages / sizeof pages[0] };
 
 /* ------------------------------------------------------------------ the main thread's side */
 
@@ -250,7 +239,7 @@ enum status admin_listen(struct admin *admin, const char *host_and_port,
 {
     const struct admin_http_options options = {
         .pages = pages,
-        .page_count = sizeof pages / sizeof pages[0],
+        .page_count = PAGES,
         .assets = admin_assets,
         .asset_count = admin_asset_count,
         .context = admin,
@@ -265,8 +254,8 @@ enum status admin_listen(struct admin *admin, const char *host_and_port,
 enum status admin_control(struct admin *admin, const char *directory, struct error *ret_error)
 {
     const struct admin_http_options options = {
-        .pages = control_pages,
-        .page_count = sizeof control_pages / sizeof control_pages[0],
+        .pages = pages + PORT_PAGES,
+        .page_count = PAGES - PORT_PAGES,
         .context = admin,
     };
     int descriptor = -1;

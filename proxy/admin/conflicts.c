@@ -110,21 +110,6 @@ int admin_conflicts_write(const struct admin_facts *facts, const char *query, st
     return 200;
 }
 
-static const char *effect_of(const struct resolve_document *document, enum resolve_choice choice)
-{
-    struct image wanted = resolve_wanted(document, choice);
-    if (wanted.presence == IMAGE_UNKNOWN) {
-        return "unknown";
-    }
-    if (image_equal(document->found, wanted)) {
-        return "stays";
-    }
-    if (wanted.presence == IMAGE_ABSENT) {
-        return "removed";
-    }
-    return document->found.presence == IMAGE_ABSENT ? "inserted" : "replaced";
-}
-
 static void write_document(const struct resolve_document *document, size_t *room,
                            struct evbuffer *body)
 {
@@ -140,8 +125,8 @@ static void write_document(const struct resolve_document *document, size_t *room
     (void)evbuffer_add_printf(body, ",\"found\":");
     admin_json_image(body, document->found, room);
     (void)evbuffer_add_printf(body, ",\"restore\":\"%s\",\"apply\":\"%s\"}",
-                              effect_of(document, RESOLVE_RESTORE),
-                              effect_of(document, RESOLVE_APPLY));
+                              resolve_effect(document, RESOLVE_RESTORE),
+                              resolve_effect(document, RESOLVE_APPLY));
 }
 
 void admin_conflict_write(const struct resolve_plan *plan, const char *digest, size_t from,

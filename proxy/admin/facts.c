@@ -21,20 +21,24 @@ const char *admin_phase_name(enum admin_phase phase)
     return names[phase];
 }
 
+bool admin_facts_upstream_up(const struct admin_facts *facts, uint64_t *ret_silent_ms)
+{
+    *ret_silent_ms = clock_monotonic_ms() - facts->upstream_seen_ms;
+    return facts->upstream_failure[0] == '\0' && *ret_silent_ms <= ADMIN_UPSTREAM_SILENCE_MS;
+}
+
 static bool upstream_answers(const struct admin_facts *facts, char *ret_reason)
 {
-    if (facts->upstream_failure[0] != '\0') {
+    uint64_t silent_ms = 0;
+    bool up = admin_facts_upstream_up(facts, &silent_ms);
+    if (!up && facts->upstream_failure[0] != '\0') {
         (void)snprintf(ret_reason, ADMIN_REASON_BYTES, "the server does not answer: %s",
                        facts->upstream_failure);
-        return false;
-    }
-    uint64_t silent_ms = clock_monotonic_ms() - facts->upstream_seen_ms;
-    if (silent_ms > ADMIN_UPSTREAM_SILENCE_MS) {
+    } else if (!up) {
         (void)snprintf(ret_reason, ADMIN_REASON_BYTES,
                        "the server has not answered for %" PRIu64 " ms", silent_ms);
-        return false;
     }
-    return true;
+    return up;
 }
 
 /* NULL: every domain takes calls. */
@@ -105,12 +109,4 @@ void admin_facts_judge(const struct admin_facts *facts, struct admin_judgement *
     make_ascii(ret_judgement->reason);
     ret_judgement->safe_to_remove =
         facts->phase == ADMIN_DRAINING && ret_judgement->units == 0 && ret_judgement->calls == 0;
-}
-
-bool admin_facts_ready(const struct admin_facts *facts, char ret_reason[ADMIN_REASON_BYTES])
-{
-    struct admin_judgement judgement;
-    admin_facts_judge(facts, &judgement);
-    (void)snprintf(ret_reason, ADMIN_REASON_BYTES, "%s", judgement.reason);
-    return judgement.ready;
 }

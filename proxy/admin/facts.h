@@ -29,6 +29,7 @@ enum admin_phase {
 #define X(name, text) ADMIN_##name,
     ADMIN_PHASE_LIST(X)
 #undef X
+        ADMIN_PHASES
 };
 
 const char *admin_phase_name(enum admin_phase phase);
@@ -65,7 +66,7 @@ struct admin_judgement {
 
 void admin_facts_judge(const struct admin_facts *facts, struct admin_judgement *ret_judgement);
 
-/* Whether to send clients here; if not, why. */
-bool admin_facts_ready(const struct admin_facts *facts, char ret_reason[ADMIN_REASON_BYTES]);
+/* Whether the server answers; how long ago it has, in any case. Of a proxy that serves. */
+bool admin_facts_upstream_up(const struct admin_facts *facts, uint64_t *ret_silent_ms);
 
 #endif

@@ -1,21 +1,35 @@
 /* Writing JSON (json.h). No state. */
 #include "admin/json.h"
 
-#include <bson/bson.h>
 #include <stdlib.h>
 #include <string.h>
 
-void admin_json_text(struct evbuffer *body, const char *text)
+/* A copy that is ASCII, to be given to bson_free(); NULL: the text is UTF-8 as it is. */
+static char *plain_copy(const char *text)
 {
-    size_t size = strlen(text);
     char *plain = NULL;
-    if (!bson_utf8_validate(text, size, false)) {
+    if (!bson_utf8_validate(text, strlen(text), false)) {
         plain = bson_strdup(text);
         for (char *at = plain; *at != '\0'; at++) {
-            *at = (unsigned char)*at >= 0x80 ? '?' : *at;
+            if ((unsigned char)*at >= 0x80) {
+                *at = '?';
+            }
         }
     }
-    char *escaped = bson_utf8_escape_for_json(plain == NULL ? text : plain, (ssize_t)size);
+    return plain;
+}
+
+void admin_json_append(bson_t *document, const char *name, const char *text)
+{
+    char *plain = plain_copy(text);
+    BSON_APPEND_UTF8(document, name, plain == NULL ? text : plain);
+    bson_free(plain);
+}
+
+void admin_json_text(struct evbuffer *body, const char *text)
+{
+    char *plain = plain_copy(text);
+    char *escaped = bson_utf8_escape_for_json(plain == NULL ? text : plain, -1);
     (void)evbuffer_add_printf(body, "\"%s\"", escaped == NULL ? "" : escaped);
     bson_free(escaped);
     bson_free(plain);

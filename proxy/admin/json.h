@@ -6,12 +6,19 @@
  * and canonical Extended JSON of our own figures would be a burden to read. Any thread.
  */
 
+#include <bson/bson.h>
 #include <event2/buffer.h>
 
 #include "holdfast/image.h"
 
-/* The text in quotation marks; bytes that are not UTF-8 become question marks. */
+/*
+ * The text in quotation marks. What clients call themselves need not be UTF-8, or was cut in the
+ * middle, but JSON must be: in such a text all bytes beyond ASCII become question marks.
+ */
 void admin_json_text(struct evbuffer *body, const char *text);
+
+/* The same as a field of a document that becomes JSON as a whole. */
+void admin_json_append(bson_t *document, const char *name, const char *text);
 
 /* ,"name":"text" (without the comma if `first`). */
 void admin_json_member(struct evbuffer *body, bool first, const char *name, const char *text);

@@ -21,13 +21,11 @@
 
 static void write_phases(const struct admin_facts *facts, struct exposition *page)
 {
-    static const enum admin_phase phases[] = {ADMIN_STARTING, ADMIN_STANDBY, ADMIN_RECOVERING,
-                                              ADMIN_SERVING, ADMIN_DRAINING};
     exposition_family(page, "holdfast_phase", EXPOSITION_GAUGE, "1 for the phase it is in.");
-    for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) {
+    for (enum admin_phase phase = 0; phase < ADMIN_PHASES; phase++) {
         char labels[64] = "";
-        exposition_label(labels, sizeof labels, "phase", admin_phase_name(phases[i]));
-        exposition_number(page, labels, facts->phase == phases[i]);
+        exposition_label(labels, sizeof labels, "phase", admin_phase_name(phase));
+        exposition_number(page, labels, facts->phase == phase);
     }
 }
 
@@ -224,8 +222,8 @@ static void write_connections(const struct router *router, struct exposition *pa
 
 static void write_upstream(const struct admin_facts *facts, struct exposition *page)
 {
-    uint64_t silent_ms = clock_monotonic_ms() - facts->upstream_seen_ms;
-    bool up = facts->upstream_failure[0] == '\0' && silent_ms <= ADMIN_UPSTREAM_SILENCE_MS;
+    uint64_t silent_ms = 0;
+    bool up = admin_facts_upstream_up(facts, &silent_ms);
     exposition_gauge(page, "holdfast_upstream_up", "1 if the server answers.", up);
     exposition_family(page, "holdfast_upstream_silence_seconds", EXPOSITION_GAUGE,
                       "Since the server's last answer to the proxy itself.");

@@ -1,8 +1,7 @@
 /*
- * Open units as JSON (open_units.h). Units and locks are looked at one after the other, each under
- * its own table's mutex, and the journal after both: of a unit that has begun or ended in between,
- * a part may be missing. What a unit has written is read from its last records in the journal, so
- * that no write has to tell anybody of it.
+ * Open units as JSON (open_units.h). The journal is looked at after units and locks (look.h): of a
+ * unit that has ended in between, what it has written may be missing. What a unit has written is
+ * read from its last records in the journal, so that no write has to tell anybody of it.
  *
  * Threads: the admin servers'.
  */
@@ -13,29 +12,16 @@
 #include <string.h>
 
 #include "admin/json.h"
+#include "admin/look.h"
 #include "admin/query.h"
 #include "recover/record.h"
 
 #define NAMESPACES_SHOWN_MAX 8u
 #define NAMESPACE_BYTES 256u /* MongoDB's own limit, and a NUL; longer ones are not shown */
 
-struct look {
-    struct unit_view units[ADMIN_UNITS_LOOKED_AT_MAX];
-    struct lock_view locks[ADMIN_UNITS_LOOKED_AT_MAX];
-    size_t unit_count;
-    size_t lock_count;
-    size_t open;
-};
-
-static int compare_locks(const void *a_void, const void *b_void)
-{
-    const struct lock_view *a = a_void;
-    const struct lock_view *b = b_void;
-    return a->unit < b->unit ? -1 : a->unit > b->unit;
-}
-
 /* NULL: out of memory, or nobody is served yet; the answer is written and *ret_code says so. */
-static struct look *take_look(const struct admin_facts *facts, struct evbuffer *body, int *ret_code)
+static struct admin_look *take_look(const struct admin_facts *facts, struct evbuffer *body,
+                                    int *ret_code)
 {
     *ret_code = 503;
     if (facts->engine == NULL) {
@@ -43,25 +29,14 @@ static struct look *take_look(const struct admin_facts *facts, struct evbuffer *
                                   admin_phase_name(facts->phase));
         return NULL;
     }
-    struct look *look = malloc(sizeof *look); /* touched only as far as it is used */
+    struct admin_look *look =
+        admin_look_take(facts->engine, ADMIN_UNITS_LOOKED_AT_MAX, ADMIN_UNITS_LOOKED_AT_MAX);
     if (look == NULL) {
         (void)evbuffer_add_printf(body, "{\"error\":\"out of memory\"}\n");
         return NULL;
     }
-    look->open = unit_table_open_count(facts->engine->units);
-    look->unit_count =
-        unit_table_view(facts->engine->units, look->units, ADMIN_UNITS_LOOKED_AT_MAX);
-    look->lock_count =
-        lock_table_view(facts->engine->locks, look->locks, ADMIN_UNITS_LOOKED_AT_MAX);
-    qsort(look->locks, look->lock_count, sizeof look->locks[0], compare_locks);
     *ret_code = 200;
     return look;
-}
-
-static const struct lock_view *locks_of(const struct look *look, uint64_t unit)
-{
-    const struct lock_view wanted = {.unit = unit};
-    return bsearch(&wanted, look->locks, look->lock_count, sizeof wanted, compare_locks);
 }
 
 static void write_who(struct evbuffer *body, const struct unit_view *unit)
@@ -116,10 +91,10 @@ static void write_writes(struct wal_reader *reader, uint64_t id, struct evbuffer
     (void)evbuffer_add_printf(body, "],\"writes\":%" PRId64, writes);
 }
 
-static void write_unit(const struct look *look, const struct unit_view *unit,
+static void write_unit(const struct admin_look *look, const struct unit_view *unit,
                        struct wal_reader *reader, struct evbuffer *body)
 {
-    const struct lock_view *locks = locks_of(look, unit->id);
+    const struct lock_view *locks = admin_look_locks(look, unit->id);
     (void)evbuffer_add_printf(body, "{\"unit\":%" PRIu64, unit->id);
     admin_json_member(body, false, "state", unit_state_name(unit->state));
     write_who(body, unit);
@@ -141,7 +116,7 @@ int admin_units_write(const struct admin_facts *facts, const char *query, struct
     uint64_t from = query_number(query, "from", 0);
     uint64_t count = query_number(query, "count", ADMIN_UNITS_PAGE_MAX);
     struct wal_reader *reader = NULL;
-    struct look *look = take_look(facts, body, &code);
+    struct admin_look *look = take_look(facts, body, &code);
     if (look == NULL) {
         return code;
     }
@@ -163,7 +138,7 @@ int admin_units_write(const struct admin_facts *facts, const char *query, struct
     return 200;
 }
 
-static const struct unit_view *unit_of(const struct look *look, uint64_t id)
+static const struct unit_view *unit_of(const struct admin_look *look, uint64_t id)
 {
     for (size_t i = 0; i < look->unit_count; i++) {
         if (look->units[i].id == id) {
@@ -173,11 +148,11 @@ static const struct unit_view *unit_of(const struct look *look, uint64_t id)
     return NULL;
 }
 
-static void write_wait(const struct look *look, const struct unit_view *unit, uint64_t waits_for,
-                       struct evbuffer *body)
+static void write_wait(const struct admin_look *look, const struct unit_view *unit,
+                       uint64_t waits_for, struct evbuffer *body)
 {
     const struct unit_view *holder = unit_of(look, waits_for);
-    const struct lock_view *locks = locks_of(look, waits_for);
+    const struct lock_view *locks = admin_look_locks(look, waits_for);
     (void)evbuffer_add_printf(body, "{\"unit\":%" PRIu64, unit->id);
     write_who(body, unit);
     (void)evbuffer_add_printf(body, ",\"waitsFor\":%" PRIu64, waits_for);
@@ -198,13 +173,13 @@ int admin_waits_write(const struct admin_facts *facts, const char *query, struct
     size_t listed = 0;
     bool more = false;
     (void)query;
-    struct look *look = take_look(facts, body, &code);
+    struct admin_look *look = take_look(facts, body, &code);
     if (look == NULL) {
         return code;
     }
     (void)evbuffer_add_printf(body, "{\"waits\":[");
     for (size_t i = 0; i < look->unit_count && !more; i++) {
-        const struct lock_view *locks = locks_of(look, look->units[i].id);
+        const struct lock_view *locks = admin_look_locks(look, look->units[i].id);
         if (locks == NULL || locks->waits_for == 0) {
             continue;
         }

@@ -9,8 +9,6 @@
 #include "admin/facts.h"
 
 #define ADMIN_UNITS_PAGE_MAX 100u
-/* The oldest of the open units, among which the pages are; the figures count all. */
-#define ADMIN_UNITS_LOOKED_AT_MAX 10000u
 /* Of a unit's writes, the last ones are looked at for their namespaces. */
 #define ADMIN_UNIT_WRITES_LOOKED_AT_MAX 32u
 

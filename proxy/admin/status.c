@@ -1,6 +1,5 @@
 /*
- * The page /status (status.h). Units and locks are looked at one after the other, each under its
- * own table's mutex: of a unit that has begun or ended in between, one half may be missing.
+ * The page /status (status.h).
  *
  * Threads: the admin server's.
  */
@@ -8,51 +7,26 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <bson/bson.h>
-
+#include "admin/json.h"
+#include "admin/look.h"
 #include "engine/settler.h"
 #include "holdfast/clock.h"
 #include "recover/journal_status.h"
 
-struct snapshot {
-    struct unit_view units[ADMIN_UNITS_LISTED_MAX];
-    struct lock_view locks[ADMIN_UNITS_LISTED_MAX];
-    size_t unit_count;
-    size_t lock_count;
-};
-
-/* What clients call themselves need not be UTF-8, or was cut in the middle; JSON must be. */
-static void append_text(bson_t *document, const char *name, const char *text)
-{
-    size_t size = strlen(text);
-    char *plain = NULL;
-    if (!bson_utf8_validate(text, size, false)) {
-        plain = bson_strdup(text);
-        for (char *at = plain; *at != '\0'; at++) {
-            if ((unsigned char)*at >= 0x80) {
-                *at = '?';
-            }
-        }
-    }
-    BSON_APPEND_UTF8(document, name, plain == NULL ? text : plain);
-    bson_free(plain);
-}
-
 static void append_proxy(bson_t *document, const struct admin_facts *facts)
 {
     bson_t proxy;
-    char reason[ADMIN_REASON_BYTES];
-    bool ready = admin_facts_ready(facts, reason);
+    struct admin_judgement judgement;
+    admin_facts_judge(facts, &judgement);
     BSON_APPEND_DOCUMENT_BEGIN(document, "proxy", &proxy);
     BSON_APPEND_UTF8(&proxy, "version", HOLDFAST_VERSION);
     BSON_APPEND_INT64(&proxy, "pid", getpid());
     BSON_APPEND_UTF8(&proxy, "phase", admin_phase_name(facts->phase));
-    BSON_APPEND_BOOL(&proxy, "ready", ready);
-    if (!ready) {
-        append_text(&proxy, "reason", reason);
+    BSON_APPEND_BOOL(&proxy, "ready", judgement.ready);
+    if (!judgement.ready) {
+        BSON_APPEND_UTF8(&proxy, "reason", judgement.reason);
     }
     BSON_APPEND_INT64(&proxy, "uptimeMillis", (int64_t)(clock_monotonic_ms() - facts->started_ms));
     bson_append_document_end(document, &proxy);
@@ -63,7 +37,7 @@ static void append_journal(bson_t *document, const struct admin_facts *facts)
     struct journal_status journal;
     struct error error = {0};
     if (journal_status_read(facts->wal, &journal, &error) != STATUS_OK) {
-        append_text(document, "journalError", error.message);
+        admin_json_append(document, "journalError", error.message);
         return;
     }
     journal.clean = false; /* what the former life left; this one has it open */
@@ -87,20 +61,6 @@ static void append_upstream(bson_t *document, const struct admin_facts *facts)
     bson_append_document_end(document, &upstream);
 }
 
-static const struct lock_view *locks_of(const struct snapshot *snapshot, uint64_t unit,
-                                        size_t *next)
-{
-    /* Both lists are nearly in the same order, that of beginning: look first where it should be. */
-    for (size_t looked = 0; looked < snapshot->lock_count; looked++) {
-        size_t at = (*next + looked) % snapshot->lock_count;
-        if (snapshot->locks[at].unit == unit) {
-            *next = at + 1;
-            return &snapshot->locks[at];
-        }
-    }
-    return NULL;
-}
-
 static void append_unit(bson_t *list, uint32_t index, const struct unit_view *unit,
                         const struct lock_view *locks)
 {
@@ -112,9 +72,9 @@ static void append_unit(bson_t *list, uint32_t index, const struct unit_view *un
     BSON_APPEND_INT64(&document, "unit", (int64_t)unit->id);
     BSON_APPEND_UTF8(&document, "state", unit_state_name(unit->state));
     BSON_APPEND_UTF8(&document, "boundary", unit->boundary);
-    append_text(&document, "user", unit->user);
-    append_text(&document, "client", unit->client);
-    append_text(&document, "appName", unit->application);
+    admin_json_append(&document, "user", unit->user);
+    admin_json_append(&document, "client", unit->client);
+    admin_json_append(&document, "appName", unit->application);
     BSON_APPEND_INT64(&document, "ageMillis", (int64_t)unit->age_ms);
     BSON_APPEND_BOOL(&document, "busy", unit->busy);
     BSON_APPEND_UTF8(&document, "isolation", unit->serializable ? "serializable" : "snapshot");
@@ -132,30 +92,33 @@ static void append_unit(bson_t *list, uint32_t index, const struct unit_view *un
     bson_append_document_end(list, &document);
 }
 
-static void append_units(bson_t *document, struct engine *engine, size_t units_max,
-                         struct snapshot *snapshot)
+/* False: out of memory. */
+static bool append_units(bson_t *document, struct engine *engine, size_t units_max)
 {
+    struct admin_look *look = admin_look_take(engine, units_max, ADMIN_UNITS_LISTED_MAX);
+    if (look == NULL) {
+        return false;
+    }
     bson_t units;
     bson_t list;
-    size_t next = 0;
     struct engine_counters *counters = &engine->counters;
-    snapshot->unit_count = unit_table_view(engine->units, snapshot->units, units_max);
-    snapshot->lock_count = lock_table_view(engine->locks, snapshot->locks, ADMIN_UNITS_LISTED_MAX);
     BSON_APPEND_DOCUMENT_BEGIN(document, "units", &units);
-    BSON_APPEND_INT64(&units, "open", (int64_t)unit_table_open_count(engine->units));
+    BSON_APPEND_INT64(&units, "open", (int64_t)look->open);
     BSON_APPEND_INT64(&units, "committed", (int64_t)engine_ended(counters, ENGINE_COMMITTED));
     BSON_APPEND_INT64(&units, "rolledBack", (int64_t)engine_ended(counters, ENGINE_ROLLED_BACK));
     BSON_APPEND_INT64(&units, "conflicts", (int64_t)engine_ended(counters, ENGINE_CONFLICT));
     BSON_APPEND_INT64(&units, "deadlocks", (int64_t)lock_table_deadlocks(engine->locks));
     BSON_APPEND_INT64(&units, "locksHeld", (int64_t)lock_table_held(engine->locks));
-    BSON_APPEND_INT64(&units, "listed", (int64_t)snapshot->unit_count);
+    BSON_APPEND_INT64(&units, "listed", (int64_t)look->unit_count);
     BSON_APPEND_ARRAY_BEGIN(&units, "list", &list);
-    for (size_t i = 0; i < snapshot->unit_count; i++) {
-        const struct unit_view *unit = &snapshot->units[i];
-        append_unit(&list, (uint32_t)i, unit, locks_of(snapshot, unit->id, &next));
+    for (size_t i = 0; i < look->unit_count; i++) {
+        const struct unit_view *unit = &look->units[i];
+        append_unit(&list, (uint32_t)i, unit, admin_look_locks(look, unit->id));
     }
     bson_append_array_end(&units, &list);
     bson_append_document_end(document, &units);
+    free(look);
+    return true;
 }
 
 static void append_domain(bson_t *list, uint32_t index, struct domain *domain)
@@ -194,11 +157,8 @@ static void append_domains(bson_t *document, const struct services *services)
 
 char *admin_status_json(const struct admin_facts *facts, size_t units_max)
 {
+    bool whole = true;
     units_max = units_max > ADMIN_UNITS_LISTED_MAX ? ADMIN_UNITS_LISTED_MAX : units_max;
-    struct snapshot *snapshot = malloc(sizeof *snapshot);
-    if (snapshot == NULL) {
-        return NULL;
-    }
     bson_t document = BSON_INITIALIZER;
     append_proxy(&document, facts);
     if (facts->wal != NULL) {
@@ -207,11 +167,10 @@ char *admin_status_json(const struct admin_facts *facts, size_t units_max)
     if (facts->engine != NULL) {
         append_upstream(&document, facts);
         BSON_APPEND_INT64(&document, "connections", (int64_t)router_connections(facts->router));
-        append_units(&document, facts->engine, units_max, snapshot);
+        whole = append_units(&document, facts->engine, units_max);
         append_domains(&document, facts->services);
     }
-    free(snapshot);
-    char *text = bson_as_relaxed_extended_json(&document, NULL);
+    char *text = whole ? bson_as_relaxed_extended_json(&document, NULL) : NULL;
     bson_destroy(&document);
     return text;
 }

@@ -2,8 +2,8 @@
  * `holdfast change-key` (cli.h). Main thread.
  */
 
+#include "cli/journal.h"
 #include "cli/output.h"
-#include "cli/stopped.h"
 
 enum cli_exit cli_change_key(const struct cli_options *options)
 {
@@ -16,7 +16,7 @@ enum cli_exit cli_change_key(const struct cli_options *options)
             "--wal-key-file OLD --to NEW");
         return output_failure(&error);
     }
-    enum status status = stopped_open(options, "holdfast change-key", &wal, &error);
+    enum status status = journal_open_stopped(options, "holdfast change-key", &wal, &error);
     if (status == STATUS_OK) {
         status = wal_change_key(wal, options->target, &error);
     }

@@ -50,9 +50,5 @@ int cli_main(int argument_count, char **arguments)
         printf("holdfast %s\n", HOLDFAST_VERSION);
         return finish(CLI_CLEAN);
     }
-    if (command->run == NULL) {
-        fprintf(stderr, "holdfast: %s is not built yet\n", command->name);
-        return CLI_FAILED;
-    }
     return finish(command->run(&options));
 }

@@ -8,7 +8,7 @@
  * Exit codes, the same for every command:
  *   0  done, and nothing is left for an operator
  *   1  done, and something is left: a unit in conflict, or damage
- *   2  could not run (options, no such journal, in use, no server, not built)
+ *   2  could not run (options, no such journal, in use, no server)
  *
  * What was asked for goes to standard output, everything else to standard error. A reader that
  * closes the pipe early ends the output, never a recovery.
@@ -51,7 +51,7 @@ struct cli_options {
     const char *choice; /* resolve: "keep", "restore" or "apply"; NULL: only look */
     bool json;
     bool dry_run;
-    bool yes;             /* resolve: do not ask */
+    bool yes;             /* resolve: do not ask; replay, prune: see their help */
     bool records;         /* export: the records as they are */
     bool progress;        /* export, replay: say how far it is, also where nobody seems to look */
     bool compact;         /* prune: shrink the file as well */
@@ -66,7 +66,7 @@ struct cli_command {
     const char *arguments;
     const char *summary;
     const char *help;
-    enum cli_exit (*run)(const struct cli_options *options); /* NULL: not built yet */
+    enum cli_exit (*run)(const struct cli_options *options);
 };
 
 /* Ends with an entry whose name is NULL. */

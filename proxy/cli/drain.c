@@ -7,8 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include <bson/bson.h>
-
+#include "cli/answer.h"
 #include "cli/control.h"
 #include "cli/output.h"
 
@@ -39,29 +38,28 @@ static enum status look(const struct cli_options *options, struct drained *ret_d
 {
     char *body = NULL;
     int code = 0;
-    bson_t document;
+    struct answer answer;
     bson_iter_t units;
     bson_iter_t calls;
     bson_iter_t safe;
     enum status status = control_request(options, "GET", "/readyz", &code, &body, ret_error);
+    if (status == STATUS_OK) {
+        status = answer_parse(body, &answer, ret_error);
+    }
+    free(body);
     if (status != STATUS_OK) {
         return status;
     }
-    if (!bson_init_from_json(&document, body, -1, NULL)) {
-        free(body);
-        return error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer is no JSON");
-    }
-    if (bson_iter_init_find(&units, &document, "unitsOpen") &&
-        bson_iter_init_find(&calls, &document, "callsOpen") &&
-        bson_iter_init_find(&safe, &document, "safeToRemove")) {
+    if (answer_find(&answer.root, "unitsOpen", &units) &&
+        answer_find(&answer.root, "callsOpen", &calls) &&
+        answer_find(&answer.root, "safeToRemove", &safe)) {
         *ret_drained = (struct drained){.units = bson_iter_as_int64(&units),
                                         .calls = bson_iter_as_int64(&calls),
                                         .safe = bson_iter_as_bool(&safe)};
     } else {
         status = error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer lacks a field");
     }
-    bson_destroy(&document);
-    free(body);
+    answer_free(&answer);
     return status;
 }
 

@@ -6,64 +6,47 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/answer.h"
 #include "cli/control.h"
 #include "cli/locks.h"
 #include "cli/output.h"
 
-static int64_t number_of(const bson_iter_t *unit, const char *name)
-{
-    bson_iter_t at;
-    return bson_iter_recurse(unit, &at) && bson_iter_find(&at, name) ? bson_iter_as_int64(&at) : 0;
-}
-
-static const char *text_of(const bson_iter_t *unit, const char *name)
-{
-    bson_iter_t at;
-    const char *text =
-        bson_iter_recurse(unit, &at) && bson_iter_find(&at, name) && BSON_ITER_HOLDS_UTF8(&at)
-            ? bson_iter_utf8(&at, NULL)
-            : "";
-    return text[0] == '\0' ? "-" : text;
-}
-
 static void print_unit(const bson_iter_t *unit)
 {
     char waits_for[24] = "-";
-    if (number_of(unit, "waitsFor") != 0) {
-        (void)snprintf(waits_for, sizeof waits_for, "%" PRId64, number_of(unit, "waitsFor"));
+    if (answer_number(unit, "waitsFor") != 0) {
+        (void)snprintf(waits_for, sizeof waits_for, "%" PRId64, answer_number(unit, "waitsFor"));
     }
     char shared[32] = "-";
-    if (number_of(unit, "namespacesRead") != 0) {
+    if (answer_number(unit, "namespacesRead") != 0) {
         (void)snprintf(shared, sizeof shared, "%" PRId64 "+%" PRId64 "ns",
-                       number_of(unit, "locksShared"), number_of(unit, "namespacesRead"));
-    } else if (number_of(unit, "locksShared") != 0) {
-        (void)snprintf(shared, sizeof shared, "%" PRId64, number_of(unit, "locksShared"));
+                       answer_number(unit, "locksShared"), answer_number(unit, "namespacesRead"));
+    } else if (answer_number(unit, "locksShared") != 0) {
+        (void)snprintf(shared, sizeof shared, "%" PRId64, answer_number(unit, "locksShared"));
     }
-    printf("%8" PRId64 "  %-9s  %-9s  %8.1f  %6" PRId64 "  %8s  %9s  ", number_of(unit, "unit"),
-           text_of(unit, "state"), text_of(unit, "boundary"),
-           (double)number_of(unit, "ageMillis") / 1000.0, number_of(unit, "locksHeld"), shared,
-           waits_for);
-    output_text(stdout, text_of(unit, "user"));
+    printf("%8" PRId64 "  %-9s  %-9s  %8.1f  %6" PRId64 "  %8s  %9s  ", answer_number(unit, "unit"),
+           answer_word(unit, "state"), answer_word(unit, "boundary"),
+           (double)answer_number(unit, "ageMillis") / 1000.0, answer_number(unit, "locksHeld"),
+           shared, waits_for);
+    output_text(stdout, answer_word(unit, "user"));
     fputs("  ", stdout);
-    output_text(stdout, text_of(unit, "client"));
+    output_text(stdout, answer_word(unit, "client"));
     fputs("  ", stdout);
-    output_text(stdout, text_of(unit, "appName"));
+    output_text(stdout, answer_word(unit, "appName"));
     fputc('\n', stdout);
 }
 
-static void print_table(bson_iter_t *units)
+static void print_table(const bson_iter_t *units)
 {
     bson_iter_t list;
-    bson_iter_t at;
     printf("%8s  %-9s  %-9s  %8s  %6s  %8s  %9s  %s\n", "UNIT", "STATE", "BOUNDARY", "AGE (s)",
            "LOCKS", "SHARED", "WAITS FOR", "USER  CLIENT  APPNAME");
-    if (bson_iter_recurse(units, &at) && bson_iter_find(&at, "list") &&
-        bson_iter_recurse(&at, &list)) {
+    if (answer_list(units, "list", &list)) {
         while (bson_iter_next(&list)) {
             print_unit(&list);
         }
     }
-    int64_t hidden = number_of(units, "open") - number_of(units, "listed");
+    int64_t hidden = answer_number(units, "open") - answer_number(units, "listed");
     if (hidden > 0) {
         printf("... and %" PRId64 " younger ones\n", hidden);
     }
@@ -72,29 +55,21 @@ static void print_table(bson_iter_t *units)
 static enum status print_status(const struct cli_options *options, const char *body,
                                 struct error *ret_error)
 {
-    bson_error_t why;
+    struct answer answer;
     bson_iter_t units;
-    bson_t *status = bson_new_from_json((const uint8_t *)body, -1, &why);
-    if (status == NULL) {
-        return error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer is not JSON: %s",
-                         why.message);
+    enum status status = answer_parse(body, &answer, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    enum status result = STATUS_OK;
-    if (!bson_iter_init_find(&units, status, "units") || !BSON_ITER_HOLDS_DOCUMENT(&units)) {
-        result = error_set(ret_error, STATUS_NOT_FOUND, "holdfastd has not begun to serve yet");
+    if (!answer_find(&answer.root, "units", &units) || !BSON_ITER_HOLDS_DOCUMENT(&units)) {
+        status = error_set(ret_error, STATUS_NOT_FOUND, "holdfastd has not begun to serve yet");
     } else if (options->json) {
-        bson_t view;
-        uint32_t size = 0;
-        const uint8_t *data = NULL;
-        bson_iter_document(&units, &size, &data);
-        if (bson_init_static(&view, data, size)) {
-            output_bson_line(stdout, &view);
-        }
+        answer_print(&units);
     } else {
         print_table(&units);
     }
-    bson_destroy(status);
-    return result;
+    answer_free(&answer);
+    return status;
 }
 
 enum cli_exit locks_print(const struct cli_options *options)

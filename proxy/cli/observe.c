@@ -10,33 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/answer.h"
 #include "cli/control.h"
 #include "cli/output.h"
 
 #define WIDTH 100u
 #define INDENT 8u
 #define OUTSIDE_SHOWN 10 /* --json has all */
-
-static bool find(const bson_iter_t *document, const char *path, bson_iter_t *ret_found)
-{
-    bson_iter_t at;
-    return bson_iter_recurse(document, &at) && bson_iter_find_descendant(&at, path, ret_found);
-}
-
-static int64_t number_of(const bson_iter_t *document, const char *path)
-{
-    bson_iter_t found;
-    return find(document, path, &found) ? bson_iter_as_int64(&found) : 0;
-}
-
-static const char *text_of(const bson_iter_t *document, const char *name)
-{
-    bson_iter_t found;
-    const char *text = find(document, name, &found) && BSON_ITER_HOLDS_UTF8(&found)
-                           ? bson_iter_utf8(&found, NULL)
-                           : "";
-    return text[0] == '\0' ? "-" : text;
-}
 
 /* ------------------------------------------------------------------ wrapping */
 
@@ -81,11 +61,10 @@ static void print_wrapped(const char *first, const char *text)
 
 static void print_people(const bson_iter_t *finding, const char *name, const char *first)
 {
-    bson_iter_t found;
     bson_iter_t list;
     char text[2048] = "";
     size_t size = 0;
-    if (!find(finding, name, &found) || !bson_iter_recurse(&found, &list)) {
+    if (!answer_list(finding, name, &list)) {
         return;
     }
     while (bson_iter_next(&list) && BSON_ITER_HOLDS_UTF8(&list) && size < sizeof text) {
@@ -116,9 +95,9 @@ static void format_bytes(int64_t bytes, char *ret_text, size_t capacity)
 static void format_writes(const bson_iter_t *finding, char *ret_text, size_t capacity)
 {
     bson_iter_t mean;
-    int64_t least = number_of(finding, "writesPerCall.min");
-    int64_t most = number_of(finding, "writesPerCall.max");
-    if (least == most || !find(finding, "writesPerCall.mean", &mean)) {
+    int64_t least = answer_number(finding, "writesPerCall.min");
+    int64_t most = answer_number(finding, "writesPerCall.max");
+    if (least == most || !answer_find(finding, "writesPerCall.mean", &mean)) {
         (void)snprintf(ret_text, capacity, "%" PRId64, most);
     } else {
         (void)snprintf(ret_text, capacity, "%.1f (%" PRId64 "-%" PRId64 ")",
@@ -141,20 +120,20 @@ static void print_finding(const bson_iter_t *finding)
     char writes[64];
     char calls[48];
     char bytes[32];
-    bson_iter_t found;
     bson_iter_t step;
     format_writes(finding, writes, sizeof writes);
-    format_count(number_of(finding, "calls"), number_of(finding, "callsError"), calls,
+    format_count(answer_number(finding, "calls"), answer_number(finding, "callsError"), calls,
                  sizeof calls);
-    format_bytes(number_of(finding, "bytes"), bytes, sizeof bytes);
-    printf("\n%-12s  %9s  %7" PRId64 "  %10s  ", writes, calls, number_of(finding, "torn"), bytes);
-    output_text(stdout, text_of(finding, "service"));
+    format_bytes(answer_number(finding, "bytes"), bytes, sizeof bytes);
+    printf("\n%-12s  %9s  %7" PRId64 "  %10s  ", writes, calls, answer_number(finding, "torn"),
+           bytes);
+    output_text(stdout, answer_word(finding, "service"));
     fputs("  ", stdout);
-    output_text(stdout, strcmp(text_of(finding, "toldBy"), "trace") == 0
+    output_text(stdout, strcmp(answer_word(finding, "toldBy"), "trace") == 0
                             ? "(a trace)"
-                            : text_of(finding, "route"));
+                            : answer_word(finding, "route"));
     fputc('\n', stdout);
-    if (find(finding, "sequence", &found) && bson_iter_recurse(&found, &step)) {
+    if (answer_list(finding, "sequence", &step)) {
         while (bson_iter_next(&step) && BSON_ITER_HOLDS_UTF8(&step)) {
             print_wrapped("", bson_iter_utf8(&step, NULL));
         }
@@ -162,16 +141,15 @@ static void print_finding(const bson_iter_t *finding)
     print_people(finding, "applications", "written by: ");
     print_people(finding, "users", "as user: ");
     print_people(finding, "clients", "from: ");
-    print_wrapped("-> ", text_of(finding, "suggestion"));
+    print_wrapped("-> ", answer_word(finding, "suggestion"));
 }
 
 static void print_findings(const bson_iter_t *report)
 {
-    bson_iter_t found;
     bson_iter_t finding;
-    int64_t left_out = number_of(report, "findingsLeftOut");
+    int64_t left_out = answer_number(report, "findingsLeftOut");
     bool any = false;
-    if (find(report, "findings", &found) && bson_iter_recurse(&found, &finding)) {
+    if (answer_list(report, "findings", &finding)) {
         while (bson_iter_next(&finding)) {
             if (!any) {
                 printf("%-12s  %9s  %7s  %10s  %s\n", "WRITES/CALL", "CALLS", "TORN", "BYTES",
@@ -188,10 +166,10 @@ static void print_findings(const bson_iter_t *report)
         printf("\n... and %" PRId64 " rarer ones\n", left_out);
     }
     printf("\n%" PRId64 " calls have ended since the start of holdfastd",
-           number_of(report, "calls"));
-    if (number_of(report, "callsMissed") > 0) {
+           answer_number(report, "calls"));
+    if (answer_number(report, "callsMissed") > 0) {
         printf("; %" PRId64 " were not followed, too many were open",
-               number_of(report, "callsMissed"));
+               answer_number(report, "callsMissed"));
     }
     fputs(".\n", stdout);
 }
@@ -200,10 +178,9 @@ static void print_findings(const bson_iter_t *report)
 
 static void print_outside(const bson_iter_t *report)
 {
-    bson_iter_t found;
     bson_iter_t write;
     int64_t count = 0;
-    if (!find(report, "outsideCalls", &found) || !bson_iter_recurse(&found, &write)) {
+    if (!answer_list(report, "outsideCalls", &write)) {
         return;
     }
     while (bson_iter_next(&write)) {
@@ -217,19 +194,19 @@ static void print_outside(const bson_iter_t *report)
             printf("\nWrites that no call and no trace is known of:\n%9s  %s\n", "WRITES",
                    "APPLICATION  USER  CLIENT");
         }
-        format_count(number_of(&write, "writes"), number_of(&write, "writesError"), writes,
+        format_count(answer_number(&write, "writes"), answer_number(&write, "writesError"), writes,
                      sizeof writes);
-        (void)snprintf(who, sizeof who, "%s  %s  %s", text_of(&write, "application"),
-                       text_of(&write, "user"), text_of(&write, "client"));
+        (void)snprintf(who, sizeof who, "%s  %s  %s", answer_word(&write, "application"),
+                       answer_word(&write, "user"), answer_word(&write, "client"));
         printf("%9s  ", writes);
         output_text(stdout, who);
         fputc('\n', stdout);
-        print_wrapped("", text_of(&write, "shape"));
-        if (strcmp(text_of(&write, "suggestion"), "-") != 0) {
-            print_wrapped("-> ", text_of(&write, "suggestion"));
+        print_wrapped("", answer_word(&write, "shape"));
+        if (strcmp(answer_word(&write, "suggestion"), "-") != 0) {
+            print_wrapped("-> ", answer_word(&write, "suggestion"));
         }
     }
-    count += number_of(report, "outsideLeftOut");
+    count += answer_number(report, "outsideLeftOut");
     if (count > OUTSIDE_SHOWN) {
         printf("... and %" PRId64 " rarer ones; --json shows more\n", count - OUTSIDE_SHOWN);
     }
@@ -240,23 +217,18 @@ static void print_outside(const bson_iter_t *report)
 static enum status print_report(const struct cli_options *options, const char *body,
                                 struct error *ret_error)
 {
-    bson_error_t why;
-    bson_iter_t at;
-    bson_t *report = bson_new_from_json((const uint8_t *)body, -1, &why);
-    if (report == NULL) {
-        return error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer is not JSON: %s",
-                         why.message);
+    struct answer answer;
+    enum status status = answer_parse(body, &answer, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    bson_t whole = BSON_INITIALIZER;
     if (options->json) {
-        output_bson_line(stdout, report);
-    } else if (BSON_APPEND_DOCUMENT(&whole, "report", report) &&
-               bson_iter_init_find(&at, &whole, "report")) {
-        print_findings(&at);
-        print_outside(&at);
+        answer_print(&answer.root);
+    } else {
+        print_findings(&answer.root);
+        print_outside(&answer.root);
     }
-    bson_destroy(&whole);
-    bson_destroy(report);
+    answer_free(&answer);
     return STATUS_OK;
 }
 

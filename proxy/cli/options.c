@@ -453,7 +453,7 @@ static enum status take_words(int count, char **words, enum options_action *acti
         return error_set(ret_error, STATUS_INVALID,
                          "there is no command %.50s; holdfast --help lists them", words[0]);
     }
-    if (*action != OPTIONS_RUN || (*ret_command)->run == NULL) {
+    if (*action != OPTIONS_RUN) {
         return STATUS_OK;
     }
     int expected = (*ret_command)->arguments[0] == '\0' ? 1 : 2;
@@ -489,8 +489,7 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
     }
     status = take_words(argument_count - optind, arguments + optind, &action, ret_command, &options,
                         ret_error);
-    if (status == STATUS_OK && action == OPTIONS_RUN && (*ret_command)->run != NULL &&
-        options.wal == NULL) {
+    if (status == STATUS_OK && action == OPTIONS_RUN && options.wal == NULL) {
         status =
             error_set(ret_error, STATUS_INVALID, "--wal DIR is missing: where is the journal?");
     }

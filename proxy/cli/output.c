@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/journal.h"
+
 void output_text(FILE *stream, const char *text)
 {
     for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
@@ -87,9 +89,7 @@ struct wal *output_open_journal(const struct cli_options *options)
 {
     struct wal *wal = NULL;
     struct error error = {0};
-    struct wal_options wal_options = {
-        .directory = options->wal, .read_only = true, .key_file = options->key_file};
-    if (wal_open(&wal_options, &wal, &error) != STATUS_OK) {
+    if (journal_open_to_read(options, &wal, &error) != STATUS_OK) {
         output_failure(&error);
         return NULL;
     }

@@ -16,10 +16,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/answer.h"
 #include "cli/control.h"
+#include "cli/journal.h"
 #include "cli/output.h"
 #include "cli/progress.h"
-#include "cli/stopped.h"
 #include "holdfast/clock.h"
 #include "recover/lease.h"
 #include "recover/probe.h"
@@ -45,19 +46,23 @@ struct pruning {
 static enum status take_rules(const char *body, struct wal_prune_options *rules,
                               struct error *ret_error)
 {
-    bson_error_t why;
+    struct answer answer;
     bson_iter_t at;
-    bson_t *answer = bson_new_from_json((const uint8_t *)body, -1, &why);
-    if (answer == NULL || !bson_iter_init_find(&at, answer, "endedBefore")) {
-        bson_destroy(answer);
-        return error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer was not understood");
+    enum status status = answer_parse(body, &answer, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    rules->ended_before_ms = (uint64_t)bson_iter_as_int64(&at);
-    if (bson_iter_init_find(&at, answer, "settledLsn") && bson_iter_as_int64(&at) >= 0) {
+    if (!answer_find(&answer.root, "endedBefore", &at)) {
+        status = error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer was not understood");
+    } else {
+        rules->ended_before_ms = (uint64_t)bson_iter_as_int64(&at);
+    }
+    if (status == STATUS_OK && answer_find(&answer.root, "settledLsn", &at) &&
+        bson_iter_as_int64(&at) >= 0) {
         rules->settled_lsn = (uint64_t)bson_iter_as_int64(&at);
     }
-    bson_destroy(answer);
-    return STATUS_OK;
+    answer_free(&answer);
+    return status;
 }
 
 /* STATUS_NOT_FOUND: there is none. */
@@ -129,14 +134,11 @@ static enum status watch(struct pruning *pruning, struct wal *wal, struct error 
 static enum status prune_living(struct pruning *pruning, struct error *ret_error)
 {
     struct wal *wal = NULL;
-    struct wal_options options = {.directory = pruning->options->wal,
-                                  .read_only = true,
-                                  .key_file = pruning->options->key_file};
     if (pruning->options->compact) {
         return error_set(ret_error, STATUS_OWNED,
                          "--compact needs a stopped holdfastd: its journal is in use");
     }
-    enum status status = wal_open(&options, &wal, ret_error);
+    enum status status = journal_open_to_read(pruning->options, &wal, ret_error);
     if (status == STATUS_OK) {
         status = ask(pruning, ret_error);
     }
@@ -156,16 +158,6 @@ static bool go_on(void *context)
         progress_print(&pruning->progress, "pruning");
     }
     return true;
-}
-
-static enum status open_stopped(struct pruning *pruning, struct wal **ret_wal,
-                                struct error *ret_error)
-{
-    if (!pruning->options->dry_run) {
-        return stopped_open(pruning->options, OWNER, ret_wal, ret_error);
-    }
-    struct wal_options options = {.directory = pruning->options->wal, .read_only = true};
-    return wal_open(&options, ret_wal, ret_error);
 }
 
 /*
@@ -223,7 +215,8 @@ static enum status prune_stopped(struct pruning *pruning, struct error *ret_erro
 {
     const struct cli_options *options = pruning->options;
     struct wal *wal = NULL;
-    enum status status = open_stopped(pruning, &wal, ret_error);
+    enum status status = options->dry_run ? journal_open_to_read(options, &wal, ret_error)
+                                          : journal_open_stopped(options, OWNER, &wal, ret_error);
     /* --compact alone asks for no unit to go. */
     bool only_compact =
         options->compact && options->upstream == NULL && options->before.kind == CLI_MOMENT_NONE;

@@ -13,8 +13,6 @@
 #include "cli/session.h"
 #include "recover/recovery.h"
 
-/* The daemon's default; what the journal holds already always fits. */
-
 struct recover_work {
     struct session session;
     uint64_t printed;

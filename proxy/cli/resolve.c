@@ -13,10 +13,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/journal.h"
 #include "cli/output.h"
 #include "cli/resolve.h"
 #include "cli/session.h"
-#include "cli/side_by_side.h"
 #include "recover/resolve.h"
 
 static enum resolve_choice choice_of(const struct cli_options *options)
@@ -29,77 +29,28 @@ static enum resolve_choice choice_of(const struct cli_options *options)
 
 /* ------------------------------------------------------------------ showing */
 
-static const char *effect(const struct resolve_document *document, enum resolve_choice choice)
-{
-    struct image wanted = resolve_wanted(document, choice);
-    if (wanted.presence == IMAGE_UNKNOWN) {
-        return "cannot be done: what the unit wrote is not known";
-    }
-    if (image_equal(document->found, wanted)) {
-        return "stays as it is";
-    }
-    if (wanted.presence == IMAGE_ABSENT) {
-        return "is removed";
-    }
-    return document->found.presence == IMAGE_ABSENT ? "is inserted" : "is replaced";
-}
-
-static void show_text(const struct resolve_plan *plan, const struct cli_options *options)
+/* As text at once, or with --json into the array. */
+static void show(const struct cli_options *options, const struct resolve_plan *plan,
+                 bson_t *documents)
 {
     for (size_t i = 0; i < plan->document_count; i++) {
         const struct resolve_document *document = &plan->documents[i];
-        char *key = output_json(document->key);
-        output_text(stdout, document->namespace);
-        fputc(' ', stdout);
-        output_text(stdout, key);
-        bson_free(key);
-        fputc('\n', stdout);
-        side_by_side_print(stdout, document->before, document->after, document->found);
-        if (options->choice == NULL) {
-            printf("    --keep: stays as it is; --restore: %s; --apply: %s\n\n",
-                   effect(document, RESOLVE_RESTORE), effect(document, RESOLVE_APPLY));
+        const struct resolve_shown shown = {
+            .namespace = document->namespace,
+            .key = {.presence = IMAGE_PRESENT, .document = document->key},
+            .before = document->before,
+            .after = document->after,
+            .found = document->found,
+            .restore = resolve_effect(document, RESOLVE_RESTORE),
+            .apply = resolve_effect(document, RESOLVE_APPLY),
+        };
+        if (options->json) {
+            resolve_show_json(documents, (uint32_t)i, &shown);
         } else {
-            printf("    --%s: %s\n\n", options->choice, effect(document, choice_of(options)));
+            resolve_show_text(options, &shown);
         }
     }
     fflush(stdout);
-}
-
-static void append_documents(bson_t *into, const struct resolve_plan *plan)
-{
-    bson_t list;
-    bson_t entry;
-    BSON_APPEND_ARRAY_BEGIN(into, "documents", &list);
-    for (size_t i = 0; i < plan->document_count; i++) {
-        const struct resolve_document *document = &plan->documents[i];
-        char buffer[16];
-        const char *index;
-        bson_uint32_to_string((uint32_t)i, &index, buffer, sizeof(buffer));
-        BSON_APPEND_DOCUMENT_BEGIN(&list, index, &entry);
-        BSON_APPEND_UTF8(&entry, "ns", document->namespace);
-        output_append_image(&entry, "key",
-                            (struct image){.presence = IMAGE_PRESENT, .document = document->key});
-        output_append_image(&entry, "before", document->before);
-        output_append_image(&entry, "after", document->after);
-        output_append_image(&entry, "found", document->found);
-        bson_append_document_end(&list, &entry);
-    }
-    bson_append_array_end(into, &list);
-}
-
-static void print_json(const struct resolve_plan *plan, const struct cli_options *options,
-                       bool resolved, size_t changed)
-{
-    bson_t document = BSON_INITIALIZER;
-    BSON_APPEND_INT64(&document, "unit", (int64_t)options->unit);
-    append_documents(&document, plan);
-    if (options->choice != NULL) {
-        BSON_APPEND_UTF8(&document, "choice", options->choice);
-    }
-    BSON_APPEND_BOOL(&document, "resolved", resolved);
-    BSON_APPEND_INT64(&document, "changed", (int64_t)changed);
-    output_bson_line(stdout, &document);
-    bson_destroy(&document);
 }
 
 /* ------------------------------------------------------------------ steps */
@@ -108,15 +59,13 @@ static void print_json(const struct resolve_plan *plan, const struct cli_options
 static enum status look(const struct cli_options *options, struct resolve_plan *plan,
                         struct error *ret_error)
 {
-    struct wal_options wal_options = {
-        .directory = options->wal, .read_only = true, .key_file = options->key_file};
     struct wal *wal = NULL;
     struct upstream *upstream = NULL;
     if (options->upstream == NULL) {
         return error_set(ret_error, STATUS_INVALID,
                          "--upstream is missing: which server, for example mongodb://host:port?");
     }
-    enum status status = wal_open(&wal_options, &wal, ret_error);
+    enum status status = journal_open_to_read(options, &wal, ret_error);
     if (status == STATUS_OK) {
         status = upstream_open(options->upstream, options->connect_ms, &upstream, ret_error);
     }
@@ -213,31 +162,24 @@ enum cli_exit cli_resolve(const struct cli_options *options)
     struct error error = {0};
     size_t changed = 0;
     uint64_t left = 1;
-    bool look_only = options->choice == NULL || options->dry_run;
     enum cli_exit done = CLI_FAILED;
     if (resolve_by_living(options, &done)) {
         return done;
     }
+    bson_t documents = BSON_INITIALIZER;
     enum status status = look(options, &plan, &error);
-    if (status == STATUS_OK && !options->json) {
-        show_text(&plan, options);
+    if (status == STATUS_OK) {
+        show(options, &plan, &documents);
     }
-    if (status == STATUS_OK && !look_only) {
+    if (status == STATUS_OK && !resolve_looks_only(options)) {
         status = resolve_confirm(options, &error);
         if (status == STATUS_OK) {
             status = decide(options, &plan, &changed, &left, &error);
         }
     }
-    if (status == STATUS_OK && options->json) {
-        print_json(&plan, options, !look_only, changed);
-    } else if (status == STATUS_OK && !look_only) {
-        printf("unit %" PRIu64 " is resolved: %zu documents changed; %" PRIu64
-               " conflicts left in the journal\n",
-               options->unit, changed, left);
-    }
+    done = status == STATUS_OK ? resolve_tell(options, &documents, (int64_t)changed, (int64_t)left)
+                               : output_failure(&error);
+    bson_destroy(&documents);
     resolve_plan_free(&plan);
-    if (status != STATUS_OK) {
-        return output_failure(&error);
-    }
-    return left > 0 ? CLI_LEFT : CLI_CLEAN;
+    return done;
 }

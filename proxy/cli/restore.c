@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "cli/journal.h"
 #include "cli/output.h"
 #include "holdfast/clock.h"
 
@@ -37,14 +38,12 @@ static enum status find_range(struct restore *restore, struct error *ret_error)
 enum status restore_open(struct restore *restore, struct error *ret_error)
 {
     const struct cli_options *options = restore->options;
-    struct wal_options wal_options = {
-        .directory = options->wal, .read_only = true, .key_file = options->key_file};
     if (restore->uri == NULL) {
         return error_set(ret_error, STATUS_INVALID,
                          "which server has the restored database, for example "
                          "mongodb://host:port? See holdfast help");
     }
-    enum status status = wal_open(&wal_options, &restore->wal, ret_error);
+    enum status status = journal_open_to_read(options, &restore->wal, ret_error);
     if (status == STATUS_OK) {
         status = upstream_open(restore->uri, options->connect_ms, &restore->upstream, ret_error);
     }

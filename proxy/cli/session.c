@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/journal.h"
 #include "cli/output.h"
-#include "cli/stopped.h"
 
 /* Another process recovers these units now: nothing of ours may follow. */
 static void on_lease_lost(void *context, const struct error *error)
@@ -54,7 +54,8 @@ enum status session_open(struct session *session, struct error *ret_error)
         return error_set(ret_error, STATUS_INVALID,
                          "--upstream is missing: which server, for example mongodb://host:port?");
     }
-    enum status status = stopped_open(session->options, session->owner, &session->wal, ret_error);
+    enum status status =
+        journal_open_stopped(session->options, session->owner, &session->wal, ret_error);
     return status == STATUS_OK ? acquire(session, ret_error) : status;
 }
 

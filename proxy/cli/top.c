@@ -139,19 +139,24 @@ static void draw(struct top *top)
 
 /* ------------------------------------------------------------------ sampling */
 
-static void take(struct top *top)
+static enum status take(struct top *top, struct error *ret_error)
 {
-    struct error error = {0};
     struct top_sample *next = top->before;
-    if (top_sample_take(top->options, next, &error) != STATUS_OK) {
+    enum status status = top_sample_take(top->options, next, ret_error);
+    if (status != STATUS_OK) {
         /* What was before is gone, which only costs the rates of this moment. */
         *top->before = *top->now;
-        (void)snprintf(top->failure, sizeof top->failure, "trying again: %.200s", error.message);
-        return;
+        return status;
     }
-    top->failure[0] = '\0';
     top->before = top->now;
     top->now = next;
+    return STATUS_OK;
+}
+
+static struct timespec timespec_of(uint64_t milliseconds)
+{
+    return (struct timespec){.tv_sec = (time_t)(milliseconds / 1000),
+                             .tv_nsec = (long)(milliseconds % 1000) * 1000000L};
 }
 
 /* ------------------------------------------------------------------ waiting */
@@ -189,8 +194,7 @@ static bool wait_and_draw(struct top *top, uint64_t until_ms)
     for (;;) {
         uint64_t now_ms = clock_monotonic_ms();
         uint64_t left_ms = until_ms > now_ms ? until_ms - now_ms : 0;
-        struct timespec left = {.tv_sec = (time_t)(left_ms / 1000),
-                                .tv_nsec = (long)(left_ms % 1000) * 1000000L};
+        struct timespec left = timespec_of(left_ms);
         struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
         int ready = ppoll(&input, 1, &left, &top->outside);
         if (told_to_end) {
@@ -219,8 +223,11 @@ static enum cli_exit run_on_terminal(struct top *top)
     while (goes_on) {
         draw(top);
         goes_on = wait_and_draw(top, clock_monotonic_ms() + top->options->interval_ms);
-        if (goes_on) {
-            take(top);
+        struct error error = {0};
+        top->failure[0] = '\0';
+        if (goes_on && take(top, &error) != STATUS_OK) {
+            (void)snprintf(top->failure, sizeof top->failure, "trying again: %.200s",
+                           error.message);
         }
     }
     terminal_leave(top);
@@ -230,19 +237,15 @@ static enum cli_exit run_on_terminal(struct top *top)
 static enum cli_exit run_elsewhere(struct top *top)
 {
     const struct cli_options *options = top->options;
-    struct timespec pause = {.tv_sec = (time_t)(options->interval_ms / 1000),
-                             .tv_nsec = (long)(options->interval_ms % 1000) * 1000000L};
+    struct timespec pause = timespec_of(options->interval_ms);
     bool once = options->once || !options->json;
-    struct top_view view = {.columns = SIZE_MAX, .order = TOP_BY_AGE};
+    const struct top_view view = {.columns = SIZE_MAX, .order = TOP_BY_AGE};
     do {
         struct error error = {0};
         (void)nanosleep(&pause, NULL);
-        struct top_sample *next = top->before;
-        if (top_sample_take(options, next, &error) != STATUS_OK) {
+        if (take(top, &error) != STATUS_OK) {
             return output_failure(&error);
         }
-        top->before = top->now;
-        top->now = next;
         if (options->json) {
             top_json_write(stdout, top->before, top->now);
         } else {

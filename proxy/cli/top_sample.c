@@ -2,101 +2,80 @@
  * Asking holdfastd how it is (top.h): three answers of the control socket become one sample. What
  * an older holdfastd does not tell is 0 or unknown.
  */
-#include <bson/bson.h>
 #include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/answer.h"
 #include "cli/control.h"
 #include "cli/top.h"
 #include "holdfast/clock.h"
 
 #define PAGE 100u
 
-static uint64_t number_of(const bson_iter_t *document, const char *name)
+static uint64_t number_of(const bson_iter_t *document, const char *path)
 {
-    bson_iter_t at;
-    return bson_iter_recurse(document, &at) && bson_iter_find(&at, name)
-               ? (uint64_t)bson_iter_as_int64(&at)
-               : 0;
+    return (uint64_t)answer_number(document, path);
 }
 
-static void copy_text(const bson_iter_t *document, const char *name, char *text, size_t capacity)
+static void copy_text(const bson_iter_t *document, const char *path, char *text, size_t capacity)
 {
-    bson_iter_t at;
-    bool found =
-        bson_iter_recurse(document, &at) && bson_iter_find(&at, name) && BSON_ITER_HOLDS_UTF8(&at);
-    (void)snprintf(text, capacity, "%s", found ? bson_iter_utf8(&at, NULL) : "");
+    (void)snprintf(text, capacity, "%s", answer_text(document, path));
 }
 
-/* NULL after an error. To be given to bson_destroy(). */
-static bson_t *ask(const struct cli_options *options, const char *target, struct error *ret_error)
+/* To be given to answer_free(). */
+static enum status ask(const struct cli_options *options, const char *target,
+                       struct answer *ret_answer, struct error *ret_error)
 {
     char *body = NULL;
     int code = 0;
-    bson_error_t why;
-    if (control_request(options, "GET", target, &code, &body, ret_error) != STATUS_OK) {
-        return NULL;
+    enum status status = control_request(options, "GET", target, &code, &body, ret_error);
+    if (status == STATUS_OK && code != 200) {
+        status = error_set(ret_error, STATUS_PROTOCOL, "holdfastd answered %d to %s: %.300s", code,
+                           target, body);
     }
-    bson_t *answer = code == 200 ? bson_new_from_json((const uint8_t *)body, -1, &why) : NULL;
-    if (answer == NULL) {
-        (void)error_set(ret_error, STATUS_PROTOCOL, "holdfastd answered %d to %s: %.300s", code,
-                        target, code == 200 ? why.message : body);
+    if (status == STATUS_OK) {
+        status = answer_parse(body, ret_answer, ret_error);
     }
     free(body);
-    return answer;
+    return status;
 }
 
 /* ------------------------------------------------------------------ /status */
 
-static void take_units_figures(const bson_t *status, struct top_sample *sample)
-{
-    bson_iter_t units;
-    if (bson_iter_init_find(&units, status, "units")) {
-        sample->open = number_of(&units, "open");
-        sample->committed = number_of(&units, "committed");
-        sample->rolled_back = number_of(&units, "rolledBack");
-        sample->deadlocks = number_of(&units, "deadlocks");
-        sample->locks_held = number_of(&units, "locksHeld");
-    }
-}
-
-static uint64_t top_number(const bson_t *status, const char *name, uint64_t otherwise)
-{
-    bson_iter_t at;
-    return bson_iter_init_find(&at, status, name) ? (uint64_t)bson_iter_as_int64(&at) : otherwise;
-}
-
 static enum status take_status(const struct cli_options *options, struct top_sample *sample,
                                struct error *ret_error)
 {
-    bson_iter_t proxy;
-    bson_t *status = ask(options, "/status?units=0", ret_error);
-    if (status == NULL) {
-        return ret_error->status;
+    struct answer answer;
+    bson_iter_t at;
+    enum status status = ask(options, "/status?units=0", &answer, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    if (bson_iter_init_find(&proxy, status, "proxy")) {
-        bson_iter_t at;
-        sample->ready = bson_iter_recurse(&proxy, &at) && bson_iter_find(&at, "ready") &&
-                        bson_iter_as_bool(&at);
-        copy_text(&proxy, "phase", sample->phase, sizeof sample->phase);
-        copy_text(&proxy, "reason", sample->reason, sizeof sample->reason);
-        copy_text(&proxy, "version", sample->version, sizeof sample->version);
-        sample->uptime_ms = number_of(&proxy, "uptimeMillis");
-    }
-    take_units_figures(status, sample);
-    sample->connections = top_number(status, "connections", 0);
-    sample->conflicts = top_number(status, "unitsConflict", 0);
-    sample->used_bytes = top_number(status, "usedBytes", 0);
-    sample->quota_bytes = top_number(status, "quotaBytes", 0);
-    sample->records = top_number(status, "records", 0);
-    sample->last_lsn = top_number(status, "lastLsn", 0);
-    sample->settled_lsn = top_number(status, "settledLsn", UINT64_MAX);
-    sample->groups = top_number(status, "groups", 0);
-    sample->batches = top_number(status, "batches", 0);
-    bson_destroy(status);
+    const bson_iter_t *root = &answer.root;
+    sample->ready = answer_find(root, "proxy.ready", &at) && bson_iter_as_bool(&at);
+    copy_text(root, "proxy.phase", sample->phase, sizeof sample->phase);
+    copy_text(root, "proxy.reason", sample->reason, sizeof sample->reason);
+    copy_text(root, "proxy.version", sample->version, sizeof sample->version);
+    sample->uptime_ms = number_of(root, "proxy.uptimeMillis");
+    sample->open = number_of(root, "units.open");
+    sample->committed = number_of(root, "units.committed");
+    sample->rolled_back = number_of(root, "units.rolledBack");
+    sample->deadlocks = number_of(root, "units.deadlocks");
+    sample->locks_held = number_of(root, "units.locksHeld");
+    sample->connections = number_of(root, "connections");
+    sample->conflicts = number_of(root, "unitsConflict");
+    sample->used_bytes = number_of(root, "usedBytes");
+    sample->quota_bytes = number_of(root, "quotaBytes");
+    sample->records = number_of(root, "records");
+    sample->last_lsn = number_of(root, "lastLsn");
+    sample->settled_lsn =
+        answer_find(root, "settledLsn", &at) ? (uint64_t)bson_iter_as_int64(&at) : UINT64_MAX;
+    sample->groups = number_of(root, "groups");
+    sample->batches = number_of(root, "batches");
+    answer_free(&answer);
     return STATUS_OK;
 }
 
@@ -120,12 +99,10 @@ static void take_who(const bson_iter_t *unit, struct top_unit *taken)
 
 static void take_namespaces(const bson_iter_t *unit, struct top_unit *taken)
 {
-    bson_iter_t at;
     bson_iter_t list;
     size_t used = 0;
     taken->namespaces[0] = '\0';
-    if (!bson_iter_recurse(unit, &at) || !bson_iter_find(&at, "namespaces") ||
-        !bson_iter_recurse(&at, &list)) {
+    if (!answer_list(unit, "namespaces", &list)) {
         return;
     }
     while (bson_iter_next(&list) && used < sizeof taken->namespaces) {
@@ -159,22 +136,23 @@ static enum status take_page(const struct cli_options *options, struct top_sampl
                              bool *ret_more, struct error *ret_error)
 {
     char target[64];
+    struct answer answer;
     bson_iter_t at;
     bson_iter_t list;
     (void)snprintf(target, sizeof target, "/units?from=%zu&count=%u", sample->unit_count, PAGE);
-    bson_t *answer = ask(options, target, ret_error);
-    if (answer == NULL) {
-        return ret_error->status;
+    enum status status = ask(options, target, &answer, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
     size_t before = sample->unit_count;
-    if (bson_iter_init_find(&at, answer, "units") && bson_iter_recurse(&at, &list)) {
+    if (answer_list(&answer.root, "units", &list)) {
         while (bson_iter_next(&list) && sample->unit_count < TOP_UNITS_MAX) {
             take_unit(&list, &sample->units[sample->unit_count++]);
         }
     }
-    *ret_more = bson_iter_init_find(&at, answer, "more") && bson_iter_as_bool(&at) &&
+    *ret_more = answer_find(&answer.root, "more", &at) && bson_iter_as_bool(&at) &&
                 sample->unit_count > before && sample->unit_count < TOP_UNITS_MAX;
-    bson_destroy(answer);
+    answer_free(&answer);
     return STATUS_OK;
 }
 

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 
+#include "cli/journal.h"
 #include "cli/output.h"
 #include "recover/history.h"
 
@@ -26,10 +27,8 @@ static enum status check_open_units(const struct cli_options *options,
                                     struct wal_verification *found, struct error *ret_error)
 {
     struct wal *wal = NULL;
-    struct wal_options wal_options = {
-        .directory = options->wal, .read_only = true, .key_file = options->key_file};
     struct wal_unit unit = {0};
-    enum status status = wal_open(&wal_options, &wal, ret_error);
+    enum status status = journal_open_to_read(options, &wal, ret_error);
     while (status == STATUS_OK) {
         struct wal_reader *reader = NULL;
         struct unit_history *history = NULL;

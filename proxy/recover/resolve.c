@@ -157,6 +157,21 @@ struct image resolve_wanted(const struct resolve_document *document, enum resolv
     return document->found;
 }
 
+const char *resolve_effect(const struct resolve_document *document, enum resolve_choice choice)
+{
+    struct image wanted = resolve_wanted(document, choice);
+    if (wanted.presence == IMAGE_UNKNOWN) {
+        return "unknown";
+    }
+    if (image_equal(document->found, wanted)) {
+        return "stays";
+    }
+    if (wanted.presence == IMAGE_ABSENT) {
+        return "removed";
+    }
+    return document->found.presence == IMAGE_ABSENT ? "inserted" : "replaced";
+}
+
 /* ------------------------------------------------------------------ deciding */
 
 static enum record_operation operation_of(struct image found, struct image wanted)

@@ -80,6 +80,10 @@ void resolve_choose(struct resolve_plan *plan, enum resolve_choice choice);
 /* What the document becomes; UNKNOWN if `choice` cannot be carried out for it. */
 struct image resolve_wanted(const struct resolve_document *document, enum resolve_choice choice);
 
+/* What that does to it as the plan found it, a literal: "stays", "replaced", "inserted", "removed",
+   or "unknown" if it cannot be carried out. */
+const char *resolve_effect(const struct resolve_document *document, enum resolve_choice choice);
+
 /*
  * Carries the plan's choices out on the documents as the plan found them. *ret_changed: how many
  * were replaced.

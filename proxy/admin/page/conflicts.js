@@ -2,7 +2,7 @@
 import { cell, empty, keyed, make, setText, table } from "./dom.js";
 import { getJson } from "./api.js";
 import { moment, plural, visible } from "./format.js";
-import { who } from "./units.js";
+import { collections, who } from "./units.js";
 
 const columns = [
   { label: "Unit", width: "8%" }, { label: "Began", width: "15%" }, { label: "For", width: "18%" },
@@ -15,7 +15,7 @@ function createRow(conflict) {
     cell(columns[1], moment(conflict.began)),
     cell(columns[2], make("div", {}, make("span", { class: "tag" }, conflict.boundary), " ", who(conflict),
       conflict.name === "" ? null : make("div", { class: "sub" }, visible(conflict.name)))),
-    cell(columns[3], make("div", {}, make("span", { class: "mono" }, conflict.namespaces.map(visible).join(", ") || "–"),
+    cell(columns[3], make("div", {}, make("span", { class: "mono" }, collections(conflict)),
       make("div", { class: "sub" }, conflict.documents >= 200 ? "200 documents or more" : plural(conflict.documents, "document")))),
     cell(columns[4], visible(conflict.reason)), make("td", { class: "act" }, link));
 }

@@ -49,6 +49,10 @@ function wanted(document, word) {
   return { keep: document.found, restore: document.before, apply: document.after }[word];
 }
 
+function nameOf(document) {
+  return `${visible(document.namespace)}  ${visible(document.key)}`;
+}
+
 /* ---------------------------------------------------------------- tables of fields */
 
 function valueCell(label, value, mark, image, typed) {
@@ -128,6 +132,11 @@ function threeImages(document) {
   return element;
 }
 
+function card(document, ...more) {
+  return make("article", { class: "card document" },
+    make("h2", {}, nameOf(document)), threeImages(document), ...more);
+}
+
 function moreRows(rows) {
   const text = `${plural(rows.length, "field")} alike in all three`;
   const button = make("button", { type: "button", "aria-expanded": "false" }, `Show ${text}`);
@@ -145,7 +154,7 @@ function moreRows(rows) {
 // now | becomes, only what changes.
 function change(document) {
   const images = [document.found, wanted(document, document.choice)];
-  const title = make("h2", { class: "mono" }, `${visible(document.namespace)}  ${visible(document.key)}`);
+  const title = make("h2", { class: "mono" }, nameOf(document));
   const effect = document.effects[document.choice];
   if (effect === "stays") {
     return make("section", { class: "stack" }, title, make("p", { class: "sub" }, "Stays as it is now."));
@@ -242,8 +251,7 @@ export function decide(unit, tell) {
         state.choice[0], seen);
     });
     show(make("p", {}, `The first ${whole(shown.length)} of ${whole(count)} documents are shown. Beyond that they are decided together.`),
-      ...shown.map((document) => make("article", { class: "card document" },
-        make("h2", {}, `${visible(document.namespace)}  ${visible(document.key)}`), threeImages(document))),
+      ...shown.map((document) => card(document)),
       make("section", { class: "card stack" }, chooserOfAll.element, make("div", { class: "actions" }, review)));
   }
 
@@ -278,9 +286,8 @@ export function decide(unit, tell) {
       make("div", { class: "stack changes" }, make("p", {}, "All of it is done, or nothing."), documents.map(change)),
       encode(documents), seen));
     decided();
-    show(...documents.map((document, index) => make("article", { class: "card document" },
-      make("h2", {}, `${visible(document.namespace)}  ${visible(document.key)}`), threeImages(document), choosers[index].element)),
-    make("section", { class: "sticky", "aria-label": "Decision" }, count, make("div", { class: "actions" }, shortcuts, review)));
+    show(...documents.map((document, index) => card(document, choosers[index].element)),
+      make("section", { class: "sticky", "aria-label": "Decision" }, count, make("div", { class: "actions" }, shortcuts, review)));
   }
 
   function showToken(message) {

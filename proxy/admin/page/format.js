@@ -21,6 +21,10 @@ export function short(number) {
   return String(Number(number.toPrecision(number >= 10 ? 3 : 2)));
 }
 
+export function perSecond(value) {
+  return `${short(value)}/s`;
+}
+
 export function bytes(number) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;

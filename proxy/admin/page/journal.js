@@ -1,10 +1,8 @@
 // The journal: how full it is, and how its disk does.
 import { make, setClass, setText } from "./dom.js";
 import { Chart, ceilingOfBytes } from "./chart.js";
-import { bytes, plural, seconds, short, whole } from "./format.js";
-import { measures, samples, span } from "./history.js";
-
-const perSecond = (value) => `${short(value)}/s`;
+import { bytes, perSecond, plural, seconds, short, whole } from "./format.js";
+import { latest, measures, samples, span } from "./history.js";
 
 export function journal() {
   const fill = make("div");
@@ -28,7 +26,7 @@ export function journal() {
     ], seconds, 0.001),
     new Chart("Not settled yet", [
       { label: "records the server may still lose", value: (sample) => sample.unsettled },
-    ], (value) => short(value), 10),
+    ], short, 10),
   ];
   const element = make("div", { class: "stack" },
     make("section", { class: "card" }, use, meter, list),
@@ -52,7 +50,7 @@ export function journal() {
         "Their places (LSN)": status.records === 0 ? "none"
           : `${whole(status.firstLsn)} to ${whole(status.lastLsn)}`,
         "Settled up to": status.settledLsn === undefined ? "–" : `${whole(status.settledLsn)}, ` +
-          `${plural(Math.max(0, status.lastLsn - status.settledLsn), "record")} behind`,
+          `${plural(latest().unsettled, "record")} behind`,
         "Units open": whole(status.unitsOpen),
         "Units in conflict": whole(status.unitsConflict),
         "Groups per commit of the journal": status.batches > 0

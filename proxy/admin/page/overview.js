@@ -1,10 +1,8 @@
 // The first page: is all well, and how much is going on.
 import { make, setClass, setText } from "./dom.js";
 import { Chart } from "./chart.js";
-import { age, bytes, plural, seconds, short, whole } from "./format.js";
+import { age, bytes, perSecond, plural, seconds, whole } from "./format.js";
 import { latest, measures, samples, span } from "./history.js";
-
-const perSecond = (value) => `${short(value)}/s`;
 
 function tile(title) {
   const value = make("dd");

@@ -15,6 +15,10 @@ export function who(unit) {
   return [unit.user, unit.client, unit.appName].filter((text) => text !== "").map(visible).join(" · ") || "–";
 }
 
+export function collections(unit) {
+  return unit.namespaces.map(visible).join(", ") || "–";
+}
+
 async function rollBack(unit) {
   if (!(await needToken())) {
     return;
@@ -65,7 +69,7 @@ function updateRow(row, unit) {
   setText(parts.age, age(unit.ageMillis));
   setText(parts.writes, whole(unit.writes));
   setText(parts.locks, whole(unit.locksHeld));
-  setText(parts.namespaces, unit.namespaces.map(visible).join(", ") || "–");
+  setText(parts.namespaces, collections(unit));
 }
 
 export function units() {
