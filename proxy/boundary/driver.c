@@ -25,6 +25,7 @@
 #include "engine/namespace_kind.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
+#include "wire/bson_walk.h"
 #include "wire/reply.h"
 
 static void check_out(struct boundary_request *request);
@@ -311,16 +312,6 @@ static bool writes_out(const struct boundary_request *request)
     return false;
 }
 
-static bool named_one_of(const struct boundary_request *request, const char *const *names)
-{
-    for (; *names != NULL; names++) {
-        if (named(request, *names)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void run(struct boundary_request *request)
 {
     static const char *const writes[] = {"insert",        "update",    "delete", "findAndModify",
@@ -333,13 +324,13 @@ static void run(struct boundary_request *request)
         reply_put_ok(&request->reply);
         ending_roll_back(request, "the client asked for it");
     } else if (namespace_is_internal_database(request->view.database) &&
-               named_one_of(request, reads)) {
+               bson_name_is_one_of(request->view.name, reads)) {
         ending_set_error(request, REPLY_CODE_OperationNotSupportedInTransaction, NULL,
                          "the databases admin, config and local are not for transactions");
         ending_roll_back(request, "a command of the unit failed");
-    } else if (named_one_of(request, writes)) {
+    } else if (bson_name_is_one_of(request->view.name, writes)) {
         write_in_unit(request);
-    } else if (named_one_of(request, reads) && !writes_out(request)) {
+    } else if (bson_name_is_one_of(request->view.name, reads) && !writes_out(request)) {
         read_in_unit(request);
     } else {
         ending_set_error(request, REPLY_CODE_OperationNotSupportedInTransaction, NULL,

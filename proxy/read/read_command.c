@@ -8,14 +8,6 @@
 /* Pipelines in stages of pipelines; deeper ones count as reading anything. */
 #define PIPELINE_DEPTH_MAX 8
 
-static bool name_is_one_of(const char *name, const char *const *names)
-{
-    while (*names != NULL && strcmp(*names, name) != 0) {
-        names++;
-    }
-    return *names != NULL;
-}
-
 /* ------------------------------------------------------------------ parsing */
 
 static const struct {
@@ -104,10 +96,10 @@ static void take_find_option(struct read_command *command, const struct bson_ele
         take_document(command, element, &command->projection);
     } else if (bson_element_is(element, "ntoreturn")) {
         command->is_odd = true;
-    } else if (name_is_one_of(element->name, odd)) {
+    } else if (bson_name_is_one_of(element->name, odd)) {
         command->is_odd |=
             element->type == BSON_TYPE_DOCUMENT ? element->value.size > 5 : is_true(element);
-    } else if (name_is_one_of(element->name, tailing)) {
+    } else if (bson_name_is_one_of(element->name, tailing)) {
         command->tails |= is_true(element);
     }
 }
@@ -225,7 +217,7 @@ static void add_pipeline(struct read_command *command, struct slice pipeline, in
         if (!stage_of(&element, &stage)) {
             continue;
         }
-        if (name_is_one_of(stage.name, reading)) {
+        if (bson_name_is_one_of(stage.name, reading)) {
             add_reading_stage(command, &stage, depth);
             continue;
         }
@@ -252,7 +244,7 @@ static bool first_stage_is_one_of(struct slice pipeline, const char *const *name
     struct bson_element element;
     struct bson_element stage;
     return bson_fields_open(pipeline, &stages) && bson_element_next(&stages, &element) &&
-           stage_of(&element, &stage) && name_is_one_of(stage.name, names);
+           stage_of(&element, &stage) && bson_name_is_one_of(stage.name, names);
 }
 
 /* Whether each of its elements is a document: else the server refuses it. */
@@ -382,7 +374,7 @@ static bool holds_name(struct slice document, const char *const *names)
         return false;
     }
     while (bson_element_next(&fields, &element)) {
-        if (name_is_one_of(element.name, names)) {
+        if (bson_name_is_one_of(element.name, names)) {
             return true;
         }
         if ((element.type == BSON_TYPE_DOCUMENT || element.type == BSON_TYPE_ARRAY) &&
