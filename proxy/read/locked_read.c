@@ -144,9 +144,8 @@ static bool name_document(struct locked_read *locked)
                 names_one(&id, &text) && !(text && (locked->collated || command->has_collation));
     }
     if (found) {
-        char *namespace = bson_strdup_printf("%s.%s", command->database, command->collection);
-        lock_name_of(namespace, slice_make(bson_get_data(&key), key.len), &locked->name);
-        bson_free(namespace);
+        lock_name_in(command->database, command->collection,
+                     slice_make(bson_get_data(&key), key.len), &locked->name);
     }
     bson_destroy(&equalities);
     bson_destroy(&key);

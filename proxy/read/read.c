@@ -609,10 +609,8 @@ static void name_point(struct read_operation *operation)
         operation->form = READ_FORM_OVERLAY;
         return;
     }
-    char *namespace = bson_strdup_printf("%s.%s", command->database, command->collection);
-    lock_name_of(namespace, slice_make(bson_get_data(&operation->key), operation->key.len),
-                 &operation->name);
-    bson_free(namespace);
+    lock_name_in(command->database, command->collection,
+                 slice_make(bson_get_data(&operation->key), operation->key.len), &operation->name);
 }
 
 /* A view's own pipeline or collation may be one that only the server itself understands. */

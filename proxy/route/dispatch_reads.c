@@ -134,18 +134,16 @@ static bool keep(struct connection *connection, struct slice message)
 /* The name of the one document that it can find. */
 static bool name_of(const struct read_command *command, struct lock_name *ret_name)
 {
-    char namespace[64 + 256];
     bson_t key;
-    int size =
-        snprintf(namespace, sizeof namespace, "%s.%s", command->database, command->collection);
-    if (command->id.size == 0 || command->id.size > 1024 || size < 0 ||
-        (size_t)size >= sizeof namespace || bson_check(command->filter, NULL) != STATUS_OK) {
+    if (command->id.size == 0 || command->id.size > 1024 ||
+        bson_check(command->filter, NULL) != STATUS_OK) {
         return false;
     }
     bson_init(&key);
     bool point = read_command_point_key(command, &key);
     if (point) {
-        lock_name_of(namespace, slice_make(bson_get_data(&key), key.len), ret_name);
+        lock_name_in(command->database, command->collection,
+                     slice_make(bson_get_data(&key), key.len), ret_name);
     }
     bson_destroy(&key);
     return point;
