@@ -230,29 +230,26 @@ static bool is_resolved(struct connection *connection, struct read_command *comm
     return resolved;
 }
 
-/* True: it may go by if its bytes are kept, and *ret_watch says what must still be so when its
- * reply is there. */
+/* True: it may go by if its bytes are kept, and *watch says what must still be so when its reply is
+   there. */
 static bool may_go_by(struct connection *connection, struct read_command *command,
-                      struct read_watch *ret_watch)
+                      struct read_watch *watch)
 {
     const struct engine *engine = connection->shared->options.engine;
     const struct uncommitted_table *table = engine->uncommitted;
     if (!is_resolved(connection, command)) {
         return false;
     }
-    struct read_watch watch = {.command = *command};
-    watch.stamp = read_stamp(engine, command);
+    *watch = (struct read_watch){.command = *command, .stamp = read_stamp(engine, command)};
     bool clear = read_is_clear(table, command);
-    if (clear && watch.stamp == 0) {
-        *ret_watch = watch; /* no unit has ever written there */
-        return true;
+    if (clear && watch->stamp == 0) {
+        return true; /* no unit has ever written there */
     }
-    if (command->gate_count == 1 && name_of(command, &watch.name)) {
-        watch.by_name = true;
-        watch.stamp = uncommitted_name_stamp(table, &watch.name);
-        clear = uncommitted_name_is_free(table, &watch.name);
+    if (command->gate_count == 1 && name_of(command, &watch->name)) {
+        watch->by_name = true;
+        watch->stamp = uncommitted_name_stamp(table, &watch->name);
+        clear = uncommitted_name_is_free(table, &watch->name);
     }
-    *ret_watch = watch;
     return clear;
 }
 
