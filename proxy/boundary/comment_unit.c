@@ -292,7 +292,7 @@ static void run(struct boundary_request *request)
         roll_back(request, REPLY_CODE_InvalidOptions,
                   "only what begins a unit says that it is serializable",
                   "a command of the unit failed");
-    } else if (boundary_is_read(&request->view)) {
+    } else if (read_command_is_known(request->view.name)) {
         unit_read_start(request);
     } else {
         write_once(request);
@@ -321,7 +321,7 @@ static void begin(struct boundary_request *request)
 static void check_out(struct boundary_request *request)
 {
     const struct comment *comment = &request->comment;
-    bool begins = comment->begin && !request->again && !boundary_is_read(&request->view);
+    bool begins = comment->begin && !request->again && !read_command_is_known(request->view.name);
     struct unit_request wanted = {
         .user = request->user,
         .key = &request->key,

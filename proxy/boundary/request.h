@@ -100,8 +100,6 @@ void call_write_start(struct boundary_request *request);
 
 /* ---- unit_read.c: a read in the serializable unit that the request has checked out */
 void unit_read_start(struct boundary_request *request);
-/* Whether it is a command that such a unit reads by. */
-bool boundary_is_read(const struct command_view *view);
 
 /* ---- comment_unit.c: a write, or a read of a serializable unit, whose comment names a unit, or
  * beginUnit, commitUnit, abortUnit */

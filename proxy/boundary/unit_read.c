@@ -3,21 +3,9 @@
  * (read/locked_read.h). What the server refuses is the reader's to deal with; a read that does not
  * get its locks rolls the unit back. The connection's worker.
  */
-#include <string.h>
-
 #include "boundary/ending.h"
 #include "boundary/request.h"
 #include "wire/reply.h"
-
-bool boundary_is_read(const struct command_view *view)
-{
-    static const char *const reads[] = {"find", "aggregate", "count", "distinct", "getMore"};
-    bool found = false;
-    for (size_t i = 0; i < sizeof reads / sizeof reads[0]; i++) {
-        found = found || strcmp(view->name, reads[i]) == 0;
-    }
-    return found;
-}
 
 static void on_read(struct locked_read *locked, struct slice reply)
 {

@@ -29,6 +29,12 @@ static bool kind_of(const char *name, enum read_kind *ret_kind)
     return false;
 }
 
+bool read_command_is_known(const char *name)
+{
+    enum read_kind kind;
+    return kind_of(name, &kind);
+}
+
 static bool is_true(const struct bson_element *element)
 {
     int64_t number = 0;
@@ -490,6 +496,26 @@ enum read_form read_command_analyse(const struct read_command *command, const ch
     return point && !command->is_view ? READ_FORM_POINT : READ_FORM_OVERLAY;
 }
 
+bool read_command_names_one(const bson_iter_t *id, bool collated)
+{
+    switch (bson_iter_type(id)) {
+    case BSON_TYPE_UTF8:
+    case BSON_TYPE_DOCUMENT:
+        return !collated;
+    case BSON_TYPE_OID:
+    case BSON_TYPE_INT32:
+    case BSON_TYPE_INT64:
+    case BSON_TYPE_DOUBLE:
+    case BSON_TYPE_DECIMAL128:
+    case BSON_TYPE_BINARY:
+    case BSON_TYPE_BOOL:
+    case BSON_TYPE_DATE_TIME:
+        return true;
+    default:
+        return false; /* null finds what has no _id; an array, what holds it */
+    }
+}
+
 bool read_command_point_key(const struct read_command *command, bson_t *key)
 {
     bson_iter_t id;
@@ -507,24 +533,6 @@ bool read_command_point_key(const struct read_command *command, bson_t *key)
         }
         id = only;
     }
-    switch (bson_iter_type(&id)) {
-    case BSON_TYPE_UTF8:
-    case BSON_TYPE_DOCUMENT:
-        if (command->has_collation) {
-            return false;
-        }
-        break;
-    case BSON_TYPE_OID:
-    case BSON_TYPE_INT32:
-    case BSON_TYPE_INT64:
-    case BSON_TYPE_DOUBLE:
-    case BSON_TYPE_DECIMAL128:
-    case BSON_TYPE_BINARY:
-    case BSON_TYPE_BOOL:
-    case BSON_TYPE_DATE_TIME:
-        break;
-    default:
-        return false; /* null finds what has no _id; an array, what holds it */
-    }
-    return bson_append_iter(key, "_id", 3, &id);
+    return read_command_names_one(&id, command->has_collation) &&
+           bson_append_iter(key, "_id", 3, &id);
 }

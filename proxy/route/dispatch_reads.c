@@ -329,7 +329,7 @@ static bool decide_in_unit(struct connection *connection, const struct wire_head
     struct domain *domain = connection->link.domain;
     bool serializable_calls = connection->shared->options.engine->serializable && domain != NULL;
     if ((!view->has_comment && !serializable_calls) || !dispatch->expects_reply ||
-        !boundary_is_read(view)) {
+        !read_command_is_known(view->name)) {
         return false;
     }
     bool named = names_serializable_unit(connection, view);
