@@ -49,7 +49,7 @@ static struct span_context find_trace(const struct exchange *exchange, const str
 {
     struct traceparent found;
     struct span_context span = {0};
-    if (head->traceparents == 1 && traceparent_parse_whole(head->traceparent, &found)) {
+    if (head->traceparents == 1 && traceparent_parse(head->traceparent, &found)) {
         span_continue(found.trace.bytes, found.parent, found.sampled, &span);
         return span;
     }

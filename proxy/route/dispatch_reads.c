@@ -340,12 +340,12 @@ static bool decide_in_unit(struct connection *connection, const struct wire_head
     if (dispatch->kind != DISPATCH_OPERATION) {
         return true;
     }
-    struct trace_id trace;
+    struct traceparent traceparent;
     if (dispatch->message.has_sequence) {
         refuse_sequence(connection, header, available, dispatch);
     } else if (named) {
         dispatch->boundary = DISPATCH_TO_COMMENT;
-    } else if (domain_read_decide(domain, dispatch_trace(view, &trace), &dispatch->call)) {
+    } else if (domain_read_decide(domain, dispatch_trace(view, &traceparent), &dispatch->call)) {
         dispatch->boundary = DISPATCH_TO_CALL;
     } else {
         dispatch->kind = DISPATCH_FORWARD;
