@@ -16,6 +16,8 @@
 
 /* ---- read.c */
 
+/* Of all that its answer depends on: what `stamp` is compared with. */
+uint64_t read_stamp_now(const struct read_operation *operation);
 /* What is uncommitted now, and so what to do next. */
 void read_look(struct read_operation *operation);
 /* Nobody gets this answer: its cursor goes, then on, or read_fail_for_time() if it `is_lost`. */

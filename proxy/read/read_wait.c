@@ -139,10 +139,7 @@ bool read_stop_waiting(struct read_operation *operation)
 static void give_turn_up(struct read_operation *operation)
 {
     if (operation->has_turn) {
-        operation->stamp =
-            operation->form == READ_FORM_POINT
-                ? uncommitted_name_stamp(operation->engine->uncommitted, &operation->name)
-                : read_stamp(operation->engine, &operation->command);
+        operation->stamp = read_stamp_now(operation);
         operation->gave_up = true;
         read_end_turn(operation);
     }
