@@ -322,10 +322,7 @@ static void on_timeout(evutil_socket_t descriptor, short what, void *context)
 
 static void start_timer(struct stream *stream)
 {
-    unsigned milliseconds = stream->tls->handshake_ms;
-    const struct timeval after = {.tv_sec = (time_t)(milliseconds / 1000),
-                                  .tv_usec = (suseconds_t)(milliseconds % 1000 * 1000)};
-    (void)event_add(&stream->tls->timer, &after);
+    worker_timer_start(&stream->tls->timer, stream->tls->handshake_ms);
 }
 
 /* ------------------------------------------------------------------ for stream.c */

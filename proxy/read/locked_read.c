@@ -128,10 +128,7 @@ static bool name_document(struct locked_read *locked)
 
 static void wait_for_lock(struct locked_read *locked)
 {
-    uint64_t ms = locked->cancelled ? 0 : locked->engine->lock_wait_ms;
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    (void)event_add(&locked->timer, &timeout);
+    worker_timer_start(&locked->timer, locked->cancelled ? 0 : locked->engine->lock_wait_ms);
 }
 
 static void lock_document(struct locked_read *locked)

@@ -272,9 +272,6 @@ static void decide_get_more(struct connection *connection, const struct read_com
                             struct slice available, struct dispatch *dispatch)
 {
     struct engine *engine = connection->shared->options.engine;
-    uint64_t ms = read_turn_ms(engine);
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
     if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) != 0) {
         return;
     }
@@ -284,7 +281,7 @@ static void decide_get_more(struct connection *connection, const struct read_com
                uncommitted_read_enter(engine->uncommitted, command->gates[0])) {
         connection->read_watch =
             (struct read_watch){.active = true, .has_turn = true, .command = *command};
-        (void)event_add(&connection->turn_timer, &timeout);
+        worker_timer_start(&connection->turn_timer, read_turn_ms(engine));
         dispatch->kind = DISPATCH_FORWARD;
         dispatch->expected.kind = EXPECT_GET_MORE;
     }
