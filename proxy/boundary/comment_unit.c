@@ -336,9 +336,7 @@ static void check_out(struct boundary_request *request)
         .group = unit_session_key_group(&request->key),
         .id = begins ? wal_unit_next(request->engine->wal) : 0,
         .trace = begins ? ending_unit_trace(request) : NULL,
-        .serializable =
-            comment->isolation == COMMENT_ISOLATION_SERIALIZABLE ||
-            (comment->isolation == COMMENT_ISOLATION_DEFAULT && request->engine->serializable),
+        .serializable = ending_is_serializable(request),
     };
     switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:

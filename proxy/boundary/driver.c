@@ -182,22 +182,6 @@ static void on_locked_read(struct locked_read *locked, struct slice reply)
     take_read(request, reply, true);
 }
 
-static void read_locked(struct boundary_request *request)
-{
-    request->locked = (struct locked_read){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .view = &request->view,
-        .read = &request->read,
-        .in_transaction = true,
-        .completed = on_locked_read,
-        .context = request,
-    };
-    request->locking = true;
-    locked_read_start(&request->locked);
-}
-
 /* killCursors of what the unit keeps itself: all there is to it, unless others are named, too. */
 static bool kill_kept(struct boundary_request *request)
 {
@@ -261,7 +245,7 @@ static bool go_on_with_kept(struct boundary_request *request, struct unit_cursor
 static void read_in_unit(struct boundary_request *request)
 {
     if (request->unit->locks.serializable) {
-        read_locked(request);
+        unit_read_lock(request, true, on_locked_read);
         return;
     }
     struct unit_cursor *cursor = NULL;
@@ -365,19 +349,6 @@ static void run_checked(struct boundary_request *request)
     }
 }
 
-static bool is_serializable(const struct boundary_request *request)
-{
-    switch (request->comment.isolation) {
-    case COMMENT_ISOLATION_SNAPSHOT:
-        return false;
-    case COMMENT_ISOLATION_SERIALIZABLE:
-        return true;
-    case COMMENT_ISOLATION_DEFAULT:
-        break;
-    }
-    return request->engine->serializable;
-}
-
 static void check_out(struct boundary_request *request)
 {
     const struct command_view *view = &request->view;
@@ -393,7 +364,7 @@ static void check_out(struct boundary_request *request)
     if (wanted.begin) {
         wanted.id = wal_unit_next(request->engine->wal);
         wanted.trace = ending_unit_trace(request);
-        wanted.serializable = is_serializable(request);
+        wanted.serializable = ending_is_serializable(request);
     }
     switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:

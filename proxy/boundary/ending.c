@@ -88,6 +88,19 @@ const struct span_context *ending_unit_trace(struct boundary_request *request)
     return &request->unit_trace;
 }
 
+bool ending_is_serializable(const struct boundary_request *request)
+{
+    switch (request->comment.isolation) {
+    case COMMENT_ISOLATION_SNAPSHOT:
+        return false;
+    case COMMENT_ISOLATION_SERIALIZABLE:
+        return true;
+    case COMMENT_ISOLATION_DEFAULT:
+        break;
+    }
+    return request->engine->serializable;
+}
+
 void ending_take_reply(struct boundary_request *request, struct slice reply)
 {
     bson_t view;

@@ -100,6 +100,9 @@ void call_write_start(struct boundary_request *request);
 
 /* ---- unit_read.c: a read in the serializable unit that the request has checked out */
 void unit_read_start(struct boundary_request *request);
+/* The step of it that locks and reads; sets `locking`, which `completed` sets back. */
+void unit_read_lock(struct boundary_request *request, bool in_transaction,
+                    void (*completed)(struct locked_read *locked, struct slice reply));
 
 /* ---- comment_unit.c: a write, or a read of a serializable unit, whose comment names a unit, or
  * beginUnit, commitUnit, abortUnit */
