@@ -332,10 +332,8 @@ static void fail(struct boundary_request *request, int code, const char *label, 
 /* What the command says of isolation is too late for its transaction. */
 static bool wants_more_isolation(const struct boundary_request *request)
 {
-    enum comment_isolation isolation = COMMENT_ISOLATION_DEFAULT;
-    return request->view.has_comment && !request->unit->locks.serializable &&
-           comment_isolation_parse(&request->view, &isolation, NULL) == STATUS_OK &&
-           isolation == COMMENT_ISOLATION_SERIALIZABLE;
+    return request->comment.isolation == COMMENT_ISOLATION_SERIALIZABLE &&
+           !request->unit->locks.serializable;
 }
 
 static void run_checked(struct boundary_request *request)
