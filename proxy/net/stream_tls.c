@@ -288,6 +288,13 @@ static const char *stranger(const uint8_t *bytes, size_t size)
 }
 
 #define TLS_RECORD_HANDSHAKE 0x16
+#define TLS_VERSION_MAJOR 0x03
+
+bool stream_tls_is_spoken(struct slice received)
+{
+    return received.size >= 2 && received.data[0] == TLS_RECORD_HANDSHAKE &&
+           received.data[1] == TLS_VERSION_MAJOR;
+}
 
 /* True: go on with the handshake. */
 static bool sniff(struct stream *stream)
