@@ -2,7 +2,6 @@
 #include "boundary/ending.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "wire/reply.h"
 
@@ -75,7 +74,6 @@ void ending_note_unit(struct boundary_request *request)
     request->unit_id = request->unit->id;
     request->unit_began_us = request->unit->began_wall_us;
     request->unit_trace = request->unit->trace;
-    memcpy(request->unit_session, request->unit->session_id, UNIT_SESSION_ID_BYTES);
 }
 
 const struct span_context *ending_unit_trace(struct boundary_request *request)

@@ -49,7 +49,6 @@ struct boundary_request {
     uint64_t unit_id;
     uint64_t unit_began_us; /* wall clock */
     struct span_context unit_trace;
-    uint8_t unit_session[UNIT_SESSION_ID_BYTES];
 
     /* private to the boundary */
     bool cancelled;

@@ -117,7 +117,7 @@ static void finish(struct read_operation *operation, struct slice reply)
     bson_destroy(&own);
 }
 
-void read_finish_own(struct read_operation *operation)
+static void finish_own(struct read_operation *operation)
 {
     finish(operation, slice_make(bson_get_data(&operation->reply), operation->reply.len));
 }
@@ -126,7 +126,7 @@ void read_fail(struct read_operation *operation, int code, const char *message)
 {
     bson_reinit(&operation->reply);
     reply_put_error(&operation->reply, code, NULL, "%s", message);
-    read_finish_own(operation);
+    finish_own(operation);
 }
 
 /* A cursor that waits for new documents: there are none yet. */
@@ -145,7 +145,7 @@ static void finish_empty(struct read_operation *operation)
     bson_append_document_end(&operation->reply, &cursor);
     BSON_APPEND_DOUBLE(&operation->reply, "ok", 1);
     bson_free(namespace);
-    read_finish_own(operation);
+    finish_own(operation);
 }
 
 void read_fail_for_time(struct read_operation *operation)
@@ -161,7 +161,7 @@ void read_fail_for_time(struct read_operation *operation)
         "units that are open have written here, and this read had to wait longer for them than "
         "unit.lockWait or maxTimeMS allows (%s)",
         operation->why == NULL ? "it takes long, and units write all the time" : operation->why);
-    read_finish_own(operation);
+    finish_own(operation);
 }
 
 void read_fail_for_snapshot(struct read_operation *operation)
@@ -481,7 +481,7 @@ static void give(struct read_operation *operation, const struct reply_view *view
     if (operation->unit != NULL && operation->engine->committed_reads &&
         operation->cursor == NULL && view->has_cursor) {
         if (read_batch_cut(operation, reply)) {
-            read_finish_own(operation);
+            finish_own(operation);
         } else {
             finish(operation, reply);
         }

@@ -27,8 +27,6 @@ void read_wait_from_now_on(struct read_operation *operation, const char *why);
 void read_fail(struct read_operation *operation, int code, const char *message);
 void read_fail_for_time(struct read_operation *operation);
 void read_fail_for_snapshot(struct read_operation *operation);
-/* With what stands in operation->reply. */
-void read_finish_own(struct read_operation *operation);
 /* Ends a turn, if it has one. */
 void read_end_turn(struct read_operation *operation);
 
