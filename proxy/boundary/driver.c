@@ -24,7 +24,6 @@
 #include "boundary/request.h"
 #include "engine/namespace_kind.h"
 #include "holdfast/crash_point.h"
-#include "holdfast/log.h"
 #include "wire/bson_walk.h"
 #include "wire/reply.h"
 

@@ -1,8 +1,6 @@
 /* How a request leaves its unit and answers. The connection's worker. */
 #include "boundary/ending.h"
 
-#include <assert.h>
-
 #include "wire/reply.h"
 
 static void on_task(struct worker_task *task)

@@ -11,7 +11,6 @@
 
 #include "boundary/ending.h"
 #include "boundary/request.h"
-#include "wire/reply.h"
 
 static void on_read(struct read_operation *operation, struct slice reply)
 {

@@ -7,8 +7,6 @@
  */
 #include "route/connection.h"
 
-#include <string.h>
-
 #include "holdfast/limits.h"
 #include "net/stream_tls.h"
 #include "wire/op_msg.h"
