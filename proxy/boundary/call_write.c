@@ -67,7 +67,7 @@ static void check_out(struct boundary_request *request)
     };
     switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:
-        if (boundary_is_read(&request->view)) {
+        if (read_command_is_known(request->view.name)) {
             unit_read_start(request);
         } else {
             write_in_call(request);

@@ -1,7 +1,6 @@
 /* The grammar of comment.h. The bytes are a client's: every length is checked. Pure. */
 #include "boundary/comment.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static const char text_prefix[] = "holdfast:";

@@ -292,7 +292,7 @@ static void run(struct boundary_request *request)
         roll_back(request, REPLY_CODE_InvalidOptions,
                   "only what begins a unit says that it is serializable",
                   "a command of the unit failed");
-    } else if (boundary_is_read(&request->view)) {
+    } else if (read_command_is_known(request->view.name)) {
         unit_read_start(request);
     } else {
         write_once(request);
@@ -321,7 +321,7 @@ static void begin(struct boundary_request *request)
 static void check_out(struct boundary_request *request)
 {
     const struct comment *comment = &request->comment;
-    bool begins = comment->begin && !request->again && !boundary_is_read(&request->view);
+    bool begins = comment->begin && !request->again && !read_command_is_known(request->view.name);
     struct unit_request wanted = {
         .user = request->user,
         .key = &request->key,
@@ -336,9 +336,7 @@ static void check_out(struct boundary_request *request)
         .group = unit_session_key_group(&request->key),
         .id = begins ? wal_unit_next(request->engine->wal) : 0,
         .trace = begins ? ending_unit_trace(request) : NULL,
-        .serializable =
-            comment->isolation == COMMENT_ISOLATION_SERIALIZABLE ||
-            (comment->isolation == COMMENT_ISOLATION_DEFAULT && request->engine->serializable),
+        .serializable = ending_is_serializable(request),
     };
     switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:

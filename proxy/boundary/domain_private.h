@@ -62,7 +62,8 @@ struct domain {
 /* ---- domain_slots.c */
 
 bool domain_is_trace(const struct domain *domain);
-/* NULL: nothing is or waits there. */
+/* Of a command with this trace, NULL: with none. NULL: nothing is or waits there, or only a trace
+   could tell. */
 struct domain_slot *slot_find(struct domain *domain, const struct trace_id *trace);
 /* Something about the slot has ended: who waits goes on, as far as that goes. It may be gone. */
 void slot_advance(struct domain_slot *slot);

@@ -23,7 +23,9 @@ struct domain_slot *slot_find(struct domain *domain, const struct trace_id *trac
     if (!domain_is_trace(domain)) {
         return &domain->exclusive;
     }
-    HASH_FIND(hh, domain->traces, trace->bytes, sizeof trace->bytes, slot);
+    if (trace != NULL) {
+        HASH_FIND(hh, domain->traces, trace->bytes, sizeof trace->bytes, slot);
+    }
     return slot;
 }
 

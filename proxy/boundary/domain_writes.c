@@ -30,7 +30,6 @@ static enum domain_write decide(struct domain *domain, const struct trace_id *tr
                                 bool of_documents, struct domain_write_call *ret_call,
                                 const char **ret_reason)
 {
-    static const struct trace_id none;
     if (domain->fenced_until_ms != 0) {
         return refuse(domain, NULL, started_reason, ret_reason);
     }
@@ -40,7 +39,7 @@ static enum domain_write decide(struct domain *domain, const struct trace_id *tr
                       "API call it belongs",
                       ret_reason);
     }
-    struct domain_slot *slot = slot_find(domain, trace == NULL ? &none : trace);
+    struct domain_slot *slot = slot_find(domain, trace);
     if (slot != NULL && slot->open != NULL && !slot->closing) {
         domain->figures.writes_in_calls++;
         *ret_call = (struct domain_write_call){
@@ -99,15 +98,11 @@ enum domain_write domain_write_decide(struct domain *domain, const struct trace_
 bool domain_find_call(struct domain *domain, const struct trace_id *trace,
                       struct unit_session_key *ret_key)
 {
-    static const struct trace_id none;
-    bool found = false;
     pthread_mutex_lock(&domain->mutex);
-    if (!domain->options.observe_only && (trace != NULL || !domain_is_trace(domain))) {
-        const struct domain_slot *slot = slot_find(domain, trace == NULL ? &none : trace);
-        found = slot != NULL && slot->open != NULL;
-        if (found) {
-            *ret_key = slot->open->key;
-        }
+    const struct domain_slot *slot = domain->options.observe_only ? NULL : slot_find(domain, trace);
+    bool found = slot != NULL && slot->open != NULL;
+    if (found) {
+        *ret_key = slot->open->key;
     }
     pthread_mutex_unlock(&domain->mutex);
     return found;
@@ -116,17 +111,14 @@ bool domain_find_call(struct domain *domain, const struct trace_id *trace,
 bool domain_read_decide(struct domain *domain, const struct trace_id *trace,
                         struct domain_write_call *ret_call)
 {
-    static const struct trace_id none;
-    bool found = false;
     pthread_mutex_lock(&domain->mutex);
-    struct domain_slot *slot = domain->options.observe_only || domain->fenced_until_ms != 0 ||
-                                       (domain_is_trace(domain) && trace == NULL)
+    struct domain_slot *slot = domain->options.observe_only || domain->fenced_until_ms != 0
                                    ? NULL
-                                   : slot_find(domain, trace == NULL ? &none : trace);
-    if (slot != NULL && slot->open != NULL && !slot->closing) {
+                                   : slot_find(domain, trace);
+    bool found = slot != NULL && slot->open != NULL && !slot->closing;
+    if (found) {
         *ret_call = (struct domain_write_call){.key = slot->open->key, .slot = slot};
         slot->writes++;
-        found = true;
     }
     pthread_mutex_unlock(&domain->mutex);
     return found;
@@ -136,8 +128,7 @@ bool domain_refuses(struct domain *domain, const struct trace_id *trace, const c
 {
     bool refused = false;
     pthread_mutex_lock(&domain->mutex);
-    struct domain_slot *slot =
-        domain_is_trace(domain) && trace == NULL ? NULL : slot_find(domain, trace);
+    struct domain_slot *slot = slot_find(domain, trace);
     bool over = slot != NULL && slot->handlers != NULL && (slot->open == NULL || slot->closing);
     if (domain->fenced_until_ms != 0 || over) {
         (void)refuse(domain, slot, over ? ended_reason : started_reason, ret_reason);

@@ -24,7 +24,7 @@
 #include "boundary/request.h"
 #include "engine/namespace_kind.h"
 #include "holdfast/crash_point.h"
-#include "holdfast/log.h"
+#include "wire/bson_walk.h"
 #include "wire/reply.h"
 
 static void check_out(struct boundary_request *request);
@@ -181,22 +181,6 @@ static void on_locked_read(struct locked_read *locked, struct slice reply)
     take_read(request, reply, true);
 }
 
-static void read_locked(struct boundary_request *request)
-{
-    request->locked = (struct locked_read){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .view = &request->view,
-        .read = &request->read,
-        .in_transaction = true,
-        .completed = on_locked_read,
-        .context = request,
-    };
-    request->locking = true;
-    locked_read_start(&request->locked);
-}
-
 /* killCursors of what the unit keeps itself: all there is to it, unless others are named, too. */
 static bool kill_kept(struct boundary_request *request)
 {
@@ -260,7 +244,7 @@ static bool go_on_with_kept(struct boundary_request *request, struct unit_cursor
 static void read_in_unit(struct boundary_request *request)
 {
     if (request->unit->locks.serializable) {
-        read_locked(request);
+        unit_read_lock(request, true, on_locked_read);
         return;
     }
     struct unit_cursor *cursor = NULL;
@@ -311,16 +295,6 @@ static bool writes_out(const struct boundary_request *request)
     return false;
 }
 
-static bool named_one_of(const struct boundary_request *request, const char *const *names)
-{
-    for (; *names != NULL; names++) {
-        if (named(request, *names)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void run(struct boundary_request *request)
 {
     static const char *const writes[] = {"insert",        "update",    "delete", "findAndModify",
@@ -333,13 +307,13 @@ static void run(struct boundary_request *request)
         reply_put_ok(&request->reply);
         ending_roll_back(request, "the client asked for it");
     } else if (namespace_is_internal_database(request->view.database) &&
-               named_one_of(request, reads)) {
+               bson_name_is_one_of(request->view.name, reads)) {
         ending_set_error(request, REPLY_CODE_OperationNotSupportedInTransaction, NULL,
                          "the databases admin, config and local are not for transactions");
         ending_roll_back(request, "a command of the unit failed");
-    } else if (named_one_of(request, writes)) {
+    } else if (bson_name_is_one_of(request->view.name, writes)) {
         write_in_unit(request);
-    } else if (named_one_of(request, reads) && !writes_out(request)) {
+    } else if (bson_name_is_one_of(request->view.name, reads) && !writes_out(request)) {
         read_in_unit(request);
     } else {
         ending_set_error(request, REPLY_CODE_OperationNotSupportedInTransaction, NULL,
@@ -357,10 +331,8 @@ static void fail(struct boundary_request *request, int code, const char *label, 
 /* What the command says of isolation is too late for its transaction. */
 static bool wants_more_isolation(const struct boundary_request *request)
 {
-    enum comment_isolation isolation = COMMENT_ISOLATION_DEFAULT;
-    return request->view.has_comment && !request->unit->locks.serializable &&
-           comment_isolation_parse(&request->view, &isolation, NULL) == STATUS_OK &&
-           isolation == COMMENT_ISOLATION_SERIALIZABLE;
+    return request->comment.isolation == COMMENT_ISOLATION_SERIALIZABLE &&
+           !request->unit->locks.serializable;
 }
 
 static void run_checked(struct boundary_request *request)
@@ -372,19 +344,6 @@ static void run_checked(struct boundary_request *request)
     } else {
         run(request);
     }
-}
-
-static bool is_serializable(const struct boundary_request *request)
-{
-    switch (request->comment.isolation) {
-    case COMMENT_ISOLATION_SNAPSHOT:
-        return false;
-    case COMMENT_ISOLATION_SERIALIZABLE:
-        return true;
-    case COMMENT_ISOLATION_DEFAULT:
-        break;
-    }
-    return request->engine->serializable;
 }
 
 static void check_out(struct boundary_request *request)
@@ -402,7 +361,7 @@ static void check_out(struct boundary_request *request)
     if (wanted.begin) {
         wanted.id = wal_unit_next(request->engine->wal);
         wanted.trace = ending_unit_trace(request);
-        wanted.serializable = is_serializable(request);
+        wanted.serializable = ending_is_serializable(request);
     }
     switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:

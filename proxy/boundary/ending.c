@@ -1,9 +1,6 @@
 /* How a request leaves its unit and answers. The connection's worker. */
 #include "boundary/ending.h"
 
-#include <assert.h>
-#include <string.h>
-
 #include "wire/reply.h"
 
 static void on_task(struct worker_task *task)
@@ -75,7 +72,6 @@ void ending_note_unit(struct boundary_request *request)
     request->unit_id = request->unit->id;
     request->unit_began_us = request->unit->began_wall_us;
     request->unit_trace = request->unit->trace;
-    memcpy(request->unit_session, request->unit->session_id, UNIT_SESSION_ID_BYTES);
 }
 
 const struct span_context *ending_unit_trace(struct boundary_request *request)
@@ -86,6 +82,19 @@ const struct span_context *ending_unit_trace(struct boundary_request *request)
     span_continue(request->parent.trace.bytes, request->parent.parent, request->parent.sampled,
                   &request->unit_trace);
     return &request->unit_trace;
+}
+
+bool ending_is_serializable(const struct boundary_request *request)
+{
+    switch (request->comment.isolation) {
+    case COMMENT_ISOLATION_SNAPSHOT:
+        return false;
+    case COMMENT_ISOLATION_SERIALIZABLE:
+        return true;
+    case COMMENT_ISOLATION_DEFAULT:
+        break;
+    }
+    return request->engine->serializable;
 }
 
 void ending_take_reply(struct boundary_request *request, struct slice reply)

@@ -32,6 +32,9 @@ void ending_note_unit(struct boundary_request *request);
    request is completed. */
 const struct span_context *ending_unit_trace(struct boundary_request *request);
 
+/* Whether a unit that this request begins is to be serializable: by its comment, or by default. */
+bool ending_is_serializable(const struct boundary_request *request);
+
 /* A write of the request is done: what it is to be answered. Size 0: the server was lost. */
 void ending_take_reply(struct boundary_request *request, struct slice reply);
 

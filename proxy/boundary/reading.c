@@ -11,8 +11,6 @@
 
 #include "boundary/ending.h"
 #include "boundary/request.h"
-#include "wire/reply.h"
-#include "wire/traceparent.h"
 
 static void on_read(struct read_operation *operation, struct slice reply)
 {
@@ -37,24 +35,22 @@ static bool names_unit(const struct boundary_request *request, struct unit_sessi
 /* That of the API call that it belongs to. */
 static bool is_of_call(const struct boundary_request *request, struct unit_session_key *ret_key)
 {
-    const struct command_view *view = &request->view;
-    struct trace_id trace;
-    bson_iter_t at;
-    bool traced = view->has_comment &&
-                  bson_iter_init_from_data_at_offset(&at, view->body.data, view->body.size,
-                                                     view->comment_offset, sizeof "comment" - 1) &&
-                  traceparent_in_comment(&at, &trace);
     return request->domain != NULL &&
-           domain_find_call(request->domain, traced ? &trace : NULL, ret_key);
+           domain_find_call(request->domain, request->has_parent ? &request->parent.trace : NULL,
+                            ret_key);
+}
+
+static bool wants_snapshot(const struct boundary_request *request)
+{
+    const char *level = request->view.read_concern_level;
+    return level != NULL && strcmp(level, "snapshot") == 0;
 }
 
 static void take_snapshot(struct boundary_request *request, const struct unit_session_key *key,
                           struct uncommitted_reader *reader)
 {
     uint64_t unit = 0;
-    const char *level = request->view.read_concern_level;
-    if (level != NULL && strcmp(level, "snapshot") == 0 &&
-        unit_table_share_snapshot(request->engine->units, key, request->engine->uncommitted,
+    if (unit_table_share_snapshot(request->engine->units, key, request->engine->uncommitted,
                                   &request->snapshot, &unit)) {
         *reader = (struct uncommitted_reader){
             .unit = unit, .snapshot_at = request->snapshot.snapshot_at, .has_snapshot = true};
@@ -67,10 +63,11 @@ void reading_start(struct boundary_request *request)
     struct uncommitted_reader reader = {.group = request->reader_group};
     ending_init(request);
     request->snapshot = (struct uncommitted_owner){0};
-    if (names_unit(request, &key)) {
+    bool named = names_unit(request, &key);
+    if (named) {
         reader.group = unit_session_key_group(&key);
-        take_snapshot(request, &key, &reader);
-    } else if (is_of_call(request, &key)) {
+    }
+    if (wants_snapshot(request) && (named || is_of_call(request, &key))) {
         take_snapshot(request, &key, &reader);
     }
     request->read = (struct read_operation){

@@ -49,7 +49,6 @@ struct boundary_request {
     uint64_t unit_id;
     uint64_t unit_began_us; /* wall clock */
     struct span_context unit_trace;
-    uint8_t unit_session[UNIT_SESSION_ID_BYTES];
 
     /* private to the boundary */
     bool cancelled;
@@ -100,8 +99,9 @@ void call_write_start(struct boundary_request *request);
 
 /* ---- unit_read.c: a read in the serializable unit that the request has checked out */
 void unit_read_start(struct boundary_request *request);
-/* Whether it is a command that such a unit reads by. */
-bool boundary_is_read(const struct command_view *view);
+/* The step of it that locks and reads; sets `locking`, which `completed` sets back. */
+void unit_read_lock(struct boundary_request *request, bool in_transaction,
+                    void (*completed)(struct locked_read *locked, struct slice reply));
 
 /* ---- comment_unit.c: a write, or a read of a serializable unit, whose comment names a unit, or
  * beginUnit, commitUnit, abortUnit */

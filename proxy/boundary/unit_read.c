@@ -1,22 +1,28 @@
 /*
- * A read that belongs to a serializable unit of a comment or of an API call: it locks what it reads
- * (read/locked_read.h). What the server refuses is the reader's to deal with; a read that does not
- * get its locks rolls the unit back. The connection's worker.
+ * A read that belongs to a serializable unit: it locks what it reads (read/locked_read.h). Of a
+ * unit of a comment or of an API call all of it; driver.c takes its answers itself. What the server
+ * refuses is the reader's to deal with; a read that does not get its locks rolls the unit back. The
+ * connection's worker.
  */
-#include <string.h>
-
 #include "boundary/ending.h"
 #include "boundary/request.h"
 #include "wire/reply.h"
 
-bool boundary_is_read(const struct command_view *view)
+void unit_read_lock(struct boundary_request *request, bool in_transaction,
+                    void (*completed)(struct locked_read *locked, struct slice reply))
 {
-    static const char *const reads[] = {"find", "aggregate", "count", "distinct", "getMore"};
-    bool found = false;
-    for (size_t i = 0; i < sizeof reads / sizeof reads[0]; i++) {
-        found = found || strcmp(view->name, reads[i]) == 0;
-    }
-    return found;
+    request->locked = (struct locked_read){
+        .engine = request->engine,
+        .channel = request->channel,
+        .unit = request->unit,
+        .view = &request->view,
+        .read = &request->read,
+        .in_transaction = in_transaction,
+        .completed = completed,
+        .context = request,
+    };
+    request->locking = true;
+    locked_read_start(&request->locked);
 }
 
 static void on_read(struct locked_read *locked, struct slice reply)
@@ -72,15 +78,5 @@ void unit_read_start(struct boundary_request *request)
         read_beside(request);
         return;
     }
-    request->locked = (struct locked_read){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .view = &request->view,
-        .read = &request->read,
-        .completed = on_read,
-        .context = request,
-    };
-    request->locking = true;
-    locked_read_start(&request->locked);
+    unit_read_lock(request, false, on_read);
 }

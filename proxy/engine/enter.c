@@ -84,11 +84,8 @@ void enter_cancel(struct enter *enter)
 
 static void wait_for(struct enter *enter, enum enter_wait what)
 {
-    uint64_t ms = enter->engine->lock_wait_ms;
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
     enter->waiting = what;
-    (void)event_add(&enter->timer, &timeout);
+    worker_timer_start(&enter->timer, enter->engine->lock_wait_ms);
 }
 
 static enum enter_result pass_gates(struct enter *enter)

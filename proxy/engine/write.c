@@ -179,11 +179,9 @@ void write_cancel(struct write_operation *operation)
 
 void write_wait(struct write_operation *operation, enum write_wait wait)
 {
-    uint64_t ms = operation->cancelled ? 0 : operation->engine->lock_wait_ms;
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
     operation->wait = wait;
-    (void)event_add(&operation->timer, &timeout);
+    worker_timer_start(&operation->timer,
+                       operation->cancelled ? 0 : operation->engine->lock_wait_ms);
 }
 
 /* ------------------------------------------------------------------ steps; true: go on at once */

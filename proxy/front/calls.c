@@ -193,10 +193,7 @@ static enum error_answer refusal_of(enum call_admission admission)
 
 static void set_call_timer(struct exchange *exchange)
 {
-    uint64_t milliseconds = atomic_load(&exchange->shared->call_timeout_ms);
-    const struct timeval after = {.tv_sec = (time_t)(milliseconds / 1000),
-                                  .tv_usec = (suseconds_t)(milliseconds % 1000 * 1000)};
-    (void)event_add(&exchange->call_timer, &after);
+    worker_timer_start(&exchange->call_timer, atomic_load(&exchange->shared->call_timeout_ms));
 }
 
 static void begin_call(struct exchange *exchange)

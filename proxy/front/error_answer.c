@@ -42,11 +42,6 @@ unsigned error_answer_status(enum error_answer answer)
     return known_answers[answer].status;
 }
 
-const char *error_answer_reason(enum error_answer answer)
-{
-    return known_answers[answer].reason;
-}
-
 /* The sentence, with `detail` for each %s. Neither has characters that JSON would escape. */
 static void write_sentence(const char *sentence, const char *detail, char *text, size_t size)
 {

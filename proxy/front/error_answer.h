@@ -53,7 +53,4 @@ MUST_CHECK enum status error_answer_append(enum error_answer answer, const char 
 /* Its HTTP status. */
 unsigned error_answer_status(enum error_answer answer);
 
-/* The reason in the body, for the log. */
-const char *error_answer_reason(enum error_answer answer);
-
 #endif

@@ -31,7 +31,6 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -72,9 +71,7 @@ void exchange_set_state(struct exchange *exchange, enum exchange_state state)
 
 void exchange_set_timer(struct exchange *exchange, uint64_t milliseconds)
 {
-    const struct timeval after = {.tv_sec = (time_t)(milliseconds / 1000),
-                                  .tv_usec = (suseconds_t)(milliseconds % 1000 * 1000)};
-    (void)event_add(&exchange->timer, &after);
+    worker_timer_start(&exchange->timer, milliseconds);
 }
 
 void exchange_watch_stall(struct exchange *exchange)

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "holdfast/log.h"
+#include "net/stream_tls.h"
 #include "wire/traceparent.h"
 
 #define READS_MAX 8
@@ -49,7 +50,7 @@ static struct span_context find_trace(const struct exchange *exchange, const str
 {
     struct traceparent found;
     struct span_context span = {0};
-    if (head->traceparents == 1 && traceparent_parse_whole(head->traceparent, &found)) {
+    if (head->traceparents == 1 && traceparent_parse(head->traceparent, &found)) {
         span_continue(found.trace.bytes, found.parent, found.sampled, &span);
         return span;
     }
@@ -158,8 +159,7 @@ static size_t take_head(struct exchange *exchange, struct slice data)
         exchange_set_state(exchange, EXCHANGE_HEAD);
         exchange_set_timer(exchange, exchange->shared->head_ms);
     }
-    if (exchange->scan.line_start == 0 && data.size >= 2 && data.data[0] == 0x16 &&
-        data.data[1] == 0x03) {
+    if (exchange->scan.line_start == 0 && stream_tls_is_spoken(data)) {
         exchange_malformed(exchange, ERROR_ANSWER_MALFORMED,
                            "the caller speaks TLS, and this listener does not (http.tls.mode)");
         return data.size;

@@ -288,6 +288,13 @@ static const char *stranger(const uint8_t *bytes, size_t size)
 }
 
 #define TLS_RECORD_HANDSHAKE 0x16
+#define TLS_VERSION_MAJOR 0x03
+
+bool stream_tls_is_spoken(struct slice received)
+{
+    return received.size >= 2 && received.data[0] == TLS_RECORD_HANDSHAKE &&
+           received.data[1] == TLS_VERSION_MAJOR;
+}
 
 /* True: go on with the handshake. */
 static bool sniff(struct stream *stream)
@@ -322,10 +329,7 @@ static void on_timeout(evutil_socket_t descriptor, short what, void *context)
 
 static void start_timer(struct stream *stream)
 {
-    unsigned milliseconds = stream->tls->handshake_ms;
-    const struct timeval after = {.tv_sec = (time_t)(milliseconds / 1000),
-                                  .tv_usec = (suseconds_t)(milliseconds % 1000 * 1000)};
-    (void)event_add(&stream->tls->timer, &after);
+    worker_timer_start(&stream->tls->timer, stream->tls->handshake_ms);
 }
 
 /* ------------------------------------------------------------------ for stream.c */

@@ -29,6 +29,9 @@ MUST_CHECK enum status stream_use_tls(struct stream *stream, struct tls *tls, bo
 /* After a failed handshake: why, in words. */
 const char *stream_tls_failure(const struct stream *stream);
 
+/* Whether what came on a stream without TLS begins as TLS does: for the words of a refusal. */
+bool stream_tls_is_spoken(struct slice received);
+
 /* Whether its bytes are encrypted: false before the handshake, and of a plain client. */
 bool stream_is_tls(const struct stream *stream);
 

@@ -255,6 +255,13 @@ size_t worker_index(const struct worker *worker)
     return worker->index;
 }
 
+void worker_timer_start(struct event *timer, uint64_t milliseconds)
+{
+    const struct timeval after = {.tv_sec = (time_t)(milliseconds / 1000),
+                                  .tv_usec = (suseconds_t)(milliseconds % 1000 * 1000)};
+    (void)event_add(timer, &after);
+}
+
 uint8_t *worker_receive_buffer(struct worker *worker)
 {
     return worker->receive_buffer;

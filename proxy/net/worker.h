@@ -50,6 +50,9 @@ bool worker_pool_settle(struct worker_pool *pool, uint64_t wait_ms);
 struct event_base *worker_base(struct worker *worker);
 size_t worker_index(const struct worker *worker);
 
+/* Starts a timer of its loop, also one that runs already. */
+void worker_timer_start(struct event *timer, uint64_t milliseconds);
+
 /* LIMIT_RECEIVE_BUFFER_BYTES, shared by all connections of the worker: valid until one returns to
    the loop. */
 uint8_t *worker_receive_buffer(struct worker *worker);

@@ -16,8 +16,6 @@
 #include "read/locked_read.h"
 
 #include <assert.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "engine/equality.h"
 #include "engine/namespace_kind.h"
@@ -105,29 +103,6 @@ static void send_command(struct locked_read *locked)
 
 /* ------------------------------------------------------------------ one document */
 
-/* Values of which a collection without collation has one at most; `*ret_text`: with text inside. */
-static bool names_one(const bson_iter_t *id, bool *ret_text)
-{
-    *ret_text = false;
-    switch (bson_iter_type(id)) {
-    case BSON_TYPE_UTF8:
-    case BSON_TYPE_DOCUMENT:
-        *ret_text = true;
-        return true;
-    case BSON_TYPE_OID:
-    case BSON_TYPE_INT32:
-    case BSON_TYPE_INT64:
-    case BSON_TYPE_DOUBLE:
-    case BSON_TYPE_DECIMAL128:
-    case BSON_TYPE_BINARY:
-    case BSON_TYPE_BOOL:
-    case BSON_TYPE_DATE_TIME:
-        return true;
-    default:
-        return false; /* null finds what has no _id; an array, what holds it */
-    }
-}
-
 /* Whether its filter names the one document that it can find. */
 static bool name_document(struct locked_read *locked)
 {
@@ -135,18 +110,16 @@ static bool name_document(struct locked_read *locked)
     bson_t equalities = BSON_INITIALIZER;
     bson_t key = BSON_INITIALIZER;
     bson_iter_t id;
-    bool text = false;
     bool found = command->kind == READ_FIND && command->gate_count == 1 && !command->is_odd &&
                  command->filter.size > 0;
     if (found) {
         equality_collect(command->filter, &equalities);
         found = equality_key(&equalities, &key) && bson_iter_init_find(&id, &key, "_id") &&
-                names_one(&id, &text) && !(text && (locked->collated || command->has_collation));
+                read_command_names_one(&id, locked->collated || command->has_collation);
     }
     if (found) {
-        char *namespace = bson_strdup_printf("%s.%s", command->database, command->collection);
-        lock_name_of(namespace, slice_make(bson_get_data(&key), key.len), &locked->name);
-        bson_free(namespace);
+        lock_name_in(command->database, command->collection,
+                     slice_make(bson_get_data(&key), key.len), &locked->name);
     }
     bson_destroy(&equalities);
     bson_destroy(&key);
@@ -155,10 +128,7 @@ static bool name_document(struct locked_read *locked)
 
 static void wait_for_lock(struct locked_read *locked)
 {
-    uint64_t ms = locked->cancelled ? 0 : locked->engine->lock_wait_ms;
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    (void)event_add(&locked->timer, &timeout);
+    worker_timer_start(&locked->timer, locked->cancelled ? 0 : locked->engine->lock_wait_ms);
 }
 
 static void lock_document(struct locked_read *locked)

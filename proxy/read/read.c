@@ -31,13 +31,25 @@
 
 static void resolve(struct read_operation *operation);
 
-uint64_t read_stamp(const struct engine *engine, const struct read_command *command)
+static uint64_t stamp_of_gates(const struct engine *engine, const uint32_t *gates, size_t count)
 {
     uint64_t sum = 0; /* none ever counts down: equal sums are equal stamps */
-    for (size_t i = 0; i < command->gate_count; i++) {
-        sum += uncommitted_stamp(engine->uncommitted, command->gates[i]);
+    for (size_t i = 0; i < count; i++) {
+        sum += uncommitted_stamp(engine->uncommitted, gates[i]);
     }
     return sum;
+}
+
+uint64_t read_stamp(const struct engine *engine, const struct read_command *command)
+{
+    return stamp_of_gates(engine, command->gates, command->gate_count);
+}
+
+uint64_t read_stamp_now(const struct read_operation *operation)
+{
+    return operation->form == READ_FORM_POINT
+               ? uncommitted_name_stamp(operation->engine->uncommitted, &operation->name)
+               : read_stamp(operation->engine, &operation->command);
 }
 
 bool read_is_clear(const struct uncommitted_table *table, const struct read_command *command)
@@ -105,7 +117,7 @@ static void finish(struct read_operation *operation, struct slice reply)
     bson_destroy(&own);
 }
 
-void read_finish_own(struct read_operation *operation)
+static void finish_own(struct read_operation *operation)
 {
     finish(operation, slice_make(bson_get_data(&operation->reply), operation->reply.len));
 }
@@ -114,7 +126,7 @@ void read_fail(struct read_operation *operation, int code, const char *message)
 {
     bson_reinit(&operation->reply);
     reply_put_error(&operation->reply, code, NULL, "%s", message);
-    read_finish_own(operation);
+    finish_own(operation);
 }
 
 /* A cursor that waits for new documents: there are none yet. */
@@ -133,7 +145,7 @@ static void finish_empty(struct read_operation *operation)
     bson_append_document_end(&operation->reply, &cursor);
     BSON_APPEND_DOUBLE(&operation->reply, "ok", 1);
     bson_free(namespace);
-    read_finish_own(operation);
+    finish_own(operation);
 }
 
 void read_fail_for_time(struct read_operation *operation)
@@ -149,7 +161,7 @@ void read_fail_for_time(struct read_operation *operation)
         "units that are open have written here, and this read had to wait longer for them than "
         "unit.lockWait or maxTimeMS allows (%s)",
         operation->why == NULL ? "it takes long, and units write all the time" : operation->why);
-    read_finish_own(operation);
+    finish_own(operation);
 }
 
 void read_fail_for_snapshot(struct read_operation *operation)
@@ -250,7 +262,7 @@ void read_wait_from_now_on(struct read_operation *operation, const char *why)
 
 static void look_wait(struct read_operation *operation)
 {
-    operation->stamp = read_stamp(operation->engine, &operation->command);
+    operation->stamp = read_stamp_now(operation);
     if (read_is_clear_now(operation, 0)) {
         read_send_original(operation, READ_SENT_ORIGINAL);
     } else {
@@ -261,7 +273,7 @@ static void look_wait(struct read_operation *operation)
 static void look_point(struct read_operation *operation)
 {
     struct uncommitted_table *table = operation->engine->uncommitted;
-    operation->stamp = uncommitted_name_stamp(table, &operation->name);
+    operation->stamp = read_stamp_now(operation);
     struct uncommitted_document *found =
         uncommitted_find(table, &operation->name, &operation->reader);
     if (found == NULL) {
@@ -283,7 +295,7 @@ static void look_overlay(struct read_operation *operation)
 {
     const struct read_command *command = &operation->command;
     struct uncommitted_view view;
-    operation->stamp = read_stamp(operation->engine, command);
+    operation->stamp = read_stamp_now(operation);
     if (!read_is_clear_now(operation, 1)) {
         operation->why = "a pipeline that reads other collections";
         read_wait_for_units(operation);
@@ -313,11 +325,8 @@ static void look_overlay(struct read_operation *operation)
 static bool cursor_is_good(const struct read_operation *operation)
 {
     const struct unit_cursor *cursor = operation->cursor;
-    uint64_t sum = 0;
-    for (size_t i = 0; i < cursor->gate_count; i++) {
-        sum += uncommitted_stamp(operation->engine->uncommitted, cursor->gates[i]);
-    }
-    return sum == cursor->stamp || cursor->gate_count == 0;
+    return cursor->gate_count == 0 ||
+           stamp_of_gates(operation->engine, cursor->gates, cursor->gate_count) == cursor->stamp;
 }
 
 static void look_cursor(struct read_operation *operation)
@@ -438,7 +447,6 @@ static void take_error(struct read_operation *operation, const struct reply_view
 
 static bool is_undisturbed(const struct read_operation *operation)
 {
-    const struct uncommitted_table *table = operation->engine->uncommitted;
     if (operation->cursor != NULL) {
         return cursor_is_good(operation);
     }
@@ -452,9 +460,7 @@ static bool is_undisturbed(const struct read_operation *operation)
     if (read_has_turn(operation, UNCOMMITTED_TURN_READ)) {
         return true;
     }
-    return operation->form == READ_FORM_POINT
-               ? uncommitted_name_stamp(table, &operation->name) == operation->stamp
-               : read_stamp(operation->engine, &operation->command) == operation->stamp;
+    return read_stamp_now(operation) == operation->stamp;
 }
 
 /* Of a cursor of the server's that the client gets: of a serializable unit's, too, with which a
@@ -475,7 +481,7 @@ static void give(struct read_operation *operation, const struct reply_view *view
     if (operation->unit != NULL && operation->engine->committed_reads &&
         operation->cursor == NULL && view->has_cursor) {
         if (read_batch_cut(operation, reply)) {
-            read_finish_own(operation);
+            finish_own(operation);
         } else {
             finish(operation, reply);
         }
@@ -609,10 +615,8 @@ static void name_point(struct read_operation *operation)
         operation->form = READ_FORM_OVERLAY;
         return;
     }
-    char *namespace = bson_strdup_printf("%s.%s", command->database, command->collection);
-    lock_name_of(namespace, slice_make(bson_get_data(&operation->key), operation->key.len),
-                 &operation->name);
-    bson_free(namespace);
+    lock_name_in(command->database, command->collection,
+                 slice_make(bson_get_data(&operation->key), operation->key.len), &operation->name);
 }
 
 /* A view's own pipeline or collation may be one that only the server itself understands. */

@@ -8,14 +8,6 @@
 /* Pipelines in stages of pipelines; deeper ones count as reading anything. */
 #define PIPELINE_DEPTH_MAX 8
 
-static bool name_is_one_of(const char *name, const char *const *names)
-{
-    while (*names != NULL && strcmp(*names, name) != 0) {
-        names++;
-    }
-    return *names != NULL;
-}
-
 /* ------------------------------------------------------------------ parsing */
 
 static const struct {
@@ -35,6 +27,12 @@ static bool kind_of(const char *name, enum read_kind *ret_kind)
         }
     }
     return false;
+}
+
+bool read_command_is_known(const char *name)
+{
+    enum read_kind kind;
+    return kind_of(name, &kind);
 }
 
 static bool is_true(const struct bson_element *element)
@@ -104,10 +102,10 @@ static void take_find_option(struct read_command *command, const struct bson_ele
         take_document(command, element, &command->projection);
     } else if (bson_element_is(element, "ntoreturn")) {
         command->is_odd = true;
-    } else if (name_is_one_of(element->name, odd)) {
+    } else if (bson_name_is_one_of(element->name, odd)) {
         command->is_odd |=
             element->type == BSON_TYPE_DOCUMENT ? element->value.size > 5 : is_true(element);
-    } else if (name_is_one_of(element->name, tailing)) {
+    } else if (bson_name_is_one_of(element->name, tailing)) {
         command->tails |= is_true(element);
     }
 }
@@ -225,7 +223,7 @@ static void add_pipeline(struct read_command *command, struct slice pipeline, in
         if (!stage_of(&element, &stage)) {
             continue;
         }
-        if (name_is_one_of(stage.name, reading)) {
+        if (bson_name_is_one_of(stage.name, reading)) {
             add_reading_stage(command, &stage, depth);
             continue;
         }
@@ -252,7 +250,7 @@ static bool first_stage_is_one_of(struct slice pipeline, const char *const *name
     struct bson_element element;
     struct bson_element stage;
     return bson_fields_open(pipeline, &stages) && bson_element_next(&stages, &element) &&
-           stage_of(&element, &stage) && name_is_one_of(stage.name, names);
+           stage_of(&element, &stage) && bson_name_is_one_of(stage.name, names);
 }
 
 /* Whether each of its elements is a document: else the server refuses it. */
@@ -382,7 +380,7 @@ static bool holds_name(struct slice document, const char *const *names)
         return false;
     }
     while (bson_element_next(&fields, &element)) {
-        if (name_is_one_of(element.name, names)) {
+        if (bson_name_is_one_of(element.name, names)) {
             return true;
         }
         if ((element.type == BSON_TYPE_DOCUMENT || element.type == BSON_TYPE_ARRAY) &&
@@ -498,6 +496,26 @@ enum read_form read_command_analyse(const struct read_command *command, const ch
     return point && !command->is_view ? READ_FORM_POINT : READ_FORM_OVERLAY;
 }
 
+bool read_command_names_one(const bson_iter_t *id, bool collated)
+{
+    switch (bson_iter_type(id)) {
+    case BSON_TYPE_UTF8:
+    case BSON_TYPE_DOCUMENT:
+        return !collated;
+    case BSON_TYPE_OID:
+    case BSON_TYPE_INT32:
+    case BSON_TYPE_INT64:
+    case BSON_TYPE_DOUBLE:
+    case BSON_TYPE_DECIMAL128:
+    case BSON_TYPE_BINARY:
+    case BSON_TYPE_BOOL:
+    case BSON_TYPE_DATE_TIME:
+        return true;
+    default:
+        return false; /* null finds what has no _id; an array, what holds it */
+    }
+}
+
 bool read_command_point_key(const struct read_command *command, bson_t *key)
 {
     bson_iter_t id;
@@ -515,24 +533,6 @@ bool read_command_point_key(const struct read_command *command, bson_t *key)
         }
         id = only;
     }
-    switch (bson_iter_type(&id)) {
-    case BSON_TYPE_UTF8:
-    case BSON_TYPE_DOCUMENT:
-        if (command->has_collation) {
-            return false;
-        }
-        break;
-    case BSON_TYPE_OID:
-    case BSON_TYPE_INT32:
-    case BSON_TYPE_INT64:
-    case BSON_TYPE_DOUBLE:
-    case BSON_TYPE_DECIMAL128:
-    case BSON_TYPE_BINARY:
-    case BSON_TYPE_BOOL:
-    case BSON_TYPE_DATE_TIME:
-        break;
-    default:
-        return false; /* null finds what has no _id; an array, what holds it */
-    }
-    return bson_append_iter(key, "_id", 3, &id);
+    return read_command_names_one(&id, command->has_collation) &&
+           bson_append_iter(key, "_id", 3, &id);
 }

@@ -79,6 +79,9 @@ struct read_command {
     struct slice id; /* the element `_id` of a filter that is nothing else; size 0: none */
 };
 
+/* Whether a command of this name reads documents. */
+bool read_command_is_known(const char *name);
+
 /*
  * STATUS_NOT_FOUND: the view is of no command that reads documents; STATUS_INVALID: its bytes are
  * broken: the server will say so.
@@ -98,6 +101,10 @@ bool read_command_is_first_only(struct slice pipeline);
 
 /* *ret_why (a literal): for WAIT, what it is that cannot be rewritten. */
 enum read_form read_command_analyse(const struct read_command *command, const char **ret_why);
+
+/* Whether at most one document has this value as its _id. `collated`: text may be equal to another
+   text there. */
+bool read_command_names_one(const bson_iter_t *id, bool collated);
 
 /*
  * Copies { _id: value } of a command whose `id` is set and whose value names at most one document,

@@ -16,6 +16,8 @@
 
 /* ---- read.c */
 
+/* Of all that its answer depends on: what `stamp` is compared with. */
+uint64_t read_stamp_now(const struct read_operation *operation);
 /* What is uncommitted now, and so what to do next. */
 void read_look(struct read_operation *operation);
 /* Nobody gets this answer: its cursor goes, then on, or read_fail_for_time() if it `is_lost`. */
@@ -25,8 +27,6 @@ void read_wait_from_now_on(struct read_operation *operation, const char *why);
 void read_fail(struct read_operation *operation, int code, const char *message);
 void read_fail_for_time(struct read_operation *operation);
 void read_fail_for_snapshot(struct read_operation *operation);
-/* With what stands in operation->reply. */
-void read_finish_own(struct read_operation *operation);
 /* Ends a turn, if it has one. */
 void read_end_turn(struct read_operation *operation);
 

@@ -36,12 +36,9 @@ static void on_reply(void *context, enum status status, struct slice reply)
 
 static void give_turn_up_in_time(struct read_operation *operation)
 {
-    uint64_t ms = read_turn_ms(operation->engine);
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
     operation->gave_up = false;
     if (operation->has_turn) {
-        (void)event_add(&operation->timer, &timeout);
+        worker_timer_start(&operation->timer, read_turn_ms(operation->engine));
     }
 }
 

@@ -35,10 +35,7 @@ static void set_timer(struct read_operation *operation, uint64_t until_ms)
 {
     uint64_t now_ms = clock_monotonic_ms();
     uint64_t end_ms = until_ms < operation->deadline_ms ? until_ms : operation->deadline_ms;
-    uint64_t ms = end_ms > now_ms ? end_ms - now_ms : 1;
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    (void)event_add(&operation->timer, &timeout);
+    worker_timer_start(&operation->timer, end_ms > now_ms ? end_ms - now_ms : 1);
 }
 
 void read_begin_turn(struct read_operation *operation, enum uncommitted_turn_kind kind)
@@ -139,10 +136,7 @@ bool read_stop_waiting(struct read_operation *operation)
 static void give_turn_up(struct read_operation *operation)
 {
     if (operation->has_turn) {
-        operation->stamp =
-            operation->form == READ_FORM_POINT
-                ? uncommitted_name_stamp(operation->engine->uncommitted, &operation->name)
-                : read_stamp(operation->engine, &operation->command);
+        operation->stamp = read_stamp_now(operation);
         operation->gave_up = true;
         read_end_turn(operation);
     }

@@ -1,8 +1,6 @@
 /* Looking through views; see resolve.h. Any thread. */
 #include "read/resolve.h"
 
-#include <string.h>
-
 #include "engine/namespace_kind.h"
 
 struct resolving {

@@ -298,14 +298,6 @@ static enum status put_pipeline(struct building *building, const struct overlay_
 
 /* ------------------------------------------------------------------ the command */
 
-static bool is_one_of(const char *name, const char *const *names)
-{
-    while (*names != NULL && strcmp(*names, name) != 0) {
-        names++;
-    }
-    return *names != NULL;
-}
-
 /* It says nothing of batches, and is to come in one. */
 static bool is_made_whole(const struct read_command *command, const struct rewrite_options *options)
 {
@@ -351,7 +343,7 @@ static bool is_left_out(const char *name, const struct read_command *command,
     if (options->gathers && (strcmp(name, "cursor") == 0 || strcmp(name, "allowDiskUse") == 0)) {
         return true;
     }
-    if (options->in_unit && is_one_of(name, of_transactions)) {
+    if (options->in_unit && bson_name_is_one_of(name, of_transactions)) {
         return true;
     }
     if (original) {
@@ -361,7 +353,7 @@ static bool is_left_out(const char *name, const struct read_command *command,
         return true;
     }
     return command->kind == READ_AGGREGATE ? strcmp(name, "pipeline") == 0
-                                           : is_one_of(name, of_find);
+                                           : bson_name_is_one_of(name, of_find);
 }
 
 /* The server ends a batch at 16 MiB, whatever it is asked for. */

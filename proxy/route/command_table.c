@@ -2,6 +2,7 @@
 #include "route/command_table.h"
 
 #include "boundary/comment.h"
+#include "wire/bson_walk.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -75,7 +76,7 @@ enum command_class command_classify(const struct command_view *view)
         return classify_aggregate(view);
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
-        if (strcmp(view->name, commands[i].name) == 0) {
+        if (bson_name_is(view->name, commands[i].name)) {
             return commands[i].class;
         }
     }

@@ -23,6 +23,7 @@
 #include "route/command_table.h"
 #include "route/connection.h"
 #include "route/dispatch_private.h"
+#include "wire/bson_walk.h"
 #include "wire/op_query.h"
 #include "wire/reply.h"
 
@@ -223,11 +224,7 @@ static bool changes_namespace(const struct command_view *view)
     static const char *const names[] = {
         "create",       "collMod",         "drop",     "renameCollection",
         "dropDatabase", "convertToCapped", "applyOps", NULL};
-    const char *const *name = names;
-    while (*name != NULL && strcmp(view->name, *name) != 0) {
-        name++;
-    }
-    return *name != NULL;
+    return bson_name_is_one_of(view->name, names);
 }
 
 /* Readers are told before it leaves. */

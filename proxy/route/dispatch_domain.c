@@ -12,15 +12,18 @@
 #include "route/dispatch_private.h"
 #include "wire/reply.h"
 
-const struct trace_id *dispatch_trace(const struct command_view *view, struct trace_id *trace)
+bool dispatch_traceparent(const struct command_view *view, struct traceparent *ret_traceparent)
 {
     bson_iter_t at;
     return view->has_comment &&
-                   bson_iter_init_from_data_at_offset(&at, view->body.data, view->body.size,
-                                                      view->comment_offset, sizeof "comment" - 1) &&
-                   traceparent_in_comment(&at, trace)
-               ? trace
-               : NULL;
+           bson_iter_init_from_data_at_offset(&at, view->body.data, view->body.size,
+                                              view->comment_offset, sizeof "comment" - 1) &&
+           traceparent_in_comment(&at, ret_traceparent);
+}
+
+const struct trace_id *dispatch_trace(const struct command_view *view, struct traceparent *found)
+{
+    return dispatch_traceparent(view, found) ? &found->trace : NULL;
 }
 
 static void observe(struct connection *connection, uint64_t call, const struct trace_id *trace,
@@ -42,8 +45,8 @@ static void observe(struct connection *connection, uint64_t call, const struct t
 void dispatch_observe(struct connection *connection, const struct command_view *view,
                       const struct op_msg *message, size_t message_bytes)
 {
-    struct trace_id trace;
-    const struct trace_id *found = dispatch_trace(view, &trace);
+    struct traceparent traceparent;
+    const struct trace_id *found = dispatch_trace(view, &traceparent);
     struct domain_write_call call = {0};
     const char *reason = NULL;
     if (connection->shared->options.observe == NULL) {
@@ -58,10 +61,10 @@ void dispatch_observe(struct connection *connection, const struct command_view *
 bool dispatch_domain_refuses(struct connection *connection, const struct command_view *view,
                              struct dispatch *dispatch)
 {
-    struct trace_id trace;
+    struct traceparent traceparent;
     const char *reason = NULL;
     if (connection->link.domain == NULL ||
-        !domain_refuses(connection->link.domain, dispatch_trace(view, &trace), &reason)) {
+        !domain_refuses(connection->link.domain, dispatch_trace(view, &traceparent), &reason)) {
         return false;
     }
     dispatch_error(dispatch, REPLY_CODE_NoSuchTransaction, reason);
@@ -72,8 +75,8 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
                            enum command_class class, size_t message_bytes,
                            struct dispatch *dispatch)
 {
-    struct trace_id trace;
-    const struct trace_id *found = dispatch_trace(view, &trace);
+    struct traceparent traceparent;
+    const struct trace_id *found = dispatch_trace(view, &traceparent);
     struct domain_write_call call = {0};
     const char *reason = NULL;
     switch (domain_write_decide(connection->link.domain, found, class == COMMAND_WRITE, &call,

@@ -36,8 +36,10 @@ bool dispatch_domain_refuses(struct connection *connection, const struct command
 void dispatch_observe(struct connection *connection, const struct command_view *view,
                       const struct op_msg *message, size_t message_bytes);
 
-/* The trace that its comment carries, in *trace; NULL: none. */
-const struct trace_id *dispatch_trace(const struct command_view *view, struct trace_id *trace);
+/* The traceparent that its comment carries. False: none. */
+bool dispatch_traceparent(const struct command_view *view, struct traceparent *ret_traceparent);
+/* Its trace, in *found; NULL: none. */
+const struct trace_id *dispatch_trace(const struct command_view *view, struct traceparent *found);
 
 /* A command that is no write and belongs to no unit. */
 void dispatch_read(struct connection *connection, const struct wire_header *header,

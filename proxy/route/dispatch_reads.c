@@ -134,18 +134,16 @@ static bool keep(struct connection *connection, struct slice message)
 /* The name of the one document that it can find. */
 static bool name_of(const struct read_command *command, struct lock_name *ret_name)
 {
-    char namespace[64 + 256];
     bson_t key;
-    int size =
-        snprintf(namespace, sizeof namespace, "%s.%s", command->database, command->collection);
-    if (command->id.size == 0 || command->id.size > 1024 || size < 0 ||
-        (size_t)size >= sizeof namespace || bson_check(command->filter, NULL) != STATUS_OK) {
+    if (command->id.size == 0 || command->id.size > 1024 ||
+        bson_check(command->filter, NULL) != STATUS_OK) {
         return false;
     }
     bson_init(&key);
     bool point = read_command_point_key(command, &key);
     if (point) {
-        lock_name_of(namespace, slice_make(bson_get_data(&key), key.len), ret_name);
+        lock_name_in(command->database, command->collection,
+                     slice_make(bson_get_data(&key), key.len), ret_name);
     }
     bson_destroy(&key);
     return point;
@@ -232,29 +230,26 @@ static bool is_resolved(struct connection *connection, struct read_command *comm
     return resolved;
 }
 
-/* True: it may go by if its bytes are kept, and *ret_watch says what must still be so when its
- * reply is there. */
+/* True: it may go by if its bytes are kept, and *watch says what must still be so when its reply is
+   there. */
 static bool may_go_by(struct connection *connection, struct read_command *command,
-                      struct read_watch *ret_watch)
+                      struct read_watch *watch)
 {
     const struct engine *engine = connection->shared->options.engine;
     const struct uncommitted_table *table = engine->uncommitted;
     if (!is_resolved(connection, command)) {
         return false;
     }
-    struct read_watch watch = {.command = *command};
-    watch.stamp = read_stamp(engine, command);
+    *watch = (struct read_watch){.command = *command, .stamp = read_stamp(engine, command)};
     bool clear = read_is_clear(table, command);
-    if (clear && watch.stamp == 0) {
-        *ret_watch = watch; /* no unit has ever written there */
-        return true;
+    if (clear && watch->stamp == 0) {
+        return true; /* no unit has ever written there */
     }
-    if (command->gate_count == 1 && name_of(command, &watch.name)) {
-        watch.by_name = true;
-        watch.stamp = uncommitted_name_stamp(table, &watch.name);
-        clear = uncommitted_name_is_free(table, &watch.name);
+    if (command->gate_count == 1 && name_of(command, &watch->name)) {
+        watch->by_name = true;
+        watch->stamp = uncommitted_name_stamp(table, &watch->name);
+        clear = uncommitted_name_is_free(table, &watch->name);
     }
-    *ret_watch = watch;
     return clear;
 }
 
@@ -277,9 +272,6 @@ static void decide_get_more(struct connection *connection, const struct read_com
                             struct slice available, struct dispatch *dispatch)
 {
     struct engine *engine = connection->shared->options.engine;
-    uint64_t ms = read_turn_ms(engine);
-    struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
     if ((dispatch->message.flags & OP_MSG_EXHAUST_ALLOWED) != 0) {
         return;
     }
@@ -289,7 +281,7 @@ static void decide_get_more(struct connection *connection, const struct read_com
                uncommitted_read_enter(engine->uncommitted, command->gates[0])) {
         connection->read_watch =
             (struct read_watch){.active = true, .has_turn = true, .command = *command};
-        (void)event_add(&connection->turn_timer, &timeout);
+        worker_timer_start(&connection->turn_timer, read_turn_ms(engine));
         dispatch->kind = DISPATCH_FORWARD;
         dispatch->expected.kind = EXPECT_GET_MORE;
     }
@@ -334,7 +326,7 @@ static bool decide_in_unit(struct connection *connection, const struct wire_head
     struct domain *domain = connection->link.domain;
     bool serializable_calls = connection->shared->options.engine->serializable && domain != NULL;
     if ((!view->has_comment && !serializable_calls) || !dispatch->expects_reply ||
-        !boundary_is_read(view)) {
+        !read_command_is_known(view->name)) {
         return false;
     }
     bool named = names_serializable_unit(connection, view);
@@ -345,12 +337,12 @@ static bool decide_in_unit(struct connection *connection, const struct wire_head
     if (dispatch->kind != DISPATCH_OPERATION) {
         return true;
     }
-    struct trace_id trace;
+    struct traceparent traceparent;
     if (dispatch->message.has_sequence) {
         refuse_sequence(connection, header, available, dispatch);
     } else if (named) {
         dispatch->boundary = DISPATCH_TO_COMMENT;
-    } else if (domain_read_decide(domain, dispatch_trace(view, &trace), &dispatch->call)) {
+    } else if (domain_read_decide(domain, dispatch_trace(view, &traceparent), &dispatch->call)) {
         dispatch->boundary = DISPATCH_TO_CALL;
     } else {
         dispatch->kind = DISPATCH_FORWARD;

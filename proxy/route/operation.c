@@ -4,7 +4,7 @@
  * While it is active nothing is read from the client, and everything that comes from the server
  * answers its commands. The connection's worker.
  */
-#include "route/connection.h"
+#include "route/dispatch_private.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -199,15 +199,6 @@ void operation_init(struct connection *connection)
     connection->next_request_id = 1;
 }
 
-static bool find_parent(const struct command_view *view, struct traceparent *ret_parent)
-{
-    bson_iter_t at;
-    return view->has_comment &&
-           bson_iter_init_from_data_at_offset(&at, view->body.data, view->body.size,
-                                              view->comment_offset, sizeof "comment" - 1) &&
-           traceparent_in_comment_whole(&at, ret_parent);
-}
-
 void operation_start(struct connection *connection, const struct wire_header *header,
                      struct slice message, const struct dispatch *dispatch)
 {
@@ -223,7 +214,7 @@ void operation_start(struct connection *connection, const struct wire_header *he
         return;
     }
     request->slot = NULL;
-    request->has_parent = find_parent(&request->view, &request->parent);
+    request->has_parent = dispatch_traceparent(&request->view, &request->parent);
     connection->request_started_us = span_is_on() || log_is_on(LOG_DEBUG) ? clock_wall_us() : 0;
     request->engine = shared->options.engine;
     request->channel = &connection->channel;

@@ -14,7 +14,6 @@
  */
 
 #include "holdfast/limits.h"
-#include "holdfast/log.h"
 #include "route/connection.h"
 #include "wire/op_msg.h"
 

@@ -7,9 +7,8 @@
  */
 #include "route/connection.h"
 
-#include <string.h>
-
 #include "holdfast/limits.h"
+#include "net/stream_tls.h"
 #include "wire/op_msg.h"
 #include "wire/op_query.h"
 
@@ -151,9 +150,9 @@ static bool carry_out(struct connection *connection, const struct wire_header *h
 /* What is perhaps spoken instead. */
 static const char *invalid_header(struct slice bytes)
 {
-    bool is_tls = bytes.size >= 2 && bytes.data[0] == 0x16 && bytes.data[1] == 0x03;
-    return is_tls ? "the client speaks TLS, and this listener does not (net.tls.mode)"
-                  : "the header of a message is not valid";
+    return stream_tls_is_spoken(bytes)
+               ? "the client speaks TLS, and this listener does not (net.tls.mode)"
+               : "the header of a message is not valid";
 }
 
 /*

@@ -38,11 +38,11 @@ MUST_CHECK enum status services_new(const struct config *config, struct engine *
                                     struct observe *observe, struct services **ret_services,
                                     struct error *ret_error);
 
-/* Fills in listeners, rules and the tick of the options. They point into the services. */
 /* Before services_router(): what its listeners speak, NULL for plain; both outlive them. Whether
    plain clients are served as well the configuration says. */
 void services_use_tls(struct services *services, struct tls *net, struct tls *http);
 
+/* Fills in listeners, rules and the tick of the options. They point into the services. */
 void services_router(struct services *services, struct router_options *options);
 
 /* Serves HTTP, `connections_max` callers, and logs the addresses of all listeners but the plain

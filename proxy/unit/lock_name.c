@@ -152,16 +152,33 @@ static void digest_document(SHA256_CTX *hash, bson_iter_t *at, int depth)
     (void)SHA256_Update(hash, "}", 1);
 }
 
+/* The namespace is in `hash` already, with its NUL. */
+static void digest_key(SHA256_CTX *hash, struct slice key, struct lock_name *ret_name)
+{
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    bson_iter_t at;
+    if (bson_iter_init_from_data(&at, key.data, key.size)) {
+        digest_document(hash, &at, LIMIT_BSON_DEPTH);
+    }
+    (void)SHA256_Final(digest, hash);
+    memcpy(ret_name->digest, digest, sizeof ret_name->digest);
+}
+
 void lock_name_of(const char *namespace, struct slice key, struct lock_name *ret_name)
 {
     SHA256_CTX hash;
-    uint8_t digest[SHA256_DIGEST_LENGTH];
     (void)SHA256_Init(&hash);
     (void)SHA256_Update(&hash, namespace, strlen(namespace) + 1);
-    bson_iter_t at;
-    if (bson_iter_init_from_data(&at, key.data, key.size)) {
-        digest_document(&hash, &at, LIMIT_BSON_DEPTH);
-    }
-    (void)SHA256_Final(digest, &hash);
-    memcpy(ret_name->digest, digest, sizeof ret_name->digest);
+    digest_key(&hash, key, ret_name);
+}
+
+void lock_name_in(const char *database, const char *collection, struct slice key,
+                  struct lock_name *ret_name)
+{
+    SHA256_CTX hash;
+    (void)SHA256_Init(&hash);
+    (void)SHA256_Update(&hash, database, strlen(database));
+    (void)SHA256_Update(&hash, ".", 1);
+    (void)SHA256_Update(&hash, collection, strlen(collection) + 1);
+    digest_key(&hash, key, ret_name);
 }

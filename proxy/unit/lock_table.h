@@ -164,6 +164,9 @@ void lock_table_on_deadlock(struct lock_table *table,
  * their type.
  */
 void lock_name_of(const char *namespace, struct slice key, struct lock_name *ret_name);
+/* The same name, of the namespace "DATABASE.COLLECTION". */
+void lock_name_in(const char *database, const char *collection, struct slice key,
+                  struct lock_name *ret_name);
 
 /* The first operation of a unit: fixes began_at and place. Harmless if it was called before. */
 void lock_owner_begin(struct lock_table *table, struct lock_owner *owner);

@@ -23,6 +23,7 @@
 #include <bson/bson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "holdfast/error.h"
 #include "holdfast/slice.h"
@@ -54,9 +55,25 @@ MUST_CHECK bool bson_element_integer(const struct bson_element *element, int64_t
 /* The inner document or array of a code with scope; false for another type. */
 MUST_CHECK bool bson_element_scope(const struct bson_element *element, struct slice *ret_scope);
 
+/* Each field of each command is compared with dozens of names, and nearly all of them differ in the
+   first byte: that is seen without a call. */
+static inline bool bson_name_is(const char *name, const char *other)
+{
+    return name[0] == other[0] && strcmp(name, other) == 0;
+}
+
 static inline bool bson_element_is(const struct bson_element *element, const char *name)
 {
-    return strcmp(element->name, name) == 0;
+    return bson_name_is(element->name, name);
+}
+
+/* `names` is ended by NULL. */
+static inline bool bson_name_is_one_of(const char *name, const char *const *names)
+{
+    while (*names != NULL && !bson_name_is(name, *names)) {
+        names++;
+    }
+    return *names != NULL;
 }
 
 #endif

@@ -272,16 +272,6 @@ enum status command_view_parse(struct slice body, struct command_view *ret_view,
     return STATUS_OK;
 }
 
-static bool is_listed(const struct bson_element *element, const char *const *names)
-{
-    for (; *names != NULL; names++) {
-        if (bson_element_is(element, *names)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 enum status command_copy_without(bson_t *ret_copy, struct slice body, const char *const *names)
 {
     struct bson_element element;
@@ -291,7 +281,7 @@ enum status command_copy_without(bson_t *ret_copy, struct slice body, const char
         return STATUS_INVALID;
     }
     while (bson_element_next(&fields, &element)) {
-        size += is_listed(&element, names) ? 0 : element.raw.size;
+        size += bson_name_is_one_of(element.name, names) ? 0 : element.raw.size;
     }
     if (fields.size != 0 || !bson_fields_open(body, &fields)) {
         return STATUS_INVALID;
@@ -305,7 +295,7 @@ enum status command_copy_without(bson_t *ret_copy, struct slice body, const char
     slice_store_u32le(at, (uint32_t)size);
     size_t used = 4;
     while (bson_element_next(&fields, &element)) {
-        if (!is_listed(&element, names)) {
+        if (!bson_name_is_one_of(element.name, names)) {
             memcpy(at + used, element.raw.data, element.raw.size);
             used += element.raw.size;
         }

@@ -61,7 +61,7 @@ static bool parse_bytes(struct slice text, size_t at, size_t count, uint8_t *byt
     return true;
 }
 
-bool traceparent_parse_whole(struct slice text, struct traceparent *ret_traceparent)
+bool traceparent_parse(struct slice text, struct traceparent *ret_traceparent)
 {
     struct traceparent found;
     uint8_t version;
@@ -87,16 +87,6 @@ bool traceparent_parse_whole(struct slice text, struct traceparent *ret_tracepar
     }
     found.sampled = (flags & FLAG_SAMPLED) != 0;
     *ret_traceparent = found;
-    return true;
-}
-
-bool traceparent_parse(struct slice text, struct trace_id *ret_id)
-{
-    struct traceparent found;
-    if (!traceparent_parse_whole(text, &found)) {
-        return false;
-    }
-    *ret_id = found.trace;
     return true;
 }
 
@@ -206,8 +196,8 @@ static bool find_pair(struct slice text, struct traceparent *ret_found)
         if (begins && rest.size > 0 && rest.data[0] == '=' && slice_take(&rest, 1, &skipped)) {
             /* One byte more than a version 00 has shows whether it goes on. */
             uint8_t memory[TEXT_SIZE + 1];
-            return traceparent_parse_whole(take_value(skip_spaces(rest), memory, sizeof memory),
-                                           ret_found);
+            return traceparent_parse(take_value(skip_spaces(rest), memory, sizeof memory),
+                                     ret_found);
         }
     }
     return false;
@@ -215,8 +205,7 @@ static bool find_pair(struct slice text, struct traceparent *ret_found)
 
 static bool find_in_text(struct slice text, struct traceparent *ret_found)
 {
-    return traceparent_parse_whole(text, ret_found) ||
-           (text.size > 0 && find_pair(text, ret_found));
+    return traceparent_parse(text, ret_found) || (text.size > 0 && find_pair(text, ret_found));
 }
 
 static struct slice text_of(const bson_iter_t *value)
@@ -226,7 +215,7 @@ static struct slice text_of(const bson_iter_t *value)
     return slice_make(text, size);
 }
 
-bool traceparent_in_comment_whole(const bson_iter_t *comment, struct traceparent *ret_traceparent)
+bool traceparent_in_comment(const bson_iter_t *comment, struct traceparent *ret_traceparent)
 {
     bson_iter_t field;
     if (BSON_ITER_HOLDS_UTF8(comment)) {
@@ -234,15 +223,5 @@ bool traceparent_in_comment_whole(const bson_iter_t *comment, struct traceparent
     }
     return BSON_ITER_HOLDS_DOCUMENT(comment) && bson_iter_recurse(comment, &field) &&
            bson_iter_find(&field, "traceparent") && BSON_ITER_HOLDS_UTF8(&field) &&
-           traceparent_parse_whole(text_of(&field), ret_traceparent);
-}
-
-bool traceparent_in_comment(const bson_iter_t *comment, struct trace_id *ret_id)
-{
-    struct traceparent found;
-    if (!traceparent_in_comment_whole(comment, &found)) {
-        return false;
-    }
-    *ret_id = found.trace;
-    return true;
+           traceparent_parse(text_of(&field), ret_traceparent);
 }

@@ -37,11 +37,11 @@ bool trace_id_is_none(const struct trace_id *id);
 bool trace_id_equal(const struct trace_id *left, const struct trace_id *right);
 
 /*
- * Parses the whole of `text`. False, *ret_id untouched: not a traceparent (another length, upper
- * case, version ff, a trace-id or parent-id of zeros). A higher version may be longer, after a "-".
+ * Parses the whole of `text`. False, *ret_traceparent untouched: not a traceparent (another length,
+ * upper case, version ff, a trace-id or parent-id of zeros). A higher version may be longer, after
+ * a "-".
  */
-bool traceparent_parse(struct slice text, struct trace_id *ret_id);
-bool traceparent_parse_whole(struct slice text, struct traceparent *ret_traceparent);
+bool traceparent_parse(struct slice text, struct traceparent *ret_traceparent);
 
 /* A new one, with random trace-id and parent-id, sampled flag not set. */
 void traceparent_make(struct trace_id *ret_id, char ret_text[TRACEPARENT_TEXT_BYTES]);
@@ -57,7 +57,6 @@ void traceparent_write(const struct traceparent *traceparent,
  * or none); a document with a field traceparent of type string, at its top level. False: none
  * there, or not a valid one.
  */
-bool traceparent_in_comment(const bson_iter_t *comment, struct trace_id *ret_id);
-bool traceparent_in_comment_whole(const bson_iter_t *comment, struct traceparent *ret_traceparent);
+bool traceparent_in_comment(const bson_iter_t *comment, struct traceparent *ret_traceparent);
 
 #endif

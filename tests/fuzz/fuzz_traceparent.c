@@ -18,7 +18,7 @@ const struct fuzz_seed fuzz_seeds[] = {
     {NULL, 0},
 };
 
-static bool in_comment(struct slice input, bool in_document, struct trace_id *ret_id)
+static bool in_comment(struct slice input, bool in_document, struct traceparent *ret_found)
 {
     bson_t command = BSON_INITIALIZER;
     bson_t comment = BSON_INITIALIZER;
@@ -31,7 +31,7 @@ static bool in_comment(struct slice input, bool in_document, struct trace_id *re
         bson_append_utf8(&command, "comment", -1, value, (int)input.size);
     }
     FUZZ_REQUIRE(bson_iter_init_find(&at, &command, "comment"));
-    bool found = traceparent_in_comment(&at, ret_id);
+    bool found = traceparent_in_comment(&at, ret_found);
     bson_destroy(&comment);
     bson_destroy(&command);
     return found;
@@ -39,17 +39,17 @@ static bool in_comment(struct slice input, bool in_document, struct trace_id *re
 
 bool fuzz_one(struct slice input)
 {
-    struct trace_id direct = {0};
-    struct trace_id found = {0};
+    struct traceparent direct = {0};
+    struct traceparent found = {0};
     if (input.size == 0) {
         return false;
     }
     bool valid = traceparent_parse(input, &direct);
-    FUZZ_REQUIRE(!valid || !trace_id_is_none(&direct));
+    FUZZ_REQUIRE(!valid || !trace_id_is_none(&direct.trace));
     FUZZ_REQUIRE(in_comment(input, true, &found) == valid);
-    FUZZ_REQUIRE(trace_id_equal(&found, &direct));
+    FUZZ_REQUIRE(trace_id_equal(&found.trace, &direct.trace));
     bool in_text = in_comment(input, false, &found);
     FUZZ_REQUIRE(in_text || !valid);
-    FUZZ_REQUIRE(!in_text || !trace_id_is_none(&found));
+    FUZZ_REQUIRE(!in_text || !trace_id_is_none(&found.trace));
     return in_text;
 }

@@ -607,9 +607,9 @@ static void test_trace_is_added_or_kept(void **state)
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\ntraceparent: 00-";
     assert_memory_equal(head, start_of_it, sizeof start_of_it - 1);
     assert_int_equal(strlen(head), sizeof start_of_it - 1 + 52 + 4);
-    struct trace_id sent;
+    struct traceparent sent;
     assert_true(traceparent_parse(slice_make(head + sizeof start_of_it - 1 - 3, 55), &sent));
-    assert_true(trace_id_equal(&sent, &fake.trace));
+    assert_true(trace_id_equal(&sent.trace, &fake.trace));
     free(head);
     send_text(pair.service, ANSWER);
     expect_text(pair.caller, ANSWER);

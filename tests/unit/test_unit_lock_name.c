@@ -72,11 +72,27 @@ static void test_longs_beyond_a_double(void **state)
     assert_false(share(LONG("1"), "{\"_id\": \"1\"}"));
 }
 
+static void test_namespace_in_two_parts(void **state)
+{
+    (void)state;
+    static const uint8_t one[] = "\x0e\0\0\0\x10_id\0\x01\0\0\0"; /* {_id: 1} */
+    struct slice key = slice_make(one, sizeof one);
+    struct lock_name whole;
+    struct lock_name parts;
+    struct lock_name other;
+    lock_name_of("d.c.e", key, &whole);
+    lock_name_in("d", "c.e", key, &parts);
+    lock_name_in("d", "c.f", key, &other);
+    assert_memory_equal(&whole, &parts, sizeof whole);
+    assert_memory_not_equal(&whole, &other, sizeof whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equal_numbers),
         cmocka_unit_test(test_longs_beyond_a_double),
+        cmocka_unit_test(test_namespace_in_two_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,10 +22,10 @@ static void test_valid(void **state)
         VALID, "00-" TRACE "-b7ad6b7169203331-ff", "cc-" TRACE "-b7ad6b7169203331-01",
         "01-" TRACE "-b7ad6b7169203331-01-what-comes-later", "01-" TRACE "-b7ad6b7169203331-01-"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        struct trace_id id = {0};
-        assert_true(traceparent_parse(slice_text(texts[i]), &id));
-        assert_true(trace_id_equal(&id, &expected));
-        assert_false(trace_id_is_none(&id));
+        struct traceparent found = {0};
+        assert_true(traceparent_parse(slice_text(texts[i]), &found));
+        assert_true(trace_id_equal(&found.trace, &expected));
+        assert_false(trace_id_is_none(&found.trace));
     }
 }
 
@@ -52,13 +52,13 @@ static void test_invalid(void **state)
         " " VALID,
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        struct trace_id id = expected;
-        assert_false(traceparent_parse(slice_text(texts[i]), &id));
-        assert_true(trace_id_equal(&id, &expected));
+        struct traceparent found = {.trace = expected};
+        assert_false(traceparent_parse(slice_text(texts[i]), &found));
+        assert_true(trace_id_equal(&found.trace, &expected));
     }
     for (size_t size = 0; size < strlen(VALID); size++) {
-        struct trace_id id;
-        assert_false(traceparent_parse(slice_make(VALID, size), &id));
+        struct traceparent found;
+        assert_false(traceparent_parse(slice_make(VALID, size), &found));
     }
 }
 
@@ -69,14 +69,14 @@ static void test_parent_and_flag_come_back_as_they_were(void **state)
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct traceparent found;
         char text[TRACEPARENT_TEXT_BYTES];
-        assert_true(traceparent_parse_whole(slice_text(texts[i]), &found));
+        assert_true(traceparent_parse(slice_text(texts[i]), &found));
         assert_int_equal(found.parent[0], 0xb7);
         assert_int_equal(found.sampled, i == 0);
         traceparent_write(&found, text);
         assert_string_equal(text, texts[i]);
     }
     struct traceparent other;
-    assert_true(traceparent_parse_whole(slice_text("00-" TRACE "-b7ad6b7169203331-fe"), &other));
+    assert_true(traceparent_parse(slice_text("00-" TRACE "-b7ad6b7169203331-fe"), &other));
     assert_false(other.sampled); /* other flags say nothing of it */
 }
 
@@ -84,26 +84,26 @@ static void test_new_ones_differ_and_are_valid(void **state)
 {
     (void)state;
     struct trace_id made[2];
-    struct trace_id parsed;
+    struct traceparent parsed;
     char text[2][TRACEPARENT_TEXT_BYTES];
     for (int i = 0; i < 2; i++) {
         traceparent_make(&made[i], text[i]);
         assert_int_equal(strlen(text[i]), 55);
         assert_true(traceparent_parse(slice_text(text[i]), &parsed));
-        assert_true(trace_id_equal(&made[i], &parsed));
+        assert_true(trace_id_equal(&made[i], &parsed.trace));
         assert_string_equal(text[i] + 52, "-00");
     }
     assert_false(trace_id_equal(&made[0], &made[1]));
     assert_string_not_equal(text[0] + 36, text[1] + 36);
 }
 
-static bool find(const char *comment, struct trace_id *ret_id)
+static bool find(const char *comment, struct traceparent *ret_found)
 {
     bson_t command = BSON_INITIALIZER;
     bson_iter_t at;
     BSON_APPEND_UTF8(&command, "comment", comment);
     assert_true(bson_iter_init_find(&at, &command, "comment"));
-    bool found = traceparent_in_comment(&at, ret_id);
+    bool found = traceparent_in_comment(&at, ret_found);
     bson_destroy(&command);
     return found;
 }
@@ -136,25 +136,25 @@ static void test_in_text(void **state)
         "the trace is " VALID,
     };
     for (size_t i = 0; i < sizeof there / sizeof there[0]; i++) {
-        struct trace_id id = {0};
-        assert_true(find(there[i], &id));
-        assert_true(trace_id_equal(&id, &expected));
+        struct traceparent found = {0};
+        assert_true(find(there[i], &found));
+        assert_true(trace_id_equal(&found.trace, &expected));
     }
     for (size_t i = 0; i < sizeof not_there / sizeof not_there[0]; i++) {
-        struct trace_id id = expected;
-        assert_false(find(not_there[i], &id));
-        assert_true(trace_id_equal(&id, &expected));
+        struct traceparent found = {.trace = expected};
+        assert_false(find(not_there[i], &found));
+        assert_true(trace_id_equal(&found.trace, &expected));
     }
 }
 
-static bool find_in(const char *json, struct trace_id *ret_id)
+static bool find_in(const char *json, struct traceparent *ret_found)
 {
     bson_error_t error;
     bson_t *command = bson_new_from_json((const uint8_t *)json, -1, &error);
     bson_iter_t at;
     assert_non_null(command);
     assert_true(bson_iter_init_find(&at, command, "comment"));
-    bool found = traceparent_in_comment(&at, ret_id);
+    bool found = traceparent_in_comment(&at, ret_found);
     bson_destroy(command);
     return found;
 }
@@ -162,9 +162,9 @@ static bool find_in(const char *json, struct trace_id *ret_id)
 static void test_in_documents(void **state)
 {
     (void)state;
-    struct trace_id id = {0};
-    assert_true(find_in("{\"comment\": {\"a\": 1, \"traceparent\": \"" VALID "\"}}", &id));
-    assert_true(trace_id_equal(&id, &expected));
+    struct traceparent found = {0};
+    assert_true(find_in("{\"comment\": {\"a\": 1, \"traceparent\": \"" VALID "\"}}", &found));
+    assert_true(trace_id_equal(&found.trace, &expected));
     static const char *const none[] = {
         "{\"comment\": {\"traceparent\": 1}}",
         "{\"comment\": {\"a\": {\"traceparent\": \"" VALID "\"}}}",
@@ -174,7 +174,7 @@ static void test_in_documents(void **state)
         "{\"comment\": [\"" VALID "\"]}",
     };
     for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
-        assert_false(find_in(none[i], &id));
+        assert_false(find_in(none[i], &found));
     }
 }
 
