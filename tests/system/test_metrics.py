@@ -2,18 +2,16 @@
 
 import http.client
 import os
-import threading
 import time
 
 import pytest
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, wait_until
+from holdfast_testing import Connection, Later, admin_port, wait_until
 from holdfast_testing.metrics import (
     CLASSIC,
     OPENMETRICS,
     PROMETHEUS_ACCEPTS,
     Metrics,
-    admin_port,
     families,
     fetch,
 )
@@ -135,12 +133,11 @@ def test_lock_waits(proxy, name):
     with Connection(proxy.port) as one, Connection(proxy.port) as two:
         holder, waiter = RawTransaction(one), RawTransaction(two)
         assert holder.insert(name, {"_id": 1})["ok"] and waiter.insert(name, {"_id": 2})["ok"]
-        thread = threading.Thread(target=waiter.insert, args=(name, {"_id": 1}))
-        thread.start()
+        later = Later(lambda: waiter.insert(name, {"_id": 1}))
         wait_until(lambda: Metrics(proxy).get("holdfast_locks_waiting") == 1, 10, "it waits")
         time.sleep(0.05)
         assert holder.abort()["ok"]
-        thread.join()
+        later.result()
         waiter.abort()
     after = Metrics(proxy)
     assert after.get("holdfast_locks_waiting") == 0
