@@ -1,9 +1,9 @@
-"""A unit in conflict, for the tests of its decision by an operator."""
+"""Units in conflict: what a stranger has changed is not taken back."""
 
 import json
 
 from conftest import DATABASE, RawTransaction
-from holdfast_testing import holdfast
+from holdfast_testing import Connection, holdfast
 
 BEFORE = {"u": {"_id": "u", "v": 1}, "d": {"_id": "d"}}
 FOUND = {"u": {"_id": "u", "v": 65}, "i": {"_id": "i"}}
@@ -14,6 +14,15 @@ CHOICES = [
     ("--restore", BEFORE, "aborted", 3),
     ("--apply", APPLIED, "committed", 1),
 ]
+
+
+def make_conflict(stack, name, number=1):
+    """The unit of an insert, rolled back by its client."""
+    with Connection(stack.proxy.port) as raw:
+        unit = RawTransaction(raw)
+        assert unit.insert(name, {"_id": number})["ok"]
+        stack.direct[DATABASE][name].update_one({"_id": number}, {"$set": {"stranger": True}})
+        unit.abort()
 
 
 class ThreeWrites:

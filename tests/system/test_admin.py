@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from conflicts import make_conflict
 from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import (
     Connection,
@@ -141,11 +142,8 @@ def test_counts(proxy, name):
 
 
 def test_a_conflict_is_counted(name):
-    with Stack(SETTINGS) as stack, Connection(stack.proxy.port) as raw:
-        unit = RawTransaction(raw)
-        assert unit.insert(name, {"_id": 1})["ok"]
-        stack.direct[DATABASE][name].update_one({"_id": 1}, {"$set": {"stranger": True}})
-        unit.abort()
+    with Stack(SETTINGS) as stack:
+        make_conflict(stack, name)
         live = wait_until(
             lambda: (s := status(stack.proxy))["unitsConflict"] == 1 and s, 10, "set aside"
         )

@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from conflicts import make_conflict
 from conftest import DATABASE, RawTransaction, Stack
 from holdfast_testing import Connection, Later, admin_port, wait_until
 from holdfast_testing.metrics import (
@@ -244,11 +245,8 @@ def flood(port):
 
 
 def test_conflicts_are_counted(name):
-    with Stack(SETTINGS) as stack, Connection(stack.proxy.port) as raw:
-        unit = RawTransaction(raw)
-        assert unit.insert(name, {"_id": 1})["ok"]
-        stack.direct[DATABASE][name].update_one({"_id": 1}, {"$set": {"stranger": True}})
-        unit.abort()
+    with Stack(SETTINGS) as stack:
+        make_conflict(stack, name)
         scrape = wait_until(
             lambda: (m := Metrics(stack.proxy)).get("holdfast_units_conflict") == 1 and m, 10, "aside"
         )
