@@ -12,22 +12,17 @@ Prints a table and writes compare.json and compare.md to --output. Everything it
 and ends with it.
 """
 
-import argparse
 import contextlib
-import datetime
 import json
 import os
-import pathlib
 import platform
 import resource
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests/support"))
+import comparison
 
 PARTS = ("passthrough", "units", "idle")
 PASSTHROUGH = {
@@ -44,24 +39,10 @@ DESCRIPTORS_SPARE = 200
 
 
 def options():
-    parser = argparse.ArgumentParser(
-        prog="bench/compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=int, default=20, help="of each comparison (20)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each run (2)")
-    parser.add_argument("--warmup", type=float, default=0.4, help="before each run (0.4)")
+    parser = comparison.parser("compare", __doc__, rounds=20, seconds=2.0, warmup=0.4)
     parser.add_argument("--connections", type=int, default=32, help="of passthrough (32)")
     parser.add_argument("--idle", type=int, default=4000, help="idle connections (4000)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="workers of a proxy")
-    parser.add_argument("--only", action="append", choices=PARTS, help="this part; repeatable")
-    parser.add_argument("--output", default=HERE.parent / "build/bench", type=pathlib.Path)
-    chosen = parser.parse_args()
-    if chosen.rounds < 1 or chosen.threads < 1 or chosen.idle < 1 or chosen.connections < 1:
-        parser.error("--rounds, --threads, --idle and --connections are at least 1")
-    chosen.only = chosen.only or list(PARTS)
-    return chosen
+    return comparison.parse(parser, PARTS, at_least_1=("idle", "connections"))
 
 
 OPTIONS = options()
@@ -74,9 +55,9 @@ from holdfast_testing import (  # noqa: E402
     Server,
     free_port,
     holdfast,
-    server_kind,
     wait_until,
 )
+from report_of_pairs import Report, say, table, with_interval  # noqa: E402
 from statistics_of_pairs import geometric_mean, ratio_with_interval  # noqa: E402
 
 
@@ -130,10 +111,6 @@ class HAProxy:
 
 def proxy(server, **settings):
     return Proxy(server, {"net.threads": str(OPTIONS.threads), **settings})
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def rounds(variants, measure):
@@ -275,15 +252,14 @@ def measure_idle():
 
 
 def interval(line, name):
-    low, high = line[f"{name}Interval"]
-    return f"{line[f'{name}Ratio']:.2f} ({low:.2f} to {high:.2f})"
+    return with_interval([line[f"{name}Ratio"], *line[f"{name}Interval"]])
 
 
-def table(lines, with_commits):
-    """Rows of Markdown. A commit of the journal is a sync to the disk, with durability power."""
+def table_of(lines, with_commits):
+    """A commit of the journal is a sync to the disk, with durability power."""
     titles = ["load", "connections", "measured / reference", "throughput", "p50", "p99", "CPU us"]
     titles += ["commits a unit"] if with_commits else []
-    rows = [titles, ["---"] * len(titles)]
+    rows = []
     for line in lines:
         row = [line["load"], str(line["connections"])]
         row += [f"{line['measured']} / {line['reference']}"]
@@ -291,7 +267,7 @@ def table(lines, with_commits):
         row += [f"{line['cpuMicros']:.0f}"]
         row += [f"{line['commitsPerUnit']:.2f}"] if with_commits else []
         rows.append(row)
-    return [f"| {' | '.join(row)} |" for row in rows]
+    return table(titles, rows)
 
 
 def markdown(report):
@@ -303,9 +279,9 @@ def markdown(report):
         "",
     ]
     if "passthrough" in report:
-        text += ["**Passthrough**", "", *table(report["passthrough"], False), ""]
+        text += ["**Passthrough**", "", *table_of(report["passthrough"], False), ""]
     if "units" in report:
-        text += ["**Units**", "", *table(report["units"], True), ""]
+        text += ["**Units**", "", *table_of(report["units"], True), ""]
     if "idle" in report:
         idle = report["idle"]
         text += [
@@ -313,14 +289,6 @@ def markdown(report):
             f"{idle['rssBytesPerConnection'] / 1024:.1f} KiB of memory each.",
             "",
         ]
-    return "\n".join(text)
-
-
-def write(report):
-    text = markdown(report)
-    OPTIONS.output.mkdir(parents=True, exist_ok=True)
-    (OPTIONS.output / "compare.json").write_text(json.dumps(report, indent=2) + "\n")
-    (OPTIONS.output / "compare.md").write_text(text)
     return text
 
 
@@ -333,27 +301,16 @@ def journal_filesystem():
 
 
 def main():
-    report = {
-        "about": {
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "server": server_kind(),
-            "machine": platform.machine(),
-            "filesystem": journal_filesystem(),
-            "cores": os.cpu_count(),
-            "threads": OPTIONS.threads,
-            "rounds": OPTIONS.rounds,
-            "seconds": OPTIONS.seconds,
-            "loadAverageBefore": os.getloadavg(),
-        }
-    }
-    if report["about"]["filesystem"] == "tmpfs":
+    filesystem = journal_filesystem()
+    if filesystem == "tmpfs":
         say("compare: TMPDIR is in memory: what a sync costs does not show; set it to a disk")
+    report = Report(
+        "compare", OPTIONS, markdown, machine=platform.machine(), filesystem=filesystem
+    )
     parts = {"passthrough": compare_passthrough, "units": compare_units, "idle": measure_idle}
     for name in OPTIONS.only:
-        report[name] = parts[name]()
-        report["about"]["loadAverageAfter"] = os.getloadavg()
-        write(report)  # what stands is kept if a later part fails
-    print(write(report))
+        report.keep(name, parts[name]())
+    report.print()
 
 
 if __name__ == "__main__":

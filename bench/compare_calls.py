@@ -14,19 +14,13 @@ Prints tables and writes compare_calls.json and compare_calls.md to --output. Ev
 is its own and ends with it.
 """
 
-import argparse
 import contextlib
-import datetime
-import json
-import os
 import pathlib
 import re
 import statistics
 import subprocess
-import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests/support"))
+import comparison
 
 PARTS = ("boundary", "observe", "correlation")
 CALLERS = 32
@@ -43,37 +37,20 @@ GOALS = {
 
 
 def options():
-    parser = argparse.ArgumentParser(
-        prog="bench/compare_calls",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=int, default=20, help="of each comparison (20)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each run (1)")
-    parser.add_argument("--warmup", type=float, default=0.2, help="before each run (0.2)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="workers of holdfastd")
-    parser.add_argument("--only", action="append", choices=PARTS, help="this part; repeatable")
+    parser = comparison.parser("compare_calls", __doc__, rounds=20, seconds=1.0, warmup=0.2)
     parser.add_argument(
         "--without-report", type=pathlib.Path, help="a holdfastd that observes nothing"
     )
-    parser.add_argument("--output", default=HERE.parent / "build/bench", type=pathlib.Path)
-    chosen = parser.parse_args()
-    if chosen.rounds < 1 or chosen.threads < 1:
-        parser.error("--rounds and --threads are at least 1")
-    chosen.only = chosen.only or list(PARTS)
-    return chosen
+    return comparison.parse(parser, PARTS)
 
 
 OPTIONS = options()
 
 # Behind the options, so that --help needs nothing installed.
 import interleaved  # noqa: E402
-from holdfast_testing import Process, Proxy, Server, build_bin, free_port, server_kind  # noqa: E402
+from holdfast_testing import Process, Proxy, Server, build_bin, free_port  # noqa: E402
+from report_of_pairs import Report, say, table, with_interval  # noqa: E402
 from statistics_of_pairs import difference_with_interval, ratio_with_interval  # noqa: E402
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def bench(load, target, connections, processes=()):
@@ -274,23 +251,21 @@ COLUMNS = {
 }
 
 
-def with_interval(found, name, digits):
-    low, high = found[f"{name}Interval"]
-    return f"{found[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def interval(found, name, digits):
+    return with_interval([found[name], *found[f"{name}Interval"]], digits)
 
 
-def table(name, lines):
-    """Rows of Markdown."""
+def table_of(name, lines):
     titles = ["load", "measured / reference", COLUMNS[name], "of the reference", "added", "ratio"]
-    rows = [titles, ["---"] * len(titles)]
+    rows = []
     digits = 2 if name == "observe" else 0
     for found in lines:
         row = [found["load"], f"{found['measured']} / {found['reference']}"]
         row += [f"{found[f'{which}Median']:.{digits}f}" for which in ("measured", "reference")]
-        row += [with_interval(found, "added", digits)]
-        row += [with_interval(found, "ratio", 3 if name == "observe" else 2)]
+        row += [interval(found, "added", digits)]
+        row += [interval(found, "ratio", 3 if name == "observe" else 2)]
         rows.append(row)
-    return [f"| {' | '.join(row)} |" for row in rows]
+    return table(titles, rows)
 
 
 def markdown(report):
@@ -302,40 +277,20 @@ def markdown(report):
     ]
     for name in PARTS:
         if name in report:
-            text += [f"**{name}** (the goal: {GOALS[name]})", "", *table(name, report[name]), ""]
-    return "\n".join(text)
-
-
-def write(report):
-    text = markdown(report)
-    OPTIONS.output.mkdir(parents=True, exist_ok=True)
-    (OPTIONS.output / "compare_calls.json").write_text(json.dumps(report, indent=2) + "\n")
-    (OPTIONS.output / "compare_calls.md").write_text(text)
+            text += [f"**{name}** (the goal: {GOALS[name]})", "", *table_of(name, report[name]), ""]
     return text
 
 
 def main():
-    report = {
-        "about": {
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "server": server_kind(),
-            "cores": os.cpu_count(),
-            "threads": OPTIONS.threads,
-            "rounds": OPTIONS.rounds,
-            "seconds": OPTIONS.seconds,
-            "loadAverageBefore": os.getloadavg(),
-        }
-    }
+    report = Report("compare_calls", OPTIONS, markdown)
     parts = {
         "boundary": compare_boundary,
         "observe": compare_observe,
         "correlation": compare_correlation,
     }
     for name in OPTIONS.only:
-        report[name] = parts[name]()
-        report["about"]["loadAverageAfter"] = os.getloadavg()
-        write(report)  # what stands is kept if a later part fails
-    print(write(report))
+        report.keep(name, parts[name]())
+    report.print()
 
 
 if __name__ == "__main__":

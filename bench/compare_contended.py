@@ -5,15 +5,7 @@ a document of its own and commits; what is told to try again does, as drivers do
 checked after each run: a lost or doubled increment ends the comparison.
 """
 
-import argparse
-import datetime
-import json
-import os
-import pathlib
-import sys
-
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests" / "support"))
+import comparison
 
 LOADS = {
     "read first": [],
@@ -23,22 +15,15 @@ LOADS = {
 
 
 def options():
-    parser = argparse.ArgumentParser(
-        prog="bench/compare_contended", description=__doc__.splitlines()[0]
+    parser = comparison.parser(
+        "compare_contended", __doc__.splitlines()[0], rounds=6, seconds=1.5, warmup=0.4
     )
-    parser.add_argument("--rounds", type=int, default=6, help="pairs for each line (6)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each run (1.5)")
-    parser.add_argument("--warmup", type=float, default=0.4, help="before each run (0.4)")
     parser.add_argument("--connections", type=int, default=64, help="writers (64)")
     parser.add_argument("--hot", type=int, default=1, help="hot documents (1)")
     parser.add_argument("--plain", type=int, default=16, help="writers without transactions (16)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="workers of holdfastd")
-    parser.add_argument("--only", action="append", choices=list(LOADS), help="repeatable")
-    parser.add_argument("--output", default=HERE.parent / "build/bench", type=pathlib.Path)
-    chosen = parser.parse_args()
-    if chosen.rounds < 1 or chosen.threads < 1 or not 1 <= chosen.plain < chosen.connections:
-        parser.error("--rounds and --threads are at least 1, --plain is below --connections")
-    chosen.only = chosen.only or list(LOADS)
+    chosen = comparison.parse(parser, LOADS)
+    if not 1 <= chosen.plain < chosen.connections:
+        parser.error("--plain is at least 1 and below --connections")
     return chosen
 
 
@@ -46,7 +31,8 @@ OPTIONS = options()
 
 # Behind the options, so that --help needs nothing installed.
 import interleaved  # noqa: E402
-from holdfast_testing import Proxy, Server, server_kind  # noqa: E402
+from holdfast_testing import Proxy, Server  # noqa: E402
+from report_of_pairs import Report, say, table, with_interval  # noqa: E402
 from statistics_of_pairs import ratio_with_interval  # noqa: E402
 
 
@@ -108,7 +94,7 @@ def compare(durability, sync):
         )
         variants = {measured: (through.address, [through.process]), reference: (native.address, [])}
         for load in OPTIONS.only:
-            print(f"contended: {durability}, {load}", file=sys.stderr, flush=True)
+            say(f"contended: {durability}, {load}")
             results = interleaved.rounds(
                 OPTIONS.rounds,
                 variants,
@@ -134,16 +120,14 @@ def rate(line, name, absolute):
     """The ratio, or what it would be of where a round had none."""
     if line[name] is None:
         return f"{line['holdfastd'][absolute]:.1f} to {line['native'][absolute]:.1f} a second"
-    return "{:.2f} ({:.2f} to {:.2f})".format(*line[name])
+    return with_interval(line[name])
 
 
 def markdown(report):
     about = report["about"]
-    rows = [
-        ["load", "measured / reference", "transactions", "plain updates", "retries each"]
-        + ["longest / median wait", "worst round"]
-    ]
-    rows.append(["---"] * len(rows[0]))
+    titles = ["load", "measured / reference", "transactions", "plain updates", "retries each"]
+    titles += ["longest / median wait", "worst round"]
+    rows = []
     for line in report["contended"]:
         ours, native = line["holdfastd"], line["native"]
         rows.append(
@@ -157,45 +141,29 @@ def markdown(report):
                 f"{ours['maxByMedianWorst']:.1f} / {native['maxByMedianWorst']:.1f}",
             ]
         )
-    text = [
+    return [
         f"Server {about['server']}, {about['cores']} cores, {about['connections']} writers, of "
         f"which in the last load {about['plain']} are plain, {about['hot']} hot documents, "
         f"{about['rounds']} rounds of {about['seconds']:g} s.",
         "",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *table(titles, rows),
     ]
-    return "\n".join(text)
-
-
-def write(report):
-    text = markdown(report)
-    OPTIONS.output.mkdir(parents=True, exist_ok=True)
-    (OPTIONS.output / "compare_contended.json").write_text(json.dumps(report, indent=2) + "\n")
-    (OPTIONS.output / "compare_contended.md").write_text(text + "\n")
-    return text
 
 
 def main():
-    report = {
-        "about": {
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "server": server_kind(),
-            "cores": os.cpu_count(),
-            "threads": OPTIONS.threads,
-            "connections": OPTIONS.connections,
-            "plain": OPTIONS.plain,
-            "hot": OPTIONS.hot,
-            "rounds": OPTIONS.rounds,
-            "seconds": OPTIONS.seconds,
-            "loadAverageBefore": os.getloadavg(),
-        },
-        "contended": [],
-    }
+    report = Report(
+        "compare_contended",
+        OPTIONS,
+        markdown,
+        connections=OPTIONS.connections,
+        plain=OPTIONS.plain,
+        hot=OPTIONS.hot,
+    )
+    lines = []
     for durability, sync in (("power", True), ("process", False)):
-        report["contended"] += compare(durability, sync)
-        report["about"]["loadAverageAfter"] = os.getloadavg()
-        write(report)  # what stands is kept if a later part fails
-    print(write(report))
+        lines += compare(durability, sync)
+        report.keep("contended", lines)
+    report.print()
 
 
 if __name__ == "__main__":

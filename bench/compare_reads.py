@@ -11,18 +11,12 @@ Prints tables and writes compare_reads.json and compare_reads.md to --output. Ev
 is its own and ends with it. About 4 minutes.
 """
 
-import argparse
 import contextlib
-import datetime
-import json
 import os
-import pathlib
 import statistics
-import sys
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests/support"))
+import comparison
 
 PARTS = ("fast", "overlay")
 DATABASE = "bench"
@@ -31,29 +25,16 @@ BATCH = 1000
 
 
 def options():
-    parser = argparse.ArgumentParser(
-        prog="bench/compare_reads",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=int, default=12, help="of each comparison (12)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of a fast-path run (1.5)")
-    parser.add_argument("--warmup", type=float, default=0.2, help="before each such run (0.2)")
+    parser = comparison.parser("compare_reads", __doc__, rounds=12, seconds=1.5, warmup=0.2)
     parser.add_argument("--connections", type=int, default=32, help="of a fast-path run (32)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="workers of holdfastd")
     parser.add_argument("--documents", type=int, default=20000, help="of a collection (20000)")
     parser.add_argument(
         "--written", default="1,100,10000", help="documents that a unit has written (1,100,10000)"
     )
-    parser.add_argument("--only", action="append", choices=PARTS, help="this part; repeatable")
-    parser.add_argument("--output", default=HERE.parent / "build/bench", type=pathlib.Path)
-    chosen = parser.parse_args()
+    chosen = comparison.parse(parser, PARTS)
     chosen.written = [int(number) for number in chosen.written.split(",")]
-    if chosen.rounds < 1 or chosen.threads < 1:
-        parser.error("--rounds and --threads are at least 1")
     if max(chosen.written) > chosen.documents // 2:
         parser.error("--written is at most half of --documents")
-    chosen.only = chosen.only or list(PARTS)
     return chosen
 
 
@@ -63,12 +44,9 @@ OPTIONS = options()
 import interleaved  # noqa: E402
 from bson import Binary  # noqa: E402
 from bson.int64 import Int64  # noqa: E402
-from holdfast_testing import Connection, Proxy, Server, server_kind  # noqa: E402
+from holdfast_testing import Connection, Proxy, Server  # noqa: E402
+from report_of_pairs import Report, say, table, with_interval  # noqa: E402
 from statistics_of_pairs import ratio_with_interval  # noqa: E402
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 class Stack:
@@ -111,10 +89,6 @@ class OpenUnit:
 # ------------------------------------------------------------------ the fast path
 
 
-def cpu(result):
-    return interleaved.cpu_micros(result)
-
-
 def compare_fast():
     with contextlib.ExitStack() as started:
         local = Stack(started, unit_reads="local")
@@ -146,7 +120,7 @@ def compare_fast():
         for figure, place in (
             ("throughput", lambda result: result["operations"] / result["seconds"]),
             ("p50", lambda result: result["latencyMicros"]["p50"]),
-            ("cpu", cpu),
+            ("cpu", interleaved.cpu_micros),
         ):
             measured = [place(result) for result in results[name]]
             reference = [place(result) for result in results["local"]]
@@ -171,7 +145,7 @@ def found_namespace(stack, measure):
 # ------------------------------------------------------------------ the overlay
 
 
-def reads(collection, written):
+def reads(collection):
     last = OPTIONS.documents - 1  # which no unit has written
     find = {"find": collection, "$db": DATABASE}
     return {
@@ -225,9 +199,9 @@ def compare_overlay():
                 unit = OpenUnit(stack.connect(started))
                 unit.write(collection, list(range(count)))
                 units.append(unit)
-        for name in reads("c0", 0):
+        for name in reads("c0"):
             say(f"overlay: {name}")
-            variants = {count: reads(f"c{count}", count)[name] for count in counts}
+            variants = {count: reads(f"c{count}")[name] for count in counts}
             results[name] = interleaved.rounds(
                 OPTIONS.rounds, variants, lambda command: timed(connection, command)
             )
@@ -251,30 +225,29 @@ def compare_overlay():
 # ------------------------------------------------------------------ the report
 
 
-def with_interval(figure):
-    low, high = figure["interval"]
-    return f"{figure['ratio']:.2f} ({low:.2f} to {high:.2f})"
+def interval(figure):
+    return with_interval([figure["ratio"], *figure["interval"]])
 
 
 def table_fast(lines):
-    text = ["| read / the same with `unit.reads: local` | throughput | p50 | CPU an operation |"]
-    text += ["| --- | --- | --- | --- |"]
-    for line in lines:
-        figures = " | ".join(with_interval(line[name]) for name in ("throughput", "p50", "cpu"))
-        text.append(f"| {line['read']} | {figures} |")
-    return text
+    return table(
+        ["read / the same with `unit.reads: local`", "throughput", "p50", "CPU an operation"],
+        [
+            [line["read"], *(interval(line[name]) for name in ("throughput", "p50", "cpu"))]
+            for line in lines
+        ],
+    )
 
 
 def table_overlay(lines):
     counts = [str(count) for count in OPTIONS.written]
     most = counts[-1]
-    text = [f"| read | none written, ms | {' | '.join(counts)} | us more a document at {most} |"]
-    text += ["| --- | --- |" + " --- |" * (len(counts) + 1)]
+    rows = []
     for line in lines:
-        figures = " | ".join(with_interval(line[count]) for count in counts)
         added = line[most]["addedPerDocument"] * 1000
-        text.append(f"| {line['read']} | {line['none']:.1f} | {figures} | {added:.0f} |")
-    return text
+        figures = [interval(line[count]) for count in counts]
+        rows.append([line["read"], f"{line['none']:.1f}", *figures, f"{added:.0f}"])
+    return table(["read", "none written, ms", *counts, f"us more a document at {most}"], rows)
 
 
 def markdown(report):
@@ -288,35 +261,15 @@ def markdown(report):
         text += [*table_fast(report["fast"]), ""]
     if "overlay" in report:
         text += [*table_overlay(report["overlay"]), ""]
-    return "\n".join(text)
-
-
-def write(report):
-    text = markdown(report)
-    OPTIONS.output.mkdir(parents=True, exist_ok=True)
-    (OPTIONS.output / "compare_reads.json").write_text(json.dumps(report, indent=2) + "\n")
-    (OPTIONS.output / "compare_reads.md").write_text(text)
     return text
 
 
 def main():
-    report = {
-        "about": {
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "server": server_kind(),
-            "cores": os.cpu_count(),
-            "threads": OPTIONS.threads,
-            "rounds": OPTIONS.rounds,
-            "seconds": OPTIONS.seconds,
-            "loadAverageBefore": os.getloadavg(),
-        }
-    }
+    report = Report("compare_reads", OPTIONS, markdown)
     parts = {"fast": compare_fast, "overlay": compare_overlay}
     for name in OPTIONS.only:
-        report[name] = parts[name]()
-        report["about"]["loadAverageAfter"] = os.getloadavg()
-        text = write(report)  # what stands is kept if a later part fails
-    print(text)
+        report.keep(name, parts[name]())
+    report.print()
 
 
 if __name__ == "__main__":

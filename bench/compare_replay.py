@@ -13,11 +13,26 @@ import subprocess
 import tempfile
 import time
 
-import bson
-import pymongo
-from bson.int64 import Int64
-from bson.raw_bson import RawBSONDocument
-from holdfast_testing import Server, build_bin
+import comparison  # noqa: F401 (for where the support package is)
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        prog="bench/compare_replay", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--units", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    return parser.parse_args()
+
+
+OPTIONS = options()
+
+# Behind the options, so that --help needs nothing installed.
+import bson  # noqa: E402
+import pymongo  # noqa: E402
+from bson.int64 import Int64  # noqa: E402
+from bson.raw_bson import RawBSONDocument  # noqa: E402
+from holdfast_testing import Server, build_bin  # noqa: E402
 
 DATABASE, COLLECTION = "replay", "documents"
 BATCH = 1000
@@ -116,16 +131,12 @@ def compare(kind, units, documents, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--units", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
     rows = [
-        compare(kind, options.units, documents, options.rounds)
+        compare(kind, OPTIONS.units, documents, OPTIONS.rounds)
         for kind, documents in (
-            ("inserts", options.units),
-            ("updates", options.units),
-            ("updates", max(1, options.units // 10)),
+            ("inserts", OPTIONS.units),
+            ("updates", OPTIONS.units),
+            ("updates", max(1, OPTIONS.units // 10)),
         )
     ]
     print("\n| writes | units | documents | replay / bulk |\n| --- | --- | --- | --- |")

@@ -7,7 +7,6 @@ holdfastd. Fresh databases are made past the proxy, and looked at past it when a
 import datetime
 import itertools
 import socket
-import threading
 import uuid
 
 import bson

@@ -1,6 +1,8 @@
 """Fixtures of the system tests: a server with a proxy in front, and a fresh collection name."""
 
 import itertools
+import os
+import random
 import uuid
 
 import bson
@@ -108,17 +110,28 @@ def stack():
         yield made
 
 
-@pytest.fixture(autouse=True)
-def daemon_lives(request):
+def check_lives(proxy):
     """A daemon that died under a test is that test's failure, with what it said; the next test gets
     a living one."""
+    if not proxy.process.running():
+        said = proxy.process.tail(60)
+        proxy.start()
+        pytest.fail(f"holdfastd died\n{said}")
+
+
+@pytest.fixture(autouse=True)
+def daemon_lives(request):
     yield
     if "stack" in request.fixturenames:
-        proxy = request.getfixturevalue("stack").proxy
-        if not proxy.process.running():
-            said = proxy.process.tail(60)
-            proxy.start()
-            pytest.fail(f"holdfastd died\n{said}")
+        check_lives(request.getfixturevalue("stack").proxy)
+
+
+@pytest.fixture
+def seed():
+    """Of a random test: HOLDFAST_TEST_SEED, or one that it prints, to be given back."""
+    value = int(os.environ.get("HOLDFAST_TEST_SEED", random.SystemRandom().randrange(1 << 31)))
+    print(f"HOLDFAST_TEST_SEED={value}")
+    return value
 
 
 @pytest.fixture
@@ -131,6 +144,25 @@ def client(stack):
 def raw(stack):
     with Connection(stack.proxy.port) as made:
         yield made
+
+
+@pytest.fixture
+def outside(stack):
+    """A connection that is in no unit, beside one that is."""
+    with Connection(stack.proxy.port) as made:
+        yield made
+
+
+def transaction(stack):
+    """Of a connection of its own; ended with the test."""
+    with Connection(stack.proxy.port) as connection:
+        made = RawTransaction(connection)
+        yield made
+        if made.begun:
+            made.abort()
+
+
+unit = pytest.fixture(transaction, name="unit")
 
 
 @pytest.fixture

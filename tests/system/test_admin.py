@@ -9,18 +9,23 @@ import threading
 import time
 
 import pytest
+from conflicts import make_conflict
 from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection, Process, Proxy, Server, build_bin, holdfast, wait_until
+from holdfast_testing import (
+    Connection,
+    Later,
+    Process,
+    Proxy,
+    Server,
+    admin_port,
+    build_bin,
+    holdfast,
+    receive_all,
+    wait_until,
+)
 from http_stack import HttpStack
 
 SETTINGS = {"admin.listen": "127.0.0.1:0", "unit.lockWait": "20s", "upstream.connectTimeout": "1s"}
-
-
-def admin_port(proxy):
-    for entry in proxy.log():
-        if entry["msg"] == "Listening" and entry["attr"]["listener"] == "admin":
-            return int(entry["attr"]["address"].rsplit(":", 1)[1])
-    raise AssertionError(f"no admin listener in the log\n{proxy.process.tail()}")
 
 
 def ask(proxy, path, method="GET", headers=None, body=None):
@@ -137,11 +142,8 @@ def test_counts(proxy, name):
 
 
 def test_a_conflict_is_counted(name):
-    with Stack(SETTINGS) as stack, Connection(stack.proxy.port) as raw:
-        unit = RawTransaction(raw)
-        assert unit.insert(name, {"_id": 1})["ok"]
-        stack.direct[DATABASE][name].update_one({"_id": 1}, {"$set": {"stranger": True}})
-        unit.abort()
+    with Stack(SETTINGS) as stack:
+        make_conflict(stack, name)
         live = wait_until(
             lambda: (s := status(stack.proxy))["unitsConflict"] == 1 and s, 10, "set aside"
         )
@@ -159,9 +161,7 @@ def test_who_blocks_whom(proxy, name):
         holder, waiter = RawTransaction(one), RawTransaction(two)
         assert holder.insert(name, {"_id": 1}, {"_id": 2})["ok"]
         assert waiter.insert(name, {"_id": 3})["ok"]
-        answers = []
-        thread = threading.Thread(target=lambda: answers.append(waiter.insert(name, {"_id": 2})))
-        thread.start()
+        later = Later(lambda: waiter.insert(name, {"_id": 2}))
         live = wait_until(lambda: units_if_one_waits(proxy), 10, "one unit waits")
         assert (live["open"], live["listed"], live["locksHeld"]) == (2, 2, 3)
         first, second = live["list"]
@@ -173,7 +173,7 @@ def test_who_blocks_whom(proxy, name):
         time.sleep(0.2)
         assert status(proxy)["units"]["list"][0]["ageMillis"] >= first["ageMillis"] + 200
         assert holder.abort()["ok"]
-        thread.join()
+        later.result()
         waiter.abort()  # or it was refused: the document has changed since it began
     assert wait_until(lambda: status(proxy)["units"]["list"] == [], 10, "both have ended")
 
@@ -347,13 +347,7 @@ def send_raw(proxy, data, timeout=20):
     """What comes back until the connection ends."""
     with socket.create_connection(("127.0.0.1", admin_port(proxy)), timeout) as peer:
         peer.sendall(data)
-        received = b""
-        try:
-            while chunk := peer.recv(65536):
-                received += chunk
-        except ConnectionError:
-            pass
-        return received
+        return receive_all(peer)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@ document becomes markup, and that it can be used by keys alone, on a phone, and 
 
 import http.client
 import json
-import threading
 
 import pytest
 from conftest import DATABASE, RawTransaction, Stack
 from holdfast_testing import (
     Browser,
     Connection,
+    Later,
     admin_port,
     ask_admin,
     find_browser,
@@ -97,9 +97,7 @@ def test_units_and_rollback(stack, page, name):
         holder, waiter = RawTransaction(first), RawTransaction(second)
         assert holder.insert(name, {"_id": 1})["ok"]
         assert holder.insert(name + "b", {"_id": 1})["ok"]
-        answers = []
-        thread = threading.Thread(target=lambda: answers.append(waiter.insert(name, {"_id": 1})))
-        thread.start()
+        later = Later(lambda: waiter.insert(name, {"_id": 1}), within=20)
         show(page, stack, "units")
         page.wait_text(f"{DATABASE}.{name}b, {DATABASE}.{name}")
         number = ask_admin(stack.proxy, "/units")[1]["units"][0]["unit"]
@@ -119,8 +117,7 @@ def test_units_and_rollback(stack, page, name):
         page.wait_text("open for")
         page.click("dialog button.main")
         page.wait(f"document.querySelector('{button}') === null", "its row is gone")
-        thread.join(20)
-        assert answers[0]["ok"] == 1
+        assert later.result()["ok"] == 1
         assert waiter.abort()["ok"] and not holder.commit()["ok"]
     page.wait_text("No unit is open")
 

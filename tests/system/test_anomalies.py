@@ -10,8 +10,8 @@ test here.
 import threading
 
 import pytest
-from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection
+from conftest import DATABASE, Stack, is_transient
+from scene import Scene
 
 WRITE_CONFLICT = 112
 
@@ -22,46 +22,10 @@ def stack():
         yield made
 
 
-class Scene:
-    """Two documents, {1: 10, 2: 20}, some transactions on them, and somebody outside."""
-
-    def __init__(self, stack, name):
-        self.stack, self.name = stack, name
-        stack.direct[DATABASE][name].insert_many([{"_id": 1, "v": 10}, {"_id": 2, "v": 20}])
-        self.connections = [Connection(stack.proxy.port) for _ in range(4)]
-        self.outside = self.connections[3]
-        self.units = [RawTransaction(connection) for connection in self.connections[:3]]
-
-    def close(self):
-        for connection in self.connections:
-            connection.__exit__()
-
-    def write(self, who, key, value):
-        return self.units[who].update(self.name, {"_id": key}, {"$set": {"v": value}})
-
-    def read(self, who=None, query=None):
-        """{_id: v} as a transaction sees it, or who is in none."""
-        command = {"find": self.name, "filter": query or {}}
-        reply = (
-            self.outside.run({**command, "$db": DATABASE})
-            if who is None
-            else self.units[who].run(command)
-        )
-        assert reply["ok"] == 1, reply
-        return {d["_id"]: d["v"] for d in reply["cursor"]["firstBatch"]}
-
-    def commit(self, who):
-        assert self.units[who].commit()["ok"] == 1
-
-    def stored(self):
-        return {key: d["v"] for key, d in self.stack.stored(self.name).items()}
-
-
 @pytest.fixture
 def scene(stack, name):
-    made = Scene(stack, name)
-    yield made
-    made.close()
+    with Scene(stack, name) as made:
+        yield made
 
 
 def test_g0_dirty_write(scene):

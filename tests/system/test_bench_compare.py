@@ -1,4 +1,4 @@
-"""bench/compare runs to its end and writes what it found; what it found is not judged here."""
+"""The comparisons run to their end and write what they found; what they found is not judged here."""
 
 import json
 import pathlib
@@ -81,6 +81,19 @@ def test_contended(tmp_path):
         assert line["holdfastd"]["perSecond"] > 0
         assert ("plain" in line["load"]) == (line["holdfastd"]["plainPerSecond"] > 0)
     assert done.stdout.strip() == (tmp_path / "compare_contended.md").read_text().strip()
+
+
+def test_reads(tmp_path):
+    options = ["--rounds", 1, "--seconds", 0.2, "--warmup", 0.1, "--connections", 4]
+    options += ["--threads", 1, "--documents", 60, "--written", "1,20", "--output", tmp_path]
+    done = compare(*options, program="compare_reads.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "compare_reads.json").read_text())
+    assert [line["read"] for line in report["fast"]] == ["no unit open", "another document written"]
+    assert len(report["overlay"]) == 5
+    for line in report["overlay"]:
+        assert line["none"] > 0 and line["1"]["ratio"] > 0 and line["20"]["ratio"] > 0
+    assert done.stdout.strip() == (tmp_path / "compare_reads.md").read_text().strip()
 
 
 def test_bad_options():

@@ -32,13 +32,6 @@ def stack():
         yield made
 
 
-@pytest.fixture
-def outside(stack):
-    """A connection that is in no unit."""
-    with Connection(stack.proxy.port) as made:
-        yield made
-
-
 # ---------------------------------------------------------------- the same answer
 
 

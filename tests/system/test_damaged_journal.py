@@ -178,11 +178,9 @@ def test_lmdbs_lock_file_does_not_matter(damaged, name, what):
     damaged.proxy.verify()
 
 
-def test_damage_of_any_kind_with_the_daemon(damaged, name, tmp_path):
+def test_damage_of_any_kind_with_the_daemon(damaged, name, tmp_path, seed):
     """Each start on a damaged copy ends with a message, or recovers what the original does; never by
     a signal. The seeded campaign with all kinds of damage is tests/crash/test_damage.c."""
-    seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 32)))
-    print(f"HOLDFAST_TEST_SEED={seed}")
     chance = random.Random(seed)
     size = os.path.getsize(damaged.file())
     for case in range(25):

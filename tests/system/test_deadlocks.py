@@ -2,14 +2,13 @@
 closes, all others go on. Every stack here waits 20 s for a lock: what ends sooner ended by that."""
 
 import contextlib
-import os
 import random
 import threading
 import time
 
 import pytest
 from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection, wait_until
+from holdfast_testing import Connection, Later, wait_until
 
 WRITE_CONFLICT = 112
 LOCK_WAIT = 20
@@ -21,31 +20,6 @@ def stack():
     with Stack({"unit.lockWait": f"{LOCK_WAIT}s"}) as made:
         yield made
         made.proxy.verify()
-
-
-class Later:
-    """A call in a thread of its own, and what it returned."""
-
-    def __init__(self, call):
-        self._thread = threading.Thread(target=self._run, args=(call,))
-        self._thread.start()
-
-    def _run(self, call):
-        try:
-            self._value = call()
-        except Exception as error:  # handed to whoever asks for the result
-            self._value = error
-
-    def waits(self):
-        self._thread.join(0.15)
-        return self._thread.is_alive()
-
-    def result(self):
-        self._thread.join(LOCK_WAIT / 2)
-        assert not self._thread.is_alive(), "it still waits"
-        if isinstance(self._value, Exception):
-            raise self._value
-        return self._value
 
 
 class Circle:
@@ -227,7 +201,7 @@ def test_plain_write_set_aside(stack, raw, name):
     assert "n" in stored[1] and stored[1]["by"] == "a stranger"
 
 
-def test_many_transfers(stack, name):
+def test_many_transfers(stack, name, seed):
     """Clients that move money between any two accounts, in any order: all finish, nobody waits for
     long, nothing is lost."""
     accounts, clients, transfers = 6, 8, 12
@@ -253,8 +227,6 @@ def test_many_transfers(stack, name):
                 source, target = chance.sample(range(accounts), 2)
                 session.with_transaction(transfer)
 
-    seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 30)))
-    print(f"HOLDFAST_TEST_SEED={seed}")
     running = [Later(lambda seed=seed + i: one_client(seed)) for i in range(clients)]
     for each in running:
         each.result()

@@ -9,9 +9,8 @@ import urllib.request
 
 import pytest
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, ProxyFailed, holdfast
+from holdfast_testing import Connection, ProxyFailed, admin_port, holdfast
 from holdfast_testing.memory import Memory, anonymous_bytes
-from holdfast_testing.metrics import admin_port
 
 MARKER = "the account of Mrs Miller"
 

@@ -8,9 +8,18 @@ import subprocess
 
 import pytest
 import yaml
-from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Collector, Connection, Receiver, Proxy, Server, holdfast, wait_until
-from holdfast_testing.metrics import Metrics, families, admin_port
+from conflicts import make_conflict
+from conftest import RawTransaction, Stack
+from holdfast_testing import (
+    Collector,
+    Connection,
+    Proxy,
+    Receiver,
+    admin_port,
+    holdfast,
+    wait_until,
+)
+from holdfast_testing.metrics import Metrics, families
 from http_stack import HttpStack
 
 SECRET = "correct-horse"
@@ -40,14 +49,6 @@ def line(proxy, reason):
     return next(
         e for e in proxy.log() if e["c"] == "event" and e["attr"].get("reason") == reason
     )
-
-
-def make_conflict(stack, name, number=1):
-    with Connection(stack.proxy.port) as raw:
-        unit = RawTransaction(raw)
-        assert unit.insert(name, {"_id": number})["ok"]
-        stack.direct[DATABASE][name].update_one({"_id": number}, {"$set": {"stranger": True}})
-        unit.abort()
 
 
 def test_a_conflict(tmp_path, webhook, name):
@@ -80,8 +81,8 @@ def test_a_webhook_that_is_down_at_first(webhook, name):
     answers = iter([503, 429, 500])
     webhook.answer = lambda: next(answers, 204)
     environment = {"HOLDFAST_WEBHOOK_SECRET": SECRET}
-    with Server() as server, Proxy(server, settings_for(webhook), environment=environment) as proxy:
-        stack = type("Stack", (), {"proxy": proxy, "direct": server.client()})
+    with Stack(settings_for(webhook), environment=environment) as stack:
+        proxy = stack.proxy
         make_conflict(stack, name)
         told(webhook, "UnitConflict", 60)
         assert webhook.tries == 4
@@ -94,8 +95,6 @@ def test_a_webhook_that_is_down_at_first(webhook, name):
         )
         assert webhook.tries == 5
         assert Metrics(proxy).get("holdfast_webhook_events_total", outcome="delivered") == 1
-        stack.direct.close()
-        assert proxy.stop() == 0
 
 
 def test_the_server_is_lost_and_back(webhook, name):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection
+from holdfast_testing import Connection, Later
 
 WRITE_CONFLICT = 112
 HEAD_START = 0.08  # a write that does not wait would be answered in it, mostly
@@ -45,27 +45,6 @@ class Plain:
 def plain(stack):
     with Connection(stack.proxy.port) as connection:
         yield Plain(connection)
-
-
-class Later:
-    """A command in a thread of its own."""
-
-    def __init__(self, call):
-        self.reply = None
-        self.thread = threading.Thread(target=self.run, args=(call,))
-        self.thread.start()
-
-    def run(self, call):
-        self.reply = call()
-
-    def waits(self):
-        self.thread.join(HEAD_START)
-        return self.thread.is_alive()
-
-    def result(self):
-        self.thread.join(15)
-        assert not self.thread.is_alive(), "it still waits"
-        return self.reply
 
 
 def update(name, change, **more):
@@ -151,7 +130,7 @@ def test_restored(stack, client, name, units, plain, who, form, hide):
     first = prepare(client, name, units, hide)
     writer = plain if who == "plain" else units()
     write = Later(lambda: writer.run(command, database_of(command)))
-    assert write.waits()
+    assert write.waits(HEAD_START)
     assert first.abort()["ok"] == 1
     assert count(write.result()) == 1
     if who == "unit":
@@ -173,7 +152,7 @@ def test_committed(stack, client, name, units, plain, who, form, hide):
     first = prepare(client, name, units, hide)
     writer = plain if who == "plain" else units()
     write = Later(lambda: writer.run(command, database_of(command)))
-    assert write.waits()
+    assert write.waits(HEAD_START)
     assert first.commit()["ok"] == 1
     reply = write.result()
     if who == "unit" and form == "unordered":  # its first statement has used its view
@@ -198,7 +177,7 @@ def test_committed_after_a_read(stack, client, name, units, form):
     second = units()
     assert second.run({"find": name, "filter": {"_id": 1}})["ok"] == 1
     write = Later(lambda: second.run(command, database_of(command)))
-    assert write.waits()
+    assert write.waits(HEAD_START)
     assert first.commit()["ok"] == 1
     reply = write.result()
     assert reply["code"] == WRITE_CONFLICT and is_transient(reply)
@@ -230,7 +209,7 @@ def test_a_view_that_begins_anew(stack, client, name, units):
     first, second = units(), units()
     assert first.update(name, {"_id": 1}, {"$set": {"a": 2}})["n"] == 1
     write = Later(lambda: second.run(update(name, SET, multi=True)))
-    assert write.waits()
+    assert write.waits(HEAD_START)
     assert first.update(name, {"_id": 2}, {"$set": {"a": 1}})["n"] == 1
     assert first.commit()["ok"] == 1
     assert write.result()["n"] == 1
@@ -246,7 +225,7 @@ def test_made_to_match(stack, client, name, units, plain, who):
     assert first.update(name, {"_id": 5}, {"$set": {"a": 1}})["n"] == 1
     writer = plain if who == "plain" else units()
     write = Later(lambda: writer.run(update(name, SET, multi=True, upsert=True)))
-    assert write.waits()
+    assert write.waits(HEAD_START)
     assert first.abort()["ok"] == 1
     reply = write.result()
     assert reply["ok"] == 1 and reply["n"] == 1 and len(reply["upserted"]) == 1
@@ -273,7 +252,7 @@ def test_the_first_by_the_sort_is_hidden(client, name, units, plain):
     assert take(1)["value"]["_id"] == 0
     assert first.update(name, {"_id": 4}, {"$set": {"b": -1}})["n"] == 1
     write = Later(lambda: take(-1))
-    assert write.waits()
+    assert write.waits(HEAD_START)
     assert first.abort()["ok"] == 1
     assert write.result()["value"]["_id"] == 4
 
@@ -289,7 +268,7 @@ def test_a_free_one_is_taken(client, name, units, plain):
     workers = [units() for _ in range(3)]
     assert {one.run(take)["value"]["_id"] for one in workers} == {0, 1, 2}
     last = Later(lambda: plain.run(take))
-    assert last.waits(), "none is free"
+    assert last.waits(HEAD_START), "none is free"
     for one in workers:
         assert one.abort()["ok"] == 1
     assert last.result()["value"] is not None
@@ -333,7 +312,7 @@ def test_with_options(client, name, units, plain, more):
             {"update": name, "updates": [{"q": {"s": "x"}, "u": SET, "multi": True, **more}]}
         )
     )
-    assert write.waits()
+    assert write.waits(HEAD_START)
     assert first.abort()["ok"] == 1
     assert count(write.result()) == 1
 
@@ -347,7 +326,7 @@ def test_many_hidden_documents(client, name, units, plain):
     reply = first.run({"delete": name, "deletes": [{"q": {}, "limit": 0}]})
     assert reply["n"] == 2603
     write = Later(lambda: plain.run(update(name, SET, multi=True)))
-    assert write.waits()
+    assert write.waits(HEAD_START)
     assert first.abort()["ok"] == 1
     assert count(write.result()) == 1303
 
@@ -361,7 +340,7 @@ def test_deadlocks_are_found(client, name, units):
     older = Later(
         lambda: first.run({"update": name, "updates": [{"q": {"a": 2}, "u": SET, "multi": True}]})
     )
-    assert older.waits()
+    assert older.waits(HEAD_START)
     reply = second.run(update(name, SET, multi=True))
     assert reply["code"] == WRITE_CONFLICT and is_transient(reply)
     assert older.result()["n"] == 1

@@ -8,7 +8,7 @@ import time
 
 import pymongo
 import pytest
-from conftest import DATABASE, RawTransaction
+from conftest import DATABASE, RawTransaction, check_lives
 from holdfast_testing import Connection, Process, encode_message, wait_until
 from http_stack import Gate, HttpStack, Service, reconnected, settled
 from pymongo.errors import AutoReconnect, OperationFailure
@@ -27,10 +27,7 @@ def stack():
 @pytest.fixture(autouse=True)
 def lives_and_settled(stack):
     yield
-    if not stack.proxy.process.running():
-        said = stack.proxy.process.tail(60)
-        stack.proxy.start()
-        pytest.fail(f"holdfastd died\n{said}")
+    check_lives(stack.proxy)
     settled(stack)
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import DATABASE, Stack
+from conftest import Stack
 from four_writes import Script
 from holdfast_testing import Proxy, Server, port_for_restarts, wait_until
 from holdfast_testing.service import Service

@@ -2,7 +2,6 @@
 refused with a clear error."""
 
 import threading
-import time
 
 import bson
 import pytest

@@ -2,18 +2,17 @@
 
 import http.client
 import os
-import threading
 import time
 
 import pytest
+from conflicts import make_conflict
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, wait_until
+from holdfast_testing import Connection, Later, admin_port, wait_until
 from holdfast_testing.metrics import (
     CLASSIC,
     OPENMETRICS,
     PROMETHEUS_ACCEPTS,
     Metrics,
-    admin_port,
     families,
     fetch,
 )
@@ -135,12 +134,11 @@ def test_lock_waits(proxy, name):
     with Connection(proxy.port) as one, Connection(proxy.port) as two:
         holder, waiter = RawTransaction(one), RawTransaction(two)
         assert holder.insert(name, {"_id": 1})["ok"] and waiter.insert(name, {"_id": 2})["ok"]
-        thread = threading.Thread(target=waiter.insert, args=(name, {"_id": 1}))
-        thread.start()
+        later = Later(lambda: waiter.insert(name, {"_id": 1}))
         wait_until(lambda: Metrics(proxy).get("holdfast_locks_waiting") == 1, 10, "it waits")
         time.sleep(0.05)
         assert holder.abort()["ok"]
-        thread.join()
+        later.result()
         waiter.abort()
     after = Metrics(proxy)
     assert after.get("holdfast_locks_waiting") == 0
@@ -247,11 +245,8 @@ def flood(port):
 
 
 def test_conflicts_are_counted(name):
-    with Stack(SETTINGS) as stack, Connection(stack.proxy.port) as raw:
-        unit = RawTransaction(raw)
-        assert unit.insert(name, {"_id": 1})["ok"]
-        stack.direct[DATABASE][name].update_one({"_id": 1}, {"$set": {"stranger": True}})
-        unit.abort()
+    with Stack(SETTINGS) as stack:
+        make_conflict(stack, name)
         scrape = wait_until(
             lambda: (m := Metrics(stack.proxy)).get("holdfast_units_conflict") == 1 and m, 10, "aside"
         )

@@ -2,7 +2,6 @@
 at each of its steps."""
 
 import json
-import os
 import pathlib
 import random
 import signal
@@ -173,10 +172,8 @@ def test_a_compaction_that_is_killed_leaves_the_journal_whole(stopped, step):
     assert not (pathlib.Path(wal) / "journal.new").exists()
 
 
-def test_killed_at_random_moments(stopped):
+def test_killed_at_random_moments(stopped, seed):
     wal = stopped.proxy.wal
-    seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 32)))
-    print("HOLDFAST_TEST_SEED", seed)
     moments = random.Random(seed)
     before = holdfast("export", "--wal", wal, check=0).stdout
     program = [str(build_bin() / "holdfast"), "prune", "--wal", wal, "--compact"]

@@ -10,7 +10,7 @@ import pytest
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, WireTap, encode_message
+from holdfast_testing import Connection, WireTap, encode_message, wait_until
 
 LOCK_TIMEOUT = 24
 CURSOR_NOT_FOUND = 43
@@ -51,18 +51,6 @@ def stack_of(lock_wait):
 def stack():
     with stack_of(f"{LOCK_WAIT * 1000:.0f}ms") as made:
         yield made
-
-
-@pytest.fixture
-def outside(stack):
-    with Connection(stack.proxy.port) as made:
-        yield made
-
-
-@pytest.fixture
-def unit(stack):
-    with Connection(stack.proxy.port) as connection:
-        yield RawTransaction(connection)
 
 
 def open_cursor(stack, connection, name, command="find"):
@@ -340,7 +328,7 @@ def test_all_reads_together_carry_so_much(stack, outside, unit, name):
     try:
         for number, reader in enumerate(readers[:6], 1):
             send(reader, find)
-            wait_until(lambda number=number: len(held) == number)
+            wait_until(lambda number=number: len(held) == number, 30, "its reply is held")
         refused = readers[6].run(find)
         assert refused["ok"] == 0 and refused["code"] == LOCK_TIMEOUT, refused
         assert "other reads" in refused["errmsg"]
@@ -356,13 +344,6 @@ def test_all_reads_together_carry_so_much(stack, outside, unit, name):
         for reader in readers:
             reader.socket.close()
     assert unit.abort()["ok"] == 1
-
-
-def wait_until(done, seconds=30):
-    until = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("how", ["forwarded", "overlay"])
@@ -459,5 +440,9 @@ def test_a_tailable_cursor_waits(stack, outside, name):
         release.set()
         assert writer.receive()["n"] == 2
     documents = []
-    wait_until(lambda: documents.extend(outside.run(get_more)["cursor"]["nextBatch"]) or documents)
+    wait_until(
+        lambda: documents.extend(outside.run(get_more)["cursor"]["nextBatch"]) or documents,
+        30,
+        "a document has come",
+    )
     assert documents == [{"_id": 7}, {"_id": 8}]

@@ -22,21 +22,6 @@ def stack():
         yield made
 
 
-@pytest.fixture
-def outside(stack):
-    with Connection(stack.proxy.port) as made:
-        yield made
-
-
-@pytest.fixture
-def unit(stack):
-    with Connection(stack.proxy.port) as connection:
-        made = RawTransaction(connection)
-        yield made
-        if made.begun:
-            made.abort()
-
-
 def create(connection, view, on, pipeline, **options):
     command = {"create": view, "viewOn": on, "pipeline": pipeline, **options, "$db": DATABASE}
     assert connection.run(command)["ok"] == 1

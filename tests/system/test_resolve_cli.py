@@ -7,33 +7,25 @@ import signal
 import subprocess
 
 import pytest
-from conftest import DATABASE, RawTransaction, Stack
+from conflicts import BEFORE, CHOICES, FOUND, ThreeWrites
+from conftest import DATABASE, Stack
 from holdfast_testing import Connection, build_bin, holdfast, wait_until
-
-BEFORE = {"u": {"_id": "u", "v": 1}, "d": {"_id": "d"}}
-FOUND = {"u": {"_id": "u", "v": 65}, "i": {"_id": "i"}}
-APPLIED = {"u": {"_id": "u", "v": 2}, "i": {"_id": "i"}}
-
 
 def arguments(stack, *options):
     fence = ["--set", "upstream.fenceWait=0"]
     return ["--wal", stack.proxy.wal, "--upstream", stack.server.uri, *fence, *options]
 
 
-class Conflict:
-    """A unit of three writes that a killed proxy left open, with a stranger's change in it, and set
-    aside by recovery. The proxy is stopped."""
+class Conflict(ThreeWrites):
+    """A unit that a killed proxy left open, with a stranger's change in it, and set aside by
+    recovery. The proxy is stopped."""
 
     def __init__(self, stack, name):
-        self.stack, self.name = stack, name
-        stack.direct[DATABASE][name].insert_many(list(BEFORE.values()))
+        super().__init__(stack, name)
         with Connection(stack.proxy.port) as connection:
-            self.unit = RawTransaction(connection)
-            assert self.unit.insert(name, {"_id": "i"})["ok"]
-            assert self.unit.update(name, {"_id": "u"}, {"$inc": {"v": 1}})["ok"]
-            assert self.unit.delete(name, {"_id": "d"})["ok"]
+            self.unit = self.write(connection)
             stack.proxy.kill()
-        stack.direct[DATABASE][name].update_one({"_id": "u"}, {"$set": {"v": 65}})
+        self.stranger_writes()
         done = json.loads(self.holdfast("recover", "--json", check=1).stdout)
         self.number = done["units"][0]["unit"]
 
@@ -44,13 +36,6 @@ class Conflict:
         command = ["resolve", str(self.number), *arguments(self.stack, *options)]
         return holdfast(*command, check=check, environment=environment)
 
-    def stored(self):
-        return self.stack.stored(self.name)
-
-    def state(self):
-        listed = json.loads(holdfast("units", "--json", "--wal", self.stack.proxy.wal).stdout)
-        return next(unit["state"] for unit in listed["units"] if unit["unit"] == self.number)
-
 
 @pytest.fixture
 def conflict(name):
@@ -58,14 +43,7 @@ def conflict(name):
         yield Conflict(stack, name)
 
 
-@pytest.mark.parametrize(
-    "choice, stored, state, changed",
-    [
-        ("--keep", FOUND, "aborted", 0),
-        ("--restore", BEFORE, "aborted", 3),
-        ("--apply", APPLIED, "committed", 1),
-    ],
-)
+@pytest.mark.parametrize("choice, stored, state, changed", CHOICES)
 def test_choices(conflict, choice, stored, state, changed):
     """Each does what it says to all documents; no conflict is left, and the proxy starts on it."""
     done = json.loads(conflict.resolve(choice, "--yes", "--json", check=0).stdout)

@@ -4,16 +4,13 @@ carried out whole or not at all, and only as it was shown."""
 import http.client
 import json
 import signal
-import threading
 
 import pymongo
 import pytest
+from conflicts import BEFORE, CHOICES, FOUND, ThreeWrites
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, ask_control, holdfast, wait_until
+from holdfast_testing import Connection, Later, ask_control, holdfast, wait_until
 
-BEFORE = {"u": {"_id": "u", "v": 1}, "d": {"_id": "d"}}
-FOUND = {"u": {"_id": "u", "v": 65}, "i": {"_id": "i"}}
-APPLIED = {"u": {"_id": "u", "v": 2}, "i": {"_id": "i"}}
 SETTINGS = {"upstream.fenceWait": "0", "unit.lockWait": "3s"}
 
 
@@ -23,19 +20,15 @@ def stack():
         yield made
 
 
-class Conflict:
-    """A unit of three writes, with a stranger's change in it, that an operator rolled back."""
+class Conflict(ThreeWrites):
+    """A unit with a stranger's change in it, that an operator rolled back."""
 
     def __init__(self, stack, name):
-        self.stack, self.name, self.proxy = stack, name, stack.proxy
-        self.direct = stack.direct[DATABASE][name]
-        self.direct.insert_many(list(BEFORE.values()))
+        super().__init__(stack, name)
+        self.proxy = stack.proxy
         with Connection(stack.proxy.port) as connection:
-            unit = RawTransaction(connection)
-            assert unit.insert(name, {"_id": "i"})["ok"]
-            assert unit.update(name, {"_id": "u"}, {"$inc": {"v": 1}})["ok"]
-            assert unit.delete(name, {"_id": "d"})["ok"]
-            self.direct.update_one({"_id": "u"}, {"$set": {"v": 65}})
+            unit = self.write(connection)
+            self.stranger_writes()
             assert not unit.abort()["ok"]
         conflicts = ask_control(stack.proxy, "/conflicts")[1]["conflicts"]
         self.number = next(c["unit"] for c in conflicts if c["namespaces"] == [f"{DATABASE}.{name}"])
@@ -51,13 +44,6 @@ class Conflict:
         path = f"/resolve?unit={self.number}&choices={choices}&seen={seen}"
         return ask_control(self.proxy, path, "POST")
 
-    def stored(self):
-        return self.stack.stored(self.name)
-
-    def state(self):
-        listed = json.loads(holdfast("units", "--json", "--wal", self.proxy.wal).stdout)["units"]
-        return next(unit["state"] for unit in listed if unit["unit"] == self.number)
-
     def nothing_happened(self):
         return self.stored() == FOUND and self.state() == "conflict"
 
@@ -67,14 +53,7 @@ def conflict(stack, name):
     return Conflict(stack, name)
 
 
-@pytest.mark.parametrize(
-    "choice, stored, state, changed",
-    [
-        ("--keep", FOUND, "aborted", 0),
-        ("--restore", BEFORE, "aborted", 3),
-        ("--apply", APPLIED, "committed", 1),
-    ],
-)
+@pytest.mark.parametrize("choice, stored, state, changed", CHOICES)
 def test_command_asks_the_living(conflict, choice, stored, state, changed):
     """`holdfast resolve --wal DIR`, with no server named, shows and carries out as it does on a
     stopped proxy's journal; clients go on meanwhile."""
@@ -157,7 +136,6 @@ def test_waits_for_units_and_is_waited_for(conflict, raw):
     # Changes nothing, so that the look shows what is committed; but it holds the document.
     assert unit.update(conflict.name, {"_id": "u"}, {"$set": {"v": 65}})["ok"]
     seen = conflict.look()["seen"]
-    answers, written = [], []
     command = {"update": conflict.name, "$db": DATABASE}
     command["updates"] = [{"q": {"_id": "i"}, "u": {"$set": {"late": True}}}]
 
@@ -166,17 +144,14 @@ def test_waits_for_units_and_is_waited_for(conflict, raw):
         return [w for w in listed if w["boundary"] == boundary and "holder" in w]
 
     with Connection(conflict.proxy.port) as other:
-        decision = threading.Thread(target=lambda: answers.append(conflict.decide("r", seen)))
-        decision.start()
+        decision = Later(lambda: conflict.decide("r", seen), within=20)
         wait_until(lambda: waiting("resolve"), 10, "the decision waits for the unit")
-        writer = threading.Thread(target=lambda: written.append(other.run(command)))
-        writer.start()
+        write = Later(lambda: other.run(command), within=20)
         wait_until(lambda: waiting("plain"), 10, "the plain write waits for the decision")
         assert unit.abort()["ok"]
-        decision.join(20)
-        writer.join(20)
-    assert answers[0][0] == 200
-    assert written[0]["n"] == 0 and conflict.stored() == BEFORE
+        assert decision.result()[0] == 200
+        assert write.result()["n"] == 0
+    assert conflict.stored() == BEFORE
 
 
 def test_gives_up_waiting(conflict, raw):
@@ -213,23 +188,17 @@ def test_drains_with_a_decision_at_work(name):
             unit = RawTransaction(raw)
             assert unit.update(name, {"_id": "u"}, {"$set": {"v": 65}})["ok"]
             seen = conflict.look()["seen"]
-            answers = []
-            threads = [
-                threading.Thread(target=lambda: answers.append(conflict.decide("r", seen)))
-                for _ in range(3)
+            decisions = [
+                Later(lambda: conflict.decide("r", seen), within=30) for _ in range(3)
             ]
-            for thread in threads:
-                thread.start()
             wait_until(
                 lambda: ask_control(stack.proxy, "/waits")[1]["waits"], 10, "one waits for the unit"
             )
             stack.proxy.process.send(signal.SIGTERM)
             assert unit.abort()["ok"]
-        for thread in threads:
-            thread.join(30)
+        codes = sorted(decision.result()[0] for decision in decisions)
         assert stack.proxy.process.wait() == 0
-        codes = sorted(code for code, _ in answers)
-        assert len(codes) == 3 and codes[0] == 200 and codes[1] in (400, 502) and codes[2] == 502
+        assert codes[0] == 200 and codes[1] in (400, 502) and codes[2] == 502
         assert conflict.stored() == BEFORE and conflict.state() == "aborted"
 
 
@@ -260,14 +229,11 @@ def test_server_restarts_half_way(name):
         stack.proxy.stop()
         stack.proxy.start(stop_at="resolve_replaced:1")
         seen = conflict.look()["seen"]
-        answers = []
-        decision = threading.Thread(target=lambda: answers.append(conflict.decide("r", seen)))
-        decision.start()
+        decision = Later(lambda: conflict.decide("r", seen), within=60)
         wait_until(stack.proxy.process.stands_still, 20, "it stands still behind the first document")
         stack.server.restart()
         stack.proxy.resume()
-        decision.join(60)
-        code, answer = answers[0]
+        code, answer = decision.result()
         assert code == 502 and "still in conflict" in answer["error"]
 
         def served():

@@ -4,7 +4,6 @@ also with plain writes and reads among them and a proxy that is killed in the mi
 drivers at the snapshot level make cycles, and it finds them: so it would find them here."""
 
 import itertools
-import os
 import random
 import threading
 import time
@@ -24,13 +23,6 @@ def stack():
     with Stack({"unit.lockWait": "1s"}) as made:
         yield made
         made.proxy.verify()
-
-
-@pytest.fixture
-def seed():
-    value = int(os.environ.get("HOLDFAST_TEST_SEED", time.time_ns() % 1000000))
-    print(f"HOLDFAST_TEST_SEED={value}")
-    return value
 
 
 class History:

@@ -11,8 +11,9 @@ import time
 import pytest
 from bson.int64 import Int64
 from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection, holdfast, wait_until
+from holdfast_testing import Connection, Later, holdfast, wait_until
 from pymongo.errors import OperationFailure
+from scene import Scene
 
 WRITE_CONFLICT = 112
 NOT_IN_TRANSACTION = 263
@@ -48,74 +49,20 @@ def open_units(stack):
     return json.loads(shown(stack, "--json"))["list"]
 
 
-class Scene:
-    """Documents {_id, v}, three serializable units on them, and somebody outside."""
-
-    def __init__(self, stack, name, kind=Serializable, values=(10, 20)):
-        self.stack, self.name = stack, name
-        documents = [{"_id": key, "v": value} for key, value in enumerate(values, start=1)]
-        stack.direct[DATABASE][name].insert_many(documents)
-        self.connections = [Connection(stack.proxy.port) for _ in range(4)]
-        self.outside = self.connections[3]
-        self.units = [kind(connection) for connection in self.connections[:3]]
-
-    def close(self):
-        for connection in self.connections:
-            connection.__exit__()
-
-    def write(self, who, key, value):
-        return self.units[who].update(self.name, {"_id": key}, {"$set": {"v": value}})
-
-    def read(self, who, query=None):
-        """{_id: v} as a unit sees it, or the error's reply."""
-        reply = self.units[who].run({"find": self.name, "filter": query or {}})
-        if reply["ok"] != 1:
-            return reply
-        return {d["_id"]: d["v"] for d in reply["cursor"]["firstBatch"]}
-
-    def plain(self, command):
-        return self.outside.run({**command, "$db": DATABASE})
-
-    def commit(self, who):
-        assert self.units[who].commit()["ok"] == 1
-
-    def stored(self):
-        return {key: d["v"] for key, d in self.stack.stored(self.name).items()}
-
-
 @pytest.fixture
 def scene(stack, name):
-    made = Scene(stack, name)
-    yield made
-    made.close()
+    with Scene(stack, name, Serializable) as made:
+        yield made
 
 
 @pytest.fixture
 def circle(patient, name):
-    made = Scene(patient, name, RawTransaction)
-    yield made
-    made.close()
+    with Scene(patient, name) as made:
+        yield made
 
 
 def is_conflict(reply):
     return reply.get("code") == WRITE_CONFLICT and is_transient(reply)
-
-
-class Later:
-    """A call in a thread of its own."""
-
-    def __init__(self, call):
-        self._thread = threading.Thread(target=lambda: setattr(self, "_value", call()))
-        self._thread.start()
-
-    def waits(self):
-        self._thread.join(0.15)
-        return self._thread.is_alive()
-
-    def result(self):
-        self._thread.join(10)
-        assert not self._thread.is_alive(), "it still waits"
-        return self._value
 
 
 # ---------------------------------------------------------------- the catalogue

@@ -1,7 +1,7 @@
 """API calls as serializable units: what a handler reads while its call is open is locked for it."""
 
 import pytest
-from conftest import DATABASE, RawTransaction
+from conftest import DATABASE, RawTransaction, check_lives
 from holdfast_testing import Connection
 from http_stack import HttpStack, settled
 from pymongo.errors import OperationFailure
@@ -20,10 +20,7 @@ def stack():
 @pytest.fixture(autouse=True)
 def lives_and_settled(stack):
     yield
-    if not stack.proxy.process.running():
-        said = stack.proxy.process.tail(60)
-        stack.proxy.start()
-        pytest.fail(f"holdfastd died\n{said}")
+    check_lives(stack.proxy)
     settled(stack)
 
 

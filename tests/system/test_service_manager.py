@@ -112,41 +112,26 @@ def test_a_standby_is_ready_as_one(manager):
 
 
 def test_recovery_after_the_server_is_told(manager):
-    with Server() as server:
-        proxy = Proxy(server, environment=manager.environment(watchdog_ms=3000))
-        try:
-            server.restart()
-            assert manager.wait_for("Recovering: the server has restarted")
-            manager.wait_for("Serving clients")
-            assert proxy.stop() == 0
-        finally:
-            proxy.close()
+    with Stack(environment=manager.environment(watchdog_ms=3000)) as stack:
+        stack.server.restart()
+        assert manager.wait_for("Recovering: the server has restarted")
+        manager.wait_for("Serving clients")
 
 
 def test_a_stopped_process_feeds_nobody(manager):
     """Fed three times in a period while it works, and not at all while it stands still."""
-    with Server() as server:
-        proxy = Proxy(server, environment=manager.environment(watchdog_ms=900))
-        try:
-            for _ in range(3):
-                manager.wait_for(ALIVE)
-            proxy.pause()
-            wait_until(proxy.process.stands_still, 5, "it stands still")
-            while manager.listen(0.01):
-                pass
-            assert manager.listen(1.5) is None
-            proxy.resume()
+    with Stack(environment=manager.environment(watchdog_ms=900)) as stack:
+        for _ in range(3):
             manager.wait_for(ALIVE)
-            assert proxy.stop() == 0
-        finally:
-            proxy.close()
+        stack.proxy.pause()
+        wait_until(stack.proxy.process.stands_still, 5, "it stands still")
+        while manager.listen(0.01):
+            pass
+        assert manager.listen(1.5) is None
+        stack.proxy.resume()
+        manager.wait_for(ALIVE)
 
 
-def test_a_manager_that_is_gone_is_no_reason_not_to_start(manager):
-    with Server() as server:
-        proxy = Proxy(server, environment={"NOTIFY_SOCKET": "/nonexistent/notify"})
-        try:
-            assert any("service manager" in entry["msg"] for entry in proxy.log())
-            assert proxy.stop() == 0
-        finally:
-            proxy.close()
+def test_a_manager_that_is_gone_is_no_reason_not_to_start():
+    with Stack(environment={"NOTIFY_SOCKET": "/nonexistent/notify"}) as stack:
+        assert any("service manager" in entry["msg"] for entry in stack.proxy.log())

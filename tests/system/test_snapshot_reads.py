@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from bson.int64 import Int64
-from conftest import DATABASE, RawTransaction, Stack, is_transient
+from conftest import DATABASE, Stack, is_transient, transaction
 from holdfast_testing import Connection
 
 SNAPSHOT_UNAVAILABLE = 246
@@ -17,20 +17,6 @@ CURSOR_NOT_FOUND = 43
 def stack():
     with Stack({"unit.lockWait": "300ms"}) as made:
         yield made
-
-
-@pytest.fixture
-def outside(stack):
-    with Connection(stack.proxy.port) as made:
-        yield made
-
-
-def transaction(stack):
-    with Connection(stack.proxy.port) as connection:
-        made = RawTransaction(connection)
-        yield made
-        if made.begun:
-            made.abort()
 
 
 one = pytest.fixture(transaction, name="one")

@@ -287,11 +287,9 @@ def test_one_whose_server_was_gone_for_long_goes_on(pair, name):
     wait_until(lambda: state.find_one({"_id": "lease"})["epoch"] >= 1, 10, "the lease is ours again")
 
 
-def test_transfers_on_both_sides_of_a_takeover(pair, name):
+def test_transfers_on_both_sides_of_a_takeover(pair, name, seed):
     """Clients of the first under load when it is stopped, clients of the second after it took over,
     then the first wakes up: each transfer is whole or absent, and there if it was acknowledged."""
-    seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 32)))
-    print(f"HOLDFAST_TEST_SEED={seed}")
     chance = random.Random(seed)
     accounts = pair.direct[DATABASE][name]
     accounts.insert_many([{"_id": n, "balance": 100} for n in range(10)])

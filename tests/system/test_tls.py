@@ -6,22 +6,20 @@ import socket
 import ssl
 import struct
 import subprocess
-import threading
 import time
 
-import bson
 import pymongo
 import pytest
 from conftest import DATABASE, Stack
 from holdfast_testing import (
     Authority,
-    Connection,
     Proxy,
     Server,
     build_bin,
     encode_message,
     encode_request,
     holdfast,
+    receive_all,
     wait_until,
 )
 from holdfast_testing.wire import decode_message, encode_query, receive_message
@@ -157,7 +155,7 @@ def test_a_plain_client_is_told_in_the_log(stack):
     told(stack, "no TLS with the client", "tls=true")
     with socket.create_connection(("127.0.0.1", stack.proxy.port), 10) as peer:
         peer.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert drained(peer) == b""
+        assert receive_all(peer) == b""
     told(stack, "no TLS with the client", "plain HTTP")
 
 
@@ -168,16 +166,6 @@ def hello_bytes(authority):
     with pytest.raises(ssl.SSLWantReadError):
         context.wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
     return outgoing.read()
-
-
-def drained(peer):
-    received = b""
-    try:
-        while chunk := peer.recv(65536):
-            received += chunk
-    except ConnectionError:
-        pass
-    return received
 
 
 def test_garbage_in_the_handshake(stack, authority):
@@ -210,7 +198,7 @@ def test_garbage_in_the_handshake(stack, authority):
                 peer.shutdown(socket.SHUT_WR)
             except OSError:
                 pass  # refused by its first bytes
-            drained(peer)
+            receive_all(peer)
     with client_of(stack, authority) as client:
         assert client.admin.command("ping")["ok"] == 1
 
@@ -227,7 +215,7 @@ def test_a_client_that_stops_in_the_handshake(stack, authority):
         with client_of(stack, authority) as client:
             assert client.admin.command("ping")["ok"] == 1
         for peer in [*idle, silent]:
-            drained(peer)
+            receive_all(peer)
         told(stack, "no TLS with the client", "took too long")
         told(stack, "no first message in time")
     finally:
@@ -246,7 +234,7 @@ def test_broken_records(stack, authority):
             data = b"\x17\x03\x03\x00\x40" + os.urandom(64)
             under.sendall({"flipped": data, "cut": data[:20], "plain": encode_message(PING)}[damage])
             under.shutdown(socket.SHUT_WR)
-            drained(under)
+            receive_all(under)
             under.close()
     with client_of(stack, authority) as client:
         assert client.admin.command("ping")["ok"] == 1
@@ -589,7 +577,7 @@ def test_calls_over_tls(certificate, authority, name):
         assert stack.stored(name)[1]["size"] == 500_000 and len(stack.stored(name)) == 2
         with socket.create_connection(("127.0.0.1", stack.http_port), 20) as peer:
             peer.sendall(encode_request("GET", "/"))
-            drained(peer)
+            receive_all(peer)
         told(stack, "no TLS with the caller", "plain HTTP")
 
 

@@ -2,12 +2,11 @@
 else takes it, so a rollback can always restore what was there."""
 
 import contextlib
-import threading
 
 import pytest
 from bson.decimal128 import Decimal128
 from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection, Proxy, Server, WireTap
+from holdfast_testing import Connection, Later, Proxy, Server, WireTap
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 WRITE_CONFLICT = 112
@@ -21,31 +20,6 @@ def stack():
         yield made
         assert all(unit["state"] != "conflict" for unit in made.proxy.units())
         made.proxy.verify()
-
-
-class Later:
-    """A call in a thread of its own, and what it returned."""
-
-    def __init__(self, call):
-        self._thread = threading.Thread(target=self._run, args=(call,))
-        self._thread.start()
-
-    def _run(self, call):
-        try:
-            self._value = call()
-        except Exception as error:  # handed to whoever asks for the result
-            self._value = error
-
-    def waits(self):
-        self._thread.join(0.1)
-        return self._thread.is_alive()
-
-    def result(self):
-        self._thread.join(LOCK_WAIT / 2)
-        assert not self._thread.is_alive(), "it still waits"
-        if isinstance(self._value, Exception):
-            raise self._value
-        return self._value
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@
 
 #include "base/dead_man.h"
 #include "base/first_process.h"
+#include "test_program.h"
 
 static int run_child(void (*work)(struct dead_man *dead_man))
 {
@@ -33,13 +34,6 @@ static int run_child(void (*work)(struct dead_man *dead_man))
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     return status;
-}
-
-static void pause_ms(long milliseconds)
-{
-    struct timespec pause = {.tv_sec = milliseconds / 1000,
-                             .tv_nsec = milliseconds % 1000 * 1000000};
-    (void)nanosleep(&pause, NULL);
 }
 
 static void stops(struct dead_man *dead_man)

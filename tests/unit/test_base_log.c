@@ -21,6 +21,7 @@
 
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
+#include "test_program.h"
 
 static int pipe_ends[2];
 
@@ -298,14 +299,14 @@ static void test_objects_and_hexadecimal(void **state)
 static void test_a_file_that_is_renamed_and_one_that_takes_nothing(void **state)
 {
     (void)state;
-    char directory[] = "/tmp/holdfast-log-XXXXXX";
-    char path[64];
-    char renamed[64];
+    char directory[TEST_DIRECTORY_BYTES];
+    char path[TEST_DIRECTORY_BYTES + 8];
+    char renamed[TEST_DIRECTORY_BYTES + 8];
     struct stat found;
     struct error error = {0};
     struct log_figures before;
     struct log_figures after;
-    assert_non_null(mkdtemp(directory));
+    directory_new(directory);
     (void)snprintf(path, sizeof path, "%s/log", directory);
     (void)snprintf(renamed, sizeof renamed, "%s/log.1", directory);
     assert_int_equal(log_reopen(&error), STATUS_OK); /* no file yet */

@@ -12,24 +12,14 @@
 #include <cmocka.h>
 
 #include "cli/cli.h"
-#include "test_server.h"
+#include "server_fixture.h"
 
 #include "test_journal.h"
 
 #define NS "test.cli"
 
-static struct test_server server;
-static struct upstream *upstream;
-static bool have_server;
 static char self[4096];
 static char output[256 * 1024]; /* of the last run, both streams */
-
-static void need_server(void)
-{
-    if (!have_server) {
-        skip();
-    }
-}
 
 /* Runs `holdfast ARGUMENTS`, through a shell so that pipes may follow; its exit code. */
 static int run(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -386,21 +376,6 @@ static void no_server_exits_2_and_changes_nothing(void **state)
     directory_remove(left.directory);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    have_server = server_start(&server);
-    return have_server ? (int)upstream_open(server.uri, 10000, &upstream, NULL) : 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    upstream = upstream_close(upstream);
-    server_stop(&server);
-    return 0;
-}
-
 int main(int argument_count, char **arguments)
 {
     if (argument_count > 1 || getenv("HOLDFAST_TEST_IS_PROGRAM") != NULL) {
@@ -425,5 +400,5 @@ int main(int argument_count, char **arguments)
         cmocka_unit_test(a_closed_pipe_does_not_stop_a_recovery),
         cmocka_unit_test(no_server_exits_2_and_changes_nothing),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, server_fixture_start, server_fixture_stop);
 }

@@ -13,13 +13,11 @@
 
 #include "engine/apply_update.h"
 #include "engine/command_build.h"
-#include "test_server.h"
+#include "server_fixture.h"
+#include "test_seed.h"
 
 #define ROUNDS 600
 
-static struct test_server server;
-static struct upstream *upstream;
-static bool have_server;
 /* Where there is no server, only what is computed is checked. */
 static struct update_rules rules = {.update_fields = FIELD_ORDER_SORTED,
                                     .upsert_fields = FIELD_ORDER_SORTED};
@@ -278,15 +276,10 @@ static void put_random_update(bson_t *into)
 static void random_updates_are_what_the_server_makes(void **state)
 {
     (void)state;
-    if (!have_server) {
-        skip();
-    }
-    const char *chosen = getenv("HOLDFAST_TEST_SEED");
-    uint64_t seed = chosen == NULL ? (uint64_t)time(NULL) : strtoull(chosen, NULL, 10);
+    need_server();
     unsigned computed = 0;
     struct slice key = key_of("{\"_id\":1}");
-    printf("HOLDFAST_TEST_SEED=%llu\n", (unsigned long long)seed);
-    random_state = seed;
+    random_state = seed_of_run();
     for (unsigned i = 0; i < ROUNDS; i++) {
         bson_t before = BSON_INITIALIZER;
         bson_t update = BSON_INITIALIZER;
@@ -308,21 +301,8 @@ static void random_updates_are_what_the_server_makes(void **state)
 
 static int start(void **state)
 {
-    (void)state;
-    have_server = server_start(&server);
-    if (!have_server) {
-        return 0;
-    }
-    int status = (int)upstream_open(server.uri, 10000, &upstream, NULL);
-    return status != 0 ? status : (int)upstream_update_rules(upstream, &rules, NULL);
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    upstream = upstream_close(upstream);
-    server_stop(&server);
-    return 0;
+    int failed = server_fixture_start(state);
+    return failed == 0 && have_server ? (int)upstream_update_rules(upstream, &rules, NULL) : failed;
 }
 
 int main(void)
@@ -332,5 +312,5 @@ int main(void)
         cmocka_unit_test(an_unknown_order_of_new_fields_is_not_guessed),
         cmocka_unit_test(random_updates_are_what_the_server_makes),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, server_fixture_stop);
 }

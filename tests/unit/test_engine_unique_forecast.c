@@ -13,21 +13,16 @@
 
 #include "engine/command_build.h"
 #include "engine/unique_forecast.h"
-#include "test_server.h"
+#include "server_fixture.h"
+#include "test_seed.h"
 
 #define ROUNDS 400
-
-static struct test_server server;
-static struct upstream *upstream;
-static bool have_server;
 
 static struct unique_indexes *indexes_of(const char *keys)
 {
     char text[1024];
-    bson_error_t error;
     snprintf(text, sizeof text, "{\"cursor\":{\"id\":0,\"firstBatch\":[%s]}}", keys);
-    bson_t *reply = bson_new_from_json((const uint8_t *)text, -1, &error);
-    assert_non_null(reply);
+    bson_t *reply = doc(text);
     struct unique_indexes *indexes = unique_indexes_parse("db.c", reply, false);
     bson_destroy(reply);
     assert_non_null(indexes);
@@ -123,9 +118,7 @@ static void test_by_hand(void **state)
         bson_t forecast = BSON_INITIALIZER;
         bool told = unique_forecast(indexes, &statement, before, key_of("{\"_id\":1}"), &forecast);
         const char *wanted = cases[i].forecast == NULL ? "{}" : cases[i].forecast;
-        bson_error_t error;
-        bson_t *expected = bson_new_from_json((const uint8_t *)wanted, -1, &error);
-        assert_non_null(expected);
+        bson_t *expected = doc(wanted);
         char *got = bson_as_relaxed_extended_json(&forecast, NULL);
         char *hoped = bson_as_relaxed_extended_json(expected, NULL);
         if (told != (cases[i].forecast != NULL) || strcmp(got, hoped) != 0) {
@@ -358,9 +351,7 @@ static void try_some(const struct unique_indexes *indexes, bool wanted)
 static void test_against_the_server(void **state)
 {
     (void)state;
-    if (!have_server) {
-        skip();
-    }
+    need_server();
     static const char *const definitions[] = {
         /* each of these is told */
         INDEX("{\"u.x\":1}", ",\"sparse\":true") "," INDEX("{\"t.x\":1,\"v\":-1}", ""),
@@ -368,34 +359,12 @@ static void test_against_the_server(void **state)
         /* documents are keys as a whole */
         INDEX("{\"u\":1}", "") "," INDEX("{\"t\":1}", ",\"sparse\":true"),
     };
-    const char *chosen = getenv("HOLDFAST_TEST_SEED");
-    random_state = chosen == NULL ? (uint64_t)time(NULL) : strtoull(chosen, NULL, 10);
-    printf("HOLDFAST_TEST_SEED=%llu\n", (unsigned long long)random_state);
+    random_state = seed_of_run();
     for (size_t i = 0; i < 3; i++) {
         struct unique_indexes *indexes = indexes_of(definitions[i]);
         try_some(indexes, i < 2);
         unique_indexes_release(indexes);
     }
-}
-
-/* ------------------------------------------------------------------ */
-
-static int start(void **state)
-{
-    struct error error = {0};
-    (void)state;
-    have_server = server_start(&server);
-    return have_server && upstream_open(server.uri, 10000, &upstream, &error) != STATUS_OK ? -1 : 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    upstream_close(upstream);
-    if (have_server) {
-        server_stop(&server);
-    }
-    return 0;
 }
 
 int main(void)
@@ -405,5 +374,5 @@ int main(void)
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_against_the_server),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, server_fixture_start, server_fixture_stop);
 }

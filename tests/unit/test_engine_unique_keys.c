@@ -12,28 +12,10 @@
 #include <cmocka.h>
 
 #include "engine/unique_keys.h"
-#include "test_server.h"
+#include "server_fixture.h"
+#include "test_seed.h"
 
 #define ROUNDS 400
-
-static struct test_server server;
-static struct upstream *upstream;
-static bool have_server;
-
-static struct slice doc_of(const bson_t *document)
-{
-    return slice_make(bson_get_data(document), document->len);
-}
-
-static bson_t *parse(const char *json)
-{
-    bson_error_t error;
-    bson_t *document = bson_new_from_json((const uint8_t *)json, -1, &error);
-    if (document == NULL) {
-        fail_msg("%s: %s", json, error.message);
-    }
-    return document;
-}
 
 /* The set of one index, as listIndexes tells of it. */
 static struct unique_indexes *indexes_of(const char *index)
@@ -42,7 +24,7 @@ static struct unique_indexes *indexes_of(const char *index)
     snprintf(text, sizeof text,
              "{\"cursor\":{\"id\":0,\"firstBatch\":[{\"key\":{\"_id\":1},\"name\":\"_id_\"},%s]}}",
              index);
-    bson_t *reply = parse(text);
+    bson_t *reply = doc(text);
     struct unique_indexes *indexes = unique_indexes_parse("db.c", reply, false);
     bson_destroy(reply);
     assert_non_null(indexes);
@@ -52,7 +34,7 @@ static struct unique_indexes *indexes_of(const char *index)
 static struct unique_keys keys_of(const struct unique_indexes *indexes, const bson_t *document)
 {
     struct unique_keys keys = {.count_max = 10000};
-    assert_int_equal(unique_keys_of_change(indexes, (struct slice){0}, doc_of(document), &keys),
+    assert_int_equal(unique_keys_of_change(indexes, (struct slice){0}, doc_slice(document), &keys),
                      STATUS_OK);
     return keys;
 }
@@ -129,11 +111,11 @@ static void test_collated_ids(void **state)
         char text[256];
         snprintf(text, sizeof text, "{\"cursor\":{\"id\":0,\"firstBatch\":[%s]}}",
                  definitions[i % 2]);
-        bson_t *reply = parse(text);
+        bson_t *reply = doc(text);
         struct unique_indexes *indexes = unique_indexes_parse("db.c", reply, i >= 2);
-        bson_t *small = parse("{\"_id\":\"abc\"}");
-        bson_t *large = parse("{\"_id\":{\"x\":\"ABC\"}}");
-        bson_t *number = parse("{\"_id\":1}");
+        bson_t *small = doc("{\"_id\":\"abc\"}");
+        bson_t *large = doc("{\"_id\":{\"x\":\"ABC\"}}");
+        bson_t *number = doc("{\"_id\":1}");
         bool collated = i > 0;
         assert_int_equal(unique_indexes_count(indexes), collated);
         assert_int_equal(meet(indexes, small, large), collated);
@@ -151,8 +133,8 @@ static void test_pairs(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         struct unique_indexes *indexes = indexes_of(pairs[i].index);
-        bson_t *one = parse(pairs[i].one);
-        bson_t *other = parse(pairs[i].other);
+        bson_t *one = doc(pairs[i].one);
+        bson_t *other = doc(pairs[i].other);
         if (meet(indexes, one, other) != pairs[i].meet ||
             meet(indexes, other, one) != pairs[i].meet) {
             fail_msg("%s: %s and %s should%s meet", pairs[i].index, pairs[i].one, pairs[i].other,
@@ -170,8 +152,8 @@ static void test_bound(void **state)
     (void)state;
     struct unique_indexes *indexes = indexes_of("{\"key\":{\"u\":1,\"v\":1}" UNIQUE "}");
     struct unique_keys keys = {.count_max = 15};
-    bson_t *document = parse("{\"u\":[1,2,3,4],\"v\":[1,2,3,4]}");
-    assert_int_equal(unique_keys_of_change(indexes, (struct slice){0}, doc_of(document), &keys),
+    bson_t *document = doc("{\"u\":[1,2,3,4],\"v\":[1,2,3,4]}");
+    assert_int_equal(unique_keys_of_change(indexes, (struct slice){0}, doc_slice(document), &keys),
                      STATUS_FULL);
     assert_int_equal(keys.count, 15);
     free(keys.names);
@@ -200,9 +182,9 @@ static void test_changes(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct unique_indexes *indexes = indexes_of(cases[i].index);
         struct unique_keys keys = {.count_max = 2};
-        bson_t *before = parse(cases[i].before);
-        bson_t *after = parse(cases[i].after);
-        assert_int_equal(unique_keys_of_change(indexes, doc_of(before), doc_of(after), &keys),
+        bson_t *before = doc(cases[i].before);
+        bson_t *after = doc(cases[i].after);
+        assert_int_equal(unique_keys_of_change(indexes, doc_slice(before), doc_slice(after), &keys),
                          STATUS_OK);
         if (keys.count != cases[i].count) {
             fail_msg("%s: %s to %s gives %zu locks", cases[i].index, cases[i].before,
@@ -228,8 +210,8 @@ static void test_touched(void **state)
     };
     struct unique_indexes *indexes = indexes_of(COMPOUND);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        bson_t *update = parse(cases[i].update);
-        struct statement statement = {.kind = STATEMENT_UPDATE, .update = doc_of(update)};
+        bson_t *update = doc(cases[i].update);
+        struct statement statement = {.kind = STATEMENT_UPDATE, .update = doc_slice(update)};
         if (unique_indexes_touched(indexes, &statement) != cases[i].touched) {
             fail_msg("%s", cases[i].update);
         }
@@ -251,7 +233,7 @@ static void test_nonsense(void **state)
         "{\"cursor\":{\"id\":0,\"firstBatch\":[{\"key\":1,\"name\":\"a\"}]}}",
     };
     for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++) {
-        bson_t *reply = parse(replies[i]);
+        bson_t *reply = doc(replies[i]);
         assert_null(unique_indexes_parse("db.c", reply, false));
         bson_destroy(reply);
     }
@@ -363,13 +345,13 @@ static struct unique_indexes *server_indexes(const char *index)
     bson_t reply;
     struct error error = {0};
     snprintf(text, sizeof text, "{\"createIndexes\":\"c\",\"indexes\":[%s]}", index);
-    bson_t *command = parse(text);
+    bson_t *command = doc(text);
     int32_t code = run(command);
     bson_destroy(command);
     if (code != 0) {
         return NULL; /* it knows no such index */
     }
-    command = parse("{\"listIndexes\":\"c\",\"cursor\":{}}");
+    command = doc("{\"listIndexes\":\"c\",\"cursor\":{}}");
     assert_int_equal(upstream_command(upstream, "db", command, &reply, &code, &error), STATUS_OK);
     bson_destroy(command);
     struct unique_indexes *indexes = unique_indexes_parse("db.c", &reply, false);
@@ -393,9 +375,7 @@ static void test_server_duplicates(void **state)
         "{\"key\":{\"u\":1}" UNIQUE ",\"partialFilterExpression\":{\"v\":{\"$gt\":0}}}",
     };
     size_t all = 0;
-    if (!have_server) {
-        skip();
-    }
+    need_server();
     for (size_t i = 0; i < sizeof definitions / sizeof definitions[0]; i++) {
         size_t duplicates = 0;
         struct unique_indexes *indexes = server_indexes(definitions[i]);
@@ -414,46 +394,23 @@ static void test_server_duplicates(void **state)
             }
             bson_destroy(one);
             bson_destroy(other);
-            bson_t *clear = parse("{\"delete\":\"c\",\"deletes\":[{\"q\":{},\"limit\":0}]}");
+            bson_t *clear = doc("{\"delete\":\"c\",\"deletes\":[{\"q\":{},\"limit\":0}]}");
             assert_int_equal(run(clear), 0);
             bson_destroy(clear);
         }
         printf("%zu of %d pairs are duplicates in %s\n", duplicates, ROUNDS, definitions[i]);
         all += duplicates;
         unique_indexes_release(indexes);
-        bson_t *drop = parse("{\"drop\":\"c\"}");
+        bson_t *drop = doc("{\"drop\":\"c\"}");
         (void)run(drop);
         bson_destroy(drop);
     }
     assert_true(all > ROUNDS / 10);
 }
 
-/* ------------------------------------------------------------------ */
-
-static int start(void **state)
-{
-    struct error error = {0};
-    (void)state;
-    have_server = server_start(&server);
-    return have_server && upstream_open(server.uri, 10000, &upstream, &error) != STATUS_OK ? -1 : 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    upstream_close(upstream);
-    if (have_server) {
-        server_stop(&server);
-    }
-    return 0;
-}
-
 int main(void)
 {
-    const char *chosen = getenv("HOLDFAST_TEST_SEED");
-    unsigned seed = chosen != NULL ? (unsigned)strtoul(chosen, NULL, 10) : (unsigned)time(NULL);
-    printf("HOLDFAST_TEST_SEED=%u\n", seed);
-    srandom(seed);
+    srandom((unsigned)seed_of_run());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_changes),
@@ -463,5 +420,5 @@ int main(void)
         cmocka_unit_test(test_nonsense),
         cmocka_unit_test(test_server_duplicates),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, server_fixture_start, server_fixture_stop);
 }

@@ -23,19 +23,20 @@
 #include <unistd.h>
 
 #include "net/stream_tls.h"
+#include "test_program.h"
 
 #define BYTES ((size_t)8 << 20)
 #define PIECE 70001u
 
-static char directory[] = "/tmp/holdfast-tls-XXXXXX";
-static char key_file[64];
-static char certificate_file[64];
+static char directory[TEST_DIRECTORY_BYTES];
+static char key_file[TEST_DIRECTORY_BYTES + 16];
+static char certificate_file[TEST_DIRECTORY_BYTES + 16];
 
 static int make_certificate(void **state)
 {
     (void)state;
     char command[700];
-    assert_non_null(mkdtemp(directory));
+    directory_new(directory);
     (void)snprintf(key_file, sizeof key_file, "%s/both.pem", directory);
     (void)snprintf(certificate_file, sizeof certificate_file, "%s/only.pem", directory);
     (void)snprintf(command, sizeof command,
@@ -50,9 +51,8 @@ static int make_certificate(void **state)
 static int remove_certificate(void **state)
 {
     (void)state;
-    char command[100];
-    (void)snprintf(command, sizeof command, "rm -r %s", directory);
-    return system(command); /* NOLINT(cert-env33-c): a fixed text */
+    directory_remove(directory);
+    return 0;
 }
 
 /* ------------------------------------------------------------------ two ends of a connection */

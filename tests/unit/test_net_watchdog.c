@@ -10,9 +10,9 @@
 #include <cmocka.h>
 #include <semaphore.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #include "net/watchdog.h"
+#include "test_program.h"
 
 #define PERIOD_MS 60u
 
@@ -31,13 +31,6 @@ static void hang(struct worker_task *task)
     (void)sem_post(&hangs);
     while (sem_wait(&goes_on) != 0) {
     }
-}
-
-static void pause_ms(long milliseconds)
-{
-    (void)nanosleep(
-        &(struct timespec){.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000},
-        NULL);
 }
 
 static void wait_for(int more)

@@ -11,26 +11,15 @@
 
 #include "recover/lease.h"
 #include "recover/lease_keeper.h"
-#include "test_server.h"
+#include "server_fixture.h"
 
 #include "test_journal.h"
-
-static struct test_server server;
-static struct upstream *upstream;
-static bool have_server;
 
 struct journal {
     char directory[TEST_DIRECTORY_BYTES];
     struct wal *wal;
     char id[LEASE_JOURNAL_TEXT_BYTES];
 };
-
-static void need_server(void)
-{
-    if (!have_server) {
-        skip();
-    }
-}
 
 static void reset(void)
 {
@@ -386,21 +375,6 @@ static void looking_takes_nothing(void **state)
     drop(&journal);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    have_server = server_start(&server);
-    return have_server ? (int)upstream_open(server.uri, 10000, &upstream, NULL) : 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    upstream = upstream_close(upstream);
-    server_stop(&server);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,5 +394,5 @@ int main(void)
         cmocka_unit_test(an_emptied_database_is_refused_unless_vouched_for),
         cmocka_unit_test(looking_takes_nothing),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, server_fixture_start, server_fixture_stop);
 }

@@ -14,7 +14,7 @@
 
 #include "holdfast/clock.h"
 #include "recover/recovery.h"
-#include "test_server.h"
+#include "server_fixture.h"
 
 #include "test_journal.h"
 
@@ -22,17 +22,6 @@
 #define INCREMENT                                                                                  \
     "{\"findAndModify\": \"recovery\", \"query\": {\"_id\": 2}, \"update\": {\"$inc\": {\"a\": "   \
     "1}}}"
-
-static struct test_server server;
-static struct upstream *upstream;
-static bool have_server;
-
-static void need_server(void)
-{
-    if (!have_server) {
-        skip();
-    }
-}
 
 static enum status recover(const char *directory, bool dry_run, struct recovery_report *ret_report,
                            struct error *ret_error)
@@ -349,21 +338,6 @@ static void two_different_after_images_are_corrupt(void **state)
     directory_remove(directory);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    have_server = server_start(&server);
-    return have_server ? (int)upstream_open(server.uri, 10000, &upstream, NULL) : 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    upstream = upstream_close(upstream);
-    server_stop(&server);
-    return 0;
-}
-
 static int run_recovery(const char *directory, const char *uri)
 {
     struct recovery_report report;
@@ -391,5 +365,5 @@ int main(int argument_count, char **arguments)
         cmocka_unit_test(images_are_read_where_they_are),
         cmocka_unit_test(two_different_after_images_are_corrupt),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, server_fixture_start, server_fixture_stop);
 }

@@ -12,38 +12,14 @@
 
 #include "recover/replay.h"
 #include "recover/timeline.h"
-#include "test_server.h"
+#include "server_fixture.h"
 
 #include "test_journal.h"
 
 #define NS "test.replay"
 #define THREADS 4
 
-static struct test_server server;
-static struct upstream *upstream;
-static bool have_server;
 static char directory[TEST_DIRECTORY_BYTES];
-
-static int start(void **state)
-{
-    struct error error = {0};
-    (void)state;
-    have_server = server_start(&server);
-    if (have_server) {
-        journal_check(upstream_open(server.uri, 10000, &upstream, &error), &error);
-    }
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    upstream_close(upstream);
-    if (have_server) {
-        server_stop(&server);
-    }
-    return 0;
-}
 
 static int setup(void **state)
 {
@@ -61,13 +37,6 @@ static int teardown(void **state)
     (void)state;
     directory_remove(directory);
     return 0;
-}
-
-static void need_server(void)
-{
-    if (!have_server) {
-        skip();
-    }
 }
 
 static void on_conflict(const struct replay_conflict *conflict, void *context)
@@ -313,5 +282,5 @@ int main(void)
         TEST(a_backup_of_their_middle),   TEST(a_damaged_unit_changes_nothing),
         TEST(times_become_places),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, server_fixture_start, server_fixture_stop);
 }

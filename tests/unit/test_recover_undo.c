@@ -11,27 +11,16 @@
 #include <cmocka.h>
 
 #include "recover/undo.h"
-#include "test_server.h"
+#include "server_fixture.h"
 
 #define NS "test.undo"
 #define WRITES_MAX 16
-
-static struct test_server server;
-static struct upstream *upstream;
-static bool have_server;
 
 /* A unit that is made up in memory, as the rollback of a live unit makes it. */
 struct unit {
     struct unit_history history;
     struct history_write writes[WRITES_MAX];
 };
-
-static void need_server(void)
-{
-    if (!have_server) {
-        skip();
-    }
-}
 
 /* after: "?" is unknown. */
 static void add_write(struct unit *unit, enum record_operation operation, const char *namespace,
@@ -367,21 +356,6 @@ static void a_unit_without_writes_is_undone(void **state)
     assert_undone(&unit);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    have_server = server_start(&server);
-    return have_server ? (int)upstream_open(server.uri, 10000, &upstream, NULL) : 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    upstream = upstream_close(upstream);
-    server_stop(&server);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -401,5 +375,5 @@ int main(void)
         cmocka_unit_test(looking_changes_nothing),
         cmocka_unit_test(a_unit_without_writes_is_undone),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, server_fixture_start, server_fixture_stop);
 }

@@ -11,20 +11,12 @@
 
 #include <cmocka.h>
 
-#include <pthread.h>
-
+#include "lock_clients.h"
 #include "unit/lock_hints.h"
 #include "unit/lock_table.h"
 #include "unit/unit.h"
 
 enum { LOCKS_MAX = 1000, REMEMBERED_MAX = 1000 };
-
-static struct lock_name name_of(size_t number)
-{
-    struct lock_name name = {{0}};
-    memcpy(name.digest, &number, sizeof number);
-    return name;
-}
 
 static const size_t HOT = 1;
 
@@ -74,13 +66,13 @@ static void player_begin(struct player *player, bool reads)
 
 static enum lock_result player_lock(struct player *player, size_t lock)
 {
-    struct lock_name name = name_of(lock);
+    struct lock_name name = lock_name_numbered(lock);
     return lock_acquire(table, &player->owner, &name, &player->waiter);
 }
 
 static void player_write(struct player *player, size_t lock)
 {
-    struct lock_name name = name_of(lock);
+    struct lock_name name = lock_name_numbered(lock);
     assert_int_equal(player_lock(player, lock), LOCK_GRANTED);
     lock_mark_written(table, &player->owner, &name, true);
 }
@@ -208,13 +200,13 @@ static void test_hints_are_sorted_and_bounded(void **state)
     struct lock_hints *hints = NULL;
     static const size_t numbers[] = {5, 3, 9, 3, 1, 7, 200, 2, 4, 6, 8};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        struct lock_name name = name_of(numbers[i]);
+        struct lock_name name = lock_name_numbered(numbers[i]);
         lock_hints_add(&hints, &name, (uint32_t)numbers[i]);
     }
     static const size_t kept[] = {1, 2, 3, 4, 5, 7, 9, 200};
     assert_int_equal(hints->count, LOCK_HINTS_MAX);
     for (size_t i = 0; i < LOCK_HINTS_MAX; i++) {
-        struct lock_name name = name_of(kept[i]);
+        struct lock_name name = lock_name_numbered(kept[i]);
         assert_memory_equal(&hints->hints[i].name, &name, sizeof name);
         assert_int_equal(hints->hints[i].gate, kept[i]);
     }
@@ -257,7 +249,7 @@ static void checkin(struct unit_table *units, struct unit *unit, enum unit_state
 
 static void fail_over(struct unit *unit, size_t lock)
 {
-    struct lock_name name = name_of(lock);
+    struct lock_name name = lock_name_numbered(lock);
     lock_hints_add(&unit->locks.hints, &name, 1);
 }
 
@@ -329,80 +321,53 @@ static void test_a_session_keeps_namespaces(void **state)
 
 /* ------------------------------------------------------------------ threads */
 
-enum { THREADS = 8, ROUNDS = 300 };
-
-struct thread {
-    pthread_t thread;
-    struct lock_owner owner;
-    struct lock_waiter waiter;
-    pthread_mutex_t mutex;
-    pthread_cond_t cond;
-    bool ended;
-    size_t committed;
-    size_t conflicts;
-};
+enum { THREADS = 8, ROUNDS = 300, GIVE_UP_SECONDS = 60 };
 
 static uint64_t hot_value; /* belongs to whoever holds the lock, so the thread sanitizer watches */
 
-static void on_thread_ended(struct lock_waiter *waiter)
+static enum lock_result lock_and_wait(struct lock_client *client, bool reads)
 {
-    struct thread *thread =
-        (struct thread *)(void *)((uint8_t *)waiter - offsetof(struct thread, waiter));
-    pthread_mutex_lock(&thread->mutex);
-    thread->ended = true;
-    pthread_cond_signal(&thread->cond);
-    pthread_mutex_unlock(&thread->mutex);
-}
-
-static enum lock_result lock_and_wait(struct thread *thread, bool reads)
-{
-    struct lock_name name = name_of(HOT);
-    thread->waiter = (struct lock_waiter){.ended = on_thread_ended, .unless_changed = reads};
-    thread->ended = false;
-    enum lock_result result = lock_acquire(table, &thread->owner, &name, &thread->waiter);
+    struct lock_name name = lock_name_numbered(HOT);
+    client->waiter.unless_changed = reads;
+    enum lock_result result = lock_acquire(table, &client->owner, &name, &client->waiter);
     if (result != LOCK_WAITING) {
         return result;
     }
-    pthread_mutex_lock(&thread->mutex);
-    while (!thread->ended) {
-        pthread_cond_wait(&thread->cond, &thread->mutex);
-    }
-    pthread_mutex_unlock(&thread->mutex);
-    return lock_acquire(table, &thread->owner, &name, &thread->waiter);
+    assert_true(lock_client_wait(client, GIVE_UP_SECONDS));
+    return lock_acquire(table, &client->owner, &name, &client->waiter);
 }
 
 /* One try, as a transaction's: reads, then locks, writes and ends. Run again it locks first. */
-static bool try_once(struct thread *thread, bool again)
+static bool try_once(struct lock_client *client, bool again)
 {
-    struct lock_name name = name_of(HOT);
-    thread->owner = (struct lock_owner){0};
-    lock_owner_begin(table, &thread->owner);
+    struct lock_name name = lock_name_numbered(HOT);
+    client->owner = (struct lock_owner){0};
+    lock_owner_begin(table, &client->owner);
     if (again) {
-        enum lock_result first = lock_and_wait(thread, false);
+        enum lock_result first = lock_and_wait(client, false);
         assert_true(first == LOCK_GRANTED || first == LOCK_CONFLICT);
-        lock_owner_renew(table, &thread->owner);
+        lock_owner_renew(table, &client->owner);
     }
-    thread->owner.view_used = true;
-    enum lock_result result = lock_and_wait(thread, true);
+    client->owner.view_used = true;
+    enum lock_result result = lock_and_wait(client, true);
     if (result == LOCK_GRANTED) {
-        lock_mark_written(table, &thread->owner, &name, true);
+        lock_mark_written(table, &client->owner, &name, true);
         hot_value++;
-        thread->committed++;
+        client->added++;
     } else {
         assert_int_equal(result, LOCK_CONFLICT);
         assert_false(again);
-        thread->conflicts++;
     }
-    lock_release_all(table, &thread->owner, result != LOCK_GRANTED);
+    lock_release_all(table, &client->owner, result != LOCK_GRANTED);
     return result == LOCK_GRANTED;
 }
 
 static void *run_thread(void *argument)
 {
-    struct thread *thread = argument;
+    struct lock_client *client = argument;
     for (size_t i = 0; i < ROUNDS; i++) {
-        if (!try_once(thread, false)) {
-            (void)try_once(thread, true);
+        if (!try_once(client, false)) {
+            (void)try_once(client, true);
         }
     }
     return NULL;
@@ -412,18 +377,11 @@ static void *run_thread(void *argument)
 static void test_threads(void **state)
 {
     (void)state;
-    static struct thread threads[THREADS];
+    static struct lock_client clients[THREADS];
     hot_value = 0;
+    (void)lock_clients_run(clients, THREADS, 0, run_thread);
     for (size_t i = 0; i < THREADS; i++) {
-        (void)pthread_mutex_init(&threads[i].mutex, NULL);
-        (void)pthread_cond_init(&threads[i].cond, NULL);
-        assert_int_equal(pthread_create(&threads[i].thread, NULL, run_thread, &threads[i]), 0);
-    }
-    for (size_t i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_join(threads[i].thread, NULL), 0);
-        assert_int_equal(threads[i].committed, ROUNDS);
-        (void)pthread_mutex_destroy(&threads[i].mutex);
-        (void)pthread_cond_destroy(&threads[i].cond);
+        assert_int_equal(clients[i].added, ROUNDS);
     }
     assert_int_equal(hot_value, THREADS * ROUNDS);
     assert_int_equal(lock_table_deadlocks(table), 0);

@@ -16,28 +16,13 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 
+#include "lock_clients.h"
+#include "test_seed.h"
 #include "unit/gate.h"
 #include "unit/gate_wait.h"
 #include "unit/lock_table.h"
-
-static struct lock_name name_of(size_t number)
-{
-    struct lock_name name = {{0}};
-    memcpy(name.digest, &number, sizeof number);
-    return name;
-}
-
-static unsigned seed_of_run(void)
-{
-    const char *chosen = getenv("HOLDFAST_TEST_SEED");
-    unsigned seed = chosen != NULL ? (unsigned)strtoul(chosen, NULL, 10) : (unsigned)time(NULL);
-    printf("HOLDFAST_TEST_SEED=%u\n", seed);
-    return seed;
-}
 
 static struct lock_deadlock told; /* the last one */
 
@@ -179,7 +164,7 @@ static void settle(struct world *world)
         bool holds = player->waiting && world->holder[player->wanted] == i;
         assert_int_equal(player->ended, player->waiting && (holds || player->owner.victim));
         if (player->ended) {
-            struct lock_name name = name_of(player->wanted);
+            struct lock_name name = lock_name_numbered(player->wanted);
             player->waiting = player->ended = false;
             assert_int_equal(lock_acquire(world->table, &player->owner, &name, &player->waiter),
                              holds ? LOCK_GRANTED : LOCK_DEADLOCK);
@@ -191,7 +176,7 @@ static void settle(struct world *world)
 static enum lock_result ask(struct world *world, int who, size_t lock)
 {
     struct player *player = &world->players[who];
-    struct lock_name name = name_of(lock);
+    struct lock_name name = lock_name_numbered(lock);
     uint64_t before = lock_table_deadlocks(world->table);
     int victim = -1;
     size_t members = 0;
@@ -278,7 +263,7 @@ static void test_the_one_that_asks(void **state)
     assert_int_equal(ask(&world, 0, 1), LOCK_WAITING);
     assert_int_equal(ask(&world, 1, 0), LOCK_DEADLOCK);
     /* It keeps what it holds, and gets nothing more, until it is rolled back. */
-    struct lock_name other = name_of(5);
+    struct lock_name other = lock_name_numbered(5);
     struct player *victim = &world.players[1];
     assert_int_equal(lock_acquire(world.table, &victim->owner, &other, &victim->waiter),
                      LOCK_DEADLOCK);
@@ -362,7 +347,7 @@ static void test_random_schedules(void **state)
 {
     (void)state;
     struct world world;
-    unsigned seed = seed_of_run();
+    unsigned seed = (unsigned)seed_of_run();
     world_begin(&world);
     for (size_t step = 0; step < 60000; step++) {
         int who = rand_r(&seed) % OWNERS;
@@ -556,67 +541,22 @@ enum { THREADS = 6, ROUNDS = 400, DOCUMENTS = 5, GIVE_UP_SECONDS = 30 };
 static struct lock_table *shared;
 static uint64_t documents[DOCUMENTS]; /* each guarded by its lock alone */
 
-struct client {
-    struct lock_owner owner;
-    struct lock_waiter waiter;
-    pthread_t thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool ended; /* guarded by mutex */
-    unsigned seed;
-    uint64_t added;
-    bool stuck;
-};
-
-static void on_client_ended(struct lock_waiter *waiter)
+static enum lock_result client_lock(struct lock_client *client, size_t document)
 {
-    struct client *client =
-        (struct client *)(void *)((uint8_t *)waiter - offsetof(struct client, waiter));
-    pthread_mutex_lock(&client->mutex);
-    client->ended = true;
-    (void)pthread_cond_signal(&client->changed);
-    pthread_mutex_unlock(&client->mutex);
-}
-
-/* False: nothing came within GIVE_UP_SECONDS. */
-static bool wait_ended(struct client *client)
-{
-    struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += GIVE_UP_SECONDS;
-    int error = 0;
-    pthread_mutex_lock(&client->mutex);
-    while (!client->ended && error != ETIMEDOUT) {
-        error = pthread_cond_timedwait(&client->changed, &client->mutex, &until);
-    }
-    bool ended = client->ended;
-    client->ended = false;
-    pthread_mutex_unlock(&client->mutex);
-    return ended;
-}
-
-static enum lock_result client_lock(struct client *client, size_t document)
-{
-    struct lock_name name = name_of(document);
+    struct lock_name name = lock_name_numbered(document);
     for (;;) {
         enum lock_result result = lock_acquire(shared, &client->owner, &name, &client->waiter);
         if (result != LOCK_WAITING) {
             return result;
         }
-        /* Some do not like to wait, while somebody else may just be ending their wait. */
-        bool impatient = rand_r(&client->seed) % 16 == 0;
-        if (impatient && lock_cancel(shared, &client->waiter)) {
-            continue;
-        }
-        if (!wait_ended(client)) {
-            client->stuck = true;
+        if (!lock_client_gives_up(client, shared) && !lock_client_wait(client, GIVE_UP_SECONDS)) {
             return LOCK_DEADLOCK;
         }
     }
 }
 
 /* One unit: locks three documents in any order, then adds to them. False: it was a victim. */
-static bool client_round(struct client *client)
+static bool client_round(struct lock_client *client)
 {
     size_t wanted[3];
     for (size_t i = 0; i < 3; i++) {
@@ -635,7 +575,7 @@ static bool client_round(struct client *client)
 
 static void *client_main(void *argument)
 {
-    struct client *client = argument;
+    struct lock_client *client = argument;
     uint64_t place = 0;
     for (int done = 0; done < ROUNDS && !client->stuck;) {
         client->owner = (struct lock_owner){.place = place};
@@ -650,25 +590,11 @@ static void *client_main(void *argument)
 static void test_threads(void **state)
 {
     (void)state;
-    static struct client clients[THREADS];
-    unsigned seed = seed_of_run();
+    static struct lock_client clients[THREADS];
     shared = lock_table_new(LOCKS_MAX, 100);
     assert_non_null(shared);
-    for (unsigned i = 0; i < THREADS; i++) {
-        clients[i] = (struct client){.waiter.ended = on_client_ended, .seed = seed + i};
-        (void)pthread_mutex_init(&clients[i].mutex, NULL);
-        (void)pthread_cond_init(&clients[i].changed, NULL);
-        assert_int_equal(pthread_create(&clients[i].thread, NULL, client_main, &clients[i]), 0);
-    }
-    uint64_t added = 0;
     uint64_t found = 0;
-    bool stuck = false;
-    for (size_t i = 0; i < THREADS; i++) {
-        (void)pthread_join(clients[i].thread, NULL);
-        added += clients[i].added;
-        stuck = stuck || clients[i].stuck;
-    }
-    assert_false(stuck);
+    uint64_t added = lock_clients_run(clients, THREADS, (unsigned)seed_of_run(), client_main);
     for (size_t i = 0; i < DOCUMENTS; i++) {
         found += documents[i];
     }

@@ -17,10 +17,10 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 
+#include "lock_clients.h"
+#include "test_seed.h"
 #include "unit/gate_wait.h"
 #include "unit/lock_table.h"
 #include "unit/namespace_lock.h"
@@ -423,19 +423,11 @@ static void test_limit(void **state)
     world_end(&world);
 }
 
-static unsigned seed_of_run(void)
-{
-    const char *chosen = getenv("HOLDFAST_TEST_SEED");
-    unsigned seed = chosen != NULL ? (unsigned)strtoul(chosen, NULL, 10) : (unsigned)time(NULL);
-    printf("HOLDFAST_TEST_SEED=%u\n", seed);
-    return seed;
-}
-
 static void test_random_schedules(void **state)
 {
     (void)state;
     struct world world;
-    unsigned seed = seed_of_run();
+    unsigned seed = (unsigned)seed_of_run();
     world_begin(&world);
     for (size_t step = 0; step < 60000; step++) {
         int who = rand_r(&seed) % OWNERS;
@@ -464,47 +456,9 @@ enum { THREADS = 6, ROUNDS = 300, CELLS = 4, GIVE_UP_SECONDS = 60 };
 static struct lock_table *shared;
 static uint64_t cells[CELLS]; /* each guarded by its lock, or by its namespace being read */
 
-struct client {
-    struct lock_owner owner;
-    struct lock_waiter waiter;
-    pthread_t thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool ended; /* guarded by mutex */
-    unsigned seed;
-    uint64_t added;
-    bool stuck;
-};
-
-static void on_client_ended(struct lock_waiter *waiter)
-{
-    struct client *client =
-        (struct client *)(void *)((uint8_t *)waiter - offsetof(struct client, waiter));
-    pthread_mutex_lock(&client->mutex);
-    client->ended = true;
-    (void)pthread_cond_signal(&client->changed);
-    pthread_mutex_unlock(&client->mutex);
-}
-
-static bool wait_ended(struct client *client)
-{
-    struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += GIVE_UP_SECONDS;
-    int error = 0;
-    pthread_mutex_lock(&client->mutex);
-    while (!client->ended && error != ETIMEDOUT) {
-        error = pthread_cond_timedwait(&client->changed, &client->mutex, &until);
-    }
-    bool ended = client->ended;
-    client->ended = false;
-    pthread_mutex_unlock(&client->mutex);
-    return ended;
-}
-
 enum wish { READ_CELL, WRITE_CELL, READ_ALL, WRITE_ALL };
 
-static bool wish(struct client *client, enum wish what, size_t cell)
+static bool wish(struct lock_client *client, enum wish what, size_t cell)
 {
     struct lock_name name = {{(uint8_t)(cell + 1)}};
     enum lock_result result = LOCK_WAITING;
@@ -523,12 +477,8 @@ static bool wish(struct client *client, enum wish what, size_t cell)
             result = namespace_lock(shared, &client->owner, GATE, WRITE, &client->waiter);
             break;
         }
-        bool impatient = result == LOCK_WAITING && rand_r(&client->seed) % 16 == 0;
-        if (impatient && lock_cancel(shared, &client->waiter)) {
-            continue;
-        }
-        if (result == LOCK_WAITING && !wait_ended(client)) {
-            client->stuck = true;
+        if (result == LOCK_WAITING && !lock_client_gives_up(client, shared) &&
+            !lock_client_wait(client, GIVE_UP_SECONDS)) {
             return false;
         }
     }
@@ -536,7 +486,7 @@ static bool wish(struct client *client, enum wish what, size_t cell)
 }
 
 /* Reads one cell or all, twice; then writes one. False: it was a victim. */
-static bool client_round(struct client *client)
+static bool client_round(struct lock_client *client)
 {
     size_t read = (size_t)rand_r(&client->seed) % CELLS;
     size_t written = (size_t)rand_r(&client->seed) % CELLS;
@@ -557,7 +507,7 @@ static bool client_round(struct client *client)
 
 static void *client_main(void *argument)
 {
-    struct client *client = argument;
+    struct lock_client *client = argument;
     uint64_t place = 0;
     for (int done = 0; done < ROUNDS && !client->stuck;) {
         client->owner = (struct lock_owner){.serializable = true, .place = place};
@@ -574,24 +524,10 @@ static void *client_main(void *argument)
 static void test_threads(void **state)
 {
     (void)state;
-    static struct client clients[THREADS];
-    unsigned seed = seed_of_run();
+    static struct lock_client clients[THREADS];
     shared = lock_table_new(LOCKS_MAX, 100);
-    for (unsigned i = 0; i < THREADS; i++) {
-        clients[i] = (struct client){.waiter.ended = on_client_ended, .seed = seed + i};
-        (void)pthread_mutex_init(&clients[i].mutex, NULL);
-        (void)pthread_cond_init(&clients[i].changed, NULL);
-        assert_int_equal(pthread_create(&clients[i].thread, NULL, client_main, &clients[i]), 0);
-    }
-    uint64_t added = 0;
     uint64_t found = 0;
-    bool stuck = false;
-    for (size_t i = 0; i < THREADS; i++) {
-        (void)pthread_join(clients[i].thread, NULL);
-        added += clients[i].added;
-        stuck = stuck || clients[i].stuck;
-    }
-    assert_false(stuck);
+    uint64_t added = lock_clients_run(clients, THREADS, (unsigned)seed_of_run(), client_main);
     for (size_t i = 0; i < CELLS; i++) {
         found += cells[i];
     }

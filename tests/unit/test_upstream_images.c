@@ -10,20 +10,9 @@
 
 #include <cmocka.h>
 
-#include "test_server.h"
+#include "server_fixture.h"
 
 #define NS "test.images"
-
-static struct test_server server;
-static struct upstream *upstream;
-static bool have_server;
-
-static void need_server(void)
-{
-    if (!have_server) {
-        skip();
-    }
-}
 
 static void ok(enum status status, const struct error *error)
 {
@@ -316,21 +305,6 @@ static void what_a_dead_process_left_is_cleared(void **state)
     image_free(&found);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    have_server = server_start(&server);
-    return have_server ? (int)upstream_open(server.uri, 10000, &upstream, NULL) : 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    upstream = upstream_close(upstream);
-    server_stop(&server);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,5 +322,5 @@ int main(void)
         cmocka_unit_test(the_server_describes_itself),
         cmocka_unit_test(what_a_dead_process_left_is_cleared),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, server_fixture_start, server_fixture_stop);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "holdfast/wal.h"
+#include "test_program.h"
 
 static mode_t mode_of(const char *path)
 {
@@ -25,9 +26,9 @@ static void test_ours_is_narrowed(void **state)
 {
     (void)state;
     static const mode_t modes[] = {0755, 0777, 0770, 0701, 01777, 02750};
-    char path[] = "/tmp/holdfast-protect-XXXXXX";
+    char path[TEST_DIRECTORY_BYTES];
     bool narrowed = true;
-    assert_non_null(mkdtemp(path));
+    directory_new(path);
     assert_int_equal(wal_directory_protect(path, &narrowed, NULL), STATUS_OK);
     assert_false(narrowed);
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
@@ -45,10 +46,10 @@ static void test_ours_is_narrowed(void **state)
 static void test_of_somebody_else(void **state)
 {
     (void)state;
-    char path[] = "/tmp/holdfast-protect-XXXXXX";
+    char path[TEST_DIRECTORY_BYTES];
     struct error error = {0};
     bool narrowed = true;
-    assert_non_null(mkdtemp(path));
+    directory_new(path);
     if (geteuid() != 0 || chown(path, 12345, 12345) != 0) {
         rmdir(path);
         skip();

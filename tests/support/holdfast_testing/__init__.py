@@ -15,6 +15,7 @@ from .http_client import (
     request,
     request_until_answered,
 )
+from .later import Later
 from .memory import Memory, anonymous_bytes
 from .old_server import OldServer
 from .process import (
@@ -29,7 +30,7 @@ from .proxy import Proxy, ProxyFailed, build_bin, holdfast
 from .receiver import Collector, Receiver
 from .server import Server, server_kind
 from .service import FrontedService, FrontingProxy, Service
-from .wire import Connection, WireTap, decode_message, encode_message, encode_query
+from .wire import Connection, WireTap, decode_message, encode_message, encode_query, receive_all
 
 __all__ = [
     "Answer",
@@ -40,6 +41,7 @@ __all__ = [
     "FrontedService",
     "FrontingProxy",
     "HttpCall",
+    "Later",
     "Memory",
     "NotConnected",
     "OldServer",
@@ -66,6 +68,7 @@ __all__ = [
     "free_port",
     "holdfast",
     "port_for_restarts",
+    "receive_all",
     "request",
     "request_until_answered",
     "server_kind",

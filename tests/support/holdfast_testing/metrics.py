@@ -5,6 +5,8 @@ import http.client
 from prometheus_client import openmetrics, parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
+from .control import admin_port
+
 CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 # What a Prometheus server sends.
@@ -13,13 +15,6 @@ PROMETHEUS_ACCEPTS = (
     "q=0.5,text/plain;version=0.0.4;q=0.25,*/*;q=0.1"
 )
 assert openmetrics
-
-
-def admin_port(proxy):
-    for entry in proxy.log():
-        if entry["msg"] == "Listening" and entry["attr"]["listener"] == "admin":
-            return int(entry["attr"]["address"].rsplit(":", 1)[1])
-    raise AssertionError(f"no admin listener in the log\n{proxy.process.tail()}")
 
 
 def fetch(port, accept=None):

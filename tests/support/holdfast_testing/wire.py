@@ -90,6 +90,17 @@ def receive_exactly(peer, size):
     return bytes(parts)
 
 
+def receive_all(peer):
+    """What comes until the peer ends the connection, in whatever way."""
+    received = b""
+    try:
+        while chunk := peer.recv(65536):
+            received += chunk
+    except ConnectionError:
+        pass
+    return received
+
+
 def receive_message(peer):
     """One whole message, or None at the end."""
     header = receive_exactly(peer, 16)
