@@ -45,8 +45,9 @@ struct seen {
 
 struct topology {
     pthread_mutex_t mutex;
-    pthread_cond_t wake;    /* of the own thread */
-    pthread_cond_t settled; /* of topology_wait() */
+    pthread_cond_t wake;     /* of the own thread */
+    pthread_cond_t settled;  /* of topology_wait() */
+    pthread_mutex_t telling; /* held while `changed` is called */
     pthread_t thread;
     mongoc_client_pool_t *pool;
     struct topology_options options;
@@ -65,6 +66,16 @@ static const char *const state_names[] = {
     TOPOLOGY_STATE_LIST(X)
 #undef X
 };
+
+const char *upstream_topology_name(enum upstream_topology topology)
+{
+    static const char *const names[] = {
+        [UPSTREAM_STANDALONE] = "standalone",
+        [UPSTREAM_REPLICA_SET] = "replicaSet",
+        [UPSTREAM_SHARDED] = "sharded",
+    };
+    return names[topology];
+}
 
 const char *topology_state_name(enum topology_state state)
 {
@@ -128,6 +139,60 @@ static void see_member(struct seen *seen, mongoc_server_description_t *descripti
     }
 }
 
+static bool is_seen(const struct seen *seen, const char *name)
+{
+    for (size_t i = 0; i < seen->member_count; i++) {
+        if (strcmp(seen->members[i].told.name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void see_unknown(struct seen *seen, const char *name)
+{
+    if (seen->member_count < TOPOLOGY_MEMBERS_MAX && !is_seen(seen, name)) {
+        struct seen_member *member = &seen->members[seen->member_count++];
+        *member = (struct seen_member){.told.round_trip_ms = -1};
+        (void)snprintf(member->told.name, sizeof member->told.name, "%s", name);
+    }
+}
+
+static bool see_hosts(struct seen *seen, const bson_t *hello)
+{
+    static const char *const lists[] = {"hosts", "passives", "arbiters"};
+    bool some = false;
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        bson_iter_t at;
+        bson_iter_t host;
+        if (!bson_iter_init_find(&at, hello, lists[i]) || !BSON_ITER_HOLDS_ARRAY(&at) ||
+            !bson_iter_recurse(&at, &host)) {
+            continue;
+        }
+        while (bson_iter_next(&host)) {
+            if (BSON_ITER_HOLDS_UTF8(&host)) {
+                see_unknown(seen, bson_iter_utf8(&host, NULL));
+                some = true;
+            }
+        }
+    }
+    return some;
+}
+
+/* libmongoc leaves out whom it knows nothing of: those are told by the others, else they are who
+   was there before. */
+static void see_missing(struct seen *seen, mongoc_server_description_t **servers, size_t count,
+                        const struct seen *before)
+{
+    bool some = false;
+    for (size_t i = 0; i < count && !some; i++) {
+        some = see_hosts(seen, mongoc_server_description_hello_response(servers[i]));
+    }
+    for (size_t i = 0; i < before->member_count && !some; i++) {
+        see_unknown(seen, before->members[i].told.name);
+    }
+}
+
 /* A monitor's thread, under libmongoc's lock. */
 static void on_topology(const mongoc_apm_topology_changed_t *event)
 {
@@ -145,6 +210,7 @@ static void on_topology(const mongoc_apm_topology_changed_t *event)
             see_member(seen, servers[i]);
         }
         pthread_mutex_lock(&topology->mutex);
+        see_missing(seen, servers, count, &topology->seen);
         topology->seen = *seen;
         topology->news = true;
         pthread_cond_signal(&topology->wake);
@@ -280,10 +346,14 @@ static void *topology_main(void *argument)
             continue;
         }
         publish(topology);
-        if (topology->options.changed != NULL && view != NULL) {
+        if (view != NULL) {
             view_copy(topology, view);
             pthread_mutex_unlock(&topology->mutex);
-            topology->options.changed(topology->options.context, view);
+            pthread_mutex_lock(&topology->telling);
+            if (topology->options.changed != NULL) {
+                topology->options.changed(topology->options.context, view);
+            }
+            pthread_mutex_unlock(&topology->telling);
             pthread_mutex_lock(&topology->mutex);
         }
     }
@@ -305,6 +375,9 @@ static enum status pool_start(struct topology *topology, struct error *ret_error
     const char *set_name = mongoc_uri_get_replica_set(uri);
     (void)snprintf(topology->set_name, sizeof topology->set_name, "%s",
                    set_name == NULL ? "" : set_name);
+    for (const mongoc_host_list_t *at = mongoc_uri_get_hosts(uri); at != NULL; at = at->next) {
+        see_unknown(&topology->seen, at->host_and_port);
+    }
     topology->view.kind = set_name == NULL ? UPSTREAM_SHARDED : UPSTREAM_REPLICA_SET;
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS,
                                    uri_wait_of(topology->options.connect_ms));
@@ -324,6 +397,15 @@ static enum status pool_start(struct topology *topology, struct error *ret_error
     return STATUS_OK;
 }
 
+static void topology_free(struct topology *topology)
+{
+    (void)pthread_mutex_destroy(&topology->mutex);
+    (void)pthread_mutex_destroy(&topology->telling);
+    (void)pthread_cond_destroy(&topology->wake);
+    (void)pthread_cond_destroy(&topology->settled);
+    free(topology);
+}
+
 enum status topology_start(const struct topology_options *options, struct topology **ret_topology,
                            struct error *ret_error)
 {
@@ -335,6 +417,7 @@ enum status topology_start(const struct topology_options *options, struct topolo
     topology->options = *options;
     atomic_store(&topology->generation, 1);
     (void)pthread_mutex_init(&topology->mutex, NULL);
+    (void)pthread_mutex_init(&topology->telling, NULL);
     (void)pthread_cond_init(&topology->wake, NULL);
     condition_init(&topology->settled);
     enum status status = pool_start(topology, ret_error);
@@ -345,14 +428,20 @@ enum status topology_start(const struct topology_options *options, struct topolo
         status = error_set(ret_error, STATUS_MEMORY, "no thread for the monitoring of the servers");
     }
     if (status != STATUS_OK) {
-        (void)pthread_mutex_destroy(&topology->mutex);
-        (void)pthread_cond_destroy(&topology->wake);
-        (void)pthread_cond_destroy(&topology->settled);
-        free(topology);
+        topology_free(topology);
         return status;
     }
     *ret_topology = topology;
     return STATUS_OK;
+}
+
+void topology_silence(struct topology *topology)
+{
+    if (topology != NULL) {
+        pthread_mutex_lock(&topology->telling);
+        topology->options.changed = NULL;
+        pthread_mutex_unlock(&topology->telling);
+    }
 }
 
 struct topology *topology_stop(struct topology *topology)
@@ -366,10 +455,7 @@ struct topology *topology_stop(struct topology *topology)
     pthread_cond_signal(&topology->wake);
     pthread_mutex_unlock(&topology->mutex);
     (void)pthread_join(topology->thread, NULL);
-    (void)pthread_mutex_destroy(&topology->mutex);
-    (void)pthread_cond_destroy(&topology->wake);
-    (void)pthread_cond_destroy(&topology->settled);
-    free(topology);
+    topology_free(topology);
     return NULL;
 }
 

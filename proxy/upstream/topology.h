@@ -96,6 +96,9 @@ struct topology_options {
 MUST_CHECK enum status topology_start(const struct topology_options *options,
                                       struct topology **ret_topology, struct error *ret_error);
 
+/* When it returns `changed` is not called any more. NULL is harmless. Not from `changed`. */
+void topology_silence(struct topology *topology);
+
 /* NULL is harmless; returns NULL. */
 struct topology *topology_stop(struct topology *topology);
 

@@ -60,6 +60,10 @@ void upstream_exempt(struct upstream *upstream);
  */
 bool upstream_uri_follows(const char *uri);
 
+/* How long a command waits for a primary, where the servers of `uri` are followed: its
+   serverSelectionTimeoutMS, else as long as a mongos looks for one, 20 s. */
+uint64_t upstream_uri_selection_ms(const char *uri);
+
 /* Tells of each option of `uri` that has no effect here, and why not. Texts are valid during the
    call. */
 void upstream_uri_notes(const char *uri,
@@ -105,6 +109,9 @@ enum upstream_topology {
     UPSTREAM_REPLICA_SET, /* also a member that was not initiated: set_name is empty */
     UPSTREAM_SHARDED,
 };
+
+/* "standalone", "replicaSet", "sharded". */
+const char *upstream_topology_name(enum upstream_topology topology);
 
 #define UPSTREAM_PROCESS_BYTES 12
 

@@ -197,6 +197,17 @@ bool upstream_uri_follows(const char *text)
     return follows;
 }
 
+uint64_t upstream_uri_selection_ms(const char *text)
+{
+    mongoc_uri_t *uri = NULL;
+    int32_t wait_ms = 20000;
+    if (uri_parse(text, &uri, NULL) == STATUS_OK) {
+        wait_ms = mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, wait_ms);
+        mongoc_uri_destroy(uri);
+    }
+    return wait_ms < 0 ? 0 : (uint64_t)wait_ms;
+}
+
 int32_t uri_wait_of(uint64_t milliseconds)
 {
     return milliseconds > 600000 ? 600000 : milliseconds == 0 ? 1 : (int32_t)milliseconds;
@@ -231,7 +242,8 @@ static const char *const used[] = {"replicaSet",
                                    "heartbeatFrequencyMS",
                                    "srvMaxHosts",
                                    "srvServiceName",
-                                   "localThresholdMS"};
+                                   "localThresholdMS",
+                                   "serverSelectionTimeoutMS"};
 
 /* Options of a driver that mean its own client: each client of the proxy says them itself. */
 static const char *const of_clients[] = {"appName",
@@ -263,7 +275,7 @@ static const char *const of_clients[] = {"appName",
                                          "canonicalizeHostname"};
 
 /* Options that a setting of the proxy stands for. */
-static const char *const of_settings[] = {"connectTimeoutMS", "serverSelectionTimeoutMS"};
+static const char *const of_settings[] = {"connectTimeoutMS"};
 
 static bool is_among(const struct option *option, const char *const *names, size_t count)
 {

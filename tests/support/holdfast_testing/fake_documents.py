@@ -2,9 +2,12 @@
 of MongoDB's languages, and an error for the rest, so that nobody takes a guess for an answer."""
 
 import copy
+import datetime
 import re
+import time
 
 import bson
+from bson.timestamp import Timestamp
 
 FAILED_TO_PARSE = 9
 NOT_SUPPORTED = 115
@@ -149,6 +152,10 @@ def _update_one(document, operator, fields, inserting):
                 if operator == "$push" or not any(key_of(v) == key_of(one) for v in values):
                     values.append(one)
             _put(document, path, values)
+        elif operator == "$currentDate":
+            stamp = isinstance(value, dict) and value.get("$type") == "timestamp"
+            now = datetime.datetime.now(datetime.timezone.utc)
+            _put(document, path, Timestamp(int(time.time()), 1) if stamp else now)
         elif operator == "$pull" and found:
             _put(document, path, [v for v in old if key_of(v) != key_of(value)])
         elif operator not in ("$setOnInsert", "$unset", "$pull"):

@@ -285,7 +285,7 @@ class Node:
 
     @staticmethod
     def _session(link, command):
-        return (bytes(command["lsid"]["id"]), link["user"])
+        return _session_key(command["lsid"], link)
 
     def _check_number(self, session, number):
         known = self.sessions.get(session)
@@ -392,7 +392,7 @@ class Node:
 
     def _do_endsessions(self, link, command):
         for one in command["endSessions"]:
-            session = (bytes(one["id"]), link["user"])
+            session = _session_key(one, link)
             if session in self.transactions:
                 self._end_transaction(session, self.transactions[session])
         return {}
@@ -740,7 +740,7 @@ class Node:
         first = bytes(command["payload"]).decode().split(",", 2)[2]
         fields = dict(part.split("=", 1) for part in first.split(","))
         nonce = fields["r"] + base64.b64encode(os.urandom(12)).decode()
-        salt = hashlib.sha256(fields["n"].encode()).digest()[:16]
+        salt = hashlib.sha256(fields["n"].encode()).digest()[:28]
         answer = f"r={nonce},s={base64.b64encode(salt).decode()},i=4096"
         link["login"] = {"user": fields["n"], "texts": [first, answer], "salt": salt}
         return {"conversationId": 1, "done": False, "payload": answer.encode(), "ok": 1.0}
@@ -779,12 +779,23 @@ class View:
         self.operations = []  # outside of transactions
 
     def _collection(self, namespace):
+        if namespace == "config.transactions":
+            return self._transactions()
         source = self.node.data if self.transaction is None else self.transaction["data"]
         collection = dict(source.get(namespace, {}))
         for changed, key, _, after in self.operations:
             if changed == namespace:
                 collection[key] = after
         return {k: d for k, d in collection.items() if d is not None}
+
+    def _transactions(self):
+        """What a server keeps there of each session's newest transaction."""
+        found = {}
+        for (identity, owner), known in self.node.sessions.items():
+            lsid = {"id": bson.Binary(identity, 4), "uid": owner}
+            state = {"state": "committed"} if known["committed"] else {}
+            found[identity + owner] = {"_id": lsid, "txnNum": Int64(known["number"]), **state}
+        return found
 
     def find(self, namespace, query, sort=None):
         found = [(k, d) for k, d in self._collection(namespace).items()]
@@ -829,6 +840,14 @@ class View:
         changed = self.node.last_change.get((namespace, key), -1)
         if self._owner(namespace, key) is not None or changed >= self.transaction["begun"]:
             raise CommandError(errors.WRITE_CONFLICT, "WriteConflict error: retry your operation")
+
+
+def _session_key(lsid, link):
+    """A session is its owner's: by the digest that a server makes of the name, or was told."""
+    if "uid" in lsid:
+        return (bytes(lsid["id"]), bytes(lsid["uid"]))
+    owner = hashlib.sha256(f"{link['user']}@admin".encode()).digest() if link["user"] else b""
+    return (bytes(lsid["id"]), owner)
 
 
 def _takes_view(handler):
