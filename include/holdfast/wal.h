@@ -30,8 +30,8 @@
 #include <stdint.h>
 
 #include "holdfast/error.h"
-#include "holdfast/limits.h"
 #include "holdfast/histogram.h"
+#include "holdfast/limits.h"
 #include "holdfast/slice.h"
 
 struct wal;

@@ -389,3 +389,8 @@ const struct front *services_front(const struct services *services)
 {
     return services->front;
 }
+
+struct idempotency *services_idempotency(const struct services *services)
+{
+    return services->idempotency;
+}

@@ -180,13 +180,13 @@ struct unit_request {
     /* Not NULL: a unit of the boundary `boundary`, found by this key and not by user and session;
        several connections may carry it. */
     const struct unit_session_key *key;
-    enum unit_boundary boundary; /* begin; with `key` only */
-    const char *name;            /* see struct unit; with `key` only */
-    bool journaled_key;          /* with `key` only */
+    enum unit_boundary boundary;                /* begin; with `key` only */
+    const char *name;                           /* see struct unit; with `key` only */
+    bool journaled_key;                         /* with `key` only */
     const struct unit_session_key *request_key; /* begin, with `key` only: not NULL: the journal
                                                    finds it by this key, and by its own number */
-    uint64_t lifetime_ms;        /* begin: it is rolled back when it is older; 0: as all others */
-    uint64_t group;              /* begin: readers of this group see what it writes; 0: none */
+    uint64_t lifetime_ms; /* begin: it is rolled back when it is older; 0: as all others */
+    uint64_t group;       /* begin: readers of this group see what it writes; 0: none */
     int64_t transaction_number;
     bool begin;
     bool retryable;      /* begin: a plain write that may come again under the same number */
