@@ -70,8 +70,7 @@ void calls_answered(struct exchange *exchange)
         return;
     }
     if (exchange->status < 400 && !is_streamed(exchange) && !repeats_record(exchange)) {
-        calls_fail(exchange, ERROR_ANSWER_KEY_ANSWER_TOO_LARGE,
-                   "the answer is larger than http.idempotency.maxAnswer");
+        calls_fail(exchange, ERROR_ANSWER_KEY_ANSWER_TOO_LARGE, "http.idempotency.maxAnswer");
     } else if (exchange->status < 400) {
         set_ending(exchange);
         call_commit(&exchange->call);

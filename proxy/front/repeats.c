@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "front/exchange.h"
 #include "holdfast/log.h"
 
@@ -71,7 +72,7 @@ static struct repeat *make(const struct exchange *exchange, const struct http_he
                            struct slice bytes, struct slice key)
 {
     struct slice identity = {0};
-    struct repeat *repeat = calloc(1, sizeof *repeat);
+    struct repeat *repeat = memory_new_aligned(1, sizeof *repeat, _Alignof(struct repeat));
     if (repeat == NULL) {
         return NULL;
     }
@@ -158,8 +159,9 @@ bool repeats_admit(struct exchange *exchange, struct slice body)
 {
     struct repeat *repeat = exchange->repeat;
     uint64_t unit = 0;
-    if (repeat == NULL) {
-        return true;
+    if (body.size > exchange->shared->idempotency.body_bytes_max) {
+        exchange_refuse(exchange, ERROR_ANSWER_KEY_BODY_TOO_LARGE, NULL);
+        return false;
     }
     enum idempotency_found found = IDEMPOTENCY_FAILED;
     if (take_body(repeat, exchange->framing, body)) {

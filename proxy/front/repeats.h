@@ -21,8 +21,8 @@ struct repeat;
 bool repeats_begin(struct exchange *exchange, const struct http_head *head, struct slice bytes);
 
 /*
- * All of the body is here: `body` begins with it, as it came. True: the call may begin. False: the
- * request is answered, or refused, once exchange_run() comes to it.
+ * All of the body is here, as it came, or more than may be; exchange->repeat is not NULL. True: the
+ * call may begin. False: the request is answered, or refused, once exchange_run() comes to it.
  */
 bool repeats_admit(struct exchange *exchange, struct slice body);
 

@@ -105,7 +105,7 @@ static void tell_continue(struct exchange *exchange)
 /* `body`: as much of it as the call is to begin with. */
 static void open_call(struct exchange *exchange, struct slice body)
 {
-    if (repeats_admit(exchange, body)) {
+    if (exchange->repeat == NULL || repeats_admit(exchange, body)) {
         calls_open(exchange);
     }
 }
@@ -212,7 +212,7 @@ static size_t take_head(struct exchange *exchange, struct slice data)
 static size_t read_ahead_max(const struct exchange *exchange)
 {
     return exchange->repeat == NULL ? FRONT_READ_AHEAD_BYTES
-                                    : exchange->shared->idempotency.body_bytes_max + 1;
+                                    : exchange->shared->idempotency.body_bytes_max + 1u;
 }
 
 /* `body`: what is here from the beginning of it on. What is new is looked at, all of it is kept. */
@@ -224,16 +224,9 @@ static void look_ahead(struct exchange *exchange, struct slice body)
     exchange->ahead_bytes += used;
     if (result == FRAMING_MALFORMED) {
         exchange_malformed(exchange, ERROR_ANSWER_MALFORMED, "a chunk of its body is malformed");
-    } else if (result == FRAMING_COMPLETE) {
+    } else if (result == FRAMING_COMPLETE || exchange->ahead_bytes >= read_ahead_max(exchange)) {
         (void)event_del(&exchange->timer);
         open_call(exchange, slice_front(body, exchange->ahead_bytes));
-    } else if (exchange->ahead_bytes >= read_ahead_max(exchange)) {
-        (void)event_del(&exchange->timer);
-        if (exchange->repeat == NULL) {
-            calls_open(exchange);
-        } else {
-            exchange_refuse(exchange, ERROR_ANSWER_KEY_BODY_TOO_LARGE, NULL);
-        }
     }
 }
 
