@@ -203,7 +203,8 @@ static enum status look_up(struct wal *wal, const struct unit_session_key *key,
         case WAL_UNIT_CONFLICT:
             *ret_found = IDEMPOTENCY_CONFLICT;
             break;
-        case WAL_UNIT_OPEN: /* its rollback waits for the server */
+        case WAL_UNIT_OPEN:       /* its rollback waits for the server */
+        case WAL_UNIT_COMMITTING: /* its commit does */
             *ret_found = IDEMPOTENCY_RUNNING;
             break;
         }

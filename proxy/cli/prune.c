@@ -24,6 +24,7 @@
 #include "holdfast/clock.h"
 #include "holdfast/request_key.h"
 #include "recover/lease.h"
+#include "recover/native.h"
 #include "recover/probe.h"
 
 /* The daemon's default of wal.retention. */
@@ -220,11 +221,17 @@ static enum status read_kept(struct pruning *pruning, struct wal *wal, struct er
 
 static enum status remove_units(struct pruning *pruning, struct wal *wal, struct error *ret_error)
 {
-    enum status status = read_kept(pruning, wal, ret_error);
+    bool native = false;
+    enum status status = native_journal_is(wal, &native, ret_error);
+    if (status == STATUS_OK) {
+        status = read_kept(pruning, wal, ret_error);
+    }
     if (status != STATUS_OK) {
         return status;
     }
-    if (pruning->options->upstream != NULL) {
+    if (native) {
+        pruning->rules.settled_lsn = UINT64_MAX; /* it brings nothing back */
+    } else if (pruning->options->upstream != NULL) {
         status = read_settled(pruning, wal, ret_error);
     } else if (!pruning->options->dry_run) {
         return error_set(ret_error, STATUS_INVALID,
