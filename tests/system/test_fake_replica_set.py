@@ -86,9 +86,14 @@ def test_what_the_majority_never_had_is_rolled_back(members, direct):
     assert [d["_id"] for d in values.find()] == ["kept"]
 
 
-def test_a_change_stream_goes_on_at_the_next_primary(members, direct):
-    values = direct.test.values
-    with values.watch(max_await_time_ms=100) as stream:
+def test_a_change_stream_goes_on_at_the_next_primary(members):
+    """pymongo waits for the dead server itself before it resumes elsewhere."""
+    options = {"heartbeatFrequencyMS": 500, "serverSelectionTimeoutMS": 1000}
+    with (
+        pymongo.MongoClient(members.uri, **options) as direct,
+        direct.test.values.watch(max_await_time_ms=100) as stream,
+    ):
+        values = direct.test.values
         values.insert_one({"_id": 1})
         assert stream.next()["documentKey"] == {"_id": 1}
         members.kill(members.primary)
