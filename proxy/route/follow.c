@@ -324,17 +324,18 @@ static int32_t concern_code(struct slice document)
                : 0;
 }
 
-void follow_reply(struct connection *connection, struct slice document)
+bool follow_reply(struct connection *connection, struct slice document)
 {
     struct reply_view view;
     if (document.size > FOLLOW_LOOK_BYTES || reply_view_parse(document, &view) != STATUS_OK ||
         (view.ok && !view.has_write_concern_error)) {
-        return;
+        return true;
     }
-    int32_t code = view.ok ? concern_code(document) : view.code;
-    if (topology_code_is_state_change(code)) {
-        topology_suspect(topology_of(connection), connection->generation);
+    if (!topology_code_is_state_change(view.ok ? concern_code(document) : view.code)) {
+        return true;
     }
+    topology_suspect(topology_of(connection), connection->generation);
+    return connection->login.user[0] == '\0';
 }
 
 void follow_changed(struct route_worker *worker)

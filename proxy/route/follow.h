@@ -55,8 +55,13 @@ void follow_look(struct connection *connection);
 void follow_refuse(struct connection *connection, const struct wire_header *header,
                    struct slice available, struct dispatch *dispatch);
 
-/* A reply's document passes, which may tell that the server is not the primary any more. */
-void follow_reply(struct connection *connection, struct slice document);
+/*
+ * A reply's document is to pass, which may tell that the server is not the primary any more. False:
+ * it must not, the client's side ends instead. It has logged in, so it is closed in any case, and a
+ * driver retries once only: told first that this is not the primary, then closed, it would have
+ * retried in vain. A connection that breaks makes it drop all that are as old.
+ */
+bool follow_reply(struct connection *connection, struct slice document);
 
 /* Notes of a request what its client is told if its answer is lost. */
 void follow_note(const struct command_view *view, struct expected *expected);

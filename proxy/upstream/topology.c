@@ -384,10 +384,11 @@ static enum status pool_start(struct topology *topology, struct error *ret_error
     mongoc_apm_callbacks_t *callbacks = mongoc_apm_callbacks_new();
     mongoc_apm_set_topology_changed_cb(callbacks, on_topology);
     topology->pool = mongoc_client_pool_new_with_error(uri, &error);
+    status = topology->pool == NULL ? srv_failed(uri, &error, ret_error) : STATUS_OK;
     mongoc_uri_destroy(uri);
-    if (topology->pool == NULL) {
+    if (status != STATUS_OK) {
         mongoc_apm_callbacks_destroy(callbacks);
-        return error_set(ret_error, STATUS_UNREACHABLE, "%s", error.message);
+        return status;
     }
     (void)mongoc_client_pool_set_appname(topology->pool, "holdfast");
     (void)mongoc_client_pool_set_apm_callbacks(topology->pool, callbacks, topology);

@@ -37,14 +37,6 @@ mongoc_client_t *mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri, 
     abort();
 }
 
-mongoc_server_description_t **mongoc_client_get_server_descriptions(const mongoc_client_t *client,
-                                                                    size_t *n)
-{
-    (void)client;
-    (void)n;
-    abort();
-}
-
 const mongoc_uri_t *mongoc_client_get_uri(const mongoc_client_t *client)
 {
     (void)client;
