@@ -2,11 +2,14 @@
  * Following a replica set or a cluster (topology.h).
  *
  *   libmongoc's monitors --callbacks--> `seen` --> own thread: names become addresses, the target
- * is chosen --> `view`, `target`, `generation` --> workers
+ *   is chosen --> `view`, `target`, `generation` --> workers
  *
  * libmongoc calls back under its own lock, so that what may wait (name service, `changed`) is done
- * by a thread of our own. Its pool of clients is there for the monitors only; nobody uses a client
- * of it. What monitors send is hello, which needs no permit and no login.
+ * by a thread of our own. Its pool of clients is there for the monitors only; what they
+ * send is hello, which needs no permit and no login.
+ *
+ * A monitor whose server is away looks again only every heartbeatFrequencyMS (10 s), unless
+ * somebody selects a server and finds none. So while there is none a second thread does that.
  *
  * Invariant: `generation` changes with each change of the target, before anybody can see that.
  */
@@ -25,6 +28,8 @@
 #include "upstream/private.h"
 
 #define ELECTION_BYTES 12
+/* Between two looks of the seeker; and for how long one may wait for a server. */
+#define SEEK_MS 500
 
 /* What libmongoc told last of a member. */
 struct seen_member {
@@ -49,6 +54,8 @@ struct topology {
     pthread_cond_t settled;  /* of topology_wait() */
     pthread_mutex_t telling; /* held while `changed` is called */
     pthread_t thread;
+    pthread_t seeker;
+    pthread_cond_t seek; /* of the seeker */
     mongoc_client_pool_t *pool;
     struct topology_options options;
     struct seen seen;
@@ -362,6 +369,37 @@ static void *topology_main(void *argument)
     return NULL;
 }
 
+/* ------------------------------------------------------------------ while there is none */
+
+static void select_once(struct topology *topology)
+{
+    bson_error_t error;
+    mongoc_client_t *client = mongoc_client_pool_pop(topology->pool);
+    mongoc_server_description_t *found = mongoc_client_select_server(client, true, NULL, &error);
+    if (found != NULL) {
+        mongoc_server_description_destroy(found);
+    }
+    mongoc_client_pool_push(topology->pool, client);
+}
+
+static void *seeker_main(void *argument)
+{
+    struct topology *topology = argument;
+    pthread_mutex_lock(&topology->mutex);
+    while (!topology->stopping) {
+        if (topology->target.name[0] == '\0') {
+            pthread_mutex_unlock(&topology->mutex);
+            select_once(topology);
+            pthread_mutex_lock(&topology->mutex);
+        }
+        if (!topology->stopping) { /* what was found may not be published yet */
+            condition_wait_until(&topology->seek, &topology->mutex, clock_monotonic_ms() + SEEK_MS);
+        }
+    }
+    pthread_mutex_unlock(&topology->mutex);
+    return NULL;
+}
+
 /* ------------------------------------------------------------------ starting and stopping */
 
 static enum status pool_start(struct topology *topology, struct error *ret_error)
@@ -383,6 +421,7 @@ static enum status pool_start(struct topology *topology, struct error *ret_error
                                    uri_wait_of(topology->options.connect_ms));
     mongoc_apm_callbacks_t *callbacks = mongoc_apm_callbacks_new();
     mongoc_apm_set_topology_changed_cb(callbacks, on_topology);
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SEEK_MS);
     topology->pool = mongoc_client_pool_new_with_error(uri, &error);
     status = topology->pool == NULL ? srv_failed(uri, &error, ret_error) : STATUS_OK;
     mongoc_uri_destroy(uri);
@@ -398,13 +437,36 @@ static enum status pool_start(struct topology *topology, struct error *ret_error
     return STATUS_OK;
 }
 
+static void tell_to_stop(struct topology *topology)
+{
+    pthread_mutex_lock(&topology->mutex);
+    topology->stopping = true;
+    pthread_cond_signal(&topology->wake);
+    pthread_cond_signal(&topology->seek);
+    pthread_mutex_unlock(&topology->mutex);
+}
+
 static void topology_free(struct topology *topology)
 {
     (void)pthread_mutex_destroy(&topology->mutex);
     (void)pthread_mutex_destroy(&topology->telling);
     (void)pthread_cond_destroy(&topology->wake);
     (void)pthread_cond_destroy(&topology->settled);
+    (void)pthread_cond_destroy(&topology->seek);
     free(topology);
+}
+
+static enum status threads_start(struct topology *topology, struct error *ret_error)
+{
+    bool first = pthread_create(&topology->thread, NULL, topology_main, topology) == 0;
+    if (first && pthread_create(&topology->seeker, NULL, seeker_main, topology) == 0) {
+        return STATUS_OK;
+    }
+    if (first) {
+        tell_to_stop(topology);
+        (void)pthread_join(topology->thread, NULL);
+    }
+    return error_set(ret_error, STATUS_MEMORY, "no threads for the monitoring of the servers");
 }
 
 enum status topology_start(const struct topology_options *options, struct topology **ret_topology,
@@ -421,14 +483,15 @@ enum status topology_start(const struct topology_options *options, struct topolo
     (void)pthread_mutex_init(&topology->telling, NULL);
     (void)pthread_cond_init(&topology->wake, NULL);
     condition_init(&topology->settled);
+    condition_init(&topology->seek);
     enum status status = pool_start(topology, ret_error);
-    if (status == STATUS_OK &&
-        pthread_create(&topology->thread, NULL, topology_main, topology) != 0) {
-        mongoc_client_pool_destroy(topology->pool);
-        topology->pool = NULL;
-        status = error_set(ret_error, STATUS_MEMORY, "no thread for the monitoring of the servers");
+    if (status == STATUS_OK) {
+        status = threads_start(topology, ret_error);
     }
     if (status != STATUS_OK) {
+        if (topology->pool != NULL) {
+            mongoc_client_pool_destroy(topology->pool);
+        }
         topology_free(topology);
         return status;
     }
@@ -450,11 +513,9 @@ struct topology *topology_stop(struct topology *topology)
     if (topology == NULL) {
         return NULL;
     }
+    tell_to_stop(topology);
+    (void)pthread_join(topology->seeker, NULL);
     mongoc_client_pool_destroy(topology->pool); /* no callback after this */
-    pthread_mutex_lock(&topology->mutex);
-    topology->stopping = true;
-    pthread_cond_signal(&topology->wake);
-    pthread_mutex_unlock(&topology->mutex);
     (void)pthread_join(topology->thread, NULL);
     topology_free(topology);
     return NULL;
