@@ -27,7 +27,6 @@
 #include "holdfast/clock.h"
 #include "upstream/private.h"
 
-#define ELECTION_BYTES 12
 /* Between two looks of the seeker; and for how long one may wait for a server. */
 #define SEEK_MS 500
 
@@ -44,8 +43,6 @@ struct seen {
     char set_name[128];
     struct seen_member members[TOPOLOGY_MEMBERS_MAX];
     size_t member_count;
-    bool has_election;
-    uint8_t election[ELECTION_BYTES]; /* of the newest primary */
 };
 
 struct topology {
@@ -64,7 +61,6 @@ struct topology {
     struct topology_view view;
     struct topology_target target; /* name "": none */
     _Atomic uint64_t generation;
-    uint8_t election[ELECTION_BYTES];
     char set_name[128]; /* that the URI names; "": none, a cluster */
 };
 
@@ -114,15 +110,6 @@ static enum topology_state state_of(const char *type)
                                               : TOPOLOGY_UNKNOWN;
 }
 
-static void see_election(struct seen *seen, const bson_t *hello)
-{
-    bson_iter_t at;
-    if (bson_iter_init_find(&at, hello, "electionId") && BSON_ITER_HOLDS_OID(&at)) {
-        memcpy(seen->election, bson_iter_oid(&at)->bytes, ELECTION_BYTES);
-        seen->has_election = true;
-    }
-}
-
 static void see_member(struct seen *seen, mongoc_server_description_t *description)
 {
     struct seen_member *member = &seen->members[seen->member_count++];
@@ -137,9 +124,6 @@ static void see_member(struct seen *seen, mongoc_server_description_t *descripti
     };
     (void)snprintf(member->told.name, sizeof member->told.name, "%s", host->host_and_port);
     (void)snprintf(member->host, sizeof member->host, "%s", host->host);
-    if (member->told.state == TOPOLOGY_PRIMARY) {
-        see_election(seen, hello);
-    }
     if (seen->set_name[0] == '\0' && bson_iter_init_find(&at, hello, "setName") &&
         BSON_ITER_HOLDS_UTF8(&at)) {
         (void)snprintf(seen->set_name, sizeof seen->set_name, "%s", bson_iter_utf8(&at, NULL));
@@ -320,9 +304,6 @@ static void publish(struct topology *topology)
     pthread_mutex_lock(&topology->mutex);
     struct topology_view *view = &topology->view;
     view_make(seen, topology, view);
-    if (seen->has_election && memcmp(seen->election, topology->election, ELECTION_BYTES) > 0) {
-        memcpy(topology->election, seen->election, ELECTION_BYTES);
-    }
     if (strcmp(target.name, topology->target.name) != 0) {
         (void)atomic_fetch_add(&topology->generation, 1);
         if (target.name[0] != '\0' && strcmp(target.name, view->current) != 0) {
@@ -564,6 +545,14 @@ uint64_t topology_generation(const struct topology *topology)
     return atomic_load_explicit(&topology->generation, memory_order_acquire);
 }
 
+bool topology_has_target(struct topology *topology)
+{
+    pthread_mutex_lock(&topology->mutex);
+    bool found = topology->target.name[0] != '\0';
+    pthread_mutex_unlock(&topology->mutex);
+    return found;
+}
+
 bool topology_target_get(struct topology *topology, struct topology_target *ret_target)
 {
     pthread_mutex_lock(&topology->mutex);
@@ -583,14 +572,6 @@ static bool text_is(const bson_t *hello, const char *name, const char *wanted)
            strcmp(bson_iter_utf8(&at, NULL), wanted) == 0;
 }
 
-/* The mutex is held. */
-static bool is_succeeded(const struct topology *topology, const bson_t *hello)
-{
-    bson_iter_t at;
-    return bson_iter_init_find(&at, hello, "electionId") && BSON_ITER_HOLDS_OID(&at) &&
-           memcmp(bson_iter_oid(&at)->bytes, topology->election, ELECTION_BYTES) < 0;
-}
-
 bool topology_accepts(struct topology *topology, struct slice hello)
 {
     bson_t document;
@@ -604,8 +585,7 @@ bool topology_accepts(struct topology *topology, struct slice hello)
     pthread_mutex_lock(&topology->mutex);
     bool good = topology->view.kind == UPSTREAM_SHARDED
                     ? text_is(&document, "msg", "isdbgrid")
-                    : primary && text_is(&document, "setName", topology->view.set_name) &&
-                          !is_succeeded(topology, &document);
+                    : primary && text_is(&document, "setName", topology->view.set_name);
     pthread_mutex_unlock(&topology->mutex);
     return good;
 }
