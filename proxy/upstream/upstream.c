@@ -37,6 +37,11 @@ static void library_init(void)
     mongoc_log_set_handler(NULL, NULL);
 }
 
+void upstream_library_begin(void)
+{
+    pthread_once(&library_once, library_init);
+}
+
 /* libmongoc 1.23 follows a null pointer if it is to log in by a password that nobody gave. */
 static enum status login_check(const mongoc_uri_t *uri, struct error *ret_error)
 {
@@ -140,7 +145,7 @@ enum status upstream_open_answering(const char *uri_text, uint64_t connect_ms, u
     enum status status = STATUS_OK;
     struct upstream *upstream = NULL;
 
-    pthread_once(&library_once, library_init);
+    upstream_library_begin();
     mongoc_uri_t *uri = mongoc_uri_new_with_error(uri_text, &error);
     if (uri == NULL) {
         /* libmongoc's message may repeat the URI with its password: only its reason is taken. */

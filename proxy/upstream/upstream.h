@@ -52,6 +52,11 @@ MUST_CHECK enum status upstream_open_answering(const char *uri, uint64_t connect
 /* It may be used without a permit (holdfast/write_permit.h): only to renew a lease. */
 void upstream_exempt(struct upstream *upstream);
 
+/* Prepares libmongoc, for connections of others than this folder's. Any thread, any number of
+ * times.
+ */
+void upstream_library_begin(void);
+
 /* Copies the "host:port" of the server of `uri`, cut at capacity. STATUS_INVALID: no valid URI. */
 MUST_CHECK enum status upstream_host(const char *uri, char *host, size_t capacity,
                                      struct error *ret_error);
