@@ -3,7 +3,7 @@
 
 /*
  * The program `holdfast`: looks into a journal, recovers it, verifies it, decides conflicts, brings
- * restored backups forward, exports and prunes.
+ * restored backups forward, exports and prunes; finds and fixes contradictions between documents.
  *
  * Exit codes, the same for every command:
  *   0  done, and nothing is left for an operator
@@ -58,6 +58,11 @@ struct cli_options {
     bool once;            /* top: print once and end */
     uint64_t interval_ms; /* top: between two looks */
     bool locks;           /* units: of the living daemon, with whom they wait for */
+    const char *rules;    /* scrub --rules FILE, or NULL */
+    const char *rule;     /* scrub --rule NAME, or NULL: all */
+    const char *proxy;    /* scrub --proxy URI, or NULL */
+    bool fix;             /* scrub */
+    uint64_t pause_ms;    /* scrub: between two looks */
 };
 
 /* One command: its name, what --help says, and the function. */
@@ -67,6 +72,7 @@ struct cli_command {
     const char *summary;
     const char *help;
     enum cli_exit (*run)(const struct cli_options *options);
+    bool without_wal; /* it looks into no journal: --wal is not needed */
 };
 
 /* Ends with an entry whose name is NULL. */
@@ -89,6 +95,7 @@ enum cli_exit cli_export(const struct cli_options *options);
 
 enum cli_exit cli_replay(const struct cli_options *options);
 enum cli_exit cli_check_restore(const struct cli_options *options);
+enum cli_exit cli_scrub(const struct cli_options *options);
 enum cli_exit cli_prune(const struct cli_options *options);
 enum cli_exit cli_salvage(const struct cli_options *options);
 enum cli_exit cli_change_key(const struct cli_options *options);

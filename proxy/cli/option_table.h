@@ -38,6 +38,11 @@ enum option_letter {
     OPTION_WAL_KEY_FILE,
     OPTION_ONCE,
     OPTION_INTERVAL,
+    OPTION_RULES,
+    OPTION_RULE,
+    OPTION_PROXY,
+    OPTION_FIX,
+    OPTION_PAUSE_BETWEEN,
 };
 
 struct cli_option {

@@ -20,6 +20,7 @@
 #define CONNECT_MS_DEFAULT 10000
 #define FENCE_MS_DEFAULT 2000
 #define INTERVAL_MS_DEFAULT 2000
+#define PAUSE_MS_DEFAULT 1000
 #define HELP_COLUMN 19 /* where the help of an option begins, less the indent */
 
 const struct cli_command cli_commands[] = {
@@ -186,6 +187,25 @@ const struct cli_command cli_commands[] = {
      "Example: holdfast prune --compact --before 6h --wal DIR --upstream "
      "mongodb://localhost:27017\n",
      cli_prune},
+    {"scrub", "", "find documents that contradict each other, and fix them",
+     "Finds what earlier crashes left behind, by the rules of a file (docs/SCRUB.md): references "
+     "that\n"
+     "lead nowhere, missing partners, parts of different calls, counters that are wrong, states "
+     "that\n"
+     "nobody ends, duplicates. A finding is looked at a second time before it counts, so services\n"
+     "may go on; MOVING are those that changed in between. Shows for each rule how many there "
+     "are,\n"
+     "some of them, and the commands that put them right. Reads from the server (--upstream) or "
+     "from\n"
+     "a running holdfastd (--proxy); the server sorts keys, on its disk if they are many.\n"
+     "  --fix  asks for each rule, and does it through holdfastd: each finding in a unit of its "
+     "own,\n"
+     "         which looks once more and leaves alone what has changed\n"
+     "  --yes  does not ask\n"
+     "Exit code 1: something was found and is left.\n"
+     "\n"
+     "Example: holdfast scrub --rules FILE --proxy mongodb://localhost:27018\n",
+     cli_scrub, .without_wal = true},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -409,6 +429,23 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         return STATUS_OK;
     case OPTION_INTERVAL:
         return take_interval(optarg, options, ret_error);
+    case OPTION_RULES:
+        options->rules = optarg;
+        return STATUS_OK;
+    case OPTION_RULE:
+        options->rule = optarg;
+        return STATUS_OK;
+    case OPTION_PROXY:
+        options->proxy = optarg;
+        return STATUS_OK;
+    case OPTION_FIX:
+        options->fix = true;
+        return STATUS_OK;
+    case OPTION_PAUSE_BETWEEN:
+        return parse_duration(optarg, &options->pause_ms)
+                   ? STATUS_OK
+                   : error_set(ret_error, STATUS_INVALID,
+                               "--pause %.50s: expected a time up to 10m, for example 2s", optarg);
     case OPTION_YES:
         options->yes = true;
         return STATUS_OK;
@@ -474,7 +511,8 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
 {
     struct cli_options options = {.connect_ms = CONNECT_MS_DEFAULT,
                                   .fence_ms = FENCE_MS_DEFAULT,
-                                  .interval_ms = INTERVAL_MS_DEFAULT};
+                                  .interval_ms = INTERVAL_MS_DEFAULT,
+                                  .pause_ms = PAUSE_MS_DEFAULT};
     enum options_action action = OPTIONS_RUN;
     enum status status = STATUS_OK;
     int letter;
@@ -489,7 +527,8 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
     }
     status = take_words(argument_count - optind, arguments + optind, &action, ret_command, &options,
                         ret_error);
-    if (status == STATUS_OK && action == OPTIONS_RUN && options.wal == NULL) {
+    if (status == STATUS_OK && action == OPTIONS_RUN && options.wal == NULL &&
+        !(*ret_command)->without_wal) {
         status =
             error_set(ret_error, STATUS_INVALID, "--wal DIR is missing: where is the journal?");
     }
@@ -537,9 +576,10 @@ static void help_options(const struct cli_command *command)
 void options_help(const struct cli_command *command)
 {
     if (command != NULL) {
-        printf("Usage: holdfast %s%s%s --wal DIR [OPTION]...\n\nIn short: %s.\n\n%s%s",
-               command->name, command->arguments[0] == '\0' ? "" : " ", command->arguments,
-               command->summary, command->help, command->help[0] == '\0' ? "" : "\n");
+        printf("Usage: holdfast %s%s%s%s [OPTION]...\n\nIn short: %s.\n\n%s%s", command->name,
+               command->arguments[0] == '\0' ? "" : " ", command->arguments,
+               command->without_wal ? "" : " --wal DIR", command->summary, command->help,
+               command->help[0] == '\0' ? "" : "\n");
         help_options(command);
         return;
     }
