@@ -7,7 +7,7 @@
 #include <string.h>
 
 const struct cli_option cli_option_table[] = {
-    {"wal", "DIR", OPTION_WAL, NULL, "the journal's directory (required)"},
+    {"wal", "DIR", OPTION_WAL, NULL, "the journal's directory (required, but for scrub)"},
     {"wal-key-file", "FILE", OPTION_WAL_KEY_FILE, NULL, "opens an encrypted journal"},
     {"upstream", "URI", OPTION_UPSTREAM, "status recover resolve check-restore prune scrub",
      "the server, mongodb://host:port, as given to holdfastd"},

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cli/output.h"
+#include "holdfast/clock.h"
 #include "scrub/fix.h"
 #include "scrub/look.h"
 #include "scrub/pipeline.h"
@@ -27,6 +28,8 @@
 #define PASSES_MAX 10
 #define ANSWER_MS 600000 /* a scan of a large collection */
 #define PATIENCE_MS 60000
+#define LOCK_TIMEOUT 24
+#define SNAPSHOT_UNAVAILABLE 246
 
 struct scrub {
     const struct cli_options *options;
@@ -50,15 +53,34 @@ struct report {
 struct repair {
     struct scrub *scrub;
     uint64_t fixed;
-    uint64_t left; /* gone or changed since they were found */
+    uint64_t left;    /* gone or changed since they were found */
+    uint64_t useless; /* not cured by the rule's fix */
 };
+
+/* The proxy has a look wait for units that have written; one that they keep waiting begins anew. */
+static bool is_passing(const bson_t *command, int32_t code)
+{
+    bson_iter_t first;
+    return (code == LOCK_TIMEOUT || code == SNAPSHOT_UNAVAILABLE) &&
+           bson_iter_init(&first, command) && bson_iter_next(&first) &&
+           strcmp(bson_iter_key(&first), "aggregate") == 0;
+}
 
 /* A link's command. */
 static enum status upstream_send(void *context, const char *database, const bson_t *command,
                                  bson_t *ret_reply, struct error *ret_error)
 {
     const struct scrub *scrub = context;
-    return upstream_command(scrub->upstream, database, command, ret_reply, NULL, ret_error);
+    uint64_t since_ms = clock_monotonic_ms();
+    for (;;) {
+        int32_t code = 0;
+        enum status status =
+            upstream_command(scrub->upstream, database, command, ret_reply, &code, ret_error);
+        if (status != STATUS_REFUSED || !is_passing(command, code) ||
+            clock_monotonic_ms() - since_ms > PATIENCE_MS) {
+            return status;
+        }
+    }
 }
 
 /* ------------------------------------------------------------------ opening */
@@ -68,9 +90,9 @@ static enum status check_options(const struct cli_options *options, struct error
     if (options->rules == NULL) {
         return error_set(ret_error, STATUS_INVALID, "by which rules? --rules FILE");
     }
-    if ((options->proxy == NULL) == (options->upstream == NULL)) {
+    if (options->proxy == NULL && options->upstream == NULL) {
         return error_set(ret_error, STATUS_INVALID,
-                         "either --proxy URI, a running holdfastd as services have it, or "
+                         "where? --proxy URI, a running holdfastd as services have it, or "
                          "--upstream URI, the server itself");
     }
     if (options->fix && options->proxy == NULL) {
@@ -119,7 +141,7 @@ static enum status open_proxy(struct scrub *scrub, struct error *ret_error)
 static enum status scrub_open(struct scrub *scrub, struct error *ret_error)
 {
     const struct cli_options *options = scrub->options;
-    const char *uri = options->proxy == NULL ? options->upstream : options->proxy;
+    const char *uri = options->upstream == NULL ? options->proxy : options->upstream;
     struct upstream_description description;
     enum status status = check_options(options, ret_error);
     if (status == STATUS_OK) {
@@ -304,6 +326,7 @@ static void report_print_json(const struct scrub_rule *rule, const struct report
     BSON_APPEND_UTF8(&document, "kind", scrub_kind_name(rule->kind));
     BSON_APPEND_UTF8(&document, "why", rule->why);
     BSON_APPEND_INT64(&document, "found", (int64_t)report->counts.found);
+    BSON_APPEND_INT64(&document, "rows", (int64_t)report->counts.rows);
     BSON_APPEND_INT64(&document, "moving", (int64_t)report->counts.moving);
     BSON_APPEND_BOOL(&document, "fixable", rule->fix_count > 0);
     BSON_APPEND_ARRAY_BEGIN(&document, "examples", &examples);
@@ -371,7 +394,8 @@ static enum status fix_finding(const struct scrub_rule *rule, const bson_t *grou
     enum status status = scrub_fix(scrub->maintain, rule, group, scrub->run, scrub->link.now_ms,
                                    &outcome, ret_error);
     repair->fixed += status == STATUS_OK && outcome == SCRUB_FIXED;
-    repair->left += status == STATUS_OK && outcome != SCRUB_FIXED;
+    repair->useless += status == STATUS_OK && outcome == SCRUB_USELESS;
+    repair->left += status == STATUS_OK && (outcome == SCRUB_GONE || outcome == SCRUB_CHANGED);
     return status;
 }
 
@@ -410,6 +434,7 @@ static void repair_print(const struct scrub_rule *rule, const struct repair *rep
         BSON_APPEND_UTF8(&document, "rule", rule->name);
         BSON_APPEND_INT64(&document, "fixed", (int64_t)repair->fixed);
         BSON_APPEND_INT64(&document, "changedMeanwhile", (int64_t)repair->left);
+        BSON_APPEND_INT64(&document, "notCured", (int64_t)repair->useless);
         char *json = output_json(slice_make(bson_get_data(&document), document.len));
         printf("%s\n  %s", repair->scrub->printed++ == 0 ? "" : ",", json);
         bson_free(json);
@@ -420,6 +445,9 @@ static void repair_print(const struct scrub_rule *rule, const struct repair *rep
     output_text(stdout, rule->name);
     if (repair->left > 0) {
         printf(", %" PRIu64 " had changed meanwhile", repair->left);
+    }
+    if (repair->useless > 0) {
+        printf(", %" PRIu64 " that the fix does not cure stay as they are", repair->useless);
     }
     fputc('\n', stdout);
     (void)fflush(stdout);
@@ -443,7 +471,7 @@ static enum status fix_rule(struct scrub *scrub, const struct scrub_rule *rule, 
     }
     /* Each is looked at once more in its unit, so nothing needs a pause. */
     status = scrub_find(&scrub->link, rule, 0, fix_finding, &repair, &counts, ret_error);
-    if (repair.fixed + repair.left > 0) {
+    if (repair.fixed + repair.left + repair.useless > 0) {
         repair_print(rule, &repair);
     }
     *fixed += repair.fixed;

@@ -295,7 +295,10 @@ enum status scrub_fix_plan(const struct scrub_link *link, const struct scrub_rul
     };
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < rule->fix_count; i++) {
-        status = actions[rule->fixes[i].action](&plan, &rule->fixes[i]);
+        const struct scrub_fix *fix = &rule->fixes[i];
+        if (!fix->conditional || !is_there(&plan, fix->without)) {
+            status = actions[fix->action](&plan, fix);
+        }
     }
     return status;
 }
@@ -339,6 +342,20 @@ static enum status unit_write(const char *database, const bson_t *command, void 
     return status;
 }
 
+/* What the fix has made of the group; a failure rolls the unit back. */
+static enum status check_cured(struct unit_fix *fix, const struct scrub_link *link,
+                               struct error *ret_error)
+{
+    bson_t *now = NULL;
+    enum status status = scrub_look_at(link, fix->rule, fix->group, &now, ret_error);
+    if (status == STATUS_OK && now != NULL) {
+        fix->outcome = SCRUB_USELESS;
+        status = error_set(ret_error, STATUS_CONFLICT, "the fix leaves the finding as it is");
+    }
+    bson_destroy(now);
+    return status;
+}
+
 static enum status unit_body(struct maintain_unit *unit, unsigned attempt, void *context,
                              struct error *ret_error)
 {
@@ -359,6 +376,7 @@ static enum status unit_body(struct maintain_unit *unit, unsigned attempt, void 
     } else {
         fix->outcome = SCRUB_FIXED;
         status = scrub_fix_plan(&link, fix->rule, fix->group, fix->run, unit_write, fix, ret_error);
+        status = status == STATUS_OK ? check_cured(fix, &link, ret_error) : status;
     }
     bson_destroy(now);
     return status;
@@ -370,6 +388,9 @@ enum status scrub_fix(struct maintain *maintain, const struct scrub_rule *rule, 
 {
     struct unit_fix fix = {.rule = rule, .group = group, .run = run, .now_ms = now_ms};
     enum status status = maintain_run(maintain, unit_body, &fix, NULL, ret_error);
+    if (status == STATUS_CONFLICT && fix.outcome == SCRUB_USELESS) {
+        status = STATUS_OK;
+    }
     if (status == STATUS_OK) {
         *ret_outcome = fix.outcome;
     }

@@ -6,7 +6,8 @@
  *
  * It is done in a unit of its own, through the running holdfastd, at the isolation `serializable`:
  * the unit looks at the group once more, and goes on only if that is, byte for byte, what was
- * found. What it has looked at nobody changes until it ends, what it has not found nobody adds. So
+ * found. When it is done it looks a last time: a fix that does not make the group sound is rolled
+ * back. What it has looked at nobody changes until it ends, what it has not found nobody adds. So
  * a service that wrote meanwhile is not overwritten, and its document is not orphaned again.
  *
  * Threads: the caller's; synchronous.
@@ -39,6 +40,7 @@ enum scrub_outcome {
     SCRUB_FIXED,
     SCRUB_GONE,    /* sound by now: nothing was done */
     SCRUB_CHANGED, /* still broken, but not as it was found: nothing was done */
+    SCRUB_USELESS, /* the fix would leave the group broken: it was rolled back */
 };
 
 /* Fixes the group in one unit. Errors: those of maintain_run() and scrub_fix_plan(). */

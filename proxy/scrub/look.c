@@ -242,6 +242,17 @@ static void pause_since(uint64_t since_ms, uint64_t pause_ms)
     }
 }
 
+static uint64_t rows_of(const struct scrub_rule *rule, const bson_t *group)
+{
+    char path[96];
+    bson_iter_t at;
+    bson_iter_t found;
+    (void)snprintf(path, sizeof(path), "%s.n", rule->sources[0].name);
+    return bson_iter_init(&at, group) && bson_iter_find_descendant(&at, path, &found)
+               ? (uint64_t)bson_iter_as_int64(&found)
+               : 0;
+}
+
 static enum status batch_judge(struct search *search)
 {
     if (search->batch.count == 0) {
@@ -255,6 +266,7 @@ static enum status batch_judge(struct search *search)
         const bson_t *again = batch_find(&search->second.seen, group);
         if (again != NULL && bson_equal(group, again)) {
             search->counts.found++;
+            search->counts.rows += rows_of(search->rule, group);
             status = search->on_finding(search->rule, group, search->context, search->error);
         } else if (again != NULL) {
             search->counts.moving++;

@@ -53,6 +53,7 @@ MUST_CHECK enum status scrub_look_at(const struct scrub_link *link, const struct
 
 struct scrub_counts {
     uint64_t found;
+    uint64_t rows; /* of the first source, in all that was found */
     uint64_t moving;
 };
 

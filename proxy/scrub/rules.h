@@ -86,7 +86,9 @@ struct scrub_fix {
     bool from_document;   /* INSERT: one for each document of `source`, else one for the group */
     size_t into;          /* INSERT: the source that lacks it */
     enum scrub_keep keep; /* DELETE: but for one, by _id */
-    bson_t *body;         /* SET, UPDATE, INSERT */
+    bool conditional;     /* done only where the group has nothing of `without` */
+    size_t without;
+    bson_t *body; /* SET, UPDATE, INSERT */
 };
 
 struct scrub_rule {

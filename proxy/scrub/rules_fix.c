@@ -8,7 +8,8 @@
  *     {insert: {FIELD: ...}, into: SOURCE, from: SOURCE}
  *     {mark: SOURCE}
  *
- * Where a rule has one source only, it need not be named.
+ * Each may have `without: SOURCE`: done only where the group has nothing of that. Where a rule has
+ * one source only, `of` may be left out.
  */
 #include <stdio.h>
 #include <string.h>
@@ -58,7 +59,8 @@ static enum status read_delete(const struct place *place, const struct scrub_rul
 {
     struct place found;
     const char *which = NULL;
-    enum status status = place_check_keys(place, (const char *const[]){"delete", "keep", NULL});
+    enum status status =
+        place_check_keys(place, (const char *const[]){"delete", "keep", "without", NULL});
     if (status == STATUS_OK) {
         status = named_source(place, "delete", rule, &fix->source);
     }
@@ -80,7 +82,8 @@ static enum status read_change(const struct place *place, const char *name,
                                const struct scrub_rule *rule, struct scrub_fix *fix)
 {
     struct place body;
-    enum status status = place_check_keys(place, (const char *const[]){name, "of", NULL});
+    enum status status =
+        place_check_keys(place, (const char *const[]){name, "of", "without", NULL});
     if (status == STATUS_OK && place_find(place, name, &body)) {
         status = place_document(&body, &fix->body);
     }
@@ -117,7 +120,7 @@ static enum status read_insert(const struct place *place, const struct scrub_rul
 {
     struct place found;
     enum status status =
-        place_check_keys(place, (const char *const[]){"insert", "into", "from", NULL});
+        place_check_keys(place, (const char *const[]){"insert", "into", "from", "without", NULL});
     if (status == STATUS_OK && place_find(place, "insert", &found)) {
         status = place_document(&found, &fix->body);
     }
@@ -134,7 +137,7 @@ static enum status read_insert(const struct place *place, const struct scrub_rul
 static enum status read_mark(const struct place *place, const struct scrub_rule *rule,
                              struct scrub_fix *fix)
 {
-    enum status status = place_check_keys(place, (const char *const[]){"mark", NULL});
+    enum status status = place_check_keys(place, (const char *const[]){"mark", "without", NULL});
     return status == STATUS_OK ? named_source(place, "mark", rule, &fix->source) : status;
 }
 
@@ -158,7 +161,10 @@ static enum status read_one(const struct place *place, struct scrub_rule *rule)
         if (place_find(place, readers[i].name, &found)) {
             struct scrub_fix *fix = &rule->fixes[rule->fix_count++];
             *fix = (struct scrub_fix){.action = (enum scrub_action)i};
-            return readers[i].read(place, rule, fix);
+            fix->conditional = place_find(place, "without", &found);
+            enum status status =
+                fix->conditional ? find_source(&found, rule, &fix->without) : STATUS_OK;
+            return status == STATUS_OK ? readers[i].read(place, rule, fix) : status;
         }
     }
     return place_refuse(place, "expected one of delete, set, update, insert, mark");
