@@ -42,7 +42,11 @@ enum option_letter {
     OPTION_RULE,
     OPTION_PROXY,
     OPTION_FIX,
-    OPTION_PAUSE_BETWEEN,
+    OPTION_SETTLE,
+    OPTION_PAUSE,
+    OPTION_LIMIT,
+    OPTION_WITHOUT_JOURNAL,
+    OPTION_BACKUP,
 };
 
 struct cli_option {

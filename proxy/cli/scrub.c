@@ -347,7 +347,7 @@ static enum status report_rule(struct scrub *scrub, const struct scrub_rule *rul
                                struct scrub_counts *totals, struct error *ret_error)
 {
     struct report report = {.scrub = scrub};
-    enum status status = scrub_find(&scrub->link, rule, scrub->options->pause_ms, on_finding,
+    enum status status = scrub_find(&scrub->link, rule, scrub->options->settle_ms, on_finding,
                                     &report, &report.counts, ret_error);
     if (status == STATUS_OK) {
         totals->found += report.counts.found;
@@ -459,7 +459,7 @@ static enum status fix_rule(struct scrub *scrub, const struct scrub_rule *rule, 
     struct scrub_counts counts = {0};
     struct repair repair = {.scrub = scrub};
     bool agreed = false;
-    uint64_t pause_ms = scrub->options->pause_ms;
+    uint64_t pause_ms = scrub->options->settle_ms;
     enum status status =
         scrub_find(&scrub->link, rule, pause_ms, nothing, NULL, &counts, ret_error);
     if (status != STATUS_OK || counts.found == 0) {
@@ -506,7 +506,7 @@ static enum status count_all(struct scrub *scrub, struct scrub_counts *ret_total
     for (size_t i = 0; status == STATUS_OK && i < scrub->rules.count; i++) {
         struct scrub_counts counts = {0};
         if (is_wanted(scrub, &scrub->rules.list[i])) {
-            status = scrub_find(&scrub->link, &scrub->rules.list[i], scrub->options->pause_ms,
+            status = scrub_find(&scrub->link, &scrub->rules.list[i], scrub->options->settle_ms,
                                 nothing, NULL, &counts, ret_error);
             totals.found += counts.found;
             totals.moving += counts.moving;

@@ -27,6 +27,7 @@
 #include "wire/command.h"
 #include "wire/op_msg.h"
 
+struct pause;
 struct resolver;
 struct rollback_pool;
 struct namespace_cache;
@@ -81,6 +82,7 @@ struct engine {
     struct unique_cache *unique;
     struct settler *settler;
     struct resolver *resolver; /* NULL: nothing is decided any more */
+    struct pause *pause;       /* of all writes, for a backup (pause.h) */
     /* Limits that may change while the proxy runs: read once where something new begins. */
     _Atomic uint64_t lock_wait_ms;
     _Atomic uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */

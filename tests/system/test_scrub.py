@@ -132,7 +132,7 @@ FOUND = {
 
 
 def scrub(rules, *options, check=None):
-    done = holdfast("scrub", "--rules", rules, "--json", "--pause", "50ms", *options)
+    done = holdfast("scrub", "--rules", rules, "--json", "--settle", "50ms", *options)
     assert done.returncode in ((0, 1) if check is None else (check,)), done.stdout + done.stderr
     return json.loads(done.stdout)
 
@@ -218,7 +218,7 @@ def test_what_is_being_written_makes_no_alarm(held, c, rules):
     try:
         wait_until(lambda: c.users.count_documents({}) > 5, 20, "the service writes")
         for _ in range(8):
-            report = scrub(rules(), "--upstream", held.server.uri, "--rule", "profile", "--pause",
+            report = scrub(rules(), "--upstream", held.server.uri, "--rule", "profile", "--settle",
                            "400ms", check=0)  # fmt: skip
             assert found(report) == {}
     finally:
@@ -314,5 +314,5 @@ def test_what_is_missing_among_the_options(rules, tmp_path):
 def test_without_a_terminal_nobody_is_asked(held, c, rules):
     c.orders.insert_one({"_id": 1, "customer": 7, "total": 1})
     done = holdfast("scrub", "--rules", rules(), "--proxy", held.proxy.uri, "--fix",
-                    "--rule", "customer", "--pause", "0", check=2)  # fmt: skip
+                    "--rule", "customer", "--settle", "0", check=2)  # fmt: skip
     assert "--yes" in done.stderr and c.orders.find_one(1) is not None

@@ -54,7 +54,7 @@ def said_by_the_checker(stack):
 
 
 def said_by_the_scrub(*options, check):
-    done = holdfast("scrub", "--rules", RULES, "--json", "--pause", "50ms", *options, check=check)
+    done = holdfast("scrub", "--rules", RULES, "--json", "--settle", "50ms", *options, check=check)
     report = json.loads(done.stdout)
     rules = {rule["rule"]: rule for rule in report["rules"]}
     counts = collections.Counter()
