@@ -156,7 +156,9 @@ static void pause_run(struct pause *pause)
     while (is_wanted(pause)) {
         condition_wait_until(&pause->changed, &pause->mutex, pause->until_ms);
     }
-    bool asked = !pause->wanted;
+    const char *reason = pause->stopping ? "holdfastd ends"
+                         : pause->wanted ? "nobody asked for more time"
+                                         : "it has ended";
     bool held = pause->state == PAUSE_HELD;
     pause->wanted = false;
     pause->state = PAUSE_NONE;
@@ -165,7 +167,7 @@ static void pause_run(struct pause *pause)
     if (held) {
         LOG(LOG_INFO, "journal", "Writes go on after a backup",
             LOG_NUMBER("millis", clock_monotonic_ms() - pause->since_ms),
-            LOG_TEXT("reason", asked ? "it has ended" : "nobody asked for more time"));
+            LOG_TEXT("reason", reason));
     }
     pthread_mutex_lock(&pause->mutex);
 }

@@ -8,8 +8,9 @@
  *       ^                        |                                                     |
  *       +------ pause_end(), or nobody renews it in time, or the process ends ---------+
  *
- * Who comes meanwhile waits at the gates as behind a command such as createIndexes: a unit's write
- * for unit.lockWait, then it is refused as one that met a lock. Reads go on.
+ * Who comes meanwhile waits at the gates as behind a command such as createIndexes: a unit for
+ * unit.lockWait, then it is refused as one that met a lock. Reads outside units go on; a driver's
+ * transaction is a unit from its first read on.
  *
  * A pause ends by itself when its time is over, so one whose asker has died lasts no longer than
  * it last asked for.
