@@ -26,6 +26,7 @@
 #include "base/condition.h"
 #include "holdfast/clock.h"
 #include "upstream/private.h"
+#include "upstream/upstream.h"
 
 /* Between two looks of the seeker; and for how long one may wait for a server. */
 #define SEEK_MS 500

@@ -1,5 +1,5 @@
-"""Failover of the replica set or cluster behind the proxy: real drivers, and a fake set of three nodes
-(no server of several nodes can be had here; fake_replica_set.py says what is true of it).
+"""Failover of the replica set or cluster behind the proxy: real drivers, and a fake set of three
+nodes (no server of several nodes can be had here; fake_replica_set.py says what is true of it).
 
 Clients keep their connections where the protocol allows it; what was on its way is answered as a
 mongos would, so that drivers ride through.
