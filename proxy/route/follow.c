@@ -143,6 +143,11 @@ void follow_dial(struct connection *connection)
     worker_timer_start(&connection->dial_timer, 0);
 }
 
+static bool client_wants(const struct connection *connection)
+{
+    return connection->incoming.size > 0 || connection->downstream.readable;
+}
+
 static void give_up_attempt(struct connection *connection)
 {
     close_server(connection);
@@ -154,6 +159,10 @@ static void give_up_attempt(struct connection *connection)
 void follow_failed(struct connection *connection)
 {
     give_up_attempt(connection);
+    if (is_too_late(connection) && !client_wants(connection)) {
+        follow_end(connection); /* its next command begins anew */
+        return;
+    }
     if (is_too_late(connection)) {
         LOG(LOG_ERROR, "net", "No primary was found for a command in time",
             LOG_CONNECTION(connection),
@@ -384,9 +393,11 @@ void follow_look(struct connection *connection)
         !follow_lost(connection)) {
         connection_end_client(connection);
     }
-    bool wants =
-        !connection->refusing && (connection->incoming.size > 0 || connection->downstream.readable);
-    if (connection->away && !connection->dialling && wants && !connection->client_gone) {
+    if (connection->refusing && topology_has_target(topology_of(connection))) {
+        connection->refusing = false;
+    }
+    if (connection->away && !connection->dialling && !connection->refusing &&
+        !connection->client_gone && client_wants(connection)) {
         follow_dial(connection);
     }
 }
