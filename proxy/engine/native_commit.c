@@ -74,8 +74,8 @@ static void on_appended(struct wal_append *first, void *context)
 }
 
 /*
- * `age_us`: of the transaction. Where several are committed at once they may wait for each other by a
- * small part of that: a batch of them costs the processor hardly more than one alone.
+ * `age_us`: of the transaction. Where several are committed at once they may wait for each other by
+ * a small part of that: a batch of them costs the processor hardly more than one alone.
  */
 static void append(struct native_commit *commit, const bson_t *commands, int32_t left,
                    uint64_t age_us)
@@ -103,8 +103,8 @@ static void append(struct native_commit *commit, const bson_t *commands, int32_t
         };
     }
     uint64_t patience_us = age_us / PATIENCE_PART;
-    commit->records[0].patience_us = patience_us < WAL_PATIENCE_US_MAX ? (uint32_t)patience_us
-                                                                       : WAL_PATIENCE_US_MAX;
+    commit->records[0].patience_us =
+        patience_us < WAL_PATIENCE_US_MAX ? (uint32_t)patience_us : WAL_PATIENCE_US_MAX;
     wal_append(commit->native->options.wal, &commit->records[0]);
 }
 
@@ -173,7 +173,7 @@ static void settle(struct native_commit *commit, enum wal_kind kind, const char 
 {
     struct native_key key;
     native_key_make(commit->user, commit->view->session_id, &key);
-    native_outcome_append(commit->native, commit->unit, kind, reason);
+    native_outcome_append(commit->native, commit->unit, kind, reason, false);
     native_outcome_note(commit->native, &key, commit->unit);
     if (commit->again) {
         native_asker_settled(commit->native, commit->unit);
@@ -247,11 +247,6 @@ struct native_doubt *native_commit_lost(struct native_commit *commit,
     }
     doubt->told = told;
     doubt->context = context;
-    pthread_mutex_lock(&native->lock);
-    doubt->next = native->doubts;
-    native->doubts = doubt;
-    native->doubt_count++;
-    pthread_cond_signal(&native->changed);
-    pthread_mutex_unlock(&native->lock);
+    native_asker_add(native, doubt);
     return doubt;
 }
