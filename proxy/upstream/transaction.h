@@ -38,6 +38,12 @@ MUST_CHECK enum status upstream_commit_again(struct upstream *upstream,
                                              const struct upstream_transaction *transaction,
                                              bson_t *ret_reply, struct error *ret_error);
 
+/* Tells the server that nobody will commit it; whatever it answers. Errors: as
+   upstream_commit_again(). */
+MUST_CHECK enum status upstream_abort(struct upstream *upstream,
+                                      const struct upstream_transaction *transaction,
+                                      struct error *ret_error);
+
 /*
  * Whether the server keeps on its disk how transactions ended, as mongod does in
  * config.transactions, so that "no such transaction" means that it did not happen, also after a
