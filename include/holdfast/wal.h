@@ -50,7 +50,9 @@ enum wal_durability {
     X(OUTCOME, 5)    /* reserved: the recorded reply of a retryable command */                     \
     X(SETTLED, 6)    /* reserved: the upstream has itself made everything up to an LSN durable */  \
     X(CONFLICT, 7)   /* the unit is set aside for an operator; it holds no locks any more */       \
-    X(CHECKPOINT, 8) /* reserved */
+    X(CHECKPOINT, 8) /* reserved */                                                                \
+    X(COMMITTING, 9) /* native engine: the server is about to be asked to commit the unit's        \
+                        transaction; how that ended only the server knows */
 
 enum wal_kind {
 #define X(name, number) WAL_KIND_##name = number,
@@ -66,7 +68,8 @@ const char *wal_kind_name(enum wal_kind kind);
     X(OPEN) /* last record BEGIN or WRITE: recovery will roll it back */                           \
     X(COMMITTED)                                                                                   \
     X(ABORTED)                                                                                     \
-    X(CONFLICT)
+    X(CONFLICT)                                                                                    \
+    X(COMMITTING) /* last record COMMITTING: recovery will ask the server */
 
 enum wal_unit_state {
 #define X(name) WAL_UNIT_##name,
@@ -74,7 +77,7 @@ enum wal_unit_state {
 #undef X
 };
 
-/* "open", "committed", "aborted", "conflict". Never NULL. */
+/* "open", "committed", "aborted", "conflict", "committing". Never NULL. */
 const char *wal_unit_state_name(enum wal_unit_state state);
 
 struct wal_record {
@@ -195,6 +198,9 @@ struct wal_append {
        or has failed. Must not block and must not call into the journal except wal_append(). */
     void (*completed)(struct wal_append *first, void *context);
     void *context;
+    /* On a group's first record: nobody waits for it. It goes with the next group that somebody
+       waits for, or by itself after WAL_UNHURRIED_MS; so it costs no sync of its own. */
+    bool unhurried;
     /* filled in by the journal before `completed` */
     uint64_t lsn;       /* 0 if it failed */
     enum status status; /* OK, FULL (the quota or the disk: nothing was written, later groups may
@@ -202,6 +208,8 @@ struct wal_append {
     /* private to the journal */
     struct wal_append *queue_next;
 };
+
+#define WAL_UNHURRIED_MS 200u
 
 /* The payload of a record for which there is room even in a full journal: see wal_append(). */
 #define WAL_SHORT_PAYLOAD_BYTES 512u
@@ -213,9 +221,10 @@ struct wal_append {
  *
  * Rules (broken: STATUS_INVALID): a unit's first record is BEGIN; nothing follows ABORT; after
  * COMMIT only CONFLICT (the server has lost it and it cannot be done again); after CONFLICT only
- * COMMIT, ABORT or CONFLICT (an operator's decision).
+ * COMMIT, ABORT or CONFLICT (an operator's decision); after COMMITTING only COMMIT, ABORT or
+ * CONFLICT.
  *
- * Space: BEGIN and WRITE fail with FULL at options.quota_bytes; COMMIT, ABORT and CONFLICT may use
+ * Space: BEGIN, WRITE and COMMITTING fail with FULL at options.quota_bytes; COMMIT, ABORT and CONFLICT may use
  * a reserve beyond it. In the reserve each unit that has not ended has a place of its own for one
  * CONFLICT and one ABORT or COMMIT, if the record is alone in its group and has a payload of up to
  * WAL_SHORT_PAYLOAD_BYTES: these always fit, so that what is open can always be ended. A larger end
@@ -352,7 +361,7 @@ struct wal_statistics {
     uint64_t last_lsn;
     uint64_t last_unit;  /* the highest number ever given out to one that wrote */
     uint64_t pruned_lsn; /* the highest one that retention has removed; 0: none */
-    uint64_t units_open;
+    uint64_t units_open; /* OPEN or COMMITTING */
     uint64_t units_conflict;
     uint64_t commits; /* LMDB commits since the journal was made or compacted, by whomever */
     uint64_t batches; /* of them, groups appended since wal_open() */

@@ -143,6 +143,7 @@ struct config {
     uint64_t wal_retention_ms;          /* wal.retention: 30m..10y, default 24h */
     /* unit */
     enum config_engine unit_engine; /* unit.engine: auto (default) | journaled | native */
+    uint64_t unit_audit_bytes;      /* unit.auditBytes: 0..16MiB, default 64KiB */
     uint64_t unit_lock_wait_ms;     /* unit.lockWait: 0..10m, default 5s */
     uint64_t unit_lifetime_ms;      /* unit.lifetime: 1s..24h, default 60s */
     enum config_retryable_writes unit_retryable_writes; /* unit.retryableWrites: once | pass */

@@ -90,7 +90,7 @@ void rollback_pool_hold(struct rollback_pool *pool);
 /* They go on. A unit that meanwhile ended in the journal, by recovery, ends here the same way. */
 void rollback_pool_resume(struct rollback_pool *pool);
 
-/* Rollbacks that wait for a thread. */
+/* Rollbacks that wait for a thread. NULL: none. */
 size_t rollback_pool_queued(struct rollback_pool *pool);
 
 #endif

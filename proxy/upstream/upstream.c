@@ -286,29 +286,54 @@ static bool may_try_again(struct upstream *upstream, const bson_error_t *error, 
     return client_make(upstream);
 }
 
-enum status command_run(struct upstream *upstream, const char *database, const bson_t *command,
-                        bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+/* STATUS_REFUSED: *reply is the server's, if it is not empty. */
+static enum status run(struct upstream *upstream, const char *database, const bson_t *command,
+                       bson_t *reply, int32_t *ret_code, struct error *ret_error)
 {
-    bson_t reply = BSON_INITIALIZER;
     bson_error_t error = {0};
     uint64_t since_ms = clock_monotonic_ms();
     bool done = false;
     *ret_code = 0;
     do {
-        bson_destroy(&reply); /* of the attempt before */
+        bson_destroy(reply); /* of the attempt before */
+        bson_init(reply);
         if (!upstream->exempt && !write_permit_is_up()) {
             return error_set(ret_error, STATUS_UNREACHABLE,
                              "the lease on the server could not be renewed in time: nothing is "
                              "sent until it was");
         }
+        bson_destroy(reply);
         done =
-            mongoc_client_command_simple(upstream->client, database, command, NULL, &reply, &error);
+            mongoc_client_command_simple(upstream->client, database, command, NULL, reply, &error);
     } while (!done && may_try_again(upstream, &error, since_ms));
-    if (!done) {
-        enum status status = error_translate(&error, ret_error);
-        if (error.domain == MONGOC_ERROR_SERVER) {
-            *ret_code = (int32_t)error.code;
-        }
+    if (!done && error.domain == MONGOC_ERROR_SERVER) {
+        *ret_code = (int32_t)error.code;
+    }
+    return done ? STATUS_OK : error_translate(&error, ret_error);
+}
+
+enum status command_answer(struct upstream *upstream, const char *database, const bson_t *command,
+                           bson_t *ret_reply, struct error *ret_error)
+{
+    bson_t reply = BSON_INITIALIZER;
+    int32_t code = 0;
+    enum status status = run(upstream, database, command, &reply, &code, ret_error);
+    if (status != STATUS_OK && (code == 0 || bson_empty(&reply))) {
+        bson_destroy(&reply);
+        return status;
+    }
+    bool stolen = bson_steal(ret_reply, &reply);
+    assert(stolen);
+    (void)stolen;
+    return STATUS_OK;
+}
+
+enum status command_run(struct upstream *upstream, const char *database, const bson_t *command,
+                        bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+{
+    bson_t reply = BSON_INITIALIZER;
+    enum status status = run(upstream, database, command, &reply, ret_code, ret_error);
+    if (status != STATUS_OK) {
         bson_destroy(&reply);
         return status;
     }
@@ -439,6 +464,10 @@ static enum status hello_read(const bson_t *reply, struct upstream_description *
         slice_make(bson_get_data(reply), reply->len), description.process_id);
     if (bson_iter_init_find(&at, reply, "localTime") && BSON_ITER_HOLDS_DATE_TIME(&at)) {
         description.local_time_ms = bson_iter_date_time(&at);
+    }
+    if (bson_iter_init_find(&at, reply, "logicalSessionTimeoutMinutes") &&
+        (BSON_ITER_HOLDS_INT(&at) || BSON_ITER_HOLDS_DOUBLE(&at))) {
+        description.session_minutes = bson_iter_as_int64(&at);
     }
     *ret_description = description;
     return STATUS_OK;
