@@ -68,8 +68,8 @@ struct writer {
     pthread_cond_t finished; /* a task or a waited-for append is done */
     struct wal_append *queue_first;
     struct wal_append *queue_last;
-    size_t queue_count;   /* of them, those that somebody waits for */
-    bool waits_briefly;   /* the writer looks into the queue by itself soon */
+    size_t queue_count; /* of them, those that somebody waits for */
+    bool waits_briefly; /* the writer looks into the queue by itself soon */
     struct task *task_first;
     struct task *task_last;
     bool stopping;
@@ -204,6 +204,7 @@ static enum status begin_batch(struct writer *writer, struct batch *ret_batch,
 /* After the commit: what readers of the counters may see, before anybody is told. */
 static void publish(struct wal *wal, const struct batch *batch, size_t groups)
 {
+    wal->version = batch->version;
     atomic_store(&wal->last_lsn, batch->last_lsn);
     atomic_fetch_add(&wal->batches, 1);
     atomic_fetch_add(&wal->groups, groups);
@@ -243,7 +244,6 @@ static enum status write_run(struct writer *writer, struct run run, struct error
         writer->commit_us = clock_monotonic_us() - started_us;
         histogram_observe_alone(&writer->wal->commits, writer->commit_us);
         CRASH_POINT(wal_batch_durable);
-        writer->wal->version = batch.version;
         publish(writer->wal, &batch, groups);
     }
     return status;

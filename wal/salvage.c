@@ -27,10 +27,8 @@ static bool state_fits(enum wal_unit_state state, enum wal_kind kind)
 {
     static const enum wal_kind kinds[] = {
         [WAL_UNIT_OPEN] = WAL_KIND_WRITE, /* or BEGIN */
-        [WAL_UNIT_COMMITTED] = WAL_KIND_COMMIT,
-        [WAL_UNIT_ABORTED] = WAL_KIND_ABORT,
-        [WAL_UNIT_CONFLICT] = WAL_KIND_CONFLICT,
-        [WAL_UNIT_COMMITTING] = WAL_KIND_COMMITTING,
+        [WAL_UNIT_COMMITTED] = WAL_KIND_COMMIT,  [WAL_UNIT_ABORTED] = WAL_KIND_ABORT,
+        [WAL_UNIT_CONFLICT] = WAL_KIND_CONFLICT, [WAL_UNIT_COMMITTING] = WAL_KIND_COMMITTING,
     };
     return kind == kinds[state] || (state == WAL_UNIT_OPEN && kind == WAL_KIND_BEGIN);
 }

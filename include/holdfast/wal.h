@@ -224,11 +224,12 @@ struct wal_append {
  * COMMIT, ABORT or CONFLICT (an operator's decision); after COMMITTING only COMMIT, ABORT or
  * CONFLICT.
  *
- * Space: BEGIN, WRITE and COMMITTING fail with FULL at options.quota_bytes; COMMIT, ABORT and CONFLICT may use
- * a reserve beyond it. In the reserve each unit that has not ended has a place of its own for one
- * CONFLICT and one ABORT or COMMIT, if the record is alone in its group and has a payload of up to
- * WAL_SHORT_PAYLOAD_BYTES: these always fit, so that what is open can always be ended. A larger end
- * may fail with FULL when the reserve is short; then end the unit with a short one.
+ * Space: BEGIN, WRITE and COMMITTING fail with FULL at options.quota_bytes; COMMIT, ABORT and
+ * CONFLICT may use a reserve beyond it. In the reserve each unit that has not ended has a place of
+ * its own for one CONFLICT and one ABORT or COMMIT, if the record is alone in its group and has a
+ * payload of up to WAL_SHORT_PAYLOAD_BYTES: these always fit, so that what is open can always be
+ * ended. A larger end may fail with FULL when the reserve is short; then end the unit with a short
+ * one.
  */
 void wal_append(struct wal *wal, struct wal_append *first);
 

@@ -62,8 +62,8 @@ static void lose(struct boundary_request *request)
         LOG(LOG_WARNING, "recovery", "The server's answer to a commit is lost: asking again",
             LOG_NUMBER("unit", request->native.unit), LOG_TEXT("user", request->user),
             LOG_TEXT("client", request->client));
-        request->doubt = native_commit_lost(&request->native, request->cancelled ? NULL : on_told,
-                                            request);
+        request->doubt =
+            native_commit_lost(&request->native, request->cancelled ? NULL : on_told, request);
     }
     if (request->doubt == NULL || request->cancelled) {
         request->doubt = NULL;

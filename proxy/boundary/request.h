@@ -31,7 +31,7 @@ struct boundary_request {
     const char *client;
     const char *application;
     uint64_t connection;
-    bool draining;   /* the process is about to end: no new units */
+    bool draining;          /* the process is about to end: no new units */
     const uint8_t *process; /* of the server at the channel's other end; NULL: it does not tell */
     bool authorized; /* comment_unit.c has asked the server; set back at each login or logout */
     struct op_msg message;

@@ -23,6 +23,7 @@
 #include "cli/progress.h"
 #include "holdfast/clock.h"
 #include "recover/lease.h"
+#include "recover/native.h"
 #include "recover/probe.h"
 
 /* The daemon's default of wal.retention. */
@@ -194,8 +195,14 @@ static enum status read_settled(struct pruning *pruning, struct wal *wal, struct
 
 static enum status remove_units(struct pruning *pruning, struct wal *wal, struct error *ret_error)
 {
-    enum status status = STATUS_OK;
-    if (pruning->options->upstream != NULL) {
+    bool native = false;
+    enum status status = native_journal_is(wal, &native, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (native) {
+        pruning->rules.settled_lsn = UINT64_MAX; /* it brings nothing back */
+    } else if (pruning->options->upstream != NULL) {
         status = read_settled(pruning, wal, ret_error);
     } else if (!pruning->options->dry_run) {
         return error_set(ret_error, STATUS_INVALID,

@@ -47,7 +47,7 @@ struct daemon {
     char upstream_name[300]; /* HOST:PORT of the server; from daemon_start_router() on */
     struct lease lease;
     bool leased;
-    bool native; /* the server's own transactions: no lease, no probe, no locks of ours */
+    bool native;      /* the server's own transactions: no lease, no probe, no locks of ours */
     bool told_to_end; /* by a signal while it was a standby */
     struct lease_keeper *keeper;
     bool recovered;            /* no unit of an earlier life is open */

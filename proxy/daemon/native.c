@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "daemon/daemon.h"
+#include "engine/resolver.h"
 #include "holdfast/clock.h"
 #include "holdfast/event.h"
 #include "holdfast/log.h"
@@ -56,7 +57,7 @@ enum status daemon_choose_engine(struct daemon *daemon, struct error *error)
     daemon->native = !standalone && daemon->config.unit_engine != CONFIG_ENGINE_JOURNALED;
     LOG(LOG_INFO, "main", "Engine chosen",
         LOG_TEXT("engine", daemon->native ? "native" : "journaled"),
-        LOG_TEXT("server", standalone                               ? "standalone"
+        LOG_TEXT("server", standalone                                ? "standalone"
                            : server.topology == UPSTREAM_REPLICA_SET ? "replica set"
                                                                      : "mongos"));
     return STATUS_OK;
@@ -76,8 +77,7 @@ static void on_recovered(const struct native_unit *unit, void *context)
     LOG(conflict ? LOG_ERROR : LOG_INFO, "recovery",
         conflict ? "Unit set aside as a conflict; see holdfast show"
                  : "The server has said how a transaction ended",
-        LOG_NUMBER("unit", history->unit),
-        LOG_TEXT("outcome", wal_unit_state_name(unit->state)),
+        LOG_NUMBER("unit", history->unit), LOG_TEXT("outcome", wal_unit_state_name(unit->state)),
         LOG_TEXT("user", history->begin.user), LOG_TEXT("client", history->begin.client),
         LOG_TEXT("appName", history->begin.application),
         LOG_HEX("session", history->begin.session_id.data, history->begin.session_id.size));
@@ -95,8 +95,7 @@ enum status daemon_recover_native(struct daemon *daemon, struct error *error)
     struct native_report report = {0};
     uint64_t started_us = clock_monotonic_us();
     admin_recovering(daemon->admin, daemon->wal);
-    enum status status =
-        native_recover(daemon->wal, daemon->upstream, &options, &report, error);
+    enum status status = native_recover(daemon->wal, daemon->upstream, &options, &report, error);
     if (status == STATUS_OK) {
         admin_recovered(daemon->admin, clock_monotonic_us() - started_us);
         LOG(LOG_INFO, "recovery", "Recovery finished", LOG_NUMBER("committed", report.committed),
@@ -125,5 +124,14 @@ enum status daemon_start_native(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         status = daemon_make_engine(daemon, error);
     }
-    return status == STATUS_OK ? native_start(&options, &daemon->engine.native, error) : status;
+    if (status == STATUS_OK) {
+        status = native_start(&options, &daemon->engine.native, error);
+    }
+    struct resolver_options resolver = {
+        .engine = &daemon->engine,
+        .upstream_uri = daemon->config.upstream_uri,
+        .connect_ms = daemon->config.upstream_connect_ms,
+    };
+    return status == STATUS_OK ? resolver_start(&resolver, &daemon->engine.resolver, error)
+                               : status;
 }

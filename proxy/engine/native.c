@@ -112,8 +112,8 @@ static struct native_entry *entry_make(struct native *native, struct native_part
 static bool copy_command(const struct command_view *view, const struct op_msg *message,
                          bson_t *ret_copy)
 {
-    static const char *const removed[] = {"lsid",          "txnNumber",    "autocommit",
-                                          "startTransaction", "$clusterTime", NULL};
+    static const char *const removed[] = {
+        "lsid", "txnNumber", "autocommit", "startTransaction", "$clusterTime", NULL};
     struct op_msg_sequence sequence;
     struct slice sections = message->sections;
     if (command_copy_without(ret_copy, view->body, removed) != STATUS_OK) {

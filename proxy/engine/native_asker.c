@@ -151,8 +151,7 @@ static void settle(struct native *native, const struct question *question,
 {
     struct native_doubt *doubt = NULL;
     bool first = true;
-    bool too_old =
-        clock_monotonic_ms() - question->since_ms > native->options.server.session_ms;
+    bool too_old = clock_monotonic_ms() - question->since_ms > native->options.server.session_ms;
     bool ends = verdict != COMMIT_FORBIDDEN || too_old;
     if (verdict == COMMIT_LOST && too_old) {
         verdict = COMMIT_UNKNOWN;
@@ -196,10 +195,10 @@ static void ask(struct native *native, struct upstream **upstream, const struct 
                                &error);
     }
     if (status == STATUS_OK) {
-        status = native_ask(
-            *upstream, &native->options.server, question->user,
-            slice_make(bson_get_data(&question->committing), question->committing.len), &verdict,
-            &code, &error);
+        status =
+            native_ask(*upstream, &native->options.server, question->user,
+                       slice_make(bson_get_data(&question->committing), question->committing.len),
+                       &verdict, &code, &error);
     }
     if (status != STATUS_OK || verdict == COMMIT_OPEN) {
         LOG(LOG_WARNING, "recovery", "A commit whose answer was lost cannot be asked for now",

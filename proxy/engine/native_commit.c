@@ -103,10 +103,9 @@ static void take_again(struct native_commit *commit, const struct native_entry *
 {
     commit->again = true;
     commit->unit = entry->unit;
-    commit->conclusive =
-        commit->native->options.server.keeps_transactions ||
-        (entry->has_process && commit->process != NULL &&
-         memcmp(entry->process, commit->process, sizeof entry->process) == 0);
+    commit->conclusive = commit->native->options.server.keeps_transactions ||
+                         (entry->has_process && commit->process != NULL &&
+                          memcmp(entry->process, commit->process, sizeof entry->process) == 0);
 }
 
 enum native_step native_commit_begin(struct native_commit *commit)

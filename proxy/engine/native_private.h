@@ -55,7 +55,7 @@ struct native_doubt {
     bson_t committing; /* payload, without commands */
     struct native_key key;
     int64_t number;
-    uint64_t ask_at_ms; /* monotonic */
+    uint64_t ask_at_ms;                                       /* monotonic */
     void (*told)(void *context, enum commit_verdict verdict); /* NULL: nobody waits any more */
     void *context;
 };

@@ -82,7 +82,7 @@ enum commit_verdict commit_verdict(struct slice reply, const struct commit_asked
     bson_t view;
     bson_iter_t at;
     int64_t code = 0;
-    if (!bson_init_static(&view, reply.data, reply.size)) {
+    if (reply.size < 5 || !bson_init_static(&view, reply.data, reply.size)) {
         return COMMIT_OPEN;
     }
     bool ok = bson_iter_init_find(&at, &view, "ok") && bson_iter_as_bool(&at);

@@ -35,7 +35,7 @@ enum commit_verdict {
 };
 
 struct commit_asked {
-    bool again;     /* it may have been sent before */
+    bool again;      /* it may have been sent before */
     bool conclusive; /* `again`: the server still knows all that it did in this session */
 };
 

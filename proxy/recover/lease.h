@@ -101,8 +101,7 @@ MUST_CHECK enum status lease_acquire(struct upstream *upstream, struct wal *wal,
  * `takeover` and `look_only` count. Errors: as lease_acquire(), without STATUS_OWNED.
  */
 MUST_CHECK enum status lease_identify(struct upstream *upstream, struct wal *wal,
-                                      const struct lease_options *options,
-                                      struct error *ret_error);
+                                      const struct lease_options *options, struct error *ret_error);
 
 /*
  * After a restart of the server, by who had the lease before it: the server may have lost that it

@@ -34,8 +34,8 @@ static enum status learn_process(struct upstream *upstream, struct native_server
     struct upstream_description description;
     enum status status = upstream_describe(upstream, &description, ret_error);
     if (status == STATUS_OK) {
-        int64_t minutes = description.session_minutes > 0 ? description.session_minutes
-                                                          : SESSION_MINUTES_DEFAULT;
+        int64_t minutes =
+            description.session_minutes > 0 ? description.session_minutes : SESSION_MINUTES_DEFAULT;
         server->session_ms = (uint64_t)minutes * 60 * 1000;
         server->has_process =
             description.has_process_id && description.topology != UPSTREAM_SHARDED;
@@ -72,8 +72,8 @@ enum status native_journal_is(struct wal *wal, bool *ret_native, struct error *r
 {
     char name[sizeof ENGINE_NAME] = "";
     size_t size = 0;
-    enum status status = wal_property_get(wal, NATIVE_PROPERTY_ENGINE, name, sizeof name - 1, &size,
-                                          ret_error);
+    enum status status =
+        wal_property_get(wal, NATIVE_PROPERTY_ENGINE, name, sizeof name - 1, &size, ret_error);
     if (status == STATUS_OK || status == STATUS_NOT_FOUND) {
         *ret_native = status == STATUS_OK && strcmp(name, ENGINE_NAME) == 0;
         return STATUS_OK;
@@ -89,6 +89,18 @@ enum status native_refuse(struct wal *wal, struct error *ret_error)
         return error_set(ret_error, STATUS_FOREIGN,
                          "this is a journal of the native engine: the journaled one needs a "
                          "directory of its own (wal.directory), or unit.engine=native");
+    }
+    return status;
+}
+
+enum status native_refuse_replay(struct wal *wal, struct error *ret_error)
+{
+    bool native = false;
+    enum status status = native_journal_is(wal, &native, ret_error);
+    if (status == STATUS_OK && native) {
+        return error_set(ret_error, STATUS_UNSUPPORTED,
+                         "a journal of the native engine holds no images: there is nothing to "
+                         "bring a backup forward with. Use the server's own oplog");
     }
     return status;
 }
@@ -112,9 +124,9 @@ static enum status claim_journal(struct wal *wal, bool look_only, struct error *
     if (status != STATUS_NOT_FOUND) {
         return status;
     }
-    return look_only ? STATUS_OK
-                     : wal_property_set(wal, NATIVE_PROPERTY_ENGINE, slice_text(ENGINE_NAME),
-                                        ret_error);
+    return look_only
+               ? STATUS_OK
+               : wal_property_set(wal, NATIVE_PROPERTY_ENGINE, slice_text(ENGINE_NAME), ret_error);
 }
 
 /* Its locks are its own: this engine's transactions would pass them by. */
@@ -166,8 +178,7 @@ const char *native_conflict_reason(enum commit_verdict verdict, bool too_old)
 
 enum status native_ask(struct upstream *upstream, const struct native_server *server,
                        const char *user, struct slice committing_payload,
-                       enum commit_verdict *ret_verdict, int32_t *ret_code,
-                       struct error *ret_error)
+                       enum commit_verdict *ret_verdict, int32_t *ret_code, struct error *ret_error)
 {
     struct record_committing committing;
     bson_t reply;
@@ -299,8 +310,7 @@ static enum status end_unit(struct recovering *recovering, const struct unit_his
         done.reason = native_conflict_reason(verdict, too_old);
     }
     CRASH_POINT(native_asked);
-    enum status status =
-        append_end(recovering->wal, history->unit, kind, done.reason, ret_error);
+    enum status status = append_end(recovering->wal, history->unit, kind, done.reason, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -330,8 +340,7 @@ static enum status recover_unit(struct recovering *recovering, uint64_t unit,
         return STATUS_OK;
     }
     if (status == STATUS_OK) {
-        status =
-            ask_long(recovering->upstream, &recovering->server, history, &verdict, ret_error);
+        status = ask_long(recovering->upstream, &recovering->server, history, &verdict, ret_error);
     }
     if (status == STATUS_OK) {
         status = end_unit(recovering, history, verdict, ret_error);
@@ -355,24 +364,5 @@ enum status native_recover(struct wal *wal, struct upstream *upstream,
         status = recover_unit(&recovering, recovering.units[i], ret_error);
     }
     free(recovering.units);
-    return status;
-}
-
-enum status native_resolve(struct wal *wal, uint64_t unit, bool committed,
-                           struct error *ret_error)
-{
-    struct unit_history *history = NULL;
-    enum status status = unit_history_load(wal, unit, &history, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (history->state != WAL_UNIT_CONFLICT || history->committing.size == 0) {
-        status = error_set(ret_error, STATUS_INVALID,
-                           "unit %" PRIu64 " is no commit whose outcome is unknown", unit);
-    } else {
-        status = append_end(wal, unit, committed ? WAL_KIND_COMMIT : WAL_KIND_ABORT,
-                            "an operator says that it did not happen", ret_error);
-    }
-    unit_history_free(history);
     return status;
 }

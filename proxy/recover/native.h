@@ -13,14 +13,13 @@
  * Recovery asks the server for each unit in the state COMMITTING, by committing it again:
  *
  *     it has, or does so now                                    --> COMMIT
- *     it knows of none such, and would                          --> ABORT: it was never acknowledged
- *     it is younger than the server's memory, and the server
- *       cannot say now (no primary, no majority)                --> an error: try again later
- *     older than the server's memory of a session, forgotten by
- *       a restart, superseded in its session, or another user's
- *       session that our own user may not name                  --> CONFLICT, "outcome unknown"
+ *     it knows of none such, and would                          --> ABORT: it was never
+ * acknowledged it is younger than the server's memory, and the server cannot say now (no primary,
+ * no majority)                --> an error: try again later older than the server's memory of a
+ * session, forgotten by a restart, superseded in its session, or another user's session that our
+ * own user may not name                  --> CONFLICT, "outcome unknown"
  *
- * A conflict of this kind has no documents. `holdfast resolve` ends it as the operator says.
+ * A conflict of this kind has no documents: recover/resolve.h ends it as the operator says.
  *
  * Threads: the struct upstream's. Crash points: native_asked.
  */
@@ -40,9 +39,9 @@
 
 /* What is known of the server beyond a single answer. */
 struct native_server {
-    bool keeps_transactions;   /* across a restart (upstream/transaction.h) */
-    uint64_t session_ms;       /* how long it remembers a session */
-    bool has_process;          /* that answers now; not for a mongos */
+    bool keeps_transactions; /* across a restart (upstream/transaction.h) */
+    uint64_t session_ms;     /* how long it remembers a session */
+    bool has_process;        /* that answers now; not for a mongos */
     uint8_t process[UPSTREAM_PROCESS_BYTES];
 };
 
@@ -68,6 +67,9 @@ MUST_CHECK enum status native_claim(struct wal *wal, struct upstream *upstream,
 
 /* For the journaled engine: STATUS_FOREIGN if the journal is the native engine's. */
 MUST_CHECK enum status native_refuse(struct wal *wal, struct error *ret_error);
+
+/* For who brings images back: STATUS_UNSUPPORTED if the journal is the native engine's. */
+MUST_CHECK enum status native_refuse_replay(struct wal *wal, struct error *ret_error);
 
 /*
  * Whether "no such transaction" means that there was none: the process that was asked first is the
@@ -109,10 +111,5 @@ struct native_report {
 MUST_CHECK enum status native_recover(struct wal *wal, struct upstream *upstream,
                                       const struct native_recovery_options *options,
                                       struct native_report *ret_report, struct error *ret_error);
-
-/* An operator says how a unit in conflict ended. STATUS_NOT_FOUND, STATUS_INVALID (it is not in
-   conflict, or not the native engine's), those of appending. */
-MUST_CHECK enum status native_resolve(struct wal *wal, uint64_t unit, bool committed,
-                                      struct error *ret_error);
 
 #endif

@@ -36,11 +36,10 @@
  *   COMMITTING { lsid: <document>         as the client sent it; native engine only
  *              txnNumber: Int64
  *              recoveryToken: <document>   where the client sent one
- *              process: ObjectId           the server's process that was asked first, where it tells
- *              commands: [ <document> ... ] for the audit: the unit's commands, in order, without
- *                                          their session and cluster time; those that there was
- *                                          room for
- *              left: Int32 }               how many there was no room for, or that are not known
+ *              process: ObjectId           the server's process that was asked first, where it
+ * tells commands: [ <document> ... ] for the audit: the unit's commands, in order, without their
+ * session and cluster time; those that there was room for left: Int32 }               how many
+ * there was no room for, or that are not known
  *                                          (-1); absent: 0
  *   CONFLICT { reason: "...",
  *              documents: [ { n: Int32, ns: "...", key: {_id}, before: doc|null,

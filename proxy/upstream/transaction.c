@@ -30,27 +30,24 @@ static void append_concern(bson_t *command)
 }
 
 /* The client's lsid, and whose it is: `owner` NULL: nobody's. */
-static enum status append_session(bson_t *command, struct slice lsid, const char *owner,
-                                  struct error *ret_error)
+static enum status make_session(bson_t *session, struct slice lsid, const char *owner,
+                                struct error *ret_error)
 {
     uint8_t digest[SHA256_DIGEST_LENGTH];
     bson_t whole;
-    bson_t session;
     bson_iter_t at;
     if (!bson_init_static(&whole, lsid.data, lsid.size) || !bson_iter_init(&at, &whole)) {
         return error_set(ret_error, STATUS_INVALID, "an lsid is no document");
     }
-    BSON_APPEND_DOCUMENT_BEGIN(command, "lsid", &session);
     while (bson_iter_next(&at)) {
         if (owner == NULL || strcmp(bson_iter_key(&at), "uid") != 0) {
-            bson_append_iter(&session, NULL, 0, &at);
+            bson_append_iter(session, NULL, 0, &at);
         }
     }
     if (owner != NULL) {
         (void)SHA256((const unsigned char *)owner, strlen(owner), digest);
-        BSON_APPEND_BINARY(&session, "uid", BSON_SUBTYPE_BINARY, digest, sizeof digest);
+        BSON_APPEND_BINARY(session, "uid", BSON_SUBTYPE_BINARY, digest, sizeof digest);
     }
-    bson_append_document_end(command, &session);
     return STATUS_OK;
 }
 
@@ -58,20 +55,21 @@ static enum status ask(struct upstream *upstream, const struct upstream_transact
                        const char *owner, bson_t *ret_reply, struct error *ret_error)
 {
     bson_t command = BSON_INITIALIZER;
+    bson_t session = BSON_INITIALIZER;
     BSON_APPEND_INT32(&command, "commitTransaction", 1);
-    enum status status = append_session(&command, transaction->lsid, owner, ret_error);
+    enum status status = make_session(&session, transaction->lsid, owner, ret_error);
     if (status == STATUS_OK) {
         BSON_APPEND_INT64(&command, "txnNumber", transaction->number);
         BSON_APPEND_BOOL(&command, "autocommit", false);
         append_concern(&command);
     }
     if (status == STATUS_OK && transaction->recovery_token.size > 0) {
-        status =
-            document_append(&command, "recoveryToken", transaction->recovery_token, ret_error);
+        status = document_append(&command, "recoveryToken", transaction->recovery_token, ret_error);
     }
     if (status == STATUS_OK) {
-        status = command_answer(upstream, "admin", &command, ret_reply, ret_error);
+        status = command_in_session(upstream, "admin", &command, &session, ret_reply, ret_error);
     }
+    bson_destroy(&session);
     bson_destroy(&command);
     return status;
 }
@@ -109,14 +107,35 @@ enum status upstream_commit_again(struct upstream *upstream,
 
 /* ------------------------------------------------------------------ what the server remembers */
 
-static void put_transaction(bson_t *command, const bson_t *lsid, bool begins)
+static void put_transaction(bson_t *command, bool begins)
 {
-    BSON_APPEND_DOCUMENT(command, "lsid", lsid);
     BSON_APPEND_INT64(command, "txnNumber", 1);
     BSON_APPEND_BOOL(command, "autocommit", false);
     if (begins) {
         BSON_APPEND_BOOL(command, "startTransaction", true);
     }
+}
+
+static enum status run_in(struct upstream *upstream, const char *database, const bson_t *command,
+                          const bson_t *lsid, struct error *ret_error)
+{
+    bson_t reply;
+    bson_iter_t at;
+    enum status status = command_in_session(upstream, database, command, lsid, &reply, ret_error);
+    if (status == STATUS_OK) {
+        bool ok = bson_iter_init_find(&at, &reply, "ok") && bson_iter_as_bool(&at);
+        bool failed = !ok || bson_iter_init_find(&at, &reply, "writeErrors");
+        const char *message =
+            bson_iter_init_find(&at, &reply, "errmsg") && BSON_ITER_HOLDS_UTF8(&at)
+                ? bson_iter_utf8(&at, NULL)
+                : "it gives no reason";
+        if (failed) {
+            status = error_set(ret_error, STATUS_REFUSED,
+                               "the server does not make a transaction: %s", message);
+        }
+        bson_destroy(&reply);
+    }
+    return status;
 }
 
 /* One that writes: mongod keeps none that only read. */
@@ -130,7 +149,6 @@ static enum status make_transaction(struct upstream *upstream, const bson_t *lsi
     bson_t query;
     bson_t change;
     bson_t set;
-    bson_t reply;
     BSON_APPEND_UTF8(&update, "update", "state");
     BSON_APPEND_ARRAY_BEGIN(&update, "updates", &updates);
     BSON_APPEND_DOCUMENT_BEGIN(&updates, "0", &entry);
@@ -145,18 +163,13 @@ static enum status make_transaction(struct upstream *upstream, const bson_t *lsi
     BSON_APPEND_BOOL(&entry, "upsert", true);
     bson_append_document_end(&updates, &entry);
     bson_append_array_end(&update, &updates);
-    put_transaction(&update, lsid, true);
-    enum status status =
-        upstream_command(upstream, UPSTREAM_OWN_DATABASE, &update, &reply, NULL, ret_error);
+    put_transaction(&update, true);
+    enum status status = run_in(upstream, UPSTREAM_OWN_DATABASE, &update, lsid, ret_error);
     if (status == STATUS_OK) {
-        bson_destroy(&reply);
         BSON_APPEND_INT32(&commit, "commitTransaction", 1);
-        put_transaction(&commit, lsid, false);
+        put_transaction(&commit, false);
         append_concern(&commit);
-        status = upstream_command(upstream, "admin", &commit, &reply, NULL, ret_error);
-    }
-    if (status == STATUS_OK) {
-        bson_destroy(&reply);
+        status = run_in(upstream, "admin", &commit, lsid, ret_error);
     }
     bson_destroy(&update);
     bson_destroy(&commit);
@@ -182,7 +195,8 @@ static enum status look_for(struct upstream *upstream, const bson_t *lsid, bool 
     enum status status = upstream_command(upstream, "config", &find, &reply, &code, ret_error);
     bson_destroy(&find);
     if (status == STATUS_REFUSED) {
-        *ret_found = code == CODE_UNAUTHORIZED; /* not to be seen by this user: no reason to doubt */
+        *ret_found =
+            code == CODE_UNAUTHORIZED; /* not to be seen by this user: no reason to doubt */
         return STATUS_OK;
     }
     if (status == STATUS_OK) {
