@@ -49,7 +49,8 @@ class Result(unittest.TestResult):
         test.client_context.default_client_options["serverSelectionTimeoutMS"] = wait
 
     def addError(self, case, error):
-        self._outcome, self._why = "failed", self._exc_info_to_string(error, case)
+        if self._outcome != "failed":  # what fails in the cleaning up after that tells nothing
+            self._outcome, self._why = "failed", self._exc_info_to_string(error, case)
 
     addFailure = addError
 
