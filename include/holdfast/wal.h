@@ -31,6 +31,7 @@
 
 #include "holdfast/error.h"
 #include "holdfast/histogram.h"
+#include "holdfast/limits.h"
 #include "holdfast/slice.h"
 
 struct wal;
@@ -282,6 +283,15 @@ MUST_CHECK enum status wal_read_open_next(struct wal_reader *reader, uint64_t af
 /* The session of `key`. Errors: STATUS_NOT_FOUND, STATUS_CORRUPT. */
 MUST_CHECK enum status wal_read_session(struct wal_reader *reader, struct slice key,
                                         struct wal_session *ret_session, struct error *ret_error);
+/*
+ * The first session whose key is greater than `after`, byte by byte; size 0: the first of all. Its
+ * key is copied: LIMIT_SESSION_KEY_BYTES at most. Errors: STATUS_NOT_FOUND (no further one),
+ * STATUS_CORRUPT.
+ */
+MUST_CHECK enum status wal_read_session_next(struct wal_reader *reader, struct slice after,
+                                             uint8_t ret_key[LIMIT_SESSION_KEY_BYTES],
+                                             size_t *ret_key_size, struct wal_session *ret_session,
+                                             struct error *ret_error);
 
 /* ------------------------------------------------------------------ properties, retention, figures
  */
@@ -303,6 +313,10 @@ struct wal_prune_options {
     /* But not those whose last record is newer than this: the server may not have made them durable
        yet, and only their records could bring them back. UINT64_MAX: that is no matter. */
     uint64_t settled_lsn;
+    /* Units whose session key begins so stay until they ended before `kept_ended_before_ms`. Size
+       0: none does. */
+    struct slice kept_prefix;
+    uint64_t kept_ended_before_ms;
     /* Asked between two transactions, on the caller's thread, so that it may also wait a little and
        leave the disk to others. False: no further one. NULL: all at once. */
     bool (*go_on)(void *context);

@@ -224,6 +224,7 @@ enum status daemon_start_pruner(struct daemon *daemon, struct error *error)
         .period_ms = PRUNE_MS,
         .retention_ms = daemon->config.wal_retention_ms,
         .settled_lsn = settled_lsn,
+        .requests_keep_ms = daemon->config.http_idempotency_keep_ms,
         .pruned = on_pruned,
         .context = daemon,
     };

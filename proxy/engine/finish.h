@@ -18,7 +18,7 @@
 struct commit {
     struct engine *engine;
     struct unit *unit;
-    /* A retryable command's answer, kept in the COMMIT record; size 0: none. */
+    /* A retryable command's answer, or a request's, kept in the COMMIT record; size 0: none. */
     struct slice reply;
     void (*completed)(struct commit *commit, enum status status);
     void *context;
@@ -26,6 +26,8 @@ struct commit {
     uint64_t started_us;
     struct wal_append append;
     bson_t payload;
+    struct wal_append begin; /* of a request that wrote nothing */
+    bson_t begin_payload;
 };
 
 /*

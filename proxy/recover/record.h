@@ -29,7 +29,10 @@
  *                                          carry that write out }
  *
  *   COMMIT   { known: [ ... ]              as in WRITE: with those all after-images are known
- *              reply: <document> }         only for a retryable command: what it was answered
+ *              reply: <document> }         only for a retryable command: what it was answered; for
+ *                                          a request with an Idempotency-Key
+ *                                          { fingerprint: Binary(SHA-256), answer: Binary, closes:
+ *                                          bool } (boundary/idempotency.h)
  *   ABORT    { reason: "...",
  *              kept: true }              only where an operator kept what a conflict had left: the
  *                                        unit did not happen, and is not to be run again either
