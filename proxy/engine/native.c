@@ -157,6 +157,7 @@ static void keep_command(struct native *native, struct native_entry *entry, bson
 
 static void begin(struct native_entry *entry, int64_t number)
 {
+    entry->began_us = clock_monotonic_us();
     drop_commands(entry);
     entry->number = number;
     entry->state = NATIVE_OPEN;

@@ -29,6 +29,7 @@ struct native_entry {
     uint8_t process[UPSTREAM_PROCESS_BYTES]; /* that the commit was first sent to */
     uint64_t unit;                           /* JOURNALING, COMMITTING */
     uint64_t used_ms;
+    uint64_t began_us;
     bson_t *commands; /* an array; NULL: none */
     uint32_t command_count;
     int32_t left; /* commands that there was no room for */
