@@ -74,8 +74,8 @@ static void on_appended(struct wal_append *first, void *context)
 }
 
 /*
- * `age_us`: of the transaction. Where several are committed at once they may wait for each other by a
- * small part of that: a batch of them costs the processor hardly more than one alone.
+ * `age_us`: of the transaction. Where several are committed at once they may wait for each other by
+ * a small part of that: a batch of them costs the processor hardly more than one alone.
  */
 static void append(struct native_commit *commit, const bson_t *commands, int32_t left,
                    uint64_t age_us)
@@ -103,8 +103,8 @@ static void append(struct native_commit *commit, const bson_t *commands, int32_t
         };
     }
     uint64_t patience_us = age_us / PATIENCE_PART;
-    commit->records[0].patience_us = patience_us < WAL_PATIENCE_US_MAX ? (uint32_t)patience_us
-                                                                       : WAL_PATIENCE_US_MAX;
+    commit->records[0].patience_us =
+        patience_us < WAL_PATIENCE_US_MAX ? (uint32_t)patience_us : WAL_PATIENCE_US_MAX;
     wal_append(commit->native->options.wal, &commit->records[0]);
 }
 
@@ -113,8 +113,9 @@ static void take_again(struct native_commit *commit, const struct native_entry *
 {
     commit->again = true;
     commit->unit = entry->unit;
-    commit->conclusive = commit->native->options.server.keeps_transactions ||
-                         (entry->has_process && commit->process != NULL &&
+    const struct native_server *server = &commit->native->options.server;
+    commit->conclusive = server->keeps_transactions ||
+                         (server->tells_older && entry->has_process && commit->process != NULL &&
                           memcmp(entry->process, commit->process, sizeof entry->process) == 0);
 }
 

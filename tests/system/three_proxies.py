@@ -1,6 +1,7 @@
 """Three proxies side by side on one replica set of one node, with a journal each, and who kills them."""
 
 import contextlib
+import json
 import random
 import threading
 import time
@@ -11,7 +12,7 @@ from holdfast_testing.proxy import parse_json_output
 COUNT = 3
 # Why recovery cannot be told how a commit ended: the client has gone on with its session, through
 # another proxy, so it knew.
-WENT_ON = "its session has begun a newer transaction since"
+WENT_ON = "the server cannot tell any more whether it committed this"
 
 
 class ThreeProxies:
@@ -58,6 +59,18 @@ class ThreeProxies:
                 text = holdfast("show", unit["unit"], "--wal", proxy.wal).stdout
                 assert WENT_ON in text, text
         return states
+
+
+def outcomes(proxy):
+    """[(state, commands)] of what the journal of a proxy holds; commands that it does not know: []."""
+    states, found = {}, []
+    for line in holdfast("export", "--wal", proxy.wal, check=0).stdout.splitlines():
+        told = json.loads(line)
+        if told["type"] == "unit":
+            states[told["unit"]] = told["state"]
+        elif told["type"] == "committing":
+            found.append((states[told["unit"]], told["committing"].get("commands", [])))
+    return found
 
 
 def in_state(proxy, state):
