@@ -113,8 +113,9 @@ static void take_again(struct native_commit *commit, const struct native_entry *
 {
     commit->again = true;
     commit->unit = entry->unit;
-    commit->conclusive = commit->native->options.server.keeps_transactions ||
-                         (entry->has_process && commit->process != NULL &&
+    const struct native_server *server = &commit->native->options.server;
+    commit->conclusive = server->keeps_transactions ||
+                         (server->tells_older && entry->has_process && commit->process != NULL &&
                           memcmp(entry->process, commit->process, sizeof entry->process) == 0);
 }
 
