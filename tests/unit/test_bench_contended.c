@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "bench/contended.h"
+#include "bench/load/contended.h"
 
 static struct contended_result result; /* large */
 
@@ -20,7 +20,7 @@ static enum status check(uint64_t transactions, uint64_t plain, int64_t hot, int
     result.plain.operations = plain;
     result.before = (struct contended_sums){.hot = 1000, .all = 5000};
     result.after = (struct contended_sums){.hot = 1000 + hot, .all = 5000 + hot + others};
-    enum status status = contended_check(&result, &error);
+    enum status status = contended_check(&options, &result, &error);
     assert_true((status == STATUS_OK) == (error.message[0] == '\0'));
     return status;
 }

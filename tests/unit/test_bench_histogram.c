@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "bench/histogram.h"
+#include "bench/load/histogram.h"
 
 #define VALUES 20000
 
