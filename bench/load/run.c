@@ -77,6 +77,9 @@ static void phase_set(struct bench *bench, enum phase phase, uint64_t now)
 {
     struct run_result *result = bench->result;
     bench->phase = phase;
+    if (bench->is_open && phase == PHASE_MEASURED && now > bench->phase_end_ns) {
+        now = bench->phase_end_ns; /* so that exactly rate times seconds are meant to begin */
+    }
     switch (phase) {
     case PHASE_WARMUP:
         bench->phase_end_ns = now + bench->options->warmup_ns;

@@ -11,6 +11,8 @@
 
 #include "bench/report/reports.h"
 
+#define CONFIDENCE 0.95
+
 /* ------------------------------------------------------------------ the earlier report */
 
 static enum status read_earlier(const char *path, bson_t **ret_document, struct error *ret_error)
@@ -96,13 +98,16 @@ static double middle_of(const bson_iter_t *element, enum metric metric)
 
 /* ------------------------------------------------------------------ what is told */
 
-static bool is_worse(const struct estimate *now, double earlier, int better, double tolerance)
+static bool is_worse(const struct estimate *now, double earlier, enum metric metric,
+                     double tolerance)
 {
     double allowed = 1 + tolerance / 100;
-    if (tolerance <= 0 || now->count == 0 || !isfinite(earlier)) {
+    if (tolerance <= 0 || now->confidence < CONFIDENCE || !isfinite(earlier) ||
+        metric == METRIC_P99) {
         return false;
     }
-    return better > 0 ? now->high * allowed < earlier : now->low > earlier * allowed;
+    return metric_about[metric].better > 0 ? now->high * allowed < earlier
+                                           : now->low > earlier * allowed;
 }
 
 static void print_change(FILE *file, const char *what, enum metric metric,
@@ -141,7 +146,8 @@ static void compare_figures(const struct suite *suite, const struct cell *cell,
 }
 
 static bool compare_ratio(const struct suite *suite, const struct series *measured,
-                          const struct series *reference, const bson_iter_t *earlier, FILE *file)
+                          const struct series *reference, bool judged, const bson_iter_t *earlier,
+                          FILE *file)
 {
     bson_iter_t ratio;
     bool worse = false;
@@ -159,7 +165,7 @@ static bool compare_ratio(const struct suite *suite, const struct series *measur
         struct estimate now = reports_ratio(suite, measured, reference, (enum metric)metric);
         double before = middle_of(&ratio, (enum metric)metric);
         bool this_one =
-            is_worse(&now, before, metric_about[metric].better, suite->options->tolerance);
+            judged && is_worse(&now, before, (enum metric)metric, suite->options->tolerance);
         print_change(file, what, (enum metric)metric, &now, before, 2, this_one);
         worse = worse || this_one;
     }
@@ -187,8 +193,8 @@ enum status report_compare(const struct suite *suite, const char *path, FILE *fi
         for (size_t of = 0; of < cell->series_count; of++) {
             for (size_t to = 0; to < cell->series_count; to++) {
                 if (reports_has_ratio(suite, cell, of, to)) {
-                    worse = compare_ratio(suite, &cell->series[of], &cell->series[to], &earlier,
-                                          file) ||
+                    worse = compare_ratio(suite, &cell->series[of], &cell->series[to], of == 0,
+                                          &earlier, file) ||
                             worse;
                 }
             }
