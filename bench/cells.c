@@ -223,7 +223,7 @@ enum status cells_make(const struct bench_options *options, const struct targets
         bool paced = options->rates.count > 0 && load_has_operations(load.kind);
         struct variables of = {
             .units = load.kind == LOAD_RECOVERY ? &options->units : &none,
-            .writes = is_unit || !load_is_run(load.kind) ? &options->writes : &three,
+            .writes = is_unit || load.kind == LOAD_RECOVERY ? &options->writes : &three,
             .rates = paced ? &options->rates : &none,
             .connections = &options->connections,
             .boundaries = is_unit ? options->boundary_count : 1,

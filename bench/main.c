@@ -87,6 +87,9 @@ static int run_loads(const struct bench_options *options)
     struct targets targets;
     struct error error = {0};
     catch_interrupts();
+    if (reports_check(options, &error) != STATUS_OK) {
+        return cannot_run(&error);
+    }
     enum status status = targets_start(options, &targets, &error);
     int code = status != STATUS_OK ? cannot_run(&error)
                : bench_options_single(options) && targets.targets[0].kind == TARGET_ADDRESS

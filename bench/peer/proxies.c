@@ -10,6 +10,7 @@
 #include "bench/peer/peer_private.h"
 
 #define START_MS 60000u
+#define PROGRAM_SETTING "program="
 #define NGINX_CONNECTIONS 100000u
 
 static enum status haproxy(const struct targets *targets, const struct target *target,
@@ -99,11 +100,24 @@ static enum status relay(const struct targets *targets, const struct target *tar
     return STATUS_OK;
 }
 
+/* program=FILE: another build, to be compared; NULL: none is named. */
+static const char *target_program(const struct target *target)
+{
+    for (size_t i = 0; i < target->setting_count; i++) {
+        if (strncmp(target->settings[i], PROGRAM_SETTING, strlen(PROGRAM_SETTING)) == 0) {
+            return target->settings[i] + strlen(PROGRAM_SETTING);
+        }
+    }
+    return NULL;
+}
+
 static enum status holdfastd(const struct targets *targets, const struct target *target,
                              struct child_words *words, struct error *ret_error)
 {
     char program[512];
-    if (!peer_holdfast_path(targets->options, "holdfastd", program)) {
+    const char *given = target_program(target);
+    if (given != NULL ? !child_find(given, program)
+                      : !peer_holdfast_path(targets->options, "holdfastd", program)) {
         return error_set(ret_error, STATUS_NOT_FOUND,
                          "there is no holdfastd beside this program or on PATH: --holdfastd FILE");
     }
@@ -127,8 +141,10 @@ static enum status holdfastd(const struct targets *targets, const struct target 
         child_words_add(words, "http.quietPeriod=200ms");
     }
     for (size_t i = 0; i < target->setting_count; i++) {
-        child_words_add(words, "--set");
-        child_words_add(words, "%s", target->settings[i]);
+        if (strncmp(target->settings[i], PROGRAM_SETTING, strlen(PROGRAM_SETTING)) != 0) {
+            child_words_add(words, "--set");
+            child_words_add(words, "%s", target->settings[i]);
+        }
     }
     return STATUS_OK;
 }

@@ -15,7 +15,7 @@
 
 /* ------------------------------------------------------------------ the earlier report */
 
-static enum status read_earlier(const char *path, bson_t **ret_document, struct error *ret_error)
+enum status report_read(const char *path, bson_t **ret_document, struct error *ret_error)
 {
     bson_error_t broken;
     bson_json_reader_t *reader = bson_json_reader_new_from_file(path, &broken);
@@ -176,7 +176,7 @@ enum status report_compare(const struct suite *suite, const char *path, FILE *fi
                            struct error *ret_error)
 {
     bson_t *document = NULL;
-    enum status status = read_earlier(path, &document, ret_error);
+    enum status status = report_read(path, &document, ret_error);
     bool worse = false;
     if (status != STATUS_OK) {
         return status;

@@ -281,7 +281,7 @@ static void latency_lines(struct html_pictures *pictures, const struct cell *cel
     }
     snprintf(title, sizeof title, "%s: latency", cell->title);
     put_lines(pictures, &(struct svg_chart){.title = title,
-                                            .x_title = "percentile of the operations",
+                                            .x_title = "percentile of the operations, %",
                                             .y_title = "latency, µs",
                                             .x_scale = SVG_NINES,
                                             .y_scale = SVG_LOG,

@@ -7,11 +7,11 @@
 #define METRIC_LIST(X)                                                                             \
     X(THROUGHPUT, "operationsPerSecond", "throughput", "operations/s", 1, 0)                       \
     X(VOLUME, "megabytesPerSecond", "volume", "MB/s", 1, 0)                                        \
-    X(P50, "p50Micros", "p50", "µs", -1, 0)                                                        \
-    X(P90, "p90Micros", "p90", "µs", -1, 0)                                                        \
-    X(P99, "p99Micros", "p99", "µs", -1, 0)                                                        \
-    X(P999, "p999Micros", "p99.9", "µs", -1, 0)                                                    \
-    X(MAX, "maxMicros", "longest", "µs", -1, 0)                                                    \
+    X(P50, "p50Micros", "latency p50", "µs", -1, 0)                                                \
+    X(P90, "p90Micros", "latency p90", "µs", -1, 0)                                                \
+    X(P99, "p99Micros", "latency p99", "µs", -1, 0)                                                \
+    X(P999, "p999Micros", "latency p99.9", "µs", -1, 0)                                            \
+    X(MAX, "maxMicros", "latency, longest", "µs", -1, 0)                                           \
     X(SERVICE_P99, "serviceP99Micros", "p99 once begun", "µs", -1, 0)                              \
     X(CPU, "targetCpuMicros", "CPU", "µs/operation", -1, 1)                                        \
     X(SERVER_CPU, "serverCpuMicros", "server's CPU", "µs/operation", -1, 1)                        \

@@ -112,9 +112,6 @@ static enum status write_files(const struct suite *suite, const char *folder,
                                struct error *ret_error)
 {
     FILE *file;
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST) {
-        return error_set(ret_error, STATUS_IO, "cannot make %.300s: %s", folder, strerror(errno));
-    }
     enum status status = open_file(folder, "report.json", &file, ret_error);
     if (status == STATUS_OK) {
         print_json(suite, file);
@@ -134,6 +131,23 @@ static enum status write_files(const struct suite *suite, const char *folder,
         status = report_html(suite, folder, file, ret_error);
         enum status closed = close_file(file, "report.html", ret_error);
         status = status == STATUS_OK ? closed : status;
+    }
+    return status;
+}
+
+enum status reports_check(const struct bench_options *options, struct error *ret_error)
+{
+    bson_t *earlier = NULL;
+    enum status status = STATUS_OK;
+    if (options->output != NULL && mkdir(options->output, 0777) != 0 && errno != EEXIST) {
+        return error_set(ret_error, STATUS_IO, "--output: cannot make %.300s: %s", options->output,
+                         strerror(errno));
+    }
+    if (options->compare != NULL) {
+        status = report_read(options->compare, &earlier, ret_error);
+    }
+    if (earlier != NULL) {
+        bson_destroy(earlier);
     }
     return status;
 }

@@ -21,6 +21,12 @@
 #include "bench/suite.h"
 
 /*
+ * Before anything is measured: makes the folder of --output, and reads --compare. Errors:
+ * STATUS_IO, STATUS_NOT_FOUND, STATUS_INVALID (of the earlier report).
+ */
+MUST_CHECK enum status reports_check(const struct bench_options *options, struct error *ret_error);
+
+/*
  * Prints the table, or the JSON; writes --output; compares with --compare. *ret_worse: by more than
  * the tolerance. Errors: STATUS_IO, STATUS_NOT_FOUND, STATUS_INVALID (of the earlier report).
  */
@@ -54,7 +60,10 @@ void report_csv(const struct suite *suite, FILE *file);
 /* html.c: the pictures are written into `folder` as well. */
 MUST_CHECK enum status report_html(const struct suite *suite, const char *folder, FILE *file,
                                    struct error *ret_error);
-/* compare.c: what has changed since the report in `path`. */
+/* compare.c: an earlier report, to be destroyed by bson_destroy(). */
+MUST_CHECK enum status report_read(const char *path, bson_t **ret_document,
+                                   struct error *ret_error);
+/* What has changed since the report in `path`. */
 MUST_CHECK enum status report_compare(const struct suite *suite, const char *path, FILE *file,
                                       bool *ret_worse, struct error *ret_error);
 

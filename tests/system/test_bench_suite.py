@@ -357,6 +357,7 @@ def children(pid):
         (["unit", "--target", "localhost:1", "--boundary", "other"], "--boundary other"),
         (["unit", "--target", "localhost:1", "--writes", "101"], "--writes 101"),
         (["accounts", "--target", "localhost:1", "--hot", "1"], "accounts needs 2"),
+        (["idle", "--target", "localhost:1", "--output", "/dev/null/x"], "--output: cannot make"),
         (["recovery", "--target", "localhost:1"], "only a holdfastd that is started"),
         (["crash-loss", "--target", "localhost:1"], "must be one that is started"),
         (["idle", "--target", "localhost:1", "--work", "5"], "unknown option --work"),
