@@ -7,10 +7,12 @@
  */
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "admin/admin.h"
 #include "base/config.h"
 #include "engine/engine.h"
+#include "engine/native.h"
 #include "engine/settler.h"
 #include "net/tls.h"
 #include "net/watchdog.h"
@@ -23,6 +25,7 @@
 #include "service/services.h"
 #include "telemetry/telemetry.h"
 #include "upstream/server_process.h"
+#include "upstream/topology.h"
 #include "upstream/upstream.h"
 
 #define DAEMON_EXIT_CANNOT_RUN 2
@@ -43,9 +46,10 @@ struct daemon {
     struct admin *admin;
     struct wal *wal;
     struct upstream *upstream;
-    char upstream_name[300]; /* HOST:PORT of the server; from daemon_start_router() on */
+    char upstream_name[300]; /* HOST:PORT of the (first) server; from daemon_start_topology() on */
     struct lease lease;
     bool leased;
+    bool native;      /* the server's own transactions: no lease, no probe, no locks of ours */
     bool told_to_end; /* by a signal while it was a standby */
     struct lease_keeper *keeper;
     bool recovered;            /* no unit of an earlier life is open */
@@ -57,6 +61,10 @@ struct daemon {
     struct services *services;
     struct router *router;
     struct server_process *process;
+    struct topology *topology;            /* NULL: one server, which is not followed */
+    enum upstream_topology upstream_kind; /* at the start */
+    struct topology_view topology_before; /* its thread's */
+    _Atomic(struct router *) follower;
     struct settler *settler;
     struct probe probe; /* on the server after the recovery at the start */
     struct telemetry *telemetry;
@@ -151,6 +159,20 @@ MUST_CHECK enum status daemon_in_turn(struct daemon *daemon,
                                       enum status (*step)(struct daemon *, struct error *),
                                       struct error *ret_error);
 
+/* ---- Servers that are followed (upstream/topology.h) */
+
+/*
+ * Tells of the URI's options, and where it names several servers begins to follow them, until there
+ * is one to work with. Errors: as topology_start() and topology_wait().
+ */
+MUST_CHECK enum status daemon_start_topology(struct daemon *daemon, struct error *ret_error);
+
+/* Once the engine is chosen. STATUS_UNSUPPORTED: that one does not follow. */
+MUST_CHECK enum status daemon_check_topology(const struct daemon *daemon, struct error *ret_error);
+
+/* The router is told of changes from now on. */
+void daemon_follow_topology(struct daemon *daemon);
+
 /* ---- Recovery */
 
 /* Errors: as recovery_run(). */
@@ -169,9 +191,27 @@ MUST_CHECK enum status daemon_meet_manager(struct daemon *daemon, struct error *
 /* Clients are served: now, or again. */
 void daemon_tell_serving(const struct daemon *daemon);
 
+/* ---- The native engine (native.c): what is different with it */
+
+/* Which engine the server and unit.engine make it. Errors: STATUS_UNSUPPORTED (they contradict),
+   those of upstream_describe(). */
+MUST_CHECK enum status daemon_choose_engine(struct daemon *daemon, struct error *ret_error);
+
+/* In place of lease, recovery, settler, rollbacks. Errors: as native_claim() and
+   native_recover(), native_start(). */
+MUST_CHECK enum status daemon_claim_native(struct daemon *daemon, struct error *ret_error);
+MUST_CHECK enum status daemon_recover_native(struct daemon *daemon, struct error *ret_error);
+MUST_CHECK enum status daemon_start_native(struct daemon *daemon, struct error *ret_error);
+
+/* What a setting asks for that this engine does not have. STATUS_UNSUPPORTED. */
+MUST_CHECK enum status daemon_check_native(const struct config *config, struct error *ret_error);
+
 /* ---- What serves clients */
 
-/* Workers, engine, settler, rollbacks. Errors: as those parts'. */
+/* Workers and the engine's tables. Errors: STATUS_MEMORY, STATUS_LIMIT. */
+MUST_CHECK enum status daemon_make_engine(struct daemon *daemon, struct error *ret_error);
+
+/* The same, settler, rollbacks. Errors: as those parts'. */
 MUST_CHECK enum status daemon_start_engine(struct daemon *daemon, struct error *ret_error);
 
 /* What the engine must know of the server's habits. Errors: STATUS_UNREACHABLE. */

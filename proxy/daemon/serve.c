@@ -70,7 +70,7 @@ static bool settle_workers(void *context, uint64_t wait_ms)
     return worker_pool_settle(context, wait_ms);
 }
 
-enum status daemon_start_engine(struct daemon *daemon, struct error *error)
+enum status daemon_make_engine(struct daemon *daemon, struct error *error)
 {
     static const enum engine_multi_writes multi_writes[] = {
         [CONFIG_MULTI_WRITES_KEEP] = ENGINE_MULTI_WRITES_KEEP,
@@ -83,7 +83,6 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
-    lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
     daemon->engine = (struct engine){
         .wal = daemon->wal,
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
@@ -100,6 +99,17 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
         daemon->engine.gates == NULL || daemon->engine.uncommitted == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
     }
+    return STATUS_OK;
+}
+
+enum status daemon_start_engine(struct daemon *daemon, struct error *error)
+{
+    const struct config *config = &daemon->config;
+    enum status status = daemon_make_engine(daemon, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
     lock_table_on_deadlock(daemon->engine.locks, deadlock_log);
     status = start_settler(daemon, error);
     if (status != STATUS_OK) {
@@ -157,6 +167,9 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
         .workers = daemon->workers,
         .observe = daemon->observe,
         .process = daemon->process,
+        .topology = daemon->topology,
+        .kind = daemon->upstream_kind,
+        .selection_ms = upstream_uri_selection_ms(daemon->config.upstream_uri),
         .observe_only = daemon->config.unit_boundary == CONFIG_BOUNDARY_OBSERVE,
         .upstream_name = name,
         .upstream_tls = daemon->tls.upstream,
@@ -166,11 +179,9 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
         .stall_ms = daemon->config.net_stall_ms,
         .unit_lifetime_ms = daemon->config.unit_lifetime_ms,
     };
-    enum status status =
-        upstream_host(daemon->config.upstream_uri, name, sizeof daemon->upstream_name, error);
-    if (status == STATUS_OK) {
-        status = network_address_resolve(name, &options.upstream, error);
-    }
+    enum status status = daemon->topology == NULL
+                             ? network_address_resolve(name, &options.upstream, error)
+                             : STATUS_OK;
     if (status != STATUS_OK) {
         return status;
     }
@@ -182,6 +193,7 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
                                 options.connections_max, error);
     }
     if (status == STATUS_OK) {
+        daemon_follow_topology(daemon);
         LOG(LOG_INFO, "net", "Listening", LOG_TEXT("listener", "mongo"),
             LOG_TEXT("address", router_address(daemon->router, 0)), LOG_TEXT("upstream", name));
     }
@@ -203,7 +215,8 @@ static void on_pruned(uint64_t units, const struct error *failure, void *context
 static uint64_t settled_lsn(void *context)
 {
     struct daemon *daemon = context;
-    return settler_durable_lsn(daemon->settler);
+    /* What the server has committed of its own transactions it keeps itself. */
+    return daemon->native ? UINT64_MAX : settler_durable_lsn(daemon->settler);
 }
 
 enum status daemon_start_pruner(struct daemon *daemon, struct error *error)
@@ -213,6 +226,7 @@ enum status daemon_start_pruner(struct daemon *daemon, struct error *error)
         .period_ms = PRUNE_MS,
         .retention_ms = daemon->config.wal_retention_ms,
         .settled_lsn = settled_lsn,
+        .requests_keep_ms = daemon->config.http_idempotency_keep_ms,
         .pruned = on_pruned,
         .context = daemon,
     };
