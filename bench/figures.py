@@ -28,11 +28,21 @@ PROCESS = "process=holdfastd,wal.durability=process"
 # Options of holdfast-bench, and how long it takes, in seconds, as they are.
 RUNS = {
     "passthrough": (
-        ["point-read", "point-write", "large-read", "--connections", "1,32", "--peers"],
-        ["--target", "holdfastd"],
+        ["point-read", "--connections", "1,32", "--peers", "--target", "holdfastd"],
+        [],
         {"rounds": 20, "seconds": 0.4, "warmup": 0.1},
     ),
-    "large": (
+    "more": (
+        ["point-write", "large-read", "--connections", "32", "--peers", "--target", "holdfastd"],
+        [],
+        {"rounds": 20, "seconds": 0.4, "warmup": 0.1},
+    ),
+    "local-socket": (
+        ["point-read", "--connections", "32", "--target", "local=holdfastd,local"],
+        ["--vs", "haproxy", "--vs", "relay"],
+        {"rounds": 20, "seconds": 0.4, "warmup": 0.1},
+    ),
+    "large-replies": (
         ["large-read", "--bytes", "10000000", "--connections", "8", "--peers"],
         ["--target", "holdfastd"],
         {"rounds": 8, "seconds": 1, "warmup": 0.2},
@@ -139,6 +149,13 @@ def command(words):
     return done.stdout
 
 
+def without_haproxy(words):
+    if "haproxy" in words:
+        place = words.index("haproxy")
+        return words[: place - 1] + words[place + 1 :]
+    return words
+
+
 def run_bench(name):
     first, more, times = RUNS[name]
     if OPTIONS.quick:
@@ -150,6 +167,8 @@ def run_bench(name):
         words += [f"--{option}", value]
     if name != "floor":
         server = os.environ["HOLDFAST_TEST_SERVER"]
+        if shutil.which("haproxy") is None:
+            words = without_haproxy(words)
         words += ["--server", server + (",replicaset" if name == "change-stream" else "")]
     command(words)
     return json.loads((OPTIONS.output / name / "report.json").read_text())

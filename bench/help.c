@@ -52,10 +52,11 @@ void bench_options_help(void)
     print_options(BENCH_RUN);
     fputs("\n"
           "TARGET is [NAME=]WHERE[,KEY=VALUE]..., and WHERE one of\n"
-          "  HOST:PORT      what is there; with pid=PID its CPU time and memory are told\n"
+          "  HOST:PORT      what is there, or unix:/PATH; with pid=PID its CPU time and memory\n"
+          "                 are told\n"
           "  direct         --upstream or --server itself\n"
           "  holdfastd      started before that, with KEY=VALUE as its configuration;\n"
-          "                 program=FILE: another build of it\n"
+          "                 program=FILE: another build of it; local: behind a local socket\n"
           "  relay          holdfast-bench relay before it: the floor of any proxy in user space\n"
           "  haproxy        in TCP mode before it\n"
           "  nginx          its stream module before it\n"

@@ -2,6 +2,7 @@
  * Starts the proxies that are measured, each in front of a server, with as many threads. Main
  * thread.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -12,6 +13,17 @@
 #define START_MS 60000u
 #define PROGRAM_SETTING "program="
 #define NGINX_CONNECTIONS 100000u
+
+static bool is_local(const char *address)
+{
+    return strncmp(address, NETWORK_LOCAL_PREFIX, strlen(NETWORK_LOCAL_PREFIX)) == 0;
+}
+
+/* Without the prefix, which HAProxy writes in another way; nginx has the same. */
+static const char *path_of(const char *address)
+{
+    return address + (is_local(address) ? strlen(NETWORK_LOCAL_PREFIX) : 0);
+}
 
 static enum status haproxy(const struct targets *targets, const struct target *target,
                            struct child_words *words, struct error *ret_error)
@@ -29,8 +41,9 @@ static enum status haproxy(const struct targets *targets, const struct target *t
                            "defaults\n    mode tcp\n    timeout connect 10s\n"
                            "    timeout client 1h\n    timeout server 1h\n"
                            "frontend in\n    bind %s\n    default_backend out\n"
-                           "backend out\n    server s %s\n",
-                           targets->options->threads, target->where, target->upstream);
+                           "backend out\n    server s %s%s\n",
+                           targets->options->threads, target->where,
+                           is_local(target->upstream) ? "unix@" : "", path_of(target->upstream));
 }
 
 /* Two are needed for a connection, and nginx refuses none that it has promised. */
@@ -100,6 +113,20 @@ static enum status relay(const struct targets *targets, const struct target *tar
     return STATUS_OK;
 }
 
+/* The path of a local socket has its slashes escaped there. */
+static void put_uri(struct child_words *words, const char *upstream)
+{
+    char host[400];
+    size_t used = 0;
+    bool local = is_local(upstream);
+    for (const char *at = path_of(upstream); *at != '\0' && used + 4 < sizeof host; at++) {
+        bool plain = isalnum((unsigned char)*at) || strchr(local ? "-._~" : "-._~:[]", *at) != NULL;
+        used += (size_t)snprintf(host + used, sizeof host - used, plain ? "%c" : "%%%02X",
+                                 (unsigned char)*at);
+    }
+    child_words_add(words, "mongodb://%.*s/", (int)used, host);
+}
+
 /* program=FILE: another build, to be compared; NULL: none is named. */
 static const char *target_program(const struct target *target)
 {
@@ -125,7 +152,7 @@ static enum status holdfastd(const struct targets *targets, const struct target 
     child_words_add(words, "--listen");
     child_words_add(words, "%s", target->where);
     child_words_add(words, "--upstream");
-    child_words_add(words, "mongodb://%s", target->upstream);
+    put_uri(words, target->upstream);
     child_words_add(words, "--wal");
     child_words_add(words, "%s/wal", target->directory);
     child_words_add(words, "--set");
@@ -141,7 +168,8 @@ static enum status holdfastd(const struct targets *targets, const struct target 
         child_words_add(words, "http.quietPeriod=200ms");
     }
     for (size_t i = 0; i < target->setting_count; i++) {
-        if (strncmp(target->settings[i], PROGRAM_SETTING, strlen(PROGRAM_SETTING)) != 0) {
+        if (strncmp(target->settings[i], PROGRAM_SETTING, strlen(PROGRAM_SETTING)) != 0 &&
+            strcmp(target->settings[i], TARGET_LOCAL) != 0) {
             child_words_add(words, "--set");
             child_words_add(words, "%s", target->settings[i]);
         }

@@ -51,7 +51,9 @@ static enum status take_setting(struct target *target, const char *text, size_t 
         return error_set(ret_error, STATUS_INVALID, "target %.80s: it has no setting %.*s",
                          target->name, (int)(size < 80 ? size : 80), text);
     }
-    if (target->kind == TARGET_HOLDFASTD && memchr(text, '=', size) == NULL) {
+    bool local = target->kind == TARGET_HOLDFASTD && size == strlen(TARGET_LOCAL) &&
+                 memcmp(text, TARGET_LOCAL, size) == 0;
+    if (target->kind == TARGET_HOLDFASTD && memchr(text, '=', size) == NULL && !local) {
         return error_set(ret_error, STATUS_INVALID, "target %.80s: expected KEY=VALUE, not %.*s",
                          target->name, (int)(size < 80 ? size : 80), text);
     }
@@ -254,7 +256,9 @@ enum status target_start(struct targets *targets, struct target *target, struct 
     if (status == STATUS_OK && (target->kind == TARGET_DIRECT || target->kind == TARGET_NATIVE)) {
         snprintf(target->where, sizeof target->where, "%s", target->upstream);
     } else if (status == STATUS_OK && target->kind != TARGET_ADDRESS) {
-        if (target->where[0] == '\0') {
+        if (target_has_setting(target, TARGET_LOCAL)) {
+            snprintf(target->where, sizeof target->where, "unix:%.100s/sock", target->directory);
+        } else if (target->where[0] == '\0') {
             status = peer_free_address(target->where, sizeof target->where, ret_error);
         }
         if (status == STATUS_OK) {

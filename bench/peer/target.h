@@ -77,6 +77,9 @@ static inline bool target_is_started(const struct target *target)
     return target->kind != TARGET_ADDRESS && target->kind != TARGET_DIRECT;
 }
 
+/* A setting of holdfastd: drivers reach it by a local socket. */
+#define TARGET_LOCAL "local"
+
 /* Whether it has a setting KEY, or one that says so: KEY=VALUE. */
 bool target_has_setting(const struct target *target, const char *key);
 

@@ -31,6 +31,9 @@ static void test_addresses(void **state)
     assert_string_equal(target.name, "mine");
     assert_string_equal(target.where, "[::1]:27018");
     assert_int_equal(target.given_pid, 4711);
+    target = parse("near=unix:/tmp/mongodb-27017.sock");
+    assert_int_equal(target.kind, TARGET_ADDRESS);
+    assert_string_equal(target.where, "unix:/tmp/mongodb-27017.sock");
     target = parse("localhost:1,pid=12");
     assert_string_equal(target.name, "localhost:1");
 }
@@ -50,6 +53,9 @@ static void test_what_is_started(void **state)
     assert_string_equal(target.name, "synced");
     assert_true(target_has_setting(&target, "sync"));
     target_free(&target);
+    target = parse("near=holdfastd,local");
+    assert_true(target_has_setting(&target, TARGET_LOCAL));
+    target_free(&target);
     target = parse("direct");
     assert_int_equal(target.kind, TARGET_DIRECT);
     assert_false(target_is_started(&target));
@@ -58,6 +64,8 @@ static void test_what_is_started(void **state)
 static void test_nonsense(void **state)
 {
     (void)state;
+    static const char many[] = "holdfastd,a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1,k=1,l=1,m=1,n=1,"
+                               "o=1,p=1,q=1";
     static const char *const wrong[] = {
         "",
         "=",
@@ -70,9 +78,9 @@ static void test_nonsense(void **state)
         "localhost:1,more",
         "relay,x=1",
         "native,async",
+        "relay,local",
         "holdfastd,nonsense",
-        "holdfastd,a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1,"
-        "k=1,l=1,m=1,n=1,o=1,p=1,q=1",
+        many,
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct target target;
