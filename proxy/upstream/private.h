@@ -27,9 +27,6 @@ struct upstream {
 mongoc_stream_t *permitted_connect(const mongoc_uri_t *uri, const mongoc_host_list_t *host,
                                    void *context, bson_error_t *error);
 
-/* Before anything of libmongoc is used. (upstream.c) */
-void upstream_library_init(void);
-
 /* A URI that can be worked with. The caller destroys *ret_uri. STATUS_INVALID. (uri.c) */
 MUST_CHECK enum status uri_parse(const char *text, mongoc_uri_t **ret_uri, struct error *ret_error);
 /* Whether it names more than one server, now or as they come and go. (uri.c) */
