@@ -24,8 +24,10 @@ static uint64_t seconds_left(const struct progress *progress)
     if (progress->run == 0) {
         return 0;
     }
-    uint64_t each = (now_ns() - progress->began_ns) / progress->run;
-    return each * (progress->runs - progress->run) / NS_PER_SECOND;
+    uint64_t each = (progress->done_ns - progress->began_ns) / progress->run;
+    uint64_t left = each * (progress->runs - progress->run);
+    uint64_t past = now_ns() - progress->done_ns;
+    return left > past ? (left - past) / NS_PER_SECOND : 0;
 }
 
 static void show(const struct progress *progress, const char *more)
@@ -69,6 +71,7 @@ void progress_begin(struct progress *progress, const char *cell, const char *tar
 void progress_done(struct progress *progress)
 {
     progress->run++;
+    progress->done_ns = now_ns();
 }
 
 void progress_end(struct progress *progress)

@@ -12,6 +12,7 @@ struct progress {
     size_t runs; /* in all */
     size_t run;
     uint64_t began_ns;
+    uint64_t done_ns; /* when the last one was */
     char what[256];
     struct run_watcher watcher;
 };

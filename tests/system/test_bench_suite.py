@@ -7,6 +7,7 @@ import html.parser
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -247,6 +248,39 @@ def test_peers(tmp_path):
     assert units["journalBytesPerOperation"]["middle"] > 100
     assert 0 < units["journalCommitsPerOperation"]["middle"] < 6
     assert list(tmp_path.iterdir()) == []
+
+
+def test_relay_passes_ends_on():
+    """What was sent before a connection was closed arrives, and then its end, in both directions."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [build_bin() / "holdfast-bench", "relay", "--listen", "127.0.0.1:0"]
+        command += ["--target", f"127.0.0.1:{listener.getsockname()[1]}", "--threads", 1]
+        relay = Process(command, name="relay")
+        try:
+            address = relay.wait_for_line(
+                lambda line: line.split()[-1] if line.startswith("listening on") else None,
+                10,
+                "the port of the relay",
+            )
+            port = int(address.rsplit(":", 1)[1])
+            for closes_first in (True, False):
+                client = socket.create_connection(("127.0.0.1", port), 10)
+                client.sendall(b"x")
+                server, _ = listener.accept()
+                server.settimeout(10)
+                first, second = (client, server) if closes_first else (server, client)
+                assert server.recv(1) == b"x"
+                sent = b"y" * 1_000_000
+                sender = threading.Thread(target=lambda: (first.sendall(sent), first.close()))
+                sender.start()
+                got = b""
+                while chunk := second.recv(65536):
+                    got += chunk
+                sender.join()
+                assert got == sent
+                second.close()
+        finally:
+            relay.kill()
 
 
 def test_boundaries():
