@@ -31,4 +31,12 @@ int admin_control_prune(const struct admin_facts *facts, const char *query, stru
  */
 int admin_control_drain(const struct admin_facts *facts, struct evbuffer *body);
 
+/*
+ * POST /upgrade. As SIGUSR2: the program at the proxy's path takes its place. Appends what an
+ * outcome is told by, { generation: Int64, failed: Int64 }, and returns 202: on success another
+ * process answers with a higher generation, on failure this one with more that have failed. Or a
+ * line and 409 (an upgrade is under way) or 503 (not serving).
+ */
+int admin_control_upgrade(const struct admin_facts *facts, struct evbuffer *body);
+
 #endif

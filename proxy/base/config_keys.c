@@ -53,6 +53,7 @@ const struct config_group config_groups[] = {
     {"http", "API calls as units: the proxy in front of a service's HTTP port"},
     {"http.tls", "TLS with callers"},
     {"log", "Log lines, on standard error or in a file"},
+    {"upgrade", "Another program in place of the running one, without an interruption"},
     {"trace", "Spans of units and their commands, to an OpenTelemetry collector"},
     {"event", "Events, to a webhook"},
 };
@@ -421,6 +422,15 @@ const struct config_key config_keys[] = {
      .offset = AT(log_path),
      .standard = "",
      .help = "a file in place of standard error; opened again on SIGHUP and SIGUSR1"},
+
+    {.name = "upgrade.wait",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(upgrade_wait_ms),
+     .standard = "10s",
+     .smallest = "0",
+     .largest = "10m",
+     .live = true,
+     .help = "how long an upgrade waits for units to end; those that are open then are rolled back"},
 
     {.name = "trace.endpoint",
      .type = CONFIG_TYPE_HTTP,

@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static bool stays; /* a process 1 of ours, behind this one */
+
 static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 
 /* Whether `child` has ended, among all that have. */
@@ -34,8 +36,11 @@ _Noreturn static void stay(pid_t child, const sigset_t *signals)
 {
     int status = 0;
     while (!take_ended(child, &status)) {
-        int received = sigwaitinfo(signals, NULL);
-        if (received > 0 && received != SIGCHLD) {
+        siginfo_t from;
+        int received = sigwaitinfo(signals, &from);
+        if (received == SIGRTMIN && from.si_pid == child && from.si_value.sival_int > 1) {
+            child = from.si_value.sival_int;
+        } else if (received > 0 && received != SIGCHLD && received != SIGRTMIN) {
             (void)kill(child, received);
         }
     }
@@ -51,12 +56,14 @@ enum status first_process_leave(struct error *ret_error)
     }
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGCHLD);
+    (void)sigaddset(&signals, SIGRTMIN); /* first_process_follow() */
     for (size_t i = 0; i < sizeof passed_on / sizeof passed_on[0]; i++) {
         (void)sigaddset(&signals, passed_on[i]);
     }
     (void)signal(SIGCHLD, SIG_DFL); /* if it was ignored, nobody's end would be told */
     (void)sigprocmask(SIG_BLOCK, &signals, &former);
     pid_t child = fork();
+    stays = child == 0;
     if (child > 0) {
         stay(child, &signals);
     }
@@ -64,4 +71,21 @@ enum status first_process_leave(struct error *ret_error)
     return child == 0
                ? STATUS_OK
                : error_set(ret_error, STATUS_LIMIT, "cannot make a process: %s", strerror(errno));
+}
+
+bool first_process_stays(void)
+{
+    return stays;
+}
+
+void first_process_inherit(void)
+{
+    stays = true;
+}
+
+void first_process_follow(pid_t successor)
+{
+    if (stays) {
+        (void)sigqueue(1, SIGRTMIN, (union sigval){.sival_int = (int)successor});
+    }
 }

@@ -7,7 +7,7 @@
 #include "holdfast/event.h"
 #include "holdfast/log.h"
 
-static enum status check_topology(struct daemon *daemon, struct error *error)
+enum status daemon_check_topology(struct daemon *daemon, struct error *error)
 {
     struct upstream_description server;
     enum status status = upstream_describe(daemon->upstream, &server, error);
@@ -54,6 +54,9 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
 {
     enum status status = daemon_make_tls(&daemon->config, &daemon->tls, error);
     if (status == STATUS_OK) {
+        status = daemon_await_journal(daemon, error);
+    }
+    if (status == STATUS_OK) {
         status = daemon_meet_manager(daemon, error);
     }
     if (status == STATUS_OK) {
@@ -69,12 +72,12 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
         admin_recovering(daemon->admin, daemon->wal);
         status = admin_control(daemon->admin, daemon->config.wal_directory, error);
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && daemon->upstream == NULL) {
         status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
                                &daemon->upstream, error);
     }
     if (status == STATUS_OK) {
-        status = check_topology(daemon, error);
+        status = daemon_check_topology(daemon, error);
     }
     if (status == STATUS_OK) {
         status = daemon_in_turn(daemon, daemon_acquire_lease, error);
@@ -110,10 +113,17 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
                       daemon->observe, daemon->pruner);
+        admin_upgrade(daemon->admin, &(struct admin_upgrade){
+                                         .generation = daemon->history.generation,
+                                         .failed = daemon->history.failed,
+                                         .state = "none",
+                                         .failure = daemon->history.failure,
+                                     });
         if (daemon->stood_by) {
             event_tell(EVENT_STANDBY_TOOK_OVER, "holdfastd", "The standby serves now");
         }
         watchdog_watch(daemon->watchdog, daemon->workers);
+        daemon_succeed(daemon);
         daemon_tell_serving(daemon);
     }
     return status;

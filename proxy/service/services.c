@@ -283,6 +283,13 @@ void services_set_limits(struct services *services, const struct config *config)
 
 /* ------------------------------------------------------------------ ending */
 
+void services_hold(struct services *services, bool held)
+{
+    for (size_t i = 0; i < services->distinct_count; i++) {
+        domain_hold(services->distinct[i], held);
+    }
+}
+
 void services_drain(struct services *services)
 {
     for (size_t i = 0; i < services->distinct_count; i++) {

@@ -58,6 +58,9 @@ bool services_are_fronted(const struct services *services);
 /* After the configuration was read again. */
 void services_set_limits(struct services *services, const struct config *config);
 
+/* While they are held no call begins: those that come wait (domain_hold()). */
+void services_hold(struct services *services, bool held);
+
 /* No call begins any more. */
 void services_drain(struct services *services);
 /* Calls that are open. */

@@ -21,6 +21,7 @@ from .old_server import OldServer
 from .process import (
     Process,
     ProcessError,
+    Successor,
     end_all_started,
     free_port,
     port_for_restarts,
@@ -52,6 +53,7 @@ __all__ = [
     "Receiver",
     "Server",
     "Service",
+    "Successor",
     "WireTap",
     "admin_port",
     "anonymous_bytes",

@@ -11,7 +11,7 @@ import tempfile
 
 import pymongo
 
-from .process import Process, wait_until
+from .process import Process, Successor, wait_until
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 
@@ -172,6 +172,36 @@ class Proxy:
         """kill -9, then again with the same journal on the same port."""
         self.kill()
         return self.start(crash_at=crash_at)
+
+    def upgrade(self, timeout=60):
+        """SIGUSR2, until the former process has ended; self.process is the new one then."""
+        self.begin_upgrade()
+        return self.finish_upgrade(timeout)
+
+    def begin_upgrade(self):
+        Successor.expect()
+        self._upgrades = self._count_lines("Upgrade finished")
+        self.process.send(signal.SIGUSR2)
+
+    def finish_upgrade(self, timeout=60):
+        former = self.process
+        entry = wait_until(self._handed_over, timeout, "the upgrade is finished")
+        self.process = Successor(former, entry["attr"]["pid"])
+        code = former.wait(timeout)
+        assert code == 0, f"the former process ended with {code}\n{former.tail()}"
+        return former
+
+    def _count_lines(self, message):
+        return sum(entry["msg"] == message for entry in self.log())
+
+    def _handed_over(self):
+        if self._count_lines("Upgrade finished") <= self._upgrades:
+            assert not any("failed" in e["msg"] for e in self.log() if e["c"] == "upgrade"), (
+                self.process.tail(15)
+            )
+            return None
+        entries = [e for e in self.log() if e["msg"].startswith("Handed over")]
+        return entries[self._upgrades] if len(entries) > self._upgrades else None
 
     def units(self):
         """`holdfast units --json`: a list of units."""
