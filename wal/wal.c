@@ -207,9 +207,8 @@ static enum status prepare_directory(struct wal *wal, const struct wal_options *
         status = directory_check_filesystem(options->directory, ret_error);
     }
     if (status == STATUS_OK) {
-        status = options->read_only
-                     ? directory_lock_readers(options->directory, false, &wal->lock_descriptor,
-                                              ret_error)
+        status = options->read_only ? directory_lock_readers(options->directory, false,
+                                                             &wal->lock_descriptor, ret_error)
                  : options->owner_lock > 0
                      ? directory_adopt_lock(options->directory, options->owner, options->owner_lock,
                                             &wal->lock_descriptor, ret_error)

@@ -99,8 +99,7 @@ int admin_control_upgrade(const struct admin_facts *facts, struct evbuffer *body
         return 409;
     }
     (void)kill(getpid(), SIGUSR2);
-    (void)evbuffer_add_printf(body,
-                              "{\"generation\": %" PRIu64 ", \"failed\": %" PRIu64 "}\n",
+    (void)evbuffer_add_printf(body, "{\"generation\": %" PRIu64 ", \"failed\": %" PRIu64 "}\n",
                               facts->generation, facts->upgrades_failed);
     return 202;
 }

@@ -190,9 +190,10 @@ enum status channel_receive(int end, struct channel_message *ret_message, struct
     if (status != STATUS_OK) {
         channel_message_free(&message);
         return error_set(ret_error, status, "%s",
-                         status == STATUS_MEMORY     ? "out of memory"
-                         : status == STATUS_PROTOCOL ? "the other process sends what is no message"
-                                                     : "the other process has ended, or says nothing");
+                         status == STATUS_MEMORY ? "out of memory"
+                         : status == STATUS_PROTOCOL
+                             ? "the other process sends what is no message"
+                             : "the other process has ended, or says nothing");
     }
     *ret_message = message;
     return STATUS_OK;

@@ -56,7 +56,8 @@ bool channel_is_ready(int end, int wait_ms);
 MUST_CHECK enum status channel_receive(int end, struct channel_message *ret_message,
                                        struct error *ret_error);
 
-/* Closes the descriptors that are left in it. A zeroed one, whose descriptors are -1, is harmless. */
+/* Closes the descriptors that are left in it. A zeroed one, whose descriptors are -1, is harmless.
+ */
 void channel_message_free(struct channel_message *message);
 
 #endif

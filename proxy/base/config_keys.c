@@ -430,7 +430,8 @@ const struct config_key config_keys[] = {
      .smallest = "0",
      .largest = "10m",
      .live = true,
-     .help = "how long an upgrade waits for units to end; those that are open then are rolled back"},
+     .help =
+         "how long an upgrade waits for units to end; those that are open then are rolled back"},
 
     {.name = "trace.endpoint",
      .type = CONFIG_TYPE_HTTP,

@@ -69,13 +69,14 @@ struct daemon {
     struct settler *settler;
     struct probe probe; /* on the server after the recovery at the start */
     struct telemetry *telemetry;
-    bool stood_by; /* for somebody else, before it became the owner */
-    bool draining; /* told to, without an end */
+    bool stood_by;                  /* for somebody else, before it became the owner */
+    bool draining;                  /* told to, without an end */
     struct upgrade *upgrade;        /* that is under way; NULL: none */
     struct upgrade_history history; /* of the processes before this one, and of this one */
     char *program;                  /* what an upgrade starts; NULL: it is not known */
     bool succeeding;                /* `predecessor` is a channel to the process before this one */
     int predecessor;
+    pid_t predecessor_pid;
     int journal_lock; /* that it has handed over; 0: none */
     bool handed_over; /* another process has journal and clients: only what is left is freed */
     bool upstream_lost;

@@ -17,18 +17,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/channel.h"
 #include "base/first_process.h"
 #include "daemon/daemon.h"
 #include "daemon/upgrade.h"
+#include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/event.h"
 #include "holdfast/log.h"
 #include "net/listening.h"
 
 #define POLL_MS 50
+#define DEATH_MS_MAX 5000u
 
 /* ------------------------------------------------------------------ meeting */
 
@@ -51,8 +54,7 @@ static enum status compare(struct daemon *daemon, const bson_t *document, struct
 {
     char name[sizeof daemon->upstream_name];
     struct stat directory;
-    enum status status =
-        upstream_host(daemon->config.upstream_uri, name, sizeof name, ret_error);
+    enum status status = upstream_host(daemon->config.upstream_uri, name, sizeof name, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -83,6 +85,7 @@ static enum status take_begin(struct daemon *daemon, const struct channel_messag
     if (bson_iter_init_find(&at, &document, "firstProcess") && bson_iter_as_bool(&at)) {
         first_process_inherit();
     }
+    daemon->predecessor_pid = (pid_t)number_of(&document, "pid");
     daemon->history.generation = (uint64_t)number_of(&document, "generation") + 1;
     daemon->history.failed = (uint64_t)number_of(&document, "failed");
     (void)snprintf(daemon->history.failure, sizeof daemon->history.failure, "%s",
@@ -165,18 +168,18 @@ static enum status prepare(struct daemon *daemon, struct error *ret_error)
     return status;
 }
 
-static enum status tell_ready(struct daemon *daemon, struct error *ret_error)
+/* If nobody hears it: the next that is heard says why. */
+static void tell_ready(struct daemon *daemon)
 {
+    struct error ignored;
     bson_t document = BSON_INITIALIZER;
     BSON_APPEND_INT32(&document, "protocol", UPGRADE_PROTOCOL);
     BSON_APPEND_UTF8(&document, "version", HOLDFAST_VERSION);
     CRASH_POINT(upgrade_prepared);
-    enum status status = channel_send(daemon->predecessor, UPGRADE_READY,
-                                      slice_make(bson_get_data(&document), document.len), NULL, 0,
-                                      ret_error);
+    (void)!channel_send(daemon->predecessor, UPGRADE_READY,
+                        slice_make(bson_get_data(&document), document.len), NULL, 0, &ignored);
     bson_destroy(&document);
     CRASH_POINT(upgrade_waiting);
-    return status;
 }
 
 static bool told_to_end(void)
@@ -194,6 +197,15 @@ static void leave_predecessor(struct daemon *daemon)
     daemon->succeeding = false;
 }
 
+/* Its end of the channel may be closed a moment before the journal's lock is. */
+static void wait_for_death(struct daemon *daemon)
+{
+    uint64_t until_ms = clock_monotonic_ms() + DEATH_MS_MAX;
+    while (getppid() == daemon->predecessor_pid && clock_monotonic_ms() < until_ms) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 2 * 1000 * 1000}, NULL);
+    }
+}
+
 static enum status await_word(struct daemon *daemon, struct error *ret_error)
 {
     struct channel_message message;
@@ -206,6 +218,7 @@ static enum status await_word(struct daemon *daemon, struct error *ret_error)
     if (channel_receive(daemon->predecessor, &message, ret_error) != STATUS_OK) {
         LOG(LOG_WARNING, "upgrade", "The old process has died: starting as after a crash");
         leave_predecessor(daemon);
+        wait_for_death(daemon);
         return STATUS_OK;
     }
     enum status status = STATUS_OK;
@@ -230,10 +243,11 @@ enum status daemon_await_journal(struct daemon *daemon, struct error *ret_error)
     if (status == STATUS_OK) {
         status = prepare(daemon, ret_error);
     }
-    if (status == STATUS_OK) {
-        status = tell_ready(daemon, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    return status == STATUS_OK ? await_word(daemon, ret_error) : status;
+    tell_ready(daemon);
+    return await_word(daemon, ret_error);
 }
 
 void daemon_fail_predecessor(struct daemon *daemon, const char *reason)
@@ -248,8 +262,7 @@ void daemon_fail_predecessor(struct daemon *daemon, const char *reason)
 
 /* ------------------------------------------------------------------ clients come over */
 
-static void take_connection(struct daemon *daemon, struct channel_message *message,
-                            size_t *taken)
+static void take_connection(struct daemon *daemon, struct channel_message *message, size_t *taken)
 {
     struct error error = {0};
     const struct router_parcel parcel = {
@@ -292,8 +305,8 @@ void daemon_succeed(struct daemon *daemon)
         channel_message_free(&message);
     }
     leave_predecessor(daemon);
-    LOG(LOG_INFO, "upgrade", "Upgrade finished", LOG_NUMBER("generation", daemon->history.generation),
-        LOG_NUMBER("connections", taken));
+    LOG(LOG_INFO, "upgrade", "Upgrade finished",
+        LOG_NUMBER("generation", daemon->history.generation), LOG_NUMBER("connections", taken));
     event_tell(EVENT_UPGRADE_FINISHED, "holdfastd",
                "holdfastd " HOLDFAST_VERSION " serves in place of the process before it, with %zu "
                "of its connections",

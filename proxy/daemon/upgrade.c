@@ -18,8 +18,8 @@
  * held without a gap, for it is one open file that both processes have (wal_close_for()).
  *
  * From the closing of the journal on there is no way back: if the new process dies then, this
- * program, as it runs, is started in its place (/proc/self/exe is still the old file), with the same
- * sockets and the same clients. Clients go over last, when the new process serves.
+ * program, as it runs, is started in its place (/proc/self/exe is still the old file), with the
+ * same sockets and the same clients. Clients go over last, when the new process serves.
  *
  * Main thread.
  */
@@ -119,8 +119,7 @@ static int spawn(const char *program, char **arguments, int channel_end, pid_t *
     (void)posix_spawnattr_setsigmask(&attributes, &none);
     (void)posix_spawnattr_setsigdefault(&attributes, &standard);
     (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    int failure =
-        posix_spawn(ret_process, program, &actions, &attributes, arguments, environment);
+    int failure = posix_spawn(ret_process, program, &actions, &attributes, arguments, environment);
     (void)posix_spawn_file_actions_destroy(&actions);
     (void)posix_spawnattr_destroy(&attributes);
     free(environment);
@@ -133,6 +132,7 @@ static enum status send_begin(struct daemon *daemon, int channel, struct error *
     struct stat directory = {0};
     (void)stat(daemon->config.wal_directory, &directory);
     BSON_APPEND_INT32(&document, "protocol", UPGRADE_PROTOCOL);
+    BSON_APPEND_INT64(&document, "pid", getpid());
     BSON_APPEND_INT64(&document, "generation", (int64_t)daemon->history.generation);
     BSON_APPEND_INT64(&document, "failed", (int64_t)daemon->history.failed);
     BSON_APPEND_UTF8(&document, "failure", daemon->history.failure);
@@ -165,9 +165,9 @@ static enum status start_process(struct daemon *daemon, const char *program,
                          strerror(failure));
     }
     for (size_t i = 0; i < upgrade->listening_count && status == STATUS_OK; i++) {
-        status = channel_send(upgrade->channel, UPGRADE_LISTENER,
-                              slice_text(upgrade->listening[i].text),
-                              &upgrade->listening[i].descriptor, 1, ret_error);
+        status =
+            channel_send(upgrade->channel, UPGRADE_LISTENER, slice_text(upgrade->listening[i].text),
+                         &upgrade->listening[i].descriptor, 1, ret_error);
     }
     return status == STATUS_OK ? send_begin(daemon, upgrade->channel, ret_error) : status;
 }
@@ -261,8 +261,7 @@ void daemon_note_program(struct daemon *daemon)
         /* Not resolved: where a link leads later is for the upgrade. */
         if (name[0] == '/') {
             found = strdup(name);
-        } else if (getcwd(path, sizeof path) != NULL &&
-                   asprintf(&found, "%s/%s", path, name) < 0) {
+        } else if (getcwd(path, sizeof path) != NULL && asprintf(&found, "%s/%s", path, name) < 0) {
             found = NULL;
         }
     } else {
@@ -300,12 +299,14 @@ void daemon_upgrade(struct daemon *daemon)
         .listening_count = listening_copy(listening, LISTENING_MAX),
     };
     const char *program = daemon->program == NULL ? "" : daemon->program;
-    LOG(LOG_INFO, "upgrade", "Upgrade begins", LOG_TEXT("program", program));
+    daemon->history.failure[0] = '\0';
     if (daemon->draining) {
         daemon_upgrade_cancel(daemon, "this process is drained, for good");
     } else if (start_process(daemon, program, &error) != STATUS_OK) {
         daemon_upgrade_cancel(daemon, error.message);
     } else {
+        LOG(LOG_INFO, "upgrade", "Upgrade begins: the new process is started",
+            LOG_TEXT("program", program), LOG_NUMBER("pid", (uint64_t)upgrade->process));
         tell_state(daemon, "starting");
         CRASH_POINT(upgrade_started);
     }
@@ -388,8 +389,7 @@ static void drain_step(struct daemon *daemon)
 static bool rest_step(struct daemon *daemon)
 {
     struct upgrade *upgrade = daemon->upgrade;
-    size_t busy =
-        router_busy(daemon->router) + unit_table_open_count(daemon->engine.units);
+    size_t busy = router_busy(daemon->router) + unit_table_open_count(daemon->engine.units);
     if (busy == 0) {
         return true;
     }
@@ -526,10 +526,9 @@ static void give_connection(void *context, const struct router_parcel *parcel)
     struct giving *giving = context;
     const int sockets[2] = {parcel->client, parcel->server};
     struct error error = {0};
-    if (!giving->failed &&
-        channel_send(giving->channel, UPGRADE_CONNECTION,
-                     slice_make(parcel->state, parcel->state_size), sockets, 2, &error) !=
-            STATUS_OK) {
+    if (!giving->failed && channel_send(giving->channel, UPGRADE_CONNECTION,
+                                        slice_make(parcel->state, parcel->state_size), sockets, 2,
+                                        &error) != STATUS_OK) {
         giving->failed = true; /* it has died: they end with it, as at any crash */
     }
     giving->given++;
@@ -564,7 +563,8 @@ static bool hand_over(struct daemon *daemon)
     }
     daemon->handed_over = true;
     if (!serves) {
-        LOG(LOG_ERROR, "upgrade", "Ending: the next start recovers", LOG_TEXT("reason", failure.message));
+        LOG(LOG_ERROR, "upgrade", "Ending: the next start recovers",
+            LOG_TEXT("reason", failure.message));
         log_tell_repeats(true);
         _exit(DAEMON_EXIT_CANNOT_RUN);
     }

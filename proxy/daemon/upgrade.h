@@ -27,8 +27,8 @@
 
 enum upgrade_message {
     UPGRADE_LISTENER = 1,
-    /* { protocol, generation: Int64, failed: Int64, firstProcess: Bool, journalDevice: Int64,
-         journalInode: Int64, server: "HOST:PORT" } */
+    /* { protocol, pid: Int64, generation: Int64, failed: Int64, firstProcess: Bool, journalDevice:
+       Int64, journalInode: Int64, server: "HOST:PORT" } */
     UPGRADE_BEGIN = 2,
     UPGRADE_READY = 3, /* { protocol, version: "..." } */
     UPGRADE_JOURNAL = 4,

@@ -52,8 +52,8 @@ listener_open(const char *host_and_port, struct worker *worker,
 /* The address it is bound to, with the real port. */
 const char *listener_address(const struct listener *listener);
 
-/* While it is paused nothing is accepted: who connects waits in the kernel's queue. Any thread; waits
-   for the worker. */
+/* While it is paused nothing is accepted: who connects waits in the kernel's queue. Any thread;
+   waits for the worker. */
 void listener_pause(struct listener *listener, bool paused);
 
 /* Stops accepting: from now on connections are refused. Any thread; waits for the worker. */

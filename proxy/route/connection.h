@@ -277,7 +277,8 @@ bool parcel_can_be_made(const struct connection *connection);
 bool parcel_must_wait(const struct connection *connection);
 /* STATUS_MEMORY. bson_destroy() what it appends to. */
 MUST_CHECK enum status parcel_pack(const struct connection *connection, bson_t *state);
-/* Of a peer's bytes: STATUS_INVALID, STATUS_MEMORY. Fills in all but the sockets and the address. */
+/* Of a peer's bytes: STATUS_INVALID, STATUS_MEMORY. Fills in all but the sockets and the address.
+ */
 MUST_CHECK enum status parcel_unpack(struct route_shared *shared, struct slice state,
                                      struct parcel *parcel, struct error *ret_error);
 

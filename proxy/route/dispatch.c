@@ -497,8 +497,7 @@ static bool waits_for_pause(struct connection *connection, const struct command_
     struct traceparent found;
     struct unit_session_key key;
     struct domain *domain = connection->link.domain;
-    if (atomic_load_explicit(&connection->shared->pause, memory_order_relaxed) ==
-            ROUTER_GOES_ON ||
+    if (atomic_load_explicit(&connection->shared->pause, memory_order_relaxed) == ROUTER_GOES_ON ||
         connection->gate_admitted) {
         return false;
     }
@@ -570,9 +569,9 @@ void dispatch_decide(struct connection *connection, const struct wire_header *he
                      struct slice available, struct dispatch *dispatch)
 {
     dispatch->expected = (struct expected){.kind = EXPECT_PASS, .request_id = header->request_id};
-    bool paused = atomic_load_explicit(&connection->shared->pause, memory_order_relaxed) ==
-                      ROUTER_PAUSES &&
-                  !connection->gate_admitted;
+    bool paused =
+        atomic_load_explicit(&connection->shared->pause, memory_order_relaxed) == ROUTER_PAUSES &&
+        !connection->gate_admitted;
     if (connection->expected_count == EXPECTED_MAX || connection->read_watch.active || paused) {
         dispatch->kind = DISPATCH_BLOCKED;
         return;

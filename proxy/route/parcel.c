@@ -5,10 +5,11 @@
  *     conversation: Int64, leaving: Bool, heard: Bool, process: Binary, sessions: [ Int64 ... ],
  *     expected: [ { hello: Bool, requestId: Int32, streaming: Bool } ... ], incoming: Binary }
  *
- * Only a connection at rest is packed: the client may have sent more, and the server may owe replies
- * that need nothing but to be passed on, but nothing is half read, half sent, or known to the engine.
- * Both processes are ours, yet what comes is checked as any peer's bytes: they may be of another
- * version. Fields that are not known are passed over, so that later versions may add some.
+ * Only a connection at rest is packed: the client may have sent more, and the server may owe
+ * replies that need nothing but to be passed on, but nothing is half read, half sent, or known to
+ * the engine. Both processes are ours, yet what comes is checked as any peer's bytes: they may be
+ * of another version. Fields that are not known are passed over, so that later versions may add
+ * some.
  *
  * The connection's worker; unpacking: any thread.
  */
@@ -139,8 +140,8 @@ static bool pack(const struct connection *connection, bson_t *state)
            bson_append_binary(state, "process", -1, BSON_SUBTYPE_BINARY, connection->process,
                               connection->has_process ? UPSTREAM_PROCESS_BYTES : 0) &&
            pack_sessions(connection, state) && pack_expected(connection, state) &&
-           bson_append_binary(state, "incoming", -1, BSON_SUBTYPE_BINARY,
-                              connection->incoming.data, (uint32_t)connection->incoming.size);
+           bson_append_binary(state, "incoming", -1, BSON_SUBTYPE_BINARY, connection->incoming.data,
+                              (uint32_t)connection->incoming.size);
 }
 
 enum status parcel_pack(const struct connection *connection, bson_t *state)
@@ -166,8 +167,7 @@ static struct slice binary_of(const bson_t *state, const char *key)
 static bool bool_of(const bson_t *state, const char *key)
 {
     bson_iter_t at;
-    return bson_iter_init_find(&at, state, key) && BSON_ITER_HOLDS_BOOL(&at) &&
-           bson_iter_bool(&at);
+    return bson_iter_init_find(&at, state, key) && BSON_ITER_HOLDS_BOOL(&at) && bson_iter_bool(&at);
 }
 
 static int64_t number_of(const bson_t *state, const char *key, int64_t otherwise)
@@ -196,10 +196,9 @@ static const struct route_listener *find_listener(const struct route_shared *sha
                                                   const bson_t *state)
 {
     bson_iter_t at;
-    const char *listen =
-        bson_iter_init_find(&at, state, "listen") && BSON_ITER_HOLDS_UTF8(&at)
-            ? bson_iter_utf8(&at, NULL)
-            : "";
+    const char *listen = bson_iter_init_find(&at, state, "listen") && BSON_ITER_HOLDS_UTF8(&at)
+                             ? bson_iter_utf8(&at, NULL)
+                             : "";
     for (size_t i = 0; i < shared->listener_count; i++) {
         if (strcmp(shared->listeners[i].options.listen, listen) == 0) {
             return &shared->listeners[i];

@@ -1,9 +1,9 @@
 /*
  * Holding the clients still, and handing them over to another process (router.h).
  *
- * What is paused is decided where a message is (dispatch.c): one that has to wait stays where it is,
- * in its connection's memory or in the kernel's, and is decided again later, here or in the other
- * process.
+ * What is paused is decided where a message is (dispatch.c): one that has to wait stays where it
+ * is, in its connection's memory or in the kernel's, and is decided again later, here or in the
+ * other process.
  *
  * Threads: the caller's, which waits for each worker in turn; visits are made on the worker.
  */
@@ -168,11 +168,10 @@ enum status router_take(struct router *router, const struct router_parcel *given
 {
     struct route_shared *shared = router_shared(router);
     struct arrival *arrival = calloc(1, sizeof *arrival);
-    enum status status =
-        arrival == NULL
-            ? error_set(ret_error, STATUS_MEMORY, "out of memory")
-            : parcel_unpack(shared, slice_make(given->state, given->state_size), &arrival->parcel,
-                            ret_error);
+    enum status status = arrival == NULL
+                             ? error_set(ret_error, STATUS_MEMORY, "out of memory")
+                             : parcel_unpack(shared, slice_make(given->state, given->state_size),
+                                             &arrival->parcel, ret_error);
     if (status == STATUS_OK) {
         arrival->parcel.client = given->client;
         arrival->parcel.server = given->server;
@@ -188,8 +187,7 @@ enum status router_take(struct router *router, const struct router_parcel *given
         return status;
     }
     arrival->task.run = on_arrival;
-    arrival->owner =
-        &shared->workers[atomic_load(&shared->connections) % shared->worker_count];
+    arrival->owner = &shared->workers[atomic_load(&shared->connections) % shared->worker_count];
     worker_post(arrival->owner->worker, &arrival->task);
     return STATUS_OK;
 }

@@ -1,20 +1,266 @@
 """An upgrade in place: SIGUSR2 puts another process of the program in the place of the running one, and
 no client sees more of it than a moment's wait."""
 
+import json
+import threading
+import time
+
 import pytest
-from conftest import DATABASE, Stack
-from holdfast_testing import holdfast
+from conftest import DATABASE, RawTransaction, Stack, is_transient
+from holdfast_testing import (
+    Connection,
+    Proxy,
+    Server,
+    Successor,
+    build_bin,
+    holdfast,
+    wait_until,
+)
+
+SETTINGS = {"unit.lockWait": "2s", "upgrade.wait": "5s"}
+# Whatever goes wrong shows: no driver hides it by trying again.
+NO_RETRIES = {"retryWrites": False, "retryReads": False}
+
+
+class Load:
+    """Clients that work without a pause, each in a thread. `done`: what each was told is done."""
+
+    def __init__(self):
+        self.ending = threading.Event()
+        self.threads = []
+        self.errors = []
+        self.done = {}
+
+    def start(self, name, step, count=1):
+        for number in range(count):
+            key = f"{name}-{number}"
+            self.done[key] = []
+            thread = threading.Thread(target=self._run, args=(key, step), daemon=True)
+            self.threads.append(thread)
+            thread.start()
+
+    def _run(self, key, step):
+        while not self.ending.is_set():
+            try:
+                self.done[key].append(step(key, len(self.done[key])))
+            except Exception as error:  # noqa: BLE001: each is this test's failure
+                self.errors.append((key, time.monotonic(), repr(error)))
+                return
+
+    def progress(self):
+        return {key: len(done) for key, done in self.done.items()}
+
+    def wait_for_progress(self, steps=3, timeout=60):
+        """Everybody has got on."""
+        before = self.progress()
+        wait_until(
+            lambda: self.errors
+            or all(now - before[key] >= steps for key, now in self.progress().items()),
+            timeout,
+            "every client gets on",
+        )
+        assert not self.errors, self.errors
+
+    def end(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert not self.errors, self.errors
+
+
+def start_load(load, client, name):
+    """Plain writes of one document and of many, reads, and transactions over two documents."""
+    accounts = client[DATABASE][f"{name}-accounts"]
+    accounts.insert_many([{"_id": i, "balance": 100} for i in range(10)])
+    client[DATABASE][f"{name}-many"].insert_many([{"_id": i, "n": 0} for i in range(5)])
+    client[DATABASE][f"{name}-transfers"].insert_one({"_id": "first"})
+
+    def plain(key, number):
+        client[DATABASE][f"{name}-plain"].insert_one({"_id": f"{key}/{number}"})
+        return f"{key}/{number}"
+
+    def many(key, number):
+        result = client[DATABASE][f"{name}-many"].update_many({}, {"$inc": {"n": 1}})
+        assert result.modified_count == 5
+
+    def read(key, number):
+        assert sum(d["balance"] for d in accounts.find({})) == 1000
+
+    def transfer(key, number):
+        def body(session):
+            source, target = number % 10, (number * 7 + hash(key)) % 10
+            accounts.update_one({"_id": source}, {"$inc": {"balance": -1}}, session=session)
+            accounts.update_one({"_id": target}, {"$inc": {"balance": 1}}, session=session)
+            client[DATABASE][f"{name}-transfers"].insert_one(
+                {"_id": f"{key}/{number}"}, session=session
+            )
+
+        with client.start_session() as session:
+            session.with_transaction(body)
+        return f"{key}/{number}"
+
+    load.start("plain", plain, 3)
+    load.start("many", many)
+    load.start("read", read, 2)
+    load.start("transfer", transfer, 3)
+
+
+def check_load(load, stack, name):
+    plain = {i for key, ids in load.done.items() if key.startswith("plain") for i in ids}
+    transfers = {i for key, ids in load.done.items() if key.startswith("transfer") for i in ids}
+    assert plain <= set(stack.stored(f"{name}-plain"))
+    assert transfers | {"first"} == set(stack.stored(f"{name}-transfers"))
+    assert sum(d["balance"] for d in stack.stored(f"{name}-accounts").values()) == 1000
+    counts = {d["n"] for d in stack.stored(f"{name}-many").values()}
+    assert counts == {len(load.done["many-0"])}
 
 
 def test_clients_stay(name):
     """Connections go over to the new process: nothing is closed, nothing has to be logged in again."""
-    with Stack() as stack, stack.proxy.client(retryWrites=False, retryReads=False) as client:
+    with Stack() as stack, stack.proxy.client(**NO_RETRIES) as client:
         collection = client[DATABASE][name]
         collection.insert_one({"_id": 0})
-        former = stack.proxy.process.pid
         for generation in range(2, 5):
-            stack.proxy.upgrade()
-            assert stack.proxy.process.pid != former
+            former = stack.proxy.upgrade()
+            assert stack.proxy.process.pid != former.pid
             collection.insert_one({"_id": generation})
             assert collection.count_documents({}) == generation
         assert len(stack.stored(name)) == 4
+
+
+def test_ten_upgrades_under_load(name):
+    """Without any retry of a driver's, no client sees an error, and what it was told is done is there, once."""
+    load = Load()
+    with Stack(SETTINGS) as stack, stack.proxy.client(**NO_RETRIES) as client:
+        start_load(load, client, name)
+        load.wait_for_progress()
+        for _ in range(10):
+            stack.proxy.upgrade()
+            load.wait_for_progress()
+        load.end()
+        print(load.progress())
+        check_load(load, stack, name)
+        assert client.admin.command("ping")["ok"] == 1
+
+
+# ---------------------------------------------------------------- transactions across it
+
+
+def test_a_transaction_that_ends_in_time_loses_nothing(name):
+    """What begins waits for it; it goes on by any connection, an old one or one that is made meanwhile."""
+    with Stack({**SETTINGS, "upgrade.wait": "60s"}) as stack, stack.proxy.client() as client:
+        plain = client[DATABASE][f"{name}-plain"]
+        plain.insert_one({"_id": "before"})
+        with Connection(stack.proxy.port) as raw:
+            unit = RawTransaction(raw)
+            assert unit.insert(name, {"_id": 1})["ok"] == 1
+            stack.proxy.begin_upgrade()
+            wait_until(lambda: said(stack, "waiting for open units"), 30, "it waits")
+            late = Load()
+            late.start("late", lambda key, number: plain.insert_one({"_id": f"{key}/{number}"}))
+            assert plain.find_one({"_id": "before"}) is not None  # reads go on
+            assert unit.insert(name, {"_id": 2})["ok"] == 1
+            with Connection(stack.proxy.port) as other:
+                assert unit.insert(name, {"_id": 3}, connection=other)["ok"] == 1
+            assert late.progress() == {"late-0": 0}
+            assert stack.proxy.process.running() and stack.stored(f"{name}-plain").keys() == {"before"}
+            assert unit.commit()["ok"] == 1
+            stack.proxy.finish_upgrade()
+            late.wait_for_progress()
+            late.end()
+            assert unit.commit()["ok"] == 1  # asked again, of the other process
+            assert unit.next().insert(name, {"_id": 4})["ok"] == 1 and unit.commit()["ok"] == 1
+        assert stack.stored(name).keys() == {1, 2, 3, 4}
+
+
+def test_a_transaction_that_takes_too_long_is_rolled_back(name):
+    """With the error that has the driver run it again, in the new process."""
+    with Stack({**SETTINGS, "upgrade.wait": "300ms"}) as stack, Connection(stack.proxy.port) as raw:
+        unit = RawTransaction(raw)
+        assert unit.insert(name, {"_id": 1})["ok"] == 1
+        stack.proxy.upgrade()
+        reply = unit.insert(name, {"_id": 2})
+        assert is_transient(reply) and reply["codeName"] == "NoSuchTransaction", reply
+        again = unit.next()
+        assert again.insert(name, {"_id": 1})["ok"] == 1 and again.commit()["ok"] == 1
+        assert stack.stored(name).keys() == {1}
+        (unit,) = [unit for unit in stack.proxy.units() if unit["state"] == "aborted"]
+
+
+def said(stack, message):
+    return [entry for entry in stack.proxy.log() if message in entry["msg"]]
+
+
+# ---------------------------------------------------------------- what cannot take its place
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A proxy whose program can be replaced: (the stack, the path)."""
+    path = tmp_path / "holdfastd"
+    path.symlink_to(build_bin() / "holdfastd")
+    config = tmp_path / "holdfast.yaml"
+    config.write_text("unit:\n  lockWait: 2s\n")
+    with Server() as server:
+        with Proxy(server, program=path, options=["--config", str(config)]) as proxy:
+            proxy.config = config
+            yield proxy
+
+
+def replace(path, text, mode=0o755):
+    """As a package does: the new file takes the name."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(mode)
+    new.rename(path)
+
+
+BAD_PROGRAMS = {
+    "not executable": (lambda path: replace(path, "x", 0o644), "Permission denied"),
+    "gone": (lambda path: path.unlink(), "No such file"),
+    "no program": (lambda path: replace(path, "\x7fELF, but not really"), "format"),
+    "ends at once": (lambda path: replace(path, "#!/bin/sh\nexit 3\n"), "has ended"),
+}
+
+
+def fails(proxy, reason):
+    """The command says so, and so do log, status and metrics; nothing else changes."""
+    pid = proxy.process.pid
+    before = json.loads(holdfast("status", "--json", "--wal", proxy.wal).stdout)["process"]
+    done = holdfast("upgrade", "--wal", proxy.wal, check=1)
+    assert reason in done.stdout and "goes on serving" in done.stdout, done.stdout
+    status = json.loads(holdfast("status", "--json", "--wal", proxy.wal).stdout)["process"]
+    assert status["pid"] == pid and status["upgrade"] == "none"
+    assert status["upgradesFailed"] == before["upgradesFailed"] + 1
+    assert reason in status["upgradeFailure"]
+    assert status["generation"] == before["generation"]
+    events = [e["attr"]["reason"] for e in proxy.log() if e["c"] == "event"]
+    assert events.count("UpgradeFailed") == status["upgradesFailed"]
+
+
+def test_a_program_that_cannot_start_changes_nothing(installed, name, tmp_path):
+    """The running one serves on, also its open transaction; the next upgrade, to a good one, works."""
+    proxy, path = installed, tmp_path / "holdfastd"
+    with proxy.client(**NO_RETRIES) as client, Connection(proxy.port) as raw:
+        unit = RawTransaction(raw)
+        assert unit.insert(name, {"_id": "open"})["ok"] == 1
+        for what, (change, reason) in BAD_PROGRAMS.items():
+            change(path)
+            fails(proxy, reason)
+            client[DATABASE][name].insert_one({"_id": what})
+        path.unlink(missing_ok=True)
+        path.symlink_to(build_bin() / "holdfastd")
+        proxy.config.write_text("unit:\n  lockWait: 2s\nlog:\n  level: loud\n")
+        fails(proxy, "log.level")
+        proxy.config.write_text("wal:\n  directory: /elsewhere\n")
+        proxy.config.write_text("unit:\n  lockWait: 1s\n")
+        assert unit.commit()["ok"] == 1
+        Successor.expect()
+        proxy._upgrades = 0
+        done = holdfast("upgrade", "--wal", proxy.wal, "--json", check=0)
+        assert json.loads(done.stdout)["upgraded"] is True
+        proxy.finish_upgrade()
+        assert json.loads(done.stdout)["pid"] == proxy.process.pid
+        client[DATABASE][name].insert_one({"_id": "after"})
+        assert client[DATABASE][name].count_documents({}) == len(BAD_PROGRAMS) + 2

@@ -65,7 +65,9 @@ class Proxy:
         options=(),
         start=True,
         environment=None,
+        program=None,
     ):
+        self.program = program  # another path of it
         self.upstream_uri = upstream if isinstance(upstream, str) else upstream.uri
         self.settings = dict(settings or {})
         self.options = list(options)
@@ -106,7 +108,7 @@ class Proxy:
         return pymongo.MongoClient(self.uri, **options)
 
     def arguments(self):
-        arguments = [str(build_bin() / "holdfastd"), "--listen", f"127.0.0.1:{self.port}"]
+        arguments = [str(self.program or build_bin() / "holdfastd"), "--listen", f"127.0.0.1:{self.port}"]
         arguments += ["--upstream", self.upstream_uri, "--wal", self.wal]
         for key, value in self.settings.items():
             arguments += ["--set", f"{key}={value}"]
