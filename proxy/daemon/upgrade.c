@@ -169,7 +169,11 @@ static enum status start_process(struct daemon *daemon, const char *program,
             channel_send(upgrade->channel, UPGRADE_LISTENER, slice_text(upgrade->listening[i].text),
                          &upgrade->listening[i].descriptor, 1, ret_error);
     }
-    return status == STATUS_OK ? send_begin(daemon, upgrade->channel, ret_error) : status;
+    if (status == STATUS_OK) {
+        status = send_begin(daemon, upgrade->channel, ret_error);
+    }
+    /* One that has ended has perhaps said why: that is heard later. */
+    return status == STATUS_UNREACHABLE ? STATUS_OK : status;
 }
 
 /* ------------------------------------------------------------------ ending a process */

@@ -8,7 +8,9 @@ import time
 import pytest
 from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import (
+    Authority,
     Connection,
+    Process,
     Proxy,
     Server,
     Successor,
@@ -16,9 +18,12 @@ from holdfast_testing import (
     holdfast,
     wait_until,
 )
+from http_stack import HttpStack
+from pymongo.monitoring import ConnectionPoolListener
 
 SETTINGS = {"unit.lockWait": "2s", "upgrade.wait": "5s"}
 # Whatever goes wrong shows: no driver hides it by trying again.
+USER = ("bob", "pass word", [("readWrite", DATABASE)])
 NO_RETRIES = {"retryWrites": False, "retryReads": False}
 
 
@@ -69,7 +74,7 @@ class Load:
         assert not self.errors, self.errors
 
 
-def start_load(load, client, name):
+def start_load(load, client, name, many=True):
     """Plain writes of one document and of many, reads, and transactions over two documents."""
     accounts = client[DATABASE][f"{name}-accounts"]
     accounts.insert_many([{"_id": i, "balance": 100} for i in range(10)])
@@ -80,7 +85,7 @@ def start_load(load, client, name):
         client[DATABASE][f"{name}-plain"].insert_one({"_id": f"{key}/{number}"})
         return f"{key}/{number}"
 
-    def many(key, number):
+    def many_at_once(key, number):
         result = client[DATABASE][f"{name}-many"].update_many({}, {"$inc": {"n": 1}})
         assert result.modified_count == 5
 
@@ -101,9 +106,17 @@ def start_load(load, client, name):
         return f"{key}/{number}"
 
     load.start("plain", plain, 3)
-    load.start("many", many)
+    if many:
+        load.start("many", many_at_once)
     load.start("read", read, 2)
     load.start("transfer", transfer, 3)
+
+
+def start_libmongoc(stack, name, mode):
+    """The C driver, which ends at the first error that its application sees."""
+    options = "?retryWrites=false&retryReads=false"
+    program = build_bin() / "driver_libmongoc"
+    return Process([program, stack.proxy.uri + options, f"{name}-c-{mode}", "1000000", mode])
 
 
 def check_load(load, stack, name):
@@ -112,21 +125,52 @@ def check_load(load, stack, name):
     assert plain <= set(stack.stored(f"{name}-plain"))
     assert transfers | {"first"} == set(stack.stored(f"{name}-transfers"))
     assert sum(d["balance"] for d in stack.stored(f"{name}-accounts").values()) == 1000
+    if "many-0" not in load.done:
+        return
     counts = {d["n"] for d in stack.stored(f"{name}-many").values()}
     assert counts == {len(load.done["many-0"])}
 
 
+class PoolEvents(ConnectionPoolListener):
+    """What a driver's pool and its monitor notice."""
+
+    def __init__(self):
+        self.noticed = []
+
+    def _note(self, event):
+        self.noticed.append(type(event).__name__)
+
+    connection_created = connection_closed = pool_cleared = _note
+    pool_created = pool_ready = pool_closed = connection_ready = lambda *_: None
+    connection_check_out_started = connection_check_out_failed = lambda *_: None
+    connection_checked_out = connection_checked_in = lambda *_: None
+
+
 def test_clients_stay(name):
-    """Connections go over to the new process: nothing is closed, nothing has to be logged in again."""
-    with Stack() as stack, stack.proxy.client(**NO_RETRIES) as client:
-        collection = client[DATABASE][name]
-        collection.insert_one({"_id": 0})
-        for generation in range(2, 5):
-            former = stack.proxy.upgrade()
-            assert stack.proxy.process.pid != former.pid
-            collection.insert_one({"_id": generation})
-            assert collection.count_documents({}) == generation
-        assert len(stack.stored(name)) == 4
+    """Connections go over to the new process: nothing is closed, nobody has to log in again, cursors go on, and
+    a driver's monitor, which waits for an answer all the time, sees nothing."""
+    events = PoolEvents()
+    with Stack(auth=True, users=[USER]) as stack:
+        uri = stack.proxy.uri
+        with stack.proxy.client(user=USER[:2], event_listeners=[events], **NO_RETRIES) as client:
+            collection = client[DATABASE][name]
+            collection.insert_many([{"_id": i} for i in range(20)])
+            cursor = collection.find({}, batch_size=3)
+            seen = [next(cursor)["_id"] for _ in range(4)]
+            who = client.admin.command("connectionStatus")["authInfo"]
+            events.noticed.clear()
+            for generation in range(2, 5):
+                former = stack.proxy.upgrade()
+                assert stack.proxy.process.pid != former.pid and stack.proxy.uri == uri
+                collection.insert_one({"_id": generation * 100})
+                seen += [next(cursor)["_id"] for _ in range(4)]
+                assert client.admin.command("connectionStatus")["authInfo"] == who
+            assert seen == list(range(16))
+            assert events.noticed == []
+        status = json.loads(holdfast("status", "--json", "--wal", stack.proxy.wal, check=0).stdout)
+        print([e["attr"] for e in stack.proxy.log() if e["msg"].startswith("Handed")])
+        assert status["process"]["generation"] == 4
+        assert status["process"]["pid"] == stack.proxy.process.pid
 
 
 def test_ten_upgrades_under_load(name):
@@ -134,11 +178,16 @@ def test_ten_upgrades_under_load(name):
     load = Load()
     with Stack(SETTINGS) as stack, stack.proxy.client(**NO_RETRIES) as client:
         start_load(load, client, name)
+        drivers = [start_libmongoc(stack, name, mode) for mode in ("plain", "transactions")]
         load.wait_for_progress()
         for _ in range(10):
             stack.proxy.upgrade()
             load.wait_for_progress()
         load.end()
+        for driver in drivers:
+            assert driver.running(), driver.tail()
+            driver.kill()
+            assert len(driver.lines) > 20
         print(load.progress())
         check_load(load, stack, name)
         assert client.admin.command("ping")["ok"] == 1
@@ -264,3 +313,74 @@ def test_a_program_that_cannot_start_changes_nothing(installed, name, tmp_path):
         assert json.loads(done.stdout)["pid"] == proxy.process.pid
         client[DATABASE][name].insert_one({"_id": "after"})
         assert client[DATABASE][name].count_documents({}) == len(BAD_PROGRAMS) + 2
+
+
+# ---------------------------------------------------------------- TLS
+
+
+def test_with_tls(name, tmp_path):
+    """What TLS has agreed on cannot be moved: connections are closed between commands, and drivers make new
+    ones. Nobody is refused, and what may be retried is."""
+    authority = Authority(tmp_path)
+    certificate = authority.issue("holdfast")
+    tls = {"net.tls.mode": "requireTLS", "net.tls.certificateKeyFile": certificate}
+    load = Load()
+    with Stack({**SETTINGS, **tls}) as stack:
+        with stack.proxy.client(tls=True, tlsCAFile=str(authority.file)) as client:
+            start_load(load, client, name, many=False)
+            load.wait_for_progress()
+            for _ in range(3):
+                stack.proxy.upgrade()
+                load.wait_for_progress()
+            load.end()
+            check_load(load, stack, name)
+
+
+# ---------------------------------------------------------------- API calls
+
+
+def test_calls(name):
+    """An open call is waited for; those that come meanwhile wait, or may come again. No caller is refused,
+    and each call is whole or absent."""
+    done, again, load = set(), set(), Load()
+    with HttpStack({**SETTINGS, "upgrade.wait": "20s"}) as stack:
+
+        def handler(request):
+            number = request.path.split("?")[1]
+            stack.collection(name).insert_one({"_id": f"{number}/first"})
+            stack.collection(name).insert_one({"_id": f"{number}/second"})
+            return 200
+
+        slow, gate = threading.Event(), threading.Event()
+
+        def slow_handler(request):
+            stack.collection(name).insert_one({"_id": "slow/first"})
+            slow.set()
+            assert gate.wait(30)
+            stack.collection(name).insert_one({"_id": "slow/second"})
+            return 200
+
+        def caller(key, number):
+            answer = stack.call(f"/two?{key}-{number}")
+            assert answer.status == 200 or (answer.status, "Retry-After" in answer.headers) == (503, True)
+            (done if answer.status == 200 else again).add(f"{key}-{number}")
+
+        stack.service.handlers.update({"/two": handler, "/slow": slow_handler, "/get": lambda _: 200})
+        call = stack.begin("/slow")
+        assert slow.wait(20)
+        stack.proxy.begin_upgrade()
+        wait_until(lambda: said(stack, "waiting for open units"), 30, "it waits")
+        load.start("caller", caller, 3)
+        assert stack.call("/get", method="GET").status == 200
+        assert call.running() and stack.proxy.process.running()
+        gate.set()
+        assert call.wait().status == 200
+        stack.proxy.finish_upgrade()
+        load.wait_for_progress()
+        for _ in range(3):
+            stack.proxy.upgrade()
+            load.wait_for_progress()
+        load.end()
+        stored = set(stack.stored(name))
+        assert {f"{n}/{half}" for n in done | {"slow"} for half in ("first", "second")} == stored
+        print(len(done), "done,", len(again), "told to come again")
