@@ -284,6 +284,21 @@ static void take_connection(struct daemon *daemon, struct channel_message *messa
     CRASH_POINT(upgrade_taking);
 }
 
+static void take_caller(struct daemon *daemon, struct channel_message *message)
+{
+    struct error error = {0};
+    const struct front_parcel parcel = {
+        .caller = message->descriptors[0],
+        .state = message->payload,
+        .state_size = message->size,
+    };
+    message->descriptors[0] = -1;
+    if (parcel.caller >= 0 && services_take(daemon->services, &parcel, &error) != STATUS_OK) {
+        LOG(LOG_WARNING, "upgrade", "A caller could not be taken over",
+            LOG_TEXT("reason", error.message));
+    }
+}
+
 void daemon_succeed(struct daemon *daemon)
 {
     struct error error = {0};
@@ -300,6 +315,8 @@ void daemon_succeed(struct daemon *daemon)
     while (more && channel_receive(daemon->predecessor, &message, &error) == STATUS_OK) {
         if (message.kind == UPGRADE_CONNECTION) {
             take_connection(daemon, &message, &taken);
+        } else if (message.kind == UPGRADE_CALLER) {
+            take_caller(daemon, &message);
         }
         more = message.kind != UPGRADE_DONE;
         channel_message_free(&message);

@@ -242,6 +242,9 @@ void daemon_upgrade_cancel(struct daemon *daemon, const char *reason)
     }
     end_process(upgrade);
     if (upgrade->step != UPGRADE_STARTING) {
+        if (upgrade->step == UPGRADE_RESTING) {
+            services_hold_callers(daemon->services, false);
+        }
         services_hold(daemon->services, false);
         router_pause(daemon->router, ROUTER_GOES_ON);
     }
@@ -367,6 +370,7 @@ static void begin_to_rest(struct daemon *daemon)
     uint64_t least_ms = clock_monotonic_ms() + RESTING_MS_MIN;
     upgrade->step = UPGRADE_RESTING;
     upgrade->until_ms = upgrade->until_ms > least_ms ? upgrade->until_ms : least_ms;
+    services_hold_callers(daemon->services, true);
     router_pause(daemon->router, ROUTER_PAUSES);
 }
 
@@ -450,7 +454,6 @@ static int close_journal(struct daemon *daemon)
 {
     int lock = -1;
     CRASH_POINT(upgrade_resting);
-    services_drain(daemon->services); /* its callers that wait may come again */
     admin_ending(daemon->admin);
     daemon_stop_engine(daemon);
     lease_keeper_settle(daemon->keeper, NULL, NULL);
@@ -539,10 +542,25 @@ static void give_connection(void *context, const struct router_parcel *parcel)
     CRASH_POINT(upgrade_giving);
 }
 
+static void give_caller(void *context, const struct front_parcel *parcel)
+{
+    struct giving *giving = context;
+    struct error error = {0};
+    if (!giving->failed && channel_send(giving->channel, UPGRADE_CALLER,
+                                        slice_make(parcel->state, parcel->state_size),
+                                        &parcel->caller, 1, &error) != STATUS_OK) {
+        giving->failed = true;
+    }
+}
+
 /* Calls that are at their services, and requests that are no calls, are answered here. */
 static void linger(struct daemon *daemon)
 {
-    uint64_t until_ms = clock_monotonic_ms() + daemon->config.upgrade_wait_ms;
+    const struct config *config = &daemon->config;
+    uint64_t wait_ms = config->upgrade_wait_ms > config->http_call_timeout_ms
+                           ? config->upgrade_wait_ms
+                           : config->http_call_timeout_ms;
+    uint64_t until_ms = clock_monotonic_ms() + wait_ms;
     const struct front *front = services_front(daemon->services);
     while (front != NULL && clock_monotonic_ms() < until_ms && !is_to_end()) {
         struct front_figures figures;
@@ -576,6 +594,8 @@ static bool hand_over(struct daemon *daemon)
     struct giving giving = {.channel = upgrade->channel};
     struct error error = {0};
     (void)router_give(daemon->router, give_connection, &giving);
+    size_t callers = services_give(daemon->services, give_caller, &giving);
+    services_drain(daemon->services); /* of those that stay, who waits may come again */
     service_manager_hand_over(upgrade->process);
     first_process_follow(upgrade->process);
     (void)!channel_send(upgrade->channel, UPGRADE_DONE, (struct slice){0}, NULL, 0, &error);
@@ -585,7 +605,7 @@ static bool hand_over(struct daemon *daemon)
     }
     LOG(LOG_INFO, "upgrade", "Handed over: the new process serves",
         LOG_NUMBER("pid", (uint64_t)upgrade->process), LOG_TEXT("version", upgrade->version),
-        LOG_NUMBER("connections", giving.given),
+        LOG_NUMBER("connections", giving.given), LOG_NUMBER("callers", callers),
         LOG_NUMBER("milliseconds", clock_monotonic_ms() - upgrade->started_ms));
     linger(daemon);
     (void)close(upgrade->channel);

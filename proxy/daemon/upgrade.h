@@ -12,6 +12,7 @@
  *     JOURNAL (-; the owner's lock)           -->                        the journal is closed
  *                                             <--  SERVING               it accepts connections
  *     CONNECTION (parcel; two sockets), many  -->
+ *     CALLER (parcel; its socket), many       -->
  *     DONE                                    -->
  *
  *     CANCEL, at any time before JOURNAL      -->
@@ -37,6 +38,7 @@ enum upgrade_message {
     UPGRADE_DONE = 7,
     UPGRADE_CANCEL = 8,
     UPGRADE_FAILED = 9,
+    UPGRADE_CALLER = 10,
 };
 
 #endif

@@ -93,6 +93,7 @@ struct front_endpoint {
     struct front *front;
     const struct front_service *service;
     const struct peers *peers;
+    const char *listen; /* as it was configured */
     bool inside;
     struct listener *listener; /* NULL: none */
 };
@@ -110,6 +111,7 @@ struct front_shared {
     struct observe *observe; /* NULL: requests are not counted by their route */
     _Atomic uint64_t call_timeout_ms;
     _Atomic bool draining;
+    _Atomic bool held; /* front_hold() */
     struct front_counters counters;
 };
 
@@ -128,6 +130,7 @@ struct exchange {
     struct exchange *next;
     struct exchange *previous;
     const struct front_service *service;
+    const char *listen; /* of its endpoint */
     bool inside;
     char caller_text[NETWORK_ADDRESS_TEXT_BYTES];
     enum exchange_state state;
@@ -200,8 +203,10 @@ struct exchange {
 };
 
 /* exchange.c: the life. */
+/* `bytes` are what it has sent another process. */
 void exchange_accept(struct front_worker *owner, const struct front_endpoint *endpoint,
-                     int descriptor, const struct sockaddr *peer, socklen_t peer_size);
+                     int descriptor, const struct sockaddr *peer, socklen_t peer_size,
+                     struct slice bytes);
 void exchange_set_state(struct exchange *exchange, enum exchange_state state);
 /* Does all that can be done now. Everything that happens ends with it; harmless from inside. */
 void exchange_run(struct exchange *exchange);

@@ -1,7 +1,12 @@
 """An upgrade in place: SIGUSR2 puts another process of the program in the place of the running one, and
 no client sees more of it than a moment's wait."""
 
+import http.client
 import json
+import os
+import pathlib
+import signal
+import subprocess
 import threading
 import time
 
@@ -14,12 +19,15 @@ from holdfast_testing import (
     Proxy,
     Server,
     Successor,
+    admin_port,
+    ask_admin,
     build_bin,
     holdfast,
     wait_until,
 )
 from http_stack import HttpStack
 from pymongo.monitoring import ConnectionPoolListener
+from test_service_manager import Manager
 
 SETTINGS = {"unit.lockWait": "2s", "upgrade.wait": "5s"}
 # Whatever goes wrong shows: no driver hides it by trying again.
@@ -315,6 +323,135 @@ def test_a_program_that_cannot_start_changes_nothing(installed, name, tmp_path):
         assert client[DATABASE][name].count_documents({}) == len(BAD_PROGRAMS) + 2
 
 
+# ---------------------------------------------------------------- signals, and who else is told
+
+
+def open_and_upgrade(stack, raw, name):
+    """A transaction keeps the upgrade waiting; the pid of the new process."""
+    unit = RawTransaction(raw)
+    assert unit.insert(name, {"_id": 1})["ok"] == 1
+    Successor.expect()
+    stack.proxy.begin_upgrade()
+    (entry,) = wait_until(lambda: said(stack, "waiting for open units"), 30, "it waits")
+    return unit, entry["attr"]["pid"]
+
+
+def test_a_second_signal_is_ignored(name):
+    with Stack(SETTINGS) as stack, Connection(stack.proxy.port) as raw:
+        unit, pid = open_and_upgrade(stack, raw, name)
+        stack.proxy.process.send(signal.SIGUSR2)
+        wait_until(lambda: said(stack, "the signal is ignored"), 20, "it says so")
+        done = holdfast("upgrade", "--wal", stack.proxy.wal, check=2)
+        assert "an upgrade is under way" in done.stderr
+        assert unit.commit()["ok"] == 1
+        stack.proxy.finish_upgrade()
+        assert stack.proxy.process.pid == pid
+        assert len(said(stack, "Upgrade begins")) == 1
+
+
+def test_the_end_in_the_middle_of_it(name):
+    """SIGTERM: the new process goes, the old one drains and ends as ever."""
+    with Stack(SETTINGS) as stack, Connection(stack.proxy.port) as raw:
+        unit, pid = open_and_upgrade(stack, raw, name)
+        new = Successor(stack.proxy.process, pid)
+        stack.proxy.process.succeeded = False
+        stack.proxy.process.send(signal.SIGTERM)
+        wait_until(lambda: said(stack, "Draining"), 20, "it drains")
+        assert unit.commit()["ok"] == 1
+        assert stack.proxy.process.wait() == 0
+        assert not new.running()
+        assert stack.stored(name).keys() == {1}
+        assert not said(stack, "Handed over")
+
+
+def test_the_new_process_is_told_to_end(name):
+    """While it waits for the journal: the old one serves on."""
+    with Stack(SETTINGS) as stack, Connection(stack.proxy.port) as raw:
+        unit, pid = open_and_upgrade(stack, raw, name)
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: said(stack, "The upgrade has failed"), 20, "it has failed")
+        assert unit.insert(name, {"_id": 2})["ok"] == 1 and unit.commit()["ok"] == 1
+        other = RawTransaction(raw, number=2)
+        assert other.insert(name, {"_id": 3})["ok"] == 1 and other.commit()["ok"] == 1
+
+
+def test_the_service_manager_follows(tmp_path):
+    """Which process is the service now; that one's watchdog is fed, and its end told."""
+    with Manager() as manager:
+        with Stack(environment=manager.environment(watchdog_ms=3000)) as stack:
+            manager.wait_for("READY=1")
+            former = stack.proxy.upgrade()
+            assert not any("STOPPING" in message for message in manager.heard)
+            pid = stack.proxy.process.pid
+            assert manager.wait_for("MAINPID") == f"MAINPID={pid}" and pid != former.pid
+            manager.wait_for(f"READY=1\nSTATUS=Serving clients on {stack.proxy.address}")
+            assert not any("STOPPING" in message for message in manager.heard)
+            manager.wait_for("WATCHDOG=1")
+            manager.wait_for("WATCHDOG=1")
+            assert stack.proxy.stop() == 0
+            manager.wait_for("STOPPING=1")
+
+
+def test_admin_port_and_log_go_over(name, tmp_path):
+    """Both stay where they are; metrics count the upgrades, and a lease is taken anew without a wait."""
+    settings = {"admin.listen": "127.0.0.1:0", "log.path": tmp_path / "log"}
+    with Stack(settings) as stack:
+        port = admin_port(stack.proxy)
+        epoch = stack.direct.holdfast.state.find_one({"_id": "lease"})["epoch"]
+        stack.proxy.upgrade()
+        assert admin_port(stack.proxy) == port
+        code, ready = ask_admin(stack.proxy, "/readyz")
+        assert code == 200 and ready["ready"] is True
+        code, text = ask_admin(stack.proxy, "/metrics")
+        assert code == 200 and "holdfast_generation 2\n" in text
+        assert 'holdfast_upgrades_total{result="finished"} 1\n' in text
+        assert 'holdfast_upgrades_total{result="failed"} 0\n' in text
+        lease = stack.direct.holdfast.state.find_one({"_id": "lease"})
+        assert lease["epoch"] == epoch + 1 and lease["pid"] == stack.proxy.process.pid
+        handed = said(stack, "Handed over")[0]["attr"]
+        assert handed["milliseconds"] < 9000  # less than a lease lasts
+
+
+def test_a_changed_configuration_is_taken(installed, name):
+    """The new process reads it anew; what cannot change under clients is refused."""
+    proxy = installed
+    with proxy.client(**NO_RETRIES) as client:
+        client[DATABASE][name].insert_one({"_id": 1})
+        proxy.config.write_text("unit:\n  lockWait: 3s\nnet:\n  threads: 3\n")
+        proxy.upgrade()
+        client[DATABASE][name].insert_one({"_id": 2})
+        assert client[DATABASE][name].count_documents({}) == 2
+
+
+class InContainer(Proxy):
+    """The first process of a PID namespace, as in a container."""
+
+    def arguments(self):
+        return ["unshare", "--pid", "--fork", "--kill-child", *super().arguments()]
+
+    def first_process(self):
+        """As it is called outside."""
+        return int(pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text())
+
+
+def test_the_first_process_of_a_container_stays():
+    """Process 1, which stays behind, passes signals on to the new process, and ends as that does."""
+    if subprocess.run(["unshare", "--pid", "--fork", "true"]).returncode != 0:
+        pytest.skip("no right to make a PID namespace")
+    with Server() as server, InContainer(server) as proxy:
+        with proxy.client(**NO_RETRIES) as client:
+            for count in (1, 2):
+                os.kill(proxy.first_process(), signal.SIGUSR2)
+                wait_until(
+                    lambda count=count: proxy._count_lines("Upgrade finished") == count, 10, f"done: {proxy.process.tail()}"
+                )
+                client[DATABASE].c.insert_one({"_id": count})
+            assert proxy.process.running()
+        os.kill(proxy.first_process(), signal.SIGTERM)
+        assert proxy.process.wait() == 0
+        assert sum("Ended cleanly" in line for line in proxy.log_lines()) == 3
+
+
 # ---------------------------------------------------------------- TLS
 
 
@@ -340,9 +477,9 @@ def test_with_tls(name, tmp_path):
 
 
 def test_calls(name):
-    """An open call is waited for; those that come meanwhile wait, or may come again. No caller is refused,
-    and each call is whole or absent."""
-    done, again, load = set(), set(), Load()
+    """An open call is waited for; those that come meanwhile wait, and go over to the new process. No caller
+    sees an error, and each call is done once."""
+    done, load = set(), Load()
     with HttpStack({**SETTINGS, "upgrade.wait": "20s"}) as stack:
 
         def handler(request):
@@ -361,9 +498,18 @@ def test_calls(name):
             return 200
 
         def caller(key, number):
-            answer = stack.call(f"/two?{key}-{number}")
-            assert answer.status == 200 or (answer.status, "Retry-After" in answer.headers) == (503, True)
-            (done if answer.status == 200 else again).add(f"{key}-{number}")
+            answer = stack.call(f"/two?{key}-{number}", {"some": "body"})
+            assert answer.status == 200, (answer.status, answer.body)
+            done.add(f"{key}-{number}")
+
+        kept = http.client.HTTPConnection("127.0.0.1", stack.http_port, timeout=20)
+
+        def keeps_its_connection(key, number):
+            kept.request("POST", f"/two?{key}-{number}", b"x" * 100)
+            response = kept.getresponse()
+            assert (response.status, response.getheader("Connection")) == (200, None), response.read()
+            response.read()
+            done.add(f"{key}-{number}")
 
         stack.service.handlers.update({"/two": handler, "/slow": slow_handler, "/get": lambda _: 200})
         call = stack.begin("/slow")
@@ -371,6 +517,7 @@ def test_calls(name):
         stack.proxy.begin_upgrade()
         wait_until(lambda: said(stack, "waiting for open units"), 30, "it waits")
         load.start("caller", caller, 3)
+        load.start("kept", keeps_its_connection)
         assert stack.call("/get", method="GET").status == 200
         assert call.running() and stack.proxy.process.running()
         gate.set()
@@ -383,4 +530,30 @@ def test_calls(name):
         load.end()
         stored = set(stack.stored(name))
         assert {f"{n}/{half}" for n in done | {"slow"} for half in ("first", "second")} == stored
-        print(len(done), "done,", len(again), "told to come again")
+        kept.close()
+
+
+def test_a_call_that_takes_too_long(name):
+    """It is rolled back, and answered by the process where it began: 503, as at the end of a proxy."""
+    with HttpStack({**SETTINGS, "upgrade.wait": "300ms"}) as stack:
+        begun, gate = threading.Event(), threading.Event()
+
+        def handler(request):
+            stack.collection(name).insert_one({"_id": "late"})
+            begun.set()
+            assert gate.wait(30)
+            return 200
+
+        stack.service.handlers.update({"/late": handler})
+        stack.service.handlers["/next"] = lambda _: stack.collection(name).insert_one({}) and 200
+        call = stack.begin("/late")
+        assert begun.wait(20)
+        stack.proxy.begin_upgrade()
+        wait_until(lambda: said(stack, "Handed over"), 30, "it is handed over")
+        assert call.running()
+        gate.set()
+        answer = call.wait()
+        assert (answer.status, answer.reason) == (503, "rolledBack"), answer.body
+        stack.proxy.finish_upgrade()
+        wait_until(lambda: stack.call("/next").status == 200, 20, "the domain's fence is over")
+        assert "late" not in stack.stored(name)
