@@ -163,7 +163,7 @@ static enum status prepare(struct daemon *daemon, struct error *ret_error)
                                &daemon->upstream, ret_error);
     }
     if (status == STATUS_OK) {
-        status = daemon_check_topology(daemon, ret_error);
+        status = daemon_choose_engine(daemon, ret_error);
     }
     return status;
 }

@@ -355,8 +355,10 @@ static void begin_to_drain(struct daemon *daemon)
     struct upgrade *upgrade = daemon->upgrade;
     upgrade->step = UPGRADE_DRAINING;
     upgrade->until_ms = clock_monotonic_ms() + daemon->config.upgrade_wait_ms;
-    services_hold(daemon->services, true);
-    router_pause(daemon->router, ROUTER_PAUSES_WRITES);
+    if (!daemon->native) { /* else the units are the server's: they go on in the new process */
+        services_hold(daemon->services, true);
+        router_pause(daemon->router, ROUTER_PAUSES_WRITES);
+    }
     LOG(LOG_INFO, "upgrade", "The new process is ready: waiting for open units",
         LOG_TEXT("version", upgrade->version), LOG_NUMBER("pid", (uint64_t)upgrade->process),
         LOG_NUMBER("units", unit_table_open_count(daemon->engine.units)));
@@ -456,7 +458,10 @@ static int close_journal(struct daemon *daemon)
     CRASH_POINT(upgrade_resting);
     admin_ending(daemon->admin);
     daemon_stop_engine(daemon);
-    lease_keeper_settle(daemon->keeper, NULL, NULL);
+    daemon->engine.native = native_stop(daemon->engine.native);
+    if (daemon->keeper != NULL) {
+        lease_keeper_settle(daemon->keeper, NULL, NULL);
+    }
     daemon->keeper = lease_keeper_stop(daemon->keeper);
     /* Whatever was forgotten: it does not leave. */
     write_permit_set(false);
@@ -546,9 +551,9 @@ static void give_caller(void *context, const struct front_parcel *parcel)
 {
     struct giving *giving = context;
     struct error error = {0};
-    if (!giving->failed && channel_send(giving->channel, UPGRADE_CALLER,
-                                        slice_make(parcel->state, parcel->state_size),
-                                        &parcel->caller, 1, &error) != STATUS_OK) {
+    if (!giving->failed &&
+        channel_send(giving->channel, UPGRADE_CALLER, slice_make(parcel->state, parcel->state_size),
+                     &parcel->caller, 1, &error) != STATUS_OK) {
         giving->failed = true;
     }
 }

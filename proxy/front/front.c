@@ -86,8 +86,7 @@ static void accept_with(const struct front_endpoint *endpoint, int descriptor,
         memcpy(handover->bytes, bytes.data, bytes.size);
         handover->size = bytes.size;
     }
-    handover->owner =
-        &front->workers[atomic_fetch_add(&front->accepted, 1) % front->worker_count];
+    handover->owner = &front->workers[atomic_fetch_add(&front->accepted, 1) % front->worker_count];
     handover->endpoint = endpoint;
     handover->descriptor = descriptor;
     memcpy(&handover->peer, peer, peer_size);
@@ -138,8 +137,7 @@ void front_pause_listeners(struct front *front, bool paused)
 const struct front_endpoint *front_find_endpoint(const struct front *front, const char *listen)
 {
     for (size_t i = 0; i < front->served_count; i++) {
-        const struct front_endpoint *both[] = {&front->served[i].outside,
-                                               &front->served[i].inside};
+        const struct front_endpoint *both[] = {&front->served[i].outside, &front->served[i].inside};
         for (size_t j = 0; j < 2; j++) {
             if (both[j]->listener != NULL && strcmp(both[j]->listen, listen) == 0) {
                 return both[j];
@@ -200,6 +198,7 @@ static struct front *make(const struct front_options *options)
     front->shared.kept_ms = options->kept_ms == 0 ? FRONT_KEPT_MS : options->kept_ms;
     front->shared.idle_ms = options->idle_ms == 0 ? FRONT_IDLE_MS : options->idle_ms;
     front->shared.observe = options->observe;
+    front->shared.idempotency = options->idempotency;
     front_set_limits(front, options->call_timeout_ms);
     for (size_t i = 0; i < front->worker_count; i++) {
         front->workers[i].shared = &front->shared;

@@ -7,7 +7,8 @@
 
 #include "front/exchange.h"
 
-/* Something done by each worker with its exchanges; lies at the beginning of what the visits need. */
+/* Something done by each worker with its exchanges; lies at the beginning of what the visits need.
+ */
 struct front_round {
     void (*visit)(struct exchange *exchange, struct front_round *round);
     bool stop; /* no worker takes a caller any more */

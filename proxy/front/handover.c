@@ -62,6 +62,7 @@ static bool can_go(struct exchange *exchange)
             return false; /* the word is on its way */
         }
         exchange->call_state = EXCHANGE_CALL_NONE;
+        repeats_end(exchange, false);
     }
     return exchange->call_state == EXCHANGE_CALL_NONE;
 }
@@ -84,7 +85,7 @@ static void give(struct exchange *exchange, struct front_round *round)
     struct giving *giving = (struct giving *)round;
     bson_t state = BSON_INITIALIZER;
     struct buffer bytes;
-    buffer_init(&bytes, FRONT_INCOMING_BYTES_MAX);
+    buffer_init(&bytes, exchange->head.limit + exchange->incoming.limit);
     if (can_go(exchange)) {
         if (pack(exchange, &bytes, &state)) {
             const struct front_parcel parcel = {
@@ -134,12 +135,13 @@ enum status front_take(struct front *front, const struct front_parcel *parcel,
     struct slice bytes = {0};
     if (bson_init_static(&state, parcel->state, parcel->state_size) &&
         bson_validate(&state, BSON_VALIDATE_NONE, NULL) &&
-        bson_iter_init_find(&at, &state, "version") && bson_iter_as_int64(&at) == HANDOVER_VERSION &&
-        bson_iter_init_find(&at, &state, "listen") && BSON_ITER_HOLDS_UTF8(&at)) {
+        bson_iter_init_find(&at, &state, "version") &&
+        bson_iter_as_int64(&at) == HANDOVER_VERSION && bson_iter_init_find(&at, &state, "listen") &&
+        BSON_ITER_HOLDS_UTF8(&at)) {
         endpoint = front_find_endpoint(front, bson_iter_utf8(&at, NULL));
         bytes = binary_of(&state, "bytes");
     }
-    if (endpoint == NULL || bytes.size > FRONT_INCOMING_BYTES_MAX) {
+    if (endpoint == NULL) {
         (void)close(parcel->caller);
         return error_set(ret_error, STATUS_INVALID,
                          "a caller came in another form, or for a listener that is not served");

@@ -85,7 +85,9 @@ void connection_end_server(struct connection *connection)
     if (connection->active) {
         operation_server_gone(connection);
     }
-    connection_end_client(connection);
+    if (!connection->active || !connection->request.outlives_server) {
+        connection_end_client(connection);
+    }
     finish_if_over(connection);
 }
 
@@ -421,7 +423,7 @@ void connection_adopt(struct route_worker *owner, struct parcel *parcel)
         connection_link_application(connection);
     }
     tell_local_address(connection);
-    connection->connected = server_process_is(process, id);
+    connection->connected = process == NULL || server_process_is(process, id);
     if (!connection->connected || connection->client_gone || connection->server_gone) {
         connection_end_server(connection);
         connection_end_client(connection);
