@@ -452,6 +452,31 @@ def test_the_first_process_of_a_container_stays():
         assert sum("Ended cleanly" in line for line in proxy.log_lines()) == 3
 
 
+# ---------------------------------------------------------------- a replica set
+
+
+def test_with_the_native_engine(name):
+    """Transactions are the server's: they stay open through an upgrade, however long they last."""
+    load = Load()
+    with Stack({**SETTINGS, "upgrade.wait": "0"}, mode="replicaset") as stack:
+        names = ("", "-plain", "-accounts", "-many", "-transfers")
+        for collection in names:
+            stack.direct[DATABASE].create_collection(name + collection)
+        with stack.proxy.client(**NO_RETRIES) as client, Connection(stack.proxy.port) as raw:
+            unit = RawTransaction(raw)
+            assert unit.insert(name, {"_id": 1})["ok"] == 1
+            start_load(load, client, name, many=False)
+            load.wait_for_progress()
+            for _ in range(2):
+                stack.proxy.upgrade()
+                load.wait_for_progress()
+            assert unit.insert(name, {"_id": 2})["ok"] == 1
+            assert unit.commit()["ok"] == 1
+            load.end()
+            check_load(load, stack, name)
+        assert stack.stored(name).keys() == {1, 2}
+
+
 # ---------------------------------------------------------------- TLS
 
 
