@@ -492,7 +492,7 @@ static void init(struct exchange *exchange, struct front_worker *owner,
     exchange->shared = owner->shared;
     exchange->owner = owner;
     exchange->service = endpoint->service;
-    exchange->listen = endpoint->listen;
+    exchange->endpoint = endpoint;
     stream_init(&exchange->caller);
     stream_init(&exchange->backend);
     exchange->caller.half_open = true;

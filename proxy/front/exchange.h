@@ -94,7 +94,6 @@ struct front_endpoint {
     struct front *front;
     const struct front_service *service;
     const struct peers *peers;
-    const char *listen; /* as it was configured */
     bool inside;
     struct listener *listener; /* NULL: none */
 };
@@ -132,7 +131,7 @@ struct exchange {
     struct exchange *next;
     struct exchange *previous;
     const struct front_service *service;
-    const char *listen; /* of its endpoint */
+    const struct front_endpoint *endpoint;
     bool inside;
     char caller_text[NETWORK_ADDRESS_TEXT_BYTES];
     enum exchange_state state;

@@ -139,7 +139,8 @@ const struct front_endpoint *front_find_endpoint(const struct front *front, cons
     for (size_t i = 0; i < front->served_count; i++) {
         const struct front_endpoint *both[] = {&front->served[i].outside, &front->served[i].inside};
         for (size_t j = 0; j < 2; j++) {
-            if (both[j]->listener != NULL && strcmp(both[j]->listen, listen) == 0) {
+            if (both[j]->listener != NULL &&
+                strcmp(listener_address(both[j]->listener), listen) == 0) {
                 return both[j];
             }
         }
@@ -154,7 +155,6 @@ static enum status open_endpoint(struct front *front, struct front_endpoint *end
     endpoint->front = front;
     endpoint->service = &served->service;
     endpoint->peers = &served->peers;
-    endpoint->listen = address;
     if (address == NULL || address[0] == '\0') {
         return STATUS_OK;
     }

@@ -23,7 +23,7 @@ void front_visit(struct front *front, struct front_round *round);
 
 void front_pause_listeners(struct front *front, bool paused);
 
-/* NULL: nobody listens there. */
+/* By its address, with the real port. NULL: nobody listens there. */
 const struct front_endpoint *front_find_endpoint(const struct front *front, const char *listen);
 
 /* As if it had just connected to the endpoint, and had sent `bytes` (copied). */

@@ -1,7 +1,7 @@
 /*
  * Holding callers still, and handing them over to another process (front.h).
  *
- *   { version: 1, listen: "HOST:PORT", bytes: Binary }
+ *   { version: 1, listen: "ADDRESS:PORT", bytes: Binary }
  *
  * A caller goes over while nothing of its request has reached the service: between requests, in the
  * middle of a head or of what is read ahead of a body, or waiting for its call to begin. The other
@@ -75,7 +75,7 @@ static bool pack(const struct exchange *exchange, struct buffer *bytes, bson_t *
     return (!has_head || buffer_append(bytes, head->data, head->size) == STATUS_OK) &&
            buffer_append(bytes, incoming->data, incoming->size) == STATUS_OK &&
            BSON_APPEND_INT32(state, "version", HANDOVER_VERSION) &&
-           BSON_APPEND_UTF8(state, "listen", exchange->listen) &&
+           BSON_APPEND_UTF8(state, "listen", listener_address(exchange->endpoint->listener)) &&
            bson_append_binary(state, "bytes", -1, BSON_SUBTYPE_BINARY, bytes->data,
                               (uint32_t)bytes->size);
 }

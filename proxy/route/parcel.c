@@ -1,7 +1,7 @@
 /*
  * A connection as bytes, for another process that goes on with it.
  *
- *   { version: 1, listen: "HOST:PORT", application: "..", user: "..", pending: "..",
+ *   { version: 1, listen: "ADDRESS:PORT", application: "..", user: "..", pending: "..",
  *     conversation: Int64, leaving: Bool, heard: Bool, process: Binary, sessions: [ Int64 ... ],
  *     expected: [ { hello: Bool, requestId: Int32, streaming: Bool } ... ], incoming: Binary }
  *
@@ -130,7 +130,7 @@ static bool pack(const struct connection *connection, bson_t *state)
 {
     const struct login *login = &connection->login;
     return BSON_APPEND_INT32(state, "version", PARCEL_VERSION) &&
-           BSON_APPEND_UTF8(state, "listen", connection->listener->options.listen) &&
+           BSON_APPEND_UTF8(state, "listen", listener_address(connection->listener->listener)) &&
            pack_text(state, "application", connection->application) &&
            BSON_APPEND_BOOL(state, "applicationKnown", connection->application_known) &&
            pack_text(state, "user", login->user) && pack_text(state, "pending", login->pending) &&
@@ -200,7 +200,8 @@ static const struct route_listener *find_listener(const struct route_shared *sha
                              ? bson_iter_utf8(&at, NULL)
                              : "";
     for (size_t i = 0; i < shared->listener_count; i++) {
-        if (strcmp(shared->listeners[i].options.listen, listen) == 0) {
+        const struct listener *at_it = shared->listeners[i].listener;
+        if (at_it != NULL && strcmp(listener_address(at_it), listen) == 0) {
             return &shared->listeners[i];
         }
     }
