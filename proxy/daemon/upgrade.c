@@ -57,6 +57,8 @@
 #define RESTING_MS_MIN 1000u
 /* For a process that was told to end. */
 #define ENDING_MS_MAX 2000u
+/* Where the new process has its end of the channel: right behind standard error. */
+#define CHANNEL_PLACE 3
 
 enum upgrade_step { UPGRADE_STARTING, UPGRADE_DRAINING, UPGRADE_RESTING };
 
@@ -76,7 +78,7 @@ extern char **environ;
 
 /* ------------------------------------------------------------------ starting a process */
 
-/* "HOLDFAST_UPGRADE=7", the service manager's variables, and all that is ours. NULL: no memory. */
+/* "HOLDFAST_UPGRADE=3", the service manager's variables, and all that is ours. NULL: no memory. */
 static char **make_environment(char *own)
 {
     char *manager[2];
@@ -96,7 +98,7 @@ static char **make_environment(char *own)
     return made;
 }
 
-/* With our signals as they were before we began, and `channel_end` open in it. */
+/* With our signals as they were before we began. */
 static int spawn(const char *program, char **arguments, int channel_end, pid_t *ret_process)
 {
     char own[64];
@@ -104,7 +106,7 @@ static int spawn(const char *program, char **arguments, int channel_end, pid_t *
     posix_spawnattr_t attributes;
     sigset_t none;
     sigset_t standard;
-    (void)snprintf(own, sizeof own, UPGRADE_VARIABLE "=%d", channel_end);
+    (void)snprintf(own, sizeof own, UPGRADE_VARIABLE "=%d", CHANNEL_PLACE);
     char **environment = make_environment(own);
     if (environment == NULL) {
         return ENOMEM;
@@ -114,8 +116,9 @@ static int spawn(const char *program, char **arguments, int channel_end, pid_t *
     (void)sigaddset(&standard, SIGPIPE);
     (void)posix_spawn_file_actions_init(&actions);
     (void)posix_spawnattr_init(&attributes);
-    /* Onto itself: it stays open in the new process. */
-    (void)posix_spawn_file_actions_adddup2(&actions, channel_end, channel_end);
+    /* Nothing else stays open in it: LMDB does not close its file on exec. */
+    (void)posix_spawn_file_actions_adddup2(&actions, channel_end, CHANNEL_PLACE);
+    (void)posix_spawn_file_actions_addclosefrom_np(&actions, CHANNEL_PLACE + 1);
     (void)posix_spawnattr_setsigmask(&attributes, &none);
     (void)posix_spawnattr_setsigdefault(&attributes, &standard);
     (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);

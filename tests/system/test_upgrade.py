@@ -175,8 +175,10 @@ def test_clients_stay(name):
                 assert client.admin.command("connectionStatus")["authInfo"] == who
             assert seen == list(range(16))
             assert events.noticed == []
+        files = [os.readlink(at) for at in pathlib.Path(f"/proc/{stack.proxy.process.pid}/fd").iterdir()]
+        journal = [name for name in files if name.endswith("data.mdb")]
+        assert len(journal) == 2, files  # what LMDB has open, and nothing of earlier processes
         status = json.loads(holdfast("status", "--json", "--wal", stack.proxy.wal, check=0).stdout)
-        print([e["attr"] for e in stack.proxy.log() if e["msg"].startswith("Handed")])
         assert status["process"]["generation"] == 4
         assert status["process"]["pid"] == stack.proxy.process.pid
 
