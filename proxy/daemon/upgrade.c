@@ -57,6 +57,8 @@
 #define RESTING_MS_MIN 1000u
 /* For a process that was told to end. */
 #define ENDING_MS_MAX 2000u
+/* For connections that cannot go over at once; shorter than the new process waits for a word. */
+#define LATE_MS_MAX 5000u
 /* Where the new process has its end of the channel: right behind standard error. */
 #define CHANNEL_PLACE 3
 
@@ -550,6 +552,18 @@ static void give_connection(void *context, const struct router_parcel *parcel)
     CRASH_POINT(upgrade_giving);
 }
 
+/* One that is in the middle of a reply goes when that has passed. */
+static void give_connections(struct daemon *daemon, struct giving *giving)
+{
+    uint64_t until_ms = clock_monotonic_ms() + LATE_MS_MAX;
+    size_t later = 0;
+    (void)router_give(daemon->router, give_connection, giving, &later);
+    while (later > 0 && !giving->failed && clock_monotonic_ms() < until_ms && !is_to_end()) {
+        sleep_ms(5);
+        (void)router_give(daemon->router, give_connection, giving, &later);
+    }
+}
+
 static void give_caller(void *context, const struct front_parcel *parcel)
 {
     struct giving *giving = context;
@@ -601,9 +615,10 @@ static bool hand_over(struct daemon *daemon)
     (void)close(lock);
     struct giving giving = {.channel = upgrade->channel};
     struct error error = {0};
-    (void)router_give(daemon->router, give_connection, &giving);
     size_t callers = services_give(daemon->services, give_caller, &giving);
+    give_connections(daemon, &giving);
     services_drain(daemon->services); /* of those that stay, who waits may come again */
+    router_drain(daemon->router);
     service_manager_hand_over(upgrade->process);
     first_process_follow(upgrade->process);
     (void)!channel_send(upgrade->channel, UPGRADE_DONE, (struct slice){0}, NULL, 0, &error);

@@ -273,6 +273,8 @@ struct parcel {
 };
 /* Whether it is at rest, so that another process can go on with it. */
 bool parcel_can_be_made(const struct connection *connection);
+/* Whether it will be when what is on its way has passed. */
+bool parcel_may_be_made_later(const struct connection *connection);
 /* Whether something is on its way that its end would lose, or that holds the engine up. */
 bool parcel_must_wait(const struct connection *connection);
 /* STATUS_MEMORY. bson_destroy() what it appends to. */

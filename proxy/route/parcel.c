@@ -66,6 +66,12 @@ bool parcel_can_be_made(const struct connection *connection)
            !is_in_message(connection);
 }
 
+bool parcel_may_be_made_later(const struct connection *connection)
+{
+    return !connection->client_gone && !connection->server_gone && connection->connected &&
+           !has_tls(connection) && !is_with_engine(connection);
+}
+
 bool parcel_must_wait(const struct connection *connection)
 {
     if (is_with_engine(connection)) {

@@ -22,6 +22,7 @@ struct round {
     struct route_worker *owner;
     void (*visit)(struct connection *connection, struct round *round);
     size_t count;
+    size_t later;
     void (*give)(void *context, const struct router_parcel *parcel);
     void *context;
     sem_t done;
@@ -119,15 +120,19 @@ static void give(struct connection *connection, struct round *round)
         round->give(round->context, &parcel);
         round->count++;
         connection_let_go(connection);
+    } else {
+        round->later += parcel_may_be_made_later(connection);
     }
     bson_destroy(&state);
 }
 
 size_t router_give(struct router *router,
-                   void (*take)(void *context, const struct router_parcel *parcel), void *context)
+                   void (*take)(void *context, const struct router_parcel *parcel), void *context,
+                   size_t *ret_later)
 {
     struct round round = {.visit = give, .give = take, .context = context};
     run_round(router, &round);
+    *ret_later = round.later;
     return round.count;
 }
 

@@ -134,10 +134,12 @@ struct router_parcel {
 /*
  * Takes every connection that can be handed over out of the router, paused: `give` is called for
  * each on its worker, one at a time, and both sockets are closed here after it. Those with TLS on
- * either side stay: what was agreed on cannot be moved. Returns how many went.
+ * either side stay: what was agreed on cannot be moved. Returns how many went; *ret_later: how many
+ * may go when the reply that they are in the middle of has passed.
  */
 size_t router_give(struct router *router,
-                   void (*give)(void *context, const struct router_parcel *parcel), void *context);
+                   void (*give)(void *context, const struct router_parcel *parcel), void *context,
+                   size_t *ret_later);
 
 /* Serves what another process has handed over; takes the sockets. STATUS_INVALID: it is nothing of
    that kind, or its listener is not served any more: the sockets are closed. */
