@@ -198,6 +198,12 @@ static int write_upgrade(void *context, const char *query, struct evbuffer *body
     return admin_control_upgrade(&facts, body);
 }
 
+static int write_backup(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_control_backup(&facts, query, body);
+}
+
 #define TEXT "text/plain; charset=utf-8"
 #define JSON "application/json"
 
@@ -221,6 +227,7 @@ static const struct admin_http_page pages[] = {
     {"/prune", JSON, .acts = true, .write = write_prune},
     {"/drain", JSON, .acts = true, .write = write_drain},
     {"/upgrade", JSON, .acts = true, .write = write_upgrade},
+    {"/backup", JSON, .acts = true, .write = write_backup},
 };
 enum { PORT_PAGES = 2, PAGES = sizeof pages / sizeof pages[0] };
 

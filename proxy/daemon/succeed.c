@@ -271,7 +271,7 @@ static void take_connection(struct daemon *daemon, struct channel_message *messa
         .state = message->payload,
         .state_size = message->size,
     };
-    if (parcel.client < 0 || parcel.server < 0) {
+    if (parcel.client < 0) {
         return;
     }
     message->descriptors[0] = message->descriptors[1] = -1;

@@ -42,6 +42,7 @@
 #include "base/service_manager.h"
 #include "daemon/daemon.h"
 #include "engine/finish.h"
+#include "engine/pause.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/event.h"
@@ -314,6 +315,8 @@ void daemon_upgrade(struct daemon *daemon)
     daemon->history.failure[0] = '\0';
     if (daemon->draining) {
         daemon_upgrade_cancel(daemon, "this process is drained, for good");
+    } else if (daemon->engine.pause != NULL && pause_is_on(daemon->engine.pause)) {
+        daemon_upgrade_cancel(daemon, "a backup has writes wait: try again when it is done");
     } else if (start_process(daemon, program, &error) != STATUS_OK) {
         daemon_upgrade_cancel(daemon, error.message);
     } else {
@@ -542,10 +545,11 @@ static void give_connection(void *context, const struct router_parcel *parcel)
 {
     struct giving *giving = context;
     const int sockets[2] = {parcel->client, parcel->server};
+    size_t count = parcel->server < 0 ? 1 : 2;
     struct error error = {0};
     if (!giving->failed && channel_send(giving->channel, UPGRADE_CONNECTION,
-                                        slice_make(parcel->state, parcel->state_size), sockets, 2,
-                                        &error) != STATUS_OK) {
+                                        slice_make(parcel->state, parcel->state_size), sockets,
+                                        count, &error) != STATUS_OK) {
         giving->failed = true; /* it has died: they end with it, as at any crash */
     }
     giving->given++;

@@ -11,7 +11,7 @@
  *     ... old process: what begins waits, what is open ends ...
  *     JOURNAL (-; the owner's lock)           -->                        the journal is closed
  *                                             <--  SERVING               it accepts connections
- *     CONNECTION (parcel; two sockets), many  -->
+ *     CONNECTION (parcel; its sockets), many  -->
  *     CALLER (parcel; its socket), many       -->
  *     DONE                                    -->
  *

@@ -3,7 +3,8 @@
  *
  *   { version: 1, listen: "ADDRESS:PORT", application: "..", user: "..", pending: "..",
  *     conversation: Int64, leaving: Bool, heard: Bool, process: Binary, sessions: [ Int64 ... ],
- *     expected: [ { hello: Bool, requestId: Int32, streaming: Bool } ... ], incoming: Binary }
+ *     expected: [ { hello: Bool, requestId: Int32, streaming: Bool, loss: Int32 } ... ],
+ *     incoming: Binary }
  *
  * Only a connection at rest is packed: the client may have sent more, and the server may owe
  * replies that need nothing but to be passed on, but nothing is half read, half sent, or known to
@@ -60,9 +61,11 @@ static bool is_in_message(const struct connection *connection)
 
 bool parcel_can_be_made(const struct connection *connection)
 {
-    return !connection->client_gone && !connection->server_gone && connection->connected &&
+    bool at_server = connection->connected && !connection->upstream.ended;
+    bool away = connection->away && !connection->refusing; /* it dials anew over there */
+    return !connection->client_gone && !connection->server_gone && (at_server || away) &&
            !connection->held && !connection->finishing && !connection->downstream.ended &&
-           !connection->upstream.ended && !has_tls(connection) && !is_with_engine(connection) &&
+           !has_tls(connection) && (away || !is_with_engine(connection)) &&
            !is_in_message(connection);
 }
 
@@ -74,11 +77,14 @@ bool parcel_may_be_made_later(const struct connection *connection)
 
 bool parcel_must_wait(const struct connection *connection)
 {
-    if (is_with_engine(connection)) {
+    if (!connection->away && is_with_engine(connection)) {
         return true;
     }
     if (connection->client_gone || connection->server_gone) {
         return false;
+    }
+    if (connection->away) {
+        return false; /* it waits for a server, and may as well over there */
     }
     if (!connection->connected) {
         return connection->upstream.connecting || connection->checking;
@@ -97,7 +103,9 @@ static bool pack_expected(const struct connection *connection, bson_t *state)
 {
     bson_t list;
     bool fine = BSON_APPEND_ARRAY_BEGIN(state, "expected", &list);
-    for (uint32_t i = 0; fine && i < connection->expected_count; i++) {
+    /* Of one that is away it is the proxy's own question. */
+    uint32_t count = connection->away ? 0 : connection->expected_count;
+    for (uint32_t i = 0; fine && i < count; i++) {
         const struct expected *at = expected_at(connection, i);
         char text[16];
         const char *key = NULL;
@@ -107,6 +115,7 @@ static bool pack_expected(const struct connection *connection, bson_t *state)
                BSON_APPEND_BOOL(&entry, "hello", at->kind == EXPECT_HELLO) &&
                BSON_APPEND_INT32(&entry, "requestId", at->request_id) &&
                BSON_APPEND_BOOL(&entry, "streaming", at->streaming) &&
+               BSON_APPEND_INT32(&entry, "loss", (int32_t)at->loss) &&
                bson_append_document_end(&list, &entry);
     }
     return fine && bson_append_array_end(state, &list);
@@ -214,6 +223,12 @@ static const struct route_listener *find_listener(const struct route_shared *sha
     return NULL;
 }
 
+static enum expected_loss loss_of(int64_t number)
+{
+    return number >= LOSS_PLAIN && number <= LOSS_RESUMABLE ? (enum expected_loss)number
+                                                            : LOSS_PLAIN;
+}
+
 static bool unpack_expected(const bson_t *state, struct parcel *parcel)
 {
     bson_iter_t at;
@@ -237,6 +252,7 @@ static bool unpack_expected(const bson_t *state, struct parcel *parcel)
             .kind = bool_of(&document, "hello") ? EXPECT_HELLO : EXPECT_PASS,
             .request_id = (int32_t)number_of(&document, "requestId", 0),
             .streaming = bool_of(&document, "streaming"),
+            .loss = loss_of(number_of(&document, "loss", LOSS_PLAIN)),
         };
     }
     return true;

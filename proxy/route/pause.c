@@ -113,7 +113,7 @@ static void give(struct connection *connection, struct round *round)
     if (parcel_can_be_made(connection) && parcel_pack(connection, &state) == STATUS_OK) {
         const struct router_parcel parcel = {
             .client = connection->downstream.descriptor,
-            .server = connection->upstream.descriptor,
+            .server = connection->away ? -1 : connection->upstream.descriptor,
             .state = bson_get_data(&state),
             .state_size = state.len,
         };
@@ -188,7 +188,9 @@ enum status router_take(struct router *router, const struct router_parcel *given
         }
         free(arrival);
         (void)close(given->client);
-        (void)close(given->server);
+        if (given->server >= 0) {
+            (void)close(given->server);
+        }
         return status;
     }
     arrival->task.run = on_arrival;
