@@ -15,12 +15,14 @@ from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import (
     Authority,
     Connection,
+    FakeReplicaSet,
     Process,
     Proxy,
     Server,
     Successor,
     admin_port,
     ask_admin,
+    ask_control,
     build_bin,
     holdfast,
     wait_until,
@@ -316,7 +318,7 @@ def test_a_program_that_cannot_start_changes_nothing(installed, name, tmp_path):
         proxy.config.write_text("unit:\n  lockWait: 1s\n")
         assert unit.commit()["ok"] == 1
         Successor.expect()
-        proxy._upgrades = 0
+        proxy._upgrades, proxy._failures = 0, proxy._upgrades_failed()
         done = holdfast("upgrade", "--wal", proxy.wal, "--json", check=0)
         assert json.loads(done.stdout)["upgraded"] is True
         proxy.finish_upgrade()
@@ -477,6 +479,47 @@ def test_with_the_native_engine(name):
             load.end()
             check_load(load, stack, name)
         assert stack.stored(name).keys() == {1, 2}
+
+
+def test_where_the_primary_is_followed():
+    """A connection goes over with the server that it is at, one without a server without: both find the
+    next primary. (A fake set of three nodes, as in test_failover.)"""
+    with FakeReplicaSet(3) as members, Proxy(members.uri) as proxy:
+        with Connection(proxy.port, 30) as raw, Connection(proxy.port, 30) as other:
+
+            def insert(connection, identity):
+                command = {"insert": "c", "documents": [{"_id": identity}], "$db": "test"}
+                assert connection.run(command)["ok"] == 1
+
+            insert(raw, 1)
+            insert(other, 2)
+            proxy.upgrade()
+            insert(raw, 3)
+            members.step_down()
+            primary = members.primary.address
+            wait_until(
+                lambda: ask_control(proxy, "/status")[1]["upstream"]["current"] == primary, 10, "noticed"
+            )
+            insert(raw, 4)
+            proxy.upgrade()
+            insert(raw, 5)
+            insert(other, 6)
+            with members.changed:
+                data = members.primary.data["test.c"]
+                assert {d["_id"] for d in data.values()} == {1, 2, 3, 4, 5, 6}
+        assert proxy.stop() == 0
+
+
+def test_a_backup_that_has_writes_wait_excludes_it(name):
+    with Stack() as stack:
+        assert ask_control(stack.proxy, "/backup?for=20000&keep=0&pause=1", "POST")[0] == 200
+        done = holdfast("upgrade", "--wal", stack.proxy.wal, check=1)
+        assert "a backup" in done.stdout
+        assert ask_control(stack.proxy, "/backup?for=0", "POST")[0] == 200
+        wait_until(
+            lambda: ask_control(stack.proxy, "/backup?for=0", "POST")[1]["pause"] == "none", 10, "over"
+        )
+        stack.proxy.upgrade()
 
 
 # ---------------------------------------------------------------- TLS
