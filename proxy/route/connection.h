@@ -111,6 +111,7 @@ struct route_shared {
     _Atomic uint64_t unit_lifetime_ms;
     _Atomic bool draining;
     struct remembered_hello hello;
+    _Atomic int pause; /* enum router_pause */
 };
 
 /* One address that clients connect to. */
@@ -158,9 +159,12 @@ struct route_worker {
     bool stopping;
 };
 
+struct parcel;
+
 struct connection {
     struct route_shared *shared;
     struct route_worker *owner;
+    const struct route_listener *listener;
     struct connection *next;
     struct connection *previous;
     uint64_t number;
@@ -252,10 +256,18 @@ struct connection {
 void connection_accept(struct route_worker *owner, const struct route_listener *listener,
                        int descriptor, const struct sockaddr *peer, socklen_t peer_size,
                        const struct address_key *address);
+/* router.c */
+struct route_shared *router_shared(struct router *router);
+/* One that another process has handed over, `parcel_unpack()`ed; takes all of it. */
+void connection_adopt(struct route_worker *owner, struct parcel *parcel);
+/* Without a word to either side: its sockets are another process's. From the worker's loop. */
+void connection_let_go(struct connection *connection);
 /* A connection has ended: its place is free. (router.c) */
 void route_shared_leave(struct route_shared *shared, const struct address_key *address);
 /* The service of its domain is known by now. Harmless if it was known before. */
 void connection_link(struct connection *connection, struct domain *domain, size_t service);
+/* The same by its driver's appName, where a rule says so. (dispatch.c) */
+void connection_link_application(struct connection *connection);
 /* Ends a side; the rest follows from the rules above. Harmless if it has ended. */
 void connection_end_client(struct connection *connection);
 void connection_end_server(struct connection *connection);
@@ -274,6 +286,38 @@ void connection_send_client(struct connection *connection, struct slice bytes);
 void connection_send_server(struct connection *connection, struct slice bytes);
 /* Something ended or was answered: go on reading, or end. */
 void connection_continue(struct connection *connection);
+
+/* parcel.c: a connection as bytes. */
+struct parcel {
+    int client;
+    int server; /* -1: none */
+    const struct route_listener *listener;
+    struct sockaddr_storage peer;
+    socklen_t peer_size;
+    struct address_key address;
+    struct login login;
+    char application[128];
+    bool application_known;
+    bool heard; /* something came from its client */
+    bool has_process;
+    uint8_t process[UPSTREAM_PROCESS_BYTES];
+    uint64_t recent_sessions[UNIT_RECENT_SESSIONS];
+    struct expected expected[EXPECTED_MAX];
+    uint32_t expected_count;
+    struct buffer incoming;
+};
+/* Whether it is at rest, so that another process can go on with it. */
+bool parcel_can_be_made(const struct connection *connection);
+/* Whether it will be when what is on its way has passed. */
+bool parcel_may_be_made_later(const struct connection *connection);
+/* Whether something is on its way that its end would lose, or that holds the engine up. */
+bool parcel_must_wait(const struct connection *connection);
+/* STATUS_MEMORY. bson_destroy() what it appends to. */
+MUST_CHECK enum status parcel_pack(const struct connection *connection, bson_t *state);
+/* Of a peer's bytes: STATUS_INVALID, STATUS_MEMORY. Fills in all but the sockets and the address.
+ */
+MUST_CHECK enum status parcel_unpack(struct route_shared *shared, struct slice state,
+                                     struct parcel *parcel, struct error *ret_error);
 
 /* expected.c */
 bool expected_push(struct connection *connection, struct expected expected);

@@ -52,6 +52,11 @@ struct handover {
     struct address_key address;
 };
 
+struct route_shared *router_shared(struct router *router)
+{
+    return &router->shared;
+}
+
 static void on_handover(struct worker_task *task)
 {
     struct handover *handover =
