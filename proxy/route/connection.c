@@ -34,7 +34,9 @@ static bool writes_expected(const struct connection *connection)
 {
     for (uint32_t i = 0; i < connection->expected_count; i++) {
         enum expected_kind kind =
-            connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind;
+            connection
+                ->expected[(connection->expected_at + i) & (connection->expected_capacity - 1)]
+                .kind;
         if (kind == EXPECT_WRITE || kind == EXPECT_SWALLOW) {
             return true;
         }
@@ -58,6 +60,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&connection->reply_incoming);
     buffer_free(&connection->request_bytes);
     buffer_free(&connection->read_bytes);
+    expected_free(connection);
     route_shared_leave(connection->shared, &connection->address);
     free(connection);
 }
@@ -85,7 +88,7 @@ void connection_end_server(struct connection *connection)
     if (connection->active) {
         operation_server_gone(connection);
     }
-    if (!connection->active || !connection->request.outlives_server) {
+    if (!connection->active || !connection->request->outlives_server) {
         connection_end_client(connection);
     }
     finish_if_over(connection);
@@ -124,7 +127,7 @@ void connection_end_client(struct connection *connection)
                           connection->recent_sessions, clock_monotonic_ms());
     }
     if (connection->active) {
-        boundary_cancel(&connection->request);
+        boundary_cancel(connection->request);
     }
     connection_continue(connection);
 }
@@ -344,6 +347,7 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     buffer_init(&connection->reply_incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
     buffer_init(&connection->read_bytes, LIMIT_MESSAGE_BYTES_MAX);
+    expected_init(connection);
     operation_init(connection);
     dispatch_read_init(connection);
     link_connection(connection, owner);

@@ -319,7 +319,7 @@ static void expect_identity(struct connection *connection, const struct command_
     }
     login_request(&connection->login, view);
     connection->observed_writer = 0;
-    connection->request.authorized = false;
+    connection->authorized = false;
     dispatch->expected.kind = class == COMMAND_HELLO ? EXPECT_HELLO : EXPECT_LOGIN;
 }
 

@@ -461,6 +461,9 @@ struct router *router_free(struct router *router)
 {
     if (router != NULL) {
         (void)sem_destroy(&router->done);
+        for (size_t i = 0; i < router->shared.worker_count; i++) {
+            operation_free_spare(&router->shared.workers[i]);
+        }
         free(router->shared.workers);
         free(router->shared.listeners);
         address_counts_free(router->shared.addresses);
