@@ -63,17 +63,30 @@ static bool end_joined(struct exchange *exchange)
     return false;
 }
 
+/* What a held, complete answer says. */
+static bool has_succeeded(const struct exchange *exchange)
+{
+    if (!exchange->is_grpc || is_streamed(exchange)) {
+        return exchange->status < 400;
+    }
+    return grpc_has_succeeded(buffer_slice(&exchange->held),
+                              exchange->answer_framing.trailer_bytes + 1);
+}
+
 void calls_answered(struct exchange *exchange)
 {
     end_handler(exchange, CALL_HANDLER_ANSWERED);
     if (end_joined(exchange) || exchange->call_state != EXCHANGE_CALL_OPEN) {
         return;
     }
-    if (exchange->status < 400) {
+    exchange->succeeded = has_succeeded(exchange);
+    if (exchange->succeeded) {
         set_ending(exchange);
         call_commit(&exchange->call);
     } else {
-        roll_back(exchange, "the service answered with an error");
+        roll_back(exchange, exchange->is_grpc && exchange->status < 400
+                                ? "the service answered with another grpc-status than 0"
+                                : "the service answered with an error");
     }
 }
 
@@ -133,7 +146,7 @@ static void on_ended(struct call *call, enum call_end end)
         exchange_refuse(exchange, ERROR_ANSWER_CONFLICT, number);
     } else if (exchange->failed) {
         exchange_refuse(exchange, exchange->failure, exchange->detail);
-    } else if (end == CALL_ROLLED_BACK && exchange->status < 400 && !is_streamed(exchange)) {
+    } else if (end == CALL_ROLLED_BACK && exchange->succeeded && !is_streamed(exchange)) {
         exchange_refuse(exchange, ERROR_ANSWER_ROLLED_BACK, call->reason);
     } else {
         exchange_set_state(exchange, EXCHANGE_ANSWERING);

@@ -76,6 +76,13 @@
  */
 #define FRONT_READ_AHEAD_BYTES (64u * 1024u)
 
+/* What a service is spoken to by. */
+enum front_protocol {
+    FRONT_AUTO, /* gRPC: HTTP/2 without TLS, by prior knowledge; all else HTTP/1.1 */
+    FRONT_HTTP1,
+    FRONT_H2C, /* all of it by HTTP/2 */
+};
+
 /* Texts outlive the front. */
 struct front_service {
     const char *name;
@@ -85,6 +92,7 @@ struct front_service {
     const char *inside_listen; /* HOST:PORT, for the domain's services among each other; or "" */
     struct network_address service;
     const char *service_text; /* for the log */
+    enum front_protocol protocol;
     const char *peers; /* IP addresses, comma separated, that are inside also on `listen`; or "" */
     bool reads_wait;   /* GET and HEAD from outside wait until no call is open */
     bool trace_correlated; /* the domain tells calls apart by their traceparent */
@@ -105,6 +113,7 @@ struct front_options {
     uint64_t body_ms;        /* 0: FRONT_BODY_MS */
     uint64_t idle_ms;        /* 0: FRONT_IDLE_MS */
     uint64_t kept_ms;        /* 0: FRONT_KEPT_MS */
+    uint64_t stall_ms;       /* 0: FRONT_STALL_MS */
 };
 
 struct front;
