@@ -15,7 +15,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 import pymongo
 from conftest import DATABASE
-from holdfast_testing import Proxy, Server, port_for_restarts, wait_until
+from holdfast_testing import Proxy, Server, ask_control, port_for_restarts, wait_until
 from http_stack import QUIET
 
 KINDS = {
@@ -33,7 +33,7 @@ def encode(message):
 class GrpcService:
     """A gRPC server with `handlers` {"/shop.Orders/Add": function(request, context)}."""
 
-    def __init__(self, mongo_uri, port=0, threads=16, credentials=None, **client_options):
+    def __init__(self, mongo_uri, port=0, threads=16, server_options=(), **client_options):
         self.handlers = {}
         self.errors = []  # what handlers were refused: (method, exception)
         self.client = pymongo.MongoClient(
@@ -45,12 +45,24 @@ class GrpcService:
             def service(self, details):
                 return service._find(details.method)
 
+        self._generic = Generic()
+        self._threads = threads
+        self._options = [("grpc.so_reuseport", 0), *server_options]
+        self.port = port
+        self.restart()
+
+    def restart(self):
+        """A new server, after stop()."""
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)]
+            futures.ThreadPoolExecutor(self._threads), options=self._options
         )
-        self._server.add_generic_rpc_handlers([Generic()])
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self._server.add_generic_rpc_handlers([self._generic])
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
+
+    def stop(self, grace=None):
+        """An event; without grace its handlers' connections break at once."""
+        return self._server.stop(grace)
 
     def _find(self, method):
         if method not in self.handlers:
@@ -150,6 +162,11 @@ class GrpcStack:
     def collection(self, name):
         """As the service sees it."""
         return self.service.client[DATABASE][name]
+
+    def figures(self):
+        """Of its domain, as /status has them."""
+        _, status = ask_control(self.proxy, "/status")
+        return status["domains"][0]
 
     def settled(self):
         """Until nothing of a fence is left: a call goes through at once, and can write."""
