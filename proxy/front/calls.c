@@ -58,6 +58,7 @@ static bool end_joined(struct exchange *exchange)
 {
     if (exchange->call_state == EXCHANGE_CALL_OPEN && exchange->call.joined) {
         exchange->call_state = EXCHANGE_CALL_NONE;
+        (void)event_del(&exchange->call_timer);
         return true;
     }
     return false;
@@ -163,6 +164,14 @@ static void on_timeout(evutil_socket_t descriptor, short what, void *context)
     if (exchange->call_state != EXCHANGE_CALL_OPEN) {
         return;
     }
+    if (exchange->call.joined) {
+        /* The call that it belongs to has ended by now. A caller that does not take its answer
+           would keep the handler, and so the domain, waiting. */
+        stream_abort(&exchange->caller);
+        exchange_caller_gone(exchange);
+        exchange_run(exchange);
+        return;
+    }
     LOG(LOG_WARNING, "http", "Call rolled back: it took longer than http.callTimeout",
         LOG_NUMBER("unit", exchange->call.unit),
         LOG_HEX("trace", exchange->call.trace.bytes, TRACE_ID_BYTES),
@@ -220,6 +229,8 @@ static void begin_call(struct exchange *exchange)
     }
     if (!is_streamed(exchange)) {
         exchange->mode = ANSWER_HOLD;
+    }
+    if (exchange->call.joined || !is_streamed(exchange)) {
         set_call_timer(exchange);
     }
     backend_forward(exchange);

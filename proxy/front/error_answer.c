@@ -37,6 +37,8 @@ static const char *status_text(unsigned status)
         return "Request Header Fields Too Large";
     case 501:
         return "Not Implemented";
+    case 502:
+        return "Bad Gateway";
     case 505:
         return "HTTP Version Not Supported";
     default:

@@ -38,7 +38,8 @@
  *                      LIMIT_RECEIVE_BUFFER_BYTES with it
  * The body of another request, or of a call beyond what is read ahead, and a streamed answer may
  * take as long as they like, in bounded memory; the time of a call whose answer is held runs from
- * its admission to its complete answer (call_timeout_ms). A service at work for a call whose time
+ * its admission to its complete answer (call_timeout_ms). The caller of one that has joined is cut
+ * off after that time. A service at work for a call whose time
  * is over is waited for without a bound.
  *
  * A caller that leaves in mid-call changes nothing if its request was whole: the call ends by its

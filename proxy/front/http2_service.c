@@ -42,6 +42,8 @@ struct http2_connection {
     size_t streams;
     uint64_t idle_since_ms; /* with no streams */
     bool draining;          /* no new requests */
+    bool greeted;           /* its first bytes were of HTTP/2 */
+    bool stranger;          /* it does not */
     bool running;           /* run() is on the stack */
     bool gone;
 };
@@ -60,6 +62,7 @@ struct service_lane {
     bool begun; /* something of the answer was passed on */
     bool to_head;
     bool is_grpc;
+    bool to_stranger; /* its service speaks something else */
     bool finishing;
     struct worker_task finish_task;
 };
@@ -135,10 +138,12 @@ static void lose(struct service_lane *lane)
 {
     struct front_counters *counters = &lane->services->owner->shared->counters;
     (void)atomic_fetch_add(&counters->services_lost, 1);
-    LOG(LOG_WARNING, "http", "A request was not begun by the service",
+    LOG(LOG_WARNING, "http",
+        lane->to_stranger ? "The service does not speak HTTP/2 (http.upstreamProtocol)"
+                          : "Cannot connect to the service, or it did not begin with a request",
         LOG_TEXT("service", lane->service->name),
         LOG_TEXT("address", lane->service->service_text));
-    answer_locally(lane, ERROR_ANSWER_SERVICE_LOST);
+    answer_locally(lane, lane->to_stranger ? ERROR_ANSWER_NOT_HTTP2 : ERROR_ANSWER_SERVICE_LOST);
 }
 
 static void never_ran(struct service_lane *lane, bool may_retry)
@@ -376,7 +381,9 @@ static void end_connection(struct http2_connection *connection, bool reached)
     for (struct service_lane *lane = services->lanes; lane != NULL; lane = next) {
         next = lane->next;
         if (lane->connection == connection) {
-            stream_over(lane, !lane->sent, reached);
+            lane->to_stranger = connection->stranger;
+            stream_over(lane, !lane->sent || connection->stranger,
+                        reached && !connection->stranger);
         }
     }
     (void)event_del(&connection->timer);
@@ -385,6 +392,12 @@ static void end_connection(struct http2_connection *connection, bool reached)
 }
 
 /* ------------------------------------------------------------------ running */
+
+/* What begins with another frame than SETTINGS is not HTTP/2. */
+static bool is_stranger(const uint8_t *first, size_t size)
+{
+    return size > 3 && first[3] != NGHTTP2_SETTINGS;
+}
 
 /* False: it has ended. */
 static bool receive(struct http2_connection *connection, uint8_t *memory, size_t room)
@@ -395,10 +408,15 @@ static bool receive(struct http2_connection *connection, uint8_t *memory, size_t
         if (status == STATUS_NOT_FOUND) {
             return true;
         }
-        if (status != STATUS_OK ||
+        if (status != STATUS_OK) {
+            return false;
+        }
+        connection->stranger = !connection->greeted && is_stranger(memory, size);
+        if (connection->stranger ||
             nghttp2_session_mem_recv(connection->session, memory, size) < 0) {
             return false;
         }
+        connection->greeted = true;
     }
     again(connection);
     return true;
@@ -605,7 +623,7 @@ static bool submit(struct http2_lane *lane, struct slice head)
     struct http_head parsed;
     struct http2_list list;
     const char *reason = "";
-    own->sent = own->begun = false;
+    own->sent = own->begun = own->to_stranger = false;
     if (head_parse_request(head, &parsed, &reason) != STATUS_OK) {
         close_pipe(own, false); /* the exchange has read it before */
         return false;
