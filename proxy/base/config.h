@@ -174,12 +174,12 @@ struct config {
     enum config_reads http_reads;             /* http.reads: own | wait */
     enum config_background http_background;   /* http.backgroundWrites: pass | refuse */
     enum config_upstream_protocol http_upstream_protocol; /* http.upstreamProtocol: auto | ... */
-    uint64_t http_call_timeout_ms;            /* http.callTimeout: 100ms..24h, default 30s */
-    uint64_t http_queue_wait_ms;              /* http.queueWait: 0..24h, default 10s */
-    uint64_t http_queue_length;               /* http.queueLength: 0..100000, default 1000 */
-    uint64_t http_quiet_ms;                   /* http.quietPeriod: 0..10m, default 5s */
-    uint64_t http_answer_bytes_max;           /* http.maxAnswer: 1KiB..1GiB, default 16MiB */
-    char *http_routes;                        /* http.routes: rules as text, not parsed here */
+    uint64_t http_call_timeout_ms;  /* http.callTimeout: 100ms..24h, default 30s */
+    uint64_t http_queue_wait_ms;    /* http.queueWait: 0..24h, default 10s */
+    uint64_t http_queue_length;     /* http.queueLength: 0..100000, default 1000 */
+    uint64_t http_quiet_ms;         /* http.quietPeriod: 0..10m, default 5s */
+    uint64_t http_answer_bytes_max; /* http.maxAnswer: 1KiB..1GiB, default 16MiB */
+    char *http_routes;              /* http.routes: rules as text, not parsed here */
     /* http.tls */
     enum config_tls_mode http_tls_mode;  /* http.tls.mode: as net.tls.mode */
     char *http_tls_certificate_key_file; /* http.tls.certificateKeyFile; empty: net.tls's */

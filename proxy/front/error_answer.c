@@ -99,14 +99,15 @@ enum status error_answer_append(enum error_answer answer, const char *detail,
     int body_size = snprintf(body, sizeof body,
                              "{\"error\": \"%s\", \"reason\": \"%s\", \"message\": \"%s\"}\n",
                              status_text(known->status), known->reason, sentence);
-    int head_size =
-        snprintf(head, sizeof head,
-                 "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\n"
-                 "Content-Length: %d\r\nCache-Control: no-store\r\n%s%s\r\n",
-                 known->status, status_text(known->status), body_size,
-                 known->again ? "Retry-After: 1\r\n" : "", form->close ? "Connection: close\r\n" : "");
+    int head_size = snprintf(head, sizeof head,
+                             "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\n"
+                             "Content-Length: %d\r\nCache-Control: no-store\r\n%s%s\r\n",
+                             known->status, status_text(known->status), body_size,
+                             known->again ? "Retry-After: 1\r\n" : "",
+                             form->close ? "Connection: close\r\n" : "");
     assert(body_size > 0 && (size_t)body_size < sizeof body);
     assert(head_size > 0 && (size_t)head_size < sizeof head);
     enum status status = buffer_append(out, head, (size_t)head_size);
-    return status == STATUS_OK && !form->to_head ? buffer_append(out, body, (size_t)body_size) : status;
+    return status == STATUS_OK && !form->to_head ? buffer_append(out, body, (size_t)body_size)
+                                                 : status;
 }

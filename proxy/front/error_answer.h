@@ -12,28 +12,32 @@
 /* X(name, reason in the body, status, gRPC's, may be sent again, sentence; "%s" stands for the
    detail) */
 #define ERROR_ANSWER_LIST(X)                                                                       \
-    X(QUEUE_FULL, "queueFull", 503, GRPC_UNAVAILABLE, true,                                                          \
+    X(QUEUE_FULL, "queueFull", 503, GRPC_UNAVAILABLE, true,                                        \
       "As many requests as may are waiting for the call that is open.")                            \
-    X(QUEUE_TIMEOUT, "queueTimeout", 503, GRPC_UNAVAILABLE, true,                                                    \
+    X(QUEUE_TIMEOUT, "queueTimeout", 503, GRPC_UNAVAILABLE, true,                                  \
       "The request waited as long as it may for other calls to end.")                              \
-    X(LATE, "late", 503, GRPC_UNAVAILABLE, true, "The call that this request belongs to has ended already.")         \
-    X(LIMIT, "limit", 503, GRPC_UNAVAILABLE, true, "As many calls as may are open.")                                 \
-    X(DRAINING, "draining", 503, GRPC_UNAVAILABLE, true, "The proxy is shutting down.")                              \
-    X(TIMEOUT, "timeout", 503, GRPC_UNAVAILABLE, true,                                                               \
+    X(LATE, "late", 503, GRPC_UNAVAILABLE, true,                                                   \
+      "The call that this request belongs to has ended already.")                                  \
+    X(LIMIT, "limit", 503, GRPC_UNAVAILABLE, true, "As many calls as may are open.")               \
+    X(DRAINING, "draining", 503, GRPC_UNAVAILABLE, true, "The proxy is shutting down.")            \
+    X(TIMEOUT, "timeout", 503, GRPC_UNAVAILABLE, true,                                             \
       "The service took longer than http.callTimeout; what the call wrote was rolled back.")       \
-    X(SERVICE_LOST, "serviceLost", 503, GRPC_UNAVAILABLE, true,                                                      \
+    X(SERVICE_LOST, "serviceLost", 503, GRPC_UNAVAILABLE, true,                                    \
       "The service could not be reached, or broke off before its answer was complete; what a "     \
       "call wrote was rolled back.")                                                               \
-    X(ROLLED_BACK, "rolledBack", 503, GRPC_ABORTED, true, "What the call wrote was rolled back: %s.")            \
-    X(CONFLICT, "conflict", 503, GRPC_FAILED_PRECONDITION, false,                                                            \
+    X(ROLLED_BACK, "rolledBack", 503, GRPC_ABORTED, true,                                          \
+      "What the call wrote was rolled back: %s.")                                                  \
+    X(CONFLICT, "conflict", 503, GRPC_FAILED_PRECONDITION, false,                                  \
       "What the call wrote could not be undone without overwriting newer data: see `holdfast "     \
       "show %s` and `holdfast resolve %s`.")                                                       \
-    X(ANSWER_TOO_LARGE, "answerTooLarge", 503, GRPC_RESOURCE_EXHAUSTED, false,                                              \
+    X(ANSWER_TOO_LARGE, "answerTooLarge", 503, GRPC_RESOURCE_EXHAUSTED, false,                     \
       "The answer is larger than http.maxAnswer; what the call wrote was rolled back.")            \
-    X(MALFORMED, "malformed", 400, GRPC_INTERNAL, false, "The request is not valid HTTP: %s.")                    \
-    X(HEAD_TOO_LARGE, "headTooLarge", 431, GRPC_RESOURCE_EXHAUSTED, false, "The request's head is larger than 64 KiB.")     \
-    X(HEAD_SLOW, "headTimeout", 408, GRPC_DEADLINE_EXCEEDED, false, "The request's head took too long to come.")           \
-    X(BODY_SLOW, "bodyTimeout", 408, GRPC_DEADLINE_EXCEEDED, false,                                                        \
+    X(MALFORMED, "malformed", 400, GRPC_INTERNAL, false, "The request is not valid HTTP: %s.")     \
+    X(HEAD_TOO_LARGE, "headTooLarge", 431, GRPC_RESOURCE_EXHAUSTED, false,                         \
+      "The request's head is larger than 64 KiB.")                                                 \
+    X(HEAD_SLOW, "headTimeout", 408, GRPC_DEADLINE_EXCEEDED, false,                                \
+      "The request's head took too long to come.")                                                 \
+    X(BODY_SLOW, "bodyTimeout", 408, GRPC_DEADLINE_EXCEEDED, false,                                \
       "The request's body took too long to come; its call has not begun.")                         \
     X(VERSION, "version", 505, GRPC_UNIMPLEMENTED, false,                                          \
       "HTTP/2, HTTP/1.1 and HTTP/1.0 are spoken here.")                                            \

@@ -46,9 +46,8 @@
 static const unsigned allowed[] = {
     [EXCHANGE_IDLE] = TO(HEAD) | TO(CLOSING) | TO(GONE),
     [EXCHANGE_HTTP2] = TO(CLOSING) | TO(GONE),
-    [EXCHANGE_HEAD] =
-        TO(HTTP2) | TO(BODY) | TO(WAITING) | TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) |
-        TO(CLOSING) | TO(GONE),
+    [EXCHANGE_HEAD] = TO(HTTP2) | TO(BODY) | TO(WAITING) | TO(CONNECTING) | TO(OPEN) |
+                      TO(ANSWERING) | TO(CLOSING) | TO(GONE),
     [EXCHANGE_BODY] = TO(WAITING) | TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(GONE),
     [EXCHANGE_WAITING] = TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(GONE),
     [EXCHANGE_CONNECTING] = TO(OPEN) | TO(ENDING) | TO(ANSWERING) | TO(GONE),
@@ -206,9 +205,8 @@ static void refuse_now(struct exchange *exchange)
         backend_close(exchange);
     }
     (void)atomic_fetch_add(&exchange->shared->counters.refused, 1);
-    const struct error_answer_form form = {.close = exchange->close_after,
-                                           .to_head = exchange->is_head,
-                                           .is_grpc = exchange->is_grpc};
+    const struct error_answer_form form = {
+        .close = exchange->close_after, .to_head = exchange->is_head, .is_grpc = exchange->is_grpc};
     if (error_answer_append(exchange->refusal, exchange->detail, &form, &exchange->held) !=
         STATUS_OK) {
         exchange_caller_gone(exchange);

@@ -17,9 +17,10 @@
  * read ahead, FRONT_READ_AHEAD_BYTES, into the same memory), what the other side does not take
  * (FRONT_BACK_PRESSURE_BYTES, then its source is not read), a held answer.
  *
- * The caller of an exchange may be a stream of an HTTP/2 connection (http2_caller.h), and its service
- * one that is spoken to by HTTP/2 (http2_service.h): then the stream to it is one end of a pair in
- * memory (net/stream_pair.h), and what goes through it is the text of HTTP/1.1 all the same.
+ * The caller of an exchange may be a stream of an HTTP/2 connection (http2_caller.h), and its
+ * service one that is spoken to by HTTP/2 (http2_service.h): then the stream to it is one end of a
+ * pair in memory (net/stream_pair.h), and what goes through it is the text of HTTP/1.1 all the
+ * same.
  *
  * Thread: the worker's.
  */
@@ -217,7 +218,8 @@ struct exchange {
 /* exchange.c: the life. */
 void exchange_accept(struct front_worker *owner, const struct front_endpoint *endpoint,
                      int descriptor, const struct sockaddr *peer, socklen_t peer_size);
-/* A stream of `connection`, an exchange in HTTP2, is the caller. False: there may not be one more. */
+/* A stream of `connection`, an exchange in HTTP2, is the caller. False: there may not be one more.
+ */
 bool exchange_accept_stream(struct exchange *connection, const struct stream_pair_end *end);
 void exchange_set_state(struct exchange *exchange, enum exchange_state state);
 /* Does all that can be done now. Everything that happens ends with it; harmless from inside. */

@@ -2,7 +2,7 @@
 #define HOLDFAST_FRONT_FRONT_H
 
 /*
- * The HTTP/1 proxy before services: it makes each request that changes something a call of its
+ * The HTTP proxy before services: it makes each request that changes something a call of its
  * domain (boundary/call.h) and passes everything through unchanged, byte for byte.
  *
  *   caller ==== one connection ====> front ==== one of its own ====> service
@@ -49,7 +49,10 @@
  *
  * Callers may speak TLS (front_options.tls); services are spoken to without.
  *
- * Not built: HTTP/2 (refused with 505; an Upgrade to it is not passed on). What goes through a
+ * HTTP/2 (http2_caller.h): callers may speak it on every listener; a stream is as a caller's
+ * connection, and counts as one. A service is spoken to by it as its `protocol` says. A request of
+ * gRPC is judged by the grpc-status in its answer's trailers (grpc.h), and gets answers of the
+ * front's own as such a status. An Upgrade to HTTP/2 is not passed on. What goes through a
  * connection after a 101 is no call's.
  *
  * Threads: front_start() to front_free() from one thread; what else is said at each function.

@@ -2,8 +2,8 @@
 #define HOLDFAST_FRONT_GRPC_H
 
 /*
- * What the front must know of gRPC over HTTP/2: which requests are of it, and whether an answer says
- * that its call has succeeded. gRPC-Web, which puts its status into the body, is none.
+ * What the front must know of gRPC over HTTP/2: which requests are of it, and whether an answer
+ * says that its call has succeeded. gRPC-Web, which puts its status into the body, is none.
  *
  * Pure; any thread.
  */

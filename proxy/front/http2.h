@@ -6,10 +6,10 @@
  * nghttp2's; here is what it leaves to its users: how much a peer may cost, and how much is sent at
  * a time.
  *
- * A peer pays for frames that are cheap to send and of no use (PING, SETTINGS, PRIORITY, empty DATA,
- * and above all RST_STREAM: requests that are taken back at once) out of a budget that time and DATA
- * fill up again. Who has spent it is told ENHANCE_YOUR_CALM, and the connection ends. The bounds are
- * far from what well-behaved peers need: 1,000 taken back at once, 50 a second.
+ * A peer pays for frames that are cheap to send and of no use (PING, SETTINGS, PRIORITY, empty
+ * DATA, and above all RST_STREAM: requests that are taken back at once) out of a budget that time
+ * and DATA fill up again. Who has spent it is told ENHANCE_YOUR_CALM, and the connection ends. The
+ * bounds are far from what well-behaved peers need: 1,000 taken back at once, 50 a second.
  *
  * Thread: the session's.
  */

@@ -29,7 +29,7 @@ struct caller_lane {
     bool kept_alive; /* the answer lets the exchange go on */
     bool to_head;
     uint64_t given_before; /* http2_caller_end_stalled(): lane.given then */
-    bool refused; /* answered here, nothing of the request is wanted */
+    bool refused;          /* answered here, nothing of the request is wanted */
 };
 
 struct http2_caller {
@@ -225,8 +225,7 @@ static void begin_request(struct caller_lane *lane, bool ended)
 {
     struct buffer text;
     buffer_init(&text, HEAD_BYTES_MAX);
-    enum status status =
-        http2_write_request(&lane->lane.fields, ended, &text, &lane->lane.in_body);
+    enum status status = http2_write_request(&lane->lane.fields, ended, &text, &lane->lane.in_body);
     lane->to_head = slice_equal(buffer_slice(&lane->lane.fields.method), slice_text("HEAD"));
     if (status == STATUS_LIMIT) {
         refuse(lane, "431", "its head is too large");
@@ -312,8 +311,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     }
     if (frame->hd.type == NGHTTP2_HEADERS) {
         take_headers(lane, frame);
-    } else if (frame->hd.type == NGHTTP2_DATA &&
-               (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
+    } else if (frame->hd.type == NGHTTP2_DATA && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
         (void)http2_lane_end_in(&lane->lane, false);
     }
     return 0;

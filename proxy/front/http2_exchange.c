@@ -77,7 +77,8 @@ void http2_exchange_settle(struct exchange *exchange)
         close_connection(exchange);
         return;
     }
-    bool idle = http2_caller_streams(exchange->http2) == 0 && stream_pending(&exchange->caller) == 0;
+    bool idle =
+        http2_caller_streams(exchange->http2) == 0 && stream_pending(&exchange->caller) == 0;
     if (idle != exchange->is_idle) {
         exchange->is_idle = idle;
         if (idle) {

@@ -283,10 +283,22 @@ static size_t bytes_wanted(const struct http2_lane *lane)
     return lane->body.size < HTTP2_BODY_BYTES_MAX ? HTTP2_BODY_BYTES_MAX - lane->body.size : 0;
 }
 
+/* Whether there is nothing more to be done through the pipe, however much of it waits. */
+static bool is_over(const struct http2_lane *lane)
+{
+    if (stream_pair_is_aborted(&lane->pipe)) {
+        return true;
+    }
+    return lane->role->close_gives_up
+               ? stream_pair_is_alone(&lane->pipe)
+               : lane->out == HTTP2_DONE && stream_pair_has_ended(&lane->pipe);
+}
+
 void http2_lane_work(struct http2_lane *lane)
 {
     size_t wanted;
-    if (lane->out == HTTP2_DONE && stream_pair_has_ended(&lane->pipe)) {
+    if (is_over(lane)) {
+        lane->pipe.broken = stream_pair_is_aborted(&lane->pipe);
         lane->role->pipe_ended(lane, false);
         return;
     }
@@ -294,6 +306,9 @@ void http2_lane_work(struct http2_lane *lane)
         size_t size = 0;
         enum status status = stream_receive(&lane->pipe, lane->scratch, wanted, &size);
         if (status == STATUS_NOT_FOUND) {
+            break;
+        }
+        if (status != STATUS_OK && lane->role->close_gives_up) {
             break;
         }
         if (status != STATUS_OK) {

@@ -12,9 +12,9 @@
  *
  * Towards a caller `in` is the request and `out` the answer, towards a service the other way round.
  *
- * Back-pressure: DATA that the exchange has not taken gives no window back, and the pipe is not read
- * while HTTP2_BODY_BYTES_MAX wait for the peer's window. So a lane holds at most its stream's window
- * and that much, however large what passes.
+ * Back-pressure: DATA that the exchange has not taken gives no window back, and the pipe is not
+ * read while HTTP2_BODY_BYTES_MAX wait for the peer's window. So a lane holds at most its stream's
+ * window and that much, however large what passes.
  *
  * A lane is freed by its role, never from inside its own functions. Thread: the session's.
  */
@@ -37,6 +37,9 @@ struct http2_lane;
 
 /* What callers' and services' lanes do in ways of their own. */
 struct http2_role {
+    /* When the exchange closes its end the request is given up, whatever of it is still to be sent;
+       that it only sends no more means nothing. Else what it has sent goes on. */
+    bool close_gives_up;
     /* The text's head is there: submits it and says how its body is delimited. False: the lane is
        of no use any more, the role has dealt with it. */
     bool (*submit)(struct http2_lane *lane, struct slice head);
@@ -73,7 +76,7 @@ struct http2_lane {
     struct buffer body; /* waits for the peer's window */
     struct buffer trailers;
     uint64_t given; /* bytes, to the peer; 1 more with the head */
-    bool deferred; /* nghttp2 waits to be told that there is more */
+    bool deferred;  /* nghttp2 waits to be told that there is more */
 };
 
 /* `pipe` is to be opened by the role. */

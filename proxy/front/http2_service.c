@@ -3,7 +3,8 @@
  *
  *   exchange ==pipe== lane --\                  .-- connecting --> up --GOAWAY, stale--> draining
  *   exchange ==pipe== lane ---+--> connection --+                   |                        |
- *   exchange ==pipe== lane --/                  '--- failed --------+---- broken, idle ------+-> gone
+ *   exchange ==pipe== lane --/                  '--- failed --------+---- broken, idle ------+->
+ * gone
  *
  *   lane:  IDLE --head--> on a connection --its stream has closed--> IDLE, or the pipe is closed
  *
@@ -96,9 +97,8 @@ static void free_lane(struct service_lane *lane)
 
 static void on_finish_lane(struct worker_task *task)
 {
-    free_lane(
-        (struct service_lane *)(void *)((uint8_t *)task - offsetof(struct service_lane,
-                                                                   finish_task)));
+    free_lane((struct service_lane *)(void *)((uint8_t *)task -
+                                              offsetof(struct service_lane, finish_task)));
 }
 
 /* Its pipe is closed, and it has no stream. */
@@ -123,10 +123,10 @@ static void answer_locally(struct service_lane *lane, enum error_answer answer)
 {
     struct buffer text;
     buffer_init(&text, ERROR_ANSWER_BYTES_MAX);
-    bool well = error_answer_append(answer, NULL,
-                                    &(struct error_answer_form){.to_head = lane->to_head,
-                                                                .is_grpc = lane->is_grpc},
-                                    &text) == STATUS_OK;
+    bool well = error_answer_append(
+                    answer, NULL,
+                    &(struct error_answer_form){.to_head = lane->to_head, .is_grpc = lane->is_grpc},
+                    &text) == STATUS_OK;
     if (well) {
         http2_lane_send_head(&lane->lane, buffer_slice(&text));
     }
@@ -141,8 +141,7 @@ static void lose(struct service_lane *lane)
     LOG(LOG_WARNING, "http",
         lane->to_stranger ? "The service does not speak HTTP/2 (http.upstreamProtocol)"
                           : "Cannot connect to the service, or it did not begin with a request",
-        LOG_TEXT("service", lane->service->name),
-        LOG_TEXT("address", lane->service->service_text));
+        LOG_TEXT("service", lane->service->name), LOG_TEXT("address", lane->service->service_text));
     answer_locally(lane, lane->to_stranger ? ERROR_ANSWER_NOT_HTTP2 : ERROR_ANSWER_SERVICE_LOST);
 }
 
@@ -542,8 +541,8 @@ static struct http2_connection *connect_service(struct http2_services *services,
 
 static bool has_room(const struct http2_connection *connection)
 {
-    uint32_t allowed = nghttp2_session_get_remote_settings(
-        connection->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    uint32_t allowed = nghttp2_session_get_remote_settings(connection->session,
+                                                           NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     return connection->streams < (allowed < HTTP2_STREAMS_MAX ? allowed : HTTP2_STREAMS_MAX);
 }
 
@@ -599,9 +598,8 @@ static bool send_request(struct service_lane *lane, const struct http2_list *lis
     if (connection == NULL) {
         return false;
     }
-    int32_t stream =
-        nghttp2_submit_request(connection->session, NULL, list->fields, list->count,
-                               lane->lane.out == HTTP2_DONE ? NULL : &data, lane);
+    int32_t stream = nghttp2_submit_request(connection->session, NULL, list->fields, list->count,
+                                            lane->lane.out == HTTP2_DONE ? NULL : &data, lane);
     if (stream < 0) {
         connection->draining = true; /* it has no ids left */
         again(connection);
@@ -685,6 +683,7 @@ static void received(struct http2_lane *lane, struct slice bytes)
 }
 
 static const struct http2_role role = {
+    .close_gives_up = true,
     .submit = submit,
     .pipe_ended = pipe_ended,
     .worked = worked,

@@ -157,8 +157,8 @@ static enum status put_fields(const struct http2_fields *fields, const char *fra
                               struct buffer *out)
 {
     enum status status = put_line(out, "host: ", &fields->authority);
-    status = status == STATUS_OK ? buffer_append(out, fields->lines.data, fields->lines.size)
-                                 : status;
+    status =
+        status == STATUS_OK ? buffer_append(out, fields->lines.data, fields->lines.size) : status;
     status = status == STATUS_OK ? put_line(out, "cookie: ", &fields->cookie) : status;
     status = status == STATUS_OK ? put_text(out, framing) : status;
     return status == STATUS_OK ? put_text(out, "\r\n") : status;
@@ -178,9 +178,8 @@ static const char *framing_of(const struct http2_fields *fields, enum http2_body
     if (body == HTTP2_BODY_CHUNKED) {
         return "transfer-encoding: chunked\r\n";
     }
-    return body == HTTP2_BODY_NONE && empty_is_said && !fields->has_length
-               ? "content-length: 0\r\n"
-               : "";
+    return body == HTTP2_BODY_NONE && empty_is_said && !fields->has_length ? "content-length: 0\r\n"
+                                                                           : "";
 }
 
 /* Those that servers want to know the length of. */
@@ -201,7 +200,8 @@ enum status http2_write_request(const struct http2_fields *fields, bool ended, s
     }
     status = buffer_append(out, method.data, method.size);
     status = status == STATUS_OK ? put_text(out, " ") : status;
-    status = status == STATUS_OK ? buffer_append(out, fields->path.data, fields->path.size) : status;
+    status =
+        status == STATUS_OK ? buffer_append(out, fields->path.data, fields->path.size) : status;
     status = status == STATUS_OK ? put_text(out, " HTTP/1.1\r\n") : status;
     if (status == STATUS_OK) {
         status = put_fields(fields, framing_of(fields, body, has_usually_body(method)), out);
@@ -237,8 +237,8 @@ enum status http2_write_trailers(const struct http2_fields *fields, struct buffe
 {
     enum status status = check(fields);
     status = status == STATUS_OK ? put_text(out, "0\r\n") : status;
-    status = status == STATUS_OK ? buffer_append(out, fields->lines.data, fields->lines.size)
-                                 : status;
+    status =
+        status == STATUS_OK ? buffer_append(out, fields->lines.data, fields->lines.size) : status;
     return status == STATUS_OK ? put_text(out, "\r\n") : status;
 }
 
@@ -360,8 +360,7 @@ static struct slice path_of(struct slice target)
         }
         struct slice rest = slice_rest(target, (size_t)(slashes - target.data) + 3);
         const uint8_t *path = memchr(rest.data, '/', rest.size);
-        return path == NULL ? slice_text("/")
-                            : slice_rest(rest, (size_t)(path - rest.data));
+        return path == NULL ? slice_text("/") : slice_rest(rest, (size_t)(path - rest.data));
     }
     return target;
 }

@@ -143,8 +143,19 @@ bool stream_pair_is_quiet(const struct stream *stream)
 
 bool stream_pair_has_ended(const struct stream *stream)
 {
-    return stream->pair != NULL && (stream->pair->aborted || (own_side(stream)->incoming.size == 0 &&
-                                                              other_side(stream)->ended));
+    return stream->pair != NULL &&
+           (stream->pair->aborted ||
+            (own_side(stream)->incoming.size == 0 && other_side(stream)->ended));
+}
+
+bool stream_pair_is_alone(const struct stream *stream)
+{
+    return stream->pair != NULL && other_side(stream)->stream == NULL;
+}
+
+bool stream_pair_is_aborted(const struct stream *stream)
+{
+    return stream->pair != NULL && stream->pair->aborted;
 }
 
 void stream_pair_shutdown(struct stream *stream)

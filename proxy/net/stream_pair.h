@@ -34,6 +34,10 @@ bool stream_pair_is_quiet(const struct stream *stream);
 
 /* Whether all that is to be read is its end. */
 bool stream_pair_has_ended(const struct stream *stream);
+/* Whether the other end was closed, whatever of it is still to be read; it may have been aborted.
+ */
+bool stream_pair_is_alone(const struct stream *stream);
+bool stream_pair_is_aborted(const struct stream *stream);
 
 /* ------------------------------------------------------------------ for stream.c only */
 
