@@ -39,6 +39,23 @@
       "The request's head took too long to come.")                                                 \
     X(BODY_SLOW, "bodyTimeout", 408, GRPC_DEADLINE_EXCEEDED, false,                                \
       "The request's body took too long to come; its call has not begun.")                         \
+    X(KEY_MALFORMED, "idempotencyKey", 400, GRPC_INVALID_ARGUMENT, false,                          \
+      "The Idempotency-Key is not valid: %s.")                                                     \
+    X(KEY_RUNNING, "idempotencyKeyInUse", 409, GRPC_ABORTED, true,                                 \
+      "The first request with this Idempotency-Key is still at work.")                             \
+    X(KEY_MISUSED, "idempotencyKeyReused", 422, GRPC_INVALID_ARGUMENT, false,                      \
+      "This Idempotency-Key was used for another request.")                                        \
+    X(KEY_BODY_TOO_LARGE, "idempotencyBodyTooLarge", 413, GRPC_RESOURCE_EXHAUSTED, false,          \
+      "The body is larger than http.idempotency.maxBody, which a request with an "                 \
+      "Idempotency-Key must not exceed.")                                                          \
+    X(KEY_ANSWER_TOO_LARGE, "idempotencyAnswerTooLarge", 503, GRPC_RESOURCE_EXHAUSTED, false,      \
+      "The answer is larger than http.idempotency.maxAnswer; what the call wrote was rolled "      \
+      "back.")                                                                                     \
+    X(KEY_QUOTA, "idempotencyQuota", 503, GRPC_UNAVAILABLE, true,                                  \
+      "As much as http.idempotency.quota allows is recorded of answers to requests with an "       \
+      "Idempotency-Key.")                                                                          \
+    X(KEY_FAILED, "idempotencyLost", 503, GRPC_UNAVAILABLE, true,                                  \
+      "Whether the request was carried out before cannot be told.")                                \
     X(VERSION, "version", 505, GRPC_UNIMPLEMENTED, false,                                          \
       "HTTP/2, HTTP/1.1 and HTTP/1.0 are spoken here.")                                            \
     X(NO_GRPC, "noGrpc", 501, GRPC_UNIMPLEMENTED, false,                                           \

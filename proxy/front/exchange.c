@@ -103,6 +103,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&exchange->texts);
     buffer_free(&exchange->answer_incoming);
     buffer_free(&exchange->held);
+    exchange->repeat = repeats_free(exchange->shared, exchange->repeat);
     (void)atomic_fetch_sub(&exchange->shared->counters.connections, 1);
     free(exchange);
 }
@@ -182,6 +183,17 @@ void exchange_malformed(struct exchange *exchange, enum error_answer answer, con
     }
 }
 
+static enum status append_own_answer(struct exchange *exchange)
+{
+    if (repeats_is_answered(exchange)) {
+        return repeats_append_answer(exchange, &exchange->held);
+    }
+    (void)atomic_fetch_add(&exchange->shared->counters.refused, 1);
+    const struct error_answer_form form = {
+        .close = exchange->close_after, .to_head = exchange->is_head, .is_grpc = exchange->is_grpc};
+    return error_answer_append(exchange->refusal, exchange->detail, &form, &exchange->held);
+}
+
 static void refuse_now(struct exchange *exchange)
 {
     exchange->refusing = false;
@@ -204,11 +216,7 @@ static void refuse_now(struct exchange *exchange)
         exchange->tunnel = false;
         backend_close(exchange);
     }
-    (void)atomic_fetch_add(&exchange->shared->counters.refused, 1);
-    const struct error_answer_form form = {
-        .close = exchange->close_after, .to_head = exchange->is_head, .is_grpc = exchange->is_grpc};
-    if (error_answer_append(exchange->refusal, exchange->detail, &form, &exchange->held) !=
-        STATUS_OK) {
+    if (append_own_answer(exchange) != STATUS_OK) {
         exchange_caller_gone(exchange);
         return;
     }
@@ -240,6 +248,8 @@ static void reset_request(struct exchange *exchange)
     exchange->own_answer = false;
     exchange->succeeded = false;
     exchange->failed = false;
+    exchange->repeat = repeats_free(exchange->shared, exchange->repeat);
+    exchange->incoming.limit = FRONT_INCOMING_BYTES_MAX;
     exchange->detail[0] = '\0';
 }
 
@@ -499,7 +509,11 @@ static void init(struct exchange *exchange, struct front_worker *owner,
     buffer_init(&exchange->head, 2u * HEAD_BYTES_MAX);
     buffer_init(&exchange->texts, 2u * HEAD_BYTES_MAX);
     buffer_init(&exchange->answer_incoming, FRONT_INCOMING_BYTES_MAX);
-    buffer_init(&exchange->held, owner->shared->answer_bytes_max + ERROR_ANSWER_BYTES_MAX);
+    size_t held_max = owner->shared->answer_bytes_max;
+    if (owner->shared->idempotency.keys != NULL && held_max < LIMIT_DOCUMENT_BYTES_MAX) {
+        held_max = LIMIT_DOCUMENT_BYTES_MAX; /* recorded when more was allowed */
+    }
+    buffer_init(&exchange->held, held_max + ERROR_ANSWER_BYTES_MAX);
     (void)event_assign(&exchange->timer, worker_base(owner->worker), -1, 0, on_timer, exchange);
     (void)event_assign(&exchange->turn, worker_base(owner->worker), -1, 0, on_turn, exchange);
     calls_init(exchange);

@@ -148,6 +148,7 @@ static struct front *make(const struct front_options *options)
     front->shared.stall_ms = options->stall_ms == 0 ? FRONT_STALL_MS : options->stall_ms;
     front->shared.idle_ms = options->idle_ms == 0 ? FRONT_IDLE_MS : options->idle_ms;
     front->shared.observe = options->observe;
+    front->shared.idempotency = options->idempotency;
     front_set_limits(front, options->call_timeout_ms);
     for (size_t i = 0; i < front->worker_count; i++) {
         front->workers[i].shared = &front->shared;

@@ -17,6 +17,7 @@
 /* Status codes of gRPC that the front gives itself. */
 enum grpc_status {
     GRPC_OK = 0,
+    GRPC_INVALID_ARGUMENT = 3,
     GRPC_DEADLINE_EXCEEDED = 4,
     GRPC_RESOURCE_EXHAUSTED = 8,
     GRPC_FAILED_PRECONDITION = 9,

@@ -56,6 +56,8 @@ struct http_head {
     struct slice grpc_status; /* the last one's value, or empty */
     size_t traceparents;      /* header lines of that name */
     struct slice traceparent; /* the first one's value */
+    size_t idempotency_keys;  /* likewise */
+    struct slice idempotency_key;
 };
 
 /*
@@ -81,6 +83,9 @@ MUST_CHECK bool head_take_item(struct slice *rest, struct slice *ret_item);
 
 /* Whether the text is this word, in whatever case. */
 bool head_is_word(struct slice text, const char *word);
+
+/* The value of the first header line of that name, in a head that was parsed. False: none is. */
+bool head_find(struct slice head, const char *name, struct slice *ret_value);
 
 /* What head_copy() changes; every other byte stays. */
 struct head_changes {

@@ -221,6 +221,30 @@ def test_an_answer_beyond_http_maxAnswer_is_exhausted(stack, name):
     assert stack.stored(name) == {}
 
 
+def test_a_call_with_an_idempotency_key_is_carried_out_once(stack, name):
+    """Message, trailers and status of the first are those of the second; another message is refused."""
+    ran = []
+
+    def handler(request, context):
+        ran.append(request)
+        write(stack, name, len(ran))
+        context.set_trailing_metadata((("x-told", "yes"),))
+        return {"ran": len(ran)}
+
+    stack.service.on("/shop.Orders/Add", handler)
+    method = stack.caller.method("/shop.Orders/Add")
+    key = (("idempotency-key", name),)
+    for again in (False, True):
+        answer, ended = method.with_call({"a": 1}, timeout=10, metadata=key)
+        assert answer == {"ran": 1}
+        assert dict(ended.trailing_metadata())["x-told"] == "yes"
+        assert dict(ended.initial_metadata()).get("idempotency-replayed") == (again and "true" or None)
+    error = failed(method, {"a": 2}, timeout=10, metadata=key)
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "idempotencyKeyReused" in error.details()
+    assert len(ran) == 1 and set(stack.stored(name)) == {1}
+
+
 # ---- read-only methods, and streams
 
 
