@@ -46,7 +46,6 @@ static unsigned price_of(const nghttp2_frame *frame)
 {
     switch (frame->hd.type) {
     case NGHTTP2_RST_STREAM:
-        return 10;
     case NGHTTP2_SETTINGS:
         return 10;
     case NGHTTP2_PING:

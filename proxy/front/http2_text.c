@@ -359,7 +359,7 @@ static struct slice path_of(struct slice target)
             return target;
         }
         struct slice rest = slice_rest(target, (size_t)(slashes - target.data) + 3);
-        const uint8_t *path = memchr(rest.data, '/', rest.size);
+        const uint8_t *path = rest.size == 0 ? NULL : memchr(rest.data, '/', rest.size);
         return path == NULL ? slice_text("/") : slice_rest(rest, (size_t)(path - rest.data));
     }
     return target;

@@ -99,6 +99,19 @@ def test_answers_without_a_body(stack, caller):
     assert caller.ask("GET", "/x").body == b'{"a": 1}'
 
 
+def test_a_caller_that_waits_for_100(stack, caller):
+    stack.service.handlers["/x"] = lambda request: (200, {"size": len(request.payload)})
+    stream = caller.begin(
+        "POST", "/x", headers=[("expect", "100-continue"), ("content-length", "3")], end=False, body=b""
+    )
+    answer = caller.answers[stream]
+    while not answer.interim:
+        assert caller.receive()
+    assert answer.interim[0][":status"] == "100"
+    caller.send(stream, b"abc")
+    assert caller.wait(stream).body == b'{"size": 3}'
+
+
 def test_a_stream_is_a_call_many_at_once(stack, caller, name):
     """Reads run beside the call that is open; calls queue, one by one, none is lost."""
     gate = Gate()
@@ -359,10 +372,11 @@ class Http2Stack(HttpStack):
 
 
 def test_requests_of_both_protocols_reach_a_service_of_http2(name):
-    seen = []
+    seen, trailers = [], []
 
     def handler(request):
         seen.append(request.headers)
+        trailers.append(request.trailers)
         if request.headers[":method"] == "POST":
             stack.collection(name).insert_one({"_id": request.body.decode()})
         request.answer(200, b"got " + request.body, [("x-a", "b")], [("x-sum", "7")])
@@ -371,11 +385,15 @@ def test_requests_of_both_protocols_reach_a_service_of_http2(name):
         answer = call(stack.http_port, "/one?a=b", "x")
         assert (answer.status, answer.body, answer.headers["x-a"]) == (200, b'got "x"', "b")
         with http2.Caller(stack.http_port) as caller:
-            answer = caller.ask("POST", "/two", b"y")
+            answer = caller.ask("POST", "/two", b"y", trailers=[("x-end", "z")])
             assert (answer.status, answer.body) == (200, b"got y")
-            assert answer.trailers == {"x-sum": "7"}
+            assert answer.trailers == {"x-sum": "7"} and trailers == [None, {"x-end": "z"}]
             assert caller.ask("GET", "/three").status == 200
-        assert [each[":path"] for each in seen] == ["/one?a=b", "/two", "/three"]
+        with socket.create_connection(("127.0.0.1", stack.http_port), 10) as peer:
+            peer.sendall(b"GET /four HTTP/1.1\r\nHost: a\r\n\r\n")
+            peer.shutdown(socket.SHUT_WR)  # it sends no more, and waits for its answer
+            assert peer.recv(1000).startswith(b"HTTP/1.1 200")
+        assert [each[":path"] for each in seen] == ["/one?a=b", "/two", "/three", "/four"]
         assert all(each[":scheme"] == "http" for each in seen)
         assert set(stack.stored(name)) == {'"x"', "y"}
         assert call(stack.http_port, "/up", headers={"Upgrade": "websocket", "Connection": "upgrade"}).status == 501

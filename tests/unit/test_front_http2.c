@@ -315,6 +315,33 @@ static void test_a_joined_call_that_is_not_taken(void **state)
     peer_close(&pair.service);
 }
 
+/* A request that its service does not take: its call's time ends it, and the service is told. */
+static void test_a_request_without_window(void **state)
+{
+    static uint8_t large[16384];
+    struct grpc_pair pair;
+    (void)state;
+    rig_init(&pair.rig);
+    pair.rig.options.call_timeout_ms = 300;
+    pair_start(&pair);
+    SEND_TEXT(&pair.caller, NGHTTP2_HEADERS, END_HEADERS, 1, CALL_FIELDS);
+    expect(&pair.caller, "SETTINGS 0\n");
+    SEND_TEXT(&pair.caller, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, "");
+    /* More than is read ahead, and than the service has window for. */
+    for (int frames = 0; frames < 6; frames++) {
+        send_frame(&pair.caller, NGHTTP2_DATA, 0, 1, large, 16000);
+        if (frames == 3) {
+            expect(&pair.caller, "WINDOW_UPDATE 1\n");
+        }
+    }
+    service_meet(&pair);
+    expect(&pair.service, "RST_STREAM 1\ncode 8\n");
+    expect(&pair.caller, "grpc-status: 14\ngrpc-message: timeout: ");
+    assert_true(fake_log_is("begin POST /a.B/C; lost; roll_back http.callTimeout; ended; "));
+    pair_stop(&pair);
+    peer_close(&pair.service);
+}
+
 /* What waits for window, and gets none, does not wait for ever. */
 static void test_an_answer_without_window(void **state)
 {
@@ -384,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_what_the_service_breaks_off),
         cmocka_unit_test(test_what_the_service_has_not_begun),
         cmocka_unit_test(test_a_joined_call_that_is_not_taken),
+        cmocka_unit_test(test_a_request_without_window),
         cmocka_unit_test(test_an_answer_without_window),
         cmocka_unit_test(test_ends_of_a_connection),
         cmocka_unit_test(test_a_stop_in_the_middle),
