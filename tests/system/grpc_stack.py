@@ -5,12 +5,7 @@ Holdfast in it. Messages are JSON, so that no compiler of protocol files is need
 """
 
 import json
-import os
-import threading
 from concurrent import futures
-
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 import pymongo
