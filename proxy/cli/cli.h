@@ -3,12 +3,13 @@
 
 /*
  * The program `holdfast`: looks into a journal, recovers it, verifies it, decides conflicts, brings
- * restored backups forward, exports and prunes.
+ * restored backups forward, exports and prunes; finds and fixes contradictions between documents.
  *
  * Exit codes, the same for every command:
  *   0  done, and nothing is left for an operator
  *   1  done, and something is left: a unit in conflict, or damage
  *   2  could not run (options, no such journal, in use, no server)
+ * backup, once it runs, ends with the exit code of its command.
  *
  * What was asked for goes to standard output, everything else to standard error. A reader that
  * closes the pipe early ends the output, never a recovery.
@@ -38,7 +39,7 @@ struct cli_options {
     const char *upstream;  /* --upstream URI, or NULL */
     const char *state;     /* units --state, or NULL */
     const char *key_file;  /* --wal-key-file FILE, or NULL */
-    const char *target;    /* salvage --to DIR, change-key --to FILE, or NULL */
+    const char *target;    /* salvage, backup --to DIR, change-key --to FILE, or NULL */
     const char *takeover;  /* --set upstream.takeover=ID, or NULL */
     uint64_t unit;         /* show UNIT, export --unit; 0: none */
     const char *onto;      /* replay --onto URI, or NULL */
@@ -58,6 +59,16 @@ struct cli_options {
     bool once;            /* top: print once and end */
     uint64_t interval_ms; /* top: between two looks */
     bool locks;           /* units: of the living daemon, with whom they wait for */
+    const char *rules;    /* scrub --rules FILE, or NULL */
+    const char *rule;     /* scrub --rule NAME, or NULL: all */
+    const char *proxy;    /* scrub --proxy URI, or NULL */
+    bool fix;             /* scrub */
+    uint64_t settle_ms;   /* scrub: between two looks */
+    bool pause;           /* backup: hold all writes */
+    uint64_t limit_ms;    /* backup: the pause at most */
+    bool without_journal; /* backup */
+    const char *backup;   /* after-restore --backup DIR, or NULL */
+    char *const *command; /* backup: what stands behind --, or NULL */
 };
 
 /* One command: its name, what --help says, and the function. */
@@ -67,6 +78,8 @@ struct cli_command {
     const char *summary;
     const char *help;
     enum cli_exit (*run)(const struct cli_options *options);
+    bool takes_command; /* words behind its name, or behind -- */
+    bool without_wal;   /* it looks into no journal: --wal is not needed */
 };
 
 /* Ends with an entry whose name is NULL. */
@@ -88,7 +101,10 @@ enum cli_exit cli_verify(const struct cli_options *options);
 enum cli_exit cli_export(const struct cli_options *options);
 
 enum cli_exit cli_replay(const struct cli_options *options);
+enum cli_exit cli_backup(const struct cli_options *options);
+enum cli_exit cli_after_restore(const struct cli_options *options);
 enum cli_exit cli_check_restore(const struct cli_options *options);
+enum cli_exit cli_scrub(const struct cli_options *options);
 enum cli_exit cli_prune(const struct cli_options *options);
 enum cli_exit cli_salvage(const struct cli_options *options);
 enum cli_exit cli_change_key(const struct cli_options *options);

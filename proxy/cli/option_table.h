@@ -38,6 +38,15 @@ enum option_letter {
     OPTION_WAL_KEY_FILE,
     OPTION_ONCE,
     OPTION_INTERVAL,
+    OPTION_RULES,
+    OPTION_RULE,
+    OPTION_PROXY,
+    OPTION_FIX,
+    OPTION_SETTLE,
+    OPTION_PAUSE,
+    OPTION_LIMIT,
+    OPTION_WITHOUT_JOURNAL,
+    OPTION_BACKUP,
 };
 
 struct cli_option {
