@@ -5,6 +5,7 @@ Holdfast in it. Messages are JSON, so that no compiler of protocol files is need
 """
 
 import json
+import os
 from concurrent import futures
 
 import grpc
@@ -162,6 +163,10 @@ class GrpcStack:
         """Of its domain, as /status has them."""
         _, status = ask_control(self.proxy, "/status")
         return status["domains"][0]
+
+    def descriptors(self):
+        """How many files and sockets the proxy has open."""
+        return len(os.listdir(f"/proc/{self.proxy.process.pid}/fd"))
 
     def settled(self):
         """Until nothing of a fence is left: a call goes through at once, and can write."""

@@ -17,7 +17,7 @@ from grpc_stack import GrpcStack
 from holdfast_testing import Authority, http2, wait_until
 from http_stack import Gate, HttpStack, call, settled
 
-SETTINGS = {"http.callTimeout": "2s", "http.maxAnswer": "1MiB"}
+SETTINGS = {"http.callTimeout": "1s", "http.maxAnswer": "1MiB"}
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_caller_that_gives_no_window_holds_no_domain(stack, name):
         wait_until(lambda: set(stack.stored(name)) == {1}, 10, "it has written")
         started = time.monotonic()
         assert call(stack.http_port, "/next", timeout=5).status == 200
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 4
         while stalled.receive(0.2):
             pass
         assert stalled.answers[stream].status == 200 and stalled.answers[stream].body == b""
@@ -436,13 +436,13 @@ def test_a_goaway_that_counts_a_call_in_lets_it_end(name):
         assert len(stack.http2.connections) == 2
 
 
-@pytest.mark.parametrize("how", ["reset", "drop", "half"])
-def test_an_answer_that_breaks_off_rolls_back_and_fences(name, how):
+def test_an_answer_that_breaks_off_rolls_back_and_fences(name):
     def handler(request):
-        if request.headers[":path"] == "/next":
+        how = request.headers[":path"][1:]
+        if how == "next":
             request.answer(200)
             return
-        stack.collection(name).insert_one({"_id": 1})
+        stack.collection(name).insert_one({"_id": how})
         if how == "half":
             request.connection.state.send_headers(request.stream, [(":status", "200")])
             request.connection.state.send_data(request.stream, b"half of it")
@@ -452,14 +452,15 @@ def test_an_answer_that_breaks_off_rolls_back_and_fences(name, how):
         else:
             stack.http2.drop()
 
-    with Http2Stack(handler, {"http.quietPeriod": "700ms"}) as stack:
+    with Http2Stack(handler, {"http.quietPeriod": "500ms"}) as stack:
         with http2.Caller(stack.http_port) as caller:
-            answer = caller.ask("POST", "/x", b"")
-            assert answer.status == 503 and b"serviceLost" in answer.body
-            assert stack.stored(name) == {}
-            started = time.monotonic()
-            assert caller.ask("POST", "/next", b"").status == 200
-            assert time.monotonic() - started > 0.3, "the handler may be alive: no fence"
+            for how in ("reset", "drop", "half"):
+                answer = caller.ask("POST", f"/{how}", b"")
+                assert answer.status == 503 and b"serviceLost" in answer.body
+                assert stack.stored(name) == {}
+                started = time.monotonic()
+                assert caller.ask("POST", "/next", b"").status == 200
+                assert time.monotonic() - started > 0.2, "the handler may be alive: no fence"
 
 
 def test_a_service_that_is_none_of_http2_is_told(name):
