@@ -1,16 +1,16 @@
 /*
- * Requests to services that speak HTTP/2 (http2_service.h).
+ * Requests to services that speak HTTP/2 (http2_service.h), on connections that they share
+ * (http2_connection.c).
  *
- *   exchange ==pipe== lane --\                  .-- connecting --> up --GOAWAY, stale--> draining
- *   exchange ==pipe== lane ---+--> connection --+                   |                        |
- *   exchange ==pipe== lane --/                  '--- failed --------+---- broken, idle ------+->
- * gone
+ *   exchange ==pipe== lane --\
+ *   exchange ==pipe== lane ---+--> connection
+ *   exchange ==pipe== lane --/
  *
  *   lane:  IDLE --head--> on a connection --its stream has closed--> IDLE, or the pipe is closed
  *
  * Invariants
- *   - a lane is freed by a task of its own (finish_lane()), a connection likewise: their callbacks
- *     are perhaps on the stack;
+ *   - a lane is freed by a task of its own (finish_lane()), for callbacks of it may be on the
+ * stack;
  *   - a lane with a stream is freed only after that has closed: nghttp2 may ask it for data.
  *
  * Thread: the worker's.
@@ -19,67 +19,10 @@
 
 #include <stdlib.h>
 
-#include "front/exchange.h"
 #include "front/grpc.h"
-#include "front/http2.h"
-#include "front/http2_lane.h"
+#include "front/http2_service_private.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
-
-/* Before other connections of the worker have their turn. */
-#define READS_MAX 8
-
-struct http2_connection {
-    struct http2_services *services;
-    struct http2_connection *next;
-    struct http2_connection *previous;
-    const struct front_service *service;
-    struct stream stream;
-    nghttp2_session *session;
-    struct http2_budget budget;
-    struct event turn;
-    struct event timer; /* for connecting, and for being idle */
-    struct worker_task finish_task;
-    size_t streams;
-    uint64_t idle_since_ms; /* with no streams */
-    bool draining;          /* no new requests */
-    bool greeted;           /* its first bytes were of HTTP/2 */
-    bool stranger;          /* it does not */
-    bool running;           /* run() is on the stack */
-    bool gone;
-};
-
-struct service_lane {
-    struct http2_lane lane; /* the first */
-    struct http2_services *services;
-    struct service_lane *next;
-    struct service_lane *previous;
-    const struct front_service *service;
-    struct http2_connection *connection; /* NULL: none */
-    struct buffer kept;                  /* the request as it came */
-    bool keeps;
-    bool retried;
-    bool sent;  /* its first frame was */
-    bool begun; /* something of the answer was passed on */
-    bool to_head;
-    bool is_grpc;
-    bool to_stranger; /* its service speaks something else */
-    bool finishing;
-    struct worker_task finish_task;
-};
-
-struct http2_services {
-    struct front_worker *owner;
-    struct http2_connection *connections;
-    struct service_lane *lanes;
-};
-
-static void again(struct http2_connection *connection)
-{
-    if (!connection->gone) {
-        event_active(&connection->turn, EV_TIMEOUT, 0);
-    }
-}
 
 /* ------------------------------------------------------------------ the end of a lane */
 
@@ -160,7 +103,7 @@ static void never_ran(struct service_lane *lane, bool may_retry)
 }
 
 /* Its stream has closed, or never was. */
-static void stream_over(struct service_lane *lane, bool unprocessed, bool may_retry)
+void service_lane_over(struct service_lane *lane, bool unprocessed, bool may_retry)
 {
     struct http2_connection *connection = lane->connection;
     bool whole = lane->lane.in == HTTP2_DONE;
@@ -172,7 +115,7 @@ static void stream_over(struct service_lane *lane, bool unprocessed, bool may_re
         connection->idle_since_ms = clock_monotonic_ms();
         worker_timer_start(&connection->timer, lane->services->owner->shared->idle_ms);
     }
-    again(connection);
+    http2_connection_again(connection);
     if (lane->lane.pipe.descriptor < 0) {
         finish_lane(lane);
     } else if (whole && taken) {
@@ -333,7 +276,7 @@ static int on_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int
     for (struct service_lane *lane = connection->services->lanes; lane != NULL; lane = next) {
         next = lane->next;
         if (lane->connection == connection && lane->lane.stream == frame->hd.stream_id) {
-            stream_over(lane, true, true);
+            service_lane_over(lane, true, true);
             break;
         }
     }
@@ -346,154 +289,14 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t co
     (void)context;
     if (lane != NULL) {
         (void)nghttp2_session_set_stream_user_data(session, stream, NULL);
-        stream_over(lane, code == NGHTTP2_REFUSED_STREAM || code == NGHTTP2_HTTP_1_1_REQUIRED,
-                    code == NGHTTP2_REFUSED_STREAM);
+        service_lane_over(lane, code == NGHTTP2_REFUSED_STREAM || code == NGHTTP2_HTTP_1_1_REQUIRED,
+                          code == NGHTTP2_REFUSED_STREAM);
     }
     return 0;
 }
 
-/* ------------------------------------------------------------------ a connection's end */
-
-static void on_finish_connection(struct worker_task *task)
+void service_lane_callbacks(nghttp2_session_callbacks *callbacks)
 {
-    free((struct http2_connection *)(void *)((uint8_t *)task -
-                                             offsetof(struct http2_connection, finish_task)));
-}
-
-/* `reached`: it was up. */
-static void end_connection(struct http2_connection *connection, bool reached)
-{
-    struct http2_services *services = connection->services;
-    struct service_lane *next;
-    if (connection->gone) {
-        return;
-    }
-    connection->gone = true;
-    *(connection->previous == NULL ? &services->connections : &connection->previous->next) =
-        connection->next;
-    if (connection->next != NULL) {
-        connection->next->previous = connection->previous;
-    }
-    (void)event_del(&connection->turn);
-    stream_close(&connection->stream);
-    nghttp2_session_del(connection->session); /* calls nothing back */
-    for (struct service_lane *lane = services->lanes; lane != NULL; lane = next) {
-        next = lane->next;
-        if (lane->connection == connection) {
-            lane->to_stranger = connection->stranger;
-            stream_over(lane, !lane->sent || connection->stranger,
-                        reached && !connection->stranger);
-        }
-    }
-    (void)event_del(&connection->timer);
-    connection->finish_task.run = on_finish_connection;
-    worker_post(services->owner->worker, &connection->finish_task);
-}
-
-/* ------------------------------------------------------------------ running */
-
-/* What begins with another frame than SETTINGS is not HTTP/2. */
-static bool is_stranger(const uint8_t *first, size_t size)
-{
-    return size > 3 && first[3] != NGHTTP2_SETTINGS;
-}
-
-/* False: it has ended. */
-static bool receive(struct http2_connection *connection, uint8_t *memory, size_t room)
-{
-    for (int reads = 0; reads < READS_MAX; reads++) {
-        size_t size = 0;
-        enum status status = stream_receive(&connection->stream, memory, room, &size);
-        if (status == STATUS_NOT_FOUND) {
-            return true;
-        }
-        if (status != STATUS_OK) {
-            return false;
-        }
-        connection->stranger = !connection->greeted && is_stranger(memory, size);
-        if (connection->stranger ||
-            nghttp2_session_mem_recv(connection->session, memory, size) < 0) {
-            return false;
-        }
-        connection->greeted = true;
-    }
-    again(connection);
-    return true;
-}
-
-static void run_with(struct http2_connection *connection, uint8_t *memory, size_t room)
-{
-    if (connection->gone || connection->running || connection->stream.connecting) {
-        return;
-    }
-    connection->running = true;
-    bool alive = receive(connection, memory, room) &&
-                 http2_session_send(connection->session, &connection->stream) &&
-                 (nghttp2_session_want_read(connection->session) != 0 ||
-                  nghttp2_session_want_write(connection->session) != 0);
-    connection->running = false;
-    if (!alive) {
-        end_connection(connection, true);
-    }
-}
-
-static void run(struct http2_connection *connection)
-{
-    run_with(connection, worker_receive_buffer(connection->services->owner->worker),
-             LIMIT_RECEIVE_BUFFER_BYTES);
-}
-
-static void on_event(void *context)
-{
-    run(context);
-}
-
-static void on_turn(evutil_socket_t descriptor, short what, void *context)
-{
-    (void)descriptor;
-    (void)what;
-    run(context);
-}
-
-static void on_connected(void *context, enum status status)
-{
-    struct http2_connection *connection = context;
-    if (status != STATUS_OK) {
-        end_connection(connection, false);
-        return;
-    }
-    (void)event_del(&connection->timer);
-    run(connection);
-}
-
-static void on_timer(evutil_socket_t descriptor, short what, void *context)
-{
-    struct http2_connection *connection = context;
-    (void)descriptor;
-    (void)what;
-    if (connection->stream.connecting) {
-        end_connection(connection, false);
-    } else if (connection->streams == 0) {
-        connection->draining = true;
-        (void)nghttp2_session_terminate_session(connection->session, NGHTTP2_NO_ERROR);
-        run(connection);
-    }
-}
-
-static const struct stream_callbacks stream_callbacks = {
-    .connected = on_connected,
-    .readable = on_event,
-    .drained = on_event,
-};
-
-/* ------------------------------------------------------------------ finding a connection */
-
-static nghttp2_session *make_session(struct http2_connection *connection)
-{
-    nghttp2_session_callbacks *callbacks = NULL;
-    if (nghttp2_session_callbacks_new(&callbacks) != 0) {
-        return NULL;
-    }
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
@@ -502,86 +305,6 @@ static nghttp2_session *make_session(struct http2_connection *connection)
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
     nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_not_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-    return http2_session_new(callbacks, false, connection);
-}
-
-/* NULL: out of memory, or it cannot even be tried. */
-static struct http2_connection *connect_service(struct http2_services *services,
-                                                const struct front_service *service)
-{
-    struct worker *worker = services->owner->worker;
-    struct http2_connection *connection = calloc(1, sizeof *connection);
-    if (connection == NULL) {
-        return NULL;
-    }
-    connection->services = services;
-    connection->service = service;
-    connection->idle_since_ms = clock_monotonic_ms();
-    http2_budget_init(&connection->budget);
-    stream_init(&connection->stream);
-    connection->session = make_session(connection);
-    if (connection->session == NULL ||
-        stream_connect(&connection->stream, worker,
-                       (const struct sockaddr *)&service->service.storage, service->service.size,
-                       &stream_callbacks, connection) != STATUS_OK) {
-        nghttp2_session_del(connection->session);
-        free(connection);
-        return NULL;
-    }
-    (void)event_assign(&connection->turn, worker_base(worker), -1, 0, on_turn, connection);
-    (void)event_assign(&connection->timer, worker_base(worker), -1, 0, on_timer, connection);
-    worker_timer_start(&connection->timer, FRONT_CONNECT_MS);
-    connection->next = services->connections;
-    if (connection->next != NULL) {
-        connection->next->previous = connection;
-    }
-    services->connections = connection;
-    return connection;
-}
-
-static bool has_room(const struct http2_connection *connection)
-{
-    uint32_t allowed = nghttp2_session_get_remote_settings(connection->session,
-                                                           NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-    return connection->streams < (allowed < HTTP2_STREAMS_MAX ? allowed : HTTP2_STREAMS_MAX);
-}
-
-/*
- * Whether a request may begin on it. What the service has said is read first: it may have closed
- * it. One that was idle for long it may be closing at this moment, as with HTTP/1.1 (backend.c).
- */
-static bool is_fit(struct http2_connection *connection)
-{
-    uint8_t said[1024]; /* the receive buffer holds the request */
-    const struct front_shared *shared = connection->services->owner->shared;
-    if (connection->draining || !has_room(connection)) {
-        return false;
-    }
-    if (connection->stream.connecting || connection->streams > 0) {
-        return true;
-    }
-    if (clock_monotonic_ms() - connection->idle_since_ms > shared->kept_ms) {
-        connection->draining = true;
-        (void)nghttp2_session_terminate_session(connection->session, NGHTTP2_NO_ERROR);
-        again(connection);
-        return false;
-    }
-    connection->stream.readable = true; /* asks the kernel, whatever events tell */
-    run_with(connection, said, sizeof said);
-    return !connection->gone && !connection->draining;
-}
-
-static struct http2_connection *find_connection(struct http2_services *services,
-                                                const struct front_service *service)
-{
-    struct http2_connection *next;
-    for (struct http2_connection *at = services->connections; at != NULL; at = next) {
-        next = at->next;
-        if (at->service == service && is_fit(at)) {
-            return at;
-        }
-    }
-    return connect_service(services, service);
 }
 
 /* ------------------------------------------------------------------ requests */
@@ -594,7 +317,7 @@ static struct service_lane *of_lane(struct http2_lane *lane)
 static bool send_request(struct service_lane *lane, const struct http2_list *list)
 {
     nghttp2_data_provider data = {.source.ptr = &lane->lane, .read_callback = http2_lane_read};
-    struct http2_connection *connection = find_connection(lane->services, lane->service);
+    struct http2_connection *connection = http2_connection_find(lane->services, lane->service);
     if (connection == NULL) {
         return false;
     }
@@ -602,7 +325,7 @@ static bool send_request(struct service_lane *lane, const struct http2_list *lis
                                             lane->lane.out == HTTP2_DONE ? NULL : &data, lane);
     if (stream < 0) {
         connection->draining = true; /* it has no ids left */
-        again(connection);
+        http2_connection_again(connection);
         return false;
     }
     if (connection->streams++ == 0 && !connection->stream.connecting) {
@@ -611,7 +334,7 @@ static bool send_request(struct service_lane *lane, const struct http2_list *lis
     lane->connection = connection;
     lane->lane.session = connection->session;
     lane->lane.stream = stream;
-    again(connection);
+    http2_connection_again(connection);
     return true;
 }
 
@@ -657,14 +380,14 @@ static void pipe_ended(struct http2_lane *lane, bool malformed)
     (void)nghttp2_submit_rst_stream(own->connection->session, NGHTTP2_FLAG_NONE, lane->stream,
                                     NGHTTP2_CANCEL);
     stream_close(&lane->pipe); /* on_stream_close() finishes the lane */
-    again(own->connection);
+    http2_connection_again(own->connection);
 }
 
 static void worked(struct http2_lane *lane)
 {
     struct service_lane *own = of_lane(lane);
     if (own->connection != NULL) {
-        again(own->connection);
+        http2_connection_again(own->connection);
     }
 }
 
@@ -741,7 +464,7 @@ void http2_services_stop(struct front_worker *owner)
         stream_close(&lane->lane.pipe);
     }
     while (services->connections != NULL) {
-        end_connection(services->connections, false);
+        http2_connection_end(services->connections, false);
     }
     for (struct service_lane *lane = services->lanes; lane != NULL; lane = next) {
         next = lane->next;
