@@ -25,7 +25,7 @@ struct http2_connection {
     uint64_t idle_since_ms; /* with no streams */
     bool draining;          /* no new requests */
     bool greeted;           /* its first bytes were of HTTP/2 */
-    bool stranger;          /* it does not */
+    bool stranger;          /* they were not */
     bool running;           /* run() is on the stack */
     bool gone;
 };
