@@ -9,6 +9,7 @@
  *   0  done, and nothing is left for an operator
  *   1  done, and something is left: a unit in conflict, or damage
  *   2  could not run (options, no such journal, in use, no server)
+ *   3  another process does the same work (migrate)
  *
  * What was asked for goes to standard output, everything else to standard error. A reader that
  * closes the pipe early ends the output, never a recovery.
@@ -21,6 +22,7 @@ enum cli_exit {
     CLI_CLEAN = 0,
     CLI_LEFT = 1,
     CLI_FAILED = 2,
+    CLI_BUSY = 3,
 };
 
 /* A place in the journal, as the operator gave it. */
@@ -58,6 +60,15 @@ struct cli_options {
     bool once;            /* top: print once and end */
     uint64_t interval_ms; /* top: between two looks */
     bool locks;           /* units: of the living daemon, with whom they wait for */
+    const char *action;   /* migrate ACTION */
+    const char *folder;   /* migrate ... DIR */
+    const char *proxy;    /* migrate --proxy URI, or NULL */
+    const char *database; /* migrate --database, or NULL */
+    const char *way;      /* migrate --by: "journal" or "file"; NULL: the best */
+    uint64_t wait_ms;     /* migrate --wait */
+    uint64_t pause_ms;    /* migrate --pause */
+    uint64_t batch;       /* migrate --batch; 0: the default */
+    bool out_of_order;    /* migrate --out-of-order */
 };
 
 /* One command: its name, what --help says, and the function. */
@@ -67,6 +78,7 @@ struct cli_command {
     const char *summary;
     const char *help;
     enum cli_exit (*run)(const struct cli_options *options);
+    bool by_proxy; /* it works through the running proxy: --wal is not required */
 };
 
 /* Ends with an entry whose name is NULL. */
@@ -92,5 +104,6 @@ enum cli_exit cli_check_restore(const struct cli_options *options);
 enum cli_exit cli_prune(const struct cli_options *options);
 enum cli_exit cli_salvage(const struct cli_options *options);
 enum cli_exit cli_change_key(const struct cli_options *options);
+enum cli_exit cli_migrate(const struct cli_options *options);
 
 #endif

@@ -38,6 +38,14 @@ enum option_letter {
     OPTION_WAL_KEY_FILE,
     OPTION_ONCE,
     OPTION_INTERVAL,
+    OPTION_PROXY,
+    OPTION_PROXY_FILE,
+    OPTION_DATABASE,
+    OPTION_WAIT,
+    OPTION_BATCH,
+    OPTION_PAUSE,
+    OPTION_BY,
+    OPTION_OUT_OF_ORDER,
 };
 
 struct cli_option {
