@@ -30,6 +30,7 @@ struct work {
     uint32_t count;
     bson_t *conflicts;
     uint32_t conflict_count;
+    bool left; /* conflicts, also those that an earlier run has met */
 };
 
 static volatile sig_atomic_t stopped;
@@ -97,7 +98,6 @@ static void on_conflict(void *context, const struct migrate_conflict *conflict)
     output_text(stdout, conflict->reason);
     fputc('\n', stdout);
     bson_free(key);
-    work->conflict_count++;
 }
 
 static void print_done(const struct row *row)
@@ -119,6 +119,7 @@ static void print_done(const struct row *row)
 static void on_done(void *context, const struct row *row)
 {
     struct work *work = context;
+    work->left = work->left || (row->state == ROW_UNDONE && row->conflicts > 0);
     if (!work->options->json) {
         print_done(row);
         return;
@@ -517,7 +518,7 @@ enum cli_exit cli_migrate(const struct cli_options *options)
     }
     migrate_close(work.migrate);
     wal_close(wal, false);
-    left = left || work.conflict_count > 0;
+    left = left || work.left;
     bson_destroy(work.list);
     bson_destroy(work.conflicts);
     if (status == STATUS_OK) {

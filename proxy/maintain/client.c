@@ -23,6 +23,7 @@
 
 #define PAUSE_MS_FIRST 5
 #define PAUSE_MS_MAX 500
+#define TRIES_MIN 3
 #define SELECTION_MS 2000 /* one look for a proxy; `stop` is asked between two */
 
 /* ------------------------------------------------------------------ trying again */
@@ -36,8 +37,9 @@ bool patience_again(struct patience *patience)
 {
     const struct maintain *maintain = patience->maintain;
     uint64_t passed_ms = clock_monotonic_ms() - patience->since_ms;
-    if (passed_ms >= maintain->patience_ms ||
-        (maintain->stop != NULL && maintain->stop(maintain->context))) {
+    /* A process that was stopped for long has not tried yet. */
+    bool tried = patience->tries >= TRIES_MIN && passed_ms >= maintain->patience_ms;
+    if (tried || (maintain->stop != NULL && maintain->stop(maintain->context))) {
         return false;
     }
     uint64_t pause_ms = PAUSE_MS_FIRST;

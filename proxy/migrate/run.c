@@ -71,13 +71,6 @@ void migrate_adapt_batch(struct migrate *migrate, const struct maintain_result *
     }
 }
 
-static void put_null(bson_t *set, const char *const *names, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        BSON_APPEND_NULL(set, names[i]);
-    }
-}
-
 static enum status change(struct migrate *migrate, struct row *row, bson_t *set,
                           struct error *ret_error)
 {
@@ -245,9 +238,19 @@ void run_note_failure(struct migrate *migrate, struct row *row, const struct err
 
 /* ------------------------------------------------------------------ up */
 
-static const char *const of_a_run[] = {"at",       "undo",       "how",         "undoStep",
-                                       "undoUnit", "undoWrite",  "restored",    "conflicts",
-                                       "error",    "finishedAt", "conflictList"};
+/* Nothing is done yet of a list of steps. */
+static void put_beginning(bson_t *set)
+{
+    static const char *const gone[] = {"at",         "undo",        "undoStep",  "undoUnit",
+                                       "undoWrite",  "restored",    "conflicts", "error",
+                                       "finishedAt", "conflictList"};
+    BSON_APPEND_INT32(set, "step", 0);
+    BSON_APPEND_INT64(set, "units", 0);
+    BSON_APPEND_INT64(set, "documents", 0);
+    for (size_t i = 0; i < sizeof(gone) / sizeof(gone[0]); i++) {
+        BSON_APPEND_NULL(set, gone[i]);
+    }
+}
 
 static enum status begin(struct migrate *migrate, const struct migration_file *file,
                          struct row *row, struct error *ret_error)
@@ -260,11 +263,9 @@ static enum status begin(struct migrate *migrate, const struct migration_file *f
         BSON_APPEND_UTF8(&set, "name", file->name);
         BSON_APPEND_UTF8(&set, "checksum", file->checksum);
         BSON_APPEND_OID(&set, "run", &run);
-        BSON_APPEND_INT32(&set, "step", 0);
-        BSON_APPEND_INT64(&set, "units", 0);
-        BSON_APPEND_INT64(&set, "documents", 0);
+        BSON_APPEND_NULL(&set, "how");
+        put_beginning(&set);
         put_now(&set, "startedAt");
-        put_null(&set, of_a_run, sizeof(of_a_run) / sizeof(of_a_run[0]));
     } else {
         BSON_APPEND_NULL(&set, "error");
     }
@@ -423,13 +424,9 @@ static enum status undo_by_file(struct migrate *migrate, struct row *row,
     if (row->state != ROW_UNDOING || !row->by_file) {
         bson_t set = BSON_INITIALIZER;
         BSON_APPEND_UTF8(&set, "state", row_state_name(ROW_UNDOING));
-        BSON_APPEND_INT32(&set, "step", 0);
-        put_null(&set, of_a_run, sizeof(of_a_run) / sizeof(of_a_run[0]));
-        bson_t changed = BSON_INITIALIZER;
-        bson_copy_to_excluding_noinit(&set, &changed, "how", NULL);
-        BSON_APPEND_UTF8(&changed, "how", "file");
-        bson_destroy(&set);
-        enum status status = change(migrate, row, &changed, ret_error);
+        BSON_APPEND_UTF8(&set, "how", "file");
+        put_beginning(&set);
+        enum status status = change(migrate, row, &set, ret_error);
         if (status != STATUS_OK) {
             return status;
         }

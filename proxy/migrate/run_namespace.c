@@ -114,6 +114,7 @@ static enum status note_drop(const struct step_run *run, bson_t *note, struct er
 static enum status note_validator(const struct step_run *run, bson_t *note, struct error *ret_error)
 {
     static const char *const names[] = {"validator", "validationLevel", "validationAction"};
+    static const char *const defaults[] = {NULL, "strict", "error"};
     bson_t *found = NULL;
     bson_t options;
     enum status status = describe(run, &found, ret_error);
@@ -128,7 +129,9 @@ static enum status note_validator(const struct step_run *run, bson_t *note, stru
         (void)snprintf(path, sizeof(path), "options.%s", names[i]);
         if (bson_iter_init(&at, found) && bson_iter_find_descendant(&at, path, &value)) {
             bson_append_iter(&options, names[i], -1, &value);
-        } else if (i == 0) {
+        } else if (defaults[i] != NULL) {
+            BSON_APPEND_UTF8(&options, names[i], defaults[i]);
+        } else {
             bson_t none = BSON_INITIALIZER;
             BSON_APPEND_DOCUMENT(&options, names[i], &none);
             bson_destroy(&none);
