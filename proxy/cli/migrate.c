@@ -106,9 +106,9 @@ static void print_done(const struct row *row)
         printf("undone    %04" PRId64 "_%s by its down section: %" PRId64 " documents\n",
                row->version, row->name, row->documents);
     } else if (row->state == ROW_UNDONE) {
-        printf("undone    %04" PRId64 "_%s: %" PRId64 " documents restored, %" PRId64
-               " conflicts\n",
-               row->version, row->name, row->restored, row->conflicts);
+        printf(
+            "undone    %04" PRId64 "_%s: %" PRId64 " documents restored, %" PRId64 " conflict%s\n",
+            row->version, row->name, row->restored, row->conflicts, row->conflicts == 1 ? "" : "s");
     } else {
         printf("applied   %04" PRId64 "_%s: %" PRId64 " documents in %" PRId64 " units\n",
                row->version, row->name, row->documents, row->units);
