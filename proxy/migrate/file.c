@@ -178,7 +178,18 @@ void migration_file_free(struct migration_file *file)
 
 /* ------------------------------------------------------------------ the directory */
 
-/* The file's name taken apart. False: it is not meant to be a migration. */
+/* It is printed, and stored as text. */
+static bool is_printable(const char *name)
+{
+    for (const char *at = name; *at != '\0'; at++) {
+        if ((unsigned char)*at < 0x20 || *at == 0x7f) {
+            return false;
+        }
+    }
+    return bson_utf8_validate(name, strlen(name), false);
+}
+
+/* False: it is not meant to be a migration. */
 static bool is_candidate(const char *name)
 {
     const char *ending = strrchr(name, '.');
@@ -193,7 +204,7 @@ static enum status take_name(const char *name, struct migration_file *file, stru
     const char *rest = name + digits;
     size_t size = (size_t)(strrchr(name, '.') - rest);
     long long version = digits > 0 && digits <= DIGITS_MAX ? strtoll(name, NULL, 10) : 0;
-    if (version <= 0 || rest[0] != '_' || size < 2 || size > 200) {
+    if (version <= 0 || rest[0] != '_' || size < 2 || size > 200 || !is_printable(name)) {
         return error_set(ret_error, STATUS_INVALID,
                          "%s: a migration's file is named NUMBER_NAME.yaml, for example "
                          "0001_add_status.yaml",

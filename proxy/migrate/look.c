@@ -234,8 +234,7 @@ static enum status look_into_journal(struct migrate *migrate, struct error *ret_
     return status;
 }
 
-enum status migrate_entries(struct migrate *migrate, struct migrate_entry **ret_entries,
-                            size_t *ret_count, struct error *ret_error)
+enum status entries_make(struct migrate *migrate, bool with_journal, struct error *ret_error)
 {
     enum status status = merge(migrate, ret_error);
     int64_t newest = 0;
@@ -246,13 +245,20 @@ enum status migrate_entries(struct migrate *migrate, struct migrate_entry **ret_
     for (size_t i = 0; i < migrate->entry_count && status == STATUS_OK; i++) {
         judge(&migrate->entries[i], migrate, newest);
     }
-    if (status == STATUS_OK && migrate->options.wal != NULL) {
+    if (status == STATUS_OK && with_journal && migrate->options.wal != NULL) {
         status = look_into_journal(migrate, ret_error);
     }
     for (size_t i = 0; i < migrate->entry_count && status == STATUS_OK; i++) {
         struct migrate_entry *entry = &migrate->entries[i];
-        entry->by_journal = is_applied(entry->row) && entry->cannot == NULL;
+        entry->by_journal = with_journal && is_applied(entry->row) && entry->cannot == NULL;
     }
+    return status;
+}
+
+enum status migrate_entries(struct migrate *migrate, struct migrate_entry **ret_entries,
+                            size_t *ret_count, struct error *ret_error)
+{
+    enum status status = entries_make(migrate, true, ret_error);
     if (status == STATUS_OK) {
         *ret_entries = migrate->entries;
         *ret_count = migrate->entry_count;

@@ -32,6 +32,11 @@ MUST_CHECK enum status migrate_go_on(struct migrate *migrate, struct error *ret_
 void migrate_tell(struct migrate *migrate, const struct row *row, const struct step *step,
                   size_t index, size_t count);
 
+/* Fills migrate->entries; without a look into the journal nobody knows what it can undo. (look.c)
+ */
+MUST_CHECK enum status entries_make(struct migrate *migrate, bool with_journal,
+                                    struct error *ret_error);
+
 /* Now, as a Date. */
 void put_now(bson_t *set, const char *name);
 

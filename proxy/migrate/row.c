@@ -209,12 +209,12 @@ bson_t *row_undo(const struct row *row, int32_t step, bool *ret_noted)
     const uint8_t *data = NULL;
     uint32_t size = 0;
     (void)snprintf(path, sizeof(path), "undo.%d", step);
-    *ret_noted = row_find(row, path, &at) && BSON_ITER_HOLDS_DOCUMENT(&at);
-    if (!*ret_noted) {
-        return bson_new();
+    *ret_noted = row_find(row, path, &at) && BSON_ITER_HOLDS_BINARY(&at);
+    if (*ret_noted) {
+        bson_iter_binary(&at, NULL, &size, &data);
     }
-    bson_iter_document(&at, &size, &data);
-    return bson_new_from_data(data, size);
+    bson_t *note = data == NULL ? NULL : bson_new_from_data(data, size);
+    return note == NULL ? bson_new() : note;
 }
 
 /* ------------------------------------------------------------------ changing */
@@ -329,6 +329,6 @@ void row_put_undo(const struct row *row, bson_t *set, int32_t step, const bson_t
             }
         }
     }
-    BSON_APPEND_DOCUMENT(&undo, name, note);
+    BSON_APPEND_BINARY(&undo, name, BSON_SUBTYPE_BINARY, bson_get_data(note), note->len);
     bson_append_document_end(set, &undo);
 }

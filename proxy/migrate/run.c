@@ -181,19 +181,18 @@ static enum status check_target(const struct migrate *migrate, int64_t target,
 enum status migrate_check(struct migrate *migrate, int64_t to, struct migrate_entry **ret_entries,
                           size_t *ret_count, struct error *ret_error)
 {
-    struct migrate_entry *entries = NULL;
-    size_t count = 0;
-    enum status status = migrate_entries(migrate, &entries, &count, ret_error);
+    enum status status = entries_make(migrate, false, ret_error);
     if (status == STATUS_OK) {
         status = check_target(migrate, to, ret_error);
     }
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        bool beyond = entries[i].pending && entries[i].version > to;
-        status = beyond ? STATUS_OK : check_entry(&entries[i], migrate, ret_error);
+    for (size_t i = 0; i < migrate->entry_count && status == STATUS_OK; i++) {
+        const struct migrate_entry *entry = &migrate->entries[i];
+        bool beyond = entry->pending && entry->version > to;
+        status = beyond ? STATUS_OK : check_entry(entry, migrate, ret_error);
     }
     if (status == STATUS_OK) {
-        *ret_entries = entries;
-        *ret_count = count;
+        *ret_entries = migrate->entries;
+        *ret_count = migrate->entry_count;
     }
     return status;
 }
@@ -385,17 +384,16 @@ static enum status repair(struct migrate *migrate,
                           void (*done)(void *context, const struct row *row),
                           struct error *ret_error)
 {
-    struct migrate_entry *entries = NULL;
-    size_t count = 0;
-    enum status status = migrate_entries(migrate, &entries, &count, ret_error);
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        if (!entries[i].changed || entries[i].row->state != ROW_APPLIED) {
+    enum status status = entries_make(migrate, false, ret_error);
+    for (size_t i = 0; i < migrate->entry_count && status == STATUS_OK; i++) {
+        const struct migrate_entry *entry = &migrate->entries[i];
+        if (!entry->changed || entry->row->state != ROW_APPLIED) {
             continue;
         }
         bson_t set = BSON_INITIALIZER;
-        struct row *row = row_list_find(&migrate->rows, entries[i].version);
-        BSON_APPEND_UTF8(&set, "checksum", entries[i].file->checksum);
-        BSON_APPEND_UTF8(&set, "name", entries[i].file->name);
+        struct row *row = row_list_find(&migrate->rows, entry->version);
+        BSON_APPEND_UTF8(&set, "checksum", entry->file->checksum);
+        BSON_APPEND_UTF8(&set, "name", entry->file->name);
         status = change(migrate, row, &set, ret_error);
         if (status == STATUS_OK) {
             done(migrate->options.context, row);
