@@ -33,8 +33,9 @@ const struct cli_command cli_commands[] = {
      cli_status},
     {"units", "", "the units in the journal, oldest first",
      "Prints one line per unit: its number, state, boundary, when it began, how many writes it\n"
-     "made, for whom, and why it ended. --state open|committed|aborted|conflict shows only those.\n"
-     "Works while holdfastd runs; then open units are at work, not left behind.\n"
+     "made, for whom, and why it ended. --state open|committed|aborted|conflict|committing shows "
+     "only\n"
+     "those. Works while holdfastd runs; then open units are at work, not left behind.\n"
      "--locks shows the units open in a living holdfastd, how many locks each holds and which\n"
      "unit it waits for.\n"
      "\n"
@@ -315,7 +316,8 @@ static enum status parse_set(const char *text, struct cli_options *options, stru
 
 static enum status check_state(const char *state, struct error *ret_error)
 {
-    static const char *const names[] = {"open", "committed", "aborted", "conflict", "all"};
+    static const char *const names[] = {"open",     "committed",  "aborted",
+                                        "conflict", "committing", "all"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(state, names[i]) == 0) {
             return STATUS_OK;
