@@ -21,6 +21,7 @@
 #include "holdfast/clock.h"
 
 #define PATIENCE_MS 60000
+#define EMPTY_BYTES 5 /* of a document without fields: a conflict over a collection */
 
 struct work {
     const struct cli_options *options;
@@ -92,8 +93,10 @@ static void on_conflict(void *context, const struct migrate_conflict *conflict)
     char *key = output_json(conflict->key);
     fputs("conflict  ", stdout);
     output_text(stdout, conflict->namespace);
-    fputc(' ', stdout);
-    output_text(stdout, key);
+    if (conflict->key.size > EMPTY_BYTES) {
+        fputc(' ', stdout);
+        output_text(stdout, key);
+    }
     fputs(": ", stdout);
     output_text(stdout, conflict->reason);
     fputc('\n', stdout);

@@ -20,8 +20,8 @@
 #define CONNECT_MS_DEFAULT 10000
 #define FENCE_MS_DEFAULT 2000
 #define INTERVAL_MS_DEFAULT 2000
-#define BATCH_MAX 10000 /* documents of one unit */
-#define HELP_COLUMN 19  /* where the help of an option begins, less the indent */
+#define BATCH_MAX 1000 /* documents of one unit */
+#define HELP_COLUMN 19 /* where the help of an option begins, less the indent */
 
 const struct cli_command cli_commands[] = {
     {"status", "", "what the journal holds and whom it belongs to",

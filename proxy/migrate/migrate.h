@@ -78,7 +78,6 @@ struct migrate_options {
 #define MIGRATE_APPLICATION "holdfast migrate"
 
 #define MIGRATE_BATCH_DEFAULT 100u
-#define MIGRATE_BATCH_MAX 10000u
 
 /*
  * Reads the files, connects, and reads the rows. Changes nothing. Errors: those of file.h and
