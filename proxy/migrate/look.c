@@ -4,6 +4,7 @@
  * Threads: one for each struct migrate.
  */
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,7 @@ static enum status merge(struct migrate *migrate, struct error *ret_error)
         const struct row *row = rows < migrate->rows.count ? &migrate->rows.rows[rows] : NULL;
         bool take_file = file != NULL && (row == NULL || file->version <= row->version);
         bool take_row = row != NULL && (file == NULL || row->version <= file->version);
+        assert(take_file || row != NULL);
         entry->file = take_file ? file : NULL;
         entry->row = take_row ? row : NULL;
         entry->version = take_file ? file->version : row->version;
