@@ -143,6 +143,11 @@ def test_two_at_once_and_one_waits(scene):
     assert "is migrating this database: waiting" in second.stderr
     assert "applied" not in second.stdout
     assert first.wait(60) == 0, first.output()
+    scene.up_of("2_it.yaml", {"update": {"collection": "c", "update": {"$inc": {"m": 1}}}})
+    racers = [scene.start("up", "--wait", "60s") for _ in range(3)]
+    assert [racer.wait(60) for racer in racers] == [0, 0, 0]
+    assert sum("applied   0002_it" in racer.output() for racer in racers) == 1
+    assert scene.direct.c.count_documents({"m": 1}) == DOCUMENTS
     check_migrated(scene)
 
 
