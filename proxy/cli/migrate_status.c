@@ -59,7 +59,11 @@ static void print_undo(const struct migrate_entry *entry)
     if (!is_applied(entry)) {
         return;
     }
-    if (entry->by_journal) {
+    if (entry->by_journal && entry->units_found > 0) {
+        char oldest[CLOCK_TEXT_BYTES];
+        clock_text(entry->oldest_ms, oldest);
+        printf("journal, for wal.retention from %s on", oldest);
+    } else if (entry->by_journal) {
         fputs("journal", stdout);
     } else if (entry->by_file) {
         printf("down section; not by the journal: %s", entry->cannot);
@@ -104,6 +108,11 @@ static void put_entry(bson_t *one, const struct migrate_entry *entry)
         BSON_APPEND_INT64(one, "units", entry->row->units);
         if (entry->units_found >= 0) {
             BSON_APPEND_INT64(one, "unitsInJournal", entry->units_found);
+        }
+        if (entry->units_found > 0) {
+            char oldest[CLOCK_TEXT_BYTES];
+            clock_text(entry->oldest_ms, oldest);
+            BSON_APPEND_UTF8(one, "oldestUnit", oldest);
         }
         BSON_APPEND_UTF8(one, "undo", undo);
         if (entry->cannot != NULL) {

@@ -222,6 +222,7 @@ static enum status look_into_journal(struct migrate *migrate, struct error *ret_
         }
         const struct journal_run *run = &runs[at++];
         entry->units_found = run->found;
+        entry->oldest_ms = run->oldest_ms;
         for (int64_t n = 0; n < needed(entry->row) && entry->cannot == NULL; n++) {
             if (run->units[n] == 0) {
                 entry->cannot = "the journal does not have all of its units any more (or it is "

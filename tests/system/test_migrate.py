@@ -324,6 +324,8 @@ def test_what_the_journal_has_lost_is_said_and_not_half_done(tmp_path):
         files.up_of("2_it.yaml", {"setDefault": {"collection": "c", "fields": {"b": 1}}}, down=[])
         files.run("up", "--batch", "10")
         assert [entry["undo"] for entry in files.status().values()] == ["journal", "journal"]
+        assert files.status()[1]["oldestUnit"] < files.status()[2]["oldestUnit"]
+        assert "journal, for wal.retention from 20" in files.run("status").stdout
         pruned = lambda: holdfast("prune", "--wal", stack.proxy.wal, "--before", "0s", "--yes", check=0)
         lost = lambda: all(e["unitsInJournal"] < 4 for e in files.status().values())
         wait_until(lambda: pruned() and lost(), 30, "it is pruned")
