@@ -319,6 +319,7 @@ static enum status open_all(struct work *work, struct wal **wal, struct error *r
         .database = options->database,
         .wal = *wal,
         .patience_ms = PATIENCE_MS,
+        .open_ms = options->connect_ms,
         .wait_ms = options->wait_ms,
         .pause_ms = options->pause_ms,
         .batch = options->batch > 0 ? (uint32_t)options->batch : MIGRATE_BATCH_DEFAULT,

@@ -270,7 +270,7 @@ enum status maintain_open(const struct maintain_options *options, struct maintai
         status = error_set(ret_error, STATUS_MEMORY, "out of memory");
         goto out;
     }
-    maintain->patience_ms = options->patience_ms;
+    maintain->patience_ms = options->open_ms > 0 ? options->open_ms : options->patience_ms;
     maintain->stop = options->stop;
     maintain->context = options->context;
     const char *database = mongoc_uri_get_database(uri);
@@ -288,6 +288,7 @@ enum status maintain_open(const struct maintain_options *options, struct maintai
     maintain->client = mongoc_client_pool_pop(maintain->pool);
     status = check_transactions(maintain, ret_error);
     if (status == STATUS_OK) {
+        maintain->patience_ms = options->patience_ms;
         *ret_maintain = maintain;
         maintain = NULL;
     }

@@ -12,8 +12,8 @@
 
 /* Units looked at in one snapshot. */
 #define SNAPSHOT_UNITS 256
-/* More batches than any migration has: 8 GiB of numbers are not asked for. */
-#define BATCHES_MAX (INT64_C(1) << 27)
+/* More batches than a migration has whose units the journal could keep: 128 MiB of numbers. */
+#define BATCHES_MAX (INT64_C(1) << 24)
 
 enum status journal_run_open(struct journal_run *run, const bson_oid_t *id, int64_t count,
                              struct error *ret_error)

@@ -40,6 +40,7 @@ static enum status open_all(struct migrate *migrate, struct error *ret_error)
     struct maintain_options connection = {.uri = options->uri,
                                           .application = MIGRATE_APPLICATION,
                                           .patience_ms = options->patience_ms,
+                                          .open_ms = options->open_ms,
                                           .stop = options->stop,
                                           .context = options->context};
     enum status status = migration_folder_read(options->directory, &migrate->folder, ret_error);
@@ -154,16 +155,23 @@ static bool is_baseline(const struct row *row)
 /* A step that has thrown its documents away. */
 static bool has_thrown_away(const struct row *row)
 {
-    for (int32_t step = 0; step <= row->step; step++) {
-        bool noted = false;
-        bson_t *note = row_undo(row, step, &noted);
-        bool gone = noted && bson_has_field(note, "gone");
-        bson_destroy(note);
-        if (gone) {
-            return true;
-        }
+    bson_iter_t at;
+    bson_iter_t each;
+    bool gone = false;
+    if (!row_find(row, "undo", &at) || !BSON_ITER_HOLDS_DOCUMENT(&at) ||
+        !bson_iter_recurse(&at, &each)) {
+        return false;
     }
-    return false;
+    while (!gone && bson_iter_next(&each)) {
+        bson_t note;
+        const uint8_t *data = NULL;
+        uint32_t size = 0;
+        if (BSON_ITER_HOLDS_BINARY(&each)) {
+            bson_iter_binary(&each, NULL, &size, &data);
+        }
+        gone = data != NULL && bson_init_static(&note, data, size) && bson_has_field(&note, "gone");
+    }
+    return gone;
 }
 
 static void judge(struct migrate_entry *entry, const struct migrate *migrate, int64_t newest)

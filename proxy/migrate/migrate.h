@@ -62,6 +62,7 @@ struct migrate_options {
     const char *database;  /* NULL: the URI's */
     struct wal *wal;       /* opened to read, or NULL: then nothing is undone by the journal */
     uint64_t patience_ms;  /* how long a proxy that is away, or a conflict, is tried again */
+    uint64_t open_ms;      /* the same at the beginning; 0: patience_ms */
     uint64_t wait_ms;      /* for another process that migrates */
     uint64_t pause_ms;     /* between batches */
     uint32_t batch;        /* documents of a unit, at most */

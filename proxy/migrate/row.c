@@ -15,7 +15,7 @@
 
 #include "holdfast/clock.h"
 
-enum { ROWS_MAX = 10000 };
+enum { ROWS_MAX = 10000, STEPS_MAX = 10000 };
 
 const char *row_state_name(enum row_state state)
 {
@@ -94,7 +94,8 @@ static bool row_parse(struct row *row, bson_t *document)
     if (row_find(row, "run", &at) && BSON_ITER_HOLDS_OID(&at)) {
         row->run = *bson_iter_oid(&at);
     }
-    return row->version > 0 && row->mark > 0 && row->step >= 0 && row->units >= 0 &&
+    return row->version > 0 && row->mark > 0 && row->step >= 0 && row->step <= STEPS_MAX &&
+           row->undo_step >= -1 && row->undo_step <= STEPS_MAX && row->units >= 0 &&
            state != NULL && state_find(state, &row->state);
 }
 

@@ -12,6 +12,7 @@
  * Threads: one for each struct migrate.
  */
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -131,6 +132,8 @@ void migrate_unlock(struct migrate *migrate)
 static enum status check_entry(const struct migrate_entry *entry, const struct migrate *migrate,
                                struct error *ret_error)
 {
+    assert(!entry->changed || (entry->row != NULL && entry->file != NULL));
+    assert(!entry->out_of_order || entry->file != NULL);
     if (entry->row != NULL && entry->row->state == ROW_UNDOING) {
         return error_set(ret_error, STATUS_INVALID,
                          "migration %" PRId64 " is half undone: end that first with holdfast "

@@ -149,6 +149,19 @@ static void put_conflict(struct migrate *migrate, const struct row *row, bson_t 
     bson_destroy(&key);
 }
 
+/* What is in the way is a document or a collection, not the server or the user's rights. */
+static bool is_conflict(const struct migrate *migrate, enum status status)
+{
+    /* 0: it was found out here, and nothing was refused. */
+    static const int32_t codes[] = {0, 26, 48, 67, 85, 86, MAINTAIN_DUPLICATE_KEY};
+    for (size_t i = 0; status == STATUS_REFUSED && i < sizeof(codes) / sizeof(codes[0]); i++) {
+        if (maintain_refusal(migrate->maintain).code == codes[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The step's note, if it made one; then the step is undone. */
 static enum status end_step(struct migrate *migrate, struct row *row, struct error *ret_error)
 {
@@ -159,7 +172,7 @@ static enum status end_step(struct migrate *migrate, struct row *row, struct err
     enum status status = STATUS_OK;
     if (noted && !was_never_done(migrate, note)) {
         status = undo_note(migrate, row, row->undo_step, note, &error);
-        if (status == STATUS_REFUSED) {
+        if (is_conflict(migrate, status)) {
             put_conflict(migrate, row, &set, note, error.message);
             status = STATUS_OK;
         }
