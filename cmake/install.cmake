@@ -26,6 +26,7 @@ configure_file(${CMAKE_SOURCE_DIR}/deploy/systemd/holdfastd.service.in
 
 install(TARGETS holdfastd holdfast holdfast-bench RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES conf/holdfast.yaml DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/holdfast)
+install(DIRECTORY conf/scrub DESTINATION ${CMAKE_INSTALL_DATADIR}/holdfast)
 install(FILES ${CMAKE_BINARY_DIR}/holdfastd.service DESTINATION lib/systemd/system)
 install(DIRECTORY ${manuals}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1
         FILES_MATCHING PATTERN "*.1")

@@ -351,6 +351,15 @@ MUST_CHECK enum status wal_prune_count(struct wal *wal, const struct wal_prune_o
 MUST_CHECK enum status wal_compact(const char *directory, const char *owner, uint64_t *ret_before,
                                    uint64_t *ret_after, struct error *ret_error);
 
+/*
+ * Writes the journal as it is at this moment into `directory`, which is made, or is there without a
+ * journal; for a journal that was opened to read only, while its owner goes on. Pages that are
+ * freed meanwhile are not used again before it is done. To the lease it is a copy
+ * (recover/lease.h). After an error there is no journal in `directory`.
+ * Errors: STATUS_EXISTS, STATUS_IO, STATUS_FULL, STATUS_INVALID.
+ */
+MUST_CHECK enum status wal_copy(struct wal *wal, const char *directory, struct error *ret_error);
+
 /* ------------------------------------------------------------------ encryption at rest */
 
 /*

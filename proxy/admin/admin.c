@@ -189,6 +189,12 @@ static int write_drain(void *context, const char *query, struct evbuffer *body)
     return admin_control_drain(&facts, body);
 }
 
+static int write_backup(void *context, const char *query, struct evbuffer *body)
+{
+    struct admin_facts facts = facts_now(context);
+    return admin_control_backup(&facts, query, body);
+}
+
 #define TEXT "text/plain; charset=utf-8"
 #define JSON "application/json"
 
@@ -211,6 +217,7 @@ static const struct admin_http_page pages[] = {
     {"/rollback", TEXT, .acts = true, .write = write_rollback},
     {"/prune", JSON, .acts = true, .write = write_prune},
     {"/drain", JSON, .acts = true, .write = write_drain},
+    {"/backup", JSON, .acts = true, .write = write_backup},
 };
 enum { PORT_PAGES = 2, PAGES = sizeof pages / sizeof pages[0] };
 

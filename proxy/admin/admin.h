@@ -22,6 +22,7 @@
  *   POST /resolve?unit=N..  decides it; token (decisions.h)
  *   POST /rollback?unit=N   rolls the open unit N back; token (control.h)
  *   POST /prune?before=MS   has ended units pruned; token (control.h)
+ *   POST /backup?for=MS..   holds retention, and writes, for a backup; token (control.h)
  *   POST /drain             no new clients, calls and units from now on; token (control.h)
  *
  * Whoever reaches it may look: it shows names and addresses of users, of fields and of routes. What

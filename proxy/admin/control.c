@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "admin/query.h"
 #include "engine/finish.h"
+#include "engine/pause.h"
+#include "holdfast/clock.h"
 
 /* "unit=17", for the name "unit=". */
 static bool parse_number(const char *query, const char *name, uint64_t *ret_number)
@@ -89,4 +92,40 @@ int admin_control_drain(const struct admin_facts *facts, struct evbuffer *body)
     (void)kill(getpid(), SIGUSR2); /* the main thread's, as all that changes the daemon */
     (void)evbuffer_add_printf(body, "{\"draining\":true}\n");
     return 202;
+}
+
+int admin_control_backup(const struct admin_facts *facts, const char *query, struct evbuffer *body)
+{
+    uint64_t for_ms = query_number(query, "for", UINT64_MAX);
+    uint64_t keep_lsn = query_number(query, "keep", UINT64_MAX);
+    enum pause_state state = PAUSE_NONE;
+    struct error error = {0};
+    enum status status = STATUS_OK;
+    if (for_ms > ADMIN_BACKUP_MS_MAX) {
+        (void)evbuffer_add_printf(body, "for how long? /backup?for=MILLISECONDS, up to %u\n",
+                                  ADMIN_BACKUP_MS_MAX);
+        return 400;
+    }
+    if (facts->phase != ADMIN_SERVING) {
+        (void)evbuffer_add_printf(body, "the proxy is %s\n", admin_phase_name(facts->phase));
+        return 503;
+    }
+    if (facts->engine->pause == NULL) {
+        (void)evbuffer_add_printf(body, "the server has transactions of its own: back it up as "
+                                        "one does a replica set (mongodump --oplog)\n");
+        return 409;
+    }
+    pruner_keep(facts->pruner, keep_lsn, for_ms == 0 ? 0 : clock_monotonic_ms() + for_ms);
+    if (for_ms > 0 && query_number(query, "pause", 0) == 1) {
+        status = pause_renew(facts->engine->pause, for_ms, &state, &error);
+    } else {
+        pause_end(facts->engine->pause);
+    }
+    if (status != STATUS_OK) {
+        (void)evbuffer_add_printf(body, "%s\n", error.message);
+        return 503;
+    }
+    (void)evbuffer_add_printf(body, "{\"pause\":\"%s\",\"unitsOpen\":%zu}\n",
+                              pause_state_name(state), unit_table_open_count(facts->engine->units));
+    return 200;
 }

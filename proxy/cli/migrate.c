@@ -21,7 +21,8 @@
 #include "cli/progress.h"
 #include "holdfast/clock.h"
 
-#define PATIENCE_MS 60000
+/* Longer than a replica set keeps the transaction of a client that was killed: 60 s. */
+#define PATIENCE_MS 120000
 #define EMPTY_BYTES 5 /* of a document without fields: a conflict over a collection */
 
 struct work {
@@ -321,7 +322,7 @@ static enum status open_all(struct work *work, struct wal **wal, struct error *r
         .patience_ms = PATIENCE_MS,
         .open_ms = options->connect_ms,
         .wait_ms = options->wait_ms,
-        .pause_ms = options->pause_ms,
+        .pause_ms = options->throttle_ms,
         .batch = options->batch > 0 ? (uint32_t)options->batch : MIGRATE_BATCH_DEFAULT,
         .out_of_order = options->out_of_order,
         .way = options->way == NULL                   ? MIGRATE_WAY_BEST

@@ -21,6 +21,8 @@
 #define FENCE_MS_DEFAULT 2000
 #define INTERVAL_MS_DEFAULT 2000
 #define BATCH_MAX 1000 /* documents of one unit */
+#define SETTLE_MS_DEFAULT 1000
+#define LIMIT_MS_DEFAULT 600000
 #define HELP_COLUMN 19 /* where the help of an option begins, less the indent */
 
 const struct cli_command cli_commands[] = {
@@ -164,6 +166,34 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast replay --wal DIR --onto mongodb://localhost:27017 --until 2h\n",
      cli_replay},
+    {"backup", "", "run a dump, so that what is restored of it can be made whole",
+     "Runs COMMAND (mongodump and its like) while services go on writing, and puts into --to DIR "
+     "from\n"
+     "where to where in the journal that was, with a copy of the journal. What the dump has of "
+     "units\n"
+     "that were at work, after-restore makes whole. Retention removes nothing meanwhile.\n"
+     "  --pause  has the living holdfastd hold all writes, of units and plain ones, once the open "
+     "units\n"
+     "           have ended: the dump is of one moment. They wait as for a lock (unit.lockWait), "
+     "then\n"
+     "           are refused. Ends with the command, after --limit, or when holdfast dies\n"
+     "COMMAND stands behind --, and its exit code is this one's.\n"
+     "\n"
+     "Example: holdfast backup --wal DIR --to BACKUP -- mongodump --out BACKUP/dump\n",
+     cli_backup, .takes_command = true},
+    {"after-restore", "", "make a restored backup and the journal one again",
+     "After the dump of holdfast backup was restored to the server at --onto: checks that journal "
+     "and\n"
+     "backup belong together, moves each document that units wrote to what was committed, sets "
+     "lease,\n"
+     "probe and identity, and says what it did and how to go on. Goes to the end of the journal in "
+     "the\n"
+     "backup, or of the one that --wal names, which may know more: --until WHEN ends earlier. "
+     "Exit\n"
+     "code 1, --dry-run, --yes and being interrupted are as with replay.\n"
+     "\n"
+     "Example: holdfast after-restore --backup BACKUP --onto mongodb://localhost:27017\n",
+     cli_after_restore, .without_wal = true},
     {"check-restore", "", "what to do after restoring a backup",
      "Tells whether the database at --upstream is the journal's, up to which LSN the backup holds\n"
      "everything, what a replay would do, and the next step. Takes --from and --until as replay\n"
@@ -209,8 +239,27 @@ const struct cli_command cli_commands[] = {
      "it, and down does so; beside a running holdfastd. The files' grammar: docs/MIGRATIONS.md.\n"
      "\n"
      "Example: holdfast migrate up migrations --proxy mongodb://localhost:27018/shop\n",
-     cli_migrate, true},
-    {NULL, NULL, NULL, NULL, NULL, false},
+     cli_migrate, .without_wal = true, .takes_action = true},
+    {"scrub", "", "find documents that contradict each other, and fix them",
+     "Finds what earlier crashes left behind, by the rules of a file (docs/SCRUB.md): references "
+     "that\n"
+     "lead nowhere, missing partners, parts of different calls, counters that are wrong, states "
+     "that\n"
+     "nobody ends, duplicates. A finding is looked at a second time before it counts, so services\n"
+     "may go on; MOVING are those that changed in between. Shows for each rule how many there "
+     "are,\n"
+     "some of them, and the commands that put them right. Reads from the server (--upstream) or "
+     "from\n"
+     "a running holdfastd (--proxy); the server sorts keys, on its disk if they are many.\n"
+     "  --fix  asks for each rule, and does it through holdfastd: each finding in a unit of its "
+     "own,\n"
+     "         which looks once more and leaves alone what has changed\n"
+     "  --yes  does not ask\n"
+     "Exit code 1: something was found and is left.\n"
+     "\n"
+     "Example: holdfast scrub --rules FILE --proxy mongodb://localhost:27018\n",
+     cli_scrub, .without_wal = true},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 enum { OPTIONS_MAX = 64 };
@@ -364,14 +413,6 @@ static enum status take_file(const char *what, char **kept, const char **ret_tex
     return status;
 }
 
-static enum status take_duration(const char *what, uint64_t *ret_ms, struct error *ret_error)
-{
-    return parse_duration(optarg, ret_ms)
-               ? STATUS_OK
-               : error_set(ret_error, STATUS_INVALID,
-                           "%s %.50s: expected a time up to 10m, for example 30s", what, optarg);
-}
-
 static enum status take_batch(struct cli_options *options, struct error *ret_error)
 {
     const char *rest = NULL;
@@ -389,6 +430,15 @@ static enum status take_way(struct cli_options *options, struct error *ret_error
                ? STATUS_OK
                : error_set(ret_error, STATUS_INVALID, "--by %.50s: expected journal or file",
                            optarg);
+}
+
+static enum status take_duration(const char *option, const char *text, uint64_t *ret_ms,
+                                 struct error *ret_error)
+{
+    return parse_duration(text, ret_ms)
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_INVALID,
+                           "%s %.50s: expected a time up to 10m, for example 2s", option, text);
 }
 
 static enum status take_interval(const char *text, struct cli_options *options,
@@ -423,9 +473,9 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         options->database = optarg;
         return STATUS_OK;
     case OPTION_WAIT:
-        return take_duration("--wait", &options->wait_ms, ret_error);
-    case OPTION_PAUSE:
-        return take_duration("--pause", &options->pause_ms, ret_error);
+        return take_duration("--wait", optarg, &options->wait_ms, ret_error);
+    case OPTION_THROTTLE:
+        return take_duration("--throttle", optarg, &options->throttle_ms, ret_error);
     case OPTION_BATCH:
         return take_batch(options, ret_error);
     case OPTION_BY:
@@ -482,6 +532,28 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         return STATUS_OK;
     case OPTION_INTERVAL:
         return take_interval(optarg, options, ret_error);
+    case OPTION_RULES:
+        options->rules = optarg;
+        return STATUS_OK;
+    case OPTION_RULE:
+        options->rule = optarg;
+        return STATUS_OK;
+    case OPTION_FIX:
+        options->fix = true;
+        return STATUS_OK;
+    case OPTION_SETTLE:
+        return take_duration("--settle", optarg, &options->settle_ms, ret_error);
+    case OPTION_LIMIT:
+        return take_duration("--limit", optarg, &options->limit_ms, ret_error);
+    case OPTION_PAUSE:
+        options->pause = true;
+        return STATUS_OK;
+    case OPTION_WITHOUT_JOURNAL:
+        options->without_journal = true;
+        return STATUS_OK;
+    case OPTION_BACKUP:
+        options->backup = optarg;
+        return STATUS_OK;
     case OPTION_YES:
         options->yes = true;
         return STATUS_OK;
@@ -509,7 +581,7 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
 static enum status take_arguments(const struct cli_command *command, int count, char **words,
                                   struct cli_options *options, struct error *ret_error)
 {
-    int expected = command->arguments[0] == '\0' ? 0 : command->by_proxy ? 2 : 1;
+    int expected = command->arguments[0] == '\0' ? 0 : command->takes_action ? 2 : 1;
     if (count < expected) {
         return error_set(ret_error, STATUS_INVALID, "%s needs %s%s", command->name,
                          expected == 1 ? "a " : "", command->arguments);
@@ -550,6 +622,10 @@ static enum status take_words(int count, char **words, enum options_action *acti
     if (*action != OPTIONS_RUN) {
         return STATUS_OK;
     }
+    if ((*ret_command)->takes_command) {
+        options->command = &words[1];
+        return STATUS_OK;
+    }
     return take_arguments(*ret_command, count - 1, words + 1, options, ret_error);
 }
 
@@ -559,7 +635,9 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
 {
     struct cli_options options = {.connect_ms = CONNECT_MS_DEFAULT,
                                   .fence_ms = FENCE_MS_DEFAULT,
-                                  .interval_ms = INTERVAL_MS_DEFAULT};
+                                  .interval_ms = INTERVAL_MS_DEFAULT,
+                                  .settle_ms = SETTLE_MS_DEFAULT,
+                                  .limit_ms = LIMIT_MS_DEFAULT};
     enum options_action action = OPTIONS_RUN;
     enum status status = STATUS_OK;
     int letter;
@@ -575,7 +653,7 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
     status = take_words(argument_count - optind, arguments + optind, &action, ret_command, &options,
                         ret_error);
     if (status == STATUS_OK && action == OPTIONS_RUN && options.wal == NULL &&
-        !(*ret_command)->by_proxy) {
+        !(*ret_command)->without_wal) {
         status =
             error_set(ret_error, STATUS_INVALID, "--wal DIR is missing: where is the journal?");
     }
@@ -624,9 +702,12 @@ static void help_options(const struct cli_command *command)
 void options_help(const struct cli_command *command)
 {
     if (command != NULL) {
-        printf("Usage: holdfast %s%s%s %s [OPTION]...\n\nIn short: %s.\n\n%s%s", command->name,
+        printf("Usage: holdfast %s%s%s%s [OPTION]...%s\n\nIn short: %s.\n\n%s%s", command->name,
                command->arguments[0] == '\0' ? "" : " ", command->arguments,
-               command->by_proxy ? "--proxy URI" : "--wal DIR", command->summary, command->help,
+               command->takes_action  ? " --proxy URI"
+               : command->without_wal ? ""
+                                      : " --wal DIR",
+               command->takes_command ? " -- COMMAND..." : "", command->summary, command->help,
                command->help[0] == '\0' ? "" : "\n");
         help_options(command);
         return;

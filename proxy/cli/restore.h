@@ -1,7 +1,8 @@
 #ifndef HOLDFAST_CLI_RESTORE_H
 #define HOLDFAST_CLI_RESTORE_H
 
-/* What `replay` and `check-restore` share: a journal, a restored database, and what follows. */
+/* What `replay`, `after-restore` and `check-restore` share: a journal, a restored database, and
+ * what follows. */
 
 #include "cli/cli.h"
 #include "cli/moment.h"
@@ -39,5 +40,11 @@ MUST_CHECK enum status restore_check(const struct restore *restore, struct error
 
 /* Does it, or with dry_run looks only, and prints the conflicts as they come. */
 MUST_CHECK enum status restore_run(struct restore *restore, struct error *ret_error);
+
+/* What it came to; `begun`: the JSON document has been begun, with its list of conflicts. */
+void restore_print_report(const struct restore *restore, bool begun);
+
+/* What to do next, as text and after it was done. */
+void restore_print_next(const struct restore *restore);
 
 #endif

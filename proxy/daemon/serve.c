@@ -9,6 +9,7 @@
 #include "engine/deadlock_log.h"
 #include "engine/finish.h"
 #include "engine/namespace_cache.h"
+#include "engine/pause.h"
 #include "engine/resolver.h"
 #include "engine/unique_cache.h"
 #include "holdfast/log.h"
@@ -87,7 +88,7 @@ enum status daemon_make_engine(struct daemon *daemon, struct error *error)
         .wal = daemon->wal,
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
         .locks = lock_table_new((size_t)config->unit_locks_max, REMEMBERED_CHANGES_MAX),
-        .gates = gate_table_new(workers),
+        .gates = gate_table_new(workers + 1), /* the last one is the pause's */
         .uncommitted = uncommitted_table_new(REMEMBERED_CHANGES_MAX),
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
@@ -108,6 +109,10 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
     enum status status = daemon_make_engine(daemon, error);
     if (status != STATUS_OK) {
         return status;
+    }
+    daemon->engine.pause = pause_new(daemon->engine.gates, worker_pool_count(daemon->workers));
+    if (daemon->engine.pause == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory");
     }
     lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
     lock_table_on_deadlock(daemon->engine.locks, deadlock_log);

@@ -7,6 +7,7 @@
 #include "daemon/daemon.h"
 #include "engine/finish.h"
 #include "engine/namespace_cache.h"
+#include "engine/pause.h"
 #include "engine/resolver.h"
 #include "engine/unique_cache.h"
 #include "holdfast/clock.h"
@@ -62,6 +63,9 @@ void daemon_stop(struct daemon *daemon)
 {
     bool clean = daemon->recovered;
     service_manager_stopping(daemon->router == NULL ? "Ending" : "Draining");
+    if (daemon->engine.pause != NULL) {
+        pause_end(daemon->engine.pause); /* who waits for it is to end, too */
+    }
     if (daemon->router != NULL) {
         drain(daemon);
     }
@@ -107,6 +111,7 @@ void daemon_stop(struct daemon *daemon)
     daemon->services = services_free(daemon->services);
     daemon->observe = observe_free(daemon->observe);
     daemon->wal = wal_close(daemon->wal, clean && (daemon->leased || daemon->native));
+    daemon->engine.pause = pause_free(daemon->engine.pause);
     daemon->engine.gates = gate_table_free(daemon->engine.gates);
     daemon->process = server_process_free(daemon->process);
     daemon->engine.units = unit_table_free(daemon->engine.units);

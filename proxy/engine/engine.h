@@ -29,6 +29,7 @@
 #include "wire/op_msg.h"
 
 struct native;
+struct pause;
 struct resolver;
 struct rollback_pool;
 struct namespace_cache;
@@ -84,6 +85,7 @@ struct engine {
     struct unique_cache *unique;
     struct settler *settler;
     struct resolver *resolver; /* NULL: nothing is decided any more */
+    struct pause *pause;       /* of all writes, for a backup (pause.h) */
     /* Limits that may change while the proxy runs: read once where something new begins. */
     _Atomic uint64_t lock_wait_ms;
     _Atomic uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */

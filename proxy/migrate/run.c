@@ -12,7 +12,6 @@
  * Threads: one for each struct migrate.
  */
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -132,36 +131,37 @@ void migrate_unlock(struct migrate *migrate)
 static enum status check_entry(const struct migrate_entry *entry, const struct migrate *migrate,
                                struct error *ret_error)
 {
-    assert(!entry->changed || (entry->row != NULL && entry->file != NULL));
-    assert(!entry->out_of_order || entry->file != NULL);
-    if (entry->row != NULL && entry->row->state == ROW_UNDOING) {
+    const struct row *row = entry->row;
+    const struct migration_file *file = entry->file;
+    bool changed = entry->changed && row != NULL && file != NULL;
+    if (row != NULL && row->state == ROW_UNDOING) {
         return error_set(ret_error, STATUS_INVALID,
                          "migration %" PRId64 " is half undone: end that first with holdfast "
                          "migrate down",
                          entry->version);
     }
-    if (entry->changed && entry->row->state == ROW_APPLIED) {
+    if (changed && row->state == ROW_APPLIED) {
         return error_set(ret_error, STATUS_INVALID,
                          "%s was changed since it was applied: put it back and write a new "
                          "migration. If the change means nothing, holdfast migrate repair takes it",
-                         entry->file->path);
+                         file->path);
     }
-    if (entry->changed) {
+    if (changed) {
         return error_set(ret_error, STATUS_INVALID,
                          "%s was changed since it was begun: put it back to go on, or undo what is "
                          "done with holdfast migrate down first",
-                         entry->file->path);
+                         file->path);
     }
-    if (entry->row != NULL && entry->file == NULL && entry->pending) {
+    if (row != NULL && file == NULL && entry->pending) {
         return error_set(ret_error, STATUS_INVALID,
                          "migration %" PRId64 " is half done and its file is not here",
                          entry->version);
     }
-    if (entry->out_of_order && !migrate->options.out_of_order) {
+    if (entry->out_of_order && file != NULL && !migrate->options.out_of_order) {
         return error_set(ret_error, STATUS_INVALID,
                          "%s has a lower number than what is applied: give it a higher one, or say "
                          "--out-of-order",
-                         entry->file->path);
+                         file->path);
     }
     return STATUS_OK;
 }

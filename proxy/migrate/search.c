@@ -303,9 +303,8 @@ bool search_id(const struct search *search, uint32_t index, bson_iter_t *ret_id)
 void search_move(struct search *search, uint32_t count)
 {
     bson_iter_t id;
-    if (count == search->found_count && search->until != NULL && reply_id(search->until, 0, &id)) {
-        take_at(search, &id, false);
-    } else if (count > 0 && search_id(search, count - 1, &id)) {
+    bool all = count == search->found_count && reply_id(search->until, 0, &id);
+    if (all || (count > 0 && search_id(search, count - 1, &id))) {
         take_at(search, &id, false);
     }
 }

@@ -35,6 +35,8 @@ struct pruner {
     pthread_cond_t changed;
     uint64_t retention_ms;
     uint64_t asked_before_ms; /* 0: nobody asked for more than retention gives */
+    uint64_t keep_lsn;        /* newer records stay */
+    uint64_t keep_until_ms;
     bool due;
     bool stopping;
     /* the thread only */
@@ -71,11 +73,13 @@ static struct wal_prune_options rules(const struct pruner *pruner)
 {
     uint64_t now_ms = clock_wall_ms();
     uint64_t before_ms = now_ms > pruner->retention_ms ? now_ms - pruner->retention_ms : 0;
+    uint64_t settled_lsn =
+        pruner->settled_lsn == NULL ? UINT64_MAX : pruner->settled_lsn(pruner->context);
+    bool keeps = clock_monotonic_ms() < pruner->keep_until_ms && pruner->keep_lsn < settled_lsn;
     return (struct wal_prune_options){
         .ended_before_ms =
             pruner->asked_before_ms > before_ms ? pruner->asked_before_ms : before_ms,
-        .settled_lsn =
-            pruner->settled_lsn == NULL ? UINT64_MAX : pruner->settled_lsn(pruner->context),
+        .settled_lsn = keeps ? pruner->keep_lsn : settled_lsn,
         .kept_prefix = slice_make((const uint8_t *)REQUEST_KEY_PREFIX,
                                   pruner->requests_keep_ms == 0 ? 0 : REQUEST_KEY_PREFIX_BYTES),
         .kept_ended_before_ms =
@@ -187,5 +191,13 @@ void pruner_ask(struct pruner *pruner, uint64_t ended_before_ms,
     *ret_options = rules(pruner);
     pruner->due = true;
     pthread_cond_signal(&pruner->changed);
+    pthread_mutex_unlock(&pruner->lock);
+}
+
+void pruner_keep(struct pruner *pruner, uint64_t lsn, uint64_t until_ms)
+{
+    pthread_mutex_lock(&pruner->lock);
+    pruner->keep_lsn = lsn;
+    pruner->keep_until_ms = until_ms;
     pthread_mutex_unlock(&pruner->lock);
 }

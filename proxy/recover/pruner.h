@@ -48,4 +48,10 @@ void pruner_set_retention(struct pruner *pruner, uint64_t retention_ms);
 void pruner_ask(struct pruner *pruner, uint64_t ended_before_ms,
                 struct wal_prune_options *ret_options);
 
+/*
+ * Until `until_ms` (monotonic) nothing goes whose last record is newer than `lsn`: for a backup
+ * that will need it. The last call counts; until_ms 0 ends it.
+ */
+void pruner_keep(struct pruner *pruner, uint64_t lsn, uint64_t until_ms);
+
 #endif

@@ -23,6 +23,7 @@
 #include "base/condition.h"
 #include "holdfast/clock.h"
 #include "upstream/private.h"
+#include "upstream/upstream.h"
 
 #define ELECTION_BYTES 12
 

@@ -21,6 +21,7 @@ WANTED = [f"{PREFIX}/bin/{name}" for name in ("holdfastd", "holdfast", "holdfast
     f"{PREFIX}/share/bash-completion/completions/holdfast",
     f"{PREFIX}/share/zsh/site-functions/_holdfastd",
     f"{PREFIX}/share/fish/vendor_completions.d/holdfast-bench.fish",
+    f"{PREFIX}/share/holdfast/scrub/emco.yaml",
     f"{PREFIX}/share/doc/holdfast/README.md",
     f"{PREFIX}/share/doc/holdfast/docs/README.md",
     f"{PREFIX}/share/doc/holdfast/deploy/kubernetes/sidecar.yaml",
