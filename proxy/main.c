@@ -2,6 +2,7 @@
  * holdfastd: one life of the proxy.
  *
  *   configuration -> admin port -> journal -> server -> lease -> recovery -> workers -> listening
+ *   With the native engine there is no lease, and recovery asks the server (recover/native.h).
  *   ... whenever the server has restarted: recovery again, while clients wait (restart/restart.h)
  *   ... SIGHUP: the configuration again; SIGUSR1: the log file again; SIGUSR2: drain, and go on
  *   ... until SIGTERM or SIGINT: drain -> roll back what is open -> lease and journal closed
@@ -21,6 +22,25 @@
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
 #include "net/descriptors.h"
+
+/* With the native engine: only whether it answers. */
+static void look_at_native_server(struct daemon *daemon)
+{
+    struct error error = {0};
+    struct upstream_description server;
+    enum status status = STATUS_OK;
+    if (daemon->upstream == NULL) {
+        status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
+                               &daemon->upstream, &error);
+    }
+    if (status == STATUS_OK) {
+        status = upstream_describe(daemon->upstream, &server, &error);
+    }
+    if (status != STATUS_OK) {
+        daemon->upstream = upstream_close(daemon->upstream);
+    }
+    daemon_tell_upstream(daemon, status == STATUS_OK ? NULL : error.message);
+}
 
 /* Whether the server is the one it was, and how the lease fares, which its keeper renews. */
 static void look_at_server(struct daemon *daemon)
@@ -65,6 +85,10 @@ static void run(struct daemon *daemon, const sigset_t *signals)
         }
         daemon_watch(daemon);
         observe_tick(daemon->observe, clock_monotonic_ms());
+        if (daemon->native) {
+            look_at_native_server(daemon);
+            continue;
+        }
         lease_keeper_note_units(daemon->keeper,
                                 (uint32_t)unit_table_open_count(daemon->engine.units));
         if (server_process_has_changed(daemon->process)) {

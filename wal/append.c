@@ -13,6 +13,9 @@
  * writer waits a part of a commit's time for those that are about to come: a commit that is saved
  * is time of the disk and of the processor for all. A group that comes alone never waits.
  *
+ * A group that nobody waits for (`unhurried`) lies in the queue until another one wakes the writer,
+ * or WAL_UNHURRIED_MS have passed: it costs no commit of its own.
+ *
  * Invariants
  *  - completed() runs after the commit that made the group durable, or after the group failed; in
  *    the order of the wal_append() calls; never under the lock.
@@ -31,6 +34,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/condition.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "wal/batch.h"
@@ -64,7 +68,8 @@ struct writer {
     pthread_cond_t finished; /* a task or a waited-for append is done */
     struct wal_append *queue_first;
     struct wal_append *queue_last;
-    size_t queue_count;
+    size_t queue_count; /* of them, those that somebody waits for */
+    bool waits_briefly; /* the writer looks into the queue by itself soon */
     struct task *task_first;
     struct task *task_last;
     bool stopping;
@@ -76,6 +81,7 @@ struct writer {
     uint64_t file_bytes; /* at the last batch */
     uint64_t growth_ms;  /* when the file last grew into the reserve */
     bool growth_seen;
+    bool unhurried_seen; /* lately: under `lock` */
 };
 
 /* A run of queued groups, linked by queue_next. */
@@ -178,6 +184,7 @@ static enum status begin_batch(struct writer *writer, struct batch *ret_batch,
         .quota_bytes = wal->quota_bytes,
         .time_ms = clock_wall_ms(),
         .last_lsn = atomic_load(&wal->last_lsn),
+        .version = wal->version,
     };
     enum status status = store_begin(wal->store, true, &batch.transaction, ret_error);
     if (status != STATUS_OK) {
@@ -197,6 +204,7 @@ static enum status begin_batch(struct writer *writer, struct batch *ret_batch,
 /* After the commit: what readers of the counters may see, before anybody is told. */
 static void publish(struct wal *wal, const struct batch *batch, size_t groups)
 {
+    wal->version = batch->version;
     atomic_store(&wal->last_lsn, batch->last_lsn);
     atomic_fetch_add(&wal->batches, 1);
     atomic_fetch_add(&wal->groups, groups);
@@ -370,14 +378,46 @@ static void gather(struct writer *writer)
     pthread_mutex_lock(&writer->lock);
 }
 
+static bool is_awaited(const struct writer *writer)
+{
+    return writer->queue_count > 0 || writer->task_first != NULL || writer->stopping;
+}
+
+/*
+ * With the lock. Ends when there is something to do. Where unhurried groups come, the first wait is
+ * a bounded one, so that they need not wake anybody to be seen in time.
+ */
+static void wait_for_work(struct writer *writer)
+{
+    uint64_t until_ms = clock_monotonic_ms() + WAL_UNHURRIED_MS;
+    writer->waits_briefly = writer->unhurried_seen;
+    while (!is_awaited(writer)) {
+        if (writer->queue_first != NULL && !writer->waits_briefly) {
+            until_ms = clock_monotonic_ms() + WAL_UNHURRIED_MS;
+            writer->waits_briefly = true;
+        }
+        if (!writer->waits_briefly) {
+            pthread_cond_wait(&writer->work, &writer->lock);
+            continue;
+        }
+        condition_wait_until(&writer->work, &writer->lock, until_ms);
+        if (clock_monotonic_ms() >= until_ms) {
+            writer->waits_briefly = false;
+            writer->unhurried_seen = writer->queue_first != NULL;
+            if (writer->queue_first != NULL) {
+                break;
+            }
+        }
+    }
+    writer->waits_briefly = false;
+}
+
 static void *writer_main(void *argument)
 {
     struct writer *writer = argument;
     pthread_mutex_lock(&writer->lock);
     for (;;) {
-        while (writer->queue_first == NULL && writer->task_first == NULL && !writer->stopping) {
-            pthread_cond_wait(&writer->work, &writer->lock);
-        }
+        wait_for_work(writer);
         if (writer->queue_first != NULL) {
             gather(writer);
         }
@@ -388,7 +428,8 @@ static void *writer_main(void *argument)
         }
         writer->queue_first = NULL;
         writer->queue_last = NULL;
-        writer->shared_count = queue == NULL ? writer->shared_count : writer->queue_count;
+        writer->shared_count =
+            writer->queue_count == 0 ? writer->shared_count : writer->queue_count;
         writer->queue_count = 0;
         writer->task_first = NULL;
         writer->task_last = NULL;
@@ -410,7 +451,7 @@ enum status writer_start(struct wal *wal, struct writer **ret_writer, struct err
     }
     writer->wal = wal;
     pthread_mutex_init(&writer->lock, NULL);
-    pthread_cond_init(&writer->work, NULL);
+    condition_init(&writer->work);
     pthread_cond_init(&writer->finished, NULL);
     /* Signals are for the program's own threads. */
     sigset_t all;
@@ -468,8 +509,11 @@ void wal_append(struct wal *wal, struct wal_append *first)
         writer->queue_last->queue_next = first;
     }
     writer->queue_last = first;
-    writer->queue_count++;
-    pthread_cond_signal(&writer->work);
+    writer->queue_count += first->unhurried ? 0 : 1;
+    writer->unhurried_seen = writer->unhurried_seen || first->unhurried;
+    if (!first->unhurried || !writer->waits_briefly) {
+        pthread_cond_signal(&writer->work);
+    }
     pthread_mutex_unlock(&writer->lock);
 }
 

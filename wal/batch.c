@@ -10,6 +10,8 @@
  *                          open --COMMIT--> committed
  *                          open --ABORT--> aborted
  *                          open --CONFLICT--> conflict
+ *                          open --COMMITTING--> committing
+ *                          committing --COMMIT, ABORT, CONFLICT--> committed, aborted, conflict
  *                          committed --CONFLICT--> conflict
  *                          conflict --COMMIT, ABORT, CONFLICT--> committed, aborted, conflict
  *
@@ -43,7 +45,8 @@ static bool kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kin
     switch (state) {
     case WAL_UNIT_OPEN:
         return kind == WAL_KIND_WRITE || kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT ||
-               kind == WAL_KIND_CONFLICT;
+               kind == WAL_KIND_CONFLICT || kind == WAL_KIND_COMMITTING;
+    case WAL_UNIT_COMMITTING:
     case WAL_UNIT_CONFLICT:
         return kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT || kind == WAL_KIND_CONFLICT;
     case WAL_UNIT_COMMITTED:
@@ -64,6 +67,8 @@ static enum wal_unit_state state_after(enum wal_kind kind)
         return WAL_UNIT_ABORTED;
     case WAL_KIND_CONFLICT:
         return WAL_UNIT_CONFLICT;
+    case WAL_KIND_COMMITTING:
+        return WAL_UNIT_COMMITTING;
     default:
         return WAL_UNIT_OPEN;
     }
@@ -144,7 +149,8 @@ uint64_t batch_group_bytes(const struct wal_append *first)
 bool batch_group_only_ends(const struct wal_append *first)
 {
     for (const struct wal_append *record = first; record != NULL; record = record->next) {
-        if (record->kind == WAL_KIND_BEGIN || record->kind == WAL_KIND_WRITE) {
+        if (record->kind == WAL_KIND_BEGIN || record->kind == WAL_KIND_WRITE ||
+            record->kind == WAL_KIND_COMMITTING) {
             return false;
         }
     }
@@ -174,7 +180,8 @@ static enum status has_own_place(struct batch *batch, const struct wal_append *f
     }
     enum status status = rows_unit(batch->transaction, first->unit, &row, ret_error);
     if (status == STATUS_OK) {
-        *ret_has = row.unit.state == WAL_UNIT_OPEN; /* a second one has none */
+        /* a second one has none */
+        *ret_has = row.unit.state == WAL_UNIT_OPEN || row.unit.state == WAL_UNIT_COMMITTING;
     }
     return status;
 }
@@ -292,6 +299,20 @@ static enum status move_cursor(struct batch *batch, struct cursor *cursor, uint6
     return status;
 }
 
+/* In the transaction of the first record that an older program would not know. */
+static enum status raise_version(struct batch *batch, struct error *ret_error)
+{
+    uint32_t wanted = format_version_committing(batch->version);
+    if (wanted == batch->version) {
+        return STATUS_OK;
+    }
+    enum status status = rows_version_put(batch->transaction, wanted, ret_error);
+    if (status == STATUS_OK) {
+        batch->version = wanted;
+    }
+    return status;
+}
+
 static enum status put_group(struct batch *batch, struct wal_append *first, struct error *ret_error)
 {
     struct cursor cursor = {0};
@@ -310,6 +331,9 @@ static enum status put_group(struct batch *batch, struct wal_append *first, stru
             if (record->unit > batch->last_unit) {
                 batch->last_unit = record->unit;
             }
+        }
+        if (status == STATUS_OK && record->kind == WAL_KIND_COMMITTING) {
+            status = raise_version(batch, ret_error);
         }
         if (status != STATUS_OK) {
             break;

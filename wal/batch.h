@@ -13,9 +13,10 @@
 struct batch {
     struct store_transaction *transaction;
     struct cipher *cipher; /* NULL: payloads are not encrypted */
-    uint64_t quota_bytes;  /* for BEGIN and WRITE */
+    uint64_t quota_bytes;  /* for BEGIN, WRITE and COMMITTING */
     uint64_t ends_bytes;   /* for what ends units: the reserve but for what pruning needs */
-    bool only_ends;        /* the disk or the reserve is short: refuse BEGIN and WRITE */
+    bool only_ends;        /* the disk or the reserve is short: refuse those */
+    uint32_t version;      /* of the format: put_group() raises it */
     uint64_t time_ms;      /* of all its records */
     uint64_t last_lsn;     /* of the last record put so far */
     uint64_t last_unit;    /* the highest unit begun so far */

@@ -50,18 +50,16 @@ static enum status find_record(void *context, uint64_t first, uint64_t end, bool
 static enum status put_keys(struct wal *wal, struct store_transaction *transaction,
                             struct error *ret_error)
 {
-    uint8_t version[4];
     uint8_t *keys = NULL;
     size_t size = 0;
-    slice_store_u32be(version, FORMAT_VERSION_ENCRYPTED);
     enum status status = cipher_property(wal->cipher, &keys, &size, ret_error);
     if (status == STATUS_OK) {
         status =
             rows_property_put(transaction, FORMAT_PROPERTY_KEYS, slice_make(keys, size), ret_error);
     }
     if (status == STATUS_OK) {
-        status = rows_property_put(transaction, FORMAT_PROPERTY_VERSION,
-                                   slice_make(version, sizeof(version)), ret_error);
+        wal->version = format_version_encrypted(wal->version);
+        status = rows_version_put(transaction, wal->version, ret_error);
     }
     free(keys);
     return status;

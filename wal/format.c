@@ -42,6 +42,8 @@ const char *wal_unit_state_name(enum wal_unit_state state)
         return "aborted";
     case WAL_UNIT_CONFLICT:
         return "conflict";
+    case WAL_UNIT_COMMITTING:
+        return "committing";
     }
     return "unknown";
 }
@@ -77,18 +79,19 @@ enum status format_key_get(struct slice key, uint64_t *ret_number, struct error 
     return STATUS_OK;
 }
 
-enum status format_version_check(struct slice value, struct error *ret_error)
+enum status format_version_get(struct slice value, uint32_t *ret_version, struct error *ret_error)
 {
     if (value.size != 4) {
         return error_set(ret_error, STATUS_CORRUPT, "the journal does not say its format version");
     }
     uint32_t version = slice_load_u32be(value.data);
-    if (version < FORMAT_VERSION || version > FORMAT_VERSION_ENCRYPTED) {
+    if (version < FORMAT_VERSION || version > FORMAT_VERSION_NEWEST) {
         return error_set(ret_error, STATUS_VERSION,
                          "the journal has format version %" PRIu32
                          ", this program understands versions %u to %u",
-                         version, FORMAT_VERSION, FORMAT_VERSION_ENCRYPTED);
+                         version, FORMAT_VERSION, FORMAT_VERSION_NEWEST);
     }
+    *ret_version = version;
     return STATUS_OK;
 }
 
@@ -235,7 +238,7 @@ enum status format_unit_get(uint64_t unit, struct slice row, struct format_unit 
     format_key_put(key, unit);
     if (row.size < 34u + CRC_BYTES || !row_crc_matches(slice_make(key, sizeof(key)), row) ||
         row.data[33] > LIMIT_SESSION_KEY_BYTES || row.size != 34u + row.data[33] + CRC_BYTES ||
-        row.data[32] > WAL_UNIT_CONFLICT) {
+        row.data[32] > WAL_UNIT_COMMITTING) {
         return error_set(ret_error, STATUS_CORRUPT, "the row of unit %" PRIu64 " is damaged", unit);
     }
     struct format_unit result = {

@@ -11,7 +11,7 @@
  *   records      LSN, 8 bytes          a record, see below; appended only, removed by retention
  *   units        unit, 8 bytes         a unit row, see below
  *   open         unit, 8 bytes         CRC-32C of the key; present exactly for the units in state
- *                                      OPEN or CONFLICT
+ *                                      OPEN, CONFLICT or COMMITTING
  *   sessions     the caller's bytes    a session row, see below
  *   properties   a name                value bytes, then the CRC-32C of key and value
  *
@@ -56,7 +56,7 @@
  *        8     8  LSN of the last record
  *       16     8  time of the first record
  *       24     8  time of the last record
- *       32     1  state: 0 open, 1 committed, 2 aborted, 3 conflict
+ *       32     1  state: 0 open, 1 committed, 2 aborted, 3 conflict, 4 committing
  *       33     1  size of the session key, 0 to 64
  *       34     n  session key: retention removes that session with the unit
  *     34+n     4  CRC-32C of the key (unit), then of everything before this field
@@ -81,6 +81,9 @@
  *   1  since the first release
  *   2  has the property .keys, and records of version 2. A journal becomes one when it is opened
  *      with a key file for the first time; without one, version 1 is written
+ *   3  version 1 with units in the state committing, and records COMMITTING. A journal becomes one
+ *      in the transaction that writes the first of them
+ *   4  is to 2 what 3 is to 1
  *
  * A program writes the lowest version that tells what is there, and reads all. A newer one it
  * refuses before it looks at anything else, with STATUS_VERSION, and changes nothing. Who makes
@@ -109,6 +112,8 @@
 
 #define FORMAT_VERSION 1u
 #define FORMAT_VERSION_ENCRYPTED 2u
+#define FORMAT_VERSION_COMMITTING 3u
+#define FORMAT_VERSION_NEWEST 4u
 
 #define FORMAT_RECORD_HEADER_BYTES 48u
 #define FORMAT_RECORD_VERSION 1u
@@ -152,7 +157,8 @@ MUST_CHECK enum status format_key_get(struct slice key, uint64_t *ret_number,
                                       struct error *ret_error);
 
 /* Of the property .format. STATUS_CORRUPT, STATUS_VERSION (a version that is not known). */
-MUST_CHECK enum status format_version_check(struct slice value, struct error *ret_error);
+MUST_CHECK enum status format_version_get(struct slice value, uint32_t *ret_version,
+                                          struct error *ret_error);
 
 /* Writes header and payload of `record` to `room`, FORMAT_RECORD_HEADER_BYTES + payload bytes. The
    payload may be in its place there already. */
@@ -181,10 +187,28 @@ uint32_t format_property_crc(const char *name, struct slice value);
 MUST_CHECK enum status format_property_get(const char *name, struct slice row,
                                            struct slice *ret_value, struct error *ret_error);
 
+/* Whether a journal of this version has the property .keys. */
+static inline bool format_version_is_encrypted(uint32_t version)
+{
+    return version % 2 == 0;
+}
+
+/* The lowest version that tells what `version` does, and that it is encrypted. */
+static inline uint32_t format_version_encrypted(uint32_t version)
+{
+    return version + version % 2;
+}
+
+/* The same, and that there are records COMMITTING. */
+static inline uint32_t format_version_committing(uint32_t version)
+{
+    return version < FORMAT_VERSION_COMMITTING ? version + 2 : version;
+}
+
 /* True for the states in which a unit stands in the table `open`. */
 static inline bool format_unit_is_open(enum wal_unit_state state)
 {
-    return state == WAL_UNIT_OPEN || state == WAL_UNIT_CONFLICT;
+    return state == WAL_UNIT_OPEN || state == WAL_UNIT_CONFLICT || state == WAL_UNIT_COMMITTING;
 }
 
 #endif

@@ -40,6 +40,7 @@ struct wal {
     uint8_t id[WAL_JOURNAL_ID_BYTES];
     struct wal_place place;
     struct cipher *cipher; /* NULL: opened without a key file */
+    uint32_t version;      /* of the format; the writer thread's, once it runs */
     /* written by the writer thread (unit_next: by any), read by any */
     _Atomic uint64_t last_lsn; /* durable */
     _Atomic uint64_t unit_next;

@@ -32,17 +32,14 @@
 
 static enum status put_identity(struct store_transaction *transaction, struct error *ret_error)
 {
-    uint8_t version[4];
     uint8_t id[WAL_JOURNAL_ID_BYTES];
     uint8_t clean = 1;
     if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id)) {
         return error_set(ret_error, STATUS_IO, "cannot get random bytes: %s", strerror(errno));
     }
-    slice_store_u32be(version, FORMAT_VERSION);
     enum status status = store_make_tables(transaction, ret_error);
     if (status == STATUS_OK) {
-        status = rows_property_put(transaction, FORMAT_PROPERTY_VERSION,
-                                   slice_make(version, sizeof(version)), ret_error);
+        status = rows_version_put(transaction, FORMAT_VERSION, ret_error);
     }
     if (status == STATUS_OK) {
         status = rows_property_put(transaction, FORMAT_PROPERTY_ID, slice_make(id, sizeof(id)),

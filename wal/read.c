@@ -194,32 +194,60 @@ enum status wal_read_open_next(struct wal_reader *reader, uint64_t after_unit,
     return status;
 }
 
+static enum status join_unit(struct wal_reader *reader, const struct format_session *session,
+                             struct wal_session *ret_session, struct error *ret_error)
+{
+    struct format_unit row;
+    enum status status = rows_unit(reader->transaction, session->unit, &row, ret_error);
+    if (status == STATUS_NOT_FOUND) {
+        return error_set(ret_error, STATUS_CORRUPT,
+                         "a session names unit %llu, which is not in the journal",
+                         (unsigned long long)session->unit);
+    }
+    if (status == STATUS_OK) {
+        *ret_session = (struct wal_session){
+            .transaction_number = session->transaction_number,
+            .unit = session->unit,
+            .unit_state = row.unit.state,
+            .time_ms = session->time_ms,
+        };
+    }
+    return status;
+}
+
 enum status wal_read_session(struct wal_reader *reader, struct slice key,
                              struct wal_session *ret_session, struct error *ret_error)
 {
     struct format_session session;
-    struct format_unit row;
     if (key.size == 0 || key.size > LIMIT_SESSION_KEY_BYTES) {
         return error_set(ret_error, STATUS_NOT_FOUND, "no session has a key of %zu bytes",
                          key.size);
     }
     enum status status = rows_session(reader->transaction, key, &session, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = rows_unit(reader->transaction, session.unit, &row, ret_error);
-    if (status == STATUS_NOT_FOUND) {
-        return error_set(ret_error, STATUS_CORRUPT,
-                         "a session names unit %llu, which is not in the journal",
-                         (unsigned long long)session.unit);
+    return status != STATUS_OK ? status : join_unit(reader, &session, ret_session, ret_error);
+}
+
+enum status wal_read_session_next(struct wal_reader *reader, struct slice after,
+                                  uint8_t ret_key[LIMIT_SESSION_KEY_BYTES], size_t *ret_key_size,
+                                  struct wal_session *ret_session, struct error *ret_error)
+{
+    struct format_session session;
+    struct slice key;
+    struct slice value;
+    enum status status =
+        store_next(reader->transaction, STORE_SESSIONS, after, &key, &value, ret_error);
+    if (status == STATUS_OK && key.size > LIMIT_SESSION_KEY_BYTES) {
+        return error_set(ret_error, STATUS_CORRUPT, "a session has a key of %zu bytes", key.size);
     }
     if (status == STATUS_OK) {
-        *ret_session = (struct wal_session){
-            .transaction_number = session.transaction_number,
-            .unit = session.unit,
-            .unit_state = row.unit.state,
-            .time_ms = session.time_ms,
-        };
+        status = format_session_get(key, value, &session, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = join_unit(reader, &session, ret_session, ret_error);
+    }
+    if (status == STATUS_OK) {
+        memcpy(ret_key, key.data, key.size);
+        *ret_key_size = key.size;
     }
     return status;
 }

@@ -133,9 +133,10 @@ enum verdict {
     ALL_STAY, /* this one and all that come after it */
 };
 
-static enum verdict judge(const struct wal_prune_options *options, const struct wal_unit *unit,
+static enum verdict judge(const struct wal_prune_options *options, const struct format_unit *row,
                           uint64_t now_ms)
 {
+    const struct wal_unit *unit = &row->unit;
     /* Numbers grow with time, so no later unit ended earlier than this one began. A unit from the
        future was begun under a clock that was wrong: it proves nothing. */
     if (unit->begin_time_ms >= options->ended_before_ms && unit->begin_time_ms <= now_ms) {
@@ -144,7 +145,11 @@ static enum verdict judge(const struct wal_prune_options *options, const struct 
     bool goes = !format_unit_is_open(unit->state) &&
                 unit->last_time_ms < options->ended_before_ms &&
                 unit->last_lsn <= options->settled_lsn;
-    return goes ? GOES : STAYS;
+    size_t prefix = options->kept_prefix.size;
+    bool kept = prefix > 0 && row->session_key_size >= prefix &&
+                memcmp(row->session_key, options->kept_prefix.data, prefix) == 0 &&
+                unit->last_time_ms >= options->kept_ended_before_ms;
+    return goes && !kept ? GOES : STAYS;
 }
 
 /* The next unit and what is to become of it. ALL_STAY: there is none, and prune->done says so. */
@@ -153,7 +158,7 @@ static enum status judge_next(struct store_transaction *transaction, struct prun
                               enum verdict *ret_verdict, struct error *ret_error)
 {
     enum status status = rows_unit_next(transaction, prune->after_unit, ret_row, ret_error);
-    *ret_verdict = status == STATUS_OK ? judge(prune->options, &ret_row->unit, now_ms) : ALL_STAY;
+    *ret_verdict = status == STATUS_OK ? judge(prune->options, ret_row, now_ms) : ALL_STAY;
     if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
         return status;
     }

@@ -263,7 +263,8 @@ enum status rows_highest(struct store_transaction *transaction, uint64_t *ret_ls
     return status;
 }
 
-enum status rows_check_version(struct store_transaction *transaction, struct error *ret_error)
+enum status rows_version(struct store_transaction *transaction, uint32_t *ret_version,
+                         struct error *ret_error)
 {
     struct slice value;
     enum status status = rows_property(transaction, FORMAT_PROPERTY_VERSION, &value, ret_error);
@@ -271,5 +272,14 @@ enum status rows_check_version(struct store_transaction *transaction, struct err
         value = slice_make(NULL, 0);
         status = STATUS_OK;
     }
-    return status == STATUS_OK ? format_version_check(value, ret_error) : status;
+    return status == STATUS_OK ? format_version_get(value, ret_version, ret_error) : status;
+}
+
+enum status rows_version_put(struct store_transaction *transaction, uint32_t version,
+                             struct error *ret_error)
+{
+    uint8_t value[4];
+    slice_store_u32be(value, version);
+    return rows_property_put(transaction, FORMAT_PROPERTY_VERSION, slice_make(value, sizeof(value)),
+                             ret_error);
 }

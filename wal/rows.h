@@ -50,7 +50,9 @@ MUST_CHECK enum status rows_highest(struct store_transaction *transaction, uint6
                                     uint64_t *ret_unit, struct error *ret_error);
 
 /* STATUS_VERSION if the journal's format is not the one this program understands. */
-MUST_CHECK enum status rows_check_version(struct store_transaction *transaction,
-                                          struct error *ret_error);
+MUST_CHECK enum status rows_version(struct store_transaction *transaction, uint32_t *ret_version,
+                                    struct error *ret_error);
+MUST_CHECK enum status rows_version_put(struct store_transaction *transaction, uint32_t version,
+                                        struct error *ret_error);
 
 #endif

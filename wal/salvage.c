@@ -27,9 +27,8 @@ static bool state_fits(enum wal_unit_state state, enum wal_kind kind)
 {
     static const enum wal_kind kinds[] = {
         [WAL_UNIT_OPEN] = WAL_KIND_WRITE, /* or BEGIN */
-        [WAL_UNIT_COMMITTED] = WAL_KIND_COMMIT,
-        [WAL_UNIT_ABORTED] = WAL_KIND_ABORT,
-        [WAL_UNIT_CONFLICT] = WAL_KIND_CONFLICT,
+        [WAL_UNIT_COMMITTED] = WAL_KIND_COMMIT,  [WAL_UNIT_ABORTED] = WAL_KIND_ABORT,
+        [WAL_UNIT_CONFLICT] = WAL_KIND_CONFLICT, [WAL_UNIT_COMMITTING] = WAL_KIND_COMMITTING,
     };
     return kind == kinds[state] || (state == WAL_UNIT_OPEN && kind == WAL_KIND_BEGIN);
 }
@@ -243,8 +242,9 @@ static enum status check_identity(const struct findings *findings, struct wal_sa
                          "not even the journal's id and format version are intact: nothing of it "
                          "can be kept");
     }
+    uint32_t number = 0;
     enum status status =
-        format_version_check(slice_make(version->value, version->value_size), ret_error);
+        format_version_get(slice_make(version->value, version->value_size), &number, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -259,7 +259,7 @@ static enum status open_cipher(struct findings *findings, const char *key_file,
     const struct found_row *version = findings_property(findings, FORMAT_PROPERTY_VERSION);
     const struct found_row *id = findings_property(findings, FORMAT_PROPERTY_ID);
     const struct found_row *keys = findings_property(findings, FORMAT_PROPERTY_KEYS);
-    bool encrypted = slice_load_u32be(version->value) == FORMAT_VERSION_ENCRYPTED;
+    bool encrypted = format_version_is_encrypted(slice_load_u32be(version->value));
     if (encrypted && keys == NULL) {
         return error_set(ret_error, STATUS_CORRUPT,
                          "the journal is encrypted and its data keys are damaged: nothing of it "

@@ -64,7 +64,8 @@ static enum status scan_in_child(struct scan *scan)
         status = scan_begin_and_check_pages(scan, store, &transaction, &scan->error);
     }
     if (status == STATUS_OK) {
-        status = rows_check_version(transaction, &scan->error);
+        uint32_t version = 0;
+        status = rows_version(transaction, &version, &scan->error);
     }
     if (scan->everything && status == STATUS_CORRUPT) {
         scan_note(scan, 0, scan->error.message);

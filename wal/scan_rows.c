@@ -53,6 +53,8 @@ static bool state_fits(enum wal_unit_state state, enum wal_kind kind)
         return kind == WAL_KIND_ABORT;
     case WAL_UNIT_CONFLICT:
         return kind == WAL_KIND_CONFLICT;
+    case WAL_UNIT_COMMITTING:
+        return kind == WAL_KIND_COMMITTING;
     }
     return false;
 }

@@ -95,7 +95,7 @@ static enum status read_identity(struct wal *wal, struct store_transaction *tran
     struct slice clean;
     uint64_t lsn = 0;
     uint64_t unit = 0;
-    enum status status = rows_check_version(transaction, ret_error);
+    enum status status = rows_version(transaction, &wal->version, ret_error);
     if (status == STATUS_OK) {
         status = rows_property(transaction, FORMAT_PROPERTY_ID, &id, ret_error);
     }

@@ -36,6 +36,10 @@
     X(recovery_finished)   /* all units were recovered; not yet accepting */                       \
     X(resolve_journaled)   /* what decides a conflict is durable; no document is touched */        \
     X(resolve_replaced)    /* one document was replaced (reached once per document) */             \
+    X(native_committing)   /* the COMMITTING record is durable; the commit has not left */         \
+    X(native_sent)         /* the commit was handed to the socket, its reply is not here */        \
+    X(native_answered)     /* the server's reply to the commit is here; the client has none */     \
+    X(native_asked)        /* recovery: the server has said how one transaction ended */           \
     X(compact_copied)      /* the copy is written, not synced; the old journal is in place */      \
     X(compact_checked)     /* the copy is durable and sound; the old journal is in place */        \
     X(compact_renamed)     /* the copy is in place; its name may not survive a power cut yet */    \

@@ -31,6 +31,7 @@
 
 #include "holdfast/error.h"
 #include "holdfast/histogram.h"
+#include "holdfast/limits.h"
 #include "holdfast/slice.h"
 
 struct wal;
@@ -50,7 +51,9 @@ enum wal_durability {
     X(OUTCOME, 5)    /* reserved: the recorded reply of a retryable command */                     \
     X(SETTLED, 6)    /* reserved: the upstream has itself made everything up to an LSN durable */  \
     X(CONFLICT, 7)   /* the unit is set aside for an operator; it holds no locks any more */       \
-    X(CHECKPOINT, 8) /* reserved */
+    X(CHECKPOINT, 8) /* reserved */                                                                \
+    X(COMMITTING, 9) /* native engine: the server is about to be asked to commit the unit's        \
+                        transaction; how that ended only the server knows */
 
 enum wal_kind {
 #define X(name, number) WAL_KIND_##name = number,
@@ -66,7 +69,8 @@ const char *wal_kind_name(enum wal_kind kind);
     X(OPEN) /* last record BEGIN or WRITE: recovery will roll it back */                           \
     X(COMMITTED)                                                                                   \
     X(ABORTED)                                                                                     \
-    X(CONFLICT)
+    X(CONFLICT)                                                                                    \
+    X(COMMITTING) /* last record COMMITTING: recovery will ask the server */
 
 enum wal_unit_state {
 #define X(name) WAL_UNIT_##name,
@@ -74,7 +78,7 @@ enum wal_unit_state {
 #undef X
 };
 
-/* "open", "committed", "aborted", "conflict". Never NULL. */
+/* "open", "committed", "aborted", "conflict", "committing". Never NULL. */
 const char *wal_unit_state_name(enum wal_unit_state state);
 
 struct wal_record {
@@ -195,6 +199,9 @@ struct wal_append {
        or has failed. Must not block and must not call into the journal except wal_append(). */
     void (*completed)(struct wal_append *first, void *context);
     void *context;
+    /* On a group's first record: nobody waits for it. It goes with the next group that somebody
+       waits for, or by itself after WAL_UNHURRIED_MS; so it costs no sync of its own. */
+    bool unhurried;
     /* filled in by the journal before `completed` */
     uint64_t lsn;       /* 0 if it failed */
     enum status status; /* OK, FULL (the quota or the disk: nothing was written, later groups may
@@ -202,6 +209,8 @@ struct wal_append {
     /* private to the journal */
     struct wal_append *queue_next;
 };
+
+#define WAL_UNHURRIED_MS 200u
 
 /* The payload of a record for which there is room even in a full journal: see wal_append(). */
 #define WAL_SHORT_PAYLOAD_BYTES 512u
@@ -213,13 +222,15 @@ struct wal_append {
  *
  * Rules (broken: STATUS_INVALID): a unit's first record is BEGIN; nothing follows ABORT; after
  * COMMIT only CONFLICT (the server has lost it and it cannot be done again); after CONFLICT only
- * COMMIT, ABORT or CONFLICT (an operator's decision).
+ * COMMIT, ABORT or CONFLICT (an operator's decision); after COMMITTING only COMMIT, ABORT or
+ * CONFLICT.
  *
- * Space: BEGIN and WRITE fail with FULL at options.quota_bytes; COMMIT, ABORT and CONFLICT may use
- * a reserve beyond it. In the reserve each unit that has not ended has a place of its own for one
- * CONFLICT and one ABORT or COMMIT, if the record is alone in its group and has a payload of up to
- * WAL_SHORT_PAYLOAD_BYTES: these always fit, so that what is open can always be ended. A larger end
- * may fail with FULL when the reserve is short; then end the unit with a short one.
+ * Space: BEGIN, WRITE and COMMITTING fail with FULL at options.quota_bytes; COMMIT, ABORT and
+ * CONFLICT may use a reserve beyond it. In the reserve each unit that has not ended has a place of
+ * its own for one CONFLICT and one ABORT or COMMIT, if the record is alone in its group and has a
+ * payload of up to WAL_SHORT_PAYLOAD_BYTES: these always fit, so that what is open can always be
+ * ended. A larger end may fail with FULL when the reserve is short; then end the unit with a short
+ * one.
  */
 void wal_append(struct wal *wal, struct wal_append *first);
 
@@ -272,6 +283,15 @@ MUST_CHECK enum status wal_read_open_next(struct wal_reader *reader, uint64_t af
 /* The session of `key`. Errors: STATUS_NOT_FOUND, STATUS_CORRUPT. */
 MUST_CHECK enum status wal_read_session(struct wal_reader *reader, struct slice key,
                                         struct wal_session *ret_session, struct error *ret_error);
+/*
+ * The first session whose key is greater than `after`, byte by byte; size 0: the first of all. Its
+ * key is copied: LIMIT_SESSION_KEY_BYTES at most. Errors: STATUS_NOT_FOUND (no further one),
+ * STATUS_CORRUPT.
+ */
+MUST_CHECK enum status wal_read_session_next(struct wal_reader *reader, struct slice after,
+                                             uint8_t ret_key[LIMIT_SESSION_KEY_BYTES],
+                                             size_t *ret_key_size, struct wal_session *ret_session,
+                                             struct error *ret_error);
 
 /* ------------------------------------------------------------------ properties, retention, figures
  */
@@ -293,6 +313,10 @@ struct wal_prune_options {
     /* But not those whose last record is newer than this: the server may not have made them durable
        yet, and only their records could bring them back. UINT64_MAX: that is no matter. */
     uint64_t settled_lsn;
+    /* Units whose session key begins so stay until they ended before `kept_ended_before_ms`. Size
+       0: none does. */
+    struct slice kept_prefix;
+    uint64_t kept_ended_before_ms;
     /* Asked between two transactions, on the caller's thread, so that it may also wait a little and
        leave the disk to others. False: no further one. NULL: all at once. */
     bool (*go_on)(void *context);
@@ -361,7 +385,7 @@ struct wal_statistics {
     uint64_t last_lsn;
     uint64_t last_unit;  /* the highest number ever given out to one that wrote */
     uint64_t pruned_lsn; /* the highest one that retention has removed; 0: none */
-    uint64_t units_open;
+    uint64_t units_open; /* OPEN or COMMITTING */
     uint64_t units_conflict;
     uint64_t commits; /* LMDB commits since the journal was made or compacted, by whomever */
     uint64_t batches; /* of them, groups appended since wal_open() */

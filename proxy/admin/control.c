@@ -73,10 +73,13 @@ int admin_control_prune(const struct admin_facts *facts, const char *query, stru
         return 503;
     }
     pruner_ask(facts->pruner, before_ms, &options);
-    (void)evbuffer_add_printf(body, "{\"endedBefore\": %" PRIu64 ", \"settledLsn\": %" PRId64 "}\n",
-                              options.ended_before_ms,
-                              options.settled_lsn > INT64_MAX ? INT64_C(-1)
-                                                              : (int64_t)options.settled_lsn);
+    (void)evbuffer_add_printf(
+        body,
+        "{\"endedBefore\": %" PRIu64 ", \"requestsEndedBefore\": %" PRIu64
+        ", \"settledLsn\": %" PRId64 "}\n",
+        options.ended_before_ms,
+        options.kept_prefix.size == 0 ? options.ended_before_ms : options.kept_ended_before_ms,
+        options.settled_lsn > INT64_MAX ? INT64_C(-1) : (int64_t)options.settled_lsn);
     return 200;
 }
 

@@ -126,6 +126,9 @@ static uint64_t unsettled_ms(struct wal *wal, uint64_t settled_lsn)
 static void write_settling(const struct admin_facts *facts, struct exposition *page)
 {
     struct settler *settler = facts->engine->settler;
+    if (settler == NULL) {
+        return; /* the native engine: what the server has committed it keeps itself */
+    }
     uint64_t settled = settler_durable_lsn(settler);
     uint64_t last = wal_last_lsn(facts->wal);
     exposition_gauge(page, "holdfast_units_unsettled",
@@ -141,7 +144,8 @@ static void write_settling(const struct admin_facts *facts, struct exposition *p
 
 /* ------------------------------------------------------------------ units */
 
-static void write_ends(struct engine_counters *counters, struct exposition *page)
+static void write_ends(struct engine_counters *counters, const char *engine,
+                       struct exposition *page)
 {
     exposition_family(page, "holdfast_units", EXPOSITION_COUNTER,
                       "Units that have ended: where they came from, and how.");
@@ -149,7 +153,7 @@ static void write_ends(struct engine_counters *counters, struct exposition *page
         for (enum engine_outcome outcome = 0; outcome < ENGINE_OUTCOMES; outcome++) {
             char labels[128] = "";
             exposition_label(labels, sizeof labels, "boundary", unit_boundary_name(boundary));
-            exposition_label(labels, sizeof labels, "engine", "journaled");
+            exposition_label(labels, sizeof labels, "engine", engine);
             exposition_label(labels, sizeof labels, "outcome", engine_outcome_name(outcome));
             exposition_number(page, labels, counter_read(&counters->ended[boundary][outcome]));
         }
@@ -168,7 +172,7 @@ static void write_units(struct engine *engine, struct exposition *page)
     struct engine_counters *counters = &engine->counters;
     exposition_gauge(page, "holdfast_units_open", "Units that are open.",
                      unit_table_open_count(engine->units));
-    write_ends(counters, page);
+    write_ends(counters, engine->native == NULL ? "journaled" : "native", page);
     exposition_family(page, "holdfast_commit_duration_seconds", EXPOSITION_HISTOGRAM,
                       "Commits of units that had written, until they were durable.");
     exposition_histogram(page, "", &counters->commit);

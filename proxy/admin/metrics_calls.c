@@ -87,6 +87,23 @@ static void write_front(const struct front *front, struct exposition *page)
                        figures.services_lost);
 }
 
+static void write_idempotency(struct idempotency *idempotency, struct exposition *page)
+{
+    struct idempotency_figures figures;
+    idempotency_figures_get(idempotency, &figures);
+    exposition_gauge(page, "holdfast_idempotency_running",
+                     "Calls with an Idempotency-Key that are at work.", figures.running);
+    exposition_gauge(page, "holdfast_idempotency_recorded_bytes",
+                     "Their recorded answers; http.idempotency.quota bounds them.",
+                     figures.recorded_bytes);
+    exposition_counter(page, "holdfast_idempotency_answered",
+                       "Repeated calls that were answered from the journal.", figures.answered);
+    exposition_counter(page, "holdfast_idempotency_refused",
+                       "Calls whose key is at work, was used for another request, or found the "
+                       "quota reached.",
+                       figures.refused);
+}
+
 static void route_labels(const struct front_route *route, char labels[LABELS_BYTES])
 {
     labels[0] = '\0';
@@ -126,6 +143,9 @@ void admin_metrics_calls(const struct services *services, struct exposition *pag
         return;
     }
     write_front(front, page);
+    if (services_idempotency(services) != NULL) {
+        write_idempotency(services_idempotency(services), page);
+    }
     struct front_route *routes = calloc(ROUTES_TOLD_MAX, sizeof *routes);
     if (routes != NULL) {
         write_routes(routes, front_routes_get(front, routes, ROUTES_TOLD_MAX), page);

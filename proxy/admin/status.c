@@ -45,7 +45,7 @@ static void append_journal(bson_t *document, const struct admin_facts *facts)
     BSON_APPEND_INT64(document, "quotaBytes", (int64_t)journal.figures.quota_bytes);
     BSON_APPEND_INT64(document, "groups", (int64_t)journal.figures.groups);
     BSON_APPEND_INT64(document, "batches", (int64_t)journal.figures.batches);
-    if (facts->phase == ADMIN_SERVING) {
+    if (facts->phase == ADMIN_SERVING && facts->engine->settler != NULL) {
         BSON_APPEND_INT64(document, "settledLsn",
                           (int64_t)settler_durable_lsn(facts->engine->settler));
     }

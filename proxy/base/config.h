@@ -143,6 +143,7 @@ struct config {
     uint64_t wal_retention_ms;          /* wal.retention: 30m..10y, default 24h */
     /* unit */
     enum config_engine unit_engine; /* unit.engine: auto (default) | journaled | native */
+    uint64_t unit_audit_bytes;      /* unit.auditBytes: 0..16MiB, default 64KiB */
     uint64_t unit_lock_wait_ms;     /* unit.lockWait: 0..10m, default 5s */
     uint64_t unit_lifetime_ms;      /* unit.lifetime: 1s..24h, default 60s */
     enum config_retryable_writes unit_retryable_writes; /* unit.retryableWrites: once | pass */
@@ -171,6 +172,12 @@ struct config {
     uint64_t http_quiet_ms;                   /* http.quietPeriod: 0..10m, default 5s */
     uint64_t http_answer_bytes_max;           /* http.maxAnswer: 1KiB..1GiB, default 16MiB */
     char *http_routes;                        /* http.routes: rules as text, not parsed here */
+    /* http.idempotency */
+    uint64_t http_idempotency_keep_ms;    /* http.idempotency.keep: 0..10y, default 24h */
+    uint64_t http_idempotency_bytes_max;  /* http.idempotency.quota: 64KiB..64TiB, default 1GiB */
+    uint64_t http_idempotency_body_max;   /* http.idempotency.maxBody: 1KiB..64MiB, default 1MiB */
+    uint64_t http_idempotency_answer_max; /* http.idempotency.maxAnswer: 1KiB..8MiB, default 1MiB */
+    char *http_idempotency_identity;      /* http.idempotency.identityHeader: or empty */
     /* http.tls */
     enum config_tls_mode http_tls_mode;  /* http.tls.mode: as net.tls.mode */
     char *http_tls_certificate_key_file; /* http.tls.certificateKeyFile; empty: net.tls's */

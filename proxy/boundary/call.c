@@ -109,6 +109,7 @@ bool call_open_unit(struct call *call)
         .group = domain_reader_group(call->domain),
         .trace = trace_id_is_none(&call->trace) ? NULL : &call->span,
         .serializable = engine->serializable,
+        .request_key = call->request_key,
     };
     if (unit_table_checkout(engine->units, &wanted, &call->waiter, &unit) != UNIT_CHECKOUT_READY) {
         return false;
@@ -207,6 +208,7 @@ static void commit(struct call *call)
     call->commit = (struct commit){
         .engine = call->engine,
         .unit = call->checked_out,
+        .reply = call->answer,
         .completed = on_committed,
         .context = call,
     };

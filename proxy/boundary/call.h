@@ -72,6 +72,10 @@ struct call {
     const char *method;
     const char *target;
     const char *caller; /* address:port */
+    /* Not NULL: the request may be repeated; its unit is found by this key (idempotency.h). */
+    const struct unit_session_key *request_key;
+    /* Set before call_commit(): a document for the COMMIT record; size 0: none. */
+    struct slice answer;
     void (*admitted)(struct call *call, enum call_admission admission);
     void (*ended)(struct call *call, enum call_end end);
 

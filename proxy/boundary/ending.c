@@ -19,6 +19,8 @@ void ending_init(struct boundary_request *request)
     request->unit_trace = (struct span_context){0};
     request->task.run = on_task;
     request->reply_lost = false;
+    request->doubt = NULL;
+    request->outlives_server = false;
     request->writing = request->reading = request->locking = request->waiting = false;
     bson_init(&request->reply);
 }
@@ -212,6 +214,11 @@ void boundary_cancel(struct boundary_request *request)
         read_cancel(&request->read);
     } else if (request->locking) {
         locked_read_cancel(&request->locked);
+    } else if (request->doubt != NULL &&
+               native_doubt_leave(request->engine->native, request->doubt, request)) {
+        request->doubt = NULL;
+        request->reply_lost = true;
+        ending_finish(request);
     } else if (request->waiting && unit_table_cancel(request->engine->units, &request->waiter)) {
         request->waiting = false;
         request->reply_lost = true;

@@ -55,6 +55,7 @@ static enum outcome judge(struct wal_reader *reader, const struct wal_session *s
     case WAL_UNIT_ABORTED:
         return judge_aborted(reader, session->unit, error);
     case WAL_UNIT_OPEN:
+    case WAL_UNIT_COMMITTING: /* of another engine, which asks nobody here */
         break;
     }
     return OUTCOME_ROLLED_BACK;

@@ -15,6 +15,7 @@
 #include "boundary/domain.h"
 #include "engine/engine.h"
 #include "engine/finish.h"
+#include "engine/native.h"
 #include "engine/write.h"
 #include "read/locked_read.h"
 #include "read/read.h"
@@ -30,7 +31,8 @@ struct boundary_request {
     const char *client;
     const char *application;
     uint64_t connection;
-    bool draining;   /* the process is about to end: no new units */
+    bool draining;          /* the process is about to end: no new units */
+    const uint8_t *process; /* of the server at the channel's other end; NULL: it does not tell */
     bool authorized; /* comment_unit.c has asked the server; set back at each login or logout */
     struct op_msg message;
     struct command_view view;
@@ -72,6 +74,10 @@ struct boundary_request {
     enum status commit_status;
     void (*after_commit)(struct boundary_request *);
     struct rollback rollback;
+    struct native_commit native; /* native.c, as what follows */
+    struct native_doubt *doubt;
+    enum commit_verdict verdict;
+    bool outlives_server; /* it is answered also when its connection to the server has broken */
     bson_t reply;
     bool reply_lost;
     bool writing;
@@ -82,6 +88,9 @@ struct boundary_request {
 
 /* ---- driver.c: a command of a driver's transaction (autocommit: false) */
 void driver_start(struct boundary_request *request);
+
+/* ---- native.c: commitTransaction of a transaction that is the server's own (engine/native.h) */
+void native_commit_start(struct boundary_request *request);
 
 /* ---- plain.c: a write command outside transactions as a unit of its own */
 

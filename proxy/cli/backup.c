@@ -1,7 +1,7 @@
 /*
  * `holdfast backup` (cli.h): runs a dump between two marks in the journal.
  *
- *     retention is held, with --pause all writes are --> the journal's end is fromLsn --> the
+ *     retention is held, with --hold all writes are --> the journal's end is fromLsn --> the
  * command
  *     --> writes go on --> a copy of the journal, whose end is untilLsn --> retention goes on
  *
@@ -181,11 +181,11 @@ static enum status begin(struct backup *backup, struct error *ret_error)
     }
     status = ask(backup, BEAT_FOR_MS, false, &held, &units, &away);
     backup->living = status != STATUS_NOT_FOUND;
-    if (status == STATUS_NOT_FOUND && !backup->options->pause) {
+    if (status == STATUS_NOT_FOUND && !backup->options->hold) {
         status = STATUS_OK; /* nobody writes by it, and nobody prunes */
     } else if (status != STATUS_OK) {
         return error_set(ret_error, status, "%s", away.message);
-    } else if (backup->options->pause) {
+    } else if (backup->options->hold) {
         status = wait_for_pause(backup, ret_error);
     }
     if (status == STATUS_OK) {

@@ -181,6 +181,19 @@ static enum status print_write(struct export *export, const struct unit_history 
     return status;
 }
 
+/* What a transaction of the server is asked for by, and its commands. */
+static void print_committing(struct export *export, const struct unit_history *history)
+{
+    bson_t line = BSON_INITIALIZER;
+    BSON_APPEND_UTF8(&line, "type", "committing");
+    BSON_APPEND_INT64(&line, "unit", (int64_t)history->unit);
+    print_open(export, &line);
+    bson_destroy(&line);
+    fputs(", \"committing\" : ", stdout);
+    print_document(history->committing);
+    fputs(" }\n", stdout);
+}
+
 static bool namespace_wanted(const struct export *export, const char *namespace)
 {
     return export->options->namespace == NULL || strcmp(export->options->namespace, namespace) == 0;
@@ -216,6 +229,9 @@ static enum status export_unit(struct export *export, const struct wal_unit *row
     enum status status = unit_history_load(export->wal, row->unit, &history, &error);
     if (status == STATUS_OK && unit_wanted(export, history)) {
         print_unit(export, history, row);
+        if (history->committing.size > 0) {
+            print_committing(export, history);
+        }
         for (size_t i = 0; i < history->write_count && status == STATUS_OK && !ferror(stdout);
              i++) {
             if (namespace_wanted(export, history->writes[i].namespace)) {

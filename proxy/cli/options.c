@@ -22,7 +22,8 @@
 #define INTERVAL_MS_DEFAULT 2000
 #define SETTLE_MS_DEFAULT 1000
 #define LIMIT_MS_DEFAULT 600000
-#define HELP_COLUMN 19 /* where the help of an option begins, less the indent */
+#define BATCH_MAX 10000 /* documents of one unit */
+#define HELP_COLUMN 19  /* where the help of an option begins, less the indent */
 
 const struct cli_command cli_commands[] = {
     {"status", "", "what the journal holds and whom it belongs to",
@@ -34,8 +35,9 @@ const struct cli_command cli_commands[] = {
      cli_status},
     {"units", "", "the units in the journal, oldest first",
      "Prints one line per unit: its number, state, boundary, when it began, how many writes it\n"
-     "made, for whom, and why it ended. --state open|committed|aborted|conflict shows only those.\n"
-     "Works while holdfastd runs; then open units are at work, not left behind.\n"
+     "made, for whom, and why it ended. --state open|committed|aborted|conflict|committing shows "
+     "only\n"
+     "those. Works while holdfastd runs; then open units are at work, not left behind.\n"
      "--locks shows the units open in a living holdfastd, how many locks each holds and which\n"
      "unit it waits for.\n"
      "\n"
@@ -170,7 +172,7 @@ const struct cli_command cli_commands[] = {
      "where to where in the journal that was, with a copy of the journal. What the dump has of "
      "units\n"
      "that were at work, after-restore makes whole. Retention removes nothing meanwhile.\n"
-     "  --pause  has the living holdfastd hold all writes, of units and plain ones, once the open "
+     "  --hold   has the living holdfastd hold all writes, of units and plain ones, once the open "
      "units\n"
      "           have ended: the dump is of one moment. They wait as for a lock (unit.lockWait), "
      "then\n"
@@ -191,7 +193,7 @@ const struct cli_command cli_commands[] = {
      "code 1, --dry-run, --yes and being interrupted are as with replay.\n"
      "\n"
      "Example: holdfast after-restore --backup BACKUP --onto mongodb://localhost:27017\n",
-     cli_after_restore, .without_wal = true},
+     cli_after_restore, .needs = "--backup DIR"},
     {"check-restore", "", "what to do after restoring a backup",
      "Tells whether the database at --upstream is the journal's, up to which LSN the backup holds\n"
      "everything, what a replay would do, and the next step. Takes --from and --until as replay\n"
@@ -234,7 +236,29 @@ const struct cli_command cli_commands[] = {
      "Exit code 1: something was found and is left.\n"
      "\n"
      "Example: holdfast scrub --rules FILE --proxy mongodb://localhost:27018\n",
-     cli_scrub, .without_wal = true},
+     cli_scrub, .needs = "--rules FILE"},
+    {"migrate", "ACTION DIR", "change the shape of documents, step by step",
+     "Applies the migration files of DIR (NUMBER_NAME.yaml or .json) through the running "
+     "holdfastd,\n"
+     "while services go on writing: in batches, each one journaled unit. ACTION is\n"
+     "  status    what is applied, what is pending, and what can still be undone; ends with 1 "
+     "where\n"
+     "            something is pending, half done, changed or missing\n"
+     "  dry-run   the steps that up would take, and how many documents match now; writes nothing\n"
+     "  up        applies what is pending, or goes on where it was stopped or killed\n"
+     "  down      undoes the newest one, with --to N all above N: by the journal's before-images\n"
+     "            where a document is still what the migration made of it (others are listed, and\n"
+     "            left: exit code 1), or by the file's down section\n"
+     "  baseline  notes what is pending up to --to N as applied, and carries nothing out\n"
+     "  repair    takes changed files of what is applied for right\n"
+     "The versions are kept in the database, in holdfast_migrations. One process at a time: "
+     "another\n"
+     "one waits for --wait, and ends with 3. With --wal, status tells whether the journal can "
+     "undo\n"
+     "it, and down does so; beside a running holdfastd. The files' grammar: docs/MIGRATIONS.md.\n"
+     "\n"
+     "Example: holdfast migrate up migrations --proxy mongodb://localhost:27018/shop\n",
+     cli_migrate, .needs = "--proxy URI"},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -341,7 +365,8 @@ static enum status parse_set(const char *text, struct cli_options *options, stru
 
 static enum status check_state(const char *state, struct error *ret_error)
 {
-    static const char *const names[] = {"open", "committed", "aborted", "conflict", "all"};
+    static const char *const names[] = {"open",     "committed",  "aborted",
+                                        "conflict", "committing", "all"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(state, names[i]) == 0) {
             return STATUS_OK;
@@ -373,26 +398,46 @@ static enum status take_unit(const char *text, struct cli_options *options, stru
 
 /* As the arguments, for the life of the process. */
 static char *upstream_text;
+static char *proxy_text;
 
-static enum status take_upstream_file(struct cli_options *options, struct error *ret_error)
+static enum status take_file(const char *what, char **kept, const char **ret_text,
+                             struct error *ret_error)
 {
     char *text = NULL;
-    enum status status = secret_file_read("--upstream-file", optarg, &text, ret_error);
+    enum status status = secret_file_read(what, optarg, &text, ret_error);
     if (status == STATUS_OK) {
-        secret_free(upstream_text);
-        upstream_text = text;
-        options->upstream = upstream_text;
+        secret_free(*kept);
+        *kept = text;
+        *ret_text = text;
     }
     return status;
 }
 
-static enum status take_duration(const char *option, const char *text, uint64_t *ret_ms,
-                                 struct error *ret_error)
+static enum status take_duration(const char *what, uint64_t *ret_ms, struct error *ret_error)
 {
-    return parse_duration(text, ret_ms)
+    return parse_duration(optarg, ret_ms)
                ? STATUS_OK
                : error_set(ret_error, STATUS_INVALID,
-                           "%s %.50s: expected a time up to 10m, for example 2s", option, text);
+                           "%s %.50s: expected a time up to 10m, for example 30s", what, optarg);
+}
+
+static enum status take_batch(struct cli_options *options, struct error *ret_error)
+{
+    const char *rest = NULL;
+    return parse_whole(optarg, &options->batch, &rest) && rest[0] == '\0' && options->batch >= 1 &&
+                   options->batch <= BATCH_MAX
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_INVALID,
+                           "--batch %.50s: expected a number from 1 to %d", optarg, BATCH_MAX);
+}
+
+static enum status take_way(struct cli_options *options, struct error *ret_error)
+{
+    options->way = optarg;
+    return strcmp(optarg, "journal") == 0 || strcmp(optarg, "file") == 0
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_INVALID, "--by %.50s: expected journal or file",
+                           optarg);
 }
 
 static enum status take_interval(const char *text, struct cli_options *options,
@@ -417,7 +462,26 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         options->upstream = optarg;
         return STATUS_OK;
     case OPTION_UPSTREAM_FILE:
-        return take_upstream_file(options, ret_error);
+        return take_file("--upstream-file", &upstream_text, &options->upstream, ret_error);
+    case OPTION_PROXY:
+        options->proxy = optarg;
+        return STATUS_OK;
+    case OPTION_PROXY_FILE:
+        return take_file("--proxy-file", &proxy_text, &options->proxy, ret_error);
+    case OPTION_DATABASE:
+        options->database = optarg;
+        return STATUS_OK;
+    case OPTION_WAIT:
+        return take_duration("--wait", &options->wait_ms, ret_error);
+    case OPTION_PAUSE:
+        return take_duration("--pause", &options->pause_ms, ret_error);
+    case OPTION_BATCH:
+        return take_batch(options, ret_error);
+    case OPTION_BY:
+        return take_way(options, ret_error);
+    case OPTION_OUT_OF_ORDER:
+        options->out_of_order = true;
+        return STATUS_OK;
     case OPTION_JSON:
         options->json = true;
         return STATUS_OK;
@@ -473,18 +537,15 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case OPTION_RULE:
         options->rule = optarg;
         return STATUS_OK;
-    case OPTION_PROXY:
-        options->proxy = optarg;
-        return STATUS_OK;
     case OPTION_FIX:
         options->fix = true;
         return STATUS_OK;
     case OPTION_SETTLE:
-        return take_duration("--settle", optarg, &options->settle_ms, ret_error);
+        return take_duration("--settle", &options->settle_ms, ret_error);
     case OPTION_LIMIT:
-        return take_duration("--limit", optarg, &options->limit_ms, ret_error);
-    case OPTION_PAUSE:
-        options->pause = true;
+        return take_duration("--limit", &options->limit_ms, ret_error);
+    case OPTION_HOLD:
+        options->hold = true;
         return STATUS_OK;
     case OPTION_WITHOUT_JOURNAL:
         options->without_journal = true;
@@ -515,7 +576,30 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     }
 }
 
-/* What is left after the options: COMMAND [UNIT]. */
+/* What follows the command: nothing, UNIT, or ACTION DIR. */
+static enum status take_arguments(const struct cli_command *command, int count, char **words,
+                                  struct cli_options *options, struct error *ret_error)
+{
+    int expected = command->arguments[0] == '\0'             ? 0
+                   : strchr(command->arguments, ' ') != NULL ? 2
+                                                             : 1;
+    if (count < expected) {
+        return error_set(ret_error, STATUS_INVALID, "%s needs %s%s", command->name,
+                         expected == 1 ? "a " : "", command->arguments);
+    }
+    if (count > expected) {
+        return error_set(ret_error, STATUS_INVALID, "%s: unexpected %.100s", command->name,
+                         words[expected]);
+    }
+    if (expected == 2) {
+        options->action = words[0];
+        options->folder = words[1];
+        return STATUS_OK;
+    }
+    return expected == 1 ? take_unit(words[0], options, ret_error) : STATUS_OK;
+}
+
+/* What is left after the options: COMMAND and its arguments. */
 static enum status take_words(int count, char **words, enum options_action *action,
                               const struct cli_command **ret_command, struct cli_options *options,
                               struct error *ret_error)
@@ -543,16 +627,7 @@ static enum status take_words(int count, char **words, enum options_action *acti
         options->command = &words[1];
         return STATUS_OK;
     }
-    int expected = (*ret_command)->arguments[0] == '\0' ? 1 : 2;
-    if (count < expected) {
-        return error_set(ret_error, STATUS_INVALID, "%s needs a %s", words[0],
-                         (*ret_command)->arguments);
-    }
-    if (count > expected) {
-        return error_set(ret_error, STATUS_INVALID, "%s: unexpected %.100s", words[0],
-                         words[expected]);
-    }
-    return expected == 2 ? take_unit(words[1], options, ret_error) : STATUS_OK;
+    return take_arguments(*ret_command, count - 1, words + 1, options, ret_error);
 }
 
 enum status options_parse(int argument_count, char **arguments, enum options_action *ret_action,
@@ -579,7 +654,7 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
     status = take_words(argument_count - optind, arguments + optind, &action, ret_command, &options,
                         ret_error);
     if (status == STATUS_OK && action == OPTIONS_RUN && options.wal == NULL &&
-        !(*ret_command)->without_wal) {
+        (*ret_command)->needs == NULL) {
         status =
             error_set(ret_error, STATUS_INVALID, "--wal DIR is missing: where is the journal?");
     }
@@ -620,16 +695,17 @@ static void help_options(const struct cli_command *command)
             help_option(each);
         }
     }
-    fputs("\nExit codes: 0 nothing left to do, 1 conflicts or damage left, 2 could not run.\n",
+    fputs("\nExit codes: 0 nothing left to do, 1 conflicts or damage left, 2 could not run,\n"
+          "3 another process migrates.\n",
           stdout);
 }
 
 void options_help(const struct cli_command *command)
 {
     if (command != NULL) {
-        printf("Usage: holdfast %s%s%s%s [OPTION]...%s\n\nIn short: %s.\n\n%s%s", command->name,
+        printf("Usage: holdfast %s%s%s %s [OPTION]...%s\n\nIn short: %s.\n\n%s%s", command->name,
                command->arguments[0] == '\0' ? "" : " ", command->arguments,
-               command->without_wal ? "" : " --wal DIR",
+               command->needs == NULL ? "--wal DIR" : command->needs,
                command->takes_command ? " -- COMMAND..." : "", command->summary, command->help,
                command->help[0] == '\0' ? "" : "\n");
         help_options(command);
@@ -644,7 +720,7 @@ void options_help(const struct cli_command *command)
     for (const struct cli_command *each = cli_commands; each->name != NULL; each++) {
         char usage[64];
         snprintf(usage, sizeof(usage), "%s %s", each->name, each->arguments);
-        printf("  %-15s %s\n", usage, each->summary);
+        printf("  %-18s %s\n", usage, each->summary);
     }
     fputs("\n", stdout);
     help_options(NULL);

@@ -22,7 +22,9 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "holdfast/clock.h"
+#include "holdfast/request_key.h"
 #include "recover/lease.h"
+#include "recover/native.h"
 #include "recover/probe.h"
 
 /* The daemon's default of wal.retention. */
@@ -41,6 +43,13 @@ struct pruning {
     uint64_t after_bytes;
 };
 
+/* Whose answer may be asked for again: those that ended since stay. */
+static void keep_requests(struct wal_prune_options *rules, uint64_t ended_before_ms)
+{
+    rules->kept_prefix = slice_make((const uint8_t *)REQUEST_KEY_PREFIX, REQUEST_KEY_PREFIX_BYTES);
+    rules->kept_ended_before_ms = ended_before_ms;
+}
+
 /* ------------------------------------------------------------------ by the living holdfastd */
 
 static enum status take_rules(const char *body, struct wal_prune_options *rules,
@@ -56,6 +65,9 @@ static enum status take_rules(const char *body, struct wal_prune_options *rules,
         status = error_set(ret_error, STATUS_PROTOCOL, "holdfastd's answer was not understood");
     } else {
         rules->ended_before_ms = (uint64_t)bson_iter_as_int64(&at);
+    }
+    if (status == STATUS_OK && answer_find(&answer.root, "requestsEndedBefore", &at)) {
+        keep_requests(rules, (uint64_t)bson_iter_as_int64(&at));
     }
     if (status == STATUS_OK && answer_find(&answer.root, "settledLsn", &at) &&
         bson_iter_as_int64(&at) >= 0) {
@@ -192,10 +204,34 @@ static enum status read_settled(struct pruning *pruning, struct wal *wal, struct
     return status;
 }
 
+/* As the last holdfastd of this journal was told (http.idempotency.keep). */
+static enum status read_kept(struct pruning *pruning, struct wal *wal, struct error *ret_error)
+{
+    char text[32] = "";
+    size_t size = 0;
+    uint64_t now_ms = clock_wall_ms();
+    enum status status =
+        wal_property_get(wal, REQUEST_KEEP_PROPERTY, text, sizeof text - 1, &size, ret_error);
+    if (status == STATUS_OK) {
+        uint64_t keep_ms = strtoull(text, NULL, 10);
+        keep_requests(&pruning->rules, keep_ms < now_ms ? now_ms - keep_ms : 0);
+    }
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
 static enum status remove_units(struct pruning *pruning, struct wal *wal, struct error *ret_error)
 {
-    enum status status = STATUS_OK;
-    if (pruning->options->upstream != NULL) {
+    bool native = false;
+    enum status status = native_journal_is(wal, &native, ret_error);
+    if (status == STATUS_OK) {
+        status = read_kept(pruning, wal, ret_error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (native) {
+        pruning->rules.settled_lsn = UINT64_MAX; /* it brings nothing back */
+    } else if (pruning->options->upstream != NULL) {
         status = read_settled(pruning, wal, ret_error);
     } else if (!pruning->options->dry_run) {
         return error_set(ret_error, STATUS_INVALID,

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cli/output.h"
+#include "cli/recover_native.h"
 #include "cli/session.h"
 #include "recover/recovery.h"
 
@@ -140,13 +141,17 @@ enum cli_exit cli_recover(const struct cli_options *options)
     struct recover_work work = {.session = {.options = options, .owner = "holdfast recover"}};
     struct recovery_report report = {0};
     struct error error = {0};
+    uint64_t left = 0;
     enum status status = session_open(&work.session, &error);
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && work.session.native) {
+        status = recover_native(&work.session, &left, &error);
+    } else if (status == STATUS_OK) {
         status = run(&work, &report, &error);
+        left = report.conflicts_left;
     }
-    session_close(&work.session, status == STATUS_OK);
+    session_close(&work.session, status == STATUS_OK && !options->dry_run);
     if (status != STATUS_OK) {
         return output_failure(&error);
     }
-    return report.conflicts_left > 0 ? CLI_LEFT : CLI_CLEAN;
+    return left > 0 ? CLI_LEFT : CLI_CLEAN;
 }

@@ -10,12 +10,24 @@
 
 #include "cli/journal.h"
 #include "cli/output.h"
+#include "recover/native.h"
 
 /* Another process recovers these units now: nothing of ours may follow. */
 static void on_lease_lost(void *context, const struct error *error)
 {
     (void)context;
     _exit((int)output_failure(error));
+}
+
+/* Nobody else can have it: its journal is ours, and there is no other claim. */
+static enum status claim_native(struct session *session, struct error *ret_error)
+{
+    const struct cli_options *options = session->options;
+    enum status status =
+        upstream_open(options->upstream, options->connect_ms, &session->upstream, ret_error);
+    return status == STATUS_OK ? native_claim(session->wal, session->upstream, options->takeover,
+                                              options->dry_run, ret_error)
+                               : status;
 }
 
 static enum status acquire(struct session *session, struct error *ret_error)
@@ -56,7 +68,13 @@ enum status session_open(struct session *session, struct error *ret_error)
     }
     enum status status =
         journal_open_stopped(session->options, session->owner, &session->wal, ret_error);
-    return status == STATUS_OK ? acquire(session, ret_error) : status;
+    if (status == STATUS_OK) {
+        status = native_journal_is(session->wal, &session->native, ret_error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    return session->native ? claim_native(session, ret_error) : acquire(session, ret_error);
 }
 
 /* Without a unit left open another journal may take the database over. */

@@ -24,6 +24,7 @@ struct session {
     const char *owner;                 /* "holdfast recover", shown to who is refused */
     struct wal *wal;
     struct upstream *upstream;
+    bool native; /* a journal of the native engine: there is no lease */
     struct lease lease;
     bool leased;
     struct lease_keeper *keeper; /* renews the lease until the end */

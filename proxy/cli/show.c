@@ -102,6 +102,9 @@ static enum status print_json(const struct unit_history *history, struct error *
     append_begin(&document, history);
     enum status status = append_writes(&document, history, ret_error);
     if (status == STATUS_OK) {
+        if (history->committing.size > 0) {
+            append_slice(&document, "committing", history->committing);
+        }
         if (history->last_payload.size > 0) {
             append_slice(&document, "outcome", history->last_payload);
         }
@@ -176,6 +179,40 @@ static void print_conflict(const struct unit_history *history)
     }
 }
 
+/* A transaction of the server: what it is asked for by, and its commands. */
+static void print_committing(const struct unit_history *history)
+{
+    struct record_committing committing;
+    bson_iter_t at;
+    if (history->committing.size == 0 ||
+        record_get_committing(history->committing, &committing, NULL) != STATUS_OK) {
+        return;
+    }
+    char *lsid = output_json(committing.lsid);
+    print_labelled("lsid", lsid);
+    bson_free(lsid);
+    printf("%-10s%" PRId64 "\n", "txnNumber", committing.transaction_number);
+    if (committing.commands.size > 0 &&
+        bson_iter_init_from_data(&at, committing.commands.data, committing.commands.size)) {
+        while (bson_iter_next(&at) && BSON_ITER_HOLDS_DOCUMENT(&at)) {
+            uint32_t size = 0;
+            const uint8_t *data = NULL;
+            bson_iter_document(&at, &size, &data);
+            char *command = output_json(slice_make(data, size));
+            fputs("\ncommand   ", stdout);
+            output_text(stdout, command);
+            fputc('\n', stdout);
+            bson_free(command);
+        }
+    }
+    if (committing.left > 0) {
+        printf("\n%d more commands, for which unit.auditBytes had no room\n", committing.left);
+    } else if (committing.left < 0) {
+        printf("\nits commands are not known: it began by way of another proxy, or before a "
+               "restart of this one\n");
+    }
+}
+
 static enum status print_text(const struct unit_history *history, struct error *ret_error)
 {
     char began[CLOCK_TEXT_BYTES];
@@ -198,6 +235,7 @@ static enum status print_text(const struct unit_history *history, struct error *
         record_get_reason(history->last_payload, &reason, NULL) == STATUS_OK) {
         print_labelled("reason", reason);
     }
+    print_committing(history);
     enum status status = print_writes(history, ret_error);
     if (status == STATUS_OK && history->state == WAL_UNIT_CONFLICT) {
         print_conflict(history);

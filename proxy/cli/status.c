@@ -107,6 +107,9 @@ static void print_text(const struct status_facts *facts)
     printf("journal     %s\n", facts->journal.journal);
     printf("database    %s\n",
            facts->journal.identity[0] == '\0' ? "none yet" : facts->journal.identity);
+    if (facts->journal.native) {
+        printf("engine      native\n");
+    }
     printf("epoch       %" PRIu64 "\n", facts->journal.epoch);
     printf("closed      %s\n", facts->journal.clean
                                    ? "cleanly"

@@ -33,6 +33,27 @@ struct row {
     struct error damage; /* STATUS_OK if none */
 };
 
+/* Of a transaction of the server: the commands that wrote. -1: not known. */
+static enum status count_commands(struct slice payload, int64_t *ret_writes,
+                                  struct error *ret_error)
+{
+    struct record_committing committing;
+    bson_iter_t at;
+    enum status status = record_get_committing(payload, &committing, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int64_t count = committing.left;
+    if (count >= 0 && committing.commands.size > 0 &&
+        bson_iter_init_from_data(&at, committing.commands.data, committing.commands.size)) {
+        while (bson_iter_next(&at)) {
+            count++;
+        }
+    }
+    *ret_writes = count;
+    return STATUS_OK;
+}
+
 /* Follows the chain back from its end to the last WRITE, which carries its number. */
 static enum status count_writes(struct wal_reader *reader, const struct wal_unit *unit,
                                 int64_t *ret_writes, struct error *ret_error)
@@ -44,6 +65,9 @@ static enum status count_writes(struct wal_reader *reader, const struct wal_unit
         enum status status = wal_read(reader, lsn, &record, ret_error);
         if (status != STATUS_OK) {
             return status;
+        }
+        if (record.kind == WAL_KIND_COMMITTING) {
+            return count_commands(record.payload, ret_writes, ret_error);
         }
         if (record.kind == WAL_KIND_WRITE) {
             status = record_get_write(record.payload, &write, ret_error);
@@ -158,7 +182,8 @@ static bool state_wanted(const struct listing *listing, enum wal_unit_state stat
 static bool only_open(const struct listing *listing)
 {
     const char *wanted = listing->options->state;
-    return wanted != NULL && (strcmp(wanted, "open") == 0 || strcmp(wanted, "conflict") == 0);
+    return wanted != NULL && (strcmp(wanted, "open") == 0 || strcmp(wanted, "conflict") == 0 ||
+                              strcmp(wanted, "committing") == 0);
 }
 
 /* Puts a batch into memory. STATUS_NOT_FOUND: that was the last. */

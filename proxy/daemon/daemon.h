@@ -11,6 +11,7 @@
 #include "admin/admin.h"
 #include "base/config.h"
 #include "engine/engine.h"
+#include "engine/native.h"
 #include "engine/settler.h"
 #include "net/tls.h"
 #include "net/watchdog.h"
@@ -46,6 +47,7 @@ struct daemon {
     char upstream_name[300]; /* HOST:PORT of the server; from daemon_start_router() on */
     struct lease lease;
     bool leased;
+    bool native;      /* the server's own transactions: no lease, no probe, no locks of ours */
     bool told_to_end; /* by a signal while it was a standby */
     struct lease_keeper *keeper;
     bool recovered;            /* no unit of an earlier life is open */
@@ -169,9 +171,27 @@ MUST_CHECK enum status daemon_meet_manager(struct daemon *daemon, struct error *
 /* Clients are served: now, or again. */
 void daemon_tell_serving(const struct daemon *daemon);
 
+/* ---- The native engine (native.c): what is different with it */
+
+/* Which engine the server and unit.engine make it. Errors: STATUS_UNSUPPORTED (they contradict),
+   those of upstream_describe(). */
+MUST_CHECK enum status daemon_choose_engine(struct daemon *daemon, struct error *ret_error);
+
+/* In place of lease, recovery, settler, rollbacks. Errors: as native_claim() and
+   native_recover(), native_start(). */
+MUST_CHECK enum status daemon_claim_native(struct daemon *daemon, struct error *ret_error);
+MUST_CHECK enum status daemon_recover_native(struct daemon *daemon, struct error *ret_error);
+MUST_CHECK enum status daemon_start_native(struct daemon *daemon, struct error *ret_error);
+
+/* What a setting asks for that this engine does not have. STATUS_UNSUPPORTED. */
+MUST_CHECK enum status daemon_check_native(const struct config *config, struct error *ret_error);
+
 /* ---- What serves clients */
 
-/* Workers, engine, settler, rollbacks. Errors: as those parts'. */
+/* Workers and the engine's tables. Errors: STATUS_MEMORY, STATUS_LIMIT. */
+MUST_CHECK enum status daemon_make_engine(struct daemon *daemon, struct error *ret_error);
+
+/* The same, settler, rollbacks. Errors: as those parts'. */
 MUST_CHECK enum status daemon_start_engine(struct daemon *daemon, struct error *ret_error);
 
 /* What the engine must know of the server's habits. Errors: STATUS_UNREACHABLE. */

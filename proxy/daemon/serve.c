@@ -71,7 +71,7 @@ static bool settle_workers(void *context, uint64_t wait_ms)
     return worker_pool_settle(context, wait_ms);
 }
 
-enum status daemon_start_engine(struct daemon *daemon, struct error *error)
+enum status daemon_make_engine(struct daemon *daemon, struct error *error)
 {
     static const enum engine_multi_writes multi_writes[] = {
         [CONFIG_MULTI_WRITES_KEEP] = ENGINE_MULTI_WRITES_KEEP,
@@ -84,7 +84,6 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
-    lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
     daemon->engine = (struct engine){
         .wal = daemon->wal,
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),
@@ -105,6 +104,17 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
     if (daemon->engine.pause == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
     }
+    return STATUS_OK;
+}
+
+enum status daemon_start_engine(struct daemon *daemon, struct error *error)
+{
+    const struct config *config = &daemon->config;
+    enum status status = daemon_make_engine(daemon, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
     lock_table_on_deadlock(daemon->engine.locks, deadlock_log);
     status = start_settler(daemon, error);
     if (status != STATUS_OK) {
@@ -208,7 +218,8 @@ static void on_pruned(uint64_t units, const struct error *failure, void *context
 static uint64_t settled_lsn(void *context)
 {
     struct daemon *daemon = context;
-    return settler_durable_lsn(daemon->settler);
+    /* What the server has committed of its own transactions it keeps itself. */
+    return daemon->native ? UINT64_MAX : settler_durable_lsn(daemon->settler);
 }
 
 enum status daemon_start_pruner(struct daemon *daemon, struct error *error)
@@ -218,6 +229,7 @@ enum status daemon_start_pruner(struct daemon *daemon, struct error *error)
         .period_ms = PRUNE_MS,
         .retention_ms = daemon->config.wal_retention_ms,
         .settled_lsn = settled_lsn,
+        .requests_keep_ms = daemon->config.http_idempotency_keep_ms,
         .pruned = on_pruned,
         .context = daemon,
     };

@@ -14,7 +14,10 @@ enum status daemon_check_settings(const struct config *config, struct error *err
         return error_prefix(error, "http.routes");
     }
     if (config->unit_engine == CONFIG_ENGINE_NATIVE) {
-        return error_set(error, STATUS_UNSUPPORTED, "unit.engine: native is not built yet");
+        status = daemon_check_native(config, error);
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
     if (config->trace_endpoint[0] != '\0' &&
         telemetry_check_url(config->trace_endpoint, error) != STATUS_OK) {
@@ -44,6 +47,9 @@ void daemon_set_engine_limits(struct engine *engine, const struct config *config
     atomic_store(&engine->plain_wait_ms, config->unit_lifetime_ms);
     atomic_store(&engine->unit_writes_max, config->unit_writes_max);
     atomic_store(&engine->unit_bytes_max, config->unit_bytes_max);
+    if (engine->native != NULL) {
+        native_set_audit_bytes(engine->native, config->unit_audit_bytes);
+    }
 }
 
 static void on_changed(void *context, const char *key, bool live)

@@ -7,29 +7,6 @@
 #include "holdfast/event.h"
 #include "holdfast/log.h"
 
-static enum status check_topology(struct daemon *daemon, struct error *error)
-{
-    struct upstream_description server;
-    enum status status = upstream_describe(daemon->upstream, &server, error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (server.topology != UPSTREAM_STANDALONE &&
-        daemon->config.unit_engine != CONFIG_ENGINE_JOURNALED) {
-        return error_set(
-            error, STATUS_UNSUPPORTED,
-            "the server is a member of a replica set or a cluster (or itself a proxy), "
-            "for which the native engine is not built yet: use a standalone server, "
-            "or set unit.engine=journaled if this proxy is its only writer");
-    }
-    if (server.wire_version_max < 9) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "the server is older than MongoDB 4.4 (wire version %d)",
-                         server.wire_version_max);
-    }
-    return STATUS_OK;
-}
-
 static enum status start_admin(struct daemon *daemon, struct error *error)
 {
     char address[NETWORK_ADDRESS_TEXT_BYTES];
@@ -48,6 +25,48 @@ static enum status start_admin(struct daemon *daemon, struct error *error)
     LOG(LOG_INFO, "admin", "Listening", LOG_TEXT("listener", "admin"),
         LOG_TEXT("address", address));
     return STATUS_OK;
+}
+
+/* The one owner: lease, recovery and what works behind the engine. */
+static enum status start_journaled(struct daemon *daemon, struct error *error)
+{
+    enum status status = native_refuse(daemon->wal, error);
+    if (status == STATUS_OK) {
+        status = daemon_in_turn(daemon, daemon_acquire_lease, error);
+    }
+    if (status == STATUS_OK) {
+        status = daemon_start_keeper(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        admin_recovering(daemon->admin, daemon->wal);
+        service_manager_status("Recovering");
+        status = daemon_recover(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        daemon->recovered = true;
+        CRASH_POINT(recovery_finished);
+        status = daemon_start_engine(daemon, error);
+    }
+    return status == STATUS_OK ? daemon_learn_server(daemon, error) : status;
+}
+
+/* One of any number. */
+static enum status start_native(struct daemon *daemon, struct error *error)
+{
+    enum status status = daemon_check_native(&daemon->config, error);
+    if (status == STATUS_OK) {
+        status = daemon_claim_native(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        service_manager_status("Recovering");
+        status = daemon_recover_native(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        daemon->recovered = true;
+        CRASH_POINT(recovery_finished);
+        status = daemon_start_native(daemon, error);
+    }
+    return status;
 }
 
 enum status daemon_start(struct daemon *daemon, struct error *error)
@@ -74,26 +93,10 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
                                &daemon->upstream, error);
     }
     if (status == STATUS_OK) {
-        status = check_topology(daemon, error);
+        status = daemon_choose_engine(daemon, error);
     }
     if (status == STATUS_OK) {
-        status = daemon_in_turn(daemon, daemon_acquire_lease, error);
-    }
-    if (status == STATUS_OK) {
-        status = daemon_start_keeper(daemon, error);
-    }
-    if (status == STATUS_OK) {
-        admin_recovering(daemon->admin, daemon->wal);
-        service_manager_status("Recovering");
-        status = daemon_recover(daemon, error);
-    }
-    if (status == STATUS_OK) {
-        daemon->recovered = true;
-        CRASH_POINT(recovery_finished);
-        status = daemon_start_engine(daemon, error);
-    }
-    if (status == STATUS_OK) {
-        status = daemon_learn_server(daemon, error);
+        status = daemon->native ? start_native(daemon, error) : start_journaled(daemon, error);
     }
     if (status == STATUS_OK) {
         daemon->observe = observe_new();

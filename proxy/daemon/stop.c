@@ -19,7 +19,8 @@
    start: then nothing here can end by itself any more. */
 static bool may_drain(struct daemon *daemon, uint64_t until_ms)
 {
-    return clock_monotonic_ms() < until_ms && !server_process_has_changed(daemon->process);
+    return clock_monotonic_ms() < until_ms &&
+           (daemon->native || !server_process_has_changed(daemon->process));
 }
 
 static void tell_draining(struct daemon *daemon)
@@ -85,6 +86,10 @@ void daemon_stop(struct daemon *daemon)
     watchdog_watch(daemon->watchdog, NULL);
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->router = router_free(daemon->router);
+    if (daemon->engine.native != NULL) {
+        clean = clean && native_doubts(daemon->engine.native) == 0;
+        daemon->engine.native = native_stop(daemon->engine.native);
+    }
     daemon->engine.namespaces = namespace_cache_free(daemon->engine.namespaces);
     daemon_free_tls(&daemon->tls);
     daemon->keeper = lease_keeper_stop(daemon->keeper);
@@ -103,7 +108,7 @@ void daemon_stop(struct daemon *daemon)
     }
     daemon->services = services_free(daemon->services);
     daemon->observe = observe_free(daemon->observe);
-    daemon->wal = wal_close(daemon->wal, clean && daemon->leased);
+    daemon->wal = wal_close(daemon->wal, clean && (daemon->leased || daemon->native));
     daemon->engine.pause = pause_free(daemon->engine.pause);
     daemon->engine.gates = gate_table_free(daemon->engine.gates);
     daemon->process = server_process_free(daemon->process);

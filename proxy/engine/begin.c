@@ -20,8 +20,9 @@ void begin_make(const struct unit *unit, bson_t *payload, struct wal_append *ret
         .kind = WAL_KIND_BEGIN,
         .unit = unit->id,
         .payload = slice_make(bson_get_data(payload), payload->len),
-        .session_key = slice_make(unit->session_key.bytes,
-                                  unit->is_journaled_key ? sizeof unit->session_key : 0),
-        .transaction_number = unit->transaction_number,
+        .session_key = slice_make(unit->journal_key.bytes,
+                                  unit->is_journaled_key ? sizeof unit->journal_key : 0),
+        /* A request that was rolled back may come again: the newest unit of it is what counts. */
+        .transaction_number = unit->is_request ? (int64_t)unit->id : unit->transaction_number,
     };
 }

@@ -9,6 +9,7 @@
  */
 #include <stdlib.h>
 
+#include "engine/begin.h"
 #include "engine/finish.h"
 #include "engine/known.h"
 #include "engine/release.h"
@@ -21,6 +22,7 @@ static void on_appended(struct wal_append *first, void *context)
     struct commit *commit = context;
     enum status status = first->status;
     bson_destroy(&commit->payload);
+    bson_destroy(&commit->begin_payload);
     if (status == STATUS_OK) {
         CRASH_POINT(commit_durable);
         histogram_observe(&commit->engine->counters.commit,
@@ -40,7 +42,7 @@ void commit_start(struct commit *commit)
     struct unit *unit = commit->unit;
     CRASH_POINT(commit_requested);
     unit_state_set(unit, UNIT_COMMITTING);
-    if (!unit->begun) {
+    if (!unit->begun && !unit->is_request) {
         unit_state_set(unit, UNIT_COMMITTED);
         release_unit(commit->engine, unit);
         commit->completed(commit, STATUS_OK);
@@ -50,6 +52,7 @@ void commit_start(struct commit *commit)
     size_t count = 0;
     commit->started_us = clock_monotonic_us();
     bson_init(&commit->payload);
+    bson_init(&commit->begin_payload);
     if (known_collect(unit, &known, &count) != STATUS_OK) {
         unit_state_set(unit, UNIT_ABORTING);
         commit->completed(commit, STATUS_FULL);
@@ -64,5 +67,13 @@ void commit_start(struct commit *commit)
         .completed = on_appended,
         .context = commit,
     };
+    if (!unit->begun) {
+        begin_make(unit, &commit->begin_payload, &commit->begin);
+        commit->begin.next = &commit->append;
+        commit->begin.completed = on_appended;
+        commit->begin.context = commit;
+        wal_append(commit->engine->wal, &commit->begin);
+        return;
+    }
     wal_append(commit->engine->wal, &commit->append);
 }

@@ -2,7 +2,8 @@
 #define HOLDFAST_ENGINE_ENGINE_H
 
 /*
- * The journaled engine: what the operations of all connections share.
+ * The journaled engine: what the operations of all connections share. Where the server has
+ * transactions of its own another one takes its place, as a whole: engine/native.h.
  *
  * It gives units to a server that has no transactions: strict two-phase locking on documents, and
  * before each write its before-image and command durable in the journal. The steps of a write are
@@ -27,6 +28,7 @@
 #include "wire/command.h"
 #include "wire/op_msg.h"
 
+struct native;
 struct pause;
 struct resolver;
 struct rollback_pool;
@@ -70,6 +72,7 @@ uint64_t engine_ended(const struct engine_counters *counters, enum engine_outcom
 
 struct engine {
     struct engine_counters counters;
+    struct native *native; /* NULL: this is the journaled engine */
     struct wal *wal;
     struct unit_table *units;
     struct lock_table *locks;
@@ -113,6 +116,10 @@ struct engine_channel {
     void (*send)(struct engine_channel *channel, struct slice body,
                  void (*answered)(void *context, enum status status, struct slice reply),
                  void *context);
+    /* The same with the client's own message, byte for byte. */
+    void (*forward)(struct engine_channel *channel,
+                    void (*answered)(void *context, enum status status, struct slice reply),
+                    void *context);
 };
 
 #endif

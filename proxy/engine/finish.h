@@ -18,7 +18,7 @@
 struct commit {
     struct engine *engine;
     struct unit *unit;
-    /* A retryable command's answer, kept in the COMMIT record; size 0: none. */
+    /* A retryable command's answer, or a request's, kept in the COMMIT record; size 0: none. */
     struct slice reply;
     void (*completed)(struct commit *commit, enum status status);
     void *context;
@@ -26,6 +26,8 @@ struct commit {
     uint64_t started_us;
     struct wal_append append;
     bson_t payload;
+    struct wal_append begin; /* of a request that wrote nothing */
+    bson_t begin_payload;
 };
 
 /*
@@ -90,7 +92,7 @@ void rollback_pool_hold(struct rollback_pool *pool);
 /* They go on. A unit that meanwhile ended in the journal, by recovery, ends here the same way. */
 void rollback_pool_resume(struct rollback_pool *pool);
 
-/* Rollbacks that wait for a thread. */
+/* Rollbacks that wait for a thread. NULL: none. */
 size_t rollback_pool_queued(struct rollback_pool *pool);
 
 #endif

@@ -45,7 +45,7 @@ struct resolver_options {
     struct engine *engine;
     const char *upstream_uri;
     uint64_t connect_ms;
-    struct server_process *process; /* outlives the resolver, as the engine does */
+    struct server_process *process; /* outlives the resolver, as the engine does; NULL: native */
 };
 
 /* Lies in the caller's memory from resolver_ask() until `done`. */

@@ -206,7 +206,9 @@ enum status resolver_decide(const struct resolver_options *options, struct upstr
         status = make_unit(&decider, ret_error);
     }
     if (status == STATUS_OK) {
-        status = server_process_check_upstream(options->process, upstream, ret_error);
+        if (options->process != NULL) {
+            status = server_process_check_upstream(options->process, upstream, ret_error);
+        }
         if (status == STATUS_OK) {
             status = decider_lock_documents(&decider, ret_error);
         }

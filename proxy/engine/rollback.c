@@ -411,6 +411,9 @@ void rollback_pool_resume(struct rollback_pool *pool)
 size_t rollback_pool_queued(struct rollback_pool *pool)
 {
     size_t queued = 0;
+    if (pool == NULL) {
+        return 0;
+    }
     pthread_mutex_lock(&pool->mutex);
     for (const struct rollback *at = pool->first; at != NULL; at = at->next) {
         queued++;

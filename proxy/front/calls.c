@@ -69,7 +69,9 @@ void calls_answered(struct exchange *exchange)
     if (end_joined(exchange) || exchange->call_state != EXCHANGE_CALL_OPEN) {
         return;
     }
-    if (exchange->status < 400) {
+    if (exchange->status < 400 && !is_streamed(exchange) && !repeats_record(exchange)) {
+        calls_fail(exchange, ERROR_ANSWER_KEY_ANSWER_TOO_LARGE, "http.idempotency.maxAnswer");
+    } else if (exchange->status < 400) {
         set_ending(exchange);
         call_commit(&exchange->call);
     } else {
@@ -107,6 +109,7 @@ void calls_caller_left(struct exchange *exchange)
     bool forwarded = exchange->state != EXCHANGE_CONNECTING && exchange->phase != ANSWER_NONE;
     if (exchange->call_state == EXCHANGE_CALL_QUEUED && call_cancel(&exchange->call)) {
         exchange->call_state = EXCHANGE_CALL_NONE;
+        repeats_end(exchange, false);
     }
     if (!exchange->handler_open || (forwarded && exchange->request_complete)) {
         return; /* goes on as if the caller were there */
@@ -124,6 +127,7 @@ static void on_ended(struct call *call, enum call_end end)
     struct exchange *exchange = exchange_of(call);
     char number[32];
     exchange->call_state = EXCHANGE_CALL_NONE;
+    repeats_end(exchange, end == CALL_COMMITTED);
     if (exchange->state != EXCHANGE_ENDING) {
         exchange_run(exchange);
         return;
@@ -219,6 +223,7 @@ static void take_admission(struct exchange *exchange, enum call_admission admiss
         exchange->call_state = EXCHANGE_CALL_QUEUED;
         exchange_set_state(exchange, EXCHANGE_WAITING);
     } else if (admission != CALL_ADMITTED) {
+        repeats_end(exchange, false);
         exchange_refuse(exchange, refusal_of(admission), NULL);
     } else if (exchange->is_call) {
         begin_call(exchange);

@@ -28,6 +28,12 @@ static const char *status_text(unsigned status)
         return "Bad Request";
     case 408:
         return "Request Timeout";
+    case 409:
+        return "Conflict";
+    case 413:
+        return "Content Too Large";
+    case 422:
+        return "Unprocessable Content";
     case 431:
         return "Request Header Fields Too Large";
     case 505:

@@ -33,6 +33,22 @@
     X(HEAD_SLOW, "headTimeout", 408, false, "The request's head took too long to come.")           \
     X(BODY_SLOW, "bodyTimeout", 408, false,                                                        \
       "The request's body took too long to come; its call has not begun.")                         \
+    X(KEY_MALFORMED, "idempotencyKey", 400, false, "The Idempotency-Key is not valid: %s.")        \
+    X(KEY_RUNNING, "idempotencyKeyInUse", 409, true,                                               \
+      "The first request with this Idempotency-Key is still at work.")                             \
+    X(KEY_MISUSED, "idempotencyKeyReused", 422, false,                                             \
+      "This Idempotency-Key was used for another request.")                                        \
+    X(KEY_BODY_TOO_LARGE, "idempotencyBodyTooLarge", 413, false,                                   \
+      "The body is larger than http.idempotency.maxBody, which a request with an "                 \
+      "Idempotency-Key must not exceed.")                                                          \
+    X(KEY_ANSWER_TOO_LARGE, "idempotencyAnswerTooLarge", 503, false,                               \
+      "The answer is larger than http.idempotency.maxAnswer; what the call wrote was rolled "      \
+      "back.")                                                                                     \
+    X(KEY_QUOTA, "idempotencyQuota", 503, true,                                                    \
+      "As much as http.idempotency.quota allows is recorded of answers to requests with an "       \
+      "Idempotency-Key.")                                                                          \
+    X(KEY_FAILED, "idempotencyLost", 503, true,                                                    \
+      "Whether the request was carried out before cannot be told.")                                \
     X(VERSION, "version", 505, false,                                                              \
       "HTTP/1.1 and HTTP/1.0 are spoken here; HTTP/2 and others are not.")
 

@@ -103,6 +103,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&exchange->texts);
     buffer_free(&exchange->answer_incoming);
     buffer_free(&exchange->held);
+    exchange->repeat = repeats_free(exchange->shared, exchange->repeat);
     (void)atomic_fetch_sub(&exchange->shared->counters.connections, 1);
     free(exchange);
 }
@@ -181,6 +182,16 @@ void exchange_malformed(struct exchange *exchange, enum error_answer answer, con
     }
 }
 
+static enum status append_own_answer(struct exchange *exchange)
+{
+    if (repeats_is_answered(exchange)) {
+        return repeats_append_answer(exchange, &exchange->held);
+    }
+    (void)atomic_fetch_add(&exchange->shared->counters.refused, 1);
+    return error_answer_append(exchange->refusal, exchange->detail, exchange->close_after,
+                               exchange->is_head, &exchange->held);
+}
+
 static void refuse_now(struct exchange *exchange)
 {
     exchange->refusing = false;
@@ -203,9 +214,7 @@ static void refuse_now(struct exchange *exchange)
         exchange->tunnel = false;
         backend_close(exchange);
     }
-    (void)atomic_fetch_add(&exchange->shared->counters.refused, 1);
-    if (error_answer_append(exchange->refusal, exchange->detail, exchange->close_after,
-                            exchange->is_head, &exchange->held) != STATUS_OK) {
+    if (append_own_answer(exchange) != STATUS_OK) {
         exchange_caller_gone(exchange);
         return;
     }
@@ -235,6 +244,8 @@ static void reset_request(struct exchange *exchange)
     exchange->answer_begun = false;
     exchange->own_answer = false;
     exchange->failed = false;
+    exchange->repeat = repeats_free(exchange->shared, exchange->repeat);
+    exchange->incoming.limit = FRONT_INCOMING_BYTES_MAX;
     exchange->detail[0] = '\0';
 }
 
@@ -488,7 +499,11 @@ static void init(struct exchange *exchange, struct front_worker *owner,
     buffer_init(&exchange->head, 2u * HEAD_BYTES_MAX);
     buffer_init(&exchange->texts, 2u * HEAD_BYTES_MAX);
     buffer_init(&exchange->answer_incoming, FRONT_INCOMING_BYTES_MAX);
-    buffer_init(&exchange->held, owner->shared->answer_bytes_max + OWN_ANSWER_BYTES_MAX);
+    size_t held_max = owner->shared->answer_bytes_max;
+    if (owner->shared->idempotency.keys != NULL && held_max < LIMIT_DOCUMENT_BYTES_MAX) {
+        held_max = LIMIT_DOCUMENT_BYTES_MAX; /* recorded when more was allowed */
+    }
+    buffer_init(&exchange->held, held_max + OWN_ANSWER_BYTES_MAX);
     (void)event_assign(&exchange->timer, worker_base(owner->worker), -1, 0, on_timer, exchange);
     (void)event_assign(&exchange->turn, worker_base(owner->worker), -1, 0, on_turn, exchange);
     calls_init(exchange);

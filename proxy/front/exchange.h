@@ -30,6 +30,7 @@
 #include "front/front.h"
 #include "front/head.h"
 #include "front/peers.h"
+#include "front/repeats.h"
 #include "front/route_figures.h"
 #include "front/routes.h"
 #include "holdfast/limits.h"
@@ -107,6 +108,7 @@ struct front_shared {
     uint64_t idle_ms;
     uint64_t kept_ms;
     struct routes *routes;
+    struct front_idempotency idempotency;
     struct observe *observe; /* NULL: requests are not counted by their route */
     _Atomic uint64_t call_timeout_ms;
     _Atomic bool draining;
@@ -190,7 +192,8 @@ struct exchange {
     enum exchange_call call_state;
     bool handler_open; /* call_handler_ended() is to come */
     struct call call;
-    bool failed; /* the answer is to be `failure`, whatever the service says */
+    struct repeat *repeat; /* it bears an Idempotency-Key; else NULL */
+    bool failed;           /* the answer is to be `failure`, whatever the service says */
     enum error_answer failure;
     bool own_answer;  /* what goes out is one of the front's own */
     bool close_after; /* the answer that goes out is the connection's last */

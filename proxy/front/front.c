@@ -147,6 +147,7 @@ static struct front *make(const struct front_options *options)
     front->shared.kept_ms = options->kept_ms == 0 ? FRONT_KEPT_MS : options->kept_ms;
     front->shared.idle_ms = options->idle_ms == 0 ? FRONT_IDLE_MS : options->idle_ms;
     front->shared.observe = options->observe;
+    front->shared.idempotency = options->idempotency;
     front_set_limits(front, options->call_timeout_ms);
     for (size_t i = 0; i < front->worker_count; i++) {
         front->workers[i].shared = &front->shared;

@@ -59,6 +59,7 @@
 #include <stdint.h>
 
 #include "boundary/domain.h"
+#include "boundary/idempotency.h"
 #include "holdfast/error.h"
 #include "holdfast/histogram.h"
 #include "net/listener.h"
@@ -90,6 +91,14 @@ struct front_service {
     bool trace_correlated; /* the domain tells calls apart by their traceparent */
 };
 
+/* Requests with an Idempotency-Key (repeats.h). */
+struct front_idempotency {
+    struct idempotency *keys;    /* outlives the front; NULL: the header line is as any other */
+    size_t body_bytes_max;       /* of such a request; held while it is looked at */
+    size_t answer_bytes_max;     /* of what is recorded */
+    const char *identity_header; /* its value is a part of the request; outlives the front */
+};
+
 struct front_options {
     struct worker_pool *workers;          /* outlives the front */
     const struct front_service *services; /* copied */
@@ -99,6 +108,7 @@ struct front_options {
     struct tls *tls;         /* with callers, outlives the front; NULL: plain */
     bool plain_allowed;      /* with `tls`: callers without are served, too */
     size_t connections_max;  /* of callers, over all services */
+    struct front_idempotency idempotency;
     const char *routes;      /* as routes.h; or "" */
     struct observe *observe; /* knows routes by which requests are counted; NULL: they are not */
     uint64_t head_ms;        /* 0: FRONT_HEAD_MS */

@@ -236,6 +236,8 @@ static const char *take_lines(struct slice rest, struct lines *lines, struct htt
             lines->hosts++;
         } else if (equals(name, "traceparent") && head->traceparents++ == 0) {
             head->traceparent = value;
+        } else if (equals(name, "idempotency-key") && head->idempotency_keys++ == 0) {
+            head->idempotency_key = value;
         }
     }
     return wrong;
@@ -391,6 +393,23 @@ enum status head_parse_answer(struct slice head, bool to_head, struct http_head 
     }
     *ret_head = parsed;
     return STATUS_OK;
+}
+
+bool head_find(struct slice head, const char *name, struct slice *ret_value)
+{
+    struct slice rest = head;
+    struct slice line;
+    struct slice found;
+    struct slice value;
+    bool first = true;
+    while (take_line(&rest, &line)) {
+        if (!first && take_header(line, &found, &value) && equals(found, name)) {
+            *ret_value = value;
+            return true;
+        }
+        first = false;
+    }
+    return false;
 }
 
 /* ------------------------------------------------------------------ rewriting */

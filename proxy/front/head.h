@@ -54,6 +54,8 @@ struct http_head {
     bool expects_continue;    /* its body comes after a 100 only */
     size_t traceparents;      /* header lines of that name */
     struct slice traceparent; /* the first one's value */
+    size_t idempotency_keys;  /* likewise */
+    struct slice idempotency_key;
 };
 
 /*
@@ -67,6 +69,9 @@ MUST_CHECK enum status head_parse_request(struct slice head, struct http_head *r
 /* `to_head`: it answers a HEAD request and has no body whatever its lines say. */
 MUST_CHECK enum status head_parse_answer(struct slice head, bool to_head,
                                          struct http_head *ret_head, const char **ret_reason);
+
+/* The value of the first header line of that name, in a head that was parsed. False: none is. */
+bool head_find(struct slice head, const char *name, struct slice *ret_value);
 
 /* What head_copy() changes; every other byte stays. */
 struct head_changes {

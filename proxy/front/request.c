@@ -92,13 +92,39 @@ static void note_request(struct exchange *exchange, const struct http_head *head
     exchange->ahead_bytes = 0;
 }
 
-static void begin_call(struct exchange *exchange, const struct http_head *head,
+/* The service is not asked before the body is here: its caller is told to send it. */
+static void tell_continue(struct exchange *exchange)
+{
+    static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (stream_send(&exchange->caller, slice_make((const uint8_t *)interim, sizeof interim - 1)) !=
+        STATUS_OK) {
+        exchange_caller_gone(exchange);
+    }
+}
+
+/* `body`: as much of it as the call is to begin with. */
+static void open_call(struct exchange *exchange, struct slice body)
+{
+    if (exchange->repeat == NULL || repeats_admit(exchange, body)) {
+        calls_open(exchange);
+    }
+}
+
+static void begin_call(struct exchange *exchange, const struct http_head *head, struct slice bytes,
                        const struct span_context *span)
 {
     calls_prepare(exchange, span);
-    if (exchange->request_complete || head->expects_continue) {
+    if (!repeats_begin(exchange, head, bytes)) {
+        return;
+    }
+    if (exchange->request_complete) {
+        open_call(exchange, (struct slice){0});
+    } else if (head->expects_continue && exchange->repeat == NULL) {
         calls_open(exchange);
     } else {
+        if (head->expects_continue) {
+            tell_continue(exchange);
+        }
         exchange_set_state(exchange, EXCHANGE_BODY); /* process() goes on with look_ahead() */
         exchange_set_timer(exchange, exchange->shared->body_ms);
     }
@@ -124,7 +150,7 @@ static void begin(struct exchange *exchange, struct slice bytes, const struct ht
     }
     route_figures_begin(exchange);
     if (exchange->is_call) {
-        begin_call(exchange, head, &span);
+        begin_call(exchange, head, bytes, &span);
     } else if (exchange->service->reads_wait && reads && !exchange->inside) {
         calls_wait_read(exchange);
     } else {
@@ -182,6 +208,13 @@ static size_t take_head(struct exchange *exchange, struct slice data)
 
 /* ------------------------------------------------------------------ a body */
 
+/* Of a body, before its call begins. */
+static size_t read_ahead_max(const struct exchange *exchange)
+{
+    return exchange->repeat == NULL ? FRONT_READ_AHEAD_BYTES
+                                    : exchange->shared->idempotency.body_bytes_max + 1u;
+}
+
 /* `body`: what is here from the beginning of it on. What is new is looked at, all of it is kept. */
 static void look_ahead(struct exchange *exchange, struct slice body)
 {
@@ -191,9 +224,9 @@ static void look_ahead(struct exchange *exchange, struct slice body)
     exchange->ahead_bytes += used;
     if (result == FRAMING_MALFORMED) {
         exchange_malformed(exchange, ERROR_ANSWER_MALFORMED, "a chunk of its body is malformed");
-    } else if (result == FRAMING_COMPLETE || exchange->ahead_bytes >= FRONT_READ_AHEAD_BYTES) {
+    } else if (result == FRAMING_COMPLETE || exchange->ahead_bytes >= read_ahead_max(exchange)) {
         (void)event_del(&exchange->timer);
-        calls_open(exchange);
+        open_call(exchange, slice_front(body, exchange->ahead_bytes));
     }
 }
 
@@ -282,7 +315,10 @@ static size_t bytes_wanted(const struct exchange *exchange)
     if (may_forward(exchange) || exchange->request_broken || exchange->state == EXCHANGE_CLOSING) {
         return LIMIT_RECEIVE_BUFFER_BYTES;
     }
-    return kept < FRONT_READ_AHEAD_BYTES ? FRONT_READ_AHEAD_BYTES - kept : 0;
+    size_t most = exchange->state == EXCHANGE_BODY ? read_ahead_max(exchange)
+                                                   : (size_t)FRONT_READ_AHEAD_BYTES;
+    size_t wanted = kept < most ? most - kept : 0;
+    return wanted < LIMIT_RECEIVE_BUFFER_BYTES ? wanted : LIMIT_RECEIVE_BUFFER_BYTES;
 }
 
 static bool read_more(struct exchange *exchange, size_t wanted)

@@ -351,6 +351,9 @@ static enum status take_record(struct loading *loading, const struct wal_record 
                    : no_memory(ret_error);
     case WAL_KIND_WRITE:
         return take_write(loading, record, ret_error);
+    case WAL_KIND_COMMITTING:
+        return copy_bytes(history, record->payload, &history->committing) ? STATUS_OK
+                                                                          : no_memory(ret_error);
     case WAL_KIND_COMMIT:
     case WAL_KIND_ABORT:
     case WAL_KIND_CONFLICT:

@@ -61,6 +61,7 @@ struct unit_history {
     struct record_begin begin;
     struct history_write *writes; /* oldest first: the index is the write's number */
     size_t write_count;
+    struct slice committing;       /* payload of the COMMITTING record; size 0: none */
     struct slice last_payload;     /* payload of a COMMIT, ABORT or CONFLICT record, else size 0 */
     struct history_memory *memory; /* private */
 };

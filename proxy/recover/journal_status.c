@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+#include "recover/native.h"
+
 enum status journal_status_read(struct wal *wal, struct journal_status *ret_status,
                                 struct error *ret_error)
 {
@@ -29,6 +31,9 @@ enum status journal_status_read(struct wal *wal, struct journal_status *ret_stat
         status = wal_statistics_get(wal, &found.figures, ret_error);
     }
     if (status == STATUS_OK) {
+        status = native_journal_is(wal, &found.native, ret_error);
+    }
+    if (status == STATUS_OK) {
         *ret_status = found;
     }
     return status;
@@ -42,6 +47,9 @@ void journal_status_append(bson_t *document, const struct journal_status *status
         BSON_APPEND_NULL(document, "identity");
     } else {
         BSON_APPEND_UTF8(document, "identity", status->identity);
+    }
+    if (status->native) {
+        BSON_APPEND_UTF8(document, "engine", "native");
     }
     BSON_APPEND_INT64(document, "epoch", (int64_t)status->epoch);
     BSON_APPEND_BOOL(document, "closedCleanly", status->clean);

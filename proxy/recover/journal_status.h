@@ -15,6 +15,7 @@
 struct journal_status {
     char journal[LEASE_JOURNAL_TEXT_BYTES];
     char identity[25]; /* of the database, in hex; "" before the first start */
+    bool native;       /* a journal of the native engine */
     uint64_t epoch;
     bool clean; /* as wal_was_clean() */
     struct wal_statistics figures;
@@ -26,7 +27,7 @@ MUST_CHECK enum status journal_status_read(struct wal *wal, struct journal_statu
 
 /*
  * Appends journal, identity, epoch, closedCleanly, records, firstLsn, lastLsn, usedBytes, unitsOpen
- * and unitsConflict to the document.
+ * and unitsConflict to the document; of the native engine's also `engine`.
  */
 void journal_status_append(bson_t *document, const struct journal_status *status);
 

@@ -329,15 +329,18 @@ static enum status settle_identity(struct claim *claim, struct error *ret_error)
     return status;
 }
 
+static enum status remember_identity(struct claim *claim, struct error *ret_error)
+{
+    struct slice id = slice_make(claim->server_identity.id, sizeof(claim->server_identity.id));
+    return claim->journal_has_identity
+               ? STATUS_OK
+               : wal_property_set(claim->wal, LEASE_PROPERTY_IDENTITY, id, ret_error);
+}
+
 static enum status remember(struct claim *claim, int64_t epoch, struct error *ret_error)
 {
     uint8_t bytes[8];
-    enum status status = STATUS_OK;
-    if (!claim->journal_has_identity) {
-        status = wal_property_set(
-            claim->wal, LEASE_PROPERTY_IDENTITY,
-            slice_make(claim->server_identity.id, sizeof(claim->server_identity.id)), ret_error);
-    }
+    enum status status = remember_identity(claim, ret_error);
     if (status == STATUS_OK) {
         slice_store_u64be(bytes, (uint64_t)epoch);
         status = wal_property_set(claim->wal, LEASE_PROPERTY_EPOCH,
@@ -362,6 +365,18 @@ static enum status claim_check(struct claim *claim, struct error *ret_error)
 {
     enum status status = claim_read_journal(claim, ret_error);
     return status == STATUS_OK ? check_identity(claim, ret_error) : status;
+}
+
+enum status lease_identify(struct upstream *upstream, struct wal *wal,
+                           const struct lease_options *options, struct error *ret_error)
+{
+    struct claim claim = claim_make(upstream, wal, options);
+    enum status status = claim_check(&claim, ret_error);
+    if (status == STATUS_OK) {
+        status = settle_identity(&claim, ret_error);
+    }
+    return status == STATUS_OK && !options->look_only ? remember_identity(&claim, ret_error)
+                                                      : status;
 }
 
 enum status lease_acquire(struct upstream *upstream, struct wal *wal,

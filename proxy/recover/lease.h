@@ -96,6 +96,14 @@ MUST_CHECK enum status lease_acquire(struct upstream *upstream, struct wal *wal,
                                      struct error *ret_error);
 
 /*
+ * Only what lease_acquire() looks at first: that journal and database belong together, for an
+ * engine that needs no lease. Makes the identity, and the journal remembers it. Of the options
+ * `takeover` and `look_only` count. Errors: as lease_acquire(), without STATUS_OWNED.
+ */
+MUST_CHECK enum status lease_identify(struct upstream *upstream, struct wal *wal,
+                                      const struct lease_options *options, struct error *ret_error);
+
+/*
  * After a restart of the server, by who had the lease before it: the server may have lost that it
  * was given. Takes it again, under the same epoch, if nobody has a newer one. STATUS_OWNED:
  * somebody has. STATUS_FOREIGN: the server is not the same database any more.

@@ -18,6 +18,7 @@
 
 #include "base/condition.h"
 #include "holdfast/clock.h"
+#include "holdfast/request_key.h"
 
 /* A step that took longer was held up by others: waiting as long again would be too polite. */
 #define PAUSE_MS_MAX 100u
@@ -26,6 +27,7 @@ struct pruner {
     struct wal *wal;
     uint64_t period_ms;
     uint64_t (*settled_lsn)(void *context);
+    uint64_t requests_keep_ms;
     void (*pruned)(uint64_t units, const struct error *failure, void *context);
     void *context;
     pthread_t thread;
@@ -78,6 +80,10 @@ static struct wal_prune_options rules(const struct pruner *pruner)
         .ended_before_ms =
             pruner->asked_before_ms > before_ms ? pruner->asked_before_ms : before_ms,
         .settled_lsn = keeps ? pruner->keep_lsn : settled_lsn,
+        .kept_prefix = slice_make((const uint8_t *)REQUEST_KEY_PREFIX,
+                                  pruner->requests_keep_ms == 0 ? 0 : REQUEST_KEY_PREFIX_BYTES),
+        .kept_ended_before_ms =
+            now_ms > pruner->requests_keep_ms ? now_ms - pruner->requests_keep_ms : 0,
     };
 }
 
@@ -130,6 +136,7 @@ enum status pruner_start(const struct pruner_options *options, struct pruner **r
     }
     pruner->wal = options->wal;
     pruner->period_ms = options->period_ms;
+    pruner->requests_keep_ms = options->requests_keep_ms;
     pruner->pruned = options->pruned;
     pruner->context = options->context;
     pruner->retention_ms = options->retention_ms;

@@ -23,6 +23,8 @@ struct pruner_options {
     /* Up to which LSN the server has itself made everything durable: units whose last record is
        newer stay. Asked before each round, on any thread. NULL: whatever has ended may go. */
     uint64_t (*settled_lsn)(void *context);
+    uint64_t requests_keep_ms; /* units of requests stay so long (holdfast/request_key.h); 0: as
+                                  all others */
     /* What one round came to, on the pruner's thread. `failure` NULL: it went well. */
     void (*pruned)(uint64_t units, const struct error *failure, void *context);
     void *context;

@@ -117,6 +117,28 @@ void record_put_commit(bson_t *payload, const struct record_known *known, size_t
     }
 }
 
+void record_put_committing(bson_t *payload, const struct record_committing *committing)
+{
+    bson_t commands;
+    put_document(payload, "lsid", committing->lsid);
+    BSON_APPEND_INT64(payload, "txnNumber", committing->transaction_number);
+    if (committing->recovery_token.size > 0) {
+        put_document(payload, "recoveryToken", committing->recovery_token);
+    }
+    if (committing->process != NULL) {
+        bson_oid_t process;
+        bson_oid_init_from_data(&process, committing->process);
+        BSON_APPEND_OID(payload, "process", &process);
+    }
+    if (committing->commands.size > 0 &&
+        bson_init_static(&commands, committing->commands.data, committing->commands.size)) {
+        BSON_APPEND_ARRAY(payload, "commands", &commands);
+    }
+    if (committing->left != 0) {
+        BSON_APPEND_INT32(payload, "left", committing->left);
+    }
+}
+
 void record_put_abort(bson_t *payload, const char *reason)
 {
     BSON_APPEND_UTF8(payload, "reason", reason);
@@ -487,6 +509,49 @@ enum status record_get_reply(struct slice payload, struct slice *ret_reply, stru
         return error_set(ret_error, STATUS_NOT_FOUND, "the record keeps no reply");
     }
     return get_document(&view, "reply", ret_reply, ret_error);
+}
+
+static void get_committing_rest(const bson_t *view, struct record_committing *committing)
+{
+    bson_iter_t at;
+    uint32_t size = 0;
+    const uint8_t *data = NULL;
+    if (bson_iter_init_find(&at, view, "recoveryToken") && BSON_ITER_HOLDS_DOCUMENT(&at)) {
+        (void)iterator_document(&at, &committing->recovery_token);
+    }
+    if (bson_iter_init_find(&at, view, "process") && BSON_ITER_HOLDS_OID(&at)) {
+        committing->process = bson_iter_oid(&at)->bytes;
+    }
+    if (bson_iter_init_find(&at, view, "commands") && BSON_ITER_HOLDS_ARRAY(&at)) {
+        bson_iter_array(&at, &size, &data);
+        committing->commands = slice_make(data, data == NULL ? 0 : size);
+    }
+    if (bson_iter_init_find(&at, view, "left") && BSON_ITER_HOLDS_INT32(&at)) {
+        committing->left = bson_iter_int32(&at);
+    }
+}
+
+enum status record_get_committing(struct slice payload, struct record_committing *ret_committing,
+                                  struct error *ret_error)
+{
+    bson_t view;
+    bson_iter_t at;
+    struct record_committing committing = {0};
+    enum status status = view_open(payload, &view, ret_error);
+    if (status == STATUS_OK) {
+        status = get_document(&view, "lsid", &committing.lsid, ret_error);
+    }
+    if (status == STATUS_OK &&
+        (!bson_iter_init_find(&at, &view, "txnNumber") || !BSON_ITER_HOLDS_INT64(&at))) {
+        status = field_error(ret_error, "txnNumber", "a 64-bit number");
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    committing.transaction_number = bson_iter_int64(&at);
+    get_committing_rest(&view, &committing);
+    *ret_committing = committing;
+    return STATUS_OK;
 }
 
 bool record_is_kept(struct slice payload)

@@ -29,10 +29,21 @@
  *                                          carry that write out }
  *
  *   COMMIT   { known: [ ... ]              as in WRITE: with those all after-images are known
- *              reply: <document> }         only for a retryable command: what it was answered
+ *              reply: <document> }         only for a retryable command: what it was answered; for
+ *                                          a request with an Idempotency-Key
+ *                                          { fingerprint: Binary(SHA-256), answer: Binary, closes:
+ *                                          bool } (boundary/idempotency.h)
  *   ABORT    { reason: "...",
  *              kept: true }              only where an operator kept what a conflict had left: the
  *                                        unit did not happen, and is not to be run again either
+ *   COMMITTING { lsid: <document>         as the client sent it; native engine only
+ *              txnNumber: Int64
+ *              recoveryToken: <document>   where the client sent one
+ *              process: ObjectId           the server's process that was asked first, where it
+ * tells commands: [ <document> ... ] for the audit: the unit's commands, in order, without their
+ * session and cluster time; those that there was room for left: Int32 }               how many
+ * there was no room for, or that are not known
+ *                                          (-1); absent: 0
  *   CONFLICT { reason: "...",
  *              documents: [ { n: Int32, ns: "...", key: {_id}, before: doc|null,
  *                             after: doc|null|(absent field: unknown), found: doc|null } ... ] }
@@ -84,6 +95,16 @@ struct record_known {
     struct image after; /* else never UNKNOWN */
 };
 
+/* What a transaction of the server is asked for by. */
+struct record_committing {
+    struct slice lsid;
+    int64_t transaction_number;
+    struct slice recovery_token; /* size 0: none */
+    const uint8_t *process;      /* 12 bytes; NULL: not known */
+    struct slice commands;       /* the array, as a document; size 0: none */
+    int32_t left;
+};
+
 /* Appends the payload to *payload, which must be an empty, initialised document. */
 void record_put_begin(bson_t *payload, const struct record_begin *begin);
 void record_put_write(bson_t *payload, const struct record_write *write,
@@ -91,6 +112,7 @@ void record_put_write(bson_t *payload, const struct record_write *write,
 /* `reply`: size 0 if there is none to keep. */
 void record_put_commit(bson_t *payload, const struct record_known *known, size_t known_count,
                        struct slice reply);
+void record_put_committing(bson_t *payload, const struct record_committing *committing);
 void record_put_abort(bson_t *payload, const char *reason);
 /* An ABORT that ends a conflict. */
 void record_put_resolved(bson_t *payload, const char *reason, bool kept);
@@ -129,6 +151,10 @@ MUST_CHECK enum status record_get_known(struct slice payload, size_t index,
 /* The `reply` of a COMMIT payload. STATUS_NOT_FOUND if it keeps none. */
 MUST_CHECK enum status record_get_reply(struct slice payload, struct slice *ret_reply,
                                         struct error *ret_error);
+
+MUST_CHECK enum status record_get_committing(struct slice payload,
+                                             struct record_committing *ret_committing,
+                                             struct error *ret_error);
 
 /* Whether an ABORT payload says `kept`. */
 bool record_is_kept(struct slice payload);

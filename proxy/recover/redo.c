@@ -40,6 +40,7 @@ static enum redo_role role_of(const struct unit_history *history)
     case WAL_UNIT_OPEN:
         return REDO_LOSER;
     case WAL_UNIT_CONFLICT:
+    case WAL_UNIT_COMMITTING: /* has no images */
         break;
     }
     return REDO_ASIDE;

@@ -50,6 +50,7 @@ static enum replay_outcome outcome_of(const struct replay_options *options,
     case WAL_UNIT_ABORTED:
         return record_is_kept(history->last_payload) ? REPLAY_SET_ASIDE : REPLAY_NOT_COMMITTED;
     case WAL_UNIT_OPEN:
+    case WAL_UNIT_COMMITTING: /* has no images */
         break;
     }
     return REPLAY_NOT_COMMITTED;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "holdfast/clock.h"
+#include "recover/native.h"
 #include "recover/probe.h"
 #include "recover/state.h"
 
@@ -100,7 +101,10 @@ enum status restore_point_read(struct upstream *upstream, struct wal *wal,
     struct probe probe = {0};
     struct note replay = {0};
     lease_journal_text(wal_journal_id(wal), point.journal);
-    enum status status = wal_statistics_get(wal, &figures, ret_error);
+    enum status status = native_refuse_replay(wal, ret_error);
+    if (status == STATUS_OK) {
+        status = wal_statistics_get(wal, &figures, ret_error);
+    }
     if (status == STATUS_OK) {
         status = read_identity(upstream, wal, &point, ret_error);
     }

@@ -85,7 +85,9 @@ void connection_end_server(struct connection *connection)
     if (connection->active) {
         operation_server_gone(connection);
     }
-    connection_end_client(connection);
+    if (!connection->active || !connection->request.outlives_server) {
+        connection_end_client(connection);
+    }
     finish_if_over(connection);
 }
 

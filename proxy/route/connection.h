@@ -21,7 +21,7 @@
  *
  * End of life, all cases:
  *   - the server's side ends: everything ends; a boundary's request learns that its command is
- * lost.
+ * lost. If that is a commit of the native engine the client is answered first.
  *   - the client's side ends: nothing more is read from it. While a boundary works, or plain writes
  *     that are counted at a gate are on their way, the server's side stays open until their replies
  *     have come: only then is it known that they can no longer meet a unit's undo.
@@ -279,6 +279,7 @@ enum dispatch_kind {
 /* Who carries out a DISPATCH_OPERATION. */
 enum dispatch_boundary {
     DISPATCH_TO_DRIVER,  /* driver_start() */
+    DISPATCH_TO_NATIVE,  /* native_commit_start() */
     DISPATCH_TO_PLAIN,   /* plain_start() */
     DISPATCH_TO_READ,    /* reading_start() */
     DISPATCH_TO_CALL,    /* call_write_start() */

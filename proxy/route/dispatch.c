@@ -11,6 +11,8 @@
  *                           committed state (dispatch_reads.c)
  *     everything else       as it is
  *
+ * With the native engine: dispatch_native.c instead of all that.
+ *
  * Deciding changes nothing but gate counts (and the wait for one); carrying out is requests.c's.
  * The connection's worker.
  */
@@ -58,7 +60,7 @@ static uint64_t session_digest(struct slice session_id)
     return slice_load_u64be(session_id.data);
 }
 
-static void note_session(struct connection *connection, const struct command_view *view)
+void dispatch_note_session(struct connection *connection, const struct command_view *view)
 {
     if (view->session_id.size == 0) {
         return;
@@ -361,8 +363,8 @@ static bool refuse_certificate_login(struct connection *connection,
 }
 
 /* A hello that begins such a login goes on without it; the login itself is then refused. */
-static void decide_hello(struct connection *connection, const struct command_view *view,
-                         struct dispatch *dispatch)
+void dispatch_hello(struct connection *connection, const struct command_view *view,
+                    struct dispatch *dispatch)
 {
     static const char *const removed[] = {"speculativeAuthenticate", NULL};
     if (login_waits(connection, view, COMMAND_HELLO)) {
@@ -379,8 +381,8 @@ static void decide_hello(struct connection *connection, const struct command_vie
     }
 }
 
-static void decide_login(struct connection *connection, const struct command_view *view,
-                         struct dispatch *dispatch)
+void dispatch_login(struct connection *connection, const struct command_view *view,
+                    struct dispatch *dispatch)
 {
     if (login_waits(connection, view, COMMAND_LOGIN)) {
         dispatch->kind = DISPATCH_BLOCKED;
@@ -410,10 +412,10 @@ static void decide_query(struct connection *connection, const struct wire_header
         return;
     }
     dispatch->expects_reply = true;
-    decide_hello(connection, &view, dispatch);
+    dispatch_hello(connection, &view, dispatch);
 }
 
-static bool is_any_write(enum command_class class)
+bool dispatch_is_any_write(enum command_class class)
 {
     return class == COMMAND_WRITE || class == COMMAND_NAMESPACE_WRITE ||
            class == COMMAND_SERVER_WRITE;
@@ -426,12 +428,12 @@ static void decide_observed(struct connection *connection, const struct wire_hea
 {
     dispatch->kind = DISPATCH_FORWARD;
     if (class == COMMAND_HELLO) {
-        decide_hello(connection, view, dispatch);
+        dispatch_hello(connection, view, dispatch);
     } else if (class == COMMAND_LOGIN) {
-        decide_login(connection, view, dispatch);
-    } else if (is_any_write(class) && available.size < header->length) {
+        dispatch_login(connection, view, dispatch);
+    } else if (dispatch_is_any_write(class) && available.size < header->length) {
         dispatch->kind = DISPATCH_MORE;
-    } else if (is_any_write(class)) {
+    } else if (dispatch_is_any_write(class)) {
         dispatch_observe(connection, view, &dispatch->message, header->length);
     }
 }
@@ -461,7 +463,7 @@ static void decide_any_write(struct connection *connection, const struct wire_he
 }
 
 /* Also by a comment that is not of its grammar: that is an error, and the boundary tells it. */
-static bool names_a_unit(const struct command_view *view)
+bool dispatch_names_a_unit(const struct command_view *view)
 {
     struct comment comment;
     return view->has_comment && comment_parse(view, &comment, NULL) != STATUS_NOT_FOUND;
@@ -477,7 +479,7 @@ static void decide_named(struct connection *connection, const struct wire_header
     if (dispatch->kind != DISPATCH_OPERATION) {
         return;
     }
-    if (is_any_write(class) && dispatch_domain_refuses(connection, view, dispatch)) {
+    if (dispatch_is_any_write(class) && dispatch_domain_refuses(connection, view, dispatch)) {
         return;
     }
     if (class != COMMAND_UNIT && class != COMMAND_WRITE) {
@@ -506,29 +508,33 @@ static void decide_command(struct connection *connection, const struct wire_head
         decide_observed(connection, header, available, &view, class, dispatch);
         return;
     }
+    if (connection->shared->options.engine->native != NULL) {
+        dispatch_native(connection, header, available, &view, class, dispatch);
+        return;
+    }
     if (view.has_autocommit || view.has_start_transaction || class == COMMAND_TRANSACTION) {
-        note_session(connection, &view);
+        dispatch_note_session(connection, &view);
         dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
-        if (dispatch->kind == DISPATCH_OPERATION && is_any_write(class)) {
+        if (dispatch->kind == DISPATCH_OPERATION && dispatch_is_any_write(class)) {
             (void)dispatch_domain_refuses(connection, &view, dispatch);
         }
         return;
     }
-    if (class == COMMAND_UNIT || (is_any_write(class) && names_a_unit(&view))) {
+    if (class == COMMAND_UNIT || (dispatch_is_any_write(class) && dispatch_names_a_unit(&view))) {
         decide_named(connection, header, available, &view, class, dispatch);
         return;
     }
-    if (is_any_write(class)) {
-        note_session(connection, &view);
+    if (dispatch_is_any_write(class)) {
+        dispatch_note_session(connection, &view);
         decide_any_write(connection, header, available, &view, class, dispatch);
         return;
     }
-    note_session(connection, &view);
+    dispatch_note_session(connection, &view);
     dispatch->kind = DISPATCH_FORWARD;
     if (class == COMMAND_HELLO) {
-        decide_hello(connection, &view, dispatch);
+        dispatch_hello(connection, &view, dispatch);
     } else if (class == COMMAND_LOGIN) {
-        decide_login(connection, &view, dispatch);
+        dispatch_login(connection, &view, dispatch);
     } else if (class == COMMAND_END_SESSIONS) {
         end_sessions(connection, &view);
     } else {

@@ -41,6 +41,23 @@ bool dispatch_traceparent(const struct command_view *view, struct traceparent *r
 /* Its trace, in *found; NULL: none. */
 const struct trace_id *dispatch_trace(const struct command_view *view, struct traceparent *found);
 
+/* dispatch.c. A hello, or a step of a login: forwarded and followed, one at a time. */
+void dispatch_hello(struct connection *connection, const struct command_view *view,
+                    struct dispatch *dispatch);
+void dispatch_login(struct connection *connection, const struct command_view *view,
+                    struct dispatch *dispatch);
+/* Whether it changes anything, and does it as a plain command. */
+bool dispatch_is_any_write(enum command_class class);
+/* Also by a comment that is not of its grammar: that is an error, and the boundary tells it. */
+bool dispatch_names_a_unit(const struct command_view *view);
+/* So that a unit is found whose client has gone. */
+void dispatch_note_session(struct connection *connection, const struct command_view *view);
+
+/* dispatch_native.c: any command, with the native engine. */
+void dispatch_native(struct connection *connection, const struct wire_header *header,
+                     struct slice available, const struct command_view *view,
+                     enum command_class class, struct dispatch *dispatch);
+
 /* A command that is no write and belongs to no unit. */
 void dispatch_read(struct connection *connection, const struct wire_header *header,
                    struct slice available, const struct command_view *view,

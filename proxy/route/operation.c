@@ -68,6 +68,21 @@ static void channel_send(struct engine_channel *channel, struct slice body,
     buffer_free(&out);
 }
 
+static void channel_forward(struct engine_channel *channel,
+                            void (*answered)(void *, enum status, struct slice), void *context)
+{
+    struct connection *connection = connection_of_channel(channel);
+    connection->answered = answered;
+    connection->answered_context = context;
+    if (!connection->server_gone &&
+        expected_push(connection, (struct expected){.kind = EXPECT_OPERATION,
+                                                    .request_id = connection->request_id})) {
+        connection_send_server(connection, buffer_slice(&connection->request_bytes));
+    } else {
+        operation_server_gone(connection);
+    }
+}
+
 void operation_take_reply(struct connection *connection, struct slice reply)
 {
     void (*answered)(void *, enum status, struct slice) = connection->answered;
@@ -186,6 +201,9 @@ static void on_completed(struct boundary_request *request, struct slice reply)
         }
         buffer_free(&out);
     }
+    if (connection->server_gone) {
+        connection_end_client(connection);
+    }
     connection_continue(connection);
 }
 
@@ -195,6 +213,7 @@ void operation_init(struct connection *connection)
         .worker = connection->owner->worker,
         .local_address = connection->local_address,
         .send = channel_send,
+        .forward = channel_forward,
     };
     connection->next_request_id = 1;
 }
@@ -225,6 +244,7 @@ void operation_start(struct connection *connection, const struct wire_header *he
     request->reader_group =
         connection->link.domain == NULL ? 0 : domain_reader_group(connection->link.domain);
     request->domain = connection->link.domain;
+    request->process = connection->has_process ? connection->process : NULL;
     request->draining = atomic_load(&shared->draining);
     request->completed = on_completed;
     connection->active = true;
@@ -234,6 +254,9 @@ void operation_start(struct connection *connection, const struct wire_header *he
     switch (dispatch->boundary) {
     case DISPATCH_TO_DRIVER:
         driver_start(request);
+        break;
+    case DISPATCH_TO_NATIVE:
+        native_commit_start(request);
         break;
     case DISPATCH_TO_PLAIN:
         plain_start(request);

@@ -40,6 +40,10 @@ void process_check_start(struct connection *connection)
 
 static void decide(struct connection *connection)
 {
+    if (connection->shared->options.process == NULL) {
+        connection->connected = true; /* the native engine: nothing depends on it */
+        return;
+    }
     const uint8_t *id = connection->has_process ? connection->process : NULL;
     connection->connected = server_process_check(connection->shared->options.process, id);
     connection->held = !connection->connected;

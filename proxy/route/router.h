@@ -46,7 +46,7 @@ struct router_options {
     size_t rule_count;
     void (*tick)(void *context, uint64_t now_ms); /* every 50 ms, on a worker; may be NULL */
     void *tick_context;
-    struct server_process *process; /* which process of the server commands may go to */
+    struct server_process *process; /* which process of the server commands may go to; NULL: any */
     struct network_address upstream;
     const char *upstream_name; /* for the log */
     struct tls *upstream_tls;  /* NULL: plain */

@@ -30,6 +30,7 @@ struct services {
     struct front_service *front_services;
     struct front *front;
     struct tls *http_tls;
+    struct idempotency *idempotency; /* NULL: keys of requests are not looked at */
 };
 
 /* ------------------------------------------------------------------ domains */
@@ -143,6 +144,22 @@ static enum status fill_front(struct services *services, struct error *ret_error
     return STATUS_OK;
 }
 
+/* Where no unit is made there is nothing to be done once. */
+static enum status make_idempotency(struct services *services, struct error *ret_error)
+{
+    const struct config *config = services->config;
+    if (services->count == 0 || config->http_idempotency_keep_ms == 0 ||
+        config->unit_boundary == CONFIG_BOUNDARY_OBSERVE) {
+        return STATUS_OK;
+    }
+    struct idempotency_options options = {
+        .wal = services->engine->wal,
+        .keep_ms = config->http_idempotency_keep_ms,
+        .bytes_max = config->http_idempotency_bytes_max,
+    };
+    return idempotency_new(&options, &services->idempotency, ret_error);
+}
+
 enum status services_new(const struct config *config, struct engine *engine,
                          struct observe *observe, struct services **ret_services,
                          struct error *ret_error)
@@ -178,6 +195,9 @@ enum status services_new(const struct config *config, struct engine *engine,
     }
     if (status == STATUS_OK) {
         status = fill_front(services, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = make_idempotency(services, ret_error);
     }
     if (status != STATUS_OK) {
         services_free(services);
@@ -257,6 +277,10 @@ enum status services_serve(struct services *services, struct worker_pool *worker
         .observe = services->observe,
         .tls = services->http_tls,
         .plain_allowed = config->http_tls_mode != CONFIG_TLS_REQUIRE,
+        .idempotency = {.keys = services->idempotency,
+                        .body_bytes_max = (size_t)config->http_idempotency_body_max,
+                        .answer_bytes_max = (size_t)config->http_idempotency_answer_max,
+                        .identity_header = config->http_idempotency_identity},
     };
     enum status status = front_start(&options, &services->front, ret_error);
     if (status == STATUS_OK) {
@@ -275,6 +299,9 @@ void services_set_limits(struct services *services, const struct config *config)
     for (size_t i = 0; i < services->distinct_count; i++) {
         domain_set_waits(services->distinct[i], config->http_queue_wait_ms,
                          (size_t)config->http_queue_length, config->http_quiet_ms);
+    }
+    if (services->idempotency != NULL) {
+        idempotency_set_quota(services->idempotency, config->http_idempotency_bytes_max);
     }
     if (services->front != NULL) {
         front_set_limits(services->front, config->http_call_timeout_ms);
@@ -332,6 +359,7 @@ struct services *services_free(struct services *services)
         return NULL;
     }
     services->front = front_free(services->front);
+    services->idempotency = idempotency_free(services->idempotency);
     for (size_t i = 0; i < services->distinct_count; i++) {
         domain_free(services->distinct[i]);
     }
@@ -360,4 +388,9 @@ struct domain *services_domain(const struct services *services, size_t index)
 const struct front *services_front(const struct services *services)
 {
     return services->front;
+}
+
+struct idempotency *services_idempotency(const struct services *services)
+{
+    return services->idempotency;
 }

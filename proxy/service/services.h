@@ -78,5 +78,7 @@ size_t services_domain_count(const struct services *services);
 struct domain *services_domain(const struct services *services, size_t index);
 /* NULL before services_serve(), or without a service. */
 const struct front *services_front(const struct services *services);
+/* NULL: keys of requests are not looked at. */
+struct idempotency *services_idempotency(const struct services *services);
 
 #endif

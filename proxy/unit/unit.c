@@ -150,12 +150,17 @@ struct unit *unit_new(const struct unit_request *request, enum unit_boundary bou
     if (request->key != NULL) {
         unit->has_session = true;
         unit->is_journaled_key = request->journaled_key;
-        unit->session_key = *request->key;
+        unit->session_key = unit->journal_key = *request->key;
+        if (request->request_key != NULL) {
+            unit->is_journaled_key = unit->is_request = true;
+            unit->journal_key = *request->request_key;
+        }
     } else if (request->session_id.size == UNIT_SESSION_ID_BYTES) {
         memcpy(unit->session_id, request->session_id.data, UNIT_SESSION_ID_BYTES);
         unit->has_session = unit->has_lsid = true;
         unit->is_journaled_key = unit->is_of_connection = true;
         unit_session_key_make(request->user, request->session_id, &unit->session_key);
+        unit->journal_key = unit->session_key;
     }
     if (unit->user == NULL || unit->client == NULL || unit->application == NULL || !named) {
         return unit_free(unit);

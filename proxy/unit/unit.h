@@ -102,10 +102,13 @@ struct unit {
     _Atomic enum unit_state state;
     enum unit_boundary boundary;
     struct unit_session_key session_key;
+    struct unit_session_key journal_key; /* what the journal finds it by, if is_journaled_key */
     uint8_t session_id[UNIT_SESSION_ID_BYTES];
     bool has_session;      /* found again by session_key */
     bool has_lsid;         /* session_id is a session's of the wire protocol */
-    bool is_journaled_key; /* session_key goes into the journal: how it ended is known for long */
+    bool is_journaled_key; /* journal_key goes into the journal: how it ended is known for long */
+    bool is_request; /* journal_key is of a request that may be repeated: it is journaled even if it
+                        wrote nothing */
     bool is_of_connection; /* it ends with the client whose connection carried it last */
     bool reads_snapshot; /* driver, http, comment: reads can see what was committed when it began */
     bool maybe_repeated; /* retryable: the journal may know its transaction number already */
@@ -177,11 +180,13 @@ struct unit_request {
     /* Not NULL: a unit of the boundary `boundary`, found by this key and not by user and session;
        several connections may carry it. */
     const struct unit_session_key *key;
-    enum unit_boundary boundary; /* begin; with `key` only */
-    const char *name;            /* see struct unit; with `key` only */
-    bool journaled_key;          /* with `key` only */
-    uint64_t lifetime_ms;        /* begin: it is rolled back when it is older; 0: as all others */
-    uint64_t group;              /* begin: readers of this group see what it writes; 0: none */
+    enum unit_boundary boundary;                /* begin; with `key` only */
+    const char *name;                           /* see struct unit; with `key` only */
+    bool journaled_key;                         /* with `key` only */
+    const struct unit_session_key *request_key; /* begin, with `key` only: not NULL: the journal
+                                                   finds it by this key, and by its own number */
+    uint64_t lifetime_ms; /* begin: it is rolled back when it is older; 0: as all others */
+    uint64_t group;       /* begin: readers of this group see what it writes; 0: none */
     int64_t transaction_number;
     bool begin;
     bool retryable;      /* begin: a plain write that may come again under the same number */
@@ -220,6 +225,13 @@ void unit_session_key_of_call(uint64_t id, struct unit_session_key *ret_key);
 
 /* The key of the unit that `user` calls `name` in comments. */
 void unit_session_key_of_name(const char *user, const char *name, struct unit_session_key *ret_key);
+
+/*
+ * The key in the journal of the unit of a request that its caller may repeat: by the service that
+ * it went to, and what the caller calls it (holdfast/request_key.h). No other key is equal to it.
+ */
+void unit_session_key_of_request(const char *service, struct slice name,
+                                 struct unit_session_key *ret_key);
 
 /* The group of readers that name the unit of this key (unit/uncommitted.h); never 0. */
 uint64_t unit_session_key_group(const struct unit_session_key *key);

@@ -18,6 +18,7 @@
 #include <uthash.h>
 
 #include "holdfast/clock.h"
+#include "holdfast/request_key.h"
 #include "unit/lock_hints.h"
 #include "unit/unit.h"
 #include "unit/unit_private.h"
@@ -121,6 +122,18 @@ void unit_session_key_of_name(const char *user, const char *name, struct unit_se
     for (size_t i = 0; i < UNIT_SESSION_ID_BYTES; i++) {
         ret_key->bytes[UNIT_SESSION_ID_BYTES + i] ^= digest[UNIT_SESSION_ID_BYTES + i];
     }
+}
+
+void unit_session_key_of_request(const char *service, struct slice name,
+                                 struct unit_session_key *ret_key)
+{
+    _Static_assert(REQUEST_KEY_PREFIX_BYTES == UNIT_SESSION_ID_BYTES, "prefix");
+    uint8_t both[2][SHA256_DIGEST_LENGTH];
+    memcpy(ret_key->bytes, REQUEST_KEY_PREFIX, UNIT_SESSION_ID_BYTES);
+    (void)SHA256((const uint8_t *)service, strlen(service), both[0]);
+    (void)SHA256(name.data, name.size, both[1]);
+    /* No user's name has this digest: it is of 64 bytes that are two digests. */
+    (void)SHA256(both[0], sizeof both, ret_key->bytes + UNIT_SESSION_ID_BYTES);
 }
 
 /* ------------------------------------------------------------------ sessions */

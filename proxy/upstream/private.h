@@ -55,6 +55,12 @@ MUST_CHECK enum status document_append(bson_t *target, const char *name, struct 
 MUST_CHECK enum status reply_image(const bson_t *reply, const char *path, struct image *ret_image,
                                    struct error *ret_error);
 
+/* A command in the session `lsid`, which `command` must not name. What the server answers is no
+   error, whatever it is. */
+MUST_CHECK enum status command_in_session(struct upstream *upstream, const char *database,
+                                          const bson_t *command, const bson_t *lsid,
+                                          bson_t *ret_reply, struct error *ret_error);
+
 /* upstream_command() without a look at writeErrors; *ret_code must be given. */
 MUST_CHECK enum status command_run(struct upstream *upstream, const char *database,
                                    const bson_t *command, bson_t *ret_reply, int32_t *ret_code,

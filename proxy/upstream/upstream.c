@@ -291,29 +291,101 @@ static bool may_try_again(struct upstream *upstream, const bson_error_t *error, 
     return client_make(upstream);
 }
 
-enum status command_run(struct upstream *upstream, const char *database, const bson_t *command,
-                        bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+/*
+ * Sends the command in the session `lsid`, which is somebody else's. libmongoc gives every command
+ * a session of its own making, and the server takes one lsid only: so ours lends it the name, and
+ * has its own back before it is returned to the pool, which ends its sessions when the client goes.
+ */
+static bool send_in_session(struct upstream *upstream, const char *database, const bson_t *command,
+                            const bson_t *lsid, bson_t *reply, bson_error_t *error)
 {
-    bson_t reply = BSON_INITIALIZER;
+    bson_t options = BSON_INITIALIZER;
+    bson_t own;
+    mongoc_session_opt_t *wanted = mongoc_session_opts_new();
+    mongoc_session_opts_set_causal_consistency(wanted, false);
+    mongoc_client_session_t *session = mongoc_client_start_session(upstream->client, wanted, error);
+    mongoc_session_opts_destroy(wanted);
+    bool done = session != NULL && mongoc_client_session_append(session, &options, error);
+    if (done) {
+        union {
+            const bson_t *shown;
+            bson_t *name;
+        } inside = {.shown = mongoc_client_session_get_lsid(session)};
+        bson_copy_to(inside.name, &own);
+        bson_reinit(inside.name);
+        bson_concat(inside.name, lsid);
+        done = mongoc_client_command_with_opts(upstream->client, database, command, NULL, &options,
+                                               reply, error);
+        bson_reinit(inside.name);
+        bson_concat(inside.name, &own);
+        bson_destroy(&own);
+    } else {
+        bson_init(reply);
+    }
+    if (session != NULL) {
+        mongoc_client_session_destroy(session);
+    }
+    bson_destroy(&options);
+    return done;
+}
+
+static bool send_command(struct upstream *upstream, const char *database, const bson_t *command,
+                         const bson_t *lsid, bson_t *reply, bson_error_t *error)
+{
+    return lsid == NULL ? mongoc_client_command_simple(upstream->client, database, command, NULL,
+                                                       reply, error)
+                        : send_in_session(upstream, database, command, lsid, reply, error);
+}
+
+/* STATUS_REFUSED: *reply is the server's, if it is not empty. `lsid` NULL: a session of our own. */
+static enum status run(struct upstream *upstream, const char *database, const bson_t *command,
+                       const bson_t *lsid, bson_t *reply, int32_t *ret_code,
+                       struct error *ret_error)
+{
     bson_error_t error = {0};
     uint64_t since_ms = clock_monotonic_ms();
     bool done = false;
     *ret_code = 0;
     do {
-        bson_destroy(&reply); /* of the attempt before */
+        bson_destroy(reply); /* of the attempt before */
+        bson_init(reply);
         if (!upstream->exempt && !write_permit_is_up()) {
             return error_set(ret_error, STATUS_UNREACHABLE,
                              "the lease on the server could not be renewed in time: nothing is "
                              "sent until it was");
         }
-        done =
-            mongoc_client_command_simple(upstream->client, database, command, NULL, &reply, &error);
+        bson_destroy(reply);
+        done = send_command(upstream, database, command, lsid, reply, &error);
     } while (!done && may_try_again(upstream, &error, since_ms));
-    if (!done) {
-        enum status status = error_translate(&error, ret_error);
-        if (error.domain == MONGOC_ERROR_SERVER) {
-            *ret_code = (int32_t)error.code;
-        }
+    if (!done && error.domain == MONGOC_ERROR_SERVER) {
+        *ret_code = (int32_t)error.code;
+    }
+    return done ? STATUS_OK : error_translate(&error, ret_error);
+}
+
+enum status command_in_session(struct upstream *upstream, const char *database,
+                               const bson_t *command, const bson_t *lsid, bson_t *ret_reply,
+                               struct error *ret_error)
+{
+    bson_t reply = BSON_INITIALIZER;
+    int32_t code = 0;
+    enum status status = run(upstream, database, command, lsid, &reply, &code, ret_error);
+    if (status != STATUS_OK && (code == 0 || bson_empty(&reply))) {
+        bson_destroy(&reply);
+        return status;
+    }
+    bool stolen = bson_steal(ret_reply, &reply);
+    assert(stolen);
+    (void)stolen;
+    return STATUS_OK;
+}
+
+enum status command_run(struct upstream *upstream, const char *database, const bson_t *command,
+                        bson_t *ret_reply, int32_t *ret_code, struct error *ret_error)
+{
+    bson_t reply = BSON_INITIALIZER;
+    enum status status = run(upstream, database, command, NULL, &reply, ret_code, ret_error);
+    if (status != STATUS_OK) {
         bson_destroy(&reply);
         return status;
     }
@@ -444,6 +516,10 @@ static enum status hello_read(const bson_t *reply, struct upstream_description *
         slice_make(bson_get_data(reply), reply->len), description.process_id);
     if (bson_iter_init_find(&at, reply, "localTime") && BSON_ITER_HOLDS_DATE_TIME(&at)) {
         description.local_time_ms = bson_iter_date_time(&at);
+    }
+    if (bson_iter_init_find(&at, reply, "logicalSessionTimeoutMinutes") &&
+        (BSON_ITER_HOLDS_INT(&at) || BSON_ITER_HOLDS_DOUBLE(&at))) {
+        description.session_minutes = bson_iter_as_int64(&at);
     }
     *ret_description = description;
     return STATUS_OK;

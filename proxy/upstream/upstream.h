@@ -106,6 +106,7 @@ struct upstream_description {
     bool has_process_id;                        /* 4.4 and later */
     uint8_t process_id[UPSTREAM_PROCESS_BYTES]; /* another one after each start of the server */
     int64_t local_time_ms;                      /* the server's clock */
+    int64_t session_minutes; /* how long it remembers a session; 0: it has none */
 };
 
 /* The process that a reply to hello or isMaster names; false: it names none. */

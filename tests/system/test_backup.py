@@ -244,7 +244,7 @@ def test_a_pause_makes_the_dump_of_one_moment(live, target, tmp_path):
     try:
         wait_until(lambda: appender.told > 3 and writer.told > 3, 30, "they write")
         live.direct[DATABASE].filler.insert_many([{"_id": n} for n in range(100)])
-        file, done = back_up(live, tmp_path, "--pause", pause_ms=5)
+        file, done = back_up(live, tmp_path, "--hold", pause_ms=5)
         assert file["paused"] and "of one moment" in done.stderr
         told = appender.told, writer.told
         wait_until(lambda: appender.told > told[0] and writer.told > told[1], 30, "writes go on")
@@ -292,7 +292,7 @@ def test_a_pause_ends_with_its_asker(live):
 def test_killed_in_the_middle_it_is_no_backup(live, target, tmp_path):
     """The command ends with it, the file says so, and writes go on."""
     command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
-    arguments = ["backup", "--wal", live.proxy.wal, "--to", tmp_path, "--pause", "--", *command]
+    arguments = ["backup", "--wal", live.proxy.wal, "--to", tmp_path, "--hold", "--", *command]
     killed = Process([str(build_bin() / "holdfast"), *map(str, arguments)], name="backup")
     wait_until(lambda: "up" in killed.lines, 30, "the command runs")
     killed.kill()
@@ -362,7 +362,7 @@ def test_what_does_not_belong_together_is_refused(live, target, tmp_path):
     ):
         assert why in holdfast("backup", *options, check=2).stderr
     live.proxy.stop()
-    done = holdfast("backup", "--wal", live.proxy.wal, "--to", tmp_path / "y", "--pause", "--",
+    done = holdfast("backup", "--wal", live.proxy.wal, "--to", tmp_path / "y", "--hold", "--",
                     "true", check=2)  # fmt: skip
     assert "no holdfastd is alive" in done.stderr
     assert holdfast("backup", "--wal", live.proxy.wal, "--to", tmp_path / "z", "--", "true",

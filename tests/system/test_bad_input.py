@@ -290,7 +290,9 @@ BAD_OPTIONS = {
     "missing config": [*GOOD, "--config", "no-such-file.yaml"],
     "http alone": [*GOOD, "--http-listen", "127.0.0.1:0"],
     "http route": [*GOOD, "--set", "http.routes=POST"],
-    "native is not built yet": [*GOOD, "--set", "unit.engine=native"],
+    "native has no such units": [
+        *GOOD, "--set", "unit.engine=native", "--set", "unit.multiWrites=strict"
+    ],
     "uri that no driver takes": [*GOOD[:2], "--upstream", "mongodb://h:99999", *GOOD[4:]],
 }
 

@@ -141,6 +141,43 @@ static void a_commit_keeps_a_reply(void **state)
     bson_destroy(&without);
 }
 
+static void a_commit_to_be_asked_for_comes_back(void **state)
+{
+    (void)state;
+    static const uint8_t process[12] = {7};
+    bson_t *lsid = doc("{\"id\": 5, \"uid\": 6}");
+    bson_t *token = doc("{\"shardId\": \"a\"}");
+    bson_t *commands = doc("{\"0\": {\"insert\": \"c\"}}");
+    struct record_committing committing = {.lsid = slice_of(lsid),
+                                           .transaction_number = 9,
+                                           .recovery_token = slice_of(token),
+                                           .process = process,
+                                           .commands = slice_of(commands),
+                                           .left = 3};
+    struct record_committing read = {0};
+    bson_t payload = BSON_INITIALIZER;
+    record_put_committing(&payload, &committing);
+    assert_int_equal(record_get_committing(slice_of(&payload), &read, NULL), STATUS_OK);
+    assert_true(slice_equal(read.lsid, committing.lsid));
+    assert_true(slice_equal(read.recovery_token, committing.recovery_token));
+    assert_true(slice_equal(read.commands, committing.commands));
+    assert_memory_equal(read.process, process, sizeof(process));
+    assert_true(read.transaction_number == 9 && read.left == 3);
+    bson_reinit(&payload);
+    committing = (struct record_committing){.lsid = slice_of(lsid)};
+    record_put_committing(&payload, &committing);
+    assert_int_equal(record_get_committing(slice_of(&payload), &read, NULL), STATUS_OK);
+    assert_true(read.process == NULL && read.recovery_token.size == 0 && read.left == 0);
+    bson_reinit(&payload);
+    assert_int_equal(record_get_committing(slice_of(&payload), &read, NULL), STATUS_CORRUPT);
+    BSON_APPEND_DOCUMENT(&payload, "lsid", lsid);
+    assert_int_equal(record_get_committing(slice_of(&payload), &read, NULL), STATUS_CORRUPT);
+    bson_destroy(&payload);
+    bson_destroy(lsid);
+    bson_destroy(token);
+    bson_destroy(commands);
+}
+
 static void a_conflict_comes_back_with_its_images(void **state)
 {
     (void)state;
@@ -305,6 +342,7 @@ int main(void)
         cmocka_unit_test(begin_without_a_session),
         cmocka_unit_test(a_write_comes_back_byte_for_byte),
         cmocka_unit_test(a_commit_keeps_a_reply),
+        cmocka_unit_test(a_commit_to_be_asked_for_comes_back),
         cmocka_unit_test(a_conflict_comes_back_with_its_images),
         cmocka_unit_test(a_short_conflict_keeps_the_reason),
         cmocka_unit_test(other_schemas_are_corrupt),

@@ -187,8 +187,10 @@ static void test_names(void **state)
     (void)state;
     assert_string_equal(wal_kind_name(WAL_KIND_COMMIT), "COMMIT");
     assert_null(wal_kind_name((enum wal_kind)0));
-    assert_null(wal_kind_name((enum wal_kind)9));
+    assert_null(wal_kind_name((enum wal_kind)10));
     assert_string_equal(wal_unit_state_name(WAL_UNIT_CONFLICT), "conflict");
+    assert_string_equal(wal_kind_name(WAL_KIND_COMMITTING), "COMMITTING");
+    assert_string_equal(wal_unit_state_name(WAL_UNIT_COMMITTING), "committing");
     assert_non_null(wal_unit_state_name((enum wal_unit_state)77));
 }
 

@@ -6,7 +6,11 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <time.h>
+
 #include "holdfast/clock.h"
+#include "wal/format.h"
+#include "wal/internal.h"
 #include "wal_fixture.h"
 
 static void test_round_trip(void **state)
@@ -67,17 +71,20 @@ static void test_reader_sees_one_snapshot(void **state)
 /* For each state, what may follow; anything else is refused and leaves nothing behind. */
 static void test_rules(void **state)
 {
-    static const enum wal_kind kinds[] = {WAL_KIND_BEGIN,    WAL_KIND_WRITE,     WAL_KIND_COMMIT,
-                                          WAL_KIND_ABORT,    WAL_KIND_OUTCOME,   WAL_KIND_SETTLED,
-                                          WAL_KIND_CONFLICT, WAL_KIND_CHECKPOINT};
+    static const enum wal_kind kinds[] = {
+        WAL_KIND_BEGIN,    WAL_KIND_WRITE,      WAL_KIND_COMMIT,
+        WAL_KIND_ABORT,    WAL_KIND_OUTCOME,    WAL_KIND_SETTLED,
+        WAL_KIND_CONFLICT, WAL_KIND_CHECKPOINT, WAL_KIND_COMMITTING};
     static const struct {
-        const char *records; /* the unit's so far: first letters, X for CONFLICT */
+        const char
+            *records; /* the unit's so far: first letters, X for CONFLICT, M for COMMITTING */
         const char *allowed;
     } cases[] = {
-        {"", "B"},   {"B", "WCAX"}, {"BW", "WCAX"}, {"BC", "X"},  {"BCX", "CAX"},
-        {"BWA", ""}, {"BX", "CAX"}, {"BXX", "CAX"}, {"BXC", "X"},
+        {"", "B"},      {"B", "WCAXM"}, {"BW", "WCAXM"}, {"BC", "X"},
+        {"BCX", "CAX"}, {"BWA", ""},    {"BX", "CAX"},   {"BXX", "CAX"},
+        {"BXC", "X"},   {"BM", "CAX"},  {"BMC", "X"},    {"BMX", "CAX"},
     };
-    static const char letters[] = "BWCAOSXK";
+    static const char letters[] = "BWCAOSXKM";
     struct wal *wal = fixture_open(*state);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         for (size_t kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
@@ -96,6 +103,73 @@ static void test_rules(void **state)
     assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 0, "", NULL), STATUS_INVALID);
     assert_int_equal(fixture_append(wal, (enum wal_kind)200, 1, "", NULL), STATUS_INVALID);
     wal_close(wal, true);
+    fixture_assert_undamaged(*state);
+}
+
+/* The first COMMITTING makes it a journal that older programs refuse, in the same transaction. */
+static void test_committing_raises_the_version(void **state)
+{
+    struct fixture *fixture = *state;
+    struct wal *wal = fixture_open(fixture);
+    struct wal_unit unit;
+    struct error error;
+    struct wal_append committing = {.kind = WAL_KIND_COMMITTING, .unit = 1};
+    struct wal_append begin = {.kind = WAL_KIND_BEGIN, .unit = 1, .next = &committing};
+    assert_int_equal(wal->version, FORMAT_VERSION);
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 2, "", NULL), STATUS_OK);
+    assert_int_equal(wal->version, FORMAT_VERSION);
+    assert_status(wal_append_wait(wal, &begin, &error), STATUS_OK, &error);
+    assert_int_equal(wal->version, FORMAT_VERSION_COMMITTING);
+    wal = wal_close(wal, false);
+    wal = fixture_open(fixture);
+    assert_int_equal(wal->version, FORMAT_VERSION_COMMITTING);
+    assert_int_equal(fixture_statistics(wal).units_open, 2);
+    struct wal_reader *reader = fixture_reader(wal);
+    assert_status(wal_read_unit(reader, 1, &unit, &error), STATUS_OK, &error);
+    assert_int_equal(unit.state, WAL_UNIT_COMMITTING);
+    wal_reader_end(reader);
+    wal_close(wal, true);
+    fixture_assert_undamaged(fixture);
+}
+
+struct counted {
+    _Atomic unsigned done;
+};
+
+static void on_counted(struct wal_append *first, void *context)
+{
+    struct counted *counted = context;
+    assert_int_equal(first->status, STATUS_OK);
+    counted->done++;
+}
+
+/* What nobody waits for costs no commit where others come, and is written soon where none do. */
+static void test_unhurried_groups_join_others(void **state)
+{
+    struct wal *wal = fixture_open(*state);
+    struct counted counted = {0};
+    struct wal_append first = {.kind = WAL_KIND_BEGIN,
+                               .unit = wal_unit_next(wal),
+                               .unhurried = true,
+                               .completed = on_counted,
+                               .context = &counted};
+    struct wal_append second = first;
+    second.unit = wal_unit_next(wal);
+    uint64_t since_ms = clock_monotonic_ms();
+    wal_append(wal, &first);
+    uint64_t batches = fixture_statistics(wal).batches;
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, wal_unit_next(wal), "", NULL), STATUS_OK);
+    if (clock_monotonic_ms() - since_ms < WAL_UNHURRIED_MS) {
+        assert_int_equal(counted.done, 1);
+        assert_int_equal(fixture_statistics(wal).batches, batches + 1);
+    }
+    wal_append(wal, &second);
+    while (counted.done < 2) {
+        assert_true(clock_monotonic_ms() - since_ms < 20000);
+        (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    wal_append(wal, &(struct wal_append){.kind = WAL_KIND_ABORT, .unit = 1, .unhurried = true});
+    wal_close(wal, true); /* writes what is queued */
     fixture_assert_undamaged(*state);
 }
 
@@ -430,6 +504,8 @@ int main(void)
         TEST(test_round_trip),
         TEST(test_reader_sees_one_snapshot),
         TEST(test_rules),
+        TEST(test_committing_raises_the_version),
+        TEST(test_unhurried_groups_join_others),
         TEST(test_group_is_all_or_nothing),
         TEST(test_sessions),
         TEST(test_properties),

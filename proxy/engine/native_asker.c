@@ -1,0 +1,267 @@
+/*
+ * The thread that asks the server how a commit ended whose answer was lost (native.h).
+ *
+ *   in doubt --asked--> committed, lost         outcome appended, whoever waits is told
+ *                   \-> unknown                 CONFLICT appended, told
+ *                   \-> forbidden               told; the client may ask itself. Kept until it has,
+ *                   |                           or the server has forgotten the session: CONFLICT
+ *                   \-> no answer               again, ASK_AGAIN_MS later
+ *
+ * Whatever is in doubt when the process ends is COMMITTING in the journal, and recovery's.
+ *
+ * Its own thread; `native->lock` guards the list. `told` is called without it, and the doubt is out
+ * of the list by then, so that native_doubt_leave() is never too early.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/condition.h"
+#include "engine/native_private.h"
+#include "holdfast/clock.h"
+#include "holdfast/log.h"
+#include "upstream/upstream.h"
+
+#define ASK_AGAIN_MS 200u
+/* Only the client can settle it, but rights may change. */
+#define FORBIDDEN_AGAIN_MS 10000u
+
+static void doubt_free(struct native_doubt *doubt)
+{
+    bson_destroy(&doubt->committing);
+    free(doubt->user);
+    free(doubt);
+}
+
+/* With the lock. False: it is not there any more. */
+static bool take_out(struct native *native, uint64_t unit, struct native_doubt **ret_doubt)
+{
+    for (struct native_doubt **at = &native->doubts; *at != NULL; at = &(*at)->next) {
+        if ((*at)->unit == unit) {
+            *ret_doubt = *at;
+            *at = (*at)->next;
+            native->doubt_count--;
+            return true;
+        }
+    }
+    return false;
+}
+
+void native_asker_settled(struct native *native, uint64_t unit)
+{
+    struct native_doubt *doubt = NULL;
+    pthread_mutex_lock(&native->lock);
+    /* One that is waited for has to be told: the thread does that. */
+    for (struct native_doubt *at = native->doubts; at != NULL; at = at->next) {
+        if (at->unit == unit && at->told != NULL) {
+            pthread_mutex_unlock(&native->lock);
+            return;
+        }
+    }
+    while (take_out(native, unit, &doubt)) {
+        doubt_free(doubt);
+    }
+    pthread_mutex_unlock(&native->lock);
+}
+
+bool native_doubt_leave(struct native *native, const struct native_doubt *doubt,
+                        const void *context)
+{
+    bool left = false;
+    pthread_mutex_lock(&native->lock);
+    for (struct native_doubt *at = native->doubts; at != NULL; at = at->next) {
+        /* It may be gone, and its memory another's by now. */
+        if (at == doubt && at->context == context && at->told != NULL) {
+            at->told = NULL;
+            left = true;
+        }
+    }
+    pthread_mutex_unlock(&native->lock);
+    return left;
+}
+
+size_t native_doubts(struct native *native)
+{
+    pthread_mutex_lock(&native->lock);
+    size_t count = native->doubt_count;
+    pthread_mutex_unlock(&native->lock);
+    return count;
+}
+
+/* ------------------------------------------------------------------ asking */
+
+/* What is to be asked next, copied, for the lock is given free meanwhile. */
+struct question {
+    uint64_t unit;
+    uint64_t since_ms;
+    char *user;
+    bson_t committing;
+};
+
+/* With the lock. False: there is none to be asked before *ret_until_ms. */
+static bool next_question(struct native *native, uint64_t *ret_until_ms,
+                          struct question *ret_question)
+{
+    struct native_doubt *found = native->doubts;
+    for (struct native_doubt *at = native->doubts; at != NULL; at = at->next) {
+        found = at->ask_at_ms < found->ask_at_ms ? at : found;
+    }
+    *ret_until_ms = found->ask_at_ms;
+    if (found->ask_at_ms > clock_monotonic_ms()) {
+        return false;
+    }
+    found->ask_at_ms = clock_monotonic_ms() + ASK_AGAIN_MS;
+    ret_question->unit = found->unit;
+    ret_question->since_ms = found->since_ms;
+    ret_question->user = strdup(found->user);
+    bson_copy_to(&found->committing, &ret_question->committing);
+    return true;
+}
+
+static void question_free(struct question *question)
+{
+    free(question->user);
+    bson_destroy(&question->committing);
+}
+
+static void end_doubt(struct native *native, struct native_doubt *doubt,
+                      enum commit_verdict verdict, bool too_old)
+{
+    switch (verdict) {
+    case COMMIT_COMMITTED:
+        native_outcome_append(native, doubt->unit, WAL_KIND_COMMIT, NULL);
+        break;
+    case COMMIT_LOST:
+        native_outcome_append(native, doubt->unit, WAL_KIND_ABORT,
+                              "the server has no such transaction: it was never acknowledged");
+        break;
+    default:
+        native_outcome_append(native, doubt->unit, WAL_KIND_CONFLICT,
+                              native_conflict_reason(verdict, too_old));
+        break;
+    }
+    native_outcome_note(native, &doubt->key, doubt->unit);
+    LOG(verdict == COMMIT_COMMITTED || verdict == COMMIT_LOST ? LOG_INFO : LOG_ERROR, "recovery",
+        "A commit whose answer was lost is settled", LOG_NUMBER("unit", doubt->unit),
+        LOG_TEXT("outcome", commit_verdict_name(verdict)), LOG_TEXT("user", doubt->user));
+}
+
+/* Tells who waits, and ends the doubts of the unit. */
+static void settle(struct native *native, const struct question *question,
+                   enum commit_verdict verdict)
+{
+    struct native_doubt *doubt = NULL;
+    bool first = true;
+    bool too_old = clock_monotonic_ms() - question->since_ms > native->options.server.session_ms;
+    bool ends = verdict != COMMIT_FORBIDDEN || too_old;
+    if (verdict == COMMIT_LOST && too_old) {
+        verdict = COMMIT_UNKNOWN;
+    }
+    pthread_mutex_lock(&native->lock);
+    if (!ends) {
+        for (struct native_doubt *at = native->doubts; at != NULL; at = at->next) {
+            void (*told)(void *, enum commit_verdict) = at->told;
+            if (at->unit == question->unit) {
+                at->ask_at_ms = clock_monotonic_ms() + FORBIDDEN_AGAIN_MS;
+                at->told = NULL;
+                if (told != NULL) {
+                    told(at->context, verdict); /* posts a task, no more */
+                }
+            }
+        }
+    }
+    while (ends && take_out(native, question->unit, &doubt)) {
+        pthread_mutex_unlock(&native->lock);
+        if (first) {
+            end_doubt(native, doubt, verdict, too_old);
+        }
+        first = false;
+        if (doubt->told != NULL) {
+            doubt->told(doubt->context, verdict);
+        }
+        doubt_free(doubt);
+        pthread_mutex_lock(&native->lock);
+    }
+    pthread_mutex_unlock(&native->lock);
+}
+
+static void ask(struct native *native, struct upstream **upstream, const struct question *question)
+{
+    struct error error = {0};
+    enum commit_verdict verdict = COMMIT_OPEN;
+    int32_t code = 0;
+    enum status status = question->user == NULL ? STATUS_MEMORY : STATUS_OK;
+    if (status == STATUS_OK && *upstream == NULL) {
+        status = upstream_open(native->options.upstream_uri, native->options.connect_ms, upstream,
+                               &error);
+    }
+    if (status == STATUS_OK) {
+        status =
+            native_ask(*upstream, &native->options.server, question->user,
+                       slice_make(bson_get_data(&question->committing), question->committing.len),
+                       &verdict, &code, &error);
+    }
+    if (status != STATUS_OK || verdict == COMMIT_OPEN) {
+        LOG(LOG_WARNING, "recovery", "A commit whose answer was lost cannot be asked for now",
+            LOG_NUMBER("unit", question->unit), LOG_NUMBER("code", code),
+            LOG_TEXT("reason", status == STATUS_OK ? "the server cannot say" : error.message));
+        *upstream = upstream_close(*upstream);
+        return;
+    }
+    settle(native, question, verdict);
+}
+
+static void *asker_main(void *context)
+{
+    struct native *native = context;
+    struct upstream *upstream = NULL;
+    uint64_t until_ms = 0;
+    pthread_mutex_lock(&native->lock);
+    while (!native->stopping) {
+        struct question question = {0};
+        if (native->doubts == NULL) {
+            pthread_cond_wait(&native->changed, &native->lock);
+            continue;
+        }
+        if (!next_question(native, &until_ms, &question)) {
+            condition_wait_until(&native->changed, &native->lock, until_ms);
+            continue;
+        }
+        pthread_mutex_unlock(&native->lock);
+        ask(native, &upstream, &question);
+        question_free(&question);
+        pthread_mutex_lock(&native->lock);
+    }
+    pthread_mutex_unlock(&native->lock);
+    upstream_close(upstream);
+    return NULL;
+}
+
+enum status native_asker_start(struct native *native, struct error *ret_error)
+{
+    pthread_mutex_init(&native->lock, NULL);
+    condition_init(&native->changed);
+    int code = pthread_create(&native->thread, NULL, asker_main, native);
+    if (code != 0) {
+        return error_set(ret_error, STATUS_LIMIT, "cannot start a thread: %s", strerror(code));
+    }
+    native->started = true;
+    return STATUS_OK;
+}
+
+void native_asker_stop(struct native *native)
+{
+    if (native->started) {
+        pthread_mutex_lock(&native->lock);
+        native->stopping = true;
+        pthread_cond_signal(&native->changed);
+        pthread_mutex_unlock(&native->lock);
+        pthread_join(native->thread, NULL);
+    }
+    while (native->doubts != NULL) {
+        struct native_doubt *doubt = native->doubts;
+        native->doubts = doubt->next;
+        doubt_free(doubt);
+    }
+    pthread_cond_destroy(&native->changed);
+    pthread_mutex_destroy(&native->lock);
+}

@@ -1,0 +1,245 @@
+/*
+ * Commits of the native engine (native.h): the record before, the verdict after.
+ *
+ *   OPEN, wrote --> JOURNALING --durable--> COMMITTING --the server says--> ENDED
+ *                       `--no room--> OPEN: the caller rolls it back
+ *
+ * A commit that comes again while COMMITTING passes without a further record: whoever gets an
+ * answer first writes the outcome, and the journal takes one only.
+ *
+ * Threads: the connection's worker; native_commit.durable on the journal's writer thread.
+ */
+#include <string.h>
+
+#include "engine/native_private.h"
+#include "holdfast/clock.h"
+#include "holdfast/crash_point.h"
+#include "holdfast/log.h"
+
+static struct slice document_of(const struct command_view *view, const char *name)
+{
+    bson_iter_t at;
+    uint32_t size = 0;
+    const uint8_t *data = NULL;
+    if (bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
+        bson_iter_find(&at, name) && BSON_ITER_HOLDS_DOCUMENT(&at)) {
+        bson_iter_document(&at, &size, &data);
+    }
+    return slice_make(data, size);
+}
+
+/* `commands` NULL: none. */
+static void put_committing(const struct native_commit *commit, const bson_t *commands, int32_t left,
+                           bson_t *payload)
+{
+    const struct record_committing committing = {
+        .lsid = document_of(commit->view, "lsid"),
+        .transaction_number = commit->view->transaction_number,
+        .recovery_token = document_of(commit->view, "recoveryToken"),
+        .process = commit->process,
+        .commands = commands == NULL ? (struct slice){0}
+                                     : slice_make(bson_get_data(commands), commands->len),
+        .left = left,
+    };
+    record_put_committing(payload, &committing);
+}
+
+/* ------------------------------------------------------------------ before it is sent */
+
+static void on_appended(struct wal_append *first, void *context)
+{
+    struct native_commit *commit = context;
+    enum status status = first->status;
+    struct native_key key;
+    bson_destroy(&commit->payloads[0]);
+    bson_destroy(&commit->payloads[1]);
+    if (status != STATUS_OK && status != STATUS_FULL) {
+        native_end_process("a COMMITTING record could not be made durable", commit->unit, status);
+    }
+    native_key_make(commit->user, commit->view->session_id, &key);
+    struct native_part *part = native_part_lock(commit->native, &key);
+    struct native_entry *entry = native_entry_find(part, &key);
+    if (entry != NULL && entry->unit == commit->unit) {
+        entry->state = status == STATUS_OK ? NATIVE_COMMITTING : NATIVE_ENDED;
+    }
+    pthread_mutex_unlock(&part->lock);
+    if (status == STATUS_OK) {
+        histogram_observe(&commit->native->options.counters->commit,
+                          clock_monotonic_us() - commit->started_us);
+        CRASH_POINT(native_committing);
+    }
+    commit->durable(commit, status);
+}
+
+static void append(struct native_commit *commit, const bson_t *commands, int32_t left)
+{
+    const struct record_begin begin = {
+        .boundary = unit_boundary_name(UNIT_BOUNDARY_DRIVER),
+        .user = commit->user,
+        .session_id = commit->view->session_id,
+        .transaction_number = commit->view->transaction_number,
+        .client = commit->client,
+        .application = commit->application,
+    };
+    bson_init(&commit->payloads[0]);
+    bson_init(&commit->payloads[1]);
+    record_put_begin(&commit->payloads[0], &begin);
+    put_committing(commit, commands, left, &commit->payloads[1]);
+    for (size_t i = 0; i < 2; i++) {
+        commit->records[i] = (struct wal_append){
+            .kind = i == 0 ? WAL_KIND_BEGIN : WAL_KIND_COMMITTING,
+            .unit = commit->unit,
+            .payload = slice_make(bson_get_data(&commit->payloads[i]), commit->payloads[i].len),
+            .next = i == 0 ? &commit->records[1] : NULL,
+            .completed = on_appended,
+            .context = commit,
+        };
+    }
+    wal_append(commit->native->options.wal, &commit->records[0]);
+}
+
+/* It may be on the server already: its process, too, counts then. */
+static void take_again(struct native_commit *commit, const struct native_entry *entry)
+{
+    commit->again = true;
+    commit->unit = entry->unit;
+    commit->conclusive = commit->native->options.server.keeps_transactions ||
+                         (entry->has_process && commit->process != NULL &&
+                          memcmp(entry->process, commit->process, sizeof entry->process) == 0);
+}
+
+enum native_step native_commit_begin(struct native_commit *commit)
+{
+    struct native_key key;
+    bson_t *commands = NULL;
+    int32_t left = -1; /* nothing is known of it */
+    commit->unit = 0;
+    commit->again = false;
+    commit->conclusive = commit->native->options.server.keeps_transactions;
+    commit->started_us = clock_monotonic_us();
+    native_key_make(commit->user, commit->view->session_id, &key);
+    struct native_part *part = native_part_lock(commit->native, &key);
+    struct native_entry *entry = native_entry_find(part, &key);
+    bool known = entry != NULL && entry->number == commit->view->transaction_number;
+    bool is_older = entry != NULL && entry->number > commit->view->transaction_number;
+    if (is_older || (known && (entry->state == NATIVE_ENDED ||
+                               (entry->state == NATIVE_OPEN && !entry->wrote)))) {
+        pthread_mutex_unlock(&part->lock);
+        return NATIVE_SEND;
+    }
+    if (known && entry->state == NATIVE_COMMITTING) {
+        take_again(commit, entry);
+        pthread_mutex_unlock(&part->lock);
+        return NATIVE_SEND;
+    }
+    commit->unit = wal_unit_next(commit->native->options.wal);
+    if (known && entry->state == NATIVE_OPEN) {
+        commands = entry->commands;
+        left = entry->left;
+        entry->commands = NULL;
+        entry->state = NATIVE_JOURNALING;
+        entry->unit = commit->unit;
+        entry->has_process = commit->process != NULL;
+        if (commit->process != NULL) {
+            memcpy(entry->process, commit->process, sizeof entry->process);
+        }
+    } else {
+        /* A driver sends a commit again with a write concern. */
+        commit->again = commit->view->has_write_concern;
+    }
+    pthread_mutex_unlock(&part->lock);
+    append(commit, commands, left);
+    if (commands != NULL) {
+        bson_destroy(commands);
+    }
+    return NATIVE_WAIT;
+}
+
+/* ------------------------------------------------------------------ after it was answered */
+
+static void settle(struct native_commit *commit, enum wal_kind kind, const char *reason)
+{
+    struct native_key key;
+    native_key_make(commit->user, commit->view->session_id, &key);
+    native_outcome_append(commit->native, commit->unit, kind, reason);
+    native_outcome_note(commit->native, &key, commit->unit);
+    if (commit->again) {
+        native_asker_settled(commit->native, commit->unit);
+    }
+}
+
+enum native_answer native_commit_answered(struct native_commit *commit, struct slice reply)
+{
+    int32_t code = 0;
+    const struct commit_asked asked = {.again = commit->again, .conclusive = commit->conclusive};
+    if (commit->unit == 0) {
+        return NATIVE_PASS;
+    }
+    enum commit_verdict verdict = commit_verdict(reply, &asked, &code);
+    switch (verdict) {
+    case COMMIT_COMMITTED:
+        settle(commit, WAL_KIND_COMMIT, NULL);
+        return NATIVE_PASS;
+    case COMMIT_LOST:
+        settle(commit, WAL_KIND_ABORT,
+               asked.again ? "the server has no such transaction: it was never acknowledged"
+                           : "the server has refused the commit");
+        return NATIVE_PASS;
+    case COMMIT_UNKNOWN:
+        LOG(LOG_ERROR, "recovery", "The outcome of a commit is unknown; see holdfast show",
+            LOG_NUMBER("unit", commit->unit), LOG_TEXT("user", commit->user),
+            LOG_TEXT("client", commit->client), LOG_NUMBER("code", code));
+        settle(commit, WAL_KIND_CONFLICT, native_conflict_reason(verdict, false));
+        return NATIVE_UNKNOWN;
+    case COMMIT_OPEN:
+    case COMMIT_FORBIDDEN:
+        break;
+    }
+    /* The client may ask again; if it does not, somebody has to. */
+    if (native_commit_lost(commit, NULL, NULL) == NULL) {
+        LOG(LOG_WARNING, "recovery", "Out of memory: the next start asks how a commit ended",
+            LOG_NUMBER("unit", commit->unit));
+    }
+    return NATIVE_PASS;
+}
+
+/* ------------------------------------------------------------------ or was not */
+
+static struct native_doubt *make_doubt(struct native_commit *commit)
+{
+    struct native_doubt *doubt = calloc(1, sizeof *doubt);
+    if (doubt != NULL) {
+        doubt->user = strdup(commit->user);
+        if (doubt->user == NULL) {
+            free(doubt);
+            return NULL;
+        }
+        doubt->unit = commit->unit;
+        doubt->since_ms = clock_monotonic_ms();
+        doubt->number = commit->view->transaction_number;
+        native_key_make(commit->user, commit->view->session_id, &doubt->key);
+        bson_init(&doubt->committing);
+        put_committing(commit, NULL, 0, &doubt->committing);
+    }
+    return doubt;
+}
+
+struct native_doubt *native_commit_lost(struct native_commit *commit,
+                                        void (*told)(void *context, enum commit_verdict verdict),
+                                        void *context)
+{
+    struct native *native = commit->native;
+    struct native_doubt *doubt = make_doubt(commit);
+    if (doubt == NULL) {
+        return NULL;
+    }
+    doubt->told = told;
+    doubt->context = context;
+    pthread_mutex_lock(&native->lock);
+    doubt->next = native->doubts;
+    native->doubts = doubt;
+    native->doubt_count++;
+    pthread_cond_signal(&native->changed);
+    pthread_mutex_unlock(&native->lock);
+    return doubt;
+}

@@ -1,0 +1,86 @@
+/*
+ * The record that tells how a transaction of the native engine ended. Nobody waits for it: without
+ * it recovery asks the server, which says the same. Any thread.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/native_private.h"
+#include "holdfast/log.h"
+
+void native_end_process(const char *message, uint64_t unit, enum status status)
+{
+    LOG(LOG_ERROR, "journal", message, LOG_NUMBER("unit", unit),
+        LOG_TEXT("status", status_name(status)),
+        LOG_TEXT("action", "ending the process; the next start recovers"));
+    _exit(70);
+}
+
+struct outcome_append {
+    struct wal_append append;
+    bson_t payload;
+    struct engine_counters *counters;
+};
+
+static void count(struct engine_counters *counters, enum wal_kind kind)
+{
+    enum engine_outcome outcome = kind == WAL_KIND_COMMIT  ? ENGINE_COMMITTED
+                                  : kind == WAL_KIND_ABORT ? ENGINE_ROLLED_BACK
+                                                           : ENGINE_CONFLICT;
+    (void)atomic_fetch_add_explicit(&counters->ended[UNIT_BOUNDARY_DRIVER][outcome], 1,
+                                    memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&counters->journaled, 1, memory_order_relaxed);
+}
+
+static void on_appended(struct wal_append *first, void *context)
+{
+    struct outcome_append *outcome = context;
+    enum status status = first->status;
+    if (status == STATUS_OK) {
+        count(outcome->counters, first->kind);
+    } else if (status == STATUS_IO) {
+        native_end_process("the outcome of a commit could not be journaled", first->unit, status);
+    } /* INVALID: somebody else was first; FULL: it has a place of its own, or recovery asks */
+    bson_destroy(&outcome->payload);
+    free(outcome);
+}
+
+void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
+                           const char *reason)
+{
+    struct outcome_append *outcome = calloc(1, sizeof *outcome);
+    if (outcome == NULL) {
+        LOG(LOG_WARNING, "journal", "Out of memory: the next start asks how a commit ended",
+            LOG_NUMBER("unit", unit));
+        return;
+    }
+    bson_init(&outcome->payload);
+    if (kind == WAL_KIND_COMMIT) {
+        record_put_commit(&outcome->payload, NULL, 0, (struct slice){0});
+    } else if (kind == WAL_KIND_ABORT) {
+        record_put_abort(&outcome->payload, reason);
+    } else {
+        record_put_conflict(&outcome->payload, reason, NULL, 0);
+    }
+    outcome->counters = native->options.counters;
+    outcome->append = (struct wal_append){
+        .kind = kind,
+        .unit = unit,
+        .payload = slice_make(bson_get_data(&outcome->payload), outcome->payload.len),
+        .unhurried = true,
+        .completed = on_appended,
+        .context = outcome,
+    };
+    wal_append(native->options.wal, &outcome->append);
+}
+
+void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit)
+{
+    struct native_part *part = native_part_lock(native, key);
+    struct native_entry *entry = native_entry_find(part, key);
+    if (entry != NULL && entry->unit == unit) {
+        native_entry_end(entry);
+    }
+    pthread_mutex_unlock(&part->lock);
+}

@@ -1,0 +1,99 @@
+#ifndef HOLDFAST_ENGINE_NATIVE_PRIVATE_H
+#define HOLDFAST_ENGINE_NATIVE_PRIVATE_H
+
+/* Shared by the files of the native engine only. */
+
+#include <pthread.h>
+#include <uthash.h>
+
+#include "engine/native.h"
+
+#define NATIVE_PARTS 64u
+/* A session and its user, as one key. */
+#define NATIVE_KEY_BYTES (UNIT_SESSION_ID_BYTES + 512u)
+
+enum native_state {
+    NATIVE_OPEN,
+    NATIVE_JOURNALING, /* COMMITTING is on its way to the disk */
+    NATIVE_COMMITTING, /* it is durable, and the server has not said how it ended */
+    NATIVE_ENDED,
+};
+
+/* A session's newest transaction. */
+struct native_entry {
+    UT_hash_handle hh;
+    int64_t number;
+    enum native_state state;
+    bool wrote;
+    bool has_process;
+    uint8_t process[UPSTREAM_PROCESS_BYTES]; /* that the commit was first sent to */
+    uint64_t unit;                           /* JOURNALING, COMMITTING */
+    uint64_t used_ms;
+    bson_t *commands; /* an array; NULL: none */
+    uint32_t command_count;
+    int32_t left; /* commands that there was no room for */
+    size_t key_size;
+    uint8_t key[];
+};
+
+struct native_part {
+    _Alignas(64) pthread_mutex_t lock;
+    struct native_entry *entries; /* uthash head; the longest unused first, more or less */
+};
+
+struct native_key {
+    size_t size;
+    uint8_t bytes[NATIVE_KEY_BYTES];
+};
+
+/* A commit whose outcome is not known. */
+struct native_doubt {
+    struct native_doubt *next;
+    uint64_t unit;
+    uint64_t since_ms; /* monotonic */
+    char *user;
+    bson_t committing; /* payload, without commands */
+    struct native_key key;
+    int64_t number;
+    uint64_t ask_at_ms;                                       /* monotonic */
+    void (*told)(void *context, enum commit_verdict verdict); /* NULL: nobody waits any more */
+    void *context;
+};
+
+struct native {
+    struct native_options options;
+    _Atomic uint64_t audit_bytes;
+    struct native_part parts[NATIVE_PARTS];
+    /* the thread that asks */
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t changed;
+    struct native_doubt *doubts;
+    size_t doubt_count;
+    bool stopping;
+};
+
+/* native.c */
+void native_key_make(const char *user, struct slice session_id, struct native_key *ret_key);
+/* Locks the part of the key. */
+struct native_part *native_part_lock(struct native *native, const struct native_key *key);
+struct native_entry *native_entry_find(struct native_part *part, const struct native_key *key);
+/* How the entry's transaction ended is known. */
+void native_entry_end(struct native_entry *entry);
+
+/* native_outcome.c: appends COMMIT or ABORT, or CONFLICT, which nobody waits for. */
+void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
+                           const char *reason);
+/* What is durable is not known any more: the next start recovers. */
+_Noreturn void native_end_process(const char *message, uint64_t unit, enum status status);
+/* The session's entry, if it is still this unit's, has ended. */
+void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit);
+
+/* native_asker.c */
+MUST_CHECK enum status native_asker_start(struct native *native, struct error *ret_error);
+void native_asker_stop(struct native *native);
+/* It was settled by somebody else. */
+void native_asker_settled(struct native *native, uint64_t unit);
+
+#endif

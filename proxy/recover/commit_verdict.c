@@ -1,0 +1,117 @@
+/* Answers to commitTransaction (commit_verdict.h). Pure. */
+#include "recover/commit_verdict.h"
+
+#include <bson/bson.h>
+#include <string.h>
+
+#define CODE_UNAUTHORIZED 13
+#define CODE_NO_SUCH_TRANSACTION 251
+
+/* After these nothing is known (the retryable errors of the driver specifications; a timeout; a
+   write concern that was not met; a commit that is being prepared or coordinated). */
+static bool is_changing(int64_t code)
+{
+    static const int16_t codes[] = {
+        6,     /* HostUnreachable */
+        7,     /* HostNotFound */
+        50,    /* MaxTimeMSExpired */
+        64,    /* WriteConcernFailed */
+        89,    /* NetworkTimeout */
+        91,    /* ShutdownInProgress */
+        117,   /* ConflictingOperationInProgress */
+        134,   /* ReadConcernMajorityNotAvailableYet */
+        189,   /* PrimarySteppedDown */
+        202,   /* NetworkInterfaceExceededTimeLimit */
+        262,   /* ExceededTimeLimit */
+        267,   /* PreparedTransactionInProgress */
+        281,   /* TransactionCoordinatorSteppingDown */
+        9001,  /* SocketException */
+        10107, /* NotWritablePrimary */
+        11600, /* InterruptedAtShutdown */
+        11601, /* Interrupted */
+        11602, /* InterruptedDueToReplStateChange */
+        13435, /* NotPrimaryNoSecondaryOk */
+        13436, /* NotPrimaryOrSecondary */
+    };
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        if (codes[i] == code) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_labelled_transient(const bson_t *reply)
+{
+    bson_iter_t at;
+    bson_iter_t label;
+    if (!bson_iter_init_find(&at, reply, "errorLabels") || !BSON_ITER_HOLDS_ARRAY(&at) ||
+        !bson_iter_recurse(&at, &label)) {
+        return false;
+    }
+    while (bson_iter_next(&label)) {
+        if (BSON_ITER_HOLDS_UTF8(&label) &&
+            strcmp(bson_iter_utf8(&label, NULL), "TransientTransactionError") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum commit_verdict judge_error(int64_t code, bool transient, bool has_concern_error,
+                                       const struct commit_asked *asked)
+{
+    if (has_concern_error || code == 0) {
+        return COMMIT_OPEN;
+    }
+    if (code == CODE_NO_SUCH_TRANSACTION || transient) {
+        return asked->again && !asked->conclusive ? COMMIT_UNKNOWN : COMMIT_LOST;
+    }
+    if (is_changing(code)) {
+        return COMMIT_OPEN;
+    }
+    if (!asked->again) {
+        return COMMIT_LOST;
+    }
+    return code == CODE_UNAUTHORIZED ? COMMIT_FORBIDDEN : COMMIT_UNKNOWN;
+}
+
+enum commit_verdict commit_verdict(struct slice reply, const struct commit_asked *asked,
+                                   int32_t *ret_code)
+{
+    bson_t view;
+    bson_iter_t at;
+    int64_t code = 0;
+    if (reply.size < 5 || !bson_init_static(&view, reply.data, reply.size)) {
+        return COMMIT_OPEN;
+    }
+    bool ok = bson_iter_init_find(&at, &view, "ok") && bson_iter_as_bool(&at);
+    bool has_concern_error = bson_iter_init_find(&at, &view, "writeConcernError");
+    if (!ok && bson_iter_init_find(&at, &view, "code")) {
+        code = bson_iter_as_int64(&at);
+    }
+    if (ret_code != NULL) {
+        *ret_code = (int32_t)code;
+    }
+    if (ok) {
+        return has_concern_error ? COMMIT_OPEN : COMMIT_COMMITTED;
+    }
+    return judge_error(code, is_labelled_transient(&view), has_concern_error, asked);
+}
+
+const char *commit_verdict_name(enum commit_verdict verdict)
+{
+    switch (verdict) {
+    case COMMIT_COMMITTED:
+        return "committed";
+    case COMMIT_LOST:
+        return "lost";
+    case COMMIT_OPEN:
+        return "open";
+    case COMMIT_UNKNOWN:
+        return "unknown";
+    case COMMIT_FORBIDDEN:
+        return "forbidden";
+    }
+    return "?";
+}

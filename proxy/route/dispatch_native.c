@@ -1,0 +1,78 @@
+/*
+ * What to do with a command where the server has transactions of its own (engine/native.h).
+ *
+ *   hello, logins           followed, as ever
+ *   a driver's transaction
+ *     statements            as they are; of those that begin or write it is noted
+ *     abortTransaction      as it is
+ *     commitTransaction     to the boundary: its record first, then as it is
+ *   everything else         as it is: locks, isolation and retries are the server's
+ *
+ * The connection's worker.
+ */
+#include "engine/native.h"
+#include "route/dispatch_private.h"
+#include "wire/bson_walk.h"
+#include "wire/reply.h"
+
+static bool is_transaction(const struct command_view *view)
+{
+    return view->has_autocommit && !view->autocommit && view->has_transaction_number &&
+           view->session_id.size > 0;
+}
+
+/* What the audit keeps must be here whole; what is longer than its bound is not waited for. */
+static void decide_statement(struct connection *connection, const struct wire_header *header,
+                             struct slice available, const struct command_view *view,
+                             enum command_class class, struct dispatch *dispatch)
+{
+    struct native *native = connection->shared->options.engine->native;
+    bool writes = dispatch_is_any_write(class);
+    bool whole = available.size == header->length;
+    bool begins = view->has_start_transaction && view->start_transaction;
+    if (!writes && !begins) {
+        return;
+    }
+    if (writes && !whole && header->length <= native_audit_bytes(native)) {
+        dispatch->kind = DISPATCH_MORE;
+        return;
+    }
+    native_note(native, connection->login.user, view, whole ? &dispatch->message : NULL, writes);
+}
+
+static void decide_transaction(struct connection *connection, const struct wire_header *header,
+                               struct slice available, const struct command_view *view,
+                               enum command_class class, struct dispatch *dispatch)
+{
+    struct native *native = connection->shared->options.engine->native;
+    if (class != COMMAND_TRANSACTION) {
+        decide_statement(connection, header, available, view, class, dispatch);
+    } else if (bson_name_is(view->name, "commitTransaction")) {
+        dispatch->boundary = DISPATCH_TO_NATIVE;
+        dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
+    } else {
+        native_forget(native, connection->login.user, view->session_id, view->transaction_number);
+    }
+}
+
+void dispatch_native(struct connection *connection, const struct wire_header *header,
+                     struct slice available, const struct command_view *view,
+                     enum command_class class, struct dispatch *dispatch)
+{
+    dispatch->kind = DISPATCH_FORWARD;
+    if (class == COMMAND_HELLO) {
+        dispatch_hello(connection, view, dispatch);
+    } else if (class == COMMAND_LOGIN) {
+        dispatch_login(connection, view, dispatch);
+    } else if (class == COMMAND_UNIT ||
+               (dispatch_is_any_write(class) && dispatch_names_a_unit(view))) {
+        dispatch_own(connection, header, available, DISPATCH_ANSWER, dispatch);
+        if (dispatch->kind == DISPATCH_ANSWER) {
+            dispatch_error(dispatch, REPLY_CODE_CommandNotSupported,
+                           "units that comments name are not there with the native engine: use "
+                           "transactions");
+        }
+    } else if (is_transaction(view)) {
+        decide_transaction(connection, header, available, view, class, dispatch);
+    }
+}

@@ -1,0 +1,97 @@
+/*
+ * What answers to commitTransaction say (recover/commit_verdict.h): each row of its table, and what
+ * is no answer at all.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <bson/bson.h>
+#include <cmocka.h>
+
+#include "recover/commit_verdict.h"
+
+static const struct commit_asked first = {.again = false};
+static const struct commit_asked again = {.again = true, .conclusive = true};
+static const struct commit_asked after_restart = {.again = true, .conclusive = false};
+
+static const struct {
+    const char *reply;
+    const struct commit_asked *asked;
+    enum commit_verdict verdict;
+    int32_t code;
+} cases[] = {
+    {"{'ok': 1.0}", &first, COMMIT_COMMITTED, 0},
+    {"{'ok': 1}", &again, COMMIT_COMMITTED, 0},
+    {"{'ok': 1.0}", &after_restart, COMMIT_COMMITTED, 0},
+    {"{'ok': 1.0, 'writeConcernError': {'code': 64}}", &first, COMMIT_OPEN, 0},
+    {"{'ok': 0.0, 'code': 251}", &first, COMMIT_LOST, 251},
+    {"{'ok': 0.0, 'code': 251}", &again, COMMIT_LOST, 251},
+    {"{'ok': 0.0, 'code': 251, 'errorLabels': ['TransientTransactionError']}", &after_restart,
+     COMMIT_UNKNOWN, 251},
+    {"{'ok': 0.0, 'code': 251, 'writeConcernError': {}}", &again, COMMIT_OPEN, 251},
+    {"{'ok': 0.0, 'code': 112, 'errorLabels': ['x', 'TransientTransactionError']}", &first,
+     COMMIT_LOST, 112},
+    {"{'ok': 0.0, 'code': 91}", &first, COMMIT_OPEN, 91},
+    {"{'ok': 0.0, 'code': 10107}", &again, COMMIT_OPEN, 10107},
+    {"{'ok': 0.0, 'code': 50}", &first, COMMIT_OPEN, 50},
+    {"{'ok': 0.0, 'code': 281}", &again, COMMIT_OPEN, 281},
+    {"{'ok': 0.0, 'code': 13}", &first, COMMIT_LOST, 13},
+    {"{'ok': 0.0, 'code': 13}", &again, COMMIT_FORBIDDEN, 13},
+    {"{'ok': 0.0, 'code': 72}", &first, COMMIT_LOST, 72},
+    {"{'ok': 0.0, 'code': 225}", &again, COMMIT_UNKNOWN, 225},
+    {"{'ok': 0.0, 'code': 4711}", &again, COMMIT_UNKNOWN, 4711},
+    {"{'ok': 0.0}", &first, COMMIT_OPEN, 0},
+    {"{'ok': 0.0, 'code': 1, 'errorLabels': 'TransientTransactionError'}", &again, COMMIT_UNKNOWN,
+     1},
+    {"{}", &first, COMMIT_OPEN, 0},
+};
+
+static void test_table(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bson_error_t error;
+        char *json = bson_strdup(cases[i].reply);
+        for (char *at = json; *at != '\0'; at++) {
+            *at = *at == '\'' ? '"' : *at;
+        }
+        bson_t *reply = bson_new_from_json((const uint8_t *)json, -1, &error);
+        int32_t code = -1;
+        assert_non_null(reply);
+        enum commit_verdict verdict =
+            commit_verdict(slice_make(bson_get_data(reply), reply->len), cases[i].asked, &code);
+        if (verdict != cases[i].verdict || code != cases[i].code) {
+            fail_msg("%s: %s, code %d", cases[i].reply, commit_verdict_name(verdict), code);
+        }
+        bson_destroy(reply);
+        bson_free(json);
+    }
+}
+
+static void test_no_answer(void **state)
+{
+    static const uint8_t broken[] = {9, 0, 0, 0, 1};
+    (void)state;
+    assert_int_equal(commit_verdict((struct slice){0}, &first, NULL), COMMIT_OPEN);
+    assert_int_equal(commit_verdict(slice_make(broken, sizeof broken), &again, NULL), COMMIT_OPEN);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    for (enum commit_verdict verdict = COMMIT_COMMITTED; verdict <= COMMIT_FORBIDDEN; verdict++) {
+        assert_string_not_equal(commit_verdict_name(verdict), "?");
+    }
+    assert_non_null(commit_verdict_name((enum commit_verdict)99));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
