@@ -64,6 +64,8 @@ struct cli_options {
     const char *rules;    /* scrub --rules FILE, or NULL */
     const char *rule;     /* scrub --rule NAME, or NULL: all */
     bool fix;             /* scrub */
+    const char *undo;     /* scrub --undo RUN, or NULL */
+    bool runs;            /* scrub: list them */
     uint64_t settle_ms;   /* scrub: between two looks */
     bool hold;            /* backup: hold all writes */
     uint64_t limit_ms;    /* backup: the pause at most */

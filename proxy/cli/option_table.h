@@ -49,6 +49,8 @@ enum option_letter {
     OPTION_RULES,
     OPTION_RULE,
     OPTION_FIX,
+    OPTION_UNDO,
+    OPTION_RUNS,
     OPTION_SETTLE,
     OPTION_HOLD,
     OPTION_LIMIT,

@@ -233,6 +233,11 @@ const struct cli_command cli_commands[] = {
      "own,\n"
      "         which looks once more and leaves alone what has changed\n"
      "  --yes  does not ask\n"
+     "  --undo RUN  puts back what a run has fixed (its number is printed at its end; --runs "
+     "lists\n"
+     "         them), unit by unit, but for those whose documents somebody has written since. "
+     "Needs\n"
+     "         --wal and --proxy, and no --rules\n"
      "Exit code 1: something was found and is left.\n"
      "\n"
      "Example: holdfast scrub --rules FILE --proxy mongodb://localhost:27018\n",
@@ -539,6 +544,12 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         return STATUS_OK;
     case OPTION_FIX:
         options->fix = true;
+        return STATUS_OK;
+    case OPTION_UNDO:
+        options->undo = optarg;
+        return STATUS_OK;
+    case OPTION_RUNS:
+        options->runs = true;
         return STATUS_OK;
     case OPTION_SETTLE:
         return take_duration("--settle", &options->settle_ms, ret_error);

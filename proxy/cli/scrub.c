@@ -16,11 +16,13 @@
 #include <unistd.h>
 
 #include "cli/output.h"
+#include "cli/scrub_undo.h"
 #include "holdfast/clock.h"
 #include "scrub/fix.h"
 #include "scrub/look.h"
 #include "scrub/pipeline.h"
 #include "scrub/rules.h"
+#include "scrub/undo.h"
 #include "upstream/upstream.h"
 
 #define EXAMPLES_MAX 5
@@ -37,7 +39,7 @@ struct scrub {
     struct upstream *upstream;
     struct maintain *maintain; /* NULL but with --fix */
     struct scrub_link link;
-    char run[24];
+    char run[SCRUB_RUN_BYTES];
     uint64_t printed; /* elements of the JSON list that is being written */
 };
 
@@ -123,16 +125,16 @@ static bool is_wanted(const struct scrub *scrub, const struct scrub_rule *rule)
 /* The run's name is in the units' appName. */
 static enum status open_proxy(struct scrub *scrub, struct error *ret_error)
 {
-    uint32_t random = 0;
+    uint64_t random = 0;
     char application[64];
     if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) {
         return error_set(ret_error, STATUS_IO, "no random number");
     }
-    (void)snprintf(scrub->run, sizeof(scrub->run), "%08" PRIx32, random);
+    (void)snprintf(scrub->run, sizeof(scrub->run), "%016" PRIx64, random);
     if (!scrub->options->fix) {
         return STATUS_OK;
     }
-    (void)snprintf(application, sizeof(application), "holdfast scrub %s", scrub->run);
+    (void)snprintf(application, sizeof(application), SCRUB_APPLICATION "%s", scrub->run);
     struct maintain_options options = {
         .uri = scrub->options->proxy, .application = application, .patience_ms = PATIENCE_MS};
     return maintain_open(&options, &scrub->maintain, ret_error);
@@ -524,7 +526,8 @@ static enum status fix_and_count(struct scrub *scrub, struct scrub_counts *total
         status = count_all(scrub, totals, ret_error);
     }
     if (!scrub->options->json) {
-        printf("%8" PRIu64 " left. The units of this run have the appName \"holdfast scrub %s\"\n",
+        printf("%8" PRIu64
+               " left. To undo this run: holdfast scrub --undo %s --wal DIR --proxy URI\n",
                totals->found, scrub->run);
     }
     return status;
@@ -535,6 +538,9 @@ enum cli_exit cli_scrub(const struct cli_options *options)
     struct scrub scrub = {.options = options};
     struct scrub_counts totals = {0};
     struct error error = {0};
+    if (options->undo != NULL || options->runs) {
+        return scrub_undo_run(options);
+    }
     enum status status = scrub_open(&scrub, &error);
     if (status == STATUS_OK) {
         status = report_all(&scrub, &totals, &error);

@@ -198,6 +198,45 @@ def test_fixes_are_units_of_one_run(held, c, rules):
     assert found(again) == {"pairs": 1}
 
 
+def everything(c):
+    names = ("customers", "products", "orders", "shipments", "users", "profiles", "pairs")
+    return {name: list(getattr(c, name).find().sort("_id")) for name in names}
+
+
+def undo(stack, run, check):
+    done = holdfast("scrub", "--undo", run, "--wal", stack.proxy.wal, "--proxy", stack.proxy.uri,
+                    "--json", check=check)  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def test_a_run_can_be_undone(held, c, rules):
+    """Each document is again what it was before the run, byte for byte; a second time nothing is."""
+    fill(c)
+    before = everything(c)
+    report = scrub(rules(), "--proxy", held.proxy.uri, "--fix", "--yes")
+    units = sum(fix["fixed"] for fix in report["fixes"])
+    runs = json.loads(holdfast("scrub", "--runs", "--wal", held.proxy.wal, "--json").stdout)["runs"]
+    assert (runs[-1]["run"], runs[-1]["units"]) == (report["run"], units)
+    assert everything(c) != before
+    wanted = {"run": report["run"], "undone": units, "already": 0, "changedSince": 0}
+    assert undo(held, report["run"], 0) == wanted
+    assert everything(c) == before
+    again = undo(held, report["run"], 0)
+    assert (again["undone"], again["already"]) == (0, units)
+
+
+def test_undoing_leaves_what_was_written_since(held, c, rules):
+    """The unit whose document somebody has written since stays whole; the others are undone."""
+    c.orders.insert_many([{"_id": n, "total": -n} for n in (1, 2, 3)])
+    report = scrub(rules(), "--proxy", held.proxy.uri, "--fix", "--yes", "--rule", "positive")
+    with held.proxy.client() as client:
+        client[DATABASE][c.orders.name].update_one({"_id": 2}, {"$set": {"note": "mine"}})
+    undone = undo(held, report["run"], 1)
+    assert (undone["undone"], undone["changedSince"]) == (2, 1)
+    assert {d["_id"]: d["total"] for d in c.orders.find()} == {1: -1, 2: 2, 3: -3}
+    assert c.orders.find_one(2)["note"] == "mine"
+
+
 def test_what_is_being_written_makes_no_alarm(held, c, rules):
     """A service writes two documents, one after the other, again and again: never a finding."""
     over = threading.Event()
@@ -307,6 +346,8 @@ def test_what_is_missing_among_the_options(rules, tmp_path):
         (("--rules", tmp_path / "none", "--upstream", "mongodb://h:1", "--fix"), "--proxy URI"),
         (("--rules", tmp_path / "none", "--upstream", "mongodb://h:1"), "none"),
         (("--rules", rules(), "--upstream", "mongodb://h:1", "--rule", "x"), "no such rule"),
+        (("--undo", "1"), "--wal DIR"),
+        (("--undo", "1", "--wal", tmp_path), "--proxy URI"),
     ):
         assert why in holdfast("scrub", *options, check=2).stderr
 
