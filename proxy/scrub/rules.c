@@ -594,15 +594,12 @@ static enum status read_all(const struct place *root, struct scrub_rules *rules)
     return status;
 }
 
-enum status scrub_rules_read(const char *path, struct scrub_rules *ret_rules,
+/* Takes the tree. */
+static enum status read_tree(struct yaml_tree *tree, struct scrub_rules *ret_rules,
                              struct error *ret_error)
 {
-    struct yaml_tree *tree = NULL;
     struct scrub_rules rules = {0};
-    enum status status = yaml_tree_read(path, &tree, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    enum status status = STATUS_OK;
     bson_t holder = BSON_INITIALIZER;
     struct place root = {.tree = tree, .error = ret_error};
     if (!BSON_APPEND_DOCUMENT(&holder, "root", yaml_tree_document(tree)) ||
@@ -619,4 +616,20 @@ enum status scrub_rules_read(const char *path, struct scrub_rules *ret_rules,
     }
     *ret_rules = rules;
     return STATUS_OK;
+}
+
+enum status scrub_rules_parse(struct slice text, const char *name, struct scrub_rules *ret_rules,
+                              struct error *ret_error)
+{
+    struct yaml_tree *tree = NULL;
+    enum status status = yaml_tree_parse(text, name, &tree, ret_error);
+    return status == STATUS_OK ? read_tree(tree, ret_rules, ret_error) : status;
+}
+
+enum status scrub_rules_read(const char *path, struct scrub_rules *ret_rules,
+                             struct error *ret_error)
+{
+    struct yaml_tree *tree = NULL;
+    enum status status = yaml_tree_read(path, &tree, ret_error);
+    return status == STATUS_OK ? read_tree(tree, ret_rules, ret_error) : status;
 }
