@@ -22,6 +22,8 @@
     X(UPSTREAM_LOST, "UpstreamLost", "Warning", "Upstream")                                        \
     X(UPSTREAM_BACK, "UpstreamBack", "Normal", "Upstream")                                         \
     X(UPSTREAM_RESTARTED, "UpstreamRestarted", "Warning", "Upstream")                              \
+    X(PRIMARY_LOST, "PrimaryLost", "Warning", "Upstream")                                          \
+    X(PRIMARY_CHANGED, "PrimaryChanged", "Normal", "Upstream")                                     \
     X(LEASE_LOST, "LeaseLost", "Warning", "Proxy")                                                 \
     X(LEASE_BACK, "LeaseBack", "Normal", "Proxy")                                                  \
     X(STANDBY_TOOK_OVER, "StandbyTookOver", "Normal", "Proxy")

@@ -110,10 +110,9 @@ int admin_control_backup(const struct admin_facts *facts, const char *query, str
         (void)evbuffer_add_printf(body, "the proxy is %s\n", admin_phase_name(facts->phase));
         return 503;
     }
-    if (facts->engine->native != NULL) {
-        (void)evbuffer_add_printf(
-            body, "before a replica set or sharded cluster the journal has no images: "
-                  "back it up by its own means (mongodump --oplog)\n");
+    if (facts->engine->pause == NULL) {
+        (void)evbuffer_add_printf(body, "the server has transactions of its own: back it up as "
+                                        "one does a replica set (mongodump --oplog)\n");
         return 409;
     }
     pruner_keep(facts->pruner, keep_lsn, for_ms == 0 ? 0 : clock_monotonic_ms() + for_ms);

@@ -224,19 +224,6 @@ static void write_connections(const struct router *router, struct exposition *pa
     exposition_counter(page, "holdfast_commands", "Commands of clients.", figures.commands);
 }
 
-static void write_upstream(const struct admin_facts *facts, struct exposition *page)
-{
-    uint64_t silent_ms = 0;
-    bool up = admin_facts_upstream_up(facts, &silent_ms);
-    exposition_gauge(page, "holdfast_upstream_up", "1 if the server answers.", up);
-    exposition_family(page, "holdfast_upstream_silence_seconds", EXPOSITION_GAUGE,
-                      "Since the server's last answer to the proxy itself.");
-    exposition_microseconds(page, "", silent_ms * 1000u);
-    exposition_gauge(page, "holdfast_lease_held",
-                     "1 if the lease is fresh, so that commands are sent to the server.",
-                     write_permit_is_up());
-}
-
 static void write_page(const struct admin_facts *facts, struct exposition *page)
 {
     write_proxy(facts, page);
@@ -248,7 +235,7 @@ static void write_page(const struct admin_facts *facts, struct exposition *page)
     }
     if (facts->engine != NULL) {
         write_connections(facts->router, page);
-        write_upstream(facts, page);
+        admin_metrics_upstream(facts, page);
         write_units(facts->engine, page);
         write_settling(facts, page);
         admin_metrics_calls(facts->services, page);

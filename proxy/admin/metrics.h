@@ -20,7 +20,9 @@ int admin_metrics_write(const struct admin_facts *facts, const char *accept, str
                         const char **content_type);
 
 /* Parts of it. */
-void admin_metrics_process(struct exposition *page); /* metrics_process.c */
+void admin_metrics_upstream(const struct admin_facts *facts,
+                            struct exposition *page); /* metrics_upstream.c */
+void admin_metrics_process(struct exposition *page);  /* metrics_process.c */
 void admin_metrics_calls(const struct services *services,
                          struct exposition *page); /* metrics_calls.c */
 

@@ -51,6 +51,43 @@ static void append_journal(bson_t *document, const struct admin_facts *facts)
     }
 }
 
+static void append_servers(bson_t *upstream, const struct topology_view *view)
+{
+    bson_t list;
+    BSON_APPEND_ARRAY_BEGIN(upstream, "servers", &list);
+    for (size_t i = 0; i < view->member_count; i++) {
+        const struct topology_member *member = &view->members[i];
+        bson_t server;
+        char buffer[16];
+        const char *key = NULL;
+        size_t size = bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
+        bson_append_document_begin(&list, key, (int)size, &server);
+        admin_json_append(&server, "server", member->name);
+        BSON_APPEND_UTF8(&server, "state", topology_state_name(member->state));
+        if (member->round_trip_ms >= 0) {
+            BSON_APPEND_INT64(&server, "roundTripMillis", member->round_trip_ms);
+        }
+        bson_append_document_end(&list, &server);
+    }
+    bson_append_array_end(upstream, &list);
+}
+
+/* Of servers that are followed: which there are, and where commands go. */
+static void append_topology(bson_t *upstream, struct topology *topology)
+{
+    struct topology_view *view = topology == NULL ? NULL : malloc(sizeof *view);
+    BSON_APPEND_BOOL(upstream, "followed", topology != NULL);
+    if (view == NULL) {
+        return;
+    }
+    topology_view_get(topology, view);
+    admin_json_append(upstream, "set", view->set_name);
+    admin_json_append(upstream, "current", view->current);
+    BSON_APPEND_INT64(upstream, "changes", (int64_t)view->changes);
+    append_servers(upstream, view);
+    free(view);
+}
+
 static void append_upstream(bson_t *document, const struct admin_facts *facts)
 {
     bson_t upstream;
@@ -58,6 +95,8 @@ static void append_upstream(bson_t *document, const struct admin_facts *facts)
     BSON_APPEND_BOOL(&upstream, "answers", facts->upstream_failure[0] == '\0');
     BSON_APPEND_INT64(&upstream, "answeredMillisAgo",
                       (int64_t)(clock_monotonic_ms() - facts->upstream_seen_ms));
+    BSON_APPEND_UTF8(&upstream, "topology", upstream_topology_name(router_kind(facts->router)));
+    append_topology(&upstream, router_topology(facts->router));
     bson_append_document_end(document, &upstream);
 }
 

@@ -107,15 +107,17 @@ static bool is_endpoint(const char *text, bool zero_allowed)
     return !bracketed || memchr(text, ':', host_size) != NULL;
 }
 
-/* One host only: which of several answers is the driver's business, and this is not a driver. */
+/* The rest is looked at where it is used. */
 static enum status check_uri(const char *name, const char *text, struct error *ret_error)
 {
     static const char scheme[] = "mongodb://";
-    if (strncmp(text, scheme, sizeof(scheme) - 1) != 0) {
+    static const char scheme_srv[] = "mongodb+srv://";
+    bool srv = strncmp(text, scheme_srv, sizeof(scheme_srv) - 1) == 0;
+    if (!srv && strncmp(text, scheme, sizeof(scheme) - 1) != 0) {
         return error_set(ret_error, STATUS_INVALID,
-                         "%s: must begin with mongodb:// (mongodb+srv:// is not supported)", name);
+                         "%s: must begin with mongodb:// or mongodb+srv://", name);
     }
-    const char *hosts = text + sizeof(scheme) - 1;
+    const char *hosts = text + (srv ? sizeof(scheme_srv) : sizeof(scheme)) - 1;
     size_t size = strcspn(hosts, "/?");
     const char *at = memrchr(hosts, '@', size);
     if (at != NULL) {
@@ -124,11 +126,6 @@ static enum status check_uri(const char *name, const char *text, struct error *r
     }
     if (size == 0) {
         return error_set(ret_error, STATUS_INVALID, "%s: names no host", name);
-    }
-    if (memchr(hosts, ',', size) != NULL) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "%s: names several hosts; give the one that the proxy stands before",
-                         name);
     }
     return STATUS_OK;
 }

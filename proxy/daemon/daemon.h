@@ -7,6 +7,7 @@
  */
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "admin/admin.h"
 #include "base/config.h"
@@ -24,6 +25,7 @@
 #include "service/services.h"
 #include "telemetry/telemetry.h"
 #include "upstream/server_process.h"
+#include "upstream/topology.h"
 #include "upstream/upstream.h"
 
 #define DAEMON_EXIT_CANNOT_RUN 2
@@ -44,7 +46,7 @@ struct daemon {
     struct admin *admin;
     struct wal *wal;
     struct upstream *upstream;
-    char upstream_name[300]; /* HOST:PORT of the server; from daemon_start_router() on */
+    char upstream_name[300]; /* HOST:PORT of the (first) server; from daemon_start_topology() on */
     struct lease lease;
     bool leased;
     bool native;      /* the server's own transactions: no lease, no probe, no locks of ours */
@@ -59,6 +61,10 @@ struct daemon {
     struct services *services;
     struct router *router;
     struct server_process *process;
+    struct topology *topology;            /* NULL: one server, which is not followed */
+    enum upstream_topology upstream_kind; /* at the start */
+    struct topology_view topology_before; /* its thread's */
+    _Atomic(struct router *) follower;
     struct settler *settler;
     struct probe probe; /* on the server after the recovery at the start */
     struct telemetry *telemetry;
@@ -152,6 +158,20 @@ MUST_CHECK enum status daemon_start_keeper(struct daemon *daemon, struct error *
 MUST_CHECK enum status daemon_in_turn(struct daemon *daemon,
                                       enum status (*step)(struct daemon *, struct error *),
                                       struct error *ret_error);
+
+/* ---- Servers that are followed (upstream/topology.h) */
+
+/*
+ * Tells of the URI's options, and where it names several servers begins to follow them, until there
+ * is one to work with. Errors: as topology_start() and topology_wait().
+ */
+MUST_CHECK enum status daemon_start_topology(struct daemon *daemon, struct error *ret_error);
+
+/* Once the engine is chosen. STATUS_UNSUPPORTED: that one does not follow. */
+MUST_CHECK enum status daemon_check_topology(const struct daemon *daemon, struct error *ret_error);
+
+/* The router is told of changes from now on. */
+void daemon_follow_topology(struct daemon *daemon);
 
 /* ---- Recovery */
 

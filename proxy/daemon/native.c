@@ -48,6 +48,7 @@ enum status daemon_choose_engine(struct daemon *daemon, struct error *error)
                          server.wire_version_max);
     }
     bool standalone = server.topology == UPSTREAM_STANDALONE;
+    daemon->upstream_kind = server.topology;
     if (standalone && daemon->config.unit_engine == CONFIG_ENGINE_NATIVE) {
         return error_set(error, STATUS_UNSUPPORTED,
                          "unit.engine: native needs a server that has transactions of its own, a "

@@ -100,10 +100,6 @@ enum status daemon_make_engine(struct daemon *daemon, struct error *error)
         daemon->engine.gates == NULL || daemon->engine.uncommitted == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
     }
-    daemon->engine.pause = pause_new(daemon->engine.gates, workers);
-    if (daemon->engine.pause == NULL) {
-        return error_set(error, STATUS_MEMORY, "out of memory");
-    }
     return STATUS_OK;
 }
 
@@ -113,6 +109,10 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
     enum status status = daemon_make_engine(daemon, error);
     if (status != STATUS_OK) {
         return status;
+    }
+    daemon->engine.pause = pause_new(daemon->engine.gates, worker_pool_count(daemon->workers));
+    if (daemon->engine.pause == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory");
     }
     lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
     lock_table_on_deadlock(daemon->engine.locks, deadlock_log);
@@ -172,6 +172,9 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
         .workers = daemon->workers,
         .observe = daemon->observe,
         .process = daemon->process,
+        .topology = daemon->topology,
+        .kind = daemon->upstream_kind,
+        .selection_ms = upstream_uri_selection_ms(daemon->config.upstream_uri),
         .observe_only = daemon->config.unit_boundary == CONFIG_BOUNDARY_OBSERVE,
         .upstream_name = name,
         .upstream_tls = daemon->tls.upstream,
@@ -181,11 +184,9 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
         .stall_ms = daemon->config.net_stall_ms,
         .unit_lifetime_ms = daemon->config.unit_lifetime_ms,
     };
-    enum status status =
-        upstream_host(daemon->config.upstream_uri, name, sizeof daemon->upstream_name, error);
-    if (status == STATUS_OK) {
-        status = network_address_resolve(name, &options.upstream, error);
-    }
+    enum status status = daemon->topology == NULL
+                             ? network_address_resolve(name, &options.upstream, error)
+                             : STATUS_OK;
     if (status != STATUS_OK) {
         return status;
     }
@@ -197,6 +198,7 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
                                 options.connections_max, error);
     }
     if (status == STATUS_OK) {
+        daemon_follow_topology(daemon);
         LOG(LOG_INFO, "net", "Listening", LOG_TEXT("listener", "mongo"),
             LOG_TEXT("address", router_address(daemon->router, 0)), LOG_TEXT("upstream", name));
     }

@@ -89,11 +89,17 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
         status = admin_control(daemon->admin, daemon->config.wal_directory, error);
     }
     if (status == STATUS_OK) {
+        status = daemon_start_topology(daemon, error);
+    }
+    if (status == STATUS_OK) {
         status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
                                &daemon->upstream, error);
     }
     if (status == STATUS_OK) {
         status = daemon_choose_engine(daemon, error);
+    }
+    if (status == STATUS_OK) {
+        status = daemon_check_topology(daemon, error);
     }
     if (status == STATUS_OK) {
         status = daemon->native ? start_native(daemon, error) : start_journaled(daemon, error);

@@ -84,7 +84,9 @@ void daemon_stop(struct daemon *daemon)
         lease_keeper_settle(daemon->keeper, NULL, NULL);
     }
     watchdog_watch(daemon->watchdog, NULL);
+    topology_silence(daemon->topology);
     daemon->workers = worker_pool_stop(daemon->workers);
+    daemon->topology = topology_stop(daemon->topology);
     daemon->router = router_free(daemon->router);
     if (daemon->engine.native != NULL) {
         clean = clean && native_doubts(daemon->engine.native) == 0;

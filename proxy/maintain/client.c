@@ -251,7 +251,7 @@ static enum status check_transactions(struct maintain *maintain, struct error *r
 enum status maintain_open(const struct maintain_options *options, struct maintain **ret_maintain,
                           struct error *ret_error)
 {
-    upstream_library_begin();
+    upstream_library_init();
     struct maintain *maintain = NULL;
     bson_error_t error;
     /* Its message may repeat the URI with its password: not told. */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "holdfast/log.h"
@@ -41,10 +42,27 @@ static struct listener *listener_of(struct worker_task *task)
     return (struct listener *)(void *)((uint8_t *)task - offsetof(struct listener, task));
 }
 
+static enum status path_resolve(const char *path, struct network_address *ret_address,
+                                struct error *ret_error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t size = strlen(path);
+    if (size >= sizeof address.sun_path) {
+        return error_set(ret_error, STATUS_INVALID, "\"%s\" is too long for a socket's path", path);
+    }
+    memcpy(address.sun_path, path, size + 1);
+    memcpy(&ret_address->storage, &address, sizeof address);
+    ret_address->size = sizeof address;
+    return STATUS_OK;
+}
+
 enum status network_address_resolve(const char *host_and_port, struct network_address *ret_address,
                                     struct error *ret_error)
 {
     char host[256];
+    if (host_and_port[0] == '/') {
+        return path_resolve(host_and_port, ret_address, ret_error);
+    }
     const char *colon = strrchr(host_and_port, ':');
     if (colon == NULL || colon[1] == '\0' || (size_t)(colon - host_and_port) >= sizeof host) {
         return error_set(ret_error, STATUS_INVALID, "\"%s\" is not HOST:PORT", host_and_port);

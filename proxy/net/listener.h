@@ -17,7 +17,8 @@ struct network_address {
 };
 
 /*
- * Resolves HOST:PORT (IPv6 in brackets) to its first address; blocks on name service.
+ * Resolves HOST:PORT (IPv6 in brackets) to its first address, or takes the path of a local socket,
+ * which begins with /; blocks on name service.
  * Errors: STATUS_INVALID (not of that form), STATUS_UNREACHABLE (the name does not resolve).
  */
 MUST_CHECK enum status network_address_resolve(const char *host_and_port,

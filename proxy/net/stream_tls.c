@@ -411,11 +411,12 @@ const struct stream_transport *stream_tls_below(const struct stream *stream)
     return stream->tls->below;
 }
 
-enum status stream_use_tls(struct stream *stream, struct tls *shared, bool plain_allowed)
+static enum status use_tls(struct stream *stream, struct tls *shared, const char *host,
+                           bool plain_allowed)
 {
     (void)pthread_once(&method_once, make_method);
     struct stream_tls *tls = calloc(1, sizeof *tls);
-    SSL *session = tls == NULL ? NULL : tls_session_new(shared);
+    SSL *session = tls == NULL ? NULL : tls_session_new(shared, host);
     BIO *bio = session == NULL || method == NULL ? NULL : BIO_new(method);
     if (bio == NULL) {
         SSL_free(session);
@@ -435,6 +436,16 @@ enum status stream_use_tls(struct stream *stream, struct tls *shared, bool plain
     stream->tls = tls;
     stream->transport = &transport_tls;
     return STATUS_OK;
+}
+
+enum status stream_use_tls(struct stream *stream, struct tls *shared, bool plain_allowed)
+{
+    return use_tls(stream, shared, NULL, plain_allowed);
+}
+
+enum status stream_use_tls_towards(struct stream *stream, struct tls *shared, const char *host)
+{
+    return use_tls(stream, shared, host, false);
 }
 
 const char *stream_tls_failure(const struct stream *stream)

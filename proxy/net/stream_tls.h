@@ -26,6 +26,10 @@
  */
 MUST_CHECK enum status stream_use_tls(struct stream *stream, struct tls *tls, bool plain_allowed);
 
+/* The same towards a server of another name than tls_options.host. */
+MUST_CHECK enum status stream_use_tls_towards(struct stream *stream, struct tls *tls,
+                                              const char *host);
+
 /* After a failed handshake: why, in words. */
 const char *stream_tls_failure(const struct stream *stream);
 

@@ -132,17 +132,28 @@ static bool is_address(const char *host)
     return inet_pton(AF_INET, host, &ignored) == 1 || inet_pton(AF_INET6, host, &ignored) == 1;
 }
 
-static bool set_host(SSL_CTX *context, const struct tls_options *options)
+static bool set_name(X509_VERIFY_PARAM *parameters, const char *host)
 {
-    X509_VERIFY_PARAM *parameters = SSL_CTX_get0_param(context);
-    if (!options->is_client || options->allow_invalid_hostnames || options->host[0] == '\0') {
-        return true;
-    }
-    if (is_address(options->host)) {
-        return X509_VERIFY_PARAM_set1_ip_asc(parameters, options->host) == 1;
+    if (is_address(host)) {
+        return X509_VERIFY_PARAM_set1_ip_asc(parameters, host) == 1;
     }
     X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return X509_VERIFY_PARAM_set1_host(parameters, options->host, 0) == 1;
+    return X509_VERIFY_PARAM_set1_host(parameters, host, 0) == 1;
+}
+
+static bool set_host(SSL_CTX *context, const struct tls_options *options)
+{
+    return !options->is_client || options->allow_invalid_hostnames || options->host[0] == '\0' ||
+           set_name(SSL_CTX_get0_param(context), options->host);
+}
+
+/* Instead of the options' name. */
+static bool set_other_host(SSL *session, const struct tls_options *options, const char *host)
+{
+    X509_VERIFY_PARAM *parameters = SSL_get0_param(session);
+    return options->allow_invalid_hostnames ||
+           (X509_VERIFY_PARAM_set1_ip(parameters, NULL, 0) == 1 &&
+            X509_VERIFY_PARAM_set1_host(parameters, NULL, 0) == 1 && set_name(parameters, host));
 }
 
 static bool set_habits(SSL_CTX *context, const struct tls_options *options)
@@ -247,7 +258,7 @@ int tls_expires_days(struct tls *tls)
     return days;
 }
 
-SSL *tls_session_new(struct tls *tls)
+SSL *tls_session_new(struct tls *tls, const char *other_host)
 {
     pthread_mutex_lock(&tls->mutex);
     SSL *session = SSL_new(tls->context);
@@ -260,10 +271,14 @@ SSL *tls_session_new(struct tls *tls)
         return session;
     }
     SSL_set_connect_state(session);
-    if (tls->options.host[0] != '\0' && !is_address(tls->options.host) &&
+    const char *host = other_host == NULL ? tls->options.host : other_host;
+    bool named = other_host == NULL || set_other_host(session, &tls->options, other_host);
+    if (named && host[0] != '\0' && !is_address(host)) {
         /* SSL_set_tlsext_host_name(), which casts const away. */
-        SSL_ctrl(session, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
-                 (void *)(uintptr_t)tls->options.host) != 1) {
+        named = SSL_ctrl(session, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+                         (void *)(uintptr_t)host) == 1;
+    }
+    if (!named) {
         SSL_free(session);
         return NULL;
     }

@@ -16,6 +16,7 @@
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
 #include "net/stream_tls.h"
+#include "route/follow.h"
 
 static void leave_gates(struct connection *connection)
 {
@@ -80,6 +81,7 @@ void connection_end_server(struct connection *connection)
         return;
     }
     connection->server_gone = true;
+    follow_end(connection);
     stream_close(&connection->upstream);
     leave_gates(connection);
     if (connection->active) {
@@ -89,6 +91,13 @@ void connection_end_server(struct connection *connection)
         connection_end_client(connection);
     }
     finish_if_over(connection);
+}
+
+void connection_lose_server(struct connection *connection)
+{
+    if (!follow_is_on(connection) || !follow_lost(connection)) {
+        connection_end_server(connection);
+    }
 }
 
 void connection_leave_gate(struct connection *connection)
@@ -160,7 +169,7 @@ void connection_send_server(struct connection *connection, struct slice bytes)
 {
     counter_add_alone(&connection->owner->counters.server_bytes_out, bytes.size);
     if (!connection->server_gone && stream_send(&connection->upstream, bytes) != STATUS_OK) {
-        connection_end_server(connection);
+        connection_lose_server(connection);
     }
 }
 
@@ -170,8 +179,8 @@ static void on_client_readable(void *context)
 {
     struct connection *connection = context;
     /* Who asked for no answer may leave at once: that, and what was sent behind it, is done. */
-    bool waiting =
-        (connection->active && !connection->request_unanswered) || connection->gate_waiting;
+    bool waiting = (connection->active && !connection->request_unanswered) ||
+                   connection->gate_waiting || connection->away;
     if ((waiting && connection->downstream.peer_closed) || connection->downstream.ended) {
         /* Nothing is read meanwhile, nor while it takes none of what is kept for it: its end would
            show only later, or never. */
@@ -200,6 +209,10 @@ static void on_server_drained(void *context)
 static void on_server_connected(void *context, enum status status)
 {
     struct connection *connection = context;
+    if (status != STATUS_OK && follow_is_on(connection)) {
+        follow_failed(connection);
+        return;
+    }
     if (status != STATUS_OK) {
         LOG(LOG_ERROR, "net", "Cannot connect to the server",
             LOG_TEXT("upstream", connection->shared->options.upstream_name),
@@ -243,6 +256,11 @@ static const struct stream_callbacks upstream_callbacks = {
     .readable = on_server_readable,
     .drained = on_server_drained,
 };
+
+const struct stream_callbacks *connection_upstream_callbacks(void)
+{
+    return &upstream_callbacks;
+}
 
 static void link_connection(struct connection *connection, struct route_worker *owner)
 {
@@ -303,6 +321,10 @@ static void link_accepted(struct connection *connection, const struct route_list
 static void connect_server(struct connection *connection)
 {
     const struct router_options *options = &connection->shared->options;
+    if (follow_is_on(connection)) {
+        follow_dial(connection);
+        return;
+    }
     enum status status = options->upstream_tls == NULL
                              ? STATUS_OK
                              : stream_use_tls(&connection->upstream, options->upstream_tls, false);

@@ -68,8 +68,17 @@ enum expected_kind {
     EXPECT_CURSOR,    /* of a read that asked for what is there: its cursor has to be known */
 };
 
+/* What a client is told whose answer is lost with the server (follow.h): a label. */
+enum expected_loss {
+    LOSS_PLAIN,
+    LOSS_RETRYABLE,
+    LOSS_TRANSIENT,
+    LOSS_RESUMABLE,
+};
+
 struct expected {
     enum expected_kind kind;
+    enum expected_loss loss;
     uint32_t gate;          /* EXPECT_WRITE, EXPECT_SWALLOW; as the next */
     bool changes_namespace; /* namespace_cache_changing() was called for it */
     uint64_t namespace_hash;
@@ -133,7 +142,9 @@ struct route_worker {
     struct worker_task stop_task;
     struct worker_task hold_task;
     struct worker_task look_task;
-    _Atomic bool looking; /* `look_task` is on its way */
+    struct worker_task follow_task;
+    _Atomic bool looking;   /* `look_task` is on its way */
+    _Atomic bool following; /* `follow_task` is on its way */
     bool stopping;
 };
 
@@ -159,6 +170,15 @@ struct connection {
     bool held;        /* the server has restarted, and what it lost is not repaired */
     bool has_process; /* the server told its process */
     uint8_t process[UPSTREAM_PROCESS_BYTES];
+    /* follow.h */
+    bool away;     /* of a server that is followed: there is no connection to it now */
+    bool dialling; /* and one is wanted */
+    bool refusing; /* none was found in time: the client's next command is told so */
+    unsigned dial_attempts;
+    uint64_t dial_since_ms;
+    uint64_t generation; /* of the server it is connected to */
+    struct event dial_timer;
+
     bool client_gone; /* downstream is closed */
     bool server_gone; /* upstream is closed */
     bool finishing;   /* its end is on the way through the loop */
@@ -232,6 +252,11 @@ void connection_end_server(struct connection *connection);
 /* A plain write that was admitted by its gate is not carried out after all. Harmless if none was.
  */
 void connection_leave_gate(struct connection *connection);
+/* The server's side broke: as connection_end_server(), but where the server is followed the
+   client's side goes on if it can. */
+void connection_lose_server(struct connection *connection);
+/* For stream_connect(). */
+const struct stream_callbacks *connection_upstream_callbacks(void);
 /* Both, because of what a peer did; logs it. */
 void connection_refuse(struct connection *connection, const char *reason);
 /* Sends to the client; ends its side if that is not possible. */

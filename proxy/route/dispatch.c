@@ -25,6 +25,7 @@
 #include "route/command_table.h"
 #include "route/connection.h"
 #include "route/dispatch_private.h"
+#include "route/follow.h"
 #include "wire/bson_walk.h"
 #include "wire/op_query.h"
 #include "wire/reply.h"
@@ -503,6 +504,9 @@ static void decide_command(struct connection *connection, const struct wire_head
     enum command_class class = command_classify(&view);
     if (refuse_certificate_login(connection, header, available, &view, dispatch)) {
         return;
+    }
+    if (follow_is_on(connection)) {
+        follow_note(&view, &dispatch->expected);
     }
     if (connection->shared->options.observe_only) {
         decide_observed(connection, header, available, &view, class, dispatch);

@@ -56,10 +56,10 @@ static void channel_send(struct engine_channel *channel, struct slice body,
     connection->answered_context = context;
     int32_t request_id = connection->next_request_id++;
     buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
-    bool sent =
-        !connection->server_gone && op_msg_append(&out, request_id, 0, 0, body) == STATUS_OK &&
-        expected_push(connection,
-                      (struct expected){.kind = EXPECT_OPERATION, .request_id = request_id});
+    bool sent = !connection->server_gone && !connection->away &&
+                op_msg_append(&out, request_id, 0, 0, body) == STATUS_OK &&
+                expected_push(connection, (struct expected){.kind = EXPECT_OPERATION,
+                                                            .request_id = request_id});
     if (sent) {
         connection_send_server(connection, buffer_slice(&out));
     } else {
@@ -74,7 +74,7 @@ static void channel_forward(struct engine_channel *channel,
     struct connection *connection = connection_of_channel(channel);
     connection->answered = answered;
     connection->answered_context = context;
-    if (!connection->server_gone &&
+    if (!connection->server_gone && !connection->away &&
         expected_push(connection, (struct expected){.kind = EXPECT_OPERATION,
                                                     .request_id = connection->request_id})) {
         connection_send_server(connection, buffer_slice(&connection->request_bytes));

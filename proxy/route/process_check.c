@@ -10,11 +10,14 @@
  * and not hello, because that every server knows, and without a description of the client: that is
  * the client's to send.
  *
+ * Where the server is followed the same question tells whether it is the primary (follow.h).
+ *
  * The connection's worker.
  */
 
 #include "holdfast/limits.h"
 #include "route/connection.h"
+#include "route/follow.h"
 #include "wire/op_msg.h"
 
 void process_check_start(struct connection *connection)
@@ -32,7 +35,7 @@ void process_check_start(struct connection *connection)
         connection->checking = true;
         connection_send_server(connection, buffer_slice(&out));
     } else {
-        connection_end_server(connection);
+        connection_lose_server(connection);
     }
     buffer_free(&out);
     bson_destroy(&body);
@@ -52,6 +55,9 @@ static void decide(struct connection *connection)
 void process_check_take(struct connection *connection, struct slice document)
 {
     connection->checking = false;
+    if (follow_is_on(connection) && !follow_accept(connection, document)) {
+        return;
+    }
     connection->has_process = upstream_hello_process(document, connection->process);
     decide(connection);
 }

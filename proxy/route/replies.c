@@ -8,6 +8,7 @@
 
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
+#include "route/follow.h"
 #include "route/hello.h"
 #include "wire/op_msg.h"
 #include "wire/op_query.h"
@@ -83,6 +84,9 @@ static void take_whole(struct connection *connection, struct expected expected,
         return;
     }
     if (expected.kind == EXPECT_OPERATION) {
+        if (follow_is_on(connection)) {
+            follow_reply(connection, document);
+        }
         operation_take_reply(connection, document);
         return;
     }
@@ -120,6 +124,17 @@ static void take_whole(struct connection *connection, struct expected expected,
         send_hello(connection, header, flags, document);
     } else {
         connection_send_client(connection, message);
+    }
+}
+
+/* What tells that the server is not the primary any more is short, and here at once. */
+static void look_at_reply(struct connection *connection, const struct wire_header *header,
+                          struct slice data)
+{
+    struct slice document;
+    if (header->length <= FOLLOW_LOOK_BYTES && data.size >= header->length &&
+        reply_document(header, slice_front(data, header->length), &document)) {
+        follow_reply(connection, document);
     }
 }
 
@@ -171,6 +186,9 @@ static size_t take_reply(struct connection *connection, struct slice data)
     if (expected.kind == EXPECT_READ || expected.kind == EXPECT_GET_MORE) {
         dispatch_read_forget(connection);
     }
+    if (follow_is_on(connection)) {
+        look_at_reply(connection, &header, data);
+    }
     size_t here = data.size < header.length ? data.size : header.length;
     connection->reply_remaining = header.length - (uint32_t)here;
     connection->reply_discarded = expected.kind == EXPECT_SWALLOW;
@@ -183,7 +201,7 @@ static size_t take_reply(struct connection *connection, struct slice data)
 static size_t process(struct connection *connection, struct slice data)
 {
     size_t at = 0;
-    while (at < data.size && !connection->server_gone) {
+    while (at < data.size && !connection->server_gone && connection->upstream.descriptor >= 0) {
         struct slice rest = slice_rest(data, at);
         size_t done;
         if (connection->reply_remaining > 0) {
@@ -213,8 +231,8 @@ static void process_received(struct connection *connection, struct slice data)
         return;
     }
     size_t done = process(connection, had ? buffer_slice(kept) : data);
-    if (connection->server_gone) {
-        return;
+    if (connection->server_gone || connection->upstream.descriptor < 0) {
+        return; /* with what was kept */
     }
     if (had) {
         buffer_consume(kept, done);
@@ -236,7 +254,7 @@ static bool read_more(struct connection *connection)
     enum status status =
         stream_receive(&connection->upstream, memory, LIMIT_RECEIVE_BUFFER_BYTES, &size);
     if (status == STATUS_UNREACHABLE) {
-        connection_end_server(connection);
+        connection_lose_server(connection);
     }
     if (status != STATUS_OK) {
         return false;
@@ -257,7 +275,7 @@ void replies_read(struct connection *connection)
         some = true;
     }
     connection->reading = false;
-    if (some || connection->server_gone) {
+    if (some || connection->server_gone || connection->away) {
         connection_continue(connection);
     }
 }

@@ -9,13 +9,15 @@
 
 #include "holdfast/limits.h"
 #include "net/stream_tls.h"
+#include "route/follow.h"
 #include "wire/op_msg.h"
 #include "wire/op_query.h"
 
 static bool may_read(const struct connection *connection)
 {
-    return !connection->client_gone && !connection->server_gone && connection->connected &&
-           !connection->active && !connection->gate_waiting && connection->name_wait == NULL &&
+    return !connection->client_gone && !connection->server_gone &&
+           (connection->connected || connection->refusing) && !connection->active &&
+           !connection->gate_waiting && connection->name_wait == NULL &&
            stream_pending(&connection->upstream) < BACK_PRESSURE_BYTES &&
            stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES;
 }
@@ -163,7 +165,8 @@ static size_t process(struct connection *connection, struct slice data, bool *re
 {
     size_t at = 0;
     size_t kept_from = 0;
-    while (at < data.size && !connection->client_gone && !connection->server_gone) {
+    while (at < data.size && !connection->client_gone && !connection->server_gone &&
+           (!connection->away || connection->refusing)) {
         if (connection->request_remaining > 0) {
             size_t left = data.size - at;
             size_t size =
@@ -183,7 +186,11 @@ static size_t process(struct connection *connection, struct slice data, bool *re
             dispatch.reason = invalid_header(available);
         } else {
             available.size = available.size < header.length ? available.size : header.length;
-            dispatch_decide(connection, &header, available, &dispatch);
+            if (connection->refusing) {
+                follow_refuse(connection, &header, available, &dispatch);
+            } else {
+                dispatch_decide(connection, &header, available, &dispatch);
+            }
         }
         if (!carry_out(connection, &header, &dispatch, data, &at, &kept_from)) {
             *ret_blocked = dispatch.kind == DISPATCH_BLOCKED;
@@ -255,6 +262,9 @@ void requests_read(struct connection *connection)
         return;
     }
     connection->reading = true;
+    if (follow_is_on(connection)) {
+        follow_look(connection);
+    }
     while (!blocked && may_read(connection)) {
         if (connection->incoming.size > 0 && connection->incoming.size != tried) {
             size_t done = process(connection, buffer_slice(&connection->incoming), &blocked);

@@ -26,6 +26,7 @@
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
 #include "route/connection.h"
+#include "route/follow.h"
 
 #define HOUSEKEEPING_MS 50
 #define ORPHAN_GRACE_MS 300u
@@ -208,6 +209,27 @@ static void look_at_clients(struct router *router, uint64_t now_ms)
     }
 }
 
+static void on_follow(struct worker_task *task)
+{
+    struct route_worker *worker =
+        (struct route_worker *)(void *)((uint8_t *)task -
+                                        offsetof(struct route_worker, follow_task));
+    atomic_store(&worker->following,
+                 false); /* before the look: a change meanwhile is another one */
+    follow_changed(worker);
+}
+
+void router_follow(struct router *router)
+{
+    for (size_t i = 0; i < router->shared.worker_count; i++) {
+        struct route_worker *worker = &router->shared.workers[i];
+        if (!atomic_exchange(&worker->following, true)) {
+            worker->follow_task.run = on_follow;
+            worker_post(worker->worker, &worker->follow_task);
+        }
+    }
+}
+
 static void on_housekeeping(evutil_socket_t descriptor, short what, void *context)
 {
     (void)descriptor;
@@ -343,6 +365,16 @@ void router_set_limits(struct router *router, uint64_t connections_max, uint64_t
 const char *router_address(const struct router *router, size_t listener)
 {
     return listener_address(router->shared.listeners[listener].listener);
+}
+
+struct topology *router_topology(const struct router *router)
+{
+    return router->shared.options.topology;
+}
+
+enum upstream_topology router_kind(const struct router *router)
+{
+    return router->shared.options.kind;
 }
 
 uint64_t router_connections(const struct router *router)

@@ -14,6 +14,7 @@
 #include "net/listener.h"
 #include "net/worker.h"
 #include "upstream/server_process.h"
+#include "upstream/topology.h"
 
 struct router;
 
@@ -47,6 +48,9 @@ struct router_options {
     void (*tick)(void *context, uint64_t now_ms); /* every 50 ms, on a worker; may be NULL */
     void *tick_context;
     struct server_process *process; /* which process of the server commands may go to; NULL: any */
+    enum upstream_topology kind;    /* what the server was at the start, for status */
+    struct topology *topology; /* the servers that are followed; NULL: it is `upstream` always */
+    uint64_t selection_ms;     /* with `topology`: how long a command waits for a primary */
     struct network_address upstream;
     const char *upstream_name; /* for the log */
     struct tls *upstream_tls;  /* NULL: plain */
@@ -71,6 +75,10 @@ const char *router_address(const struct router *router, size_t listener);
  */
 void router_set_limits(struct router *router, uint64_t connections_max, uint64_t address_max,
                        uint64_t unit_lifetime_ms);
+
+/* For status: what was given at the start. */
+struct topology *router_topology(const struct router *router);
+enum upstream_topology router_kind(const struct router *router);
 
 /* Connections open now. */
 uint64_t router_connections(const struct router *router);
@@ -98,6 +106,9 @@ void router_figures_get(const struct router *router, struct router_figures *ret_
 void router_hold(struct router *router);
 /* Connections that waited go on, after server_process_set(). */
 void router_resume(struct router *router);
+
+/* The topology has changed, whoever waits for a primary is told. Any thread. */
+void router_follow(struct router *router);
 
 /* No new connections, no new units; what is open goes on. */
 void router_drain(struct router *router);

@@ -10,8 +10,10 @@
 #define DATABASE_NAME_BYTES 64
 
 struct upstream {
-    mongoc_client_t *client;
+    mongoc_client_t *client; /* NULL: `srv_text` is to be resolved first */
     mongoc_uri_t *uri;
+    char *srv_text; /* NULL: the URI names its hosts */
+    uint64_t answer_ms;
     uint64_t connect_ms;
     bool pinned;          /* to the connection there is */
     bool without_journal; /* the server was started without one and refuses j: true */
@@ -24,6 +26,19 @@ struct upstream {
 /* What libmongoc makes its connections with; `context` is the struct upstream. (permitted.c) */
 mongoc_stream_t *permitted_connect(const mongoc_uri_t *uri, const mongoc_host_list_t *host,
                                    void *context, bson_error_t *error);
+
+/* A URI that can be worked with. The caller destroys *ret_uri. STATUS_INVALID. (uri.c) */
+MUST_CHECK enum status uri_parse(const char *text, mongoc_uri_t **ret_uri, struct error *ret_error);
+/* Whether it names more than one server, now or as they come and go. (uri.c) */
+bool uri_follows(const mongoc_uri_t *uri);
+/* Whether it says that option itself. (uri.c) */
+bool uri_text_has(const char *uri, const char *name);
+bool uri_text_is_srv(const char *uri);
+/* As libmongoc takes it: 0 would mean its default. (uri.c) */
+int32_t uri_wait_of(uint64_t milliseconds);
+/* The plain URI that mongodb+srv: stands for now; free() it. STATUS_INVALID, UNREACHABLE. (srv.c)
+ */
+MUST_CHECK enum status srv_resolve(const char *given, char **ret_plain, struct error *ret_error);
 
 /* Whether the files of its TLS options can be read. (tls.c) */
 MUST_CHECK enum status tls_files_check(const mongoc_uri_t *uri, struct error *ret_error);

@@ -91,12 +91,13 @@ enum status upstream_tls(const char *uri_text, struct upstream_tls *ret_tls,
     if (uri == NULL) {
         return error_set(ret_error, STATUS_INVALID, "upstream.uri is not a valid MongoDB URI");
     }
+    const mongoc_host_list_t *hosts = mongoc_uri_get_hosts(uri);
     mongoc_ssl_opt_t options = options_of(uri);
     tls.on = mongoc_uri_get_tls(uri);
     tls.allow_invalid_certificates = options.weak_cert_validation;
     tls.allow_invalid_hostnames = options.allow_invalid_hostname;
     bool fits =
-        copy(tls.host, sizeof tls.host, mongoc_uri_get_hosts(uri)->host) &&
+        copy(tls.host, sizeof tls.host, hosts == NULL ? NULL : hosts->host) &&
         copy(tls.ca_file, sizeof tls.ca_file, options.ca_file) &&
         copy(tls.certificate_key_file, sizeof tls.certificate_key_file, options.pem_file) &&
         copy(tls.certificate_key_password, sizeof tls.certificate_key_password, options.pem_pwd);

@@ -2,7 +2,8 @@
  * Connection, commands and self-description of the server (upstream.h).
  *
  * Invariants: libmongoc's own retries are off, so what is sent is sent once; the client is
- * single-threaded (no monitoring thread, no pool) and talks to exactly one host.
+ * single-threaded (no monitoring thread, no pool) and talks to one host: that of the URI, or the
+ * primary or router that it finds there.
  *
  * Threads: one struct upstream belongs to one thread.
  */
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,65 +37,18 @@ static void library_init(void)
     mongoc_log_set_handler(NULL, NULL);
 }
 
-void upstream_library_begin(void)
+void upstream_library_init(void)
 {
-    pthread_once(&library_once, library_init);
-}
-
-/* libmongoc 1.23 follows a null pointer if it is to log in by a password that nobody gave. */
-static enum status login_check(const mongoc_uri_t *uri, struct error *ret_error)
-{
-    const char *mechanism = mongoc_uri_get_auth_mechanism(uri);
-    bool by_password = mechanism == NULL || strncasecmp(mechanism, "SCRAM-", 6) == 0 ||
-                       strcasecmp(mechanism, "PLAIN") == 0;
-    if (mongoc_uri_get_username(uri) != NULL && mongoc_uri_get_password(uri) == NULL &&
-        by_password) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "the upstream URI names a user but no password: "
-                         "mongodb://user:password@host:port");
-    }
-    return STATUS_OK;
-}
-
-static enum status uri_check(const mongoc_uri_t *uri, struct error *ret_error)
-{
-    const mongoc_host_list_t *hosts = mongoc_uri_get_hosts(uri);
-    if (mongoc_uri_get_srv_hostname(uri) != NULL) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "the upstream URI is mongodb+srv://, which stands for several servers: "
-                         "name one server with mongodb://host:port");
-    }
-    if (hosts == NULL || hosts->next != NULL) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "the upstream URI must name exactly one host, as in "
-                         "mongodb://host:port");
-    }
-    /* libmongoc takes the first @ for the end of the password and would tell the rest as a host. */
-    if (strchr(hosts->host, '@') != NULL) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "the upstream URI has a user or password with an @: write it as %%40, and "
-                         "likewise : as %%3A, / as %%2F and %% as %%25");
-    }
-    if (mongoc_uri_get_replica_set(uri) != NULL) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "the upstream URI has replicaSet=: take it out, the proxy connects to "
-                         "the one server that is named and to no other");
-    }
-    enum status status = tls_files_check(uri, ret_error);
-    return status == STATUS_OK ? login_check(uri, ret_error) : status;
-}
-
-/* As libmongoc takes it: 0 would mean its default. */
-static int32_t wait_of(uint64_t milliseconds)
-{
-    return milliseconds > 600000 ? 600000 : milliseconds == 0 ? 1 : (int32_t)milliseconds;
+    (void)pthread_once(&library_once, library_init);
 }
 
 /* answer_ms 0: as the URI says, or a minute. */
 static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms, uint64_t answer_ms)
 {
-    int32_t wait_ms = wait_of(connect_ms);
-    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, true);
+    int32_t wait_ms = uri_wait_of(connect_ms);
+    if (!uri_follows(uri)) {
+        mongoc_uri_set_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, true);
+    }
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, false);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);
     /* Waiting for a server that is away is done here (upstream_command()). */
@@ -103,7 +56,7 @@ static void uri_adjust(mongoc_uri_t *uri, uint64_t connect_ms, uint64_t answer_m
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, wait_ms);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, wait_ms);
     if (answer_ms > 0) {
-        mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, wait_of(answer_ms));
+        mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, uri_wait_of(answer_ms));
     } else if (!mongoc_uri_has_option(uri, MONGOC_URI_SOCKETTIMEOUTMS)) {
         mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, 60000);
     }
@@ -141,31 +94,28 @@ void upstream_exempt(struct upstream *upstream)
 enum status upstream_open_answering(const char *uri_text, uint64_t connect_ms, uint64_t answer_ms,
                                     struct upstream **ret_upstream, struct error *ret_error)
 {
-    bson_error_t error;
-    enum status status = STATUS_OK;
+    mongoc_uri_t *uri = NULL;
     struct upstream *upstream = NULL;
-
-    upstream_library_begin();
-    mongoc_uri_t *uri = mongoc_uri_new_with_error(uri_text, &error);
-    if (uri == NULL) {
-        /* libmongoc's message may repeat the URI with its password: only its reason is taken. */
-        return error_set(ret_error, STATUS_INVALID,
-                         "the upstream URI is not of the form mongodb://host:port[/?options]");
-    }
-    status = uri_check(uri, ret_error);
+    upstream_library_init();
+    enum status status = uri_parse(uri_text, &uri, ret_error);
     if (status != STATUS_OK) {
-        goto out;
+        return status;
     }
-    uri_adjust(uri, connect_ms, answer_ms);
     upstream = calloc(1, sizeof(*upstream));
     if (upstream == NULL) {
         status = error_set(ret_error, STATUS_MEMORY, "out of memory");
         goto out;
     }
     upstream->connect_ms = connect_ms;
-    upstream->uri = uri;
-    uri = NULL;
-    if (!client_make(upstream)) {
+    upstream->answer_ms = answer_ms;
+    if (uri_text_is_srv(uri_text)) {
+        upstream->srv_text = strdup(uri_text);
+    } else {
+        uri_adjust(uri, connect_ms, answer_ms);
+        upstream->uri = uri;
+        uri = NULL;
+    }
+    if (upstream->srv_text == NULL && !client_make(upstream)) {
         status = error_set(ret_error, STATUS_INVALID,
                            "the upstream URI asks for something that this build cannot do "
                            "(a compressor or TLS option)");
@@ -187,6 +137,34 @@ out:
     return status;
 }
 
+/* What mongodb+srv: stands for is asked when it is first needed, and once. */
+static enum status client_need(struct upstream *upstream, struct error *ret_error)
+{
+    char *plain = NULL;
+    mongoc_uri_t *uri = NULL;
+    if (upstream->client != NULL) {
+        return STATUS_OK;
+    }
+    if (upstream->srv_text == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    enum status status = srv_resolve(upstream->srv_text, &plain, ret_error);
+    if (status == STATUS_OK) {
+        status = uri_parse(plain, &uri, ret_error);
+    }
+    if (status == STATUS_OK) {
+        uri_adjust(uri, upstream->connect_ms, upstream->answer_ms);
+        mongoc_uri_destroy(upstream->uri);
+        upstream->uri = uri;
+        status = client_make(upstream) ? STATUS_OK
+                                       : error_set(ret_error, STATUS_INVALID,
+                                                   "the upstream URI asks for something that this "
+                                                   "build cannot do (a compressor or TLS option)");
+    }
+    free(plain);
+    return status;
+}
+
 /* libmongoc would make a new connection by itself where it finds the old one broken. */
 static mongoc_stream_t *refuse_connection(const mongoc_uri_t *uri, const mongoc_host_list_t *host,
                                           void *context, bson_error_t *error)
@@ -202,6 +180,9 @@ static mongoc_stream_t *refuse_connection(const mongoc_uri_t *uri, const mongoc_
 void upstream_pin(struct upstream *upstream)
 {
     upstream->pinned = true;
+    if (upstream->client == NULL) {
+        return; /* nothing was connected: client_make() is not called any more */
+    }
     mongoc_client_set_stream_initiator(upstream->client, refuse_connection, NULL);
 }
 
@@ -212,6 +193,7 @@ struct upstream *upstream_close(struct upstream *upstream)
             mongoc_client_destroy(upstream->client);
         }
         mongoc_uri_destroy(upstream->uri);
+        free(upstream->srv_text);
         free(upstream);
     }
     return NULL;
@@ -346,6 +328,10 @@ static enum status run(struct upstream *upstream, const char *database, const bs
     uint64_t since_ms = clock_monotonic_ms();
     bool done = false;
     *ret_code = 0;
+    enum status needed = client_need(upstream, ret_error);
+    if (needed != STATUS_OK) {
+        return needed;
+    }
     do {
         bson_destroy(reply); /* of the attempt before */
         bson_init(reply);
@@ -537,13 +523,16 @@ enum status upstream_describe(struct upstream *upstream,
     return status;
 }
 
-enum status upstream_host(const char *uri, char *host, size_t capacity, struct error *ret_error)
+enum status upstream_host(const char *text, char *host, size_t capacity, struct error *ret_error)
 {
-    mongoc_uri_t *parsed = mongoc_uri_new(uri);
-    if (parsed == NULL) {
-        return error_set(ret_error, STATUS_INVALID, "upstream.uri is not a valid MongoDB URI");
+    mongoc_uri_t *uri = NULL;
+    upstream_library_init();
+    enum status status = uri_parse(text, &uri, ret_error);
+    if (status == STATUS_OK) {
+        const mongoc_host_list_t *first = mongoc_uri_get_hosts(uri);
+        (void)snprintf(host, capacity, "%s",
+                       first == NULL ? mongoc_uri_get_srv_hostname(uri) : first->host_and_port);
+        mongoc_uri_destroy(uri);
     }
-    (void)snprintf(host, capacity, "%s", mongoc_uri_get_hosts(parsed)->host_and_port);
-    mongoc_uri_destroy(parsed);
-    return STATUS_OK;
+    return status;
 }

@@ -35,11 +35,12 @@ struct upstream;
 #define UPSTREAM_OWN_DATABASE "holdfast"
 
 /*
- * Prepares access to the one server of `uri`; connects with the first call that needs it. A server
- * is waited for connect_ms at most. Several hosts, mongodb+srv:, replicaSet=, a user
- * without the password it needs, a file of its TLS options that cannot be read, and a malformed URI
- * are STATUS_INVALID.
- * The caller gives *ret_upstream to upstream_close().
+ * Prepares access to the server of `uri`; connects with the first call that needs it. A server
+ * is waited for connect_ms at most. Of several hosts, replicaSet= and mongodb+srv: it is the
+ * primary, or one of the routers, and another one after a failure if that has changed.
+ * loadBalanced=true, directConnection=true with several hosts, a user without the password it
+ * needs, a file of its TLS options that cannot be read, and a malformed URI are STATUS_INVALID. The
+ * caller gives *ret_upstream to upstream_close().
  */
 MUST_CHECK enum status upstream_open(const char *uri, uint64_t connect_ms,
                                      struct upstream **ret_upstream, struct error *ret_error);
@@ -53,11 +54,28 @@ MUST_CHECK enum status upstream_open_answering(const char *uri, uint64_t connect
 void upstream_exempt(struct upstream *upstream);
 
 /* Prepares libmongoc, for connections of others than this folder's. Any thread, any number of
- * times.
- */
-void upstream_library_begin(void);
+ * times. */
+void upstream_library_init(void);
 
-/* Copies the "host:port" of the server of `uri`, cut at capacity. STATUS_INVALID: no valid URI. */
+/*
+ * Whether `uri` names more than one server (several hosts, replicaSet=, mongodb+srv:), which are
+ * then followed (upstream/topology.h). With directConnection=true it does not. A URI that is not
+ * valid does not.
+ */
+bool upstream_uri_follows(const char *uri);
+
+/* How long a command waits for a primary, where the servers of `uri` are followed: its
+   serverSelectionTimeoutMS, else as long as a mongos looks for one, 20 s. */
+uint64_t upstream_uri_selection_ms(const char *uri);
+
+/* Tells of each option of `uri` that has no effect here, and why not. Texts are valid during the
+   call. */
+void upstream_uri_notes(const char *uri,
+                        void (*note)(void *context, const char *option, const char *what),
+                        void *context);
+
+/* Copies the "host:port" of the (first) server of `uri`, the path of a socket, or the name of
+   mongodb+srv:, cut at capacity. STATUS_INVALID: no valid URI. */
 MUST_CHECK enum status upstream_host(const char *uri, char *host, size_t capacity,
                                      struct error *ret_error);
 
@@ -95,6 +113,9 @@ enum upstream_topology {
     UPSTREAM_REPLICA_SET, /* also a member that was not initiated: set_name is empty */
     UPSTREAM_SHARDED,
 };
+
+/* "standalone", "replicaSet", "sharded". */
+const char *upstream_topology_name(enum upstream_topology topology);
 
 #define UPSTREAM_PROCESS_BYTES 12
 

@@ -62,6 +62,7 @@
     X(CommandNotSupported, 115)                                                                    \
     X(ConflictingOperationInProgress, 117)                                                         \
     X(DocumentValidationFailure, 121)                                                              \
+    X(FailedToSatisfyReadPreference, 133)                                                          \
     X(ExceededMemoryLimit, 146)                                                                    \
     X(StaleEpoch, 150)                                                                             \
     X(CommandNotSupportedOnView, 166)                                                              \

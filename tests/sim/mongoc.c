@@ -27,6 +27,73 @@ mongoc_client_t *mongoc_client_new_from_uri(const mongoc_uri_t *uri)
     return calloc(1, sizeof(mongoc_client_t));
 }
 
+/*
+ * What follows several servers is not simulated: there is one. Nobody comes here.
+ */
+mongoc_client_t *mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri, bson_error_t *error)
+{
+    (void)uri;
+    (void)error;
+    abort();
+}
+
+mongoc_server_description_t **mongoc_client_get_server_descriptions(const mongoc_client_t *client,
+                                                                    size_t *n)
+{
+    (void)client;
+    (void)n;
+    abort();
+}
+
+const mongoc_uri_t *mongoc_client_get_uri(const mongoc_client_t *client)
+{
+    (void)client;
+    abort();
+}
+
+mongoc_client_pool_t *mongoc_client_pool_new_with_error(const mongoc_uri_t *uri,
+                                                        bson_error_t *error)
+{
+    (void)uri;
+    (void)error;
+    abort();
+}
+
+mongoc_client_t *mongoc_client_pool_pop(mongoc_client_pool_t *pool)
+{
+    (void)pool;
+    abort();
+}
+
+void mongoc_client_pool_push(mongoc_client_pool_t *pool, mongoc_client_t *client)
+{
+    (void)pool;
+    (void)client;
+    abort();
+}
+
+void mongoc_client_pool_destroy(mongoc_client_pool_t *pool)
+{
+    (void)pool;
+    abort();
+}
+
+bool mongoc_client_pool_set_apm_callbacks(mongoc_client_pool_t *pool,
+                                          mongoc_apm_callbacks_t *callbacks, void *context)
+{
+    (void)pool;
+    (void)callbacks;
+    (void)context;
+    abort();
+}
+
+bool mongoc_client_pool_set_appname(mongoc_client_pool_t *pool, const char *name)
+{
+    (void)pool;
+    (void)name;
+    abort();
+}
+
 void mongoc_client_destroy(mongoc_client_t *client)
 {
     if (server_own_is_open(client->connection)) {

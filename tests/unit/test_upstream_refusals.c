@@ -23,15 +23,17 @@
 #include "holdfast/write_permit.h"
 #include "upstream/upstream.h"
 
-static void uris_that_are_not_one_host_are_refused(void **state)
+static void uris_that_cannot_be_parsed_are_refused(void **state)
 {
     static const char *const uris[] = {
         "",
         "localhost:27017",
         "http://localhost:27017",
         "mongodb://",
-        "mongodb://a:1,b:2",
-        "mongodb+srv://cluster.example.net",
+        "mongodb://a:1,,b:2",
+        "mongodb+srv://cluster.example.net:27017",
+        "mongodb+srv://a.example.net,b.example.net",
+        "mongodb+srv://localhost",
         "mongodb://localhost:99999",
     };
     (void)state;
@@ -40,8 +42,66 @@ static void uris_that_are_not_one_host_are_refused(void **state)
         struct error error = {0};
         assert_int_equal(upstream_open(uris[i], 100, &upstream, &error), STATUS_INVALID);
         assert_null(upstream);
-        assert_non_null(strstr(error.message, "mongodb://"));
+        assert_true(strstr(error.message, "mongodb://") != NULL ||
+                    strstr(error.message, "mongodb+srv://") != NULL);
+        assert_false(upstream_uri_follows(uris[i]));
     }
+}
+
+/* Which URIs mean one server, whatever it is, and which mean several, as they come and go. */
+static void uris_of_one_server_and_of_several(void **state)
+{
+    static const struct {
+        const char *uri;
+        const char *host; /* the first */
+        bool follows;
+    } cases[] = {
+        {"mongodb://a", "a:27017", false},
+        {"mongodb://u:p@a:1/db?authSource=admin", "a:1", false},
+        {"mongodb://[::1]:5", "[::1]:5", false},
+        {"mongodb://[2001:db8::7]", "[2001:db8::7]:27017", false},
+        {"mongodb://%2Ftmp%2Fmongodb-27017.sock", "/tmp/mongodb-27017.sock", false},
+        {"mongodb://a:1/?directConnection=true", "a:1", false},
+        {"mongodb://a:1/?directConnection=true&replicaSet=rs", "a:1", false},
+        {"mongodb://a:1/?replicaSet=rs", "a:1", true},
+        {"mongodb://a:1,b:2", "a:1", true},
+        {"mongodb://a,[::1]:7,c:3/?replicaSet=rs&w=majority", "a:27017", true},
+        {"mongodb+srv://cluster.example.net/?retryWrites=true", "cluster.example.net", true},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char host[300];
+        struct upstream *upstream = NULL;
+        struct error error = {0};
+        assert_int_equal(upstream_open(cases[i].uri, 100, &upstream, &error), STATUS_OK);
+        assert_null(upstream_close(upstream));
+        assert_int_equal(upstream_host(cases[i].uri, host, sizeof host, &error), STATUS_OK);
+        assert_string_equal(host, cases[i].host);
+        assert_int_equal(upstream_uri_follows(cases[i].uri), cases[i].follows);
+    }
+}
+
+static void note_option(void *context, const char *option, const char *what)
+{
+    char *text = context;
+    size_t used = strlen(text);
+    (void)snprintf(text + used, 400 - used, "%s: %s; ", option, what);
+}
+
+static void options_without_effect_are_told(void **state)
+{
+    char text[400] = "";
+    (void)state;
+    upstream_uri_notes("mongodb://a/?replicaSet=rs&tls=true&authsource=admin&tlsCAFile=/x",
+                       note_option, text);
+    assert_string_equal(text, "");
+    upstream_uri_notes(
+        "mongodb://u:p?w@a/?retryWrites=true;maxpoolsize=5&connectTimeoutMS=3&&fooBar", note_option,
+        text);
+    assert_string_equal(text, "retryWrites: it is for each client to say; "
+                              "maxpoolsize: it is for each client to say; "
+                              "connectTimeoutMS: upstream.connectTimeout says it; "
+                              "fooBar: no driver's option of that name is known here; ");
 }
 
 static void tls_options(void **state)
@@ -93,7 +153,9 @@ static void uris_that_cannot_work_are_refused_at_once(void **state)
         {"mongodb://user@localhost:1", "no password"},
         {"mongodb://user@localhost:1/?authMechanism=SCRAM-SHA-256", "no password"},
         {"mongodb://user@localhost:1/?authMechanism=PLAIN", "no password"},
-        {"mongodb://localhost:1/?replicaSet=rs0", "replicaSet="},
+        {"mongodb://localhost:1/?loadBalanced=true", "loadBalanced=true"},
+        {"mongodb://a:1,b:2/?directConnection=true", "directConnection=true"},
+        {"mongodb+srv://a.b.net/?directConnection=true", "directConnection=true"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -110,8 +172,9 @@ static void a_password_is_not_repeated(void **state)
     (void)state;
     struct upstream *upstream = NULL;
     struct error error = {0};
-    assert_int_equal(upstream_open("mongodb://user:secret@a:1,b:2", 100, &upstream, &error),
-                     STATUS_INVALID);
+    assert_int_equal(
+        upstream_open("mongodb://user:secret@a:1,b:2/?loadBalanced=true", 100, &upstream, &error),
+        STATUS_INVALID);
     assert_null(strstr(error.message, "secret"));
     assert_int_equal(upstream_open("mongodb://user:very@secret@a:1", 100, &upstream, &error),
                      STATUS_INVALID);
@@ -239,7 +302,9 @@ static void closing_nothing_is_harmless(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(uris_that_are_not_one_host_are_refused),
+        cmocka_unit_test(uris_that_cannot_be_parsed_are_refused),
+        cmocka_unit_test(uris_of_one_server_and_of_several),
+        cmocka_unit_test(options_without_effect_are_told),
         cmocka_unit_test(tls_options),
         cmocka_unit_test(tls_files_have_to_be_there),
         cmocka_unit_test(uris_that_cannot_work_are_refused_at_once),

@@ -1,0 +1,352 @@
+/* A connection to the server that follows the primary (follow.h). The connection's worker. */
+#include "route/follow.h"
+
+#include <string.h>
+
+#include "holdfast/clock.h"
+#include "holdfast/limits.h"
+#include "holdfast/log.h"
+#include "net/stream_tls.h"
+#include "route/command_table.h"
+#include "wire/bson_walk.h"
+#include "wire/op_msg.h"
+#include "wire/reply.h"
+
+/* Between attempts: from the first to the second number. A change of the topology cuts it short. */
+#define RETRY_MS_MIN 20u
+#define RETRY_MS_MAX 500u
+/* For a server that takes a connection and does not answer. */
+#define ATTEMPT_MS 5000u
+
+#define LABEL_RESUMABLE "ResumableChangeStreamError"
+
+static struct topology *topology_of(const struct connection *connection)
+{
+    return connection->shared->options.topology;
+}
+
+/* ------------------------------------------------------------------ what a loss means */
+
+static const char *label_of(const struct expected *expected)
+{
+    switch (expected->loss) {
+    case LOSS_RETRYABLE:
+        return REPLY_LABEL_RETRYABLE;
+    case LOSS_TRANSIENT:
+        return REPLY_LABEL_TRANSIENT;
+    case LOSS_RESUMABLE:
+        return LABEL_RESUMABLE;
+    case LOSS_PLAIN:
+        break;
+    }
+    return NULL;
+}
+
+void follow_note(const struct command_view *view, struct expected *expected)
+{
+    bool ends = bson_name_is(view->name, "commitTransaction") ||
+                bson_name_is(view->name, "abortTransaction");
+    if (view->has_autocommit && !ends) {
+        expected->loss = LOSS_TRANSIENT;
+    } else if (ends || view->has_transaction_number) {
+        expected->loss = LOSS_RETRYABLE;
+    } else if (bson_name_is(view->name, "getMore") || bson_name_is(view->name, "aggregate")) {
+        expected->loss = LOSS_RESUMABLE; /* of a change stream; of others nobody looks at it */
+    }
+}
+
+/* ------------------------------------------------------------------ dialling */
+
+static void close_server(struct connection *connection)
+{
+    stream_close(&connection->upstream);
+    stream_init(&connection->upstream);
+    connection->upstream.transport = &stream_transport_permitted;
+    buffer_free(&connection->reply_incoming);
+    connection->connected = false;
+    connection->checking = false;
+    connection->has_process = false;
+}
+
+static void wait_a_moment(struct connection *connection)
+{
+    unsigned doubled = connection->dial_attempts < 6 ? connection->dial_attempts : 6;
+    uint64_t wait_ms = (uint64_t)RETRY_MS_MIN << doubled;
+    connection->dial_attempts++;
+    worker_timer_start(&connection->dial_timer, wait_ms > RETRY_MS_MAX ? RETRY_MS_MAX : wait_ms);
+}
+
+static bool is_too_late(const struct connection *connection)
+{
+    return clock_monotonic_ms() - connection->dial_since_ms >
+           connection->shared->options.selection_ms;
+}
+
+static bool connect_to(struct connection *connection, const struct topology_target *target)
+{
+    const struct router_options *options = &connection->shared->options;
+    size_t at = connection->dial_attempts % target->address_count;
+    connection->generation = target->generation;
+    if (options->upstream_tls != NULL &&
+        stream_use_tls_towards(&connection->upstream, options->upstream_tls, target->host) !=
+            STATUS_OK) {
+        return false;
+    }
+    return stream_connect(&connection->upstream, connection->owner->worker,
+                          (const struct sockaddr *)&target->addresses[at], target->sizes[at],
+                          connection_upstream_callbacks(), connection) == STATUS_OK;
+}
+
+static void dial(struct connection *connection)
+{
+    struct topology_target target;
+    if (topology_target_get(topology_of(connection), &target)) {
+        if (connect_to(connection, &target)) {
+            worker_timer_start(&connection->dial_timer, ATTEMPT_MS);
+        } else {
+            follow_failed(connection);
+        }
+    } else if (is_too_late(connection)) {
+        follow_failed(connection);
+    } else {
+        wait_a_moment(connection);
+    }
+}
+
+/* The next attempt's time has come, or that of the one that is on its way is over. */
+static void on_timer(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    struct connection *connection = context;
+    if (connection->dialling && connection->upstream.descriptor < 0) {
+        dial(connection);
+    } else if (connection->dialling) {
+        follow_failed(connection);
+    }
+}
+
+void follow_dial(struct connection *connection)
+{
+    if (connection->server_gone || connection->dialling) {
+        return;
+    }
+    connection->dialling = true;
+    connection->away = true;
+    connection->dial_since_ms = clock_monotonic_ms();
+    connection->dial_attempts = 0;
+    (void)event_assign(&connection->dial_timer, worker_base(connection->owner->worker), -1, 0,
+                       on_timer, connection);
+    /* Not from here: the handler of the former stream's event may be on the stack. */
+    worker_timer_start(&connection->dial_timer, 0);
+}
+
+static void give_up_attempt(struct connection *connection)
+{
+    close_server(connection);
+    while (connection->expected_count > 0) {
+        expected_pop(connection); /* the proxy's own question */
+    }
+}
+
+void follow_failed(struct connection *connection)
+{
+    give_up_attempt(connection);
+    if (is_too_late(connection)) {
+        LOG(LOG_ERROR, "net", "No primary was found for a command in time",
+            LOG_CONNECTION(connection),
+            LOG_NUMBER("waitedMillis", connection->shared->options.selection_ms));
+        follow_end(connection);
+        connection->refusing = true;
+        requests_read(connection);
+        return;
+    }
+    wait_a_moment(connection);
+}
+
+void follow_refuse(struct connection *connection, const struct wire_header *header,
+                   struct slice available, struct dispatch *dispatch)
+{
+    struct command_view view;
+    struct expected lost = {0};
+    dispatch->kind = DISPATCH_MORE;
+    if (available.size < header->length) {
+        return;
+    }
+    if (header->opcode != WIRE_OPCODE_MSG ||
+        op_msg_parse(available, &dispatch->message) != STATUS_OK ||
+        command_view_parse(dispatch->message.body, &view, NULL) != STATUS_OK ||
+        command_classify(&view) == COMMAND_HELLO) {
+        connection_end_client(connection);
+        return;
+    }
+    connection->refusing = false;
+    follow_note(&view, &lost);
+    dispatch->kind = DISPATCH_ANSWER;
+    dispatch->expects_reply = (dispatch->message.flags & OP_MSG_MORE_TO_COME) == 0;
+    bson_init(&dispatch->body);
+    reply_put_error(&dispatch->body, REPLY_CODE_FailedToSatisfyReadPreference, label_of(&lost),
+                    "Could not find host matching read preference { mode: \"primary\" }: no server "
+                    "of upstream.uri is one");
+}
+
+bool follow_accept(struct connection *connection, struct slice hello)
+{
+    if (!topology_accepts(topology_of(connection), hello)) {
+        /* Others need not try the same. */
+        topology_suspect(topology_of(connection), connection->generation);
+        follow_failed(connection);
+        return false;
+    }
+    follow_end(connection);
+    connection->away = false;
+    return true;
+}
+
+void follow_end(struct connection *connection)
+{
+    if (connection->dialling) {
+        connection->dialling = false;
+        (void)event_del(&connection->dial_timer);
+    }
+}
+
+/* ------------------------------------------------------------------ going away */
+
+static void answer_lost(struct connection *connection, const struct expected *expected)
+{
+    bson_t body = BSON_INITIALIZER;
+    struct buffer out;
+    buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
+    reply_put_error(&body, REPLY_CODE_HostUnreachable, label_of(expected),
+                    "the connection to the server broke before it had answered");
+    if (op_msg_append(&out, 0, expected->request_id, 0,
+                      slice_make(bson_get_data(&body), body.len)) == STATUS_OK) {
+        connection_send_client(connection, buffer_slice(&out));
+    }
+    buffer_free(&out);
+    bson_destroy(&body);
+}
+
+/* Whether an error can stand for the reply, which has not begun. */
+static bool can_answer(const struct expected *expected)
+{
+    return !expected->streaming && expected->kind != EXPECT_HELLO && expected->kind != EXPECT_LOGIN;
+}
+
+static bool can_go(const struct connection *connection)
+{
+    if (connection->client_gone || connection->server_gone || connection->owner->stopping ||
+        connection->login.user[0] != '\0' || connection->login.pending[0] != '\0' ||
+        connection->request_remaining > 0 || connection->reply_remaining > 0) {
+        return false;
+    }
+    for (uint32_t i = 0; i < connection->expected_count; i++) {
+        if (!can_answer(&connection->expected[(connection->expected_at + i) % EXPECTED_MAX])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void answer_expected(struct connection *connection)
+{
+    while (connection->expected_count > 0) {
+        struct expected expected = *expected_first(connection);
+        expected_pop(connection);
+        if (expected.kind == EXPECT_WRITE || expected.kind == EXPECT_SWALLOW) {
+            expected_leave(connection, &expected);
+        } else if (expected.kind == EXPECT_READ || expected.kind == EXPECT_GET_MORE) {
+            dispatch_read_forget(connection);
+        }
+        if (expected.kind != EXPECT_SWALLOW && expected.kind != EXPECT_OPERATION &&
+            expected.kind != EXPECT_PROCESS) {
+            answer_lost(connection, &expected);
+        }
+    }
+}
+
+bool follow_lost(struct connection *connection)
+{
+    if (connection->away) {
+        if (connection->upstream.descriptor >= 0) {
+            follow_failed(connection);
+        }
+        return !connection->server_gone;
+    }
+    if (!can_go(connection)) {
+        return false;
+    }
+    close_server(connection);
+    connection->away = true;
+    if (connection->active) {
+        operation_server_gone(connection);
+    }
+    answer_expected(connection);
+    return true;
+}
+
+static bool is_idle(const struct connection *connection)
+{
+    return connection->expected_count == 0 && connection->request_remaining == 0 &&
+           connection->reply_remaining == 0 && !connection->active && !connection->gate_waiting &&
+           connection->name_wait == NULL;
+}
+
+static bool is_current(const struct connection *connection)
+{
+    return connection->generation == topology_generation(topology_of(connection));
+}
+
+void follow_look(struct connection *connection)
+{
+    if (connection->connected && !is_current(connection) && is_idle(connection) &&
+        !follow_lost(connection)) {
+        connection_end_client(connection);
+    }
+    bool wants =
+        !connection->refusing && (connection->incoming.size > 0 || connection->downstream.readable);
+    if (connection->away && !connection->dialling && wants && !connection->client_gone) {
+        follow_dial(connection);
+    }
+}
+
+/* ------------------------------------------------------------------ what tells of a change */
+
+static int32_t concern_code(struct slice document)
+{
+    bson_iter_t at;
+    bson_iter_t found;
+    return bson_iter_init_from_data(&at, document.data, document.size) &&
+                   bson_iter_find_descendant(&at, "writeConcernError.code", &found) &&
+                   BSON_ITER_HOLDS_INT32(&found)
+               ? bson_iter_int32(&found)
+               : 0;
+}
+
+void follow_reply(struct connection *connection, struct slice document)
+{
+    struct reply_view view;
+    if (document.size > FOLLOW_LOOK_BYTES || reply_view_parse(document, &view) != STATUS_OK ||
+        (view.ok && !view.has_write_concern_error)) {
+        return;
+    }
+    int32_t code = view.ok ? concern_code(document) : view.code;
+    if (topology_code_is_state_change(code)) {
+        topology_suspect(topology_of(connection), connection->generation);
+    }
+}
+
+void follow_changed(struct route_worker *worker)
+{
+    for (struct connection *at = worker->first; at != NULL; at = at->next) {
+        if (at->dialling && (at->upstream.descriptor < 0 || !is_current(at))) {
+            give_up_attempt(at);
+            at->dial_attempts = 0;
+            worker_timer_start(&at->dial_timer, 0);
+        } else if (at->connected && at->login.user[0] != '\0' && !at->client_gone &&
+                   !is_current(at) && is_idle(at)) {
+            connection_end_client(at); /* freed from the loop, after this one */
+        }
+    }
+}

@@ -1,0 +1,71 @@
+#ifndef HOLDFAST_ROUTE_FOLLOW_H
+#define HOLDFAST_ROUTE_FOLLOW_H
+
+/*
+ * A client's connection to the server where that may become another one: a replica set's primary, a
+ * cluster's router (upstream/topology.h). The client's side outlives the server's:
+ *
+ *   dialling --the server says that it is the primary--> here --broken, or not current--> away
+ *      ^  `--it does not, or cannot be reached: again--'                                   |
+ *      `-------------------------- the client sends something ----------------------------'
+ *
+ * Going away answers what was on its way with HostUnreachable and the label that a mongos would
+ * set, so that the driver's own retry comes, and finds the new primary. Only a connection that has
+ * logged in cannot go: the login passes through, and the new server would have to see it. Nor can
+ * one in the middle of a message. Those are closed, as if the server itself had closed them.
+ *
+ * While there is no primary a command waits for one, as behind a mongos; after
+ * router_options.selection_ms it gets FailedToSatisfyReadPreference; a hello, which cannot be
+ * answered without a server, ends the connection.
+ *
+ * Thread: the connection's worker. Where nothing is followed (router_options.topology is NULL) only
+ * follow_is_on() is called.
+ */
+
+#include <stdbool.h>
+
+#include "route/connection.h"
+#include "wire/command.h"
+
+/* A longer reply is no error that a server gives for itself. */
+#define FOLLOW_LOOK_BYTES 4096u
+
+static inline bool follow_is_on(const struct connection *connection)
+{
+    return connection->shared->options.topology != NULL;
+}
+
+/* Begins to connect, from the loop. Harmless if it has begun. */
+void follow_dial(struct connection *connection);
+
+/* The attempt failed, or what was reached is not the primary: another one, or the end. */
+void follow_failed(struct connection *connection);
+
+/* What was connected to has answered hello. False: it is not to be worked with; follow_failed() was
+   called. */
+bool follow_accept(struct connection *connection, struct slice hello);
+
+/* The server's side has broken. True: the client's goes on; false: nothing was done. */
+bool follow_lost(struct connection *connection);
+
+/* Before something is read from the client: if its server is not the current one, goes away. */
+void follow_look(struct connection *connection);
+
+/* `refusing`: decides about a message in place of dispatch_decide(). */
+void follow_refuse(struct connection *connection, const struct wire_header *header,
+                   struct slice available, struct dispatch *dispatch);
+
+/* A reply's document passes, which may tell that the server is not the primary any more. */
+void follow_reply(struct connection *connection, struct slice document);
+
+/* Notes of a request what its client is told if its answer is lost. */
+void follow_note(const struct command_view *view, struct expected *expected);
+
+/* The topology has changed: who waits tries at once, and who has logged in and cannot follow is
+   closed. */
+void follow_changed(struct route_worker *worker);
+
+/* Before a connection is freed, or has no server's side any more. */
+void follow_end(struct connection *connection);
+
+#endif
