@@ -22,8 +22,8 @@
 #define INTERVAL_MS_DEFAULT 2000
 #define SETTLE_MS_DEFAULT 1000
 #define LIMIT_MS_DEFAULT 600000
-#define BATCH_MAX 10000 /* documents of one unit */
-#define HELP_COLUMN 19  /* where the help of an option begins, less the indent */
+#define BATCH_MAX 1000 /* documents of one unit */
+#define HELP_COLUMN 19 /* where the help of an option begins, less the indent */
 
 const struct cli_command cli_commands[] = {
     {"status", "", "what the journal holds and whom it belongs to",

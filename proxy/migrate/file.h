@@ -3,7 +3,7 @@
 
 /*
  * Migration files: NUMBER_NAME.yaml, .yml or .json in one directory. Their grammar is in
- * docs/MIGRATIONS.md; what it allows is one table in file_steps.c.
+ * docs/MIGRATIONS.md; what it allows is one table in file_words.c.
  *
  * Threads: any; nothing is kept.
  */

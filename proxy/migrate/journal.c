@@ -64,7 +64,8 @@ static bool after_of(const struct record_write *write, const struct wal_record *
     return ret_after->presence == IMAGE_PRESENT;
 }
 
-static void note(struct journal_run *runs, size_t run_count, struct image row, uint64_t unit)
+static void note(struct journal_run *runs, size_t run_count, struct image row,
+                 const struct wal_unit *unit)
 {
     bson_t document;
     bson_iter_t at;
@@ -77,8 +78,10 @@ static void note(struct journal_run *runs, size_t run_count, struct image row, u
     for (size_t i = 0; i < run_count; i++) {
         if (bson_oid_equal(&runs[i].run, run) && number >= 1 && number <= runs[i].count &&
             runs[i].units[number - 1] == 0) {
-            runs[i].units[number - 1] = unit;
-            runs[i].found++;
+            runs[i].units[number - 1] = unit->unit;
+            bool first = runs[i].found++ == 0;
+            runs[i].oldest_ms = first || unit->last_time_ms < runs[i].oldest_ms ? unit->last_time_ms
+                                                                                : runs[i].oldest_ms;
         }
     }
 }
@@ -106,7 +109,7 @@ static enum status look(struct wal_reader *reader, const struct wal_unit *unit,
         return status;
     }
     if (after_of(&write, &last, &after)) {
-        note(runs, run_count, after, unit->unit);
+        note(runs, run_count, after, unit);
     }
     return STATUS_OK;
 }

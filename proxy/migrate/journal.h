@@ -24,6 +24,7 @@ struct journal_run {
     int64_t count;   /* batches that there were */
     uint64_t *units; /* found: units[n - 1] of batch n, 0 where it is not there */
     int64_t found;
+    uint64_t oldest_ms; /* when the oldest one that was found had ended */
 };
 
 /* Allocates units. */

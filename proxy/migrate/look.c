@@ -4,6 +4,7 @@
  * Threads: one for each struct migrate.
  */
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,7 @@ static enum status merge(struct migrate *migrate, struct error *ret_error)
         const struct row *row = rows < migrate->rows.count ? &migrate->rows.rows[rows] : NULL;
         bool take_file = file != NULL && (row == NULL || file->version <= row->version);
         bool take_row = row != NULL && (file == NULL || row->version <= file->version);
+        assert(take_file || row != NULL);
         entry->file = take_file ? file : NULL;
         entry->row = take_row ? row : NULL;
         entry->version = take_file ? file->version : row->version;
@@ -220,6 +222,7 @@ static enum status look_into_journal(struct migrate *migrate, struct error *ret_
         }
         const struct journal_run *run = &runs[at++];
         entry->units_found = run->found;
+        entry->oldest_ms = run->oldest_ms;
         for (int64_t n = 0; n < needed(entry->row) && entry->cannot == NULL; n++) {
             if (run->units[n] == 0) {
                 entry->cannot = "the journal does not have all of its units any more (or it is "

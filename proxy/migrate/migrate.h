@@ -78,7 +78,6 @@ struct migrate_options {
 #define MIGRATE_APPLICATION "holdfast migrate"
 
 #define MIGRATE_BATCH_DEFAULT 100u
-#define MIGRATE_BATCH_MAX 10000u
 
 /*
  * Reads the files, connects, and reads the rows. Changes nothing. Errors: those of file.h and
@@ -101,6 +100,7 @@ struct migrate_entry {
     bool out_of_order;                 /* pending, with a lower number than one that is applied */
     /* Of what is applied in whole or in part: */
     int64_t units_found; /* in the journal, of row->units; -1: no journal was named */
+    uint64_t oldest_ms;  /* when the oldest of those ended: retention counts from there */
     bool by_journal;     /* the journal can undo it */
     bool by_file;        /* its file has a down section */
     const char *cannot;  /* why not by the journal; NULL: it can */

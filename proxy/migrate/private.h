@@ -53,6 +53,21 @@ MUST_CHECK enum status run_steps(struct migrate *migrate, struct row *row,
 /* Notes the failure in the row, if that can be done. (run.c) */
 void run_note_failure(struct migrate *migrate, struct row *row, const struct error *error);
 
+/* The lock, and the rows as they are then. (run.c) */
+MUST_CHECK enum status migrate_lock(struct migrate *migrate, struct error *ret_error);
+void migrate_unlock(struct migrate *migrate);
+/* `target` must be a migration that there is. (run.c) */
+MUST_CHECK enum status run_check_target(const struct migrate *migrate, int64_t target,
+                                        struct error *ret_error);
+/* Sets fields of the row, and when; destroys `set`. (run.c) */
+MUST_CHECK enum status run_change(struct migrate *migrate, struct row *row, bson_t *set,
+                                  struct error *ret_error);
+/* Nothing is done yet of a list of steps: into what the row is set to. (run.c) */
+void run_put_beginning(bson_t *set);
+/* All steps are done. (run.c) */
+MUST_CHECK enum status run_end(struct migrate *migrate, struct row *row, enum row_state state,
+                               struct error *ret_error);
+
 /* Undoes by the journal what the row has done, from where it says on. (undo.c) */
 MUST_CHECK enum status undo_by_journal(struct migrate *migrate, struct row *row,
                                        const struct migration_file *file, struct error *ret_error);

@@ -71,8 +71,8 @@ void migrate_adapt_batch(struct migrate *migrate, const struct maintain_result *
     }
 }
 
-static enum status change(struct migrate *migrate, struct row *row, bson_t *set,
-                          struct error *ret_error)
+enum status run_change(struct migrate *migrate, struct row *row, bson_t *set,
+                       struct error *ret_error)
 {
     put_now(set, "updatedAt");
     enum status status = row_change(migrate->maintain, migrate->database, row, set, ret_error);
@@ -94,7 +94,7 @@ static enum status read_rows(struct migrate *migrate, struct error *ret_error)
     return status;
 }
 
-static enum status lock(struct migrate *migrate, struct error *ret_error)
+enum status migrate_lock(struct migrate *migrate, struct error *ret_error)
 {
     const struct migrate_options *options = &migrate->options;
     struct lock_options lock_options = {
@@ -116,7 +116,7 @@ static enum status lock(struct migrate *migrate, struct error *ret_error)
     return read_rows(migrate, ret_error); /* what the one before us has done meanwhile */
 }
 
-static void unlock(struct migrate *migrate)
+void migrate_unlock(struct migrate *migrate)
 {
     if (migrate->lock != NULL) {
         migrate->lock = lock_release(migrate->maintain, migrate->lock);
@@ -164,8 +164,7 @@ static enum status check_entry(const struct migrate_entry *entry, const struct m
 }
 
 /* `target` must be a migration that there is. */
-static enum status check_target(const struct migrate *migrate, int64_t target,
-                                struct error *ret_error)
+enum status run_check_target(const struct migrate *migrate, int64_t target, struct error *ret_error)
 {
     for (size_t i = 0; i < migrate->entry_count; i++) {
         if (migrate->entries[i].version == target) {
@@ -183,7 +182,7 @@ enum status migrate_check(struct migrate *migrate, int64_t to, struct migrate_en
 {
     enum status status = entries_make(migrate, false, ret_error);
     if (status == STATUS_OK) {
-        status = check_target(migrate, to, ret_error);
+        status = run_check_target(migrate, to, ret_error);
     }
     for (size_t i = 0; i < migrate->entry_count && status == STATUS_OK; i++) {
         const struct migrate_entry *entry = &migrate->entries[i];
@@ -230,7 +229,7 @@ void run_note_failure(struct migrate *migrate, struct row *row, const struct err
     bool valid = bson_utf8_validate(error->message, strlen(error->message), false);
     BSON_APPEND_UTF8(&set, "error", valid ? error->message : "not UTF-8");
     /* If it cannot be noted it stays "applying", which is true as well. */
-    if (change(migrate, row, &set, NULL) != STATUS_OK) {
+    if (run_change(migrate, row, &set, NULL) != STATUS_OK) {
         return;
     }
 }
@@ -238,7 +237,7 @@ void run_note_failure(struct migrate *migrate, struct row *row, const struct err
 /* ------------------------------------------------------------------ up */
 
 /* Nothing is done yet of a list of steps. */
-static void put_beginning(bson_t *set)
+void run_put_beginning(bson_t *set)
 {
     static const char *const gone[] = {"at",         "undo",        "undoStep",  "undoUnit",
                                        "undoWrite",  "restored",    "conflicts", "error",
@@ -263,23 +262,23 @@ static enum status begin(struct migrate *migrate, const struct migration_file *f
         BSON_APPEND_UTF8(&set, "checksum", file->checksum);
         BSON_APPEND_OID(&set, "run", &run);
         BSON_APPEND_NULL(&set, "how");
-        put_beginning(&set);
+        run_put_beginning(&set);
         put_now(&set, "startedAt");
     } else {
         BSON_APPEND_NULL(&set, "error");
     }
-    return change(migrate, row, &set, ret_error);
+    return run_change(migrate, row, &set, ret_error);
 }
 
-static enum status end(struct migrate *migrate, struct row *row, enum row_state state,
-                       struct error *ret_error)
+enum status run_end(struct migrate *migrate, struct row *row, enum row_state state,
+                    struct error *ret_error)
 {
     bson_t set = BSON_INITIALIZER;
     BSON_APPEND_UTF8(&set, "state", row_state_name(state));
     BSON_APPEND_NULL(&set, "at");
     BSON_APPEND_NULL(&set, "error");
     put_now(&set, "finishedAt");
-    return change(migrate, row, &set, ret_error);
+    return run_change(migrate, row, &set, ret_error);
 }
 
 /* The row of the version; of one that was never applied, `fresh`. */
@@ -305,7 +304,7 @@ static enum status apply(struct migrate *migrate, const struct migration_file *f
         }
     }
     if (status == STATUS_OK) {
-        status = end(migrate, row, ROW_APPLIED, &error);
+        status = run_end(migrate, row, ROW_APPLIED, &error);
     }
     return status == STATUS_OK ? status
                                : error_set(ret_error, status, "%s: %s", file->path, error.message);
@@ -331,7 +330,7 @@ static enum status baseline(struct migrate *migrate, const struct migration_file
         status = row_change(migrate->maintain, migrate->database, row, &set, ret_error);
     }
     bson_destroy(&set);
-    return status == STATUS_OK ? end(migrate, row, ROW_APPLIED, ret_error) : status;
+    return status == STATUS_OK ? run_end(migrate, row, ROW_APPLIED, ret_error) : status;
 }
 
 static enum status all(struct migrate *migrate, int64_t to, enum how how,
@@ -360,11 +359,11 @@ static enum status all(struct migrate *migrate, int64_t to, enum how how,
 enum status migrate_up(struct migrate *migrate, int64_t to,
                        void (*done)(void *context, const struct row *row), struct error *ret_error)
 {
-    enum status status = lock(migrate, ret_error);
+    enum status status = migrate_lock(migrate, ret_error);
     if (status == STATUS_OK) {
         status = all(migrate, to, HOW_APPLY, done, ret_error);
     }
-    unlock(migrate);
+    migrate_unlock(migrate);
     return status;
 }
 
@@ -372,11 +371,11 @@ enum status migrate_baseline(struct migrate *migrate, int64_t to,
                              void (*done)(void *context, const struct row *row),
                              struct error *ret_error)
 {
-    enum status status = lock(migrate, ret_error);
+    enum status status = migrate_lock(migrate, ret_error);
     if (status == STATUS_OK) {
         status = all(migrate, to, HOW_BASELINE, done, ret_error);
     }
-    unlock(migrate);
+    migrate_unlock(migrate);
     return status;
 }
 
@@ -394,7 +393,7 @@ static enum status repair(struct migrate *migrate,
         struct row *row = row_list_find(&migrate->rows, entry->version);
         BSON_APPEND_UTF8(&set, "checksum", entry->file->checksum);
         BSON_APPEND_UTF8(&set, "name", entry->file->name);
-        status = change(migrate, row, &set, ret_error);
+        status = run_change(migrate, row, &set, ret_error);
         if (status == STATUS_OK) {
             done(migrate->options.context, row);
         }
@@ -406,118 +405,10 @@ enum status migrate_repair(struct migrate *migrate,
                            void (*done)(void *context, const struct row *row),
                            struct error *ret_error)
 {
-    enum status status = lock(migrate, ret_error);
+    enum status status = migrate_lock(migrate, ret_error);
     if (status == STATUS_OK) {
         status = repair(migrate, done, ret_error);
     }
-    unlock(migrate);
-    return status;
-}
-
-/* ------------------------------------------------------------------ down */
-
-static enum status undo_by_file(struct migrate *migrate, struct row *row,
-                                const struct migration_file *file, struct error *ret_error)
-{
-    if (row->state != ROW_UNDOING || !row->by_file) {
-        bson_t set = BSON_INITIALIZER;
-        BSON_APPEND_UTF8(&set, "state", row_state_name(ROW_UNDOING));
-        BSON_APPEND_UTF8(&set, "how", "file");
-        put_beginning(&set);
-        enum status status = change(migrate, row, &set, ret_error);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return run_steps(migrate, row, &file->down, ret_error);
-}
-
-/* Which way; an interrupted one goes on as it began, unless the file is asked for. */
-static enum status choose(const struct migrate *migrate, const struct migrate_entry *entry,
-                          bool *ret_by_file, struct error *ret_error)
-{
-    enum migrate_way way = migrate->options.way;
-    const struct row *row = entry->row;
-    bool begun_by_file = row->state == ROW_UNDOING && row->by_file;
-    if (entry->changed && (begun_by_file || way == MIGRATE_WAY_FILE)) {
-        return error_set(ret_error, STATUS_INVALID, "%s was changed since it was applied",
-                         entry->file->path);
-    }
-    if (begun_by_file && way == MIGRATE_WAY_JOURNAL) {
-        return error_set(ret_error, STATUS_UNSUPPORTED,
-                         "migration %" PRId64 " is half undone by its down section: go on so",
-                         entry->version);
-    }
-    if (!begun_by_file && way != MIGRATE_WAY_FILE && entry->by_journal) {
-        *ret_by_file = false;
-        return STATUS_OK;
-    }
-    if (way != MIGRATE_WAY_JOURNAL && entry->by_file && !entry->changed) {
-        *ret_by_file = true;
-        return STATUS_OK;
-    }
-    return error_set(ret_error, STATUS_UNSUPPORTED, "migration %" PRId64 " cannot be undone: %s%s",
-                     entry->version, entry->cannot == NULL ? "" : entry->cannot,
-                     entry->by_file ? "" : "; and there is no down section in its file");
-}
-
-static enum status undo(struct migrate *migrate, const struct migrate_entry *entry,
-                        struct error *ret_error)
-{
-    struct row *row = row_list_find(&migrate->rows, entry->version);
-    struct error error = {0};
-    bool by_file = false;
-    enum status status = choose(migrate, entry, &by_file, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = by_file ? undo_by_file(migrate, row, entry->file, &error)
-                     : undo_by_journal(migrate, row, entry->file, &error);
-    if (status == STATUS_REFUSED) {
-        run_note_failure(migrate, row, &error);
-    }
-    if (status == STATUS_OK) {
-        status = end(migrate, row, ROW_UNDONE, &error);
-    }
-    return status == STATUS_OK ? status
-                               : error_set(ret_error, status, "undoing migration %" PRId64 ": %s",
-                                           entry->version, error.message);
-}
-
-static enum status all_down(struct migrate *migrate, int64_t to,
-                            void (*done)(void *context, const struct row *row),
-                            struct error *ret_error)
-{
-    struct migrate_entry *entries = NULL;
-    size_t count = 0;
-    enum status status = migrate_entries(migrate, &entries, &count, ret_error);
-    if (status == STATUS_OK) {
-        status = check_target(migrate, to, ret_error);
-    }
-    for (size_t i = count; i-- > 0 && status == STATUS_OK;) {
-        const struct migrate_entry *entry = &entries[i];
-        if (entry->row == NULL || entry->row->state == ROW_UNDONE || entry->version <= to) {
-            continue;
-        }
-        status = undo(migrate, entry, ret_error);
-        if (status == STATUS_OK) {
-            done(migrate->options.context, row_list_find(&migrate->rows, entry->version));
-        }
-        if (to < 0) {
-            break;
-        }
-    }
-    return status;
-}
-
-enum status migrate_down(struct migrate *migrate, int64_t to,
-                         void (*done)(void *context, const struct row *row),
-                         struct error *ret_error)
-{
-    enum status status = lock(migrate, ret_error);
-    if (status == STATUS_OK) {
-        status = all_down(migrate, to, done, ret_error);
-    }
-    unlock(migrate);
+    migrate_unlock(migrate);
     return status;
 }

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "migrate/conflicts.h"
 #include "migrate/journal.h"
 #include "migrate/namespace.h"
 #include "migrate/private.h"
@@ -141,7 +142,7 @@ static void put_conflict(struct migrate *migrate, const struct row *row, bson_t 
                                         .namespace = namespace,
                                         .key = slice_make(bson_get_data(&key), key.len),
                                         .reason = reason};
-    undo_put_conflicts(row, set, &conflict, 1);
+    conflicts_put(row, set, &conflict, 1);
     if (migrate->options.conflict != NULL) {
         migrate->options.conflict(migrate->options.context, &conflict);
     }

@@ -19,12 +19,12 @@
 #include <string.h>
 
 #include "holdfast/clock.h"
+#include "migrate/conflicts.h"
 #include "migrate/private.h"
 #include "recover/history.h"
 
 /* Images of one chunk; one document alone may have more. */
 #define CHUNK_BYTES_MAX ((size_t)8 << 20)
-#define CONFLICTS_KEPT 100
 
 struct undo_unit {
     struct migrate *migrate;
@@ -159,15 +159,6 @@ static enum status chunk_read(struct chunk *chunk, size_t limit, struct error *r
 
 /* ------------------------------------------------------------------ looking */
 
-static void put_key(bson_t *target, const char *name, struct slice key)
-{
-    bson_t view;
-    bson_iter_t at;
-    if (bson_init_static(&view, key.data, key.size) && bson_iter_init_find(&at, &view, "_id")) {
-        bson_append_iter(target, name, -1, &at);
-    }
-}
-
 static bool same_id(struct slice document, struct slice key)
 {
     bson_t a;
@@ -211,7 +202,7 @@ static enum status find_some(struct maintain_unit *unit, struct chunk *chunk, si
         const char *key = NULL;
         if (chunk->items[i].now.presence == IMAGE_UNKNOWN) {
             bson_uint32_to_string(wanted++, &key, index, sizeof(index));
-            put_key(&list, key, chunk->items[i].write->key);
+            conflict_put_key(&list, key, chunk->items[i].write->key);
         }
     }
     *ret_count = 0;
@@ -323,7 +314,7 @@ static void put_statement(bson_t *list, uint32_t number, const struct item *item
     }
     bson_append_document_begin(list, key, -1, &one);
     BSON_APPEND_DOCUMENT_BEGIN(&one, "q", &query);
-    put_key(&query, "_id", item->write->key);
+    conflict_put_key(&query, "_id", item->write->key);
     bson_append_document_end(&one, &query);
     if (operation == RECORD_DELETE) {
         BSON_APPEND_INT32(&one, "limit", 1);
@@ -389,67 +380,10 @@ static enum status restore(struct maintain_unit *unit, struct chunk *chunk, stru
 
 /* ------------------------------------------------------------------ the row */
 
-void undo_put_conflicts(const struct row *row, bson_t *set,
-                        const struct migrate_conflict *conflicts, size_t count)
-{
-    bson_t list;
-    bson_iter_t at;
-    bson_iter_t each;
-    uint32_t kept = 0;
-    char index[16];
-    const char *key = NULL;
-    BSON_APPEND_INT64(set, "conflicts", row->conflicts + (int64_t)count);
-    BSON_APPEND_ARRAY_BEGIN(set, "conflictList", &list);
-    if (row_find(row, "conflictList", &at) && BSON_ITER_HOLDS_ARRAY(&at) &&
-        bson_iter_recurse(&at, &each)) {
-        for (; bson_iter_next(&each) && kept < CONFLICTS_KEPT; kept++) {
-            bson_uint32_to_string(kept, &key, index, sizeof(index));
-            bson_append_iter(&list, key, -1, &each);
-        }
-    }
-    for (size_t i = 0; i < count && kept < CONFLICTS_KEPT; i++, kept++) {
-        bson_t one;
-        bson_uint32_to_string(kept, &key, index, sizeof(index));
-        bson_append_document_begin(&list, key, -1, &one);
-        BSON_APPEND_UTF8(&one, "ns", conflicts[i].namespace);
-        put_key(&one, "key", conflicts[i].key);
-        BSON_APPEND_UTF8(&one, "reason", conflicts[i].reason);
-        bson_append_document_end(&list, &one);
-    }
-    bson_append_array_end(set, &list);
-}
-
-/* A later step of the migration has met it already. As far as conflicts are kept. */
-static bool is_known(const struct row *row, const struct item *item)
-{
-    bson_iter_t at;
-    bson_iter_t each;
-    bool known = false;
-    bson_t key = BSON_INITIALIZER;
-    put_key(&key, "key", item->write->key);
-    if (row_find(row, "conflictList", &at) && BSON_ITER_HOLDS_ARRAY(&at) &&
-        bson_iter_recurse(&at, &each)) {
-        while (!known && bson_iter_next(&each)) {
-            bson_iter_t of;
-            bson_iter_t id;
-            bson_t one = BSON_INITIALIZER;
-            bool same = bson_iter_recurse(&each, &of) && bson_iter_find(&of, "ns") &&
-                        BSON_ITER_HOLDS_UTF8(&of) &&
-                        strcmp(bson_iter_utf8(&of, NULL), item->write->namespace) == 0;
-            if (same && bson_iter_recurse(&each, &id) && bson_iter_find(&id, "key")) {
-                bson_append_iter(&one, "key", 3, &id);
-                known = bson_equal(&one, &key);
-            }
-            bson_destroy(&one);
-        }
-    }
-    bson_destroy(&key);
-    return known;
-}
-
 static bool is_new_conflict(const struct row *row, const struct item *item)
 {
-    return item->outcome == OUTCOME_CONFLICT && !is_known(row, item);
+    return item->outcome == OUTCOME_CONFLICT &&
+           !conflict_is_known(row, item->write->namespace, item->write->key);
 }
 
 static bson_t *set_make(const struct chunk *chunk)
@@ -476,7 +410,7 @@ static bson_t *set_make(const struct chunk *chunk)
     BSON_APPEND_INT64(set, "undoWrite", whole ? 0 : (int64_t)done);
     BSON_APPEND_INT64(set, "restored", restored);
     if (conflict_count > 0) {
-        undo_put_conflicts(row, set, conflicts, conflict_count);
+        conflicts_put(row, set, conflicts, conflict_count);
     }
     put_now(set, "updatedAt");
     free(conflicts);

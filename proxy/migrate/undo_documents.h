@@ -25,8 +25,4 @@ void undo_unit_close(struct undo_unit *unit);
 MUST_CHECK enum status undo_unit_run(struct undo_unit *unit, struct row *row,
                                      struct error *ret_error);
 
-/* `set` with the row's conflicts and these: all are counted, the first hundred kept. */
-void undo_put_conflicts(const struct row *row, bson_t *set,
-                        const struct migrate_conflict *conflicts, size_t count);
-
 #endif

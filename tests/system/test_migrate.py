@@ -1,7 +1,9 @@
 """holdfast migrate: what each step does, what undoing restores, and what is refused."""
 
+import base64
 import datetime
 import json
+import os
 
 import bson
 import pymongo
@@ -177,6 +179,29 @@ def test_each_step_is_done_and_undone_to_the_byte(files, data, kind):
     assert shape(files) != before
 
 
+NAMESPACES = [create_index, drop_index, create_collection, rename_collection, drop_collection]
+NAMESPACES += [set_validator]
+
+
+@pytest.mark.parametrize("kind", NAMESPACES, ids=lambda kind: kind.__name__)
+def test_killed_between_a_command_and_its_note_it_finds_its_own_work(files, data, kind):
+    """What such a death leaves: the collection or index is changed, the row does not say so yet."""
+    steps = kind(data)
+    files.up_of("0001_it.json", next(steps))
+    before = shape(files)
+    files.run("up")
+    after = shape(files)
+    rows = files.direct.holdfast_migrations
+    rows.update_one({"_id": 1}, {"$set": {"state": "applying", "step": 0}})
+    files.run("up")
+    assert shape(files) == after and files.row(1)["state"] == "applied"
+    files.run("down")
+    assert shape(files) == before
+    rows.update_one({"_id": 1}, {"$set": {"state": "undoing", "how": "journal", "undoStep": 0}})
+    files.run("down")
+    assert shape(files) == before and files.row(1)["state"] == "undone"
+
+
 def test_ids_of_all_types_each_once(files, data):
     """The server compares values of one type only: a search that went on by _id alone would end at
     the first text."""
@@ -299,6 +324,8 @@ def test_what_the_journal_has_lost_is_said_and_not_half_done(tmp_path):
         files.up_of("2_it.yaml", {"setDefault": {"collection": "c", "fields": {"b": 1}}}, down=[])
         files.run("up", "--batch", "10")
         assert [entry["undo"] for entry in files.status().values()] == ["journal", "journal"]
+        assert files.status()[1]["oldestUnit"] < files.status()[2]["oldestUnit"]
+        assert "journal, for wal.retention from 20" in files.run("status").stdout
         pruned = lambda: holdfast("prune", "--wal", stack.proxy.wal, "--before", "0s", "--yes", check=0)
         lost = lambda: all(e["unitsInJournal"] < 4 for e in files.status().values())
         wait_until(lambda: pruned() and lost(), 30, "it is pruned")
@@ -474,6 +501,41 @@ def test_a_document_that_a_service_holds_is_waited_for(files, data, unit):
     assert process.wait(60) == 0, process.output()
     assert data.c.find_one({"_id": 7}) == {"_id": 7, "s": 1, "n": 1}
     assert files.direct.c.count_documents({"n": 1}) == 30
+
+
+def test_an_encrypted_journal_needs_its_key(tmp_path):
+    key = tmp_path / "key"
+    key.write_text(base64.b64encode(os.urandom(32)).decode())
+    key.chmod(0o600)
+    with Stack({"wal.encryptionKeyFile": key}) as stack:
+        files = Migrations(stack, tmp_path, "shop")
+        stack.proxy.client()["shop"].c.insert_one({"_id": 1})
+        files.up_of("1_it.yaml", {"setDefault": {"collection": "c", "fields": {"a": 1}}})
+        files.run("up")
+        assert "key" in files.run("status", check=2).stderr
+        assert "journal" in files.run("status", "--wal-key-file", key).stdout
+        files.run("down", "--wal-key-file", key)
+        assert files.stored("c") == {"1": bson.encode({"_id": 1})}
+
+
+def test_the_rights_that_it_needs(tmp_path):
+    """readWrite and dbAdmin on its own database, as docs/MIGRATIONS.md says; each step."""
+    roles = [("readWrite", "shop"), ("dbAdmin", "shop")]
+    with Stack(auth=True, users=[("carol", "secret", roles)]) as stack:
+        files = Migrations(stack, tmp_path, "shop")
+        for kind in (update_by_pipeline, create_index, rename_collection, drop_collection, set_validator):
+            files.stack.direct.drop_database("shop")
+            steps = kind(stack.direct["shop"])
+            files.up_of("0001_it.json", next(steps))
+            before = shape(files)
+            uri = f"mongodb://carol:secret@{stack.proxy.address}/shop?authSource=admin"
+            (tmp_path / "uri").write_text(uri)
+            (tmp_path / "uri").chmod(0o600)
+            arguments = [str(tmp_path), "--proxy-file", tmp_path / "uri", "--wal", stack.proxy.wal]
+            holdfast("migrate", "up", *arguments, check=0)
+            assert next(steps, None) is None
+            holdfast("migrate", "down", *arguments, check=0)
+            assert shape(files) == before
 
 
 # ---------------------------------------------------------------- where it cannot work

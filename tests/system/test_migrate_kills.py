@@ -14,7 +14,7 @@ from conftest import Stack
 from holdfast_testing import wait_until
 from migrations import Migrations
 
-DOCUMENTS = 1200
+DOCUMENTS = 1000
 COUNT = {"update": {"collection": "c", "update": {"$inc": {"n": 1}, "$set": {"shape": 2}}}}
 
 
@@ -143,6 +143,11 @@ def test_two_at_once_and_one_waits(scene):
     assert "is migrating this database: waiting" in second.stderr
     assert "applied" not in second.stdout
     assert first.wait(60) == 0, first.output()
+    scene.up_of("2_it.yaml", {"update": {"collection": "c", "update": {"$inc": {"m": 1}}}})
+    racers = [scene.start("up", "--wait", "60s") for _ in range(3)]
+    assert [racer.wait(60) for racer in racers] == [0, 0, 0]
+    assert sum("applied   0002_it" in racer.output() for racer in racers) == 1
+    assert scene.direct.c.count_documents({"m": 1}) == DOCUMENTS
     check_migrated(scene)
 
 
@@ -186,3 +191,33 @@ def test_sigterm_ends_it_between_two_units(scene):
     assert scene.direct.holdfast_migrations.find_one({"_id": "lock"}) is None
     scene.run("up")
     check_migrated(scene)
+
+
+def test_on_a_replica_set_there_are_no_images_and_the_down_section_undoes(tmp_path, seed):
+    """The units are the server's own transactions: each document once just as well, while a writer
+    goes on and the command and the proxy are killed."""
+    with Stack(mode="replicaset") as stack:
+        files = Migrations(stack, tmp_path, "shop")
+        stack.direct["shop"].c.insert_many([{"_id": i, "v": i} for i in range(DOCUMENTS)])
+        files.chance, files.writer = random.Random(seed), Writer(stack, "shop", seed)
+        files.writer.start()
+        try:
+            files.up_of("1_it.yaml", COUNT, down=[{"removeField": {"collection": "c", "fields": ["n", "shape"]}}])
+            files.up_of("2_it.yaml", {"createIndex": {"collection": "c", "keys": {"n": 1}}})
+            process = files.start("up", "--batch", "20")
+            let_it_go_on(files, process)
+            process.kill()
+            process = files.start("up", "--batch", "20")
+            let_it_go_on(files, process)
+            stack.proxy.restart()
+            assert process.wait(120) == 0, process.output()
+            check_migrated(files)
+            status = files.status(check=0)
+            assert (status[1]["undo"], status[2]["undo"]) == ("file", "journal")
+            assert "the engine keeps no images" in status[1]["notByJournal"]
+            files.run("down", "--to", "0")
+            assert files.direct.c.count_documents({"n": {"$exists": True}}) == 0
+            assert list(files.direct.c.index_information()) == ["_id_"]
+        finally:
+            if files.writer.is_alive():
+                files.writer.stop()
