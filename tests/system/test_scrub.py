@@ -6,7 +6,7 @@ import threading
 import pymongo
 import pytest
 from conftest import DATABASE, Stack
-from holdfast_testing import holdfast, wait_until
+from holdfast_testing import Proxy, Server, holdfast, wait_until
 
 RULES = """
 database: test
@@ -357,3 +357,23 @@ def test_without_a_terminal_nobody_is_asked(held, c, rules):
     done = holdfast("scrub", "--rules", rules(), "--proxy", held.proxy.uri, "--fix",
                     "--rule", "customer", "--settle", "0", check=2)  # fmt: skip
     assert "--yes" in done.stderr and c.orders.find_one(1) is not None
+
+
+def test_a_fix_before_a_replica_set_is_the_servers_transaction(tmp_path):
+    """It is done; the journal has no images of it, and says that it cannot undo it."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "database: test\nrules:\n"
+        "  - {name: customer, reference: {from: orders.customer, to: customers}, fix: {delete: from}}\n"
+    )
+    with Server(mode="replicaset") as server, Proxy(server) as proxy, server.client() as direct:
+        direct.test.orders.insert_many([{"_id": 1, "customer": 7}, {"_id": 2, "customer": 8}])
+        direct.test.customers.insert_one({"_id": 8})
+        done = holdfast("scrub", "--rules", rules, "--proxy", proxy.uri, "--fix", "--yes", "--json",
+                        "--settle", "0", check=0)  # fmt: skip
+        report = json.loads(done.stdout)
+        assert [fix["fixed"] for fix in report["fixes"]] == [1]
+        assert [order["_id"] for order in direct.test.orders.find()] == [2]
+        undone = holdfast("scrub", "--undo", report["run"], "--wal", proxy.wal, "--proxy", proxy.uri)
+        assert proxy.stop() == 0
+        assert undone.returncode == 2 and "knows no units" in undone.stderr
