@@ -56,7 +56,7 @@ struct repair {
     struct scrub *scrub;
     uint64_t fixed;
     uint64_t left;    /* gone or changed since they were found */
-    uint64_t useless; /* not cured by the rule's fix */
+    uint64_t useless; /* not cured by the rule's fix, or refused */
 };
 
 /* The proxy has a look wait for units that have written; one that they keep waiting begins anew. */
@@ -387,18 +387,46 @@ static enum status report_all(struct scrub *scrub, struct scrub_counts *ret_tota
 
 /* ------------------------------------------------------------------ fixing */
 
+/* One that the server refuses, or that has too many documents, is no reason to leave the others. */
+static bool concerns_one(enum status status)
+{
+    return status == STATUS_REFUSED || status == STATUS_LIMIT;
+}
+
+static void tell_refused(const struct scrub_rule *rule, const bson_t *group, const char *why)
+{
+    char *json = output_json(slice_make(bson_get_data(group), group->len));
+    fputs("holdfast: ", stderr);
+    output_text(stderr, rule->name);
+    fputs(": ", stderr);
+    output_text(stderr, json);
+    fputs(": ", stderr);
+    output_text(stderr, why);
+    fputc('\n', stderr);
+    bson_free(json);
+}
+
 static enum status fix_finding(const struct scrub_rule *rule, const bson_t *group, void *context,
                                struct error *ret_error)
 {
     struct repair *repair = context;
     struct scrub *scrub = repair->scrub;
     enum scrub_outcome outcome = SCRUB_GONE;
-    enum status status = scrub_fix(scrub->maintain, rule, group, scrub->run, scrub->link.now_ms,
-                                   &outcome, ret_error);
-    repair->fixed += status == STATUS_OK && outcome == SCRUB_FIXED;
-    repair->useless += status == STATUS_OK && outcome == SCRUB_USELESS;
-    repair->left += status == STATUS_OK && (outcome == SCRUB_GONE || outcome == SCRUB_CHANGED);
-    return status;
+    struct error error = {0};
+    enum status status =
+        scrub_fix(scrub->maintain, rule, group, scrub->run, scrub->link.now_ms, &outcome, &error);
+    if (concerns_one(status)) {
+        tell_refused(rule, group, error.message);
+        repair->useless++;
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK) {
+        return error_set(ret_error, status, "%s", error.message);
+    }
+    repair->fixed += outcome == SCRUB_FIXED;
+    repair->useless += outcome == SCRUB_USELESS;
+    repair->left += outcome == SCRUB_GONE || outcome == SCRUB_CHANGED;
+    return STATUS_OK;
 }
 
 static enum status nothing(const struct scrub_rule *rule, const bson_t *group, void *context,

@@ -237,6 +237,17 @@ def test_undoing_leaves_what_was_written_since(held, c, rules):
     assert c.orders.find_one(2)["note"] == "mine"
 
 
+def test_a_fix_that_the_server_refuses_leaves_the_others(held, c, rules):
+    """One finding's fix meets a unique index: it is told, and stays; the next one is fixed."""
+    c.orders.create_index("total", unique=True, sparse=True)
+    c.orders.insert_many([{"_id": 1, "total": -5}, {"_id": 2, "total": 5}, {"_id": 3, "total": -7}])
+    done = holdfast("scrub", "--rules", rules(), "--settle", "0", "--proxy", held.proxy.uri,
+                    "--fix", "--yes", "--rule", "positive", "--json", check=1)  # fmt: skip
+    first = json.loads(done.stdout)["fixes"][0]
+    assert (first["fixed"], first["notCured"]) == (1, 1) and "positive: " in done.stderr
+    assert {d["_id"]: d["total"] for d in c.orders.find()} == {1: -5, 2: 5, 3: 7}
+
+
 def test_what_is_being_written_makes_no_alarm(held, c, rules):
     """A service writes two documents, one after the other, again and again: never a finding."""
     over = threading.Event()
