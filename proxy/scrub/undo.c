@@ -388,6 +388,12 @@ enum status scrub_undo(struct maintain *maintain, struct wal *wal,
         return status;
     }
     struct undoing undoing = {.history = history, .images = images};
+    if (history->committing.size > 0 || history->write_count == 0) {
+        unit_history_free(history);
+        return error_set(ret_error, STATUS_UNSUPPORTED,
+                         "it was a transaction of the server's own, of which the journal has no "
+                         "images");
+    }
     status = maintain_run(maintain, undo_body, &undoing, NULL, ret_error);
     if (status == STATUS_CONFLICT && undoing.outcome == SCRUB_UNDO_CHANGED) {
         status = STATUS_OK;

@@ -54,7 +54,8 @@ enum scrub_undone {
     SCRUB_UNDO_CHANGED,   /* somebody has written one of them since: nothing was done */
 };
 
-/* Undoes one unit. Errors: those of maintain_run() and of reading the journal. */
+/* Undoes one unit. Errors: those of maintain_run() and of reading the journal; STATUS_UNSUPPORTED
+   (the native engine's: the journal has no images). */
 MUST_CHECK enum status scrub_undo(struct maintain *maintain, struct wal *wal,
                                   const struct scrub_run_images *images, uint64_t unit,
                                   enum scrub_undone *ret_undone, struct error *ret_error);
