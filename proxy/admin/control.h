@@ -43,7 +43,8 @@ int admin_control_upgrade(const struct admin_facts *facts, struct evbuffer *body
  * POST /backup?for=MS&keep=LSN&pause=1. While a backup is made, for the next MS milliseconds (up to
  * ADMIN_BACKUP_MS_MAX; 0 ends it): retention keeps what is newer than LSN, and with pause=1 all
  * writes wait (engine/pause.h). To be asked again before the time is over. Appends { pause:
- * none|waiting|held, unitsOpen: Int64 } and returns 200, or a line and 400, 503 (not serving).
+ * none|waiting|held, unitsOpen: Int64 } and returns 200, or a line and 400, 409 (the native engine,
+ * whose journal cannot mend a dump), 503 (not serving).
  */
 #define ADMIN_BACKUP_MS_MAX 60000u
 int admin_control_backup(const struct admin_facts *facts, const char *query, struct evbuffer *body);

@@ -63,8 +63,9 @@ struct cli_options {
     bool locks;           /* units: of the living daemon, with whom they wait for */
     const char *rules;    /* scrub --rules FILE, or NULL */
     const char *rule;     /* scrub --rule NAME, or NULL: all */
-    const char *proxy;    /* scrub, migrate --proxy URI, or NULL */
     bool fix;             /* scrub */
+    const char *undo;     /* scrub --undo RUN, or NULL */
+    bool runs;            /* scrub: list them */
     uint64_t settle_ms;   /* scrub: between two looks */
     bool pause;           /* backup: hold all writes */
     uint64_t limit_ms;    /* backup: the pause at most */
@@ -73,6 +74,7 @@ struct cli_options {
     char *const *command; /* backup: what stands behind --, or NULL */
     const char *action;   /* migrate ACTION */
     const char *folder;   /* migrate ... DIR */
+    const char *proxy;    /* migrate, scrub --proxy URI, or NULL */
     const char *database; /* migrate --database, or NULL */
     const char *way;      /* migrate --by: "journal" or "file"; NULL: the best */
     uint64_t wait_ms;     /* migrate --wait */
@@ -88,9 +90,8 @@ struct cli_command {
     const char *summary;
     const char *help;
     enum cli_exit (*run)(const struct cli_options *options);
+    const char *needs;  /* instead of --wal DIR, as its usage says it; NULL: that */
     bool takes_command; /* words behind its name, or behind -- */
-    bool without_wal;   /* it looks into no journal: --wal is not needed */
-    bool takes_action;  /* ACTION DIR behind its name */
 };
 
 /* Ends with an entry whose name is NULL. */

@@ -8,7 +8,7 @@
 
 const struct cli_option cli_option_table[] = {
     {"wal", "DIR", OPTION_WAL, NULL,
-     "the journal's directory (required, but for migrate, scrub\nand after-restore)"},
+     "the journal's directory (required, but for migrate,\nscrub and after-restore)"},
     {"wal-key-file", "FILE", OPTION_WAL_KEY_FILE, NULL, "opens an encrypted journal"},
     {"upstream", "URI", OPTION_UPSTREAM, "status recover resolve check-restore prune scrub",
      "the server, mongodb://host:port, as given to holdfastd"},
@@ -52,6 +52,8 @@ const struct cli_option cli_option_table[] = {
     {"rules", "FILE", OPTION_RULES, "scrub", "what has to hold (docs/SCRUB.md)"},
     {"rule", "NAME", OPTION_RULE, "scrub", "only this one of them"},
     {"fix", NULL, OPTION_FIX, "scrub", "put right what is found, each in a unit of its own"},
+    {"undo", "RUN", OPTION_UNDO, "scrub", "undo what a run has fixed, where nobody wrote since"},
+    {"runs", NULL, OPTION_RUNS, "scrub", "which runs the journal knows"},
     {"settle", "TIME", OPTION_SETTLE, "scrub", "between two looks at what is found; 1s"},
     {"pause", NULL, OPTION_PAUSE, "backup", "hold all writes while the command runs"},
     {"limit", "TIME", OPTION_LIMIT, "backup", "for that long at most; 10m"},

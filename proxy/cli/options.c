@@ -20,9 +20,9 @@
 #define CONNECT_MS_DEFAULT 10000
 #define FENCE_MS_DEFAULT 2000
 #define INTERVAL_MS_DEFAULT 2000
-#define BATCH_MAX 1000 /* documents of one unit */
 #define SETTLE_MS_DEFAULT 1000
 #define LIMIT_MS_DEFAULT 600000
+#define BATCH_MAX 1000 /* documents of one unit */
 #define HELP_COLUMN 19 /* where the help of an option begins, less the indent */
 
 const struct cli_command cli_commands[] = {
@@ -203,7 +203,7 @@ const struct cli_command cli_commands[] = {
      "code 1, --dry-run, --yes and being interrupted are as with replay.\n"
      "\n"
      "Example: holdfast after-restore --backup BACKUP --onto mongodb://localhost:27017\n",
-     cli_after_restore, .without_wal = true},
+     cli_after_restore, .needs = "--backup DIR"},
     {"check-restore", "", "what to do after restoring a backup",
      "Tells whether the database at --upstream is the journal's, up to which LSN the backup holds\n"
      "everything, what a replay would do, and the next step. Takes --from and --until as replay\n"
@@ -228,6 +228,30 @@ const struct cli_command cli_commands[] = {
      "Example: holdfast prune --compact --before 6h --wal DIR --upstream "
      "mongodb://localhost:27017\n",
      cli_prune},
+    {"scrub", "", "find documents that contradict each other, and fix them",
+     "Finds what earlier crashes left behind, by the rules of a file (docs/SCRUB.md): references "
+     "that\n"
+     "lead nowhere, missing partners, parts of different calls, counters that are wrong, states "
+     "that\n"
+     "nobody ends, duplicates. A finding is looked at a second time before it counts, so services\n"
+     "may go on; MOVING are those that changed in between. Shows for each rule how many there "
+     "are,\n"
+     "some of them, and the commands that put them right. Reads from the server (--upstream) or "
+     "from\n"
+     "a running holdfastd (--proxy); the server sorts keys, on its disk if they are many.\n"
+     "  --fix  asks for each rule, and does it through holdfastd: each finding in a unit of its "
+     "own,\n"
+     "         which looks once more and leaves alone what has changed\n"
+     "  --yes  does not ask\n"
+     "  --undo RUN  puts back what a run has fixed (its number is printed at its end; --runs "
+     "lists\n"
+     "         them), unit by unit, but for those whose documents somebody has written since. "
+     "Needs\n"
+     "         --wal and --proxy, and no --rules\n"
+     "Exit code 1: something was found and is left.\n"
+     "\n"
+     "Example: holdfast scrub --rules FILE --proxy mongodb://localhost:27018\n",
+     cli_scrub, .needs = "--rules FILE"},
     {"migrate", "ACTION DIR", "change the shape of documents, step by step",
      "Applies the migration files of DIR (NUMBER_NAME.yaml or .json) through the running "
      "holdfastd,\n"
@@ -249,26 +273,7 @@ const struct cli_command cli_commands[] = {
      "it, and down does so; beside a running holdfastd. The files' grammar: docs/MIGRATIONS.md.\n"
      "\n"
      "Example: holdfast migrate up migrations --proxy mongodb://localhost:27018/shop\n",
-     cli_migrate, .without_wal = true, .takes_action = true},
-    {"scrub", "", "find documents that contradict each other, and fix them",
-     "Finds what earlier crashes left behind, by the rules of a file (docs/SCRUB.md): references "
-     "that\n"
-     "lead nowhere, missing partners, parts of different calls, counters that are wrong, states "
-     "that\n"
-     "nobody ends, duplicates. A finding is looked at a second time before it counts, so services\n"
-     "may go on; MOVING are those that changed in between. Shows for each rule how many there "
-     "are,\n"
-     "some of them, and the commands that put them right. Reads from the server (--upstream) or "
-     "from\n"
-     "a running holdfastd (--proxy); the server sorts keys, on its disk if they are many.\n"
-     "  --fix  asks for each rule, and does it through holdfastd: each finding in a unit of its "
-     "own,\n"
-     "         which looks once more and leaves alone what has changed\n"
-     "  --yes  does not ask\n"
-     "Exit code 1: something was found and is left.\n"
-     "\n"
-     "Example: holdfast scrub --rules FILE --proxy mongodb://localhost:27018\n",
-     cli_scrub, .without_wal = true},
+     cli_migrate, .needs = "--proxy URI"},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -423,6 +428,14 @@ static enum status take_file(const char *what, char **kept, const char **ret_tex
     return status;
 }
 
+static enum status take_duration(const char *what, uint64_t *ret_ms, struct error *ret_error)
+{
+    return parse_duration(optarg, ret_ms)
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_INVALID,
+                           "%s %.50s: expected a time up to 10m, for example 30s", what, optarg);
+}
+
 static enum status take_batch(struct cli_options *options, struct error *ret_error)
 {
     const char *rest = NULL;
@@ -440,15 +453,6 @@ static enum status take_way(struct cli_options *options, struct error *ret_error
                ? STATUS_OK
                : error_set(ret_error, STATUS_INVALID, "--by %.50s: expected journal or file",
                            optarg);
-}
-
-static enum status take_duration(const char *option, const char *text, uint64_t *ret_ms,
-                                 struct error *ret_error)
-{
-    return parse_duration(text, ret_ms)
-               ? STATUS_OK
-               : error_set(ret_error, STATUS_INVALID,
-                           "%s %.50s: expected a time up to 10m, for example 2s", option, text);
 }
 
 static enum status take_interval(const char *text, struct cli_options *options,
@@ -483,9 +487,9 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         options->database = optarg;
         return STATUS_OK;
     case OPTION_WAIT:
-        return take_duration("--wait", optarg, &options->wait_ms, ret_error);
+        return take_duration("--wait", &options->wait_ms, ret_error);
     case OPTION_THROTTLE:
-        return take_duration("--throttle", optarg, &options->throttle_ms, ret_error);
+        return take_duration("--throttle", &options->throttle_ms, ret_error);
     case OPTION_BATCH:
         return take_batch(options, ret_error);
     case OPTION_BY:
@@ -551,10 +555,16 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case OPTION_FIX:
         options->fix = true;
         return STATUS_OK;
+    case OPTION_UNDO:
+        options->undo = optarg;
+        return STATUS_OK;
+    case OPTION_RUNS:
+        options->runs = true;
+        return STATUS_OK;
     case OPTION_SETTLE:
-        return take_duration("--settle", optarg, &options->settle_ms, ret_error);
+        return take_duration("--settle", &options->settle_ms, ret_error);
     case OPTION_LIMIT:
-        return take_duration("--limit", optarg, &options->limit_ms, ret_error);
+        return take_duration("--limit", &options->limit_ms, ret_error);
     case OPTION_PAUSE:
         options->pause = true;
         return STATUS_OK;
@@ -591,7 +601,9 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
 static enum status take_arguments(const struct cli_command *command, int count, char **words,
                                   struct cli_options *options, struct error *ret_error)
 {
-    int expected = command->arguments[0] == '\0' ? 0 : command->takes_action ? 2 : 1;
+    int expected = command->arguments[0] == '\0'             ? 0
+                   : strchr(command->arguments, ' ') != NULL ? 2
+                                                             : 1;
     if (count < expected) {
         return error_set(ret_error, STATUS_INVALID, "%s needs %s%s", command->name,
                          expected == 1 ? "a " : "", command->arguments);
@@ -663,7 +675,7 @@ enum status options_parse(int argument_count, char **arguments, enum options_act
     status = take_words(argument_count - optind, arguments + optind, &action, ret_command, &options,
                         ret_error);
     if (status == STATUS_OK && action == OPTIONS_RUN && options.wal == NULL &&
-        !(*ret_command)->without_wal) {
+        (*ret_command)->needs == NULL) {
         status =
             error_set(ret_error, STATUS_INVALID, "--wal DIR is missing: where is the journal?");
     }
@@ -712,11 +724,9 @@ static void help_options(const struct cli_command *command)
 void options_help(const struct cli_command *command)
 {
     if (command != NULL) {
-        printf("Usage: holdfast %s%s%s%s [OPTION]...%s\n\nIn short: %s.\n\n%s%s", command->name,
+        printf("Usage: holdfast %s%s%s %s [OPTION]...%s\n\nIn short: %s.\n\n%s%s", command->name,
                command->arguments[0] == '\0' ? "" : " ", command->arguments,
-               command->takes_action  ? " --proxy URI"
-               : command->without_wal ? ""
-                                      : " --wal DIR",
+               command->needs == NULL ? "--wal DIR" : command->needs,
                command->takes_command ? " -- COMMAND..." : "", command->summary, command->help,
                command->help[0] == '\0' ? "" : "\n");
         help_options(command);

@@ -30,156 +30,6 @@ const char *scrub_kind_name(enum scrub_kind kind)
     return names[kind];
 }
 
-/* ------------------------------------------------------------------ expressions of kinds */
-
-static void append_text(bson_t *array, const char *key, const char *source, const char *field)
-{
-    char text[96];
-    (void)snprintf(text, sizeof(text), "$%s.%s", source, field);
-    bson_append_utf8(array, key, -1, text, -1);
-}
-
-/* {OPERATOR: ["$source.n", 0]} as an item of a list. */
-static void append_count_is(bson_t *list, uint32_t index, const char *operator, const char * source)
-{
-    char buffer[16];
-    const char *key = NULL;
-    bson_t comparison;
-    bson_t operands;
-    (void)bson_uint32_to_string(index, &key, buffer, sizeof(buffer));
-    BSON_APPEND_DOCUMENT_BEGIN(list, key, &comparison);
-    BSON_APPEND_ARRAY_BEGIN(&comparison, operator, & operands);
-    append_text(&operands, "0", source, "n");
-    BSON_APPEND_INT32(&operands, "1", 0);
-    bson_append_array_end(&comparison, &operands);
-    bson_append_document_end(list, &comparison);
-}
-
-/* {OPERATOR: ["$a.FIELD", "$b.FIELD", ...]} over all sources, as an item of a list. */
-static void append_over_all(bson_t *list, const char *key, const struct scrub_rule *rule,
-                            const char *operator, const char * field)
-{
-    bson_t over;
-    bson_t operands;
-    BSON_APPEND_DOCUMENT_BEGIN(list, key, &over);
-    BSON_APPEND_ARRAY_BEGIN(&over, operator, & operands);
-    for (uint32_t i = 0; i < rule->source_count; i++) {
-        char buffer[16];
-        const char *index = NULL;
-        (void)bson_uint32_to_string(i, &index, buffer, sizeof(buffer));
-        append_text(&operands, index, rule->sources[i].name, field);
-    }
-    bson_append_array_end(&over, &operands);
-    bson_append_document_end(list, &over);
-}
-
-/* The smallest of all values is the largest: $min and $max pass by what is not there. */
-static void append_same_value(bson_t *list, uint32_t index, const struct scrub_rule *rule)
-{
-    char buffer[16];
-    const char *key = NULL;
-    bson_t equal;
-    bson_t sides;
-    (void)bson_uint32_to_string(index, &key, buffer, sizeof(buffer));
-    BSON_APPEND_DOCUMENT_BEGIN(list, key, &equal);
-    BSON_APPEND_ARRAY_BEGIN(&equal, "$eq", &sides);
-    append_over_all(&sides, "0", rule, "$min", "min");
-    append_over_all(&sides, "1", rule, "$max", "max");
-    bson_append_array_end(&equal, &sides);
-    bson_append_document_end(list, &equal);
-}
-
-/* {e: {OPERATOR: [...]}}, made by list_begin(), appends to `items`, and list_end(). */
-struct list {
-    bson_t outer;
-    bson_t items;
-};
-
-static void list_begin(bson_t *whole, const char *operator, struct list * list)
-{
-    BSON_APPEND_DOCUMENT_BEGIN(whole, "e", &list->outer);
-    BSON_APPEND_ARRAY_BEGIN(&list->outer, operator, & list->items);
-}
-
-static void list_end(bson_t *whole, struct list *list)
-{
-    bson_append_array_end(&list->outer, &list->items);
-    bson_append_document_end(whole, &list->outer);
-}
-
-static void expect_partners(struct scrub_rule *rule)
-{
-    struct list list;
-    bool valued = false;
-    rule->expect = bson_new();
-    list_begin(rule->expect, "$and", &list);
-    for (uint32_t i = 0; i < rule->source_count; i++) {
-        append_count_is(&list.items, i, "$gt", rule->sources[i].name);
-        valued = valued || rule->sources[i].value != NULL;
-    }
-    if (valued) {
-        append_same_value(&list.items, (uint32_t)rule->source_count, rule);
-    }
-    list_end(rule->expect, &list);
-}
-
-static void expect_twin(struct scrub_rule *rule)
-{
-    struct list list;
-    rule->expect = bson_new();
-    list_begin(rule->expect, "$and", &list);
-    append_same_value(&list.items, 0, rule);
-    list_end(rule->expect, &list);
-}
-
-static void expect_reference(struct scrub_rule *rule)
-{
-    struct list list;
-    rule->expect = bson_new();
-    list_begin(rule->expect, "$or", &list);
-    append_count_is(&list.items, 0, "$eq", rule->sources[0].name);
-    append_count_is(&list.items, 1, "$gt", rule->sources[1].name);
-    list_end(rule->expect, &list);
-}
-
-static void expect_counter(struct scrub_rule *rule, bool sums)
-{
-    const char *of = rule->sources[0].name;
-    const char *other = rule->sources[1].name;
-    struct list list;
-    bson_t equal;
-    bson_t sides;
-    rule->expect = bson_new();
-    list_begin(rule->expect, "$or", &list);
-    append_count_is(&list.items, 0, "$eq", of);
-    BSON_APPEND_DOCUMENT_BEGIN(&list.items, "1", &equal);
-    bson_t both;
-    BSON_APPEND_ARRAY_BEGIN(&equal, "$and", &both);
-    static const char *const ends[] = {"min", "max"};
-    for (uint32_t i = 0; i < 2; i++) {
-        bson_t one;
-        BSON_APPEND_DOCUMENT_BEGIN(&both, i == 0 ? "0" : "1", &one);
-        BSON_APPEND_ARRAY_BEGIN(&one, "$eq", &sides);
-        append_text(&sides, "0", of, ends[i]);
-        append_text(&sides, "1", other, sums ? "sum" : "n");
-        bson_append_array_end(&one, &sides);
-        bson_append_document_end(&both, &one);
-    }
-    bson_append_array_end(&equal, &both);
-    bson_append_document_end(&list.items, &equal);
-    list_end(rule->expect, &list);
-}
-
-static void expect_unique(struct scrub_rule *rule)
-{
-    struct list list;
-    rule->expect = bson_new();
-    list_begin(rule->expect, "$lte", &list);
-    append_text(&list.items, "0", rule->sources[0].name, "n");
-    BSON_APPEND_INT32(&list.items, "1", 1);
-    list_end(rule->expect, &list);
-}
-
 /* ------------------------------------------------------------------ kinds */
 
 static enum status add_source(const struct place *place, const char *name, const char *also,
@@ -220,7 +70,7 @@ static enum status read_reference(const struct place *place, struct scrub_rule *
         status = add_named(place, "to", rule);
     }
     if (status == STATUS_OK) {
-        expect_reference(rule);
+        rules_expect_reference(rule);
     }
     return status;
 }
@@ -249,7 +99,7 @@ static enum status read_partners(const struct place *place, struct scrub_rule *r
 {
     enum status status = read_list(place, rule);
     if (status == STATUS_OK) {
-        expect_partners(rule);
+        rules_expect_partners(rule);
     }
     return status;
 }
@@ -263,7 +113,7 @@ static enum status read_twin(const struct place *place, struct scrub_rule *rule)
         }
     }
     if (status == STATUS_OK) {
-        expect_twin(rule);
+        rules_expect_twin(rule);
     }
     return status;
 }
@@ -287,7 +137,7 @@ static enum status read_counter(const struct place *place, struct scrub_rule *ru
         status = place_refuse(place, "sums: needs a sum:, what is added up");
     }
     if (status == STATUS_OK) {
-        expect_counter(rule, sums);
+        rules_expect_counter(rule, sums);
     }
     return status;
 }
@@ -299,7 +149,7 @@ static enum status read_unique(const struct place *place, struct scrub_rule *rul
         status = place_refuse(place, "key: is missing: what should be unique?");
     }
     if (status == STATUS_OK) {
-        expect_unique(rule);
+        rules_expect_unique(rule);
     }
     return status;
 }
@@ -356,46 +206,6 @@ static enum status read_duration(const struct place *place, int64_t *ret_ms)
     return place_refuse(place, "expected a time such as 90s, 15m, 2h or 7d");
 }
 
-/* Sound is what has no time, and what is not older; texts and ObjectIds are times, too. */
-static bson_t *younger(const bson_t *since)
-{
-    bson_iter_t path;
-    bson_t *sound = bson_new();
-    bson_t outer;
-    bson_t list;
-    if (!bson_iter_init_find(&path, since, "e")) {
-        return sound;
-    }
-    BSON_APPEND_DOCUMENT_BEGIN(sound, "e", &outer);
-    BSON_APPEND_ARRAY_BEGIN(&outer, "$or", &list);
-    for (uint32_t i = 0; i < 2; i++) {
-        bson_t comparison;
-        bson_t sides;
-        bson_t convert;
-        bson_t what;
-        BSON_APPEND_DOCUMENT_BEGIN(&list, i == 0 ? "0" : "1", &comparison);
-        BSON_APPEND_ARRAY_BEGIN(&comparison, i == 0 ? "$eq" : "$gte", &sides);
-        BSON_APPEND_DOCUMENT_BEGIN(&sides, "0", &convert);
-        BSON_APPEND_DOCUMENT_BEGIN(&convert, "$convert", &what);
-        bson_append_iter(&what, "input", -1, &path);
-        BSON_APPEND_UTF8(&what, "to", "date");
-        BSON_APPEND_NULL(&what, "onError");
-        BSON_APPEND_NULL(&what, "onNull");
-        bson_append_document_end(&convert, &what);
-        bson_append_document_end(&sides, &convert);
-        if (i == 0) {
-            BSON_APPEND_NULL(&sides, "1");
-        } else {
-            BSON_APPEND_UTF8(&sides, "1", "$$cutoff");
-        }
-        bson_append_array_end(&comparison, &sides);
-        bson_append_document_end(&list, &comparison);
-    }
-    bson_append_array_end(&outer, &list);
-    bson_append_document_end(sound, &outer);
-    return sound;
-}
-
 static enum status read_stuck(const struct place *place, struct scrub_rule *rule)
 {
     struct place since;
@@ -413,7 +223,7 @@ static enum status read_stuck(const struct place *place, struct scrub_rule *rule
         status = place_path_or_expression(&since, &path);
     }
     if (status == STATUS_OK) {
-        rule->sources[0].sound = younger(path);
+        rule->sources[0].sound = rules_younger(path);
     }
     bson_destroy(path);
     return status;
@@ -594,15 +404,12 @@ static enum status read_all(const struct place *root, struct scrub_rules *rules)
     return status;
 }
 
-enum status scrub_rules_read(const char *path, struct scrub_rules *ret_rules,
+/* Takes the tree. */
+static enum status read_tree(struct yaml_tree *tree, struct scrub_rules *ret_rules,
                              struct error *ret_error)
 {
-    struct yaml_tree *tree = NULL;
     struct scrub_rules rules = {0};
-    enum status status = yaml_tree_read(path, &tree, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    enum status status = STATUS_OK;
     bson_t holder = BSON_INITIALIZER;
     struct place root = {.tree = tree, .error = ret_error};
     if (!BSON_APPEND_DOCUMENT(&holder, "root", yaml_tree_document(tree)) ||
@@ -619,4 +426,20 @@ enum status scrub_rules_read(const char *path, struct scrub_rules *ret_rules,
     }
     *ret_rules = rules;
     return STATUS_OK;
+}
+
+enum status scrub_rules_parse(struct slice text, const char *name, struct scrub_rules *ret_rules,
+                              struct error *ret_error)
+{
+    struct yaml_tree *tree = NULL;
+    enum status status = yaml_tree_parse(text, name, &tree, ret_error);
+    return status == STATUS_OK ? read_tree(tree, ret_rules, ret_error) : status;
+}
+
+enum status scrub_rules_read(const char *path, struct scrub_rules *ret_rules,
+                             struct error *ret_error)
+{
+    struct yaml_tree *tree = NULL;
+    enum status status = yaml_tree_read(path, &tree, ret_error);
+    return status == STATUS_OK ? read_tree(tree, ret_rules, ret_error) : status;
 }

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "holdfast/error.h"
+#include "holdfast/slice.h"
 
 #define SCRUB_RULES_MAX 1000
 #define SCRUB_SOURCES_MAX 7 /* as many other collections as a serializable unit can lock */
@@ -118,6 +119,9 @@ struct scrub_rules {
  */
 MUST_CHECK enum status scrub_rules_read(const char *path, struct scrub_rules *ret_rules,
                                         struct error *ret_error);
+/* The same of a text; `name` stands for the file in messages. */
+MUST_CHECK enum status scrub_rules_parse(struct slice text, const char *name,
+                                         struct scrub_rules *ret_rules, struct error *ret_error);
 void scrub_rules_free(struct scrub_rules *rules);
 
 #endif

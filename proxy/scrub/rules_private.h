@@ -45,6 +45,17 @@ MUST_CHECK enum status rules_source_read(const struct place *place, const char *
                                          struct scrub_source *ret_source);
 void rules_source_free(struct scrub_source *source);
 
+/* Make rule->expect of the rule's kind and sources. (rules_expect.c) */
+void rules_expect_reference(struct scrub_rule *rule);
+void rules_expect_partners(struct scrub_rule *rule);
+void rules_expect_twin(struct scrub_rule *rule);
+void rules_expect_counter(struct scrub_rule *rule, bool sums);
+void rules_expect_unique(struct scrub_rule *rule);
+
+/* True of documents that have no time at `since`, or a younger one than $$cutoff; texts and
+   ObjectIds are times, too. */
+bson_t *rules_younger(const bson_t *since);
+
 /* Reads `fix:`. */
 MUST_CHECK enum status rules_fix_read(const struct place *place, struct scrub_rule *rule);
 void rules_fix_free(struct scrub_fix *fix);

@@ -368,3 +368,11 @@ def test_what_does_not_belong_together_is_refused(live, target, tmp_path):
     assert holdfast("backup", "--wal", live.proxy.wal, "--to", tmp_path / "z", "--", "true",
                     check=0)  # fmt: skip
     live.proxy.start()
+
+
+def test_before_a_replica_set_it_is_refused(tmp_path):
+    """The journal has no images there that could mend a dump."""
+    with Server(mode="replicaset") as server, Proxy(server) as proxy:
+        done = holdfast("backup", "--wal", proxy.wal, "--to", tmp_path, "--", "true", check=2)
+        assert "mongodump --oplog" in done.stderr
+        assert proxy.stop() == 0

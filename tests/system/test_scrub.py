@@ -6,7 +6,7 @@ import threading
 import pymongo
 import pytest
 from conftest import DATABASE, Stack
-from holdfast_testing import holdfast, wait_until
+from holdfast_testing import Proxy, Server, holdfast, wait_until
 
 RULES = """
 database: test
@@ -198,6 +198,56 @@ def test_fixes_are_units_of_one_run(held, c, rules):
     assert found(again) == {"pairs": 1}
 
 
+def everything(c):
+    names = ("customers", "products", "orders", "shipments", "users", "profiles", "pairs")
+    return {name: list(getattr(c, name).find().sort("_id")) for name in names}
+
+
+def undo(stack, run, check):
+    done = holdfast("scrub", "--undo", run, "--wal", stack.proxy.wal, "--proxy", stack.proxy.uri,
+                    "--json", check=check)  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def test_a_run_can_be_undone(held, c, rules):
+    """Each document is again what it was before the run, byte for byte; a second time nothing is."""
+    fill(c)
+    before = everything(c)
+    report = scrub(rules(), "--proxy", held.proxy.uri, "--fix", "--yes")
+    units = sum(fix["fixed"] for fix in report["fixes"])
+    runs = json.loads(holdfast("scrub", "--runs", "--wal", held.proxy.wal, "--json").stdout)["runs"]
+    assert (runs[-1]["run"], runs[-1]["units"]) == (report["run"], units)
+    assert everything(c) != before
+    wanted = {"run": report["run"], "undone": units, "already": 0, "changedSince": 0}
+    assert undo(held, report["run"], 0) == wanted
+    assert everything(c) == before
+    again = undo(held, report["run"], 0)
+    assert (again["undone"], again["already"]) == (0, units)
+
+
+def test_undoing_leaves_what_was_written_since(held, c, rules):
+    """The unit whose document somebody has written since stays whole; the others are undone."""
+    c.orders.insert_many([{"_id": n, "total": -n} for n in (1, 2, 3)])
+    report = scrub(rules(), "--proxy", held.proxy.uri, "--fix", "--yes", "--rule", "positive")
+    with held.proxy.client() as client:
+        client[DATABASE][c.orders.name].update_one({"_id": 2}, {"$set": {"note": "mine"}})
+    undone = undo(held, report["run"], 1)
+    assert (undone["undone"], undone["changedSince"]) == (2, 1)
+    assert {d["_id"]: d["total"] for d in c.orders.find()} == {1: -1, 2: 2, 3: -3}
+    assert c.orders.find_one(2)["note"] == "mine"
+
+
+def test_a_fix_that_the_server_refuses_leaves_the_others(held, c, rules):
+    """One finding's fix meets a unique index: it is told, and stays; the next one is fixed."""
+    c.orders.create_index("total", unique=True, sparse=True)
+    c.orders.insert_many([{"_id": 1, "total": -5}, {"_id": 2, "total": 5}, {"_id": 3, "total": -7}])
+    done = holdfast("scrub", "--rules", rules(), "--settle", "0", "--proxy", held.proxy.uri,
+                    "--fix", "--yes", "--rule", "positive", "--json", check=1)  # fmt: skip
+    first = json.loads(done.stdout)["fixes"][0]
+    assert (first["fixed"], first["notCured"]) == (1, 1) and "positive: " in done.stderr
+    assert {d["_id"]: d["total"] for d in c.orders.find()} == {1: -5, 2: 5, 3: 7}
+
+
 def test_what_is_being_written_makes_no_alarm(held, c, rules):
     """A service writes two documents, one after the other, again and again: never a finding."""
     over = threading.Event()
@@ -307,6 +357,8 @@ def test_what_is_missing_among_the_options(rules, tmp_path):
         (("--rules", tmp_path / "none", "--upstream", "mongodb://h:1", "--fix"), "--proxy URI"),
         (("--rules", tmp_path / "none", "--upstream", "mongodb://h:1"), "none"),
         (("--rules", rules(), "--upstream", "mongodb://h:1", "--rule", "x"), "no such rule"),
+        (("--undo", "1"), "--wal DIR"),
+        (("--undo", "1", "--wal", tmp_path), "--proxy URI"),
     ):
         assert why in holdfast("scrub", *options, check=2).stderr
 
@@ -316,3 +368,24 @@ def test_without_a_terminal_nobody_is_asked(held, c, rules):
     done = holdfast("scrub", "--rules", rules(), "--proxy", held.proxy.uri, "--fix",
                     "--rule", "customer", "--settle", "0", check=2)  # fmt: skip
     assert "--yes" in done.stderr and c.orders.find_one(1) is not None
+
+
+def test_a_fix_before_a_replica_set_is_the_servers_transaction(tmp_path):
+    """It is done; the journal has no images of it, and says that it cannot undo it."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "database: test\nrules:\n"
+        "  - {name: customer, reference: {from: orders.customer, to: customers}, fix: {delete: from}}\n"
+    )
+    with Server(mode="replicaset") as server, Proxy(server) as proxy, server.client() as direct:
+        direct.test.orders.insert_many([{"_id": 1, "customer": 7}, {"_id": 2, "customer": 8}])
+        direct.test.customers.insert_one({"_id": 8})
+        done = holdfast("scrub", "--rules", rules, "--proxy", proxy.uri, "--fix", "--yes", "--json",
+                        "--settle", "0", check=0)  # fmt: skip
+        report = json.loads(done.stdout)
+        assert [fix["fixed"] for fix in report["fixes"]] == [1]
+        assert [order["_id"] for order in direct.test.orders.find()] == [2]
+        undone = holdfast("scrub", "--undo", report["run"], "--wal", proxy.wal, "--proxy", proxy.uri)
+        assert proxy.stop() == 0
+        assert undone.returncode == 2
+        assert "has no images" in undone.stderr or "knows no units" in undone.stderr
