@@ -114,10 +114,11 @@ static void take_again(struct native_commit *commit, const struct native_entry *
 {
     commit->again = true;
     commit->unit = entry->unit;
+    const struct native_server *server = &commit->native->options.server;
     commit->has_first_process = entry->has_process;
     memcpy(commit->first_process, entry->process, sizeof entry->process);
-    commit->conclusive = commit->native->options.server.keeps_transactions ||
-                         (entry->has_process && commit->process != NULL &&
+    commit->conclusive = server->keeps_transactions ||
+                         (server->tells_older && entry->has_process && commit->process != NULL &&
                           memcmp(entry->process, commit->process, sizeof entry->process) == 0);
 }
 

@@ -48,11 +48,14 @@ enum status native_server_learn(struct upstream *upstream, struct native_server 
                                 struct error *ret_error)
 {
     struct native_server server = {0};
+    struct upstream_memory memory = {0};
     enum status status = learn_process(upstream, &server, ret_error);
     if (status == STATUS_OK) {
-        status = upstream_keeps_transactions(upstream, &server.keeps_transactions, ret_error);
+        status = upstream_learn_memory(upstream, &memory, ret_error);
     }
     if (status == STATUS_OK) {
+        server.keeps_transactions = memory.keeps;
+        server.tells_older = memory.tells_older;
         *ret_server = server;
     }
     return status;
@@ -62,7 +65,7 @@ bool native_is_conclusive(const struct native_server *server,
                           const struct record_committing *committing)
 {
     return server->keeps_transactions ||
-           (server->has_process && committing->process != NULL &&
+           (server->tells_older && server->has_process && committing->process != NULL &&
             memcmp(server->process, committing->process, sizeof server->process) == 0);
 }
 

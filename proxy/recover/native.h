@@ -41,6 +41,7 @@
 /* What is known of the server beyond a single answer. */
 struct native_server {
     bool keeps_transactions; /* across a restart (upstream/transaction.h) */
+    bool tells_older;        /* as long as it runs */
     uint64_t session_ms;     /* how long it remembers a session */
     bool has_process;        /* that answers now; not for a mongos */
     uint8_t process[UPSTREAM_PROCESS_BYTES];
