@@ -84,7 +84,7 @@ struct native_commit {
     const char *client;
     const char *application;
     const struct command_view *view;
-    const uint8_t *process; /* of the server, on this connection; NULL: not known */
+    const uint8_t *process; /* of the server, on this connection; NULL: not known. For the call */
     /* On the journal's writer thread. STATUS_FULL: nothing is in the journal, the commit must not
        be sent. Any other failure of the disk ends the process. */
     void (*durable)(struct native_commit *commit, enum status status);
@@ -94,6 +94,8 @@ struct native_commit {
     /* private */
     bool again;
     bool conclusive;
+    bool has_first_process; /* of the server that was asked first; `process` may change meanwhile */
+    uint8_t first_process[UPSTREAM_PROCESS_BYTES];
     uint64_t started_us;
     struct wal_append records[2];
     bson_t payloads[2];

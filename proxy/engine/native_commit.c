@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "base/memory.h"
 #include "engine/native_private.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
@@ -38,7 +39,7 @@ static void put_committing(const struct native_commit *commit, const bson_t *com
         .lsid = document_of(commit->view, "lsid"),
         .transaction_number = commit->view->transaction_number,
         .recovery_token = document_of(commit->view, "recoveryToken"),
-        .process = commit->process,
+        .process = commit->has_first_process ? commit->first_process : NULL,
         .commands = commands == NULL ? (struct slice){0}
                                      : slice_make(bson_get_data(commands), commands->len),
         .left = left,
@@ -114,6 +115,8 @@ static void take_again(struct native_commit *commit, const struct native_entry *
     commit->again = true;
     commit->unit = entry->unit;
     const struct native_server *server = &commit->native->options.server;
+    commit->has_first_process = entry->has_process;
+    memcpy(commit->first_process, entry->process, sizeof entry->process);
     commit->conclusive = server->keeps_transactions ||
                          (server->tells_older && entry->has_process && commit->process != NULL &&
                           memcmp(entry->process, commit->process, sizeof entry->process) == 0);
@@ -129,6 +132,10 @@ enum native_step native_commit_begin(struct native_commit *commit)
     commit->again = false;
     commit->conclusive = commit->native->options.server.keeps_transactions;
     commit->started_us = clock_monotonic_us();
+    commit->has_first_process = commit->process != NULL;
+    if (commit->process != NULL) {
+        memcpy(commit->first_process, commit->process, sizeof commit->first_process);
+    }
     native_key_make(commit->user, commit->view->session_id, &key);
     struct native_part *part = native_part_lock(commit->native, &key);
     struct native_entry *entry = native_entry_find(part, &key);
@@ -152,10 +159,8 @@ enum native_step native_commit_begin(struct native_commit *commit)
         entry->commands = NULL;
         entry->state = NATIVE_JOURNALING;
         entry->unit = commit->unit;
-        entry->has_process = commit->process != NULL;
-        if (commit->process != NULL) {
-            memcpy(entry->process, commit->process, sizeof entry->process);
-        }
+        entry->has_process = commit->has_first_process;
+        memcpy(entry->process, commit->first_process, sizeof entry->process);
     } else {
         /* A driver sends a commit again with a write concern. */
         commit->again = commit->view->has_write_concern;
@@ -220,7 +225,8 @@ enum native_answer native_commit_answered(struct native_commit *commit, struct s
 
 static struct native_doubt *make_doubt(struct native_commit *commit)
 {
-    struct native_doubt *doubt = calloc(1, sizeof *doubt);
+    struct native_doubt *doubt =
+        memory_new_aligned(1, sizeof *doubt, _Alignof(struct native_doubt));
     if (doubt != NULL) {
         doubt->user = strdup(commit->user);
         if (doubt->user == NULL) {

@@ -6,7 +6,7 @@ import pytest
 from conftest import DATABASE, Stack
 from holdfast_testing import Proxy, Server, WireTap, holdfast, wait_until
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
-from test_native import Authenticated, cut_once, is_commit
+from test_native import Authenticated, cut_once, is_commit, is_hello
 
 NO_SUCH, COMMITTED, BAD_OPTIONS = 251, 256, 72
 
@@ -115,8 +115,8 @@ def test_lost_answer_of_the_commit(stack, collection, name, direction):
             return False if sent[0] else None
         return None
 
-    def reply(_):
-        if sent and not sent[0]:
+    def reply(document):
+        if sent and not sent[0] and not is_hello(document):
             sent[0] = True
             return False
         return None
