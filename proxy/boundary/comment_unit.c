@@ -147,6 +147,11 @@ static void answer_ended(struct boundary_request *request, enum outcome outcome)
 static void after_commit(struct boundary_request *request)
 {
     bson_destroy(&request->kept);
+    if (request->commit_status == STATUS_CONFLICT) { /* native engine: it has ended */
+        fail(request, REPLY_CODE_NoSuchTransaction,
+             "the server has lost the unit's transaction: nothing of it is there");
+        return;
+    }
     if (request->commit_status == STATUS_OK) {
         if (request->reply.len <= 5) {
             reply_put_ok(&request->reply); /* commitUnit; else it is the last write's */
@@ -389,7 +394,7 @@ static void on_authorized(void *context, enum status status, struct slice reply)
         request->reply_lost = true;
         ending_finish(request);
     } else if (view.ok) {
-        request->authorized = true;
+        *request->authorized = true;
         check_out(request);
     } else {
         (void)bson_init_static(&document, reply.data, reply.size);
@@ -424,12 +429,18 @@ void comment_start(struct boundary_request *request)
         fail(request, REPLY_CODE_FailedToParse, error.message);
         return;
     }
+    if (request->engine->native != NULL &&
+        request->comment.isolation == COMMENT_ISOLATION_SERIALIZABLE) {
+        fail(request, REPLY_CODE_InvalidOptions,
+             "serializable units are not there on a replica set or a cluster");
+        return;
+    }
     if (request->draining && request->comment.begin) {
         fail(request, REPLY_CODE_ShutdownInProgress, "the proxy is shutting down");
         return;
     }
     unit_session_key_of_name(request->user, request->comment.unit, &request->key);
-    if (request->comment.begin && request->user[0] == '\0' && !request->authorized) {
+    if (request->comment.begin && request->user[0] == '\0' && !*request->authorized) {
         ask_server(request);
     } else {
         check_out(request);

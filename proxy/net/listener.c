@@ -15,10 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "holdfast/log.h"
+#include "net/listening.h"
 
 #define BACKLOG 1024
 static const struct timeval accept_pause = {.tv_sec = 0, .tv_usec = 100 * 1000};
@@ -29,6 +31,7 @@ struct listener {
     struct event *event;
     struct event *pause_event;
     bool short_of_descriptors; /* told, and nothing was accepted since */
+    bool paused;               /* by listener_pause(); the worker's */
     void (*accepted)(void *context, int descriptor, const struct sockaddr *peer,
                      socklen_t peer_size);
     void *context;
@@ -60,8 +63,11 @@ enum status network_address_resolve(const char *host_and_port, struct network_ad
                                     struct error *ret_error)
 {
     char host[256];
-    if (host_and_port[0] == '/') {
-        return path_resolve(host_and_port, ret_address, ret_error);
+    size_t prefix = strncmp(host_and_port, NETWORK_LOCAL_PREFIX, strlen(NETWORK_LOCAL_PREFIX)) == 0
+                        ? strlen(NETWORK_LOCAL_PREFIX)
+                        : 0;
+    if (host_and_port[prefix] == '/') {
+        return path_resolve(host_and_port + prefix, ret_address, ret_error);
     }
     const char *colon = strrchr(host_and_port, ':');
     if (colon == NULL || colon[1] == '\0' || (size_t)(colon - host_and_port) >= sizeof host) {
@@ -88,10 +94,24 @@ enum status network_address_resolve(const char *host_and_port, struct network_ad
     return STATUS_OK;
 }
 
+/* The path; only "unix" of a client's end, which has none. */
+static void local_text(const struct sockaddr *address, socklen_t size, char *text)
+{
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    memcpy(&local, address, size < sizeof local ? size : sizeof local);
+    local.sun_path[sizeof local.sun_path - 1] = '\0';
+    (void)snprintf(text, NETWORK_ADDRESS_TEXT_BYTES, "unix%s%.58s",
+                   local.sun_path[0] == '\0' ? "" : ":", local.sun_path);
+}
+
 void network_address_text(const struct sockaddr *address, socklen_t size, char *text)
 {
     char host[48];
     char port[8];
+    if (address->sa_family == AF_UNIX) {
+        local_text(address, size, text);
+        return;
+    }
     if (getnameinfo(address, size, host, sizeof host, port, sizeof port,
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
         (void)snprintf(text, NETWORK_ADDRESS_TEXT_BYTES, "unknown");
@@ -106,7 +126,9 @@ static void on_pause_over(evutil_socket_t descriptor, short what, void *context)
     (void)descriptor;
     (void)what;
     struct listener *listener = context;
-    (void)event_add(listener->event, NULL);
+    if (!listener->paused) {
+        (void)event_add(listener->event, NULL);
+    }
 }
 
 static void on_acceptable(evutil_socket_t descriptor, short what, void *context)
@@ -148,6 +170,22 @@ static void on_start(struct worker_task *task)
     (void)sem_post(&listener->done);
 }
 
+static void on_pause(struct worker_task *task)
+{
+    struct listener *listener = listener_of(task);
+    listener->paused = true;
+    (void)event_del(listener->event);
+    (void)sem_post(&listener->done);
+}
+
+static void on_resume(struct worker_task *task)
+{
+    struct listener *listener = listener_of(task);
+    listener->paused = false;
+    (void)event_add(listener->event, NULL);
+    (void)sem_post(&listener->done);
+}
+
 static void on_stop(struct worker_task *task)
 {
     struct listener *listener = listener_of(task);
@@ -165,10 +203,45 @@ static void run_on_worker(struct listener *listener, void (*run)(struct worker_t
     }
 }
 
+/* What a process left that was killed: a socket's file at which nobody listens. */
+static void remove_stale(const struct network_address *address)
+{
+    const struct sockaddr_un *local = (const struct sockaddr_un *)(const void *)&address->storage;
+    struct stat about;
+    if (address->storage.ss_family != AF_UNIX || lstat(local->sun_path, &about) != 0 ||
+        !S_ISSOCK(about.st_mode)) {
+        return;
+    }
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (probe >= 0 && connect(probe, (const struct sockaddr *)local, address->size) != 0 &&
+        errno == ECONNREFUSED) {
+        (void)unlink(local->sun_path);
+    }
+    if (probe >= 0) {
+        (void)close(probe);
+    }
+}
+
+static void tell_address(int descriptor, char *ret_address)
+{
+    struct sockaddr_storage bound = {0};
+    socklen_t size = sizeof bound;
+    if (ret_address != NULL && getsockname(descriptor, (struct sockaddr *)&bound, &size) == 0) {
+        network_address_text((struct sockaddr *)&bound, size, ret_address);
+    }
+}
+
 enum status listener_bind(const char *host_and_port, int *ret_descriptor, char *ret_address,
                           struct error *ret_error)
 {
     struct network_address address;
+    int inherited = listening_take(host_and_port);
+    if (inherited >= 0) {
+        tell_address(inherited, ret_address);
+        listening_note(host_and_port, inherited);
+        *ret_descriptor = inherited;
+        return STATUS_OK;
+    }
     enum status status = network_address_resolve(host_and_port, &address, ret_error);
     if (status != STATUS_OK) {
         return status;
@@ -180,6 +253,7 @@ enum status listener_bind(const char *host_and_port, int *ret_descriptor, char *
     }
     int on = 1;
     (void)setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    remove_stale(&address);
     if (bind(descriptor, (struct sockaddr *)&address.storage, address.size) != 0 ||
         listen(descriptor, BACKLOG) != 0) {
         int failure = errno;
@@ -189,11 +263,8 @@ enum status listener_bind(const char *host_and_port, int *ret_descriptor, char *
             "cannot listen on %s: %s%s", host_and_port, strerror(failure),
             failure == EADDRINUSE ? " (another program has this port: choose another one)" : "");
     }
-    struct sockaddr_storage bound = {0};
-    socklen_t size = sizeof bound;
-    if (ret_address != NULL && getsockname(descriptor, (struct sockaddr *)&bound, &size) == 0) {
-        network_address_text((struct sockaddr *)&bound, size, ret_address);
-    }
+    tell_address(descriptor, ret_address);
+    listening_note(host_and_port, descriptor);
     *ret_descriptor = descriptor;
     return STATUS_OK;
 }
@@ -218,6 +289,7 @@ enum status listener_open(const char *host_and_port, struct worker *worker,
     (void)sem_init(&listener->done, 0, 0);
     run_on_worker(listener, on_start);
     if (listener->event == NULL || listener->pause_event == NULL) {
+        listening_forget(listener->descriptor);
         (void)close(listener->descriptor);
         free(listener);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
@@ -231,12 +303,18 @@ const char *listener_address(const struct listener *listener)
     return listener->address;
 }
 
+void listener_pause(struct listener *listener, bool paused)
+{
+    run_on_worker(listener, paused ? on_pause : on_resume);
+}
+
 struct listener *listener_close(struct listener *listener)
 {
     if (listener == NULL) {
         return NULL;
     }
     run_on_worker(listener, on_stop);
+    listening_forget(listener->descriptor);
     (void)close(listener->descriptor);
     (void)sem_destroy(&listener->done);
     free(listener);

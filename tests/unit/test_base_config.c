@@ -246,6 +246,9 @@ static void test_values_valid_and_invalid(void **state)
         bool valid;
         uint64_t number; /* of a valid number */
     } cases[] = {
+        {"upgrade.wait", "0", true, 0},
+        {"upgrade.wait", "10m", true, 600000},
+        {"upgrade.wait", "601s", false, 0},
         {"unit.lockWait", "0", true, 0},
         {"unit.lockWait", "250", true, 250},
         {"unit.lockWait", "250ms", true, 250},
@@ -282,6 +285,12 @@ static void test_values_valid_and_invalid(void **state)
         {"log.level", "warn", false, 0},
         {"net.listen", "0.0.0.0:65535", true, 0},
         {"net.listen", "[::1]:27018", true, 0},
+        {"net.listen", "unix:/run/holdfast/mongo.sock", true, 0},
+        {"net.listen", "unix:relative", false, 0},
+        {"net.listen", "unix:/a\nb", false, 0},
+        {"net.listen", "/run/holdfast/mongo.sock", false, 0},
+        {"admin.listen", "unix:/run/holdfast/admin.sock", false, 0},
+        {"http.listen", "unix:/run/holdfast/http.sock", false, 0},
         {"net.listen", "[fe80::1%eth0]:1", true, 0},
         {"net.listen", "db-1.example_x.org:0", true, 0},
         {"net.listen", "::1:27018", false, 0},
