@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/condition.h"
+#include "base/memory.h"
 #include "engine/native_private.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
@@ -53,7 +54,8 @@ static void abort_free(struct native_abort *wanted)
 
 void native_asker_abort(struct native *native, const char *user, const bson_t *lsid, int64_t number)
 {
-    struct native_abort *wanted = calloc(1, sizeof *wanted);
+    struct native_abort *wanted =
+        memory_new_aligned(1, sizeof *wanted, _Alignof(struct native_abort));
     if (wanted == NULL) {
         return;
     }

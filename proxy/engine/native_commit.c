@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "base/memory.h"
 #include "engine/native_private.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
@@ -220,7 +221,8 @@ enum native_answer native_commit_answered(struct native_commit *commit, struct s
 
 static struct native_doubt *make_doubt(struct native_commit *commit)
 {
-    struct native_doubt *doubt = calloc(1, sizeof *doubt);
+    struct native_doubt *doubt =
+        memory_new_aligned(1, sizeof *doubt, _Alignof(struct native_doubt));
     if (doubt != NULL) {
         doubt->user = strdup(commit->user);
         if (doubt->user == NULL) {

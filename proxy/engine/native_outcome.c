@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "engine/native_private.h"
 #include "holdfast/log.h"
 
@@ -49,7 +50,8 @@ static void on_appended(struct wal_append *first, void *context)
 void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
                            const char *reason, bool counted)
 {
-    struct outcome_append *outcome = calloc(1, sizeof *outcome);
+    struct outcome_append *outcome =
+        memory_new_aligned(1, sizeof *outcome, _Alignof(struct outcome_append));
     if (outcome == NULL) {
         LOG(LOG_WARNING, "journal", "Out of memory: the next start asks how a commit ended",
             LOG_NUMBER("unit", unit));

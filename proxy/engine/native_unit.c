@@ -5,6 +5,7 @@
  * the server says of it, and by nothing else.
  */
 #include "engine/native_unit.h"
+#include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +49,8 @@ static struct native_unit_state *state_of(struct unit *unit)
     if (unit->native != NULL) {
         return unit->native;
     }
-    struct native_unit_state *state = calloc(1, sizeof *state);
+    struct native_unit_state *state =
+        memory_new_aligned(1, sizeof *state, _Alignof(struct native_unit_state));
     if (state == NULL || getrandom(id, sizeof id, 0) != (ssize_t)sizeof id) {
         free(state);
         return NULL;
@@ -293,7 +295,8 @@ static void ask_elsewhere(struct commit *commit)
 {
     struct native *native = commit->engine->native;
     struct unit *unit = commit->unit;
-    struct native_doubt *doubt = calloc(1, sizeof *doubt);
+    struct native_doubt *doubt =
+        memory_new_aligned(1, sizeof *doubt, _Alignof(struct native_doubt));
     char *user = strdup(unit->user);
     if (doubt == NULL || user == NULL) {
         native_end_process("out of memory for a commit without an answer", unit->id, STATUS_MEMORY);
