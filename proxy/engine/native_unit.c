@@ -5,6 +5,7 @@
  * the server says of it, and by nothing else.
  */
 #include "engine/native_unit.h"
+#include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
