@@ -354,7 +354,7 @@ static void loop(struct bench *bench)
 static void share(struct contended_figures *figures, const struct connection *connections,
                   uint32_t count)
 {
-    uint64_t *counts = calloc(count + 1, sizeof *counts);
+    uint64_t *counts = calloc((size_t)count + 1, sizeof *counts);
     for (uint32_t i = 0; i < count && counts != NULL; i++) {
         counts[i] = connections[i].measured;
     }

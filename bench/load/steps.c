@@ -333,7 +333,7 @@ static enum status put_ycsb(struct maker *maker)
         uint32_t percent; /* of the first operation: a read, or a scan */
         enum operation_key key;
     } mixes[] = {
-        [LOAD_YCSB_A - LOAD_YCSB_A] = {50, OPERATION_POPULAR},
+        [0] = {50, OPERATION_POPULAR},
         [LOAD_YCSB_B - LOAD_YCSB_A] = {95, OPERATION_POPULAR},
         [LOAD_YCSB_C - LOAD_YCSB_A] = {100, OPERATION_POPULAR},
         [LOAD_YCSB_D - LOAD_YCSB_A] = {95, OPERATION_LATEST},

@@ -166,7 +166,7 @@ static void metric_lines(struct html_pictures *pictures, const struct html_group
     const struct cell *cells = &group->suite->cells[group->first];
     size_t count = group->end - group->first < POINTS_MAX ? group->end - group->first : POINTS_MAX;
     static struct svg_point points[BENCH_TARGETS_MAX][POINTS_MAX];
-    struct svg_series series[BENCH_TARGETS_MAX];
+    struct svg_series series[BENCH_TARGETS_MAX] = {{0}};
     char labels[POINTS_MAX][REPORT_NUMBER_BYTES];
     const char *label_list[POINTS_MAX];
     char title[200];
@@ -265,7 +265,7 @@ static double last_percent(const struct cell *cell)
 static void latency_lines(struct html_pictures *pictures, const struct cell *cell)
 {
     static struct svg_point points[BENCH_TARGETS_MAX][CURVE_POINTS];
-    struct svg_series series[BENCH_TARGETS_MAX];
+    struct svg_series series[BENCH_TARGETS_MAX] = {{0}};
     char title[260];
     double nines = -log10(1 - last_percent(cell) / 100);
     for (size_t number = 0; number < cell->series_count; number++) {

@@ -147,7 +147,6 @@ static enum status check_uri(const char *name, const char *text, struct error *r
     const char *at = memrchr(hosts, '@', size);
     if (at != NULL) {
         size -= (size_t)(at + 1 - hosts);
-        hosts = at + 1;
     }
     if (size == 0) {
         return error_set(ret_error, STATUS_INVALID, "%s: names no host", name);
