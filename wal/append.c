@@ -68,9 +68,9 @@ struct writer {
     pthread_cond_t finished; /* a task or a waited-for append is done */
     struct wal_append *queue_first;
     struct wal_append *queue_last;
-    size_t queue_count; /* of them, those that somebody waits for */
+    size_t queue_count;   /* of them, those that somebody waits for */
     uint32_t patience_us; /* of the first of these */
-    bool waits_briefly; /* the writer looks into the queue by itself soon */
+    bool waits_briefly;   /* the writer looks into the queue by itself soon */
     struct task *task_first;
     struct task *task_last;
     bool stopping;
@@ -514,8 +514,8 @@ void wal_append(struct wal *wal, struct wal_append *first)
     }
     writer->queue_last = first;
     if (writer->queue_count == 0 && !first->unhurried) {
-        writer->patience_us = first->patience_us < WAL_PATIENCE_US_MAX ? first->patience_us
-                                                                       : WAL_PATIENCE_US_MAX;
+        writer->patience_us =
+            first->patience_us < WAL_PATIENCE_US_MAX ? first->patience_us : WAL_PATIENCE_US_MAX;
     }
     writer->queue_count += first->unhurried ? 0 : 1;
     writer->unhurried_seen = writer->unhurried_seen || first->unhurried;

@@ -202,8 +202,8 @@ struct wal_append {
     /* On a group's first record: nobody waits for it. It goes with the next group that somebody
        waits for, or by itself after WAL_UNHURRIED_MS; so it costs no sync of its own. */
     bool unhurried;
-    /* Likewise, where several have lately shared a commit: how long the writer may wait for more, at
-       most WAL_PATIENCE_US_MAX, instead of the short time that it takes by itself; 0: that. */
+    /* Likewise, where several have lately shared a commit: how long the writer may wait for more,
+       at most WAL_PATIENCE_US_MAX, instead of the short time that it takes by itself; 0: that. */
     uint32_t patience_us;
     /* filled in by the journal before `completed` */
     uint64_t lsn;       /* 0 if it failed */

@@ -174,7 +174,7 @@ static void settle(struct native_commit *commit, enum wal_kind kind, const char 
 {
     struct native_key key;
     native_key_make(commit->user, commit->view->session_id, &key);
-    native_outcome_append(commit->native, commit->unit, kind, reason);
+    native_outcome_append(commit->native, commit->unit, kind, reason, false);
     native_outcome_note(commit->native, &key, commit->unit);
     if (commit->again) {
         native_asker_settled(commit->native, commit->unit);
@@ -248,11 +248,6 @@ struct native_doubt *native_commit_lost(struct native_commit *commit,
     }
     doubt->told = told;
     doubt->context = context;
-    pthread_mutex_lock(&native->lock);
-    doubt->next = native->doubts;
-    native->doubts = doubt;
-    native->doubt_count++;
-    pthread_cond_signal(&native->changed);
-    pthread_mutex_unlock(&native->lock);
+    native_asker_add(native, doubt);
     return doubt;
 }

@@ -260,7 +260,7 @@ static enum status list_units(struct recovering *recovering, struct error *ret_e
         status = wal_read_open_next(reader, unit.unit, &unit, ret_error);
         if (status == STATUS_OK && unit.state == WAL_UNIT_CONFLICT) {
             recovering->report->conflicts_left++;
-        } else if (status == STATUS_OK && unit.state == WAL_UNIT_COMMITTING) {
+        } else if (status == STATUS_OK) {
             uint64_t *more = memory_reserve(recovering->units, recovering->count, &capacity,
                                             sizeof *recovering->units);
             if (more == NULL) {
@@ -327,12 +327,36 @@ static enum status end_unit(struct recovering *recovering, const struct unit_his
     return STATUS_OK;
 }
 
+/* No commit was sent: the server rolls it back, if it has not yet. */
+static enum status end_open(struct recovering *recovering, const struct unit_history *history,
+                            struct error *ret_error)
+{
+    static const char reason[] = "it was open when the proxy ended";
+    struct native_unit done = {.history = history, .state = WAL_UNIT_ABORTED, .reason = reason};
+    enum status status = STATUS_OK;
+    if (!recovering->options->dry_run) {
+        status = append_end(recovering->wal, history->unit, WAL_KIND_ABORT, reason, ret_error);
+    }
+    if (status == STATUS_OK) {
+        recovering->report->rolled_back++;
+        if (recovering->options->unit_done != NULL) {
+            recovering->options->unit_done(&done, recovering->options->context);
+        }
+    }
+    return status;
+}
+
 static enum status recover_unit(struct recovering *recovering, uint64_t unit,
                                 struct error *ret_error)
 {
     struct unit_history *history = NULL;
     enum commit_verdict verdict = COMMIT_OPEN;
     enum status status = unit_history_load(recovering->wal, unit, &history, ret_error);
+    if (status == STATUS_OK && history->state == WAL_UNIT_OPEN) {
+        status = end_open(recovering, history, ret_error);
+        unit_history_free(history);
+        return status;
+    }
     if (status == STATUS_OK && recovering->options->dry_run) {
         struct native_unit left = {.history = history, .state = WAL_UNIT_COMMITTING};
         recovering->report->not_asked++;

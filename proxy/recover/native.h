@@ -10,7 +10,8 @@
  * sent and COMMIT, ABORT or CONFLICT afterwards. A journal belongs to one engine for good: that of
  * the other one holds images, or sessions, of which this one knows nothing.
  *
- * Recovery asks the server for each unit in the state COMMITTING, by committing it again:
+ * Recovery ends units that were open, of which the server has nothing that it would not roll back
+ * itself. And it asks the server for each unit in the state COMMITTING, by committing it again:
  *
  *     it has, or does so now                                    --> COMMIT
  *     it knows of none such, and would                          --> ABORT: it was never
@@ -103,6 +104,7 @@ struct native_recovery_options {
 struct native_report {
     uint64_t committed;
     uint64_t lost;
+    uint64_t rolled_back; /* units that were open: no commit of theirs was ever sent */
     uint64_t conflicts_new;
     uint64_t conflicts_left;
     uint64_t not_asked; /* dry_run: units in the state COMMITTING */

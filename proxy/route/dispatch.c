@@ -471,9 +471,9 @@ bool dispatch_names_a_unit(const struct command_view *view)
 }
 
 /* For the unit that the comment names. */
-static void decide_named(struct connection *connection, const struct wire_header *header,
-                         struct slice available, const struct command_view *view,
-                         enum command_class class, struct dispatch *dispatch)
+void dispatch_named(struct connection *connection, const struct wire_header *header,
+                    struct slice available, const struct command_view *view,
+                    enum command_class class, struct dispatch *dispatch)
 {
     dispatch->boundary = DISPATCH_TO_COMMENT;
     dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
@@ -525,7 +525,7 @@ static void decide_command(struct connection *connection, const struct wire_head
         return;
     }
     if (class == COMMAND_UNIT || (dispatch_is_any_write(class) && dispatch_names_a_unit(&view))) {
-        decide_named(connection, header, available, &view, class, dispatch);
+        dispatch_named(connection, header, available, &view, class, dispatch);
         return;
     }
     if (dispatch_is_any_write(class)) {

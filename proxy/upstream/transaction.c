@@ -51,17 +51,20 @@ static enum status make_session(bson_t *session, struct slice lsid, const char *
     return STATUS_OK;
 }
 
-static enum status ask(struct upstream *upstream, const struct upstream_transaction *transaction,
-                       const char *owner, bson_t *ret_reply, struct error *ret_error)
+static enum status ask(struct upstream *upstream, const char *name,
+                       const struct upstream_transaction *transaction, const char *owner,
+                       bson_t *ret_reply, struct error *ret_error)
 {
     bson_t command = BSON_INITIALIZER;
     bson_t session = BSON_INITIALIZER;
-    BSON_APPEND_INT32(&command, "commitTransaction", 1);
+    BSON_APPEND_INT32(&command, name, 1);
     enum status status = make_session(&session, transaction->lsid, owner, ret_error);
     if (status == STATUS_OK) {
         BSON_APPEND_INT64(&command, "txnNumber", transaction->number);
         BSON_APPEND_BOOL(&command, "autocommit", false);
-        append_concern(&command);
+        if (strcmp(name, "commitTransaction") == 0) {
+            append_concern(&command);
+        }
     }
     if (status == STATUS_OK && transaction->recovery_token.size > 0) {
         status = document_append(&command, "recoveryToken", transaction->recovery_token, ret_error);
@@ -81,26 +84,45 @@ static bool is_not_there(const bson_t *reply)
            bson_iter_as_int64(&at) == CODE_NO_SUCH_TRANSACTION;
 }
 
-enum status upstream_commit_again(struct upstream *upstream,
-                                  const struct upstream_transaction *transaction, bson_t *ret_reply,
-                                  struct error *ret_error)
+/* Of the session of its owner, by whichever digest the server knows it. */
+static enum status ask_as_owner(struct upstream *upstream, const char *name,
+                                const struct upstream_transaction *transaction, bson_t *ret_reply,
+                                struct error *ret_error)
 {
     char older[USER_NAME_BYTES];
     const char *point = strchr(transaction->user, '.'); /* no database's name has one */
     if (point == NULL) {
-        return ask(upstream, transaction, NULL, ret_reply, ret_error);
+        return ask(upstream, name, transaction, NULL, ret_reply, ret_error);
     }
     bson_t reply;
-    enum status status = ask(upstream, transaction, transaction->user, &reply, ret_error);
+    enum status status = ask(upstream, name, transaction, transaction->user, &reply, ret_error);
     if (status == STATUS_OK && is_not_there(&reply)) {
         (void)snprintf(older, sizeof older, "%s@%.*s", point + 1, (int)(point - transaction->user),
                        transaction->user);
         bson_destroy(&reply);
-        status = ask(upstream, transaction, older, &reply, ret_error);
+        status = ask(upstream, name, transaction, older, &reply, ret_error);
     }
     if (status == STATUS_OK) {
         bool stolen = bson_steal(ret_reply, &reply);
         (void)stolen; /* it was initialised by a reply */
+    }
+    return status;
+}
+
+enum status upstream_commit_again(struct upstream *upstream,
+                                  const struct upstream_transaction *transaction, bson_t *ret_reply,
+                                  struct error *ret_error)
+{
+    return ask_as_owner(upstream, "commitTransaction", transaction, ret_reply, ret_error);
+}
+
+enum status upstream_abort(struct upstream *upstream,
+                           const struct upstream_transaction *transaction, struct error *ret_error)
+{
+    bson_t reply;
+    enum status status = ask_as_owner(upstream, "abortTransaction", transaction, &reply, ret_error);
+    if (status == STATUS_OK) {
+        bson_destroy(&reply);
     }
     return status;
 }

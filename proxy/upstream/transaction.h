@@ -38,6 +38,12 @@ MUST_CHECK enum status upstream_commit_again(struct upstream *upstream,
                                              const struct upstream_transaction *transaction,
                                              bson_t *ret_reply, struct error *ret_error);
 
+/* Tells the server that nobody will commit it; whatever it answers. Errors: as
+   upstream_commit_again(). */
+MUST_CHECK enum status upstream_abort(struct upstream *upstream,
+                                      const struct upstream_transaction *transaction,
+                                      struct error *ret_error);
+
 /* What "no such transaction" means, from this server. */
 struct upstream_memory {
     bool keeps; /* how transactions ended is on its disk, as in mongod's config.transactions: it did
