@@ -4,7 +4,9 @@
  *   configuration -> admin port -> journal -> server -> lease -> recovery -> workers -> listening
  *   With the native engine there is no lease, and recovery asks the server (recover/native.h).
  *   ... whenever the server has restarted: recovery again, while clients wait (restart/restart.h)
- *   ... SIGHUP: the configuration again; SIGUSR1: the log file again; SIGUSR2: drain, and go on
+ *   ... SIGHUP: the configuration again; SIGUSR1: the log file again; SIGRTMIN, ours: drain, and
+ *       go on
+ *   ... SIGUSR2: another process of the program at our path takes our place (daemon/upgrade.c)
  *   ... until SIGTERM or SIGINT: drain -> roll back what is open -> lease and journal closed
  * cleanly
  *
@@ -71,9 +73,12 @@ static void look_at_server(struct daemon *daemon)
 static void run(struct daemon *daemon, const sigset_t *signals)
 {
     const struct timespec period = {.tv_sec = LEASE_RENEW_MS / 1000};
+    const struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
+    uint64_t next_ms = 0;
     for (;;) {
-        int received = sigtimedwait(signals, NULL, &period);
+        int received = sigtimedwait(signals, NULL, daemon->upgrade == NULL ? &period : &moment);
         if (received == SIGTERM || received == SIGINT) {
+            daemon_upgrade_cancel(daemon, "the process was told to end");
             return;
         }
         if (received == SIGHUP) {
@@ -81,8 +86,18 @@ static void run(struct daemon *daemon, const sigset_t *signals)
         } else if (received == SIGUSR1) {
             daemon_reopen_log(); /* it may be ours: harmless */
         } else if (received == SIGUSR2) {
+            daemon_upgrade(daemon);
+        } else if (received == SIGRTMIN) {
+            daemon_upgrade_cancel(daemon, "the process was told to drain");
             daemon_drain(daemon);
         }
+        if (daemon_upgrade_step(daemon)) {
+            return;
+        }
+        if (received < 0 && daemon->upgrade != NULL && clock_monotonic_ms() < next_ms) {
+            continue;
+        }
+        next_ms = clock_monotonic_ms() + LEASE_RENEW_MS;
         daemon_watch(daemon);
         observe_tick(daemon->observe, clock_monotonic_ms());
         if (daemon->native) {
@@ -92,6 +107,7 @@ static void run(struct daemon *daemon, const sigset_t *signals)
         lease_keeper_note_units(daemon->keeper,
                                 (uint32_t)unit_table_open_count(daemon->engine.units));
         if (server_process_has_changed(daemon->process)) {
+            daemon_upgrade_cancel(daemon, "the server has restarted meanwhile");
             daemon_recover_again(daemon);
         } else {
             look_at_server(daemon);
@@ -104,6 +120,7 @@ int main(int argument_count, char **arguments)
     static struct daemon daemon;
     daemon.argument_count = argument_count;
     daemon.arguments = secret_hide_arguments(argument_count, arguments);
+    daemon_note_predecessor(&daemon);
     struct error error = {0};
     enum config_action action = CONFIG_RUN;
     enum status status = daemon.arguments == NULL
@@ -117,6 +134,7 @@ int main(int argument_count, char **arguments)
         status = daemon_check_settings(&daemon.config, &error);
     }
     if (status != STATUS_OK) {
+        daemon_fail_predecessor(&daemon, error.message);
         (void)fprintf(stderr, "holdfastd: %s\n", error.message);
         config_free(&daemon.config);
         return DAEMON_EXIT_CANNOT_RUN;
@@ -132,6 +150,7 @@ int main(int argument_count, char **arguments)
     if (daemon.config.log_path[0] != '\0') {
         status = log_open(daemon.config.log_path, &error);
     }
+    daemon_note_program(&daemon);
     daemon.descriptors = descriptors_raise();
     sigset_t signals;
     (void)sigemptyset(&signals);
@@ -140,6 +159,7 @@ int main(int argument_count, char **arguments)
     (void)sigaddset(&signals, SIGHUP);
     (void)sigaddset(&signals, SIGUSR1); /* also ours: the server has restarted */
     (void)sigaddset(&signals, SIGUSR2);
+    (void)sigaddset(&signals, SIGRTMIN);
     daemon.main_thread = pthread_self();
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
@@ -150,6 +170,7 @@ int main(int argument_count, char **arguments)
     } else if (daemon.told_to_end) {
         status = STATUS_OK;
     } else {
+        daemon_fail_predecessor(&daemon, error.message);
         LOG(LOG_ERROR, "main", "Cannot start", LOG_TEXT("reason", error.message),
             LOG_TEXT("status", status_name(status)));
         (void)fprintf(stderr, "holdfastd: %s\n", error.message);

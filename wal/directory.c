@@ -195,6 +195,30 @@ enum status directory_lock(const char *path, const char *owner, int *ret_descrip
     return STATUS_OK;
 }
 
+enum status directory_adopt_lock(const char *path, const char *owner, int lock, int *ret_descriptor,
+                                 struct error *ret_error)
+{
+    char name[PATH_MAX];
+    struct stat named;
+    struct stat held;
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    enum status status = STATUS_OK;
+    if (snprintf(name, sizeof(name), "%s/owner.lock", path) >= (int)sizeof(name) ||
+        stat(name, &named) != 0 || fstat(lock, &held) != 0 || named.st_dev != held.st_dev ||
+        named.st_ino != held.st_ino || fcntl(lock, F_OFD_SETLK, &whole) != 0) {
+        status = error_set(ret_error, STATUS_INVALID,
+                           "what was handed over is not the lock of the journal in %s", path);
+    } else {
+        status = write_owner(lock, path, owner, ret_error);
+    }
+    if (status != STATUS_OK) {
+        (void)close(lock);
+        return status;
+    }
+    *ret_descriptor = lock;
+    return STATUS_OK;
+}
+
 enum status directory_lock_readers(const char *path, bool alone, int *ret_descriptor,
                                    struct error *ret_error)
 {

@@ -34,6 +34,12 @@ const char *directory_refused_filesystem(unsigned long type);
 MUST_CHECK enum status directory_lock(const char *path, const char *owner, int *ret_descriptor,
                                       struct error *ret_error);
 /*
+ * The same with a lock that a living process holds by `lock` and has handed over: nobody else could
+ * take it between. `lock` is closed on failure. STATUS_INVALID: it is not this directory's.
+ */
+MUST_CHECK enum status directory_adopt_lock(const char *path, const char *owner, int lock,
+                                            int *ret_descriptor, struct error *ret_error);
+/*
  * The lock of those that have the journal open to read, in DIRECTORY/readers.lock: shared among
  * them, or `alone`, which the compacting copy needs. A reader waits while somebody has it alone;
  * who wants it alone does not wait: STATUS_OWNED. STATUS_IO. Where the file cannot be made, on a

@@ -209,8 +209,11 @@ static enum status prepare_directory(struct wal *wal, const struct wal_options *
     if (status == STATUS_OK) {
         status = options->read_only ? directory_lock_readers(options->directory, false,
                                                              &wal->lock_descriptor, ret_error)
-                                    : directory_lock(options->directory, options->owner,
-                                                     &wal->lock_descriptor, ret_error);
+                 : options->owner_lock > 0
+                     ? directory_adopt_lock(options->directory, options->owner, options->owner_lock,
+                                            &wal->lock_descriptor, ret_error)
+                     : directory_lock(options->directory, options->owner, &wal->lock_descriptor,
+                                      ret_error);
     }
     return status;
 }
@@ -280,11 +283,8 @@ static enum status sync_if_sound(struct wal *wal)
     return atomic_load(&wal->failed) ? STATUS_IO : store_sync(wal->store, NULL);
 }
 
-struct wal *wal_close(struct wal *wal, bool clean)
+static void end_writing(struct wal *wal, bool clean)
 {
-    if (wal == NULL) {
-        return NULL;
-    }
     if (wal->writer != NULL) {
         if (clean) {
             /* Without `process` durability the mark must not reach the disk before the records. */
@@ -299,6 +299,22 @@ struct wal *wal_close(struct wal *wal, bool clean)
         enum status status = sync_if_sound(wal);
         (void)status; /* with `power` there is nothing left to sync, with `process` no promise */
     }
+}
+
+struct wal *wal_close(struct wal *wal, bool clean)
+{
+    if (wal == NULL) {
+        return NULL;
+    }
+    end_writing(wal, clean);
+    return release(wal);
+}
+
+struct wal *wal_close_for(struct wal *wal, bool clean, int *ret_lock)
+{
+    end_writing(wal, clean);
+    *ret_lock = wal->lock_descriptor;
+    wal->lock_descriptor = -1;
     return release(wal);
 }
 

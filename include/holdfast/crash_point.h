@@ -44,9 +44,21 @@
     X(compact_checked)     /* the copy is durable and sound; the old journal is in place */        \
     X(compact_renamed)     /* the copy is in place; its name may not survive a power cut yet */    \
     X(replay_inserting)    /* new documents of a batch are known, none is sent */                  \
-    X(replay_sent)       /* a batch of changes was answered; nobody looked at what became of it */ \
-    X(wal_batch_put)     /* a batch is in the store's transaction, not committed */                \
-    X(wal_batch_durable) /* a batch is durable; nobody was told */
+    X(replay_sent)     /* a batch of changes was answered; nobody looked at what became of it */   \
+    X(upgrade_started) /* the new process runs; the old one serves as ever */                      \
+    X(upgrade_paused)  /* what begins waits; what has begun goes on */                             \
+    X(upgrade_resting) /* nothing is on its way any more; the journal is open */                   \
+    X(upgrade_journal_closed) /* the journal is closed; the old process has its lock */            \
+    X(upgrade_journal_given)  /* the new process has been given the lock */                        \
+    X(upgrade_giving)         /* some connections were handed over, others not */                  \
+    X(upgrade_given)          /* all were; the old process is about to end */                      \
+    X(upgrade_prepared)       /* the new process could serve; nobody was told */                   \
+    X(upgrade_waiting)        /* it has told so */                                                 \
+    X(upgrade_journal_taken)  /* it has been given the lock; the journal is not open */            \
+    X(upgrade_serving)        /* it accepts connections; the old process was not told */           \
+    X(upgrade_taking)         /* it has taken over a connection */                                 \
+    X(wal_batch_put)          /* a batch is in the store's transaction, not committed */           \
+    X(wal_batch_durable)      /* a batch is durable; nobody was told */
 
 #ifdef HOLDFAST_CRASH_POINTS
 enum crash_point {

@@ -26,7 +26,9 @@
     X(PRIMARY_CHANGED, "PrimaryChanged", "Normal", "Upstream")                                     \
     X(LEASE_LOST, "LeaseLost", "Warning", "Proxy")                                                 \
     X(LEASE_BACK, "LeaseBack", "Normal", "Proxy")                                                  \
-    X(STANDBY_TOOK_OVER, "StandbyTookOver", "Normal", "Proxy")
+    X(STANDBY_TOOK_OVER, "StandbyTookOver", "Normal", "Proxy")                                     \
+    X(UPGRADE_FINISHED, "UpgradeFinished", "Normal", "Proxy")                                      \
+    X(UPGRADE_FAILED, "UpgradeFailed", "Warning", "Proxy")
 
 enum event_kind {
 #define X(name, reason, type, object) EVENT_##name,

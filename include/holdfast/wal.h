@@ -119,6 +119,9 @@ struct wal_options {
     /* Payloads are encrypted with the key in this file, see wal_change_key(). NULL: they are not; a
        journal that is encrypted can then be opened to read only, and no record of it read. */
     const char *key_file;
+    /* The owner's lock that wal_close_for() of a living process has left open, inherited; it is
+       closed with the journal, or if opening fails. 0: the lock is taken here. */
+    int owner_lock;
 };
 
 /*
@@ -139,6 +142,13 @@ MUST_CHECK enum status wal_open(const struct wal_options *options, struct wal **
  * the writer, releases the lock. NULL is harmless. Returns NULL. No reader may be left.
  */
 struct wal *wal_close(struct wal *wal, bool clean);
+
+/*
+ * The same, but the owner's lock goes on being held by *ret_lock, for a successor's
+ * wal_options.owner_lock: nobody else comes between. Whoever closes all copies of that descriptor
+ * gives the lock free.
+ */
+struct wal *wal_close_for(struct wal *wal, bool clean, int *ret_lock);
 
 /* 16 random bytes, made with the journal; they name it for ever. Valid while `wal` is open. */
 const uint8_t *wal_journal_id(const struct wal *wal);

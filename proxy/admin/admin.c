@@ -28,9 +28,11 @@
 #include "base/local_socket.h"
 #include "engine/resolver.h"
 #include "holdfast/clock.h"
+#include "net/listening.h"
 
 struct admin {
     struct admin_http *http;    /* NULL: not wanted */
+    int descriptor;             /* that it listens on */
     struct admin_http *control; /* NULL: not yet, or no more */
     const char *directory;      /* of the control socket; NULL: not yet */
     pthread_mutex_t mutex;
@@ -189,6 +191,13 @@ static int write_drain(void *context, const char *query, struct evbuffer *body)
     return admin_control_drain(&facts, body);
 }
 
+static int write_upgrade(void *context, const char *query, struct evbuffer *body)
+{
+    (void)query;
+    struct admin_facts facts = facts_now(context);
+    return admin_control_upgrade(&facts, body);
+}
+
 static int write_backup(void *context, const char *query, struct evbuffer *body)
 {
     struct admin_facts facts = facts_now(context);
@@ -217,6 +226,7 @@ static const struct admin_http_page pages[] = {
     {"/rollback", TEXT, .acts = true, .write = write_rollback},
     {"/prune", JSON, .acts = true, .write = write_prune},
     {"/drain", JSON, .acts = true, .write = write_drain},
+    {"/upgrade", JSON, .acts = true, .write = write_upgrade},
     {"/backup", JSON, .acts = true, .write = write_backup},
 };
 enum { PORT_PAGES = 2, PAGES = sizeof pages / sizeof pages[0] };
@@ -230,6 +240,9 @@ struct admin *admin_new(void)
         (void)pthread_mutex_init(&admin->mutex, NULL);
         admin->facts.started_ms = clock_monotonic_ms();
         admin->facts.recovery = &admin->recovery;
+        admin->facts.generation = 1;
+        admin->facts.upgrade_state = "none";
+        admin->descriptor = -1;
     }
     return admin;
 }
@@ -254,8 +267,11 @@ enum status admin_listen(struct admin *admin, const char *host_and_port,
     };
     int descriptor = -1;
     enum status status = listener_bind(host_and_port, &descriptor, ret_address, ret_error);
-    return status == STATUS_OK ? admin_http_start(descriptor, &options, &admin->http, ret_error)
-                               : status;
+    if (status == STATUS_OK) {
+        admin->descriptor = descriptor;
+        status = admin_http_start(descriptor, &options, &admin->http, ret_error);
+    }
+    return status;
 }
 
 enum status admin_control(struct admin *admin, const char *directory, struct error *ret_error)
@@ -336,6 +352,17 @@ void admin_draining(struct admin *admin)
     pthread_mutex_unlock(&admin->mutex);
 }
 
+void admin_upgrade(struct admin *admin, const struct admin_upgrade *upgrade)
+{
+    pthread_mutex_lock(&admin->mutex);
+    admin->facts.generation = upgrade->generation;
+    admin->facts.upgrades_failed = upgrade->failed;
+    admin->facts.upgrade_state = upgrade->state;
+    (void)snprintf(admin->facts.upgrade_failure, sizeof admin->facts.upgrade_failure, "%s",
+                   upgrade->failure);
+    pthread_mutex_unlock(&admin->mutex);
+}
+
 void admin_ending(struct admin *admin)
 {
     admin_http_settle(admin->http); /* nobody who saw it serving is at it any more */
@@ -349,6 +376,7 @@ struct admin *admin_stop(struct admin *admin)
 {
     if (admin != NULL) {
         admin_http_stop(admin->control);
+        listening_forget(admin->descriptor);
         admin_http_stop(admin->http);
         if (admin->directory != NULL) {
             local_socket_remove(admin->directory, LOCAL_SOCKET_CONTROL);

@@ -93,6 +93,15 @@ void admin_upstream_seen(struct admin *admin, const char *failure);
 /* No new clients. */
 void admin_draining(struct admin *admin);
 
+/* What has become of upgrades; copied. */
+struct admin_upgrade {
+    uint64_t generation; /* of this process: one more than that of the process before it */
+    uint64_t failed;
+    const char *state; /* "none", "starting", "draining"; a literal */
+    const char *failure;
+};
+void admin_upgrade(struct admin *admin, const struct admin_upgrade *upgrade);
+
 /* The end is near: the control socket is not served any more. */
 void admin_ending(struct admin *admin);
 

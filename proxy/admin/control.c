@@ -89,8 +89,24 @@ int admin_control_drain(const struct admin_facts *facts, struct evbuffer *body)
         (void)evbuffer_add_printf(body, "the proxy is %s\n", admin_phase_name(facts->phase));
         return 503;
     }
-    (void)kill(getpid(), SIGUSR2); /* the main thread's, as all that changes the daemon */
+    (void)kill(getpid(), SIGRTMIN); /* the main thread's, as all that changes the daemon */
     (void)evbuffer_add_printf(body, "{\"draining\":true}\n");
+    return 202;
+}
+
+int admin_control_upgrade(const struct admin_facts *facts, struct evbuffer *body)
+{
+    if (facts->phase != ADMIN_SERVING) {
+        (void)evbuffer_add_printf(body, "the proxy is %s\n", admin_phase_name(facts->phase));
+        return 503;
+    }
+    if (strcmp(facts->upgrade_state, "none") != 0) {
+        (void)evbuffer_add_printf(body, "an upgrade is under way\n");
+        return 409;
+    }
+    (void)kill(getpid(), SIGUSR2);
+    (void)evbuffer_add_printf(body, "{\"generation\": %" PRIu64 ", \"failed\": %" PRIu64 "}\n",
+                              facts->generation, facts->upgrades_failed);
     return 202;
 }
 
@@ -108,6 +124,10 @@ int admin_control_backup(const struct admin_facts *facts, const char *query, str
     }
     if (facts->phase != ADMIN_SERVING) {
         (void)evbuffer_add_printf(body, "the proxy is %s\n", admin_phase_name(facts->phase));
+        return 503;
+    }
+    if (strcmp(facts->upgrade_state, "none") != 0) {
+        (void)evbuffer_add_printf(body, "an upgrade is under way: try again\n");
         return 503;
     }
     if (facts->engine->pause == NULL) {

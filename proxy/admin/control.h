@@ -32,6 +32,14 @@ int admin_control_prune(const struct admin_facts *facts, const char *query, stru
 int admin_control_drain(const struct admin_facts *facts, struct evbuffer *body);
 
 /*
+ * POST /upgrade. As SIGUSR2: the program at the proxy's path takes its place. Appends what an
+ * outcome is told by, { generation: Int64, failed: Int64 }, and returns 202: on success another
+ * process answers with a higher generation, on failure this one with more that have failed. Or a
+ * line and 409 (an upgrade is under way) or 503 (not serving).
+ */
+int admin_control_upgrade(const struct admin_facts *facts, struct evbuffer *body);
+
+/*
  * POST /backup?for=MS&keep=LSN&pause=1. While a backup is made, for the next MS milliseconds (up to
  * ADMIN_BACKUP_MS_MAX; 0 ends it): retention keeps what is newer than LSN, and with pause=1 all
  * writes wait (engine/pause.h). To be asked again before the time is over. Appends { pause:

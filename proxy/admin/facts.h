@@ -50,6 +50,10 @@ struct admin_facts {
     const char *directory;            /* of the journal; NULL: not open yet */
     const struct histogram *recovery; /* of this life */
     struct telemetry *telemetry;      /* NULL: nothing is sent anywhere */
+    uint64_t generation;              /* as in struct admin_upgrade, and what follows */
+    uint64_t upgrades_failed;
+    const char *upgrade_state;
+    char upgrade_failure[384];
 };
 
 /* What /readyz tells. */

@@ -43,6 +43,15 @@ static void write_proxy(const struct admin_facts *facts, struct exposition *page
                      "1 once it is drained and nothing is left to end.", judgement.safe_to_remove);
     exposition_gauge(page, "holdfast_uptime_seconds", "Since the start of the process.",
                      (clock_monotonic_ms() - facts->started_ms) / 1000);
+    exposition_gauge(page, "holdfast_generation",
+                     "One more than that of the process it has taken the place of; from 1.",
+                     facts->generation);
+    exposition_family(page, "holdfast_upgrades", EXPOSITION_COUNTER,
+                      "Upgrades in place since generation 1, by their result.");
+    exposition_number(page, "result=\"finished\"", facts->generation - 1);
+    exposition_number(page, "result=\"failed\"", facts->upgrades_failed);
+    exposition_gauge(page, "holdfast_upgrade_running", "1 while an upgrade in place is under way.",
+                     strcmp(facts->upgrade_state, "none") != 0);
     exposition_family(page, "holdfast_recovery_duration_seconds", EXPOSITION_HISTOGRAM,
                       "Recoveries: at the start, and after restarts of the server.");
     exposition_histogram(page, "", facts->recovery);

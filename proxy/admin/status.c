@@ -29,6 +29,12 @@ static void append_proxy(bson_t *document, const struct admin_facts *facts)
         BSON_APPEND_UTF8(&proxy, "reason", judgement.reason);
     }
     BSON_APPEND_INT64(&proxy, "uptimeMillis", (int64_t)(clock_monotonic_ms() - facts->started_ms));
+    BSON_APPEND_INT64(&proxy, "generation", (int64_t)facts->generation);
+    BSON_APPEND_UTF8(&proxy, "upgrade", facts->upgrade_state);
+    BSON_APPEND_INT64(&proxy, "upgradesFailed", (int64_t)facts->upgrades_failed);
+    if (facts->upgrade_failure[0] != '\0') {
+        admin_json_append(&proxy, "upgradeFailure", facts->upgrade_failure);
+    }
     bson_append_document_end(document, &proxy);
 }
 

@@ -185,6 +185,8 @@ struct config {
     /* log */
     enum log_level log_level; /* log.level: debug | info (default) | warning | error */
     char *log_path;           /* log.path: a file, empty: standard error */
+    /* upgrade */
+    uint64_t upgrade_wait_ms; /* upgrade.wait: 0..10m, default 10s */
     /* trace */
     char *trace_endpoint;   /* trace.endpoint: http://..., empty: none */
     uint64_t trace_percent; /* trace.percent: 0..100, default 100 */

@@ -55,6 +55,7 @@ const struct config_group config_groups[] = {
      "Calls with an Idempotency-Key: done once, however often they are repeated"},
     {"http.tls", "TLS with callers"},
     {"log", "Log lines, on standard error or in a file"},
+    {"upgrade", "Another program in place of the running one, without an interruption"},
     {"trace", "Spans of units and their commands, to an OpenTelemetry collector"},
     {"event", "Events, to a webhook"},
 };
@@ -466,6 +467,16 @@ const struct config_key config_keys[] = {
      .offset = AT(log_path),
      .standard = "",
      .help = "a file in place of standard error; opened again on SIGHUP and SIGUSR1"},
+
+    {.name = "upgrade.wait",
+     .type = CONFIG_TYPE_DURATION,
+     .offset = AT(upgrade_wait_ms),
+     .standard = "10s",
+     .smallest = "0",
+     .largest = "10m",
+     .live = true,
+     .help =
+         "how long an upgrade waits for units to end; those that are open then are rolled back"},
 
     {.name = "trace.endpoint",
      .type = CONFIG_TYPE_HTTP,

@@ -21,6 +21,10 @@
 static int descriptor = -1;
 static uint64_t watchdog_ms = 0;
 
+/* What was taken out of the environment, for a successor. */
+static char socket_text[sizeof(struct sockaddr_un) + sizeof "NOTIFY_SOCKET="];
+static char watchdog_text[64];
+
 /* A decimal number of at most 18 digits, and nothing else. 0: it is none. */
 static uint64_t whole_number(const char *text)
 {
@@ -73,6 +77,13 @@ enum status service_manager_begin(struct error *ret_error)
     if (descriptor >= 0 && (process == NULL || whole_number(process) == (uint64_t)getpid())) {
         watchdog_ms = whole_number(getenv("WATCHDOG_USEC")) / 1000;
     }
+    if (descriptor >= 0) {
+        (void)snprintf(socket_text, sizeof socket_text, "NOTIFY_SOCKET=%s", name);
+    }
+    if (watchdog_ms > 0) {
+        (void)snprintf(watchdog_text, sizeof watchdog_text, "WATCHDOG_USEC=%llu",
+                       (unsigned long long)watchdog_ms * 1000u);
+    }
     (void)unsetenv("NOTIFY_SOCKET");
     (void)unsetenv("WATCHDOG_USEC");
     (void)unsetenv("WATCHDOG_PID");
@@ -114,6 +125,25 @@ void service_manager_status(const char *status)
 void service_manager_stopping(const char *status)
 {
     tell_status("STOPPING=1\n", status);
+}
+
+void service_manager_hand_over(int64_t process)
+{
+    char message[64];
+    int size = snprintf(message, sizeof message, "MAINPID=%lld", (long long)process);
+    tell(message, (size_t)size);
+}
+
+size_t service_manager_environment(char **texts, size_t max)
+{
+    size_t count = 0;
+    if (socket_text[0] != '\0' && count < max) {
+        texts[count++] = socket_text;
+    }
+    if (watchdog_text[0] != '\0' && count < max) {
+        texts[count++] = watchdog_text;
+    }
+    return count;
 }
 
 uint64_t service_manager_watchdog_ms(void)

@@ -12,6 +12,7 @@
  * rest is for any thread.
  */
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "holdfast/error.h"
@@ -33,6 +34,15 @@ void service_manager_status(const char *status);
 
 /* The end has begun. */
 void service_manager_stopping(const char *status);
+
+/* The process `process` is the service from now on; tell it last, before service_manager_end(). */
+void service_manager_hand_over(int64_t process);
+
+/*
+ * What has to be put back into the environment of such a process: up to `max` texts "NAME=VALUE",
+ * which live as long as this process. Returns how many.
+ */
+size_t service_manager_environment(char **texts, size_t max);
 
 /* How often the service manager wants to hear service_manager_alive(), in milliseconds, or it kills
    this process; 0: never. */

@@ -164,6 +164,20 @@ void domain_drain(struct domain *domain)
     pthread_mutex_unlock(&domain->mutex);
 }
 
+static void go_on(struct domain_slot *slot, uint64_t now_ms)
+{
+    (void)now_ms;
+    slot_advance(slot);
+}
+
+void domain_hold(struct domain *domain, bool held)
+{
+    pthread_mutex_lock(&domain->mutex);
+    domain->held = held;
+    slots_visit(domain, go_on, 0);
+    pthread_mutex_unlock(&domain->mutex);
+}
+
 /* ------------------------------------------------------------------ figures */
 
 static void count_slot(const struct domain_slot *slot, struct domain_figures *figures)

@@ -79,6 +79,9 @@ void domain_tick(struct domain *domain, uint64_t now_ms);
 /* No call begins any more: those that wait are told CALL_DRAINING. */
 void domain_drain(struct domain *domain);
 
+/* While it is held no call begins: those that come wait in the queue. What is open goes on. */
+void domain_hold(struct domain *domain, bool held);
+
 /* Changes limits while it is used. */
 void domain_set_waits(struct domain *domain, uint64_t queue_wait_ms, size_t queue_max,
                       uint64_t quiet_ms);

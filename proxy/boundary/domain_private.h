@@ -49,6 +49,7 @@ struct domain {
     pthread_mutex_t mutex;
     uint64_t fenced_until_ms; /* after a start; 0: it is over */
     bool draining;
+    bool held;
     struct domain_slot exclusive;
     struct domain_slot *traces; /* uthash head */
     struct catch_up_rounds *rounds;

@@ -118,7 +118,8 @@ static enum call_admission admit(struct domain_slot *slot, struct call *call)
 
 static bool is_free(const struct domain_slot *slot)
 {
-    return slot->open == NULL && slot->handlers == NULL && slot->domain->fenced_until_ms == 0;
+    return slot->open == NULL && slot->handlers == NULL && slot->domain->fenced_until_ms == 0 &&
+           !slot->domain->held;
 }
 
 /* Something about the slot has ended: who waits goes on, as far as that goes. It may be gone. */

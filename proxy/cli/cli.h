@@ -94,6 +94,7 @@ enum cli_exit cli_show(const struct cli_options *options);
 enum cli_exit cli_recover(const struct cli_options *options);
 enum cli_exit cli_rollback(const struct cli_options *options);
 enum cli_exit cli_drain(const struct cli_options *options);
+enum cli_exit cli_upgrade(const struct cli_options *options);
 enum cli_exit cli_resolve(const struct cli_options *options);
 enum cli_exit cli_top(const struct cli_options *options);
 enum cli_exit cli_observe(const struct cli_options *options);

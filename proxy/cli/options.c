@@ -73,6 +73,16 @@ const struct cli_command cli_commands[] = {
      "\n"
      "Example: holdfast drain --wal /var/lib/holdfast\n",
      cli_drain},
+    {"upgrade", "", "have another process of the program take a living one's place",
+     "For a new version: replace the program's file, then run this. What SIGUSR2 to holdfastd\n"
+     "begins: the file at its path is started with the same arguments and environment, and takes\n"
+     "over its sockets, its journal and its connections when no unit is open; clients see no more\n"
+     "than a moment's wait. Units that are open longer than upgrade.wait are rolled back. If the "
+     "new\n"
+     "process cannot serve, the old one goes on, and this says why and ends with 1.\n"
+     "\n"
+     "Example: holdfast upgrade --wal /var/lib/holdfast\n",
+     cli_upgrade},
     {"top", "", "what a living holdfastd is doing, again and again",
      "Shows units a second, how long commits and syncs of the disk take, who waits for locks, how\n"
      "full the journal is, how many of its records the server may still lose, and the open units.\n"

@@ -5,11 +5,14 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "cli/living.h"
 #include "cli/output.h"
 #include "recover/journal_status.h"
 
 struct status_facts {
     struct journal_status journal;
+    bool lives; /* a holdfastd does, on this journal */
+    struct living living;
     bool has_server;
     struct upstream_description server;
     struct lease_state lease;
@@ -67,10 +70,29 @@ static void append_lease(bson_t *document, const struct status_facts *facts)
     bson_append_document_end(document, &server);
 }
 
+static void append_living(bson_t *document, const struct living *living)
+{
+    bson_t process;
+    BSON_APPEND_DOCUMENT_BEGIN(document, "process", &process);
+    BSON_APPEND_UTF8(&process, "version", living->version);
+    BSON_APPEND_INT64(&process, "pid", living->pid);
+    BSON_APPEND_UTF8(&process, "phase", living->phase);
+    BSON_APPEND_INT64(&process, "generation", living->generation);
+    BSON_APPEND_UTF8(&process, "upgrade", living->upgrade);
+    BSON_APPEND_INT64(&process, "upgradesFailed", living->upgrades_failed);
+    if (living->upgrade_failure[0] != '\0') {
+        BSON_APPEND_UTF8(&process, "upgradeFailure", living->upgrade_failure);
+    }
+    bson_append_document_end(document, &process);
+}
+
 static void print_json(const struct status_facts *facts)
 {
     bson_t document = BSON_INITIALIZER;
     journal_status_append(&document, &facts->journal);
+    if (facts->lives) {
+        append_living(&document, &facts->living);
+    }
     if (facts->has_server) {
         append_lease(&document, facts);
     }
@@ -101,6 +123,18 @@ static void print_lease(const struct status_facts *facts)
     printf(", pid %d, renewed %" PRId64 " ms ago\n", lease->pid, lease->age_ms);
 }
 
+static void print_living(const struct living *living)
+{
+    printf("process     holdfastd %s, pid %" PRId64 ", generation %" PRId64 ", %s\n",
+           living->version, living->pid, living->generation,
+           strcmp(living->upgrade, "none") == 0 ? living->phase : "an upgrade is under way");
+    if (living->upgrade_failure[0] != '\0') {
+        printf("upgrade     the last one failed: ");
+        output_text(stdout, living->upgrade_failure);
+        printf("\n");
+    }
+}
+
 static void print_text(const struct status_facts *facts)
 {
     const struct wal_statistics *figures = &facts->journal.figures;
@@ -120,6 +154,9 @@ static void print_text(const struct status_facts *facts)
     printf("commits     %" PRIu64 " of the journal's storage\n", figures->commits);
     printf("open        %" PRIu64 " units\n", figures->units_open);
     printf("conflict    %" PRIu64 " units\n", figures->units_conflict);
+    if (facts->lives) {
+        print_living(&facts->living);
+    }
     if (facts->has_server) {
         print_lease(facts);
     }
@@ -135,6 +172,10 @@ enum cli_exit cli_status(const struct cli_options *options)
     }
     enum status status = journal_status_read(wal, &facts.journal, &error);
     wal_close(wal, false);
+    if (status == STATUS_OK) {
+        struct error nobody = {0};
+        facts.lives = living_look(options, &facts.living, &nobody) == STATUS_OK;
+    }
     if (status == STATUS_OK && options->upstream != NULL) {
         status = gather_server(options, &facts, &error);
     }

@@ -30,6 +30,15 @@
 
 #define DAEMON_EXIT_CANNOT_RUN 2
 
+/* What has become of upgrades since the first process of this chain. */
+struct upgrade_history {
+    uint64_t generation; /* of this process; the first is 1 */
+    uint64_t failed;
+    char failure[384]; /* of the last one that failed; "" */
+};
+
+struct upgrade;
+
 /* Each NULL where there is no TLS. */
 struct daemon_tls {
     struct tls *net;      /* with clients */
@@ -68,8 +77,16 @@ struct daemon {
     struct settler *settler;
     struct probe probe; /* on the server after the recovery at the start */
     struct telemetry *telemetry;
-    bool stood_by; /* for somebody else, before it became the owner */
-    bool draining; /* told to, without an end */
+    bool stood_by;                  /* for somebody else, before it became the owner */
+    bool draining;                  /* told to, without an end */
+    struct upgrade *upgrade;        /* that is under way; NULL: none */
+    struct upgrade_history history; /* of the processes before this one, and of this one */
+    char *program;                  /* what an upgrade starts; NULL: it is not known */
+    bool succeeding;                /* `predecessor` is a channel to the process before this one */
+    int predecessor;
+    pid_t predecessor_pid;
+    int journal_lock; /* that it has handed over; 0: none */
+    bool handed_over; /* another process has journal and clients: only what is left is freed */
     bool upstream_lost;
     bool journal_nearly_full;
     pthread_t main_thread;
@@ -90,9 +107,38 @@ MUST_CHECK enum status daemon_start(struct daemon *daemon, struct error *ret_err
    start that failed half way. */
 void daemon_stop(struct daemon *daemon);
 
+/* A part of daemon_stop(): ends what works behind clients' commands, and the admin server. Nothing
+   of this process changes anything any more but who keeps the lease. Once. */
+void daemon_stop_engine(struct daemon *daemon);
+
 /* Takes no new connections, calls and units any more, and goes on serving what is open, until
    daemon_stop(). Harmless if it was called before. */
 void daemon_drain(struct daemon *daemon);
+
+/* ---- In place of another process, and giving way to one (upgrade.c, succeed.c) */
+
+/* First: which program an upgrade starts. It may be replaced from then on. */
+void daemon_note_program(struct daemon *daemon);
+
+/* SIGUSR2: begins an upgrade, unless one is under way. That it cannot is told. */
+void daemon_upgrade(struct daemon *daemon);
+/* Goes on with it; often. True: another process serves now, and this one is to end. */
+bool daemon_upgrade_step(struct daemon *daemon);
+/* This process goes on serving. Harmless if none is under way. */
+void daemon_upgrade_cancel(struct daemon *daemon, const char *reason);
+
+/* First: whether this process was started to succeed another one. */
+void daemon_note_predecessor(struct daemon *daemon);
+/*
+ * Takes what it hands down first, makes sure that this process will be able to serve, says so, and
+ * waits for the journal. At once if there is no predecessor, or it has died. Errors: what would
+ * keep it from serving; with `told_to_end` set: a signal, or the predecessor, has ended it.
+ */
+MUST_CHECK enum status daemon_await_journal(struct daemon *daemon, struct error *ret_error);
+/* This process serves: takes over the clients. */
+void daemon_succeed(struct daemon *daemon);
+/* It cannot. Harmless without a predecessor. */
+void daemon_fail_predecessor(struct daemon *daemon, const char *reason);
 
 /* ---- What others are told */
 

@@ -20,7 +20,9 @@ enum status daemon_open_journal(struct daemon *daemon, struct error *error)
         .durability = daemon->config.wal_durability,
         .owner = "holdfastd",
         .key_file = daemon->config.wal_key_file[0] == '\0' ? NULL : daemon->config.wal_key_file,
+        .owner_lock = daemon->journal_lock,
     };
+    daemon->journal_lock = 0; /* the journal's, whatever becomes of it */
     bool narrowed = false;
     enum status status = wal_directory_protect(options.directory, &narrowed, error);
     if (status != STATUS_OK) {

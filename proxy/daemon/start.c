@@ -73,6 +73,9 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
 {
     enum status status = daemon_make_tls(&daemon->config, &daemon->tls, error);
     if (status == STATUS_OK) {
+        status = daemon_await_journal(daemon, error);
+    }
+    if (status == STATUS_OK) {
         status = daemon_meet_manager(daemon, error);
     }
     if (status == STATUS_OK) {
@@ -91,7 +94,7 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         status = daemon_start_topology(daemon, error);
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && daemon->upstream == NULL) {
         status = upstream_open(daemon->config.upstream_uri, daemon->config.upstream_connect_ms,
                                &daemon->upstream, error);
     }
@@ -119,10 +122,17 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
                       daemon->observe, daemon->pruner);
+        admin_upgrade(daemon->admin, &(struct admin_upgrade){
+                                         .generation = daemon->history.generation,
+                                         .failed = daemon->history.failed,
+                                         .state = "none",
+                                         .failure = daemon->history.failure,
+                                     });
         if (daemon->stood_by) {
             event_tell(EVENT_STANDBY_TOOK_OVER, "holdfastd", "The standby serves now");
         }
         watchdog_watch(daemon->watchdog, daemon->workers);
+        daemon_succeed(daemon);
         daemon_tell_serving(daemon);
     }
     return status;

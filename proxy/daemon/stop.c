@@ -1,6 +1,7 @@
 /*
  * The end: drain, roll back what is open, close lease and journal. Main thread.
  */
+#include <stdlib.h>
 #include <time.h>
 
 #include "base/service_manager.h"
@@ -59,16 +60,8 @@ static void drain(struct daemon *daemon)
     router_stop(daemon->router);
 }
 
-void daemon_stop(struct daemon *daemon)
+void daemon_stop_engine(struct daemon *daemon)
 {
-    bool clean = daemon->recovered;
-    service_manager_stopping(daemon->router == NULL ? "Ending" : "Draining");
-    if (daemon->engine.pause != NULL) {
-        pause_end(daemon->engine.pause); /* who waits for it is to end, too */
-    }
-    if (daemon->router != NULL) {
-        drain(daemon);
-    }
     upstream_stop_waiting(); /* what is not done by now is left to the next start */
     daemon->engine.resolver = resolver_stop(daemon->engine.resolver); /* it uses what follows */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
@@ -77,6 +70,23 @@ void daemon_stop(struct daemon *daemon)
     daemon->pruner = pruner_stop(daemon->pruner); /* it asks the settler */
     daemon->admin = admin_stop(daemon->admin);    /* before what it looks at */
     daemon->settler = settler_stop(daemon->settler);
+}
+
+void daemon_stop(struct daemon *daemon)
+{
+    bool clean = daemon->recovered && !daemon->handed_over;
+    if (!daemon->handed_over) {
+        service_manager_stopping(daemon->router == NULL ? "Ending" : "Draining");
+    }
+    if (daemon->engine.pause != NULL) {
+        pause_end(daemon->engine.pause); /* who waits for it is to end, too */
+    }
+    if (daemon->router != NULL && !daemon->handed_over) {
+        drain(daemon);
+    }
+    if (!daemon->handed_over) {
+        daemon_stop_engine(daemon);
+    }
     if (daemon->engine.units != NULL) {
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;
     }
@@ -120,4 +130,6 @@ void daemon_stop(struct daemon *daemon)
     daemon->telemetry = telemetry_stop(daemon->telemetry); /* after all who tell it something */
     daemon->watchdog = watchdog_stop(daemon->watchdog);
     service_manager_end();
+    free(daemon->program);
+    daemon->program = NULL;
 }

@@ -262,6 +262,14 @@ enum status pause_renew(struct pause *pause, uint64_t for_ms, enum pause_state *
     return status;
 }
 
+bool pause_is_on(struct pause *pause)
+{
+    pthread_mutex_lock(&pause->mutex);
+    bool on = pause->wanted || pause->state != PAUSE_NONE;
+    pthread_mutex_unlock(&pause->mutex);
+    return on;
+}
+
 void pause_end(struct pause *pause)
 {
     pthread_mutex_lock(&pause->mutex);

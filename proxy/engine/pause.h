@@ -18,6 +18,7 @@
  * Threads: any. Its own thread, started with the first pause, does all work at the gates.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "holdfast/error.h"
@@ -49,6 +50,9 @@ struct pause *pause_free(struct pause *pause);
  */
 MUST_CHECK enum status pause_renew(struct pause *pause, uint64_t for_ms,
                                    enum pause_state *ret_state, struct error *ret_error);
+
+/* Whether one is asked for, or not over yet. */
+bool pause_is_on(struct pause *pause);
 
 /* Does not wait: writes go on in a moment. */
 void pause_end(struct pause *pause);

@@ -23,6 +23,7 @@
     X(MEMORY, "memory", "out of memory")                                                           \
     X(OPERATOR, "operator", "an operator rolled it back")                                          \
     X(SHUTDOWN, "shutdown", "the proxy was shut down")                                             \
+    X(UPGRADE, "upgrade", "an upgrade waited for it longer than upgrade.wait")                     \
     X(CALL_ERROR, "call_error", "the service answered with an error")                              \
     X(CALL_TIMEOUT, "call_timeout", "http.callTimeout")                                            \
     X(SERVICE_LOST, "service_lost", "the service was lost")                                        \

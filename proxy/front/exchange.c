@@ -492,6 +492,7 @@ static void init(struct exchange *exchange, struct front_worker *owner,
     exchange->shared = owner->shared;
     exchange->owner = owner;
     exchange->service = endpoint->service;
+    exchange->endpoint = endpoint;
     stream_init(&exchange->caller);
     stream_init(&exchange->backend);
     exchange->caller.half_open = true;
@@ -515,7 +516,8 @@ static void init(struct exchange *exchange, struct front_worker *owner,
 }
 
 void exchange_accept(struct front_worker *owner, const struct front_endpoint *endpoint,
-                     int descriptor, const struct sockaddr *peer, socklen_t peer_size)
+                     int descriptor, const struct sockaddr *peer, socklen_t peer_size,
+                     struct slice bytes)
 {
     struct exchange *exchange = memory_new_aligned(1, sizeof *exchange, _Alignof(struct exchange));
     if (exchange == NULL) {
@@ -536,6 +538,13 @@ void exchange_accept(struct front_worker *owner, const struct front_endpoint *en
         exchange_caller_gone(exchange);
     } else if (stream_open(&exchange->caller, owner->worker, descriptor, &caller_callbacks,
                            exchange) != STATUS_OK) {
+        exchange_caller_gone(exchange);
+    }
+    if (exchange->incoming.limit < bytes.size + LIMIT_RECEIVE_BUFFER_BYTES) {
+        exchange->incoming.limit = bytes.size + LIMIT_RECEIVE_BUFFER_BYTES;
+    }
+    if (bytes.size > 0 && !exchange->caller_gone &&
+        buffer_append(&exchange->incoming, bytes.data, bytes.size) != STATUS_OK) {
         exchange_caller_gone(exchange);
     }
     exchange_run(exchange);

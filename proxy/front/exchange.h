@@ -112,6 +112,7 @@ struct front_shared {
     struct observe *observe; /* NULL: requests are not counted by their route */
     _Atomic uint64_t call_timeout_ms;
     _Atomic bool draining;
+    _Atomic bool held; /* front_hold() */
     struct front_counters counters;
 };
 
@@ -130,6 +131,7 @@ struct exchange {
     struct exchange *next;
     struct exchange *previous;
     const struct front_service *service;
+    const struct front_endpoint *endpoint;
     bool inside;
     char caller_text[NETWORK_ADDRESS_TEXT_BYTES];
     enum exchange_state state;
@@ -203,8 +205,10 @@ struct exchange {
 };
 
 /* exchange.c: the life. */
+/* `bytes` are what it has sent another process. */
 void exchange_accept(struct front_worker *owner, const struct front_endpoint *endpoint,
-                     int descriptor, const struct sockaddr *peer, socklen_t peer_size);
+                     int descriptor, const struct sockaddr *peer, socklen_t peer_size,
+                     struct slice bytes);
 void exchange_set_state(struct exchange *exchange, enum exchange_state state);
 /* Does all that can be done now. Everything that happens ends with it; harmless from inside. */
 void exchange_run(struct exchange *exchange);

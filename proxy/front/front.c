@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "front/exchange.h"
+#include "front/front_private.h"
 #include "holdfast/log.h"
 
 #define STOP_WAITS_MAX 500 /* of 10 ms */
@@ -30,7 +30,7 @@ struct front {
     struct front_shared shared;
     struct front_worker *workers;
     size_t worker_count;
-    uint64_t accepted; /* worker 0 */
+    _Atomic uint64_t accepted;
     struct served *served;
     size_t served_count;
 };
@@ -44,6 +44,8 @@ struct handover {
     int descriptor;
     struct sockaddr_storage peer;
     socklen_t peer_size;
+    uint8_t *bytes; /* of a caller that another process has handed over; NULL: none */
+    size_t size;
 };
 
 static void on_handover(struct worker_task *task)
@@ -56,15 +58,16 @@ static void on_handover(struct worker_task *task)
         (void)atomic_fetch_sub(&owner->shared->counters.connections, 1);
     } else {
         exchange_accept(owner, handover->endpoint, handover->descriptor,
-                        (struct sockaddr *)&handover->peer, handover->peer_size);
+                        (struct sockaddr *)&handover->peer, handover->peer_size,
+                        slice_make(handover->bytes, handover->size));
     }
+    free(handover->bytes);
     free(handover);
 }
 
-static void on_accepted(void *context, int descriptor, const struct sockaddr *peer,
-                        socklen_t peer_size)
+static void accept_with(const struct front_endpoint *endpoint, int descriptor,
+                        const struct sockaddr *peer, socklen_t peer_size, struct slice bytes)
 {
-    const struct front_endpoint *endpoint = context;
     struct front *front = endpoint->front;
     struct handover *handover = NULL;
     uint64_t open_now = atomic_fetch_add(&front->shared.counters.connections, 1);
@@ -79,12 +82,33 @@ static void on_accepted(void *context, int descriptor, const struct sockaddr *pe
         return;
     }
     handover->task.run = on_handover;
-    handover->owner = &front->workers[front->accepted++ % front->worker_count];
+    if (bytes.size > 0 && (handover->bytes = malloc(bytes.size)) != NULL) {
+        memcpy(handover->bytes, bytes.data, bytes.size);
+        handover->size = bytes.size;
+    }
+    handover->owner = &front->workers[atomic_fetch_add(&front->accepted, 1) % front->worker_count];
     handover->endpoint = endpoint;
     handover->descriptor = descriptor;
     memcpy(&handover->peer, peer, peer_size);
     handover->peer_size = peer_size;
     worker_post(handover->owner->worker, &handover->task);
+}
+
+static void on_accepted(void *context, int descriptor, const struct sockaddr *peer,
+                        socklen_t peer_size)
+{
+    accept_with(context, descriptor, peer, peer_size, (struct slice){0});
+}
+
+void front_accept(const struct front_endpoint *endpoint, int descriptor, struct slice bytes)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+    if (getpeername(descriptor, (struct sockaddr *)&peer, &size) == 0) {
+        accept_with(endpoint, descriptor, (struct sockaddr *)&peer, size, bytes);
+    } else {
+        (void)close(descriptor); /* it has gone */
+    }
 }
 
 /* ------------------------------------------------------------------ starting */
@@ -95,6 +119,33 @@ static void close_listeners(struct front *front)
         front->served[i].outside.listener = listener_close(front->served[i].outside.listener);
         front->served[i].inside.listener = listener_close(front->served[i].inside.listener);
     }
+}
+
+void front_pause_listeners(struct front *front, bool paused)
+{
+    for (size_t i = 0; i < front->served_count; i++) {
+        struct listener *both[] = {front->served[i].outside.listener,
+                                   front->served[i].inside.listener};
+        for (size_t j = 0; j < 2; j++) {
+            if (both[j] != NULL) {
+                listener_pause(both[j], paused);
+            }
+        }
+    }
+}
+
+const struct front_endpoint *front_find_endpoint(const struct front *front, const char *listen)
+{
+    for (size_t i = 0; i < front->served_count; i++) {
+        const struct front_endpoint *both[] = {&front->served[i].outside, &front->served[i].inside};
+        for (size_t j = 0; j < 2; j++) {
+            if (both[j]->listener != NULL &&
+                strcmp(listener_address(both[j]->listener), listen) == 0) {
+                return both[j];
+            }
+        }
+    }
+    return NULL;
 }
 
 static enum status open_endpoint(struct front *front, struct front_endpoint *endpoint,
@@ -228,52 +279,57 @@ size_t front_routes_get(const struct front *front, struct front_route *routes, s
 
 /* ------------------------------------------------------------------ stopping */
 
-/* A worker's part in draining or stopping, awaited: the tasks lie in its struct. */
-struct round {
-    struct worker_task task;
-    struct front_worker *owner;
-    bool stop;
-    sem_t done;
-};
-
 static void on_round(struct worker_task *task)
 {
-    struct round *round = (struct round *)(void *)((uint8_t *)task - offsetof(struct round, task));
-    struct front_worker *owner = round->owner;
-    owner->stopping = owner->stopping || round->stop;
-    for (struct exchange *at = owner->first; at != NULL; at = at->next) {
-        if (round->stop) {
-            exchange_stop(at); /* freed from the loop, after this one */
-        } else {
-            exchange_run(at);
-        }
+    struct front_round *round =
+        (struct front_round *)(void *)((uint8_t *)task - offsetof(struct front_round, task));
+    round->owner->stopping = round->owner->stopping || round->stop;
+    for (struct exchange *at = round->owner->first; at != NULL; at = at->next) {
+        round->visit(at, round); /* freed from the loop, after this one */
     }
     (void)sem_post(&round->done);
 }
 
-static void run_round(struct front *front, bool stop)
+void front_visit(struct front *front, struct front_round *round)
 {
-    struct round round = {.task.run = on_round, .stop = stop};
-    (void)sem_init(&round.done, 0, 0);
+    round->task.run = on_round;
+    (void)sem_init(&round->done, 0, 0);
     for (size_t i = 0; i < front->worker_count; i++) {
-        round.owner = &front->workers[i];
-        worker_post(round.owner->worker, &round.task);
-        while (sem_wait(&round.done) != 0 && errno == EINTR) {
+        round->owner = &front->workers[i];
+        worker_post(round->owner->worker, &round->task);
+        while (sem_wait(&round->done) != 0 && errno == EINTR) {
         }
     }
-    (void)sem_destroy(&round.done);
+    (void)sem_destroy(&round->done);
+}
+
+struct front_shared *front_shared(struct front *front)
+{
+    return &front->shared;
+}
+
+static void run(struct exchange *exchange, struct front_round *round)
+{
+    (void)round;
+    exchange_run(exchange);
+}
+
+static void stop(struct exchange *exchange, struct front_round *round)
+{
+    (void)round;
+    exchange_stop(exchange);
 }
 
 void front_drain(struct front *front)
 {
     atomic_store(&front->shared.draining, true);
     close_listeners(front);
-    run_round(front, false);
+    front_visit(front, &(struct front_round){.visit = run});
 }
 
 void front_stop(struct front *front)
 {
-    run_round(front, true);
+    front_visit(front, &(struct front_round){.visit = stop, .stop = true});
     for (int waited = 0; waited < STOP_WAITS_MAX; waited++) {
         if (atomic_load(&front->shared.counters.connections) == 0) {
             return;

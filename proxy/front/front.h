@@ -132,6 +132,30 @@ const char *front_address(const struct front *front, size_t service, bool inside
 /* For calls that begin from now on. Any thread. */
 void front_set_limits(struct front *front, uint64_t call_timeout_ms);
 
+/* While it is held no request begins and no connection is accepted; what has begun goes on. What
+   has come waits, here or in the kernel. Waits for the workers. */
+void front_hold(struct front *front, bool held);
+
+/* A caller on its way to another process (daemon/upgrade.c). */
+struct front_parcel {
+    int caller; /* its socket */
+    const uint8_t *state;
+    size_t state_size;
+};
+
+/*
+ * Takes every caller of whose request nothing has reached its service out of the front, held:
+ * `give` is called for each on its worker, one at a time, and the socket is closed here after it.
+ * Callers with TLS stay. Returns how many went.
+ */
+size_t front_give(struct front *front,
+                  void (*give)(void *context, const struct front_parcel *parcel), void *context);
+
+/* Serves what another process has handed over; takes the socket. STATUS_INVALID: it is nothing of
+   that kind, or its listener is not served any more: the socket is closed. */
+MUST_CHECK enum status front_take(struct front *front, const struct front_parcel *parcel,
+                                  struct error *ret_error);
+
 /* No new connections; those that are idle end, the others after their request. */
 void front_drain(struct front *front);
 

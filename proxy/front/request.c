@@ -274,6 +274,10 @@ static size_t process(struct exchange *exchange, struct slice data)
     while (at < data.size && !exchange->caller_gone) {
         size_t done = 0;
         bool between = exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_HEAD;
+        if ((between || exchange->state == EXCHANGE_BODY) &&
+            atomic_load_explicit(&exchange->shared->held, memory_order_relaxed)) {
+            break;
+        }
         if (exchange->request_broken || exchange->state == EXCHANGE_CLOSING) {
             return data.size;
         }

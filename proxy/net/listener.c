@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "holdfast/log.h"
+#include "net/listening.h"
 
 #define BACKLOG 1024
 static const struct timeval accept_pause = {.tv_sec = 0, .tv_usec = 100 * 1000};
@@ -30,6 +31,7 @@ struct listener {
     struct event *event;
     struct event *pause_event;
     bool short_of_descriptors; /* told, and nothing was accepted since */
+    bool paused;               /* by listener_pause(); the worker's */
     void (*accepted)(void *context, int descriptor, const struct sockaddr *peer,
                      socklen_t peer_size);
     void *context;
@@ -124,7 +126,9 @@ static void on_pause_over(evutil_socket_t descriptor, short what, void *context)
     (void)descriptor;
     (void)what;
     struct listener *listener = context;
-    (void)event_add(listener->event, NULL);
+    if (!listener->paused) {
+        (void)event_add(listener->event, NULL);
+    }
 }
 
 static void on_acceptable(evutil_socket_t descriptor, short what, void *context)
@@ -166,6 +170,22 @@ static void on_start(struct worker_task *task)
     (void)sem_post(&listener->done);
 }
 
+static void on_pause(struct worker_task *task)
+{
+    struct listener *listener = listener_of(task);
+    listener->paused = true;
+    (void)event_del(listener->event);
+    (void)sem_post(&listener->done);
+}
+
+static void on_resume(struct worker_task *task)
+{
+    struct listener *listener = listener_of(task);
+    listener->paused = false;
+    (void)event_add(listener->event, NULL);
+    (void)sem_post(&listener->done);
+}
+
 static void on_stop(struct worker_task *task)
 {
     struct listener *listener = listener_of(task);
@@ -202,10 +222,26 @@ static void remove_stale(const struct network_address *address)
     }
 }
 
+static void tell_address(int descriptor, char *ret_address)
+{
+    struct sockaddr_storage bound = {0};
+    socklen_t size = sizeof bound;
+    if (ret_address != NULL && getsockname(descriptor, (struct sockaddr *)&bound, &size) == 0) {
+        network_address_text((struct sockaddr *)&bound, size, ret_address);
+    }
+}
+
 enum status listener_bind(const char *host_and_port, int *ret_descriptor, char *ret_address,
                           struct error *ret_error)
 {
     struct network_address address;
+    int inherited = listening_take(host_and_port);
+    if (inherited >= 0) {
+        tell_address(inherited, ret_address);
+        listening_note(host_and_port, inherited);
+        *ret_descriptor = inherited;
+        return STATUS_OK;
+    }
     enum status status = network_address_resolve(host_and_port, &address, ret_error);
     if (status != STATUS_OK) {
         return status;
@@ -227,11 +263,8 @@ enum status listener_bind(const char *host_and_port, int *ret_descriptor, char *
             "cannot listen on %s: %s%s", host_and_port, strerror(failure),
             failure == EADDRINUSE ? " (another program has this port: choose another one)" : "");
     }
-    struct sockaddr_storage bound = {0};
-    socklen_t size = sizeof bound;
-    if (ret_address != NULL && getsockname(descriptor, (struct sockaddr *)&bound, &size) == 0) {
-        network_address_text((struct sockaddr *)&bound, size, ret_address);
-    }
+    tell_address(descriptor, ret_address);
+    listening_note(host_and_port, descriptor);
     *ret_descriptor = descriptor;
     return STATUS_OK;
 }
@@ -256,6 +289,7 @@ enum status listener_open(const char *host_and_port, struct worker *worker,
     (void)sem_init(&listener->done, 0, 0);
     run_on_worker(listener, on_start);
     if (listener->event == NULL || listener->pause_event == NULL) {
+        listening_forget(listener->descriptor);
         (void)close(listener->descriptor);
         free(listener);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
@@ -269,12 +303,18 @@ const char *listener_address(const struct listener *listener)
     return listener->address;
 }
 
+void listener_pause(struct listener *listener, bool paused)
+{
+    run_on_worker(listener, paused ? on_pause : on_resume);
+}
+
 struct listener *listener_close(struct listener *listener)
 {
     if (listener == NULL) {
         return NULL;
     }
     run_on_worker(listener, on_stop);
+    listening_forget(listener->descriptor);
     (void)close(listener->descriptor);
     (void)sem_destroy(&listener->done);
     free(listener);

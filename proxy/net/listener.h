@@ -34,10 +34,11 @@ void network_address_text(const struct sockaddr *address, socklen_t size, char *
 
 /*
  * Makes a non-blocking socket that listens on HOST:PORT, or unix:/PATH, whose file is made anew if
- * nobody listens there, with the rights that umask leaves, and stays; the caller owns it.
- * *ret_address (may be NULL) gets the address with the real port, NETWORK_ADDRESS_TEXT_BYTES.
- * Errors: STATUS_INVALID, STATUS_UNREACHABLE (the name does not resolve), STATUS_EXISTS (the port
- * is taken), STATUS_IO.
+ * nobody listens there, with the rights that umask leaves, and stays; or takes the one that was
+ * handed down for this text (listening.h). The caller owns it, and calls listening_forget() before
+ * it closes it. *ret_address (may be NULL) gets the address with the real port,
+ * NETWORK_ADDRESS_TEXT_BYTES. Errors: STATUS_INVALID, STATUS_UNREACHABLE (the name does not
+ * resolve), STATUS_EXISTS (the port is taken), STATUS_IO.
  */
 MUST_CHECK enum status listener_bind(const char *host_and_port, int *ret_descriptor,
                                      char *ret_address, struct error *ret_error);
@@ -55,6 +56,10 @@ listener_open(const char *host_and_port, struct worker *worker,
 
 /* The address it is bound to, with the real port. */
 const char *listener_address(const struct listener *listener);
+
+/* While it is paused nothing is accepted: who connects waits in the kernel's queue. Any thread;
+   waits for the worker. */
+void listener_pause(struct listener *listener, bool paused);
 
 /* Stops accepting: from now on connections are refused. Any thread; waits for the worker. */
 struct listener *listener_close(struct listener *listener);

@@ -34,8 +34,7 @@ static void leave_gates(struct connection *connection)
 static bool writes_expected(const struct connection *connection)
 {
     for (uint32_t i = 0; i < connection->expected_count; i++) {
-        enum expected_kind kind =
-            connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind;
+        enum expected_kind kind = expected_get(connection, i)->kind;
         if (kind == EXPECT_WRITE || kind == EXPECT_SWALLOW) {
             return true;
         }
@@ -59,6 +58,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&connection->reply_incoming);
     buffer_free(&connection->request_bytes);
     buffer_free(&connection->read_bytes);
+    expected_free(connection);
     route_shared_leave(connection->shared, &connection->address);
     free(connection);
 }
@@ -87,7 +87,7 @@ void connection_end_server(struct connection *connection)
     if (connection->active) {
         operation_server_gone(connection);
     }
-    if (!connection->active || !connection->request.outlives_server) {
+    if (!connection->active || !connection->request->outlives_server) {
         connection_end_client(connection);
     }
     finish_if_over(connection);
@@ -133,7 +133,7 @@ void connection_end_client(struct connection *connection)
                           connection->recent_sessions, clock_monotonic_ms());
     }
     if (connection->active) {
-        boundary_cancel(&connection->request);
+        boundary_cancel(connection->request);
     }
     connection_continue(connection);
 }
@@ -206,6 +206,15 @@ static void on_server_drained(void *context)
     requests_read(context);
 }
 
+static void tell_local_address(struct connection *connection)
+{
+    struct sockaddr_storage local;
+    socklen_t size = sizeof local;
+    if (getsockname(connection->upstream.descriptor, (struct sockaddr *)&local, &size) == 0) {
+        network_address_text((struct sockaddr *)&local, size, connection->local_address);
+    }
+}
+
 static void on_server_connected(void *context, enum status status)
 {
     struct connection *connection = context;
@@ -221,11 +230,7 @@ static void on_server_connected(void *context, enum status status)
         connection_end_server(connection);
         return;
     }
-    struct sockaddr_storage local;
-    socklen_t size = sizeof local;
-    if (getsockname(connection->upstream.descriptor, (struct sockaddr *)&local, &size) == 0) {
-        network_address_text((struct sockaddr *)&local, size, connection->local_address);
-    }
+    tell_local_address(connection);
     process_check_start(connection);
 }
 
@@ -340,9 +345,9 @@ static void connect_server(struct connection *connection)
     }
 }
 
-void connection_accept(struct route_worker *owner, const struct route_listener *listener,
-                       int descriptor, const struct sockaddr *peer, socklen_t peer_size,
-                       const struct address_key *address)
+/* NULL: out of memory. */
+static struct connection *make(struct route_worker *owner, const struct sockaddr *peer,
+                               socklen_t peer_size, const struct address_key *address)
 {
     struct route_shared *shared = owner->shared;
     struct connection *connection =
@@ -350,8 +355,7 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     if (connection == NULL) {
         LOG(LOG_ERROR, "net", "Out of memory for a connection");
         route_shared_leave(shared, address);
-        (void)close(descriptor);
-        return;
+        return NULL;
     }
     connection->shared = shared;
     connection->owner = owner;
@@ -366,9 +370,23 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     buffer_init(&connection->reply_incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
     buffer_init(&connection->read_bytes, LIMIT_MESSAGE_BYTES_MAX);
+    expected_init(connection);
     operation_init(connection);
     dispatch_read_init(connection);
     link_connection(connection, owner);
+    return connection;
+}
+
+void connection_accept(struct route_worker *owner, const struct route_listener *listener,
+                       int descriptor, const struct sockaddr *peer, socklen_t peer_size,
+                       const struct address_key *address)
+{
+    struct connection *connection = make(owner, peer, peer_size, address);
+    if (connection == NULL) {
+        (void)close(descriptor);
+        return;
+    }
+    connection->listener = listener;
     struct tls *tls = listener->options.tls;
     if (tls != NULL && stream_use_tls(&connection->downstream, tls,
                                       listener->options.plain_allowed) != STATUS_OK) {
@@ -385,4 +403,77 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
     if (tls == NULL || connection->client_gone) {
         connect_server(connection);
     } /* else after the handshake */
+}
+
+/* ------------------------------------------------------------------ from process to process */
+
+void connection_adopt(struct route_worker *owner, struct parcel *parcel)
+{
+    struct server_process *process = owner->shared->options.process;
+    const uint8_t *id = parcel->has_process ? parcel->process : NULL;
+    struct connection *connection =
+        make(owner, (struct sockaddr *)&parcel->peer, parcel->peer_size, &parcel->address);
+    if (connection == NULL) {
+        (void)close(parcel->client);
+        if (parcel->server >= 0) {
+            (void)close(parcel->server);
+        }
+        buffer_free(&parcel->incoming);
+        return;
+    }
+    connection->listener = parcel->listener;
+    connection->login = parcel->login;
+    memcpy(connection->application, parcel->application, sizeof connection->application);
+    connection->application_known = parcel->application_known;
+    connection->received = parcel->heard ? 1 : 0;
+    connection->has_process = parcel->has_process;
+    memcpy(connection->process, parcel->process, sizeof connection->process);
+    memcpy(connection->recent_sessions, parcel->recent_sessions,
+           sizeof connection->recent_sessions);
+    bool whole = true;
+    for (uint32_t i = 0; i < parcel->expected_count; i++) {
+        whole = whole && expected_push(connection, parcel->expected[i]);
+    }
+    buffer_free(&connection->incoming);
+    connection->incoming = parcel->incoming; /* the memory is the connection's now */
+    if (stream_open(&connection->downstream, owner->worker, parcel->client, &downstream_callbacks,
+                    connection) != STATUS_OK) {
+        connection->client_gone = true;
+    }
+    connection->away = parcel->server < 0;
+    if (!connection->away && stream_open(&connection->upstream, owner->worker, parcel->server,
+                                         &upstream_callbacks, connection) != STATUS_OK) {
+        connection->server_gone = true;
+    }
+    link_accepted(connection, parcel->listener);
+    if (!connection->client_gone && connection->application_known) {
+        connection_link_application(connection);
+    }
+    bool fits =
+        whole && (follow_is_on(connection)
+                      ? follow_adopt(connection)
+                      : !connection->away && (process == NULL || server_process_is(process, id)));
+    connection->connected = fits && !connection->away;
+    if (connection->connected) {
+        tell_local_address(connection);
+    }
+    if (!fits || connection->client_gone || connection->server_gone) {
+        connection_end_server(connection);
+        connection_end_client(connection);
+        return;
+    }
+    /* What the kernel has for us is an edge that comes by itself. */
+    requests_read(connection);
+}
+
+void connection_let_go(struct connection *connection)
+{
+    connection->expected_count = 0; /* the other process waits for these */
+    follow_end(connection);
+    domain_link_close(&connection->link, false);
+    connection->client_gone = true;
+    connection->server_gone = true;
+    stream_close(&connection->downstream);
+    stream_close(&connection->upstream);
+    finish_if_over(connection);
 }

@@ -76,7 +76,7 @@ void dispatch_note_session(struct connection *connection, const struct command_v
 }
 
 /* A service that is told apart by its driver's appName. */
-static void link_by_application(struct connection *connection)
+void connection_link_application(struct connection *connection)
 {
     const struct router_options *options = &connection->shared->options;
     for (size_t i = 0; i < options->rule_count; i++) {
@@ -101,7 +101,7 @@ static void note_application(struct connection *connection, const struct command
     (void)snprintf(connection->application, sizeof connection->application, "%s",
                    bson_iter_utf8(&name, NULL));
     connection->application_known = true;
-    link_by_application(connection);
+    connection_link_application(connection);
 }
 
 /* { endSessions: [ { id: UUID } ... ] }: their transactions end with them. */
@@ -140,8 +140,7 @@ static void end_sessions(struct connection *connection, const struct command_vie
 static bool client_is_owed(const struct connection *connection)
 {
     for (uint32_t i = 0; i < connection->expected_count; i++) {
-        if (connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind !=
-            EXPECT_SWALLOW) {
+        if (expected_get(connection, i)->kind != EXPECT_SWALLOW) {
             return true;
         }
     }
@@ -320,7 +319,7 @@ static void expect_identity(struct connection *connection, const struct command_
     }
     login_request(&connection->login, view);
     connection->observed_writer = 0;
-    connection->request.authorized = false;
+    connection->authorized = false;
     dispatch->expected.kind = class == COMMAND_HELLO ? EXPECT_HELLO : EXPECT_LOGIN;
 }
 
@@ -334,8 +333,7 @@ static bool login_waits(const struct connection *connection, const struct comman
 {
     bool waits = class == COMMAND_LOGIN || login_hello_begins_one(view);
     for (uint32_t i = 0; waits && i < connection->expected_count; i++) {
-        enum expected_kind kind =
-            connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind;
+        enum expected_kind kind = expected_get(connection, i)->kind;
         if (kind == EXPECT_LOGIN || kind == EXPECT_HELLO) {
             return true;
         }
@@ -489,6 +487,31 @@ void dispatch_named(struct connection *connection, const struct wire_header *hea
     }
 }
 
+/*
+ * Whether it has to wait while what writes is paused: it would begin something. What has begun goes
+ * on. A write that is in its gate already is one of those.
+ */
+static bool waits_for_pause(struct connection *connection, const struct command_view *view,
+                            enum command_class class)
+{
+    struct comment comment;
+    struct traceparent found;
+    struct unit_session_key key;
+    struct domain *domain = connection->link.domain;
+    if (atomic_load_explicit(&connection->shared->pause, memory_order_relaxed) == ROUTER_GOES_ON ||
+        connection->gate_admitted) {
+        return false;
+    }
+    if (view->has_autocommit || view->has_start_transaction || class == COMMAND_TRANSACTION) {
+        return view->has_start_transaction;
+    }
+    if (class == COMMAND_UNIT || (dispatch_is_any_write(class) && dispatch_names_a_unit(view))) {
+        return comment_parse(view, &comment, NULL) == STATUS_OK && comment.begin;
+    }
+    return dispatch_is_any_write(class) &&
+           (domain == NULL || !domain_find_call(domain, dispatch_trace(view, &found), &key));
+}
+
 static void decide_command(struct connection *connection, const struct wire_header *header,
                            struct slice available, struct dispatch *dispatch)
 {
@@ -514,6 +537,10 @@ static void decide_command(struct connection *connection, const struct wire_head
     }
     if (connection->shared->options.engine->native != NULL) {
         dispatch_native(connection, header, available, &view, class, dispatch);
+        return;
+    }
+    if (waits_for_pause(connection, &view, class)) {
+        dispatch->kind = DISPATCH_BLOCKED;
         return;
     }
     if (view.has_autocommit || view.has_start_transaction || class == COMMAND_TRANSACTION) {
@@ -550,7 +577,10 @@ void dispatch_decide(struct connection *connection, const struct wire_header *he
                      struct slice available, struct dispatch *dispatch)
 {
     dispatch->expected = (struct expected){.kind = EXPECT_PASS, .request_id = header->request_id};
-    if (connection->expected_count == EXPECTED_MAX || connection->read_watch.active) {
+    bool paused =
+        atomic_load_explicit(&connection->shared->pause, memory_order_relaxed) == ROUTER_PAUSES &&
+        !connection->gate_admitted;
+    if (!expected_reserve(connection) || connection->read_watch.active || paused) {
         dispatch->kind = DISPATCH_BLOCKED;
         return;
     }

@@ -331,7 +331,7 @@ static bool can_go(const struct connection *connection)
         return false;
     }
     for (uint32_t i = 0; i < connection->expected_count; i++) {
-        if (!can_answer(&connection->expected[(connection->expected_at + i) % EXPECTED_MAX])) {
+        if (!can_answer(expected_get(connection, i))) {
             return false;
         }
     }
@@ -400,6 +400,36 @@ void follow_look(struct connection *connection)
         !connection->client_gone && client_wants(connection)) {
         follow_dial(connection);
     }
+}
+
+static bool is_connected_to(const struct connection *connection,
+                            const struct topology_target *target)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+    if (getpeername(connection->upstream.descriptor, (struct sockaddr *)&peer, &size) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < target->address_count; i++) {
+        if (target->sizes[i] == size && memcmp(&target->addresses[i], &peer, size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool follow_adopt(struct connection *connection)
+{
+    struct topology_target target;
+    if (connection->away) {
+        return true;
+    }
+    if (topology_target_get(topology_of(connection), &target) &&
+        is_connected_to(connection, &target)) {
+        connection->generation = target.generation;
+        return true;
+    }
+    return follow_lost(connection);
 }
 
 /* ------------------------------------------------------------------ what tells of a change */

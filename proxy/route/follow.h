@@ -70,6 +70,10 @@ bool follow_reply(struct connection *connection, struct slice document);
 /* Notes of a request what its client is told if its answer is lost. */
 void follow_note(const struct command_view *view, struct expected *expected);
 
+/* One that another process has handed over: finds out whether its server is the current one; it
+   goes away if not. False: it cannot. */
+bool follow_adopt(struct connection *connection);
+
 /* The topology has changed: who waits tries at once, and who has logged in and cannot follow is
    closed. */
 void follow_changed(struct route_worker *worker);

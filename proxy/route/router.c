@@ -52,6 +52,11 @@ struct handover {
     struct address_key address;
 };
 
+struct route_shared *router_shared(struct router *router)
+{
+    return &router->shared;
+}
+
 static void on_handover(struct worker_task *task)
 {
     struct handover *handover =
@@ -495,6 +500,9 @@ struct router *router_free(struct router *router)
     if (router != NULL) {
         (void)sem_destroy(&router->done);
         (void)pthread_mutex_destroy(&router->shared.hello.mutex);
+        for (size_t i = 0; i < router->shared.worker_count; i++) {
+            operation_free_spare(&router->shared.workers[i]);
+        }
         free(router->shared.workers);
         free(router->shared.listeners);
         address_counts_free(router->shared.addresses);

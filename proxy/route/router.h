@@ -113,6 +113,50 @@ void router_follow(struct router *router);
 /* No new connections, no new units; what is open goes on. */
 void router_drain(struct router *router);
 
+/* ---- handing the clients over to another process (daemon/upgrade.c) */
+
+enum router_pause {
+    ROUTER_GOES_ON,
+    /* Nothing new that writes: transactions, units in comments and plain writes wait, those that
+       have begun go on; so do reads. */
+    ROUTER_PAUSES_WRITES,
+    ROUTER_PAUSES, /* nothing new at all, and no connection is accepted */
+};
+
+/* What waits is not lost: it goes on after a lesser pause, or in the other process. Waits for the
+   workers. */
+void router_pause(struct router *router, enum router_pause pause);
+
+/* Connections that cannot be handed over yet, or not be closed without losing what is on its way.
+   Waits for the workers. */
+size_t router_busy(struct router *router);
+
+/* Ends those. */
+void router_end_busy(struct router *router);
+
+/* A connection on its way to the other process. */
+struct router_parcel {
+    int client; /* its socket */
+    int server; /* that of its own connection to the server; -1: it has none now (follow.h) */
+    const uint8_t *state;
+    size_t state_size;
+};
+
+/*
+ * Takes every connection that can be handed over out of the router, paused: `give` is called for
+ * each on its worker, one at a time, and both sockets are closed here after it. Those with TLS on
+ * either side stay: what was agreed on cannot be moved. Returns how many went; *ret_later: how many
+ * may go when the reply that they are in the middle of has passed.
+ */
+size_t router_give(struct router *router,
+                   void (*give)(void *context, const struct router_parcel *parcel), void *context,
+                   size_t *ret_later);
+
+/* Serves what another process has handed over; takes the sockets. STATUS_INVALID: it is nothing of
+   that kind, or its listener is not served any more: the sockets are closed. */
+MUST_CHECK enum status router_take(struct router *router, const struct router_parcel *parcel,
+                                   struct error *ret_error);
+
 /*
  * Rolls back the units that are still open and closes every connection; waits for it. The workers
  * are stopped by the caller after this, then router_free().

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "holdfast/log.h"
 
@@ -309,6 +310,36 @@ void services_set_limits(struct services *services, const struct config *config)
 }
 
 /* ------------------------------------------------------------------ ending */
+
+void services_hold(struct services *services, bool held)
+{
+    for (size_t i = 0; i < services->distinct_count; i++) {
+        domain_hold(services->distinct[i], held);
+    }
+}
+
+void services_hold_callers(struct services *services, bool held)
+{
+    if (services->front != NULL) {
+        front_hold(services->front, held);
+    }
+}
+
+size_t services_give(struct services *services,
+                     void (*give)(void *context, const struct front_parcel *parcel), void *context)
+{
+    return services->front == NULL ? 0 : front_give(services->front, give, context);
+}
+
+enum status services_take(struct services *services, const struct front_parcel *parcel,
+                          struct error *ret_error)
+{
+    if (services->front == NULL) {
+        (void)close(parcel->caller);
+        return error_set(ret_error, STATUS_INVALID, "no service is fronted any more");
+    }
+    return front_take(services->front, parcel, ret_error);
+}
 
 void services_drain(struct services *services)
 {

@@ -58,6 +58,16 @@ bool services_are_fronted(const struct services *services);
 /* After the configuration was read again. */
 void services_set_limits(struct services *services, const struct config *config);
 
+/* While they are held no call begins: those that come wait (domain_hold()). */
+void services_hold(struct services *services, bool held);
+/* The same for every request, and no caller is accepted (front_hold()). */
+void services_hold_callers(struct services *services, bool held);
+/* As front_give() and front_take(). */
+size_t services_give(struct services *services,
+                     void (*give)(void *context, const struct front_parcel *parcel), void *context);
+MUST_CHECK enum status services_take(struct services *services, const struct front_parcel *parcel,
+                                     struct error *ret_error);
+
 /* No call begins any more. */
 void services_drain(struct services *services);
 /* Calls that are open. */

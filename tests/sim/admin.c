@@ -111,3 +111,9 @@ struct telemetry *telemetry_stop(struct telemetry *telemetry)
     (void)telemetry;
     return NULL;
 }
+
+void admin_upgrade(struct admin *admin, const struct admin_upgrade *upgrade)
+{
+    (void)admin;
+    (void)upgrade;
+}

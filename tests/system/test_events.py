@@ -232,10 +232,16 @@ def test_each_event_has_an_alert():
         "UpstreamRestarted": "HoldfastServerRestarted",
         "LeaseLost": "HoldfastLeaseLost",
         "StandbyTookOver": "HoldfastStandbyTookOver",
+        "UpgradeFailed": "HoldfastUpgradeFailed",
     }
     source = (ALERTS.parents[2] / "include/holdfast/event.h").read_text()
     reasons = set(re.findall(r'X\(\w+, "(\w+)"', source))
-    assert reasons == wanted.keys() | {"JournalHasRoom", "UpstreamBack", "LeaseBack"}
+    assert reasons == wanted.keys() | {
+        "JournalHasRoom",
+        "UpstreamBack",
+        "LeaseBack",
+        "UpgradeFinished",
+    }
     assert set(wanted.values()) <= rules().keys()
 
 

@@ -7,14 +7,16 @@ never made anew. What they said of it, today's must say, too; they may say more.
 import base64
 import json
 import lzma
+import os
 import pathlib
+import shutil
 
 import bson
 import pytest
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from conftest import RawTransaction
-from holdfast_testing import Connection, Proxy, Server, holdfast
+from holdfast_testing import Connection, Proxy, Server, build_bin, holdfast
 from holdfast_testing.backup import contents
 from test_bad_input import change_format_version
 
@@ -122,6 +124,39 @@ def test_holdfastd_takes_it_over(old, server):
         unit.insert("c", {"_id": "next"})
         assert unit.commit()["ok"] == 1
         assert proxy.stop() == 0
+    holdfast("verify", "--wal", wal, check=0)
+
+
+def test_it_goes_on_through_an_upgrade_in_place(old, server, tmp_path):
+    """From one program to another, both on a journal of the old format: what was committed before is
+    known, and what is open meanwhile is not lost. The programs are two copies of today's."""
+    directory, wal = old
+    path = tmp_path / "holdfastd"
+    shutil.copy(build_bin() / "holdfastd", path)
+    vouched = {"upstream.takeover": journal_id(wal), "upgrade.wait": "20s"}
+    with Proxy(server, vouched, wal=wal, program=path) as proxy, Connection(proxy.port) as connection:
+        other = path.with_suffix(".new")
+        shutil.copy(build_bin() / "holdfastd", other)
+        with other.open("ab") as copy:
+            copy.write(b"another version")
+        other.rename(path)
+        unit = RawTransaction(connection)
+        assert unit.insert("c", {"_id": "open"})["ok"] == 1
+        proxy.begin_upgrade()
+        assert unit.commit()["ok"] == 1
+        proxy.finish_upgrade()
+        assert os.readlink(f"/proc/{proxy.process.pid}/exe") == str(path)
+        reply = connection.run({
+            "insert": "c", "documents": [{"_id": "once"}], "txnNumber": Int64(1), "$db": "test",
+            "lsid": {"id": bson.Binary(bytes(range(16)), 4)},
+        })  # fmt: skip
+        assert reply["n"] == 1 and "writeErrors" not in reply
+        assert unit.commit()["ok"] == 1
+        unit = unit.next()
+        unit.insert("c", {"_id": "next"})
+        assert unit.commit()["ok"] == 1
+        assert proxy.stop() == 0
+        assert server.direct.test.c.count_documents({"_id": {"$in": ["open", "next"]}}) == 2
     holdfast("verify", "--wal", wal, check=0)
 
 

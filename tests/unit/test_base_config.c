@@ -246,6 +246,9 @@ static void test_values_valid_and_invalid(void **state)
         bool valid;
         uint64_t number; /* of a valid number */
     } cases[] = {
+        {"upgrade.wait", "0", true, 0},
+        {"upgrade.wait", "10m", true, 600000},
+        {"upgrade.wait", "601s", false, 0},
         {"unit.lockWait", "0", true, 0},
         {"unit.lockWait", "250", true, 250},
         {"unit.lockWait", "250ms", true, 250},

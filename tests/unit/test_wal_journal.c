@@ -496,6 +496,52 @@ static void test_second_open_in_the_same_process_is_refused(void **state)
     wal_close(wal, true);
 }
 
+static bool somebody_else_may_open(const struct fixture *fixture)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        struct wal *wal = NULL;
+        struct error error;
+        struct wal_options options = fixture_options(fixture);
+        _exit(wal_open(&options, &wal, &error) == STATUS_OWNED ? 1 : 0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WEXITSTATUS(status) == 0;
+}
+
+/* From one owner to the next nobody comes between, and the next knows that all ended cleanly. */
+static void test_lock_is_handed_over(void **state)
+{
+    struct wal *wal = fixture_open(*state);
+    struct error error;
+    struct wal_options options = fixture_options(*state);
+    int lock = -1;
+    assert_null(wal_close_for(wal, true, &lock));
+    assert_true(lock > 0);
+    assert_false(somebody_else_may_open(*state));
+    options.owner_lock = dup(lock);
+    assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
+    assert_true(wal_was_clean(wal));
+    assert_int_equal(close(lock), 0);
+    assert_false(somebody_else_may_open(*state));
+    wal_close(wal, true);
+    assert_true(somebody_else_may_open(*state));
+}
+
+static void test_another_lock_is_refused(void **state)
+{
+    struct error error;
+    struct wal *wal = NULL;
+    struct wal_options options = fixture_options(*state);
+    wal_close(fixture_open(*state), true);
+    int other = dup(STDIN_FILENO);
+    options.owner_lock = other;
+    assert_int_equal(wal_open(&options, &wal, &error), STATUS_INVALID);
+    assert_int_equal(close(other), -1); /* it was */
+    assert_true(somebody_else_may_open(*state));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -516,6 +562,8 @@ int main(void)
         TEST(test_writable_until_full_and_again_after_pruning),
         TEST(test_killed_owner_leaves_what_was_completed),
         TEST(test_second_open_in_the_same_process_is_refused),
+        TEST(test_lock_is_handed_over),
+        TEST(test_another_lock_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

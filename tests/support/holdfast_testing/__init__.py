@@ -23,6 +23,7 @@ from .old_server import OldServer
 from .process import (
     Process,
     ProcessError,
+    Successor,
     end_all_started,
     free_port,
     port_for_restarts,
@@ -56,6 +57,7 @@ __all__ = [
     "Receiver",
     "Server",
     "Service",
+    "Successor",
     "WireTap",
     "admin_port",
     "anonymous_bytes",

@@ -17,6 +17,7 @@ _started_lock = threading.Lock()
 _ports = set()
 _ports_lock = threading.Lock()
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None)
 
 
@@ -81,6 +82,7 @@ class Process:
         self._on_line = on_line
         self._changed = threading.Condition()
         self._ended = False
+        self.succeeded = False  # another one goes on with its output
         env = dict(os.environ)
         env.update(environment or {})
         self._popen = _starter.start(
@@ -163,7 +165,8 @@ class Process:
             raise ProcessError(
                 f"{self.name}: still running after {timeout:g} s\n{self.tail()}"
             ) from None
-        self._reader.join(5)
+        if not self.succeeded:
+            self._reader.join(5)
         with _started_lock:
             _started.discard(self)
         return code
@@ -178,6 +181,71 @@ class Process:
         """SIGTERM, and what it exited with."""
         self.send(signal.SIGTERM)
         return self.wait(timeout)
+
+
+class Successor(Process):
+    """A process that a child of ours has started in its own place: its output is the child's.
+
+    It becomes our child when that has ended, for we take in the orphans.
+    """
+
+    def __init__(self, former, pid):
+        former.succeeded = True
+        self.succeeded = False
+        self.name = former.name
+        self.arguments = former.arguments
+        self.lines = former.lines
+        self._changed = former._changed
+        self._reader = former._reader
+        self._former = former
+        self._pid = pid
+        self._code = None
+        with _started_lock:
+            _started.add(self)
+
+    @staticmethod
+    def expect():
+        """Before it is started."""
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+    @property
+    def pid(self):
+        return self._pid
+
+    @property
+    def _ended(self):
+        return self._former._ended
+
+    def running(self):
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:  # its parent lives
+                try:
+                    state = pathlib.Path(f"/proc/{self._pid}/stat").read_text()
+                except FileNotFoundError:
+                    self._code = -1
+                    return False
+                return state.rpartition(")")[2].split()[0] != "Z"
+            if pid != 0:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code is None
+
+    def send(self, number):
+        if self.running():
+            os.kill(self._pid, number)
+
+    def wait(self, timeout=30):
+        deadline = time.monotonic() + timeout
+        while self.running():
+            if time.monotonic() > deadline:
+                raise ProcessError(f"{self.name}: still running after {timeout:g} s\n{self.tail()}")
+            time.sleep(0.005)
+        if not self.succeeded:
+            self._reader.join(5)
+        with _started_lock:
+            _started.discard(self)
+        return self._code
 
 
 def _is_stopped(task):

@@ -11,7 +11,7 @@ import tempfile
 
 import pymongo
 
-from .process import Process, wait_until
+from .process import Process, Successor, wait_until
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 
@@ -65,7 +65,9 @@ class Proxy:
         options=(),
         start=True,
         environment=None,
+        program=None,
     ):
+        self.program = program  # another path of it
         self.upstream_uri = upstream if isinstance(upstream, str) else upstream.uri
         self.settings = dict(settings or {})
         self.options = list(options)
@@ -106,7 +108,7 @@ class Proxy:
         return pymongo.MongoClient(self.uri, **options)
 
     def arguments(self):
-        arguments = [str(build_bin() / "holdfastd"), "--listen", f"127.0.0.1:{self.port}"]
+        arguments = [str(self.program or build_bin() / "holdfastd"), "--listen", f"127.0.0.1:{self.port}"]
         arguments += ["--upstream", self.upstream_uri, "--wal", self.wal]
         for key, value in self.settings.items():
             arguments += ["--set", f"{key}={value}"]
@@ -172,6 +174,38 @@ class Proxy:
         """kill -9, then again with the same journal on the same port."""
         self.kill()
         return self.start(crash_at=crash_at)
+
+    def upgrade(self, timeout=60):
+        """SIGUSR2, until the former process has ended; self.process is the new one then."""
+        self.begin_upgrade()
+        return self.finish_upgrade(timeout)
+
+    def begin_upgrade(self):
+        Successor.expect()
+        self._upgrades = self._count_lines("Upgrade finished")
+        self._failures = self._upgrades_failed()
+        self.process.send(signal.SIGUSR2)
+
+    def finish_upgrade(self, timeout=60):
+        former = self.process
+        entry = wait_until(self._handed_over, timeout, "the upgrade is finished")
+        self.process = Successor(former, entry["attr"]["pid"])
+        code = former.wait(timeout)
+        assert code == 0, f"the former process ended with {code}\n{former.tail()}"
+        return former
+
+    def _count_lines(self, message):
+        return sum(entry["msg"] == message for entry in self.log())
+
+    def _upgrades_failed(self):
+        return sum("failed" in entry["msg"] for entry in self.log() if entry["c"] == "upgrade")
+
+    def _handed_over(self):
+        if self._count_lines("Upgrade finished") <= self._upgrades:
+            assert self._upgrades_failed() == self._failures, self.process.tail(15)
+            return None
+        entries = [e for e in self.log() if e["msg"].startswith("Handed over")]
+        return entries[self._upgrades] if len(entries) > self._upgrades else None
 
     def units(self):
         """`holdfast units --json`: a list of units."""
