@@ -83,10 +83,9 @@ REASONS = [
     Reason(
         NATIVE,
         "transactions*",
-        "labels to retryable commit errors|labels to writeConcernError|labels to connection errors"
-        "|fails after two errors|applies majority write concern on retries",
+        "labels to connection errors|fails after two errors|applies majority write concern on retries",
         '"commitTransaction" succeeded',
-        "the server fails twice. Holdfast asks again itself, too, so the driver gets the outcome where "
+        "the server hangs up twice. Holdfast asks again itself, too, so the driver gets the outcome where "
         "it would have given up",
     ),
     Reason(
@@ -100,8 +99,9 @@ REASONS = [
     Reason(
         NATIVE,
         "transactions*",
-        r"UnknownTransactionCommitResult \(NotWritablePrimary\)|WriteConcernTimeout non-timeout error",
-        r"\d != \d",
+        r"UnknownTransactionCommitResult \(NotWritablePrimary\)|WriteConcernTimeout non-timeout error"
+        "|labels to retryable commit errors|labels to writeConcernError",
+        r"\d != \d|\"commitTransaction\" succeeded",
         "a commit whose answer leaves it open Holdfast asks again as well: who is first decides how often "
         "the driver has to",
         always=False,

@@ -51,6 +51,7 @@ def test_bank(three, seed):
     for worker in workers:
         done = len(bank.acknowledged_by(worker))
         wait_until(lambda w=worker, d=done: len(bank.acknowledged_by(w)) > d, 60, "it goes on")
+    for worker in workers:  # not before: what a dead client leaves open nobody ends here
         worker.kill()
     acknowledged = set().union(*map(bank.acknowledged_by, workers))
     print(f"{killer.kills} kills, journals {three.settle()}")
