@@ -1,5 +1,6 @@
 /*
- * Command line of holdfast-bench. Threads: main only.
+ * Command line of holdfast-bench: which command it is, its options by option_table.c, and what they
+ * must be together. Threads: main only.
  */
 #include "bench/options.h"
 
@@ -9,130 +10,125 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define SECONDS_MAX 3600.0
-#define WORK_MS_MAX 60000.0
+#include "bench/option_table.h"
+
 #define SERVICE_CONNECTIONS 32u
+#define OPTIONS_MAX 64u
+#define LETTER_FIRST 256 /* above all characters */
 
-static const struct {
-    const char *name;
-    const char *help;
-} loads[] = {
-#define X(name, text, help) [BENCH_LOAD_##name] = {text, help},
-    BENCH_LOAD_LIST(X)
-#undef X
-};
+/* ------------------------------------------------------------------ values */
 
-#define LOAD_COUNT (sizeof loads / sizeof loads[0])
-
-enum option_letter {
-    OPTION_TARGET = 256,
-    OPTION_CONNECTIONS,
-    OPTION_SECONDS,
-    OPTION_WARMUP,
-    OPTION_DOCUMENTS,
-    OPTION_BYTES,
-    OPTION_HOT,
-    OPTION_PLAIN,
-    OPTION_BLIND,
-    OPTION_BY_FILTER,
-    OPTION_SERIALIZABLE,
-    OPTION_PID,
-    OPTION_JSON,
-    OPTION_METHOD,
-    OPTION_PATH,
-    OPTION_LISTEN,
-    OPTION_MONGO,
-    OPTION_WRITES,
-    OPTION_WORK,
-};
-
-static const struct option long_options[] = {
-    {"target", required_argument, NULL, OPTION_TARGET},
-    {"connections", required_argument, NULL, OPTION_CONNECTIONS},
-    {"seconds", required_argument, NULL, OPTION_SECONDS},
-    {"warmup", required_argument, NULL, OPTION_WARMUP},
-    {"documents", required_argument, NULL, OPTION_DOCUMENTS},
-    {"bytes", required_argument, NULL, OPTION_BYTES},
-    {"hot", required_argument, NULL, OPTION_HOT},
-    {"plain", required_argument, NULL, OPTION_PLAIN},
-    {"blind", no_argument, NULL, OPTION_BLIND},
-    {"by-filter", no_argument, NULL, OPTION_BY_FILTER},
-    {"serializable", no_argument, NULL, OPTION_SERIALIZABLE},
-    {"pid", required_argument, NULL, OPTION_PID},
-    {"json", no_argument, NULL, OPTION_JSON},
-    {"method", required_argument, NULL, OPTION_METHOD},
-    {"path", required_argument, NULL, OPTION_PATH},
-    {"listen", required_argument, NULL, OPTION_LISTEN},
-    {"mongo", required_argument, NULL, OPTION_MONGO},
-    {"writes", required_argument, NULL, OPTION_WRITES},
-    {"work", required_argument, NULL, OPTION_WORK},
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},
-    {NULL, 0, NULL, 0},
-};
-
-const char *bench_load_name(enum bench_load load)
+static void *field(struct bench_options *options, const struct option_row *row)
 {
-    return loads[load].name;
+    return (char *)options + row->offset;
 }
 
-static enum status take_number(const char *option, uint32_t most, uint32_t *ret_number,
-                               struct error *ret_error)
+static enum status take_double(const struct option_row *row, const char *text, const char *end_mark,
+                               const char *expected, double *ret_number, struct error *ret_error)
 {
     char *end = NULL;
     errno = 0;
-    unsigned long number = strtoul(optarg, &end, 10);
-    if (optarg[0] < '0' || optarg[0] > '9' || end[0] != '\0' || errno != 0 || number < 1 ||
-        number > most) {
-        return error_set(ret_error, STATUS_INVALID, "%s %.50s: expected a number from 1 to %u",
-                         option, optarg, most);
+    double number = strtod(text, &end);
+    bool ended = end[0] == '\0' || (end_mark != NULL && strcmp(end, end_mark) == 0);
+    if (end == text || !ended || errno != 0 || !isfinite(number) || number < row->least ||
+        number > row->most) {
+        return error_set(ret_error, STATUS_INVALID, "--%s %.50s: expected %s from %.10g to %.10g",
+                         row->name, text, expected, row->least, row->most);
     }
-    *ret_number = (uint32_t)number;
+    *ret_number = number;
     return STATUS_OK;
 }
 
-static enum status take_seconds(const char *option, double least, uint64_t *ret_ns,
-                                struct error *ret_error)
+static enum status take_whole(const struct option_row *row, const char *text, double *ret_number,
+                              struct error *ret_error)
 {
-    char *end = NULL;
-    double seconds = strtod(optarg, &end);
-    if (end == optarg || end[0] != '\0' || !isfinite(seconds) || seconds < least ||
-        seconds > SECONDS_MAX) {
-        return error_set(ret_error, STATUS_INVALID, "%s %.50s: expected seconds from %g to %g",
-                         option, optarg, least, SECONDS_MAX);
+    if (text[0] == '\0' || strspn(text, "0123456789") != strlen(text)) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "--%s %.50s: expected a number from %.10g to %.10g", row->name, text,
+                         row->least, row->most);
     }
-    *ret_ns = (uint64_t)(seconds * 1e9);
+    return take_double(row, text, NULL, "a number", ret_number, ret_error);
+}
+
+/* Cuts the next word off a list with commas. */
+static bool next_word(const char **rest, char word[64])
+{
+    size_t size = strcspn(*rest, ",");
+    if (size >= 64) {
+        size = 63;
+    }
+    memcpy(word, *rest, size);
+    word[size] = '\0';
+    *rest += strcspn(*rest, ",");
+    bool more = **rest == ',';
+    *rest += more ? 1 : 0;
+    return more;
+}
+
+static enum status take_list(const struct option_row *row, struct bench_list *list,
+                             struct error *ret_error)
+{
+    const char *rest = optarg;
+    bool more = true;
+    list->count = 0;
+    while (more) {
+        char word[64];
+        if (list->count == BENCH_LIST_MAX) {
+            return error_set(ret_error, STATUS_INVALID, "--%s: at most %u numbers", row->name,
+                             BENCH_LIST_MAX);
+        }
+        more = next_word(&rest, word);
+        double *value = &list->values[list->count++];
+        enum status status = row->kind == OPTION_NUMBERS
+                                 ? take_whole(row, word, value, ret_error)
+                                 : take_double(row, word, NULL, "a number", value, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
     return STATUS_OK;
 }
 
-/* Milliseconds, as a number or as 5ms. */
-static enum status take_work(uint64_t *ret_ns, struct error *ret_error)
+static enum status take_boundaries(struct bench_options *options, struct error *ret_error)
 {
-    char *end = NULL;
-    double ms = strtod(optarg, &end);
-    if (end == optarg || (end[0] != '\0' && strcmp(end, "ms") != 0) || !isfinite(ms) || ms < 0 ||
-        ms > WORK_MS_MAX) {
-        return error_set(ret_error, STATUS_INVALID, "--work %.50s: expected milliseconds up to %g",
-                         optarg, WORK_MS_MAX);
+    const char *rest = optarg;
+    bool more = true;
+    options->boundary_count = 0;
+    while (more) {
+        char word[64];
+        more = next_word(&rest, word);
+        size_t found = 0;
+        while (found < LOAD_BOUNDARY_COUNT &&
+               strcmp(word, load_boundary_name((enum load_boundary)found)) != 0) {
+            found++;
+        }
+        if (found == LOAD_BOUNDARY_COUNT || options->boundary_count == LOAD_BOUNDARY_COUNT) {
+            return error_set(ret_error, STATUS_INVALID,
+                             "--boundary %.50s: expected words of plain, driver, comment, single, "
+                             "http with commas between them",
+                             optarg);
+        }
+        options->boundaries[options->boundary_count++] = (enum load_boundary)found;
     }
-    *ret_ns = (uint64_t)(ms * 1e6);
     return STATUS_OK;
 }
 
 /* What may stand in the first line of a request. */
-static enum status take_word(const char *option, char first, const char **ret_word,
+static enum status take_word(const struct option_row *row, const char **ret_word,
                              struct error *ret_error)
 {
     size_t size = strlen(optarg);
-    bool valid = size > 0 && size < 200 && strcmp(optarg, "HEAD") != 0 &&
-                 (first == '\0' || optarg[0] == first);
+    bool is_path = row->kind == OPTION_PATH;
+    bool valid =
+        size > 0 && size < 200 && strcmp(optarg, "HEAD") != 0 && (!is_path || optarg[0] == '/');
     for (size_t i = 0; i < size; i++) {
         valid = valid && optarg[i] > ' ' && optarg[i] < 0x7f;
     }
     if (!valid) {
-        return error_set(ret_error, STATUS_INVALID, "%s %.50s: expected %s", option, optarg,
-                         first == '/' ? "a path, as /calls" : "a word, as POST");
+        return error_set(ret_error, STATUS_INVALID, "--%s %.50s: expected %s", row->name, optarg,
+                         is_path ? "a path, as /calls" : "a word, as POST");
     }
     *ret_word = optarg;
     return STATUS_OK;
@@ -140,281 +136,260 @@ static enum status take_word(const char *option, char first, const char **ret_wo
 
 static enum status take_pid(struct bench_options *options, struct error *ret_error)
 {
-    uint32_t number = 0;
-    if (options->pid_count == BENCH_PIDS_MAX) {
-        return error_set(ret_error, STATUS_INVALID, "--pid: at most %u processes", BENCH_PIDS_MAX);
+    static const struct option_row pids = {.name = "pid", .least = 1, .most = INT32_MAX};
+    double number = 0;
+    if (options->load.pid_count == LOAD_PIDS_MAX) {
+        return error_set(ret_error, STATUS_INVALID, "--pid: at most %u processes", LOAD_PIDS_MAX);
     }
-    enum status status = take_number("--pid", INT32_MAX, &number, ret_error);
+    enum status status = take_whole(&pids, optarg, &number, ret_error);
     if (status == STATUS_OK) {
-        options->pids[options->pid_count++] = (pid_t)number;
+        options->load.pids[options->load.pid_count++] = (pid_t)number;
     }
     return status;
 }
 
-/* Those of contended, and of transactions; STATUS_NOT_FOUND: none of them. */
-static enum status take_contended_option(int letter, struct bench_options *options,
-                                         struct error *ret_error)
+static enum status take_target(const struct option_row *row, struct bench_texts *texts,
+                               struct error *ret_error)
 {
-    switch (letter) {
-    case OPTION_HOT:
-        return take_number("--hot", BENCH_DOCUMENTS_MAX, &options->hot, ret_error);
-    case OPTION_PLAIN:
-        return take_number("--plain", BENCH_CONNECTIONS_MAX, &options->plain, ret_error);
-    case OPTION_BLIND:
-        options->blind = true;
-        return STATUS_OK;
-    case OPTION_BY_FILTER:
-        options->by_filter = true;
-        return STATUS_OK;
-    case OPTION_SERIALIZABLE:
-        options->serializable = true;
-        return STATUS_OK;
-    default:
-        return STATUS_NOT_FOUND;
+    bool first = strcmp(row->name, "target") == 0;
+    if (first && texts->values[0] != NULL) {
+        return error_set(ret_error, STATUS_INVALID, "--target: given twice; the others are --vs");
     }
+    if (first) {
+        texts->values[0] = optarg;
+    } else if (texts->count == BENCH_TARGETS_MAX) {
+        return error_set(ret_error, STATUS_INVALID, "--%s: at most %u targets", row->name,
+                         BENCH_TARGETS_MAX);
+    } else {
+        texts->values[texts->count++] = optarg;
+    }
+    return STATUS_OK;
 }
 
-/* Those of calls and service; STATUS_NOT_FOUND: none of them. */
-static enum status take_call_option(int letter, struct bench_options *options,
-                                    struct error *ret_error)
+static enum status take_number(struct bench_options *options, const struct option_row *row,
+                               struct error *ret_error)
 {
-    switch (letter) {
-    case OPTION_METHOD:
-        return take_word("--method", '\0', &options->method, ret_error);
-    case OPTION_PATH:
-        return take_word("--path", '/', &options->path, ret_error);
-    case OPTION_LISTEN:
-        options->listen = optarg;
-        return STATUS_OK;
-    case OPTION_MONGO:
-        options->mongo = optarg;
-        return STATUS_OK;
-    case OPTION_WRITES:
-        return take_number("--writes", BENCH_WRITES_MAX, &options->writes, ret_error);
-    case OPTION_WORK:
-        return take_work(&options->work_ns, ret_error);
-    default:
-        return STATUS_NOT_FOUND;
-    }
-}
-
-static enum status take_option(int letter, struct bench_options *options, enum bench_action *action,
-                               char **arguments, struct error *ret_error)
-{
-    switch (letter) {
-    case OPTION_TARGET:
-        options->target = optarg;
-        return STATUS_OK;
-    case OPTION_CONNECTIONS:
-        return take_number("--connections", BENCH_CONNECTIONS_MAX, &options->connections,
-                           ret_error);
+    double number = 0;
+    enum status status = STATUS_OK;
+    switch (row->kind) {
+    case OPTION_NUMBER:
+        status = take_whole(row, optarg, &number, ret_error);
+        if (status == STATUS_OK) {
+            *(uint32_t *)field(options, row) = (uint32_t)number;
+        }
+        return status;
+    case OPTION_FRACTION:
+        status = take_double(row, optarg, NULL, "a number", &number, ret_error);
+        if (status == STATUS_OK) {
+            *(double *)field(options, row) = number;
+        }
+        return status;
     case OPTION_SECONDS:
-        return take_seconds("--seconds", 0.1, &options->seconds_ns, ret_error);
-    case OPTION_WARMUP:
-        return take_seconds("--warmup", 0, &options->warmup_ns, ret_error);
-    case OPTION_DOCUMENTS:
-        return take_number("--documents", BENCH_DOCUMENTS_MAX, &options->documents, ret_error);
-    case OPTION_BYTES:
-        return take_number("--bytes", BENCH_BYTES_MAX, &options->bytes, ret_error);
+    case OPTION_MS:
+        status = row->kind == OPTION_MS
+                     ? take_double(row, optarg, "ms", "milliseconds", &number, ret_error)
+                     : take_double(row, optarg, NULL, "seconds", &number, ret_error);
+        if (status == STATUS_OK) {
+            *(uint64_t *)field(options, row) =
+                (uint64_t)(number * (row->kind == OPTION_MS ? 1e6 : 1e9));
+        }
+        return status;
+    default:
+        return STATUS_NOT_FOUND;
+    }
+}
+
+static enum status take_option(const struct option_row *row, struct bench_options *options,
+                               enum bench_command *command, struct error *ret_error)
+{
+    switch (row->kind) {
+    case OPTION_FLAG:
+        *(bool *)field(options, row) = true;
+        return STATUS_OK;
+    case OPTION_TEXT:
+        *(const char **)field(options, row) = optarg;
+        return STATUS_OK;
+    case OPTION_TEXTS:
+        return take_target(row, field(options, row), ret_error);
+    case OPTION_NUMBERS:
+    case OPTION_RATES:
+        return take_list(row, field(options, row), ret_error);
+    case OPTION_WORD:
+    case OPTION_PATH:
+        return take_word(row, field(options, row), ret_error);
     case OPTION_PID:
         return take_pid(options, ret_error);
-    case OPTION_JSON:
-        options->json = true;
+    case OPTION_BOUNDARIES:
+        return take_boundaries(options, ret_error);
+    case OPTION_HELP:
+        *command = BENCH_HELP;
         return STATUS_OK;
-    case 'h':
-        *action = BENCH_HELP;
+    case OPTION_VERSION:
+        *command = BENCH_VERSION;
         return STATUS_OK;
-    case 'V':
-        *action = BENCH_VERSION;
-        return STATUS_OK;
-    case ':':
-        return error_set(ret_error, STATUS_INVALID, "%.100s needs a value", arguments[optind - 1]);
-    case '?':
-        return error_set(ret_error, STATUS_INVALID, "unknown option %.100s", arguments[optind - 1]);
-    default:
+    case OPTION_NUMBER:
+    case OPTION_FRACTION:
+    case OPTION_SECONDS:
+    case OPTION_MS:
         break;
     }
-    enum status status = take_contended_option(letter, options, ret_error);
-    return status == STATUS_NOT_FOUND ? take_call_option(letter, options, ret_error) : status;
+    return take_number(options, row, ret_error);
 }
 
-static enum status take_load(int count, char **words, struct bench_options *options,
-                             enum bench_action *action, struct error *ret_error)
+/* ------------------------------------------------------------------ all arguments */
+
+static const char *const command_names[] = {
+#define X(name, text) [BENCH_##name] = text,
+    BENCH_COMMAND_LIST(X)
+#undef X
+};
+
+/* The first argument says it: what its options are is not known before. */
+static enum bench_command find_command(int argument_count, char **arguments)
 {
-    if (count == 0) {
-        return error_set(ret_error, STATUS_INVALID, "which load? See holdfast-bench --help");
-    }
-    if (count > 1) {
-        return error_set(ret_error, STATUS_INVALID, "unexpected %.100s", words[1]);
-    }
-    if (strcmp(words[0], "service") == 0) {
-        *action = BENCH_SERVE;
-        return STATUS_OK;
-    }
-    for (size_t i = 0; i < LOAD_COUNT; i++) {
-        if (strcmp(words[0], loads[i].name) == 0) {
-            options->load = (enum bench_load)i;
-            return STATUS_OK;
+    for (size_t command = BENCH_SERVICE; argument_count > 1 && command <= BENCH_RELAY; command++) {
+        if (strcmp(arguments[1], command_names[command]) == 0) {
+            return (enum bench_command)command;
         }
     }
-    return error_set(ret_error, STATUS_INVALID, "there is no load %.50s; see holdfast-bench --help",
-                     words[0]);
+    return BENCH_RUN;
 }
 
-/* Each connection writes documents of its own, so that no connection waits for another. */
-static enum status check_documents(const struct bench_options *options, struct error *ret_error)
+static bool belongs(const struct option_row *row, enum bench_command command)
 {
-    uint32_t each = options->load == BENCH_LOAD_UNIT          ? 3
-                    : options->load == BENCH_LOAD_POINT_WRITE ? 1
-                                                              : 0;
-    if (options->documents / options->connections < each) {
-        return error_set(
-            ret_error, STATUS_INVALID, "--documents %u: %s needs %u for each of %u connections",
-            options->documents, bench_load_name(options->load), each, options->connections);
-    }
-    return STATUS_OK;
+    return row->command == command || row->kind == OPTION_HELP || row->kind == OPTION_VERSION;
 }
 
-static enum status check_contended(const struct bench_options *options, struct error *ret_error)
+static enum status take_options(int argument_count, char **arguments, enum bench_command *command,
+                                struct bench_options *options, struct error *ret_error)
 {
-    if (options->load != BENCH_LOAD_CONTENDED) {
-        return STATUS_OK;
-    }
-    if (options->plain > options->connections) {
-        return error_set(ret_error, STATUS_INVALID, "--plain %u: more than the %u connections",
-                         options->plain, options->connections);
-    }
-    if ((uint64_t)options->hot + options->connections > options->documents) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "--documents %u: contended needs %u hot ones, and one for each of %u "
-                         "connections",
-                         options->documents, options->hot, options->connections);
-    }
-    return STATUS_OK;
-}
-
-static enum status check_load(struct bench_options *options, struct error *ret_error)
-{
-    if (options->target == NULL) {
-        return error_set(ret_error, STATUS_INVALID, "--target HOST:PORT is missing");
-    }
-    options->connections = options->connections == 0 ? 1 : options->connections;
-    enum status status = check_documents(options, ret_error);
-    if (status == STATUS_OK) {
-        status = check_contended(options, ret_error);
-    }
-    return status == STATUS_OK
-               ? network_address_resolve(options->target, &options->address, ret_error)
-               : status;
-}
-
-static enum status check_service(struct bench_options *options, struct error *ret_error)
-{
-    if (options->listen == NULL) {
-        return error_set(ret_error, STATUS_INVALID, "--listen HOST:PORT is missing");
-    }
-    if (options->connections == 0) {
-        options->connections = SERVICE_CONNECTIONS;
-    }
-    return options->mongo == NULL
-               ? STATUS_OK
-               : network_address_resolve(options->mongo, &options->address, ret_error);
-}
-
-enum status bench_options_parse(int argument_count, char **arguments, enum bench_action *ret_action,
-                                struct bench_options *ret_options, struct error *ret_error)
-{
-    struct bench_options options = {
-        .documents = 10000,
-        .bytes = 1000000,
-        .hot = 1,
-        .seconds_ns = 10000000000u,
-        .warmup_ns = 1000000000u,
-        .method = "POST",
-        .path = "/calls",
-        .writes = 2,
-    };
-    enum bench_action action = BENCH_RUN;
-    enum status status = STATUS_OK;
+    struct option long_options[OPTIONS_MAX] = {{NULL, 0, NULL, 0}};
+    size_t count = 0;
     int letter;
+    const enum bench_command of = *command;
+    for (size_t i = 0; i < option_count && count + 1 < OPTIONS_MAX; i++) {
+        if (belongs(&option_table[i], of)) {
+            long_options[count++] =
+                (struct option){option_table[i].name,
+                                option_table[i].value == NULL ? no_argument : required_argument,
+                                NULL, LETTER_FIRST + (int)i};
+        }
+    }
     optind = 0; /* so that tests may call this more than once */
     while ((letter = getopt_long(argument_count, arguments, ":hV", long_options, NULL)) != -1) {
-        status = take_option(letter, &options, &action, arguments, ret_error);
+        enum status status = STATUS_OK;
+        if (letter == ':') {
+            status =
+                error_set(ret_error, STATUS_INVALID, "%.100s needs a value", arguments[optind - 1]);
+        } else if (letter == '?') {
+            status =
+                error_set(ret_error, STATUS_INVALID, "unknown option %.100s%s%s",
+                          arguments[optind - 1], of == BENCH_RUN ? "" : " of ", command_names[of]);
+        } else if (letter < LETTER_FIRST) {
+            *command = letter == 'h' ? BENCH_HELP : BENCH_VERSION;
+        } else {
+            status = take_option(&option_table[letter - LETTER_FIRST], options, command, ret_error);
+        }
         if (status != STATUS_OK) {
             return status;
         }
     }
-    if (action == BENCH_RUN) {
-        status =
-            take_load(argument_count - optind, arguments + optind, &options, &action, ret_error);
-        if (status == STATUS_OK) {
-            status = action == BENCH_SERVE ? check_service(&options, ret_error)
-                                           : check_load(&options, ret_error);
+    return STATUS_OK;
+}
+
+static enum status take_loads(int count, char **words, struct bench_options *options,
+                              struct error *ret_error)
+{
+    if (count == 0) {
+        return error_set(ret_error, STATUS_INVALID, "which load? See holdfast-bench --help");
+    }
+    for (int i = 0; i < count; i++) {
+        size_t kind = 0;
+        while (kind < LOAD_COUNT && strcmp(words[i], load_name((enum load_kind)kind)) != 0) {
+            kind++;
         }
+        if (kind == LOAD_COUNT) {
+            return error_set(ret_error, STATUS_INVALID,
+                             "there is no load %.50s; see holdfast-bench --help", words[i]);
+        }
+        for (size_t j = 0; j < options->load_count; j++) {
+            if (options->loads[j] == (enum load_kind)kind) {
+                return error_set(ret_error, STATUS_INVALID, "the load %.50s is given twice",
+                                 words[i]);
+            }
+        }
+        options->loads[options->load_count++] = (enum load_kind)kind;
+    }
+    return STATUS_OK;
+}
+
+static enum status check_serve(enum bench_command command, int words, char **word,
+                               struct bench_options *options, struct error *ret_error)
+{
+    struct bench_serve *serve = &options->serve;
+    const char *target = options->targets.values[0];
+    if (words > 1) {
+        return error_set(ret_error, STATUS_INVALID, "unexpected %.100s", word[1]);
+    }
+    if (serve->listen == NULL) {
+        return error_set(ret_error, STATUS_INVALID, "--listen HOST:PORT is missing");
+    }
+    if (command == BENCH_RELAY && target == NULL) {
+        return error_set(ret_error, STATUS_INVALID, "--target HOST:PORT is missing");
+    }
+    const char *whereto = command == BENCH_RELAY ? target : serve->mongo;
+    return whereto == NULL ? STATUS_OK
+                           : network_address_resolve(whereto, &serve->address, ret_error);
+}
+
+enum status bench_options_parse(int argument_count, char **arguments,
+                                enum bench_command *ret_command, struct bench_options *ret_options,
+                                struct error *ret_error)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    struct bench_options options = {
+        .load = {.documents = 10000,
+                 .seconds_ns = 10000000000u,
+                 .warmup_ns = 1000000000u,
+                 .zipf = 0.99,
+                 .method = "POST",
+                 .path = "/calls"},
+        .targets = {.count = 1}, /* its place is kept */
+        .connections = {{1}, 1},
+        .writes = {{3}, 1},
+        .units = {{1000, 10000}, 2},
+        .boundaries = {LOAD_BOUNDARY_DRIVER},
+        .boundary_count = 1,
+        .kills = 3,
+        .rounds = 1,
+        .threads = processors < 1 ? 1 : (uint32_t)processors,
+        .serve = {.connections = SERVICE_CONNECTIONS, .documents = 10000, .writes = 2},
+    };
+    options.serve.threads = options.threads;
+    enum bench_command command = find_command(argument_count, arguments);
+    enum status status = take_options(argument_count, arguments, &command, &options, ret_error);
+    if (status == STATUS_OK && command == BENCH_RUN) {
+        status = take_loads(argument_count - optind, arguments + optind, &options, ret_error);
+        if (status == STATUS_OK && options.targets.values[0] == NULL &&
+            !(options.load_count == 1 && options.loads[0] == LOAD_FLOOR)) {
+            status = error_set(ret_error, STATUS_INVALID, "--target HOST:PORT is missing");
+        }
+    } else if (status == STATUS_OK && (command == BENCH_SERVICE || command == BENCH_RELAY)) {
+        status =
+            check_serve(command, argument_count - optind, arguments + optind, &options, ret_error);
     }
     if (status == STATUS_OK) {
-        *ret_action = action;
+        *ret_command = command;
         *ret_options = options;
     }
     return status;
 }
 
-void bench_options_help(void)
+bool bench_options_single(const struct bench_options *options)
 {
-    fputs("Usage: holdfast-bench LOAD --target HOST:PORT [OPTION]...\n"
-          "       holdfast-bench service --listen HOST:PORT [OPTION]...\n"
-          "\n"
-          "Puts load on a MongoDB server, on holdfastd or on another proxy, and measures it. Each\n"
-          "connection sends its next operation when the last one is answered.\n"
-          "\n"
-          "Loads:\n",
-          stdout);
-    for (size_t i = 0; i < LOAD_COUNT; i++) {
-        printf("  %-12s  %s\n", loads[i].name, loads[i].help);
-    }
-    fputs(
-        "\n"
-        "Options:\n"
-        "  --target HOST:PORT  whom to ask (required); no TLS, no login\n"
-        "  --connections N     1 (default) to 50000\n"
-        "  --seconds S         measured time, 10 by default\n"
-        "  --warmup S          load before that, which is not measured, 1 by default\n"
-        "  --documents N       documents of 200 bytes to work on, 10000 by default\n"
-        "  --bytes N           large-read: bytes of documents a reply, 1000000 by default\n"
-        "  --hot N             contended: documents that all increment, 1 by default\n"
-        "  --plain N           contended: so many of the connections use plain updates\n"
-        "  --blind             contended: transactions increment without a read before\n"
-        "  --by-filter         contended: they read by a filter that does not fix _id\n"
-        "  --serializable      unit, contended: transactions ask for it (of holdfastd only)\n"
-        "  --method M          calls: POST by default; all but GET have a body; not HEAD\n"
-        "  --path P            calls: /calls by default\n"
-        "  --pid PID           report CPU time and memory of this process; up to 16 times\n"
-        "  --json              one line of JSON instead of text\n"
-        "  --help              this text\n"
-        "  --version           the version\n"
-        "\n"
-        "The documents are made first, in the database holdfast_bench, unless they are there\n"
-        "from an earlier run; they stay. Point it at no server whose data you would miss.\n"
-        "\n"
-        "An error reply, a reply that says something else than expected, an HTTP answer other\n"
-        "than 2xx and a connection that ends are errors; the first one is told. Transactions that\n"
-        "are told to try again (TransientTransactionError) do so and are counted as retries;\n"
-        "their latency counts from the first try.\n"
-        "\n"
-        "service is a stub to put calls on: it works on any number of them at once, and each\n"
-        "makes its writes one after the other (updates with upsert, of distinct documents, with\n"
-        "the call's traceparent in their comment), but a GET none. It ends by SIGTERM.\n"
-        "\n"
-        "Options of service:\n"
-        "  --listen HOST:PORT  where it serves (required); port 0: a free one, which it tells\n"
-        "  --mongo HOST:PORT   where its writes go; without it there are none\n"
-        "  --work MS           how long a call takes before its writes, 0 by default\n"
-        "  --writes N          of each call, 2 by default\n"
-        "  --connections N     to --mongo, 32 by default\n"
-        "  --documents N       which it writes one after the other, 10000 by default\n"
-        "\n"
-        "Example: holdfast-bench unit --target localhost:27018 --connections 32 --pid 4711\n"
-        "\n"
-        "Exit codes: 0 no error, 1 errors were counted, 2 could not run.\n",
-        stdout);
+    return options->load_count == 1 && load_is_run(options->loads[0]) &&
+           options->targets.count == 1 && !options->peers && options->connections.count == 1 &&
+           options->rates.count <= 1 && options->writes.count == 1 &&
+           options->boundary_count == 1 && options->rounds == 1 && options->output == NULL &&
+           options->compare == NULL;
 }

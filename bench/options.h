@@ -6,78 +6,89 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
+#include "bench/load/load.h"
 #include "holdfast/error.h"
-#include "net/listener.h"
 
-/* One list makes the enum, the names and the help. */
-#define BENCH_LOAD_LIST(X)                                                                         \
-    X(POINT_READ, "point-read", "find of one document by _id")                                     \
-    X(POINT_WRITE, "point-write", "update ($inc) of one document by _id, without a session")       \
-    X(UNIT, "unit", "driver transaction: three updates and commitTransaction")                     \
-    X(CONTENDED, "contended",                                                                      \
-      "driver transaction: increment a document that all do, and an own one")                      \
-    X(LARGE_READ, "large-read", "find that returns --bytes in one reply")                          \
-    X(IDLE, "idle", "connections that say hello and are held open")                                \
-    X(CALLS, "calls", "HTTP/1.1 requests to a service, or to holdfastd in front of one")
+#define BENCH_TARGETS_MAX 12u
+#define BENCH_LIST_MAX 16u
+#define BENCH_ROUNDS_MAX 1000u
 
-enum bench_load {
-#define X(name, text, help) BENCH_LOAD_##name,
-    BENCH_LOAD_LIST(X)
+/* One list makes the enum and the names. */
+#define BENCH_COMMAND_LIST(X)                                                                      \
+    X(RUN, "")            /* loads: suite.h */                                                     \
+    X(SERVICE, "service") /* a stub service: stub/service.h */                                     \
+    X(RELAY, "relay")     /* moves bytes: peer/relay.h */
+
+enum bench_command {
+#define X(name, text) BENCH_##name,
+    BENCH_COMMAND_LIST(X)
 #undef X
-};
-
-/* "point-read", ... */
-const char *bench_load_name(enum bench_load load);
-
-#define BENCH_CONNECTIONS_MAX 50000u
-#define BENCH_DOCUMENTS_MAX 10000000u
-/* A reply holds at most 16 MB of documents. */
-#define BENCH_BYTES_MAX 15000000u
-#define BENCH_PIDS_MAX 16u
-#define BENCH_WRITES_MAX 1000u
-
-struct bench_options {
-    enum bench_load load;
-    const char *target;             /* as given; `address` is what it resolved to */
-    struct network_address address; /* of `target`, or of `mongo` */
-    uint32_t connections;           /* 1 to BENCH_CONNECTIONS_MAX */
-    uint32_t documents;             /* 1 to BENCH_DOCUMENTS_MAX; large-read: unused */
-    uint32_t bytes;      /* of documents in a reply of large-read, up to BENCH_BYTES_MAX */
-    uint64_t seconds_ns; /* measured time, nanoseconds, at most an hour */
-    uint64_t warmup_ns;
-    pid_t pids[BENCH_PIDS_MAX]; /* whose CPU time and memory are reported */
-    size_t pid_count;
-    uint32_t hot;   /* contended: documents that all connections increment */
-    uint32_t plain; /* contended: connections that do so without transactions, 0 to connections */
-    bool blind;     /* contended: transactions do not read first */
-    bool serializable; /* transactions say that they are */
-    bool by_filter;    /* contended: the hot document is read by another filter than its _id */
-    bool json;
-    const char *method; /* calls: of its requests */
-    const char *path;
-    const char *listen; /* service: HOST:PORT, where it serves */
-    const char *mongo;  /* service: HOST:PORT, to which its writes go; NULL: it writes nothing */
-    uint32_t writes;    /* service: of each call, 1 to BENCH_WRITES_MAX */
-    uint64_t work_ns;   /* service: how long a call takes before its writes */
-};
-
-enum bench_action {
-    BENCH_RUN,
-    BENCH_SERVE, /* "service" in place of a load: service.h */
-    BENCH_HELP,
+        BENCH_HELP,
     BENCH_VERSION,
 };
 
+/* Numbers that were given as 1,8,32; each is measured. */
+struct bench_list {
+    double values[BENCH_LIST_MAX];
+    size_t count;
+};
+
+struct bench_texts {
+    const char *values[BENCH_TARGETS_MAX];
+    size_t count;
+};
+
+/* Of service and relay. */
+struct bench_serve {
+    const char *listen;             /* HOST:PORT, where it serves */
+    const char *mongo;              /* service: HOST:PORT of its writes; NULL: it writes nothing */
+    struct network_address address; /* service: of `mongo`; relay: of `--target` */
+    uint32_t connections;           /* service: to `mongo` */
+    uint32_t documents;
+    uint32_t writes;  /* of each call, 1 to LOAD_WRITES_MAX */
+    uint64_t work_ns; /* how long a call takes before its writes */
+    uint32_t threads; /* relay */
+};
+
+struct bench_options {
+    enum load_kind loads[LOAD_COUNT];
+    size_t load_count;
+    struct load_options load;   /* what all have in common */
+    struct bench_texts targets; /* as given; the first is --target, the others are --vs */
+    bool peers;
+    const char *upstream;  /* HOST:PORT, in front of which peers are started */
+    const char *server;    /* or a program, with words behind commas */
+    const char *holdfastd; /* NULL: beside this program, or on PATH */
+    uint32_t threads;      /* of peers */
+    struct bench_list connections;
+    struct bench_list rates; /* none: closed loop */
+    struct bench_list writes;
+    struct bench_list units; /* recovery */
+    enum load_boundary boundaries[LOAD_BOUNDARY_COUNT];
+    size_t boundary_count;
+    uint32_t kills; /* crash-loss */
+    uint32_t rounds;
+    const char *directory; /* where what is started keeps its files */
+    const char *output;    /* a folder for the reports; NULL: none */
+    const char *compare;   /* an earlier report.json */
+    double tolerance;      /* percent; 0: differences are told, not judged */
+    bool json;
+    bool quiet;
+    struct bench_serve serve;
+};
+
 /*
- * Reads the arguments and resolves --target or --mongo. Errors: STATUS_INVALID, STATUS_UNREACHABLE;
- * the message names the option. Texts in *ret_options point into `arguments`.
+ * Reads the arguments; resolves the addresses of service and relay. Errors: STATUS_INVALID,
+ * STATUS_UNREACHABLE; the message names the option. Texts in *ret_options point into `arguments`.
  */
 MUST_CHECK enum status bench_options_parse(int argument_count, char **arguments,
-                                           enum bench_action *ret_action,
+                                           enum bench_command *ret_command,
                                            struct bench_options *ret_options,
                                            struct error *ret_error);
+
+/* Whether one load is to be run once against one target, and only printed. */
+bool bench_options_single(const struct bench_options *options);
 
 /* Prints the manual to standard output. */
 void bench_options_help(void);

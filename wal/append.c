@@ -68,8 +68,9 @@ struct writer {
     pthread_cond_t finished; /* a task or a waited-for append is done */
     struct wal_append *queue_first;
     struct wal_append *queue_last;
-    size_t queue_count; /* of them, those that somebody waits for */
-    bool waits_briefly; /* the writer looks into the queue by itself soon */
+    size_t queue_count;   /* of them, those that somebody waits for */
+    uint32_t patience_us; /* of the first of these */
+    bool waits_briefly;   /* the writer looks into the queue by itself soon */
     struct task *task_first;
     struct task *task_last;
     bool stopping;
@@ -368,11 +369,13 @@ static void run_tasks(struct writer *writer, struct task *tasks)
 static void gather(struct writer *writer)
 {
     uint64_t wait_us = writer->commit_us / GATHER_PART;
-    if (writer->shared_count < 2 || writer->queue_count >= writer->shared_count ||
+    bool patient = writer->patience_us > 0;
+    if (writer->shared_count < 2 || (!patient && writer->queue_count >= writer->shared_count) ||
         writer->task_first != NULL || writer->stopping) {
         return;
     }
     wait_us = wait_us > GATHER_US_MAX ? GATHER_US_MAX : wait_us;
+    wait_us = patient ? writer->patience_us : wait_us;
     pthread_mutex_unlock(&writer->lock);
     (void)nanosleep(&(struct timespec){.tv_nsec = (long)wait_us * 1000}, NULL);
     pthread_mutex_lock(&writer->lock);
@@ -431,6 +434,7 @@ static void *writer_main(void *argument)
         writer->shared_count =
             writer->queue_count == 0 ? writer->shared_count : writer->queue_count;
         writer->queue_count = 0;
+        writer->patience_us = 0;
         writer->task_first = NULL;
         writer->task_last = NULL;
         pthread_mutex_unlock(&writer->lock);
@@ -509,6 +513,10 @@ void wal_append(struct wal *wal, struct wal_append *first)
         writer->queue_last->queue_next = first;
     }
     writer->queue_last = first;
+    if (writer->queue_count == 0 && !first->unhurried) {
+        writer->patience_us =
+            first->patience_us < WAL_PATIENCE_US_MAX ? first->patience_us : WAL_PATIENCE_US_MAX;
+    }
     writer->queue_count += first->unhurried ? 0 : 1;
     writer->unhurried_seen = writer->unhurried_seen || first->unhurried;
     if (!first->unhurried || !writer->waits_briefly) {

@@ -212,6 +212,9 @@ struct wal_append {
     /* On a group's first record: nobody waits for it. It goes with the next group that somebody
        waits for, or by itself after WAL_UNHURRIED_MS; so it costs no sync of its own. */
     bool unhurried;
+    /* Likewise, where several have lately shared a commit: how long the writer may wait for more,
+       at most WAL_PATIENCE_US_MAX, instead of the short time that it takes by itself; 0: that. */
+    uint32_t patience_us;
     /* filled in by the journal before `completed` */
     uint64_t lsn;       /* 0 if it failed */
     enum status status; /* OK, FULL (the quota or the disk: nothing was written, later groups may
@@ -221,6 +224,7 @@ struct wal_append {
 };
 
 #define WAL_UNHURRIED_MS 200u
+#define WAL_PATIENCE_US_MAX 2000u
 
 /* The payload of a record for which there is room even in a full journal: see wal_append(). */
 #define WAL_SHORT_PAYLOAD_BYTES 512u

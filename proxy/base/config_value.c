@@ -15,6 +15,9 @@
 #include "base/config_keys.h"
 #include "base/secret.h"
 
+/* What fits a socket's address, with the prefix. */
+#define LOCAL_SOCKET_BYTES_MAX 112u
+
 struct unit_factor {
     const char *name;
     uint64_t factor;
@@ -107,6 +110,28 @@ static bool is_endpoint(const char *text, bool zero_allowed)
     return !bracketed || memchr(text, ':', host_size) != NULL;
 }
 
+static bool is_printable(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* unix:/PATH, for drivers only. */
+static bool is_local_socket(const char *name, enum config_type type, const char *text)
+{
+    static const char prefix[] = "unix:/";
+    const char *point = strrchr(name, '.');
+    bool for_drivers =
+        strcmp(name, "net.listen") == 0 || strcmp(point == NULL ? name : point + 1, "mongo") == 0;
+    return type == CONFIG_TYPE_LISTEN && for_drivers &&
+           strncmp(text, prefix, sizeof prefix - 1) == 0 &&
+           strlen(text) <= LOCAL_SOCKET_BYTES_MAX && is_printable(text);
+}
+
 /* The rest is looked at where it is used. */
 static enum status check_uri(const char *name, const char *text, struct error *ret_error)
 {
@@ -176,16 +201,6 @@ static bool is_name(const char *text)
     return size <= 64 && text[size] == '\0';
 }
 
-static bool is_printable(const char *text)
-{
-    for (; *text != '\0'; text++) {
-        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static enum status check_word(const char *name, enum config_type type, const char *text,
                               struct error *ret_error)
 {
@@ -231,7 +246,7 @@ enum status config_text_check(const char *name, enum config_type type, const cha
         return check_uri(name, text, ret_error);
     case CONFIG_TYPE_LISTEN:
     case CONFIG_TYPE_CONNECT:
-        if (!is_endpoint(text, type == CONFIG_TYPE_LISTEN)) {
+        if (!is_endpoint(text, type == CONFIG_TYPE_LISTEN) && !is_local_socket(name, type, text)) {
             return error_set(ret_error, STATUS_INVALID,
                              "%s: \"%.200s\" is not HOST:PORT, for example 127.0.0.1:27018 or "
                              "[::1]:27018",

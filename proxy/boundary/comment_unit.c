@@ -147,6 +147,11 @@ static void answer_ended(struct boundary_request *request, enum outcome outcome)
 static void after_commit(struct boundary_request *request)
 {
     bson_destroy(&request->kept);
+    if (request->commit_status == STATUS_CONFLICT) { /* native engine: it has ended */
+        fail(request, REPLY_CODE_NoSuchTransaction,
+             "the server has lost the unit's transaction: nothing of it is there");
+        return;
+    }
     if (request->commit_status == STATUS_OK) {
         if (request->reply.len <= 5) {
             reply_put_ok(&request->reply); /* commitUnit; else it is the last write's */
@@ -422,6 +427,12 @@ void comment_start(struct boundary_request *request)
     request->again = false;
     if (comment_parse(&request->view, &request->comment, &error) != STATUS_OK) {
         fail(request, REPLY_CODE_FailedToParse, error.message);
+        return;
+    }
+    if (request->engine->native != NULL &&
+        request->comment.isolation == COMMENT_ISOLATION_SERIALIZABLE) {
+        fail(request, REPLY_CODE_InvalidOptions,
+             "serializable units are not there on a replica set or a cluster");
         return;
     }
     if (request->draining && request->comment.begin) {

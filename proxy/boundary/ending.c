@@ -120,9 +120,11 @@ void ending_commit(struct boundary_request *request, struct slice answer,
                    void (*resume)(struct boundary_request *))
 {
     request->after_commit = resume;
+    request->outlives_server = request->engine->native != NULL;
     request->commit = (struct commit){
         .engine = request->engine,
         .unit = request->unit,
+        .channel = request->channel,
         .reply = answer,
         .completed = on_committed,
         .context = request,
@@ -140,6 +142,7 @@ void ending_roll_back(struct boundary_request *request, const char *reason)
     request->rollback = (struct rollback){
         .engine = request->engine,
         .unit = request->unit,
+        .channel = request->channel,
         .reason = reason,
         .completed = on_rolled_back,
         .context = request,

@@ -54,8 +54,9 @@ static enum outcome judge(struct wal_reader *reader, const struct wal_session *s
         return OUTCOME_CONFLICT;
     case WAL_UNIT_ABORTED:
         return judge_aborted(reader, session->unit, error);
+    case WAL_UNIT_COMMITTING:
+        return OUTCOME_CONFLICT; /* nobody knows yet */
     case WAL_UNIT_OPEN:
-    case WAL_UNIT_COMMITTING: /* of another engine, which asks nobody here */
         break;
     }
     return OUTCOME_ROLLED_BACK;

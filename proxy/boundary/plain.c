@@ -231,9 +231,21 @@ bool plain_is_unit(const struct engine *engine, const struct command_view *view,
            (engine->multi_writes != ENGINE_MULTI_WRITES_OFF && statement_is_several(view, message));
 }
 
+/* Outside a transaction a write takes the newest data: mongod refuses to promise it another view.
+   The unit's commands to the server carry no read concern, so the server cannot refuse it. */
+static bool asks_for_other_view(const struct command_view *view)
+{
+    return view->read_concern_level != NULL && strcmp(view->read_concern_level, "local") != 0;
+}
+
 void plain_start(struct boundary_request *request)
 {
     ending_init(request);
+    if (asks_for_other_view(&request->view)) {
+        fail(request, REPLY_CODE_InvalidOptions,
+             "a write in no transaction supports no readConcern level but \"local\"");
+        return;
+    }
     uint64_t wait = request->view.max_time_ms > 0 ? (uint64_t)request->view.max_time_ms
                                                   : request->engine->plain_wait_ms;
     request->deadline_ms = clock_monotonic_ms() + wait;

@@ -22,7 +22,7 @@ static const char *text_of(enum wal_unit_state state)
     case WAL_UNIT_COMMITTED:
         return "committed";
     case WAL_UNIT_ABORTED:
-        return "lost by the server, never acknowledged";
+        return "never committed";
     case WAL_UNIT_COMMITTING:
         return "the server would be asked";
     default:
@@ -66,10 +66,11 @@ static void print_report(const struct native_work *work, bool dry_run,
 {
     if (work->json) {
         printf("%s], \"dryRun\": %s, \"committed\": %" PRIu64 ", \"lost\": %" PRIu64
-               ", \"notAsked\": %" PRIu64 ", \"conflictsNew\": %" PRIu64
-               ", \"conflictsLeft\": %" PRIu64 "}\n",
+               ", \"rolledBack\": %" PRIu64 ", \"notAsked\": %" PRIu64
+               ", \"conflictsNew\": %" PRIu64 ", \"conflictsLeft\": %" PRIu64 "}\n",
                work->printed == 0 ? "" : "\n", dry_run ? "true" : "false", report->committed,
-               report->lost, report->not_asked, report->conflicts_new, report->conflicts_left);
+               report->lost, report->rolled_back, report->not_asked, report->conflicts_new,
+               report->conflicts_left);
         return;
     }
     if (dry_run) {
@@ -77,9 +78,10 @@ static void print_report(const struct native_work *work, bool dry_run,
                report->conflicts_left);
         return;
     }
-    printf("committed: %" PRIu64 "; lost: %" PRIu64 "; set aside as conflicts: %" PRIu64
-           "; conflicts left: %" PRIu64 "\n",
-           report->committed, report->lost, report->conflicts_new, report->conflicts_left);
+    printf("committed: %" PRIu64 "; lost: %" PRIu64 "; rolled back: %" PRIu64
+           "; set aside as conflicts: %" PRIu64 "; conflicts left: %" PRIu64 "\n",
+           report->committed, report->lost, report->rolled_back, report->conflicts_new,
+           report->conflicts_left);
 }
 
 enum status recover_native(struct session *session, uint64_t *ret_left, struct error *ret_error)

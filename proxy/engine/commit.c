@@ -12,6 +12,7 @@
 #include "engine/begin.h"
 #include "engine/finish.h"
 #include "engine/known.h"
+#include "engine/native_unit.h"
 #include "engine/release.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
@@ -42,6 +43,9 @@ void commit_start(struct commit *commit)
     struct unit *unit = commit->unit;
     CRASH_POINT(commit_requested);
     unit_state_set(unit, UNIT_COMMITTING);
+    if (commit->engine->native != NULL && native_unit_commit(commit)) {
+        return;
+    }
     if (!unit->begun && !unit->is_request) {
         unit_state_set(unit, UNIT_COMMITTED);
         release_unit(commit->engine, unit);

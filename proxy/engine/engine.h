@@ -116,6 +116,10 @@ struct engine_channel {
     void (*send)(struct engine_channel *channel, struct slice body,
                  void (*answered)(void *context, enum status status, struct slice reply),
                  void *context);
+    /* The same of a command with kind 1 sections behind its body. */
+    void (*send_message)(struct engine_channel *channel, struct slice body, struct slice sections,
+                         void (*answered)(void *context, enum status status, struct slice reply),
+                         void *context);
     /* The same with the client's own message, byte for byte. */
     void (*forward)(struct engine_channel *channel,
                     void (*answered)(void *context, enum status status, struct slice reply),

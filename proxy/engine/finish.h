@@ -18,6 +18,7 @@
 struct commit {
     struct engine *engine;
     struct unit *unit;
+    struct engine_channel *channel; /* native engine: what the commit is sent on */
     /* A retryable command's answer, or a request's, kept in the COMMIT record; size 0: none. */
     struct slice reply;
     void (*completed)(struct commit *commit, enum status status);
@@ -28,9 +29,13 @@ struct commit {
     bson_t payload;
     struct wal_append begin; /* of a request that wrote nothing */
     bson_t begin_payload;
+    struct worker_task task;
 };
 
 /*
+ * Native engine: the unit's transaction is committed first (native_unit.h). STATUS_CONFLICT: it is
+ * not, or nobody knows; the unit has ended, its state says how.
+ *
  * Appends the COMMIT record and, when it is durable, releases the locks. `completed` is called on
  * the journal's writer thread, or from inside if nothing was ever journaled. STATUS_OK: the unit is
  * UNIT_COMMITTED. STATUS_FULL: the journal has no room even for that; the unit is UNIT_ABORTING and
@@ -45,6 +50,8 @@ struct rollback {
     struct engine *engine;
     struct unit *unit;
     const char *reason; /* a literal; goes into the journal and the log */
+    /* Native engine: what the server is told on; NULL: another connection. */
+    struct engine_channel *channel;
     void (*completed)(struct rollback *rollback);
     void *context;
     struct rollback *next; /* private */
@@ -65,6 +72,9 @@ void rollback_start(struct rollback *rollback);
  * itself.
  */
 void rollback_detached(struct engine *engine, struct unit *unit, const char *reason);
+
+/* The last step: the unit's state, its locks, `completed`. */
+void rollback_finish(struct rollback *rollback, enum unit_state state);
 
 /* What the journal says of a unit; OPEN if it says nothing. */
 enum wal_unit_state rollback_state_of(struct wal *wal, uint64_t id);

@@ -109,7 +109,7 @@ static struct native_entry *entry_make(struct native *native, struct native_part
 /* ------------------------------------------------------------------ statements */
 
 /* The command as if its sequences had been in its body, without what is of its session only. */
-static bool copy_command(const struct command_view *view, const struct op_msg *message,
+bool native_copy_command(const struct command_view *view, const struct op_msg *message,
                          bson_t *ret_copy)
 {
     static const char *const removed[] = {
@@ -157,6 +157,7 @@ static void keep_command(struct native *native, struct native_entry *entry, bson
 
 static void begin(struct native_entry *entry, int64_t number)
 {
+    entry->began_us = clock_monotonic_us();
     drop_commands(entry);
     entry->number = number;
     entry->state = NATIVE_OPEN;
@@ -172,7 +173,7 @@ void native_note(struct native *native, const char *user, const struct command_v
     bson_t command;
     bool begins = view->has_start_transaction && view->start_transaction;
     bool audited = writes && native_audit_bytes(native) > 0;
-    bool copied = audited && message != NULL && copy_command(view, message, &command);
+    bool copied = audited && message != NULL && native_copy_command(view, message, &command);
     uint64_t now_ms = clock_monotonic_ms();
     native_key_make(user, view->session_id, &key);
     struct native_part *part = native_part_lock(native, &key);

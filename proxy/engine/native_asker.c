@@ -19,17 +19,89 @@
 #include "engine/native_private.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
-#include "upstream/upstream.h"
+#include "upstream/transaction.h"
 
 #define ASK_AGAIN_MS 200u
 /* Only the client can settle it, but rights may change. */
 #define FORBIDDEN_AGAIN_MS 10000u
+/* Beyond these the server's own timeout ends what was left open. */
+#define ABORTS_MAX 10000u
 
 static void doubt_free(struct native_doubt *doubt)
 {
     bson_destroy(&doubt->committing);
     free(doubt->user);
     free(doubt);
+}
+
+void native_asker_add(struct native *native, struct native_doubt *doubt)
+{
+    pthread_mutex_lock(&native->lock);
+    doubt->next = native->doubts;
+    native->doubts = doubt;
+    native->doubt_count++;
+    pthread_cond_signal(&native->changed);
+    pthread_mutex_unlock(&native->lock);
+}
+
+static void abort_free(struct native_abort *wanted)
+{
+    bson_destroy(&wanted->lsid);
+    free(wanted->user);
+    free(wanted);
+}
+
+void native_asker_abort(struct native *native, const char *user, const bson_t *lsid, int64_t number)
+{
+    struct native_abort *wanted = calloc(1, sizeof *wanted);
+    if (wanted == NULL) {
+        return;
+    }
+    bson_copy_to(lsid, &wanted->lsid);
+    wanted->user = strdup(user);
+    wanted->number = number;
+    pthread_mutex_lock(&native->lock);
+    bool taken = wanted->user != NULL && native->abort_count < ABORTS_MAX;
+    if (taken) {
+        wanted->next = native->aborts;
+        native->aborts = wanted;
+        native->abort_count++;
+        pthread_cond_signal(&native->changed);
+    }
+    pthread_mutex_unlock(&native->lock);
+    if (!taken) {
+        abort_free(wanted);
+    }
+}
+
+/* With the lock, which it gives free meanwhile. */
+static void run_abort(struct native *native, struct upstream **upstream)
+{
+    struct native_abort *wanted = native->aborts;
+    struct error error = {0};
+    enum status status = STATUS_OK;
+    native->aborts = wanted->next;
+    native->abort_count--;
+    pthread_mutex_unlock(&native->lock);
+    const struct upstream_transaction transaction = {
+        .lsid = slice_make(bson_get_data(&wanted->lsid), wanted->lsid.len),
+        .number = wanted->number,
+        .user = wanted->user,
+    };
+    if (*upstream == NULL) {
+        status = upstream_open(native->options.upstream_uri, native->options.connect_ms, upstream,
+                               &error);
+    }
+    if (status == STATUS_OK) {
+        status = upstream_abort(*upstream, &transaction, &error);
+    }
+    if (status != STATUS_OK) {
+        LOG(LOG_WARNING, "unit", "The server could not be told to abort a transaction",
+            LOG_TEXT("reason", error.message));
+        *upstream = upstream_close(*upstream);
+    }
+    abort_free(wanted);
+    pthread_mutex_lock(&native->lock);
 }
 
 /* With the lock. False: it is not there any more. */
@@ -128,15 +200,16 @@ static void end_doubt(struct native *native, struct native_doubt *doubt,
 {
     switch (verdict) {
     case COMMIT_COMMITTED:
-        native_outcome_append(native, doubt->unit, WAL_KIND_COMMIT, NULL);
+        native_outcome_append(native, doubt->unit, WAL_KIND_COMMIT, NULL, doubt->counted);
         break;
     case COMMIT_LOST:
         native_outcome_append(native, doubt->unit, WAL_KIND_ABORT,
-                              "the server has no such transaction: it was never acknowledged");
+                              "the server has no such transaction: it was never acknowledged",
+                              doubt->counted);
         break;
     default:
         native_outcome_append(native, doubt->unit, WAL_KIND_CONFLICT,
-                              native_conflict_reason(verdict, too_old));
+                              native_conflict_reason(verdict, too_old), doubt->counted);
         break;
     }
     native_outcome_note(native, &doubt->key, doubt->unit);
@@ -218,6 +291,10 @@ static void *asker_main(void *context)
     pthread_mutex_lock(&native->lock);
     while (!native->stopping) {
         struct question question = {0};
+        if (native->aborts != NULL) {
+            run_abort(native, &upstream);
+            continue;
+        }
         if (native->doubts == NULL) {
             pthread_cond_wait(&native->changed, &native->lock);
             continue;
@@ -256,6 +333,11 @@ void native_asker_stop(struct native *native)
         pthread_cond_signal(&native->changed);
         pthread_mutex_unlock(&native->lock);
         pthread_join(native->thread, NULL);
+    }
+    while (native->aborts != NULL) {
+        struct native_abort *wanted = native->aborts;
+        native->aborts = wanted->next;
+        abort_free(wanted);
     }
     while (native->doubts != NULL) {
         struct native_doubt *doubt = native->doubts;

@@ -16,6 +16,8 @@
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
 
+#define PATIENCE_PART 10u
+
 static struct slice document_of(const struct command_view *view, const char *name)
 {
     bson_iter_t at;
@@ -71,7 +73,12 @@ static void on_appended(struct wal_append *first, void *context)
     commit->durable(commit, status);
 }
 
-static void append(struct native_commit *commit, const bson_t *commands, int32_t left)
+/*
+ * `age_us`: of the transaction. Where several are committed at once they may wait for each other by
+ * a small part of that: a batch of them costs the processor hardly more than one alone.
+ */
+static void append(struct native_commit *commit, const bson_t *commands, int32_t left,
+                   uint64_t age_us)
 {
     const struct record_begin begin = {
         .boundary = unit_boundary_name(UNIT_BOUNDARY_DRIVER),
@@ -95,6 +102,9 @@ static void append(struct native_commit *commit, const bson_t *commands, int32_t
             .context = commit,
         };
     }
+    uint64_t patience_us = age_us / PATIENCE_PART;
+    commit->records[0].patience_us =
+        patience_us < WAL_PATIENCE_US_MAX ? (uint32_t)patience_us : WAL_PATIENCE_US_MAX;
     wal_append(commit->native->options.wal, &commit->records[0]);
 }
 
@@ -103,8 +113,9 @@ static void take_again(struct native_commit *commit, const struct native_entry *
 {
     commit->again = true;
     commit->unit = entry->unit;
-    commit->conclusive = commit->native->options.server.keeps_transactions ||
-                         (entry->has_process && commit->process != NULL &&
+    const struct native_server *server = &commit->native->options.server;
+    commit->conclusive = server->keeps_transactions ||
+                         (server->tells_older && entry->has_process && commit->process != NULL &&
                           memcmp(entry->process, commit->process, sizeof entry->process) == 0);
 }
 
@@ -113,6 +124,7 @@ enum native_step native_commit_begin(struct native_commit *commit)
     struct native_key key;
     bson_t *commands = NULL;
     int32_t left = -1; /* nothing is known of it */
+    uint64_t age_us = 0;
     commit->unit = 0;
     commit->again = false;
     commit->conclusive = commit->native->options.server.keeps_transactions;
@@ -134,6 +146,7 @@ enum native_step native_commit_begin(struct native_commit *commit)
     }
     commit->unit = wal_unit_next(commit->native->options.wal);
     if (known && entry->state == NATIVE_OPEN) {
+        age_us = commit->started_us - entry->began_us;
         commands = entry->commands;
         left = entry->left;
         entry->commands = NULL;
@@ -148,7 +161,7 @@ enum native_step native_commit_begin(struct native_commit *commit)
         commit->again = commit->view->has_write_concern;
     }
     pthread_mutex_unlock(&part->lock);
-    append(commit, commands, left);
+    append(commit, commands, left, age_us);
     if (commands != NULL) {
         bson_destroy(commands);
     }
@@ -161,7 +174,7 @@ static void settle(struct native_commit *commit, enum wal_kind kind, const char 
 {
     struct native_key key;
     native_key_make(commit->user, commit->view->session_id, &key);
-    native_outcome_append(commit->native, commit->unit, kind, reason);
+    native_outcome_append(commit->native, commit->unit, kind, reason, false);
     native_outcome_note(commit->native, &key, commit->unit);
     if (commit->again) {
         native_asker_settled(commit->native, commit->unit);
@@ -235,11 +248,6 @@ struct native_doubt *native_commit_lost(struct native_commit *commit,
     }
     doubt->told = told;
     doubt->context = context;
-    pthread_mutex_lock(&native->lock);
-    doubt->next = native->doubts;
-    native->doubts = doubt;
-    native->doubt_count++;
-    pthread_cond_signal(&native->changed);
-    pthread_mutex_unlock(&native->lock);
+    native_asker_add(native, doubt);
     return doubt;
 }

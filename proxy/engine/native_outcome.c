@@ -20,7 +20,7 @@ void native_end_process(const char *message, uint64_t unit, enum status status)
 struct outcome_append {
     struct wal_append append;
     bson_t payload;
-    struct engine_counters *counters;
+    struct engine_counters *counters; /* NULL: it is counted elsewhere */
 };
 
 static void count(struct engine_counters *counters, enum wal_kind kind)
@@ -37,7 +37,7 @@ static void on_appended(struct wal_append *first, void *context)
 {
     struct outcome_append *outcome = context;
     enum status status = first->status;
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && outcome->counters != NULL) {
         count(outcome->counters, first->kind);
     } else if (status == STATUS_IO) {
         native_end_process("the outcome of a commit could not be journaled", first->unit, status);
@@ -47,7 +47,7 @@ static void on_appended(struct wal_append *first, void *context)
 }
 
 void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
-                           const char *reason)
+                           const char *reason, bool counted)
 {
     struct outcome_append *outcome = calloc(1, sizeof *outcome);
     if (outcome == NULL) {
@@ -63,7 +63,7 @@ void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind k
     } else {
         record_put_conflict(&outcome->payload, reason, NULL, 0);
     }
-    outcome->counters = native->options.counters;
+    outcome->counters = counted ? NULL : native->options.counters;
     outcome->append = (struct wal_append){
         .kind = kind,
         .unit = unit,

@@ -29,6 +29,7 @@ struct native_entry {
     uint8_t process[UPSTREAM_PROCESS_BYTES]; /* that the commit was first sent to */
     uint64_t unit;                           /* JOURNALING, COMMITTING */
     uint64_t used_ms;
+    uint64_t began_us;
     bson_t *commands; /* an array; NULL: none */
     uint32_t command_count;
     int32_t left; /* commands that there was no room for */
@@ -51,6 +52,7 @@ struct native_doubt {
     struct native_doubt *next;
     uint64_t unit;
     uint64_t since_ms; /* monotonic */
+    bool counted;      /* see native_outcome_append() */
     char *user;
     bson_t committing; /* payload, without commands */
     struct native_key key;
@@ -58,6 +60,14 @@ struct native_doubt {
     uint64_t ask_at_ms;                                       /* monotonic */
     void (*told)(void *context, enum commit_verdict verdict); /* NULL: nobody waits any more */
     void *context;
+};
+
+/* A transaction that nobody will commit. */
+struct native_abort {
+    struct native_abort *next;
+    char *user;
+    bson_t lsid;
+    int64_t number;
 };
 
 struct native {
@@ -71,6 +81,8 @@ struct native {
     pthread_cond_t changed;
     struct native_doubt *doubts;
     size_t doubt_count;
+    struct native_abort *aborts;
+    size_t abort_count;
     bool stopping;
 };
 
@@ -82,15 +94,26 @@ struct native_entry *native_entry_find(struct native_part *part, const struct na
 /* How the entry's transaction ended is known. */
 void native_entry_end(struct native_entry *entry);
 
-/* native_outcome.c: appends COMMIT or ABORT, or CONFLICT, which nobody waits for. */
+/* native_outcome.c: appends COMMIT or ABORT, or CONFLICT, which nobody waits for. `counted`: the
+   unit is counted elsewhere. */
 void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
-                           const char *reason);
+                           const char *reason, bool counted);
 /* What is durable is not known any more: the next start recovers. */
 _Noreturn void native_end_process(const char *message, uint64_t unit, enum status status);
 /* The session's entry, if it is still this unit's, has ended. */
 void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit);
 
-/* native_asker.c */
+/* native.c: the command as if its sequences had been in its body, without what is of its session
+   only. False: it is no BSON. */
+bool native_copy_command(const struct command_view *view, const struct op_msg *message,
+                         bson_t *ret_copy);
+
+/* native_asker.c. Takes the doubt over. */
+void native_asker_add(struct native *native, struct native_doubt *doubt);
+/* The server is told to abort the transaction, once, if it can be reached: its own timeout does it
+   else. */
+void native_asker_abort(struct native *native, const char *user, const bson_t *lsid,
+                        int64_t number);
 MUST_CHECK enum status native_asker_start(struct native *native, struct error *ret_error);
 void native_asker_stop(struct native *native);
 /* It was settled by somebody else. */

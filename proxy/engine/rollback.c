@@ -21,6 +21,7 @@
 
 #include "base/condition.h"
 #include "engine/finish.h"
+#include "engine/native_unit.h"
 #include "engine/release.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
@@ -233,7 +234,7 @@ static void tell_conflict(const struct rollback *rollback)
                number, number);
 }
 
-static void finish(struct rollback *rollback, enum unit_state state)
+void rollback_finish(struct rollback *rollback, enum unit_state state)
 {
     unit_state_set(rollback->unit, state);
     rollback->unit->end_reason = rollback->reason;
@@ -275,7 +276,7 @@ static bool run(struct rollback_pool *pool, struct upstream **upstream, struct r
     struct wal *wal = rollback->engine->wal;
     enum unit_state state;
     if (has_ended(wal, rollback->unit->id, &state)) {
-        finish(rollback, state);
+        rollback_finish(rollback, state);
         return true;
     }
     bson_t conflict = BSON_INITIALIZER;
@@ -284,7 +285,7 @@ static bool run(struct rollback_pool *pool, struct upstream **upstream, struct r
     if (undone) {
         CRASH_POINT(abort_undone);
         journal_end(rollback, result, &conflict);
-        finish(rollback, result == UNDO_DONE ? UNIT_ABORTED : UNIT_CONFLICT);
+        rollback_finish(rollback, result == UNDO_DONE ? UNIT_ABORTED : UNIT_CONFLICT);
     }
     bson_destroy(&conflict);
     return undone;
@@ -429,8 +430,12 @@ void rollback_start(struct rollback *rollback)
     if (unit->state != UNIT_ABORTING) {
         unit_state_set(unit, UNIT_ABORTING);
     }
+    if (rollback->engine->native != NULL) {
+        native_unit_roll_back(rollback);
+        return;
+    }
     if (!unit->begun) {
-        finish(rollback, UNIT_ABORTED);
+        rollback_finish(rollback, UNIT_ABORTED);
         return;
     }
     struct rollback_pool *pool = rollback->engine->rollbacks;

@@ -18,6 +18,8 @@
     X(SERVER_LOST, "server_lost", "the connection to the server broke")                            \
     X(SERVER_RESTARTED, "server_restarted", "the server has restarted")                            \
     X(JOURNAL_FULL, "journal_full", "the journal is full")                                         \
+    X(TRANSACTION_LOST, "transaction_lost", "the server has lost its transaction")                 \
+    X(COMMIT_UNKNOWN, "commit_unknown", "the outcome of its commit is unknown")                    \
     X(MEMORY, "memory", "out of memory")                                                           \
     X(OPERATOR, "operator", "an operator rolled it back")                                          \
     X(SHUTDOWN, "shutdown", "the proxy was shut down")                                             \

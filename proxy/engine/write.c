@@ -44,6 +44,7 @@
  * the channel's worker, which is the only thread that touches the operation.
  */
 #include "engine/write.h"
+#include "engine/native_unit.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -169,6 +170,9 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
 void write_cancel(struct write_operation *operation)
 {
     operation->cancelled = true;
+    if (operation->engine->native != NULL) {
+        return; /* it waits for the server only */
+    }
     (void)event_del(&operation->timer);
     if (operation->wait == WRITE_WAIT_GATE) {
         enter_cancel(&operation->enter);
@@ -658,6 +662,10 @@ static void refuse_command(struct write_operation *operation, int code, const ch
 void write_start(struct write_operation *operation, const struct command_view *view,
                  const struct op_msg *message)
 {
+    if (operation->engine->native != NULL) {
+        native_unit_write(operation, view, message);
+        return;
+    }
     struct write_operation fresh = {
         .engine = operation->engine,
         .channel = operation->channel,

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -62,8 +63,11 @@ enum status network_address_resolve(const char *host_and_port, struct network_ad
                                     struct error *ret_error)
 {
     char host[256];
-    if (host_and_port[0] == '/') {
-        return path_resolve(host_and_port, ret_address, ret_error);
+    size_t prefix = strncmp(host_and_port, NETWORK_LOCAL_PREFIX, strlen(NETWORK_LOCAL_PREFIX)) == 0
+                        ? strlen(NETWORK_LOCAL_PREFIX)
+                        : 0;
+    if (host_and_port[prefix] == '/') {
+        return path_resolve(host_and_port + prefix, ret_address, ret_error);
     }
     const char *colon = strrchr(host_and_port, ':');
     if (colon == NULL || colon[1] == '\0' || (size_t)(colon - host_and_port) >= sizeof host) {
@@ -90,10 +94,24 @@ enum status network_address_resolve(const char *host_and_port, struct network_ad
     return STATUS_OK;
 }
 
+/* The path; only "unix" of a client's end, which has none. */
+static void local_text(const struct sockaddr *address, socklen_t size, char *text)
+{
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    memcpy(&local, address, size < sizeof local ? size : sizeof local);
+    local.sun_path[sizeof local.sun_path - 1] = '\0';
+    (void)snprintf(text, NETWORK_ADDRESS_TEXT_BYTES, "unix%s%.58s",
+                   local.sun_path[0] == '\0' ? "" : ":", local.sun_path);
+}
+
 void network_address_text(const struct sockaddr *address, socklen_t size, char *text)
 {
     char host[48];
     char port[8];
+    if (address->sa_family == AF_UNIX) {
+        local_text(address, size, text);
+        return;
+    }
     if (getnameinfo(address, size, host, sizeof host, port, sizeof port,
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
         (void)snprintf(text, NETWORK_ADDRESS_TEXT_BYTES, "unknown");
@@ -194,6 +212,25 @@ static void tell_address(int descriptor, char *ret_address)
     }
 }
 
+/* What a process left that was killed: a socket's file at which nobody listens. */
+static void remove_stale(const struct network_address *address)
+{
+    const struct sockaddr_un *local = (const struct sockaddr_un *)(const void *)&address->storage;
+    struct stat about;
+    if (address->storage.ss_family != AF_UNIX || lstat(local->sun_path, &about) != 0 ||
+        !S_ISSOCK(about.st_mode)) {
+        return;
+    }
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (probe >= 0 && connect(probe, (const struct sockaddr *)local, address->size) != 0 &&
+        errno == ECONNREFUSED) {
+        (void)unlink(local->sun_path);
+    }
+    if (probe >= 0) {
+        (void)close(probe);
+    }
+}
+
 enum status listener_bind(const char *host_and_port, int *ret_descriptor, char *ret_address,
                           struct error *ret_error)
 {
@@ -216,6 +253,7 @@ enum status listener_bind(const char *host_and_port, int *ret_descriptor, char *
     }
     int on = 1;
     (void)setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    remove_stale(&address);
     if (bind(descriptor, (struct sockaddr *)&address.storage, address.size) != 0 ||
         listen(descriptor, BACKLOG) != 0) {
         int failure = errno;

@@ -18,23 +18,27 @@ struct network_address {
 
 /*
  * Resolves HOST:PORT (IPv6 in brackets) to its first address, or takes the path of a local socket,
- * which begins with /; blocks on name service.
+ * which begins with / or unix:/; blocks on name service.
  * Errors: STATUS_INVALID (not of that form), STATUS_UNREACHABLE (the name does not resolve).
  */
 MUST_CHECK enum status network_address_resolve(const char *host_and_port,
                                                struct network_address *ret_address,
                                                struct error *ret_error);
 
-/* "127.0.0.1:27017", "[::1]:27017". `text` holds at least NETWORK_ADDRESS_TEXT_BYTES. */
+#define NETWORK_LOCAL_PREFIX "unix:"
+
+/* "127.0.0.1:27017", "[::1]:27017", "unix:/run/a.sock"; "unix" for a local client. `text` holds at
+ * least NETWORK_ADDRESS_TEXT_BYTES. */
 #define NETWORK_ADDRESS_TEXT_BYTES 64
 void network_address_text(const struct sockaddr *address, socklen_t size, char *text);
 
 /*
- * Makes a non-blocking socket that listens on HOST:PORT, or takes the one that was handed down for
- * this text (listening.h); the caller owns it, and calls listening_forget() before it closes it.
- * *ret_address (may be
- * NULL) gets the address with the real port, NETWORK_ADDRESS_TEXT_BYTES. Errors: STATUS_INVALID,
- * STATUS_UNREACHABLE (the name does not resolve), STATUS_EXISTS (the port is taken), STATUS_IO.
+ * Makes a non-blocking socket that listens on HOST:PORT, or unix:/PATH, whose file is made anew if
+ * nobody listens there, with the rights that umask leaves, and stays; or takes the one that was
+ * handed down for this text (listening.h). The caller owns it, and calls listening_forget() before
+ * it closes it. *ret_address (may be NULL) gets the address with the real port,
+ * NETWORK_ADDRESS_TEXT_BYTES. Errors: STATUS_INVALID, STATUS_UNREACHABLE (the name does not
+ * resolve), STATUS_EXISTS (the port is taken), STATUS_IO.
  */
 MUST_CHECK enum status listener_bind(const char *host_and_port, int *ret_descriptor,
                                      char *ret_address, struct error *ret_error);

@@ -48,11 +48,14 @@ enum status native_server_learn(struct upstream *upstream, struct native_server 
                                 struct error *ret_error)
 {
     struct native_server server = {0};
+    struct upstream_memory memory = {0};
     enum status status = learn_process(upstream, &server, ret_error);
     if (status == STATUS_OK) {
-        status = upstream_keeps_transactions(upstream, &server.keeps_transactions, ret_error);
+        status = upstream_learn_memory(upstream, &memory, ret_error);
     }
     if (status == STATUS_OK) {
+        server.keeps_transactions = memory.keeps;
+        server.tells_older = memory.tells_older;
         *ret_server = server;
     }
     return status;
@@ -62,7 +65,7 @@ bool native_is_conclusive(const struct native_server *server,
                           const struct record_committing *committing)
 {
     return server->keeps_transactions ||
-           (server->has_process && committing->process != NULL &&
+           (server->tells_older && server->has_process && committing->process != NULL &&
             memcmp(server->process, committing->process, sizeof server->process) == 0);
 }
 
@@ -257,7 +260,7 @@ static enum status list_units(struct recovering *recovering, struct error *ret_e
         status = wal_read_open_next(reader, unit.unit, &unit, ret_error);
         if (status == STATUS_OK && unit.state == WAL_UNIT_CONFLICT) {
             recovering->report->conflicts_left++;
-        } else if (status == STATUS_OK && unit.state == WAL_UNIT_COMMITTING) {
+        } else if (status == STATUS_OK) {
             uint64_t *more = memory_reserve(recovering->units, recovering->count, &capacity,
                                             sizeof *recovering->units);
             if (more == NULL) {
@@ -324,12 +327,36 @@ static enum status end_unit(struct recovering *recovering, const struct unit_his
     return STATUS_OK;
 }
 
+/* No commit was sent: the server rolls it back, if it has not yet. */
+static enum status end_open(struct recovering *recovering, const struct unit_history *history,
+                            struct error *ret_error)
+{
+    static const char reason[] = "it was open when the proxy ended";
+    struct native_unit done = {.history = history, .state = WAL_UNIT_ABORTED, .reason = reason};
+    enum status status = STATUS_OK;
+    if (!recovering->options->dry_run) {
+        status = append_end(recovering->wal, history->unit, WAL_KIND_ABORT, reason, ret_error);
+    }
+    if (status == STATUS_OK) {
+        recovering->report->rolled_back++;
+        if (recovering->options->unit_done != NULL) {
+            recovering->options->unit_done(&done, recovering->options->context);
+        }
+    }
+    return status;
+}
+
 static enum status recover_unit(struct recovering *recovering, uint64_t unit,
                                 struct error *ret_error)
 {
     struct unit_history *history = NULL;
     enum commit_verdict verdict = COMMIT_OPEN;
     enum status status = unit_history_load(recovering->wal, unit, &history, ret_error);
+    if (status == STATUS_OK && history->state == WAL_UNIT_OPEN) {
+        status = end_open(recovering, history, ret_error);
+        unit_history_free(history);
+        return status;
+    }
     if (status == STATUS_OK && recovering->options->dry_run) {
         struct native_unit left = {.history = history, .state = WAL_UNIT_COMMITTING};
         recovering->report->not_asked++;

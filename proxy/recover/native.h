@@ -10,7 +10,8 @@
  * sent and COMMIT, ABORT or CONFLICT afterwards. A journal belongs to one engine for good: that of
  * the other one holds images, or sessions, of which this one knows nothing.
  *
- * Recovery asks the server for each unit in the state COMMITTING, by committing it again:
+ * Recovery ends units that were open, of which the server has nothing that it would not roll back
+ * itself. And it asks the server for each unit in the state COMMITTING, by committing it again:
  *
  *     it has, or does so now                                    --> COMMIT
  *     it knows of none such, and would                          --> ABORT: it was never
@@ -40,6 +41,7 @@
 /* What is known of the server beyond a single answer. */
 struct native_server {
     bool keeps_transactions; /* across a restart (upstream/transaction.h) */
+    bool tells_older;        /* as long as it runs */
     uint64_t session_ms;     /* how long it remembers a session */
     bool has_process;        /* that answers now; not for a mongos */
     uint8_t process[UPSTREAM_PROCESS_BYTES];
@@ -102,6 +104,7 @@ struct native_recovery_options {
 struct native_report {
     uint64_t committed;
     uint64_t lost;
+    uint64_t rolled_back; /* units that were open: no commit of theirs was ever sent */
     uint64_t conflicts_new;
     uint64_t conflicts_left;
     uint64_t not_asked; /* dry_run: units in the state COMMITTING */

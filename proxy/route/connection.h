@@ -34,6 +34,7 @@
  * Thread: the worker's.
  */
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -54,6 +55,7 @@
 
 #define BACK_PRESSURE_BYTES (1024u * 1024u)
 #define EXPECTED_MAX 256u
+#define FOLLOW_HELLO_BYTES 4096u
 
 enum expected_kind {
     EXPECT_PASS,      /* forward as it comes */
@@ -86,6 +88,13 @@ struct expected {
     bool streaming; /* a reply with moreToCome came: its next reply answers that one */
 };
 
+/* What a server said last of itself, for clients that ask while there is none (follow.h). */
+struct remembered_hello {
+    pthread_mutex_t mutex;
+    size_t size; /* 0: none has said anything */
+    uint8_t document[FOLLOW_HELLO_BYTES];
+};
+
 /* What all connections share; see router.c. */
 struct route_shared {
     struct router_options options;
@@ -102,6 +111,7 @@ struct route_shared {
     _Atomic uint64_t unit_lifetime_ms;
     _Atomic bool draining;
     _Atomic int pause; /* enum router_pause */
+    struct remembered_hello hello;
 };
 
 /* One address that clients connect to. */

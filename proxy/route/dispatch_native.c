@@ -6,6 +6,7 @@
  *     statements            as they are; of those that begin or write it is noted
  *     abortTransaction      as it is
  *     commitTransaction     to the boundary: its record first, then as it is
+ *   units in comments       to the boundary, as ever: they become transactions (native_unit.h)
  *   everything else         as it is: locks, isolation and retries are the server's
  *
  * The connection's worker.
@@ -13,7 +14,6 @@
 #include "engine/native.h"
 #include "route/dispatch_private.h"
 #include "wire/bson_walk.h"
-#include "wire/reply.h"
 
 static bool is_transaction(const struct command_view *view)
 {
@@ -66,12 +66,7 @@ void dispatch_native(struct connection *connection, const struct wire_header *he
         dispatch_login(connection, view, dispatch);
     } else if (class == COMMAND_UNIT ||
                (dispatch_is_any_write(class) && dispatch_names_a_unit(view))) {
-        dispatch_own(connection, header, available, DISPATCH_ANSWER, dispatch);
-        if (dispatch->kind == DISPATCH_ANSWER) {
-            dispatch_error(dispatch, REPLY_CODE_CommandNotSupported,
-                           "units that comments name are not there with the native engine: use "
-                           "transactions");
-        }
+        dispatch_named(connection, header, available, view, class, dispatch);
     } else if (is_transaction(view)) {
         decide_transaction(connection, header, available, view, class, dispatch);
     }

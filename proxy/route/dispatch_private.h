@@ -50,6 +50,10 @@ void dispatch_login(struct connection *connection, const struct command_view *vi
 bool dispatch_is_any_write(enum command_class class);
 /* Also by a comment that is not of its grammar: that is an error, and the boundary tells it. */
 bool dispatch_names_a_unit(const struct command_view *view);
+/* A command for the unit that its comment names. */
+void dispatch_named(struct connection *connection, const struct wire_header *header,
+                    struct slice available, const struct command_view *view,
+                    enum command_class class, struct dispatch *dispatch);
 /* So that a unit is found whose client has gone. */
 void dispatch_note_session(struct connection *connection, const struct command_view *view);
 

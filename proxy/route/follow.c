@@ -1,6 +1,7 @@
 /* A connection to the server that follows the primary (follow.h). The connection's worker. */
 #include "route/follow.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #include "holdfast/clock.h"
@@ -10,6 +11,7 @@
 #include "route/command_table.h"
 #include "wire/bson_walk.h"
 #include "wire/op_msg.h"
+#include "wire/op_query.h"
 #include "wire/reply.h"
 
 /* Between attempts: from the first to the second number. A change of the topology cuts it short. */
@@ -141,6 +143,11 @@ void follow_dial(struct connection *connection)
     worker_timer_start(&connection->dial_timer, 0);
 }
 
+static bool client_wants(const struct connection *connection)
+{
+    return connection->incoming.size > 0 || connection->downstream.readable;
+}
+
 static void give_up_attempt(struct connection *connection)
 {
     close_server(connection);
@@ -152,6 +159,10 @@ static void give_up_attempt(struct connection *connection)
 void follow_failed(struct connection *connection)
 {
     give_up_attempt(connection);
+    if (is_too_late(connection) && !client_wants(connection)) {
+        follow_end(connection); /* its next command begins anew */
+        return;
+    }
     if (is_too_late(connection)) {
         LOG(LOG_ERROR, "net", "No primary was found for a command in time",
             LOG_CONNECTION(connection),
@@ -164,30 +175,106 @@ void follow_failed(struct connection *connection)
     wait_a_moment(connection);
 }
 
-void follow_refuse(struct connection *connection, const struct wire_header *header,
-                   struct slice available, struct dispatch *dispatch)
+/* ------------------------------------------------------------------ without a server */
+
+bool follow_answers(const struct connection *connection)
 {
-    struct command_view view;
+    return connection->refusing ||
+           (connection->dialling && !topology_has_target(topology_of(connection)));
+}
+
+static void remember(struct remembered_hello *hello, struct slice document)
+{
+    static const char *const removed[] = {"localTime",     "connectionId", "lastWrite",
+                                          "operationTime", "$clusterTime", NULL};
+    bson_t copy;
+    if (command_copy_without(&copy, document, removed) == STATUS_OK) {
+        if (copy.len <= sizeof hello->document) {
+            pthread_mutex_lock(&hello->mutex);
+            memcpy(hello->document, bson_get_data(&copy), copy.len);
+            hello->size = copy.len;
+            pthread_mutex_unlock(&hello->mutex);
+        }
+        bson_destroy(&copy);
+    }
+}
+
+/* False: nothing is remembered. Else `body` is to be destroyed. */
+static bool recall(struct connection *connection, bson_t *body)
+{
+    struct remembered_hello *hello = &connection->shared->hello;
+    bson_init(body);
+    pthread_mutex_lock(&hello->mutex);
+    bool known = hello->size > 0 && hello_rewrite(slice_make(hello->document, hello->size),
+                                                  connection->persona, body) == STATUS_OK;
+    pthread_mutex_unlock(&hello->mutex);
+    if (known) {
+        BSON_APPEND_DATE_TIME(body, "localTime", (int64_t)clock_wall_ms());
+    } else {
+        bson_destroy(body);
+    }
+    return known;
+}
+
+static void refuse(struct connection *connection, const struct command_view *view,
+                   struct dispatch *dispatch)
+{
     struct expected lost = {0};
-    dispatch->kind = DISPATCH_MORE;
-    if (available.size < header->length) {
-        return;
-    }
-    if (header->opcode != WIRE_OPCODE_MSG ||
-        op_msg_parse(available, &dispatch->message) != STATUS_OK ||
-        command_view_parse(dispatch->message.body, &view, NULL) != STATUS_OK ||
-        command_classify(&view) == COMMAND_HELLO) {
-        connection_end_client(connection);
-        return;
-    }
     connection->refusing = false;
-    follow_note(&view, &lost);
+    follow_note(view, &lost);
     dispatch->kind = DISPATCH_ANSWER;
-    dispatch->expects_reply = (dispatch->message.flags & OP_MSG_MORE_TO_COME) == 0;
     bson_init(&dispatch->body);
     reply_put_error(&dispatch->body, REPLY_CODE_FailedToSatisfyReadPreference, label_of(&lost),
                     "Could not find host matching read preference { mode: \"primary\" }: no server "
                     "of upstream.uri is one");
+}
+
+static bool parse(const struct wire_header *header, struct slice message,
+                  struct op_msg *ret_message, struct command_view *ret_view)
+{
+    struct op_query query;
+    if (header->opcode == WIRE_OPCODE_QUERY) {
+        return op_query_parse(message, &query) == STATUS_OK &&
+               command_view_parse(query.query, ret_view, NULL) == STATUS_OK &&
+               command_classify(ret_view) == COMMAND_HELLO;
+    }
+    return header->opcode == WIRE_OPCODE_MSG && op_msg_parse(message, ret_message) == STATUS_OK &&
+           command_view_parse(ret_message->body, ret_view, NULL) == STATUS_OK;
+}
+
+/* One that asks for what only the server can say of a user, or begins a login, waits. */
+static bool is_plain_hello(const struct command_view *view)
+{
+    bson_iter_t at;
+    return command_classify(view) == COMMAND_HELLO && !login_hello_begins_one(view) &&
+           !(bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
+             bson_iter_find(&at, "saslSupportedMechs"));
+}
+
+void follow_decide(struct connection *connection, const struct wire_header *header,
+                   struct slice available, struct dispatch *dispatch)
+{
+    struct command_view view;
+    dispatch->kind = DISPATCH_MORE;
+    if (available.size < header->length) {
+        return;
+    }
+    if (!parse(header, available, &dispatch->message, &view)) {
+        dispatch->kind = DISPATCH_REFUSE;
+        dispatch->reason = "a message that is no command, while there is no server";
+        return;
+    }
+    dispatch->expects_reply =
+        header->opcode == WIRE_OPCODE_QUERY || (dispatch->message.flags & OP_MSG_MORE_TO_COME) == 0;
+    if (is_plain_hello(&view) && recall(connection, &dispatch->body)) {
+        dispatch->kind = DISPATCH_ANSWER;
+    } else if (!connection->refusing) {
+        dispatch->kind = DISPATCH_BLOCKED;
+    } else if (command_classify(&view) == COMMAND_HELLO) {
+        connection_end_client(connection); /* an error would be taken for what a server says */
+    } else {
+        refuse(connection, &view, dispatch);
+    }
 }
 
 bool follow_accept(struct connection *connection, struct slice hello)
@@ -198,8 +285,10 @@ bool follow_accept(struct connection *connection, struct slice hello)
         follow_failed(connection);
         return false;
     }
+    remember(&connection->shared->hello, hello);
     follow_end(connection);
     connection->away = false;
+    connection->refusing = false;
     return true;
 }
 
@@ -304,9 +393,11 @@ void follow_look(struct connection *connection)
         !follow_lost(connection)) {
         connection_end_client(connection);
     }
-    bool wants =
-        !connection->refusing && (connection->incoming.size > 0 || connection->downstream.readable);
-    if (connection->away && !connection->dialling && wants && !connection->client_gone) {
+    if (connection->refusing && topology_has_target(topology_of(connection))) {
+        connection->refusing = false;
+    }
+    if (connection->away && !connection->dialling && !connection->refusing &&
+        !connection->client_gone && client_wants(connection)) {
         follow_dial(connection);
     }
 }
@@ -354,17 +445,18 @@ static int32_t concern_code(struct slice document)
                : 0;
 }
 
-void follow_reply(struct connection *connection, struct slice document)
+bool follow_reply(struct connection *connection, struct slice document)
 {
     struct reply_view view;
     if (document.size > FOLLOW_LOOK_BYTES || reply_view_parse(document, &view) != STATUS_OK ||
         (view.ok && !view.has_write_concern_error)) {
-        return;
+        return true;
     }
-    int32_t code = view.ok ? concern_code(document) : view.code;
-    if (topology_code_is_state_change(code)) {
-        topology_suspect(topology_of(connection), connection->generation);
+    if (!topology_code_is_state_change(view.ok ? concern_code(document) : view.code)) {
+        return true;
     }
+    topology_suspect(topology_of(connection), connection->generation);
+    return connection->login.user[0] == '\0';
 }
 
 void follow_changed(struct route_worker *worker)
@@ -374,6 +466,7 @@ void follow_changed(struct route_worker *worker)
             give_up_attempt(at);
             at->dial_attempts = 0;
             worker_timer_start(&at->dial_timer, 0);
+            requests_read(at); /* there may be none at all now: a hello is answered */
         } else if (at->connected && at->login.user[0] != '\0' && !at->client_gone &&
                    !is_current(at) && is_idle(at)) {
             connection_end_client(at); /* freed from the loop, after this one */

@@ -15,8 +15,9 @@
  * one in the middle of a message. Those are closed, as if the server itself had closed them.
  *
  * While there is no primary a command waits for one, as behind a mongos; after
- * router_options.selection_ms it gets FailedToSatisfyReadPreference; a hello, which cannot be
- * answered without a server, ends the connection.
+ * router_options.selection_ms it gets FailedToSatisfyReadPreference. A hello is answered
+ * with what a server said last, so that drivers go on taking the proxy for a living mongos; one
+ * that begins a login waits, too.
  *
  * Thread: the connection's worker. Where nothing is followed (router_options.topology is NULL) only
  * follow_is_on() is called.
@@ -51,12 +52,20 @@ bool follow_lost(struct connection *connection);
 /* Before something is read from the client: if its server is not the current one, goes away. */
 void follow_look(struct connection *connection);
 
-/* `refusing`: decides about a message in place of dispatch_decide(). */
-void follow_refuse(struct connection *connection, const struct wire_header *header,
+/* Of a connection that is away: whether there is anything that it may answer by itself now. */
+bool follow_answers(const struct connection *connection);
+
+/* The same: decides about a message, in place of dispatch_decide(). */
+void follow_decide(struct connection *connection, const struct wire_header *header,
                    struct slice available, struct dispatch *dispatch);
 
-/* A reply's document passes, which may tell that the server is not the primary any more. */
-void follow_reply(struct connection *connection, struct slice document);
+/*
+ * A reply's document is to pass, which may tell that the server is not the primary any more. False:
+ * it must not, the client's side ends instead. It has logged in, so it is closed in any case, and a
+ * driver retries once only: told first that this is not the primary, then closed, it would have
+ * retried in vain. A connection that breaks makes it drop all that are as old.
+ */
+bool follow_reply(struct connection *connection, struct slice document);
 
 /* Notes of a request what its client is told if its answer is lost. */
 void follow_note(const struct command_view *view, struct expected *expected);

@@ -47,8 +47,9 @@ void operation_server_gone(struct connection *connection)
     }
 }
 
-static void channel_send(struct engine_channel *channel, struct slice body,
-                         void (*answered)(void *, enum status, struct slice), void *context)
+static void channel_send_message(struct engine_channel *channel, struct slice body,
+                                 struct slice sections,
+                                 void (*answered)(void *, enum status, struct slice), void *context)
 {
     struct connection *connection = connection_of_channel(channel);
     struct buffer out;
@@ -57,7 +58,7 @@ static void channel_send(struct engine_channel *channel, struct slice body,
     int32_t request_id = connection->next_request_id++;
     buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
     bool sent = !connection->server_gone && !connection->away &&
-                op_msg_append(&out, request_id, 0, 0, body) == STATUS_OK &&
+                op_msg_append_with_sections(&out, request_id, 0, 0, body, sections) == STATUS_OK &&
                 expected_push(connection, (struct expected){.kind = EXPECT_OPERATION,
                                                             .request_id = request_id});
     if (sent) {
@@ -66,6 +67,12 @@ static void channel_send(struct engine_channel *channel, struct slice body,
         operation_server_gone(connection);
     }
     buffer_free(&out);
+}
+
+static void channel_send(struct engine_channel *channel, struct slice body,
+                         void (*answered)(void *, enum status, struct slice), void *context)
+{
+    channel_send_message(channel, body, (struct slice){0}, answered, context);
 }
 
 static void channel_forward(struct engine_channel *channel,
@@ -213,6 +220,7 @@ void operation_init(struct connection *connection)
         .worker = connection->owner->worker,
         .local_address = connection->local_address,
         .send = channel_send,
+        .send_message = channel_send_message,
         .forward = channel_forward,
     };
     connection->next_request_id = 1;

@@ -85,7 +85,7 @@ static void take_whole(struct connection *connection, struct expected expected,
     }
     if (expected.kind == EXPECT_OPERATION) {
         if (follow_is_on(connection)) {
-            follow_reply(connection, document);
+            (void)follow_reply(connection, document); /* the boundary tells the client */
         }
         operation_take_reply(connection, document);
         return;
@@ -128,14 +128,13 @@ static void take_whole(struct connection *connection, struct expected expected,
 }
 
 /* What tells that the server is not the primary any more is short, and here at once. */
-static void look_at_reply(struct connection *connection, const struct wire_header *header,
-                          struct slice data)
+static bool may_pass(struct connection *connection, const struct wire_header *header,
+                     struct slice data)
 {
     struct slice document;
-    if (header->length <= FOLLOW_LOOK_BYTES && data.size >= header->length &&
-        reply_document(header, slice_front(data, header->length), &document)) {
-        follow_reply(connection, document);
-    }
+    return header->length > FOLLOW_LOOK_BYTES || data.size < header->length ||
+           !reply_document(header, slice_front(data, header->length), &document) ||
+           follow_reply(connection, document);
 }
 
 /*
@@ -186,8 +185,9 @@ static size_t take_reply(struct connection *connection, struct slice data)
     if (expected.kind == EXPECT_READ || expected.kind == EXPECT_GET_MORE) {
         dispatch_read_forget(connection);
     }
-    if (follow_is_on(connection)) {
-        look_at_reply(connection, &header, data);
+    if (follow_is_on(connection) && !may_pass(connection, &header, data)) {
+        connection_end_client(connection);
+        return header.length;
     }
     size_t here = data.size < header.length ? data.size : header.length;
     connection->reply_remaining = header.length - (uint32_t)here;

@@ -16,8 +16,8 @@
 static bool may_read(const struct connection *connection)
 {
     return !connection->client_gone && !connection->server_gone &&
-           (connection->connected || connection->refusing) && !connection->active &&
-           !connection->gate_waiting && connection->name_wait == NULL &&
+           (connection->connected || (connection->away && follow_answers(connection))) &&
+           !connection->active && !connection->gate_waiting && connection->name_wait == NULL &&
            stream_pending(&connection->upstream) < BACK_PRESSURE_BYTES &&
            stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES;
 }
@@ -78,9 +78,11 @@ static void answer(struct connection *connection, const struct wire_header *head
 {
     struct buffer out;
     buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
-    if (dispatch->expects_reply && op_msg_append(&out, 0, header->request_id, 0,
-                                                 slice_make(bson_get_data(&dispatch->body),
-                                                            dispatch->body.len)) == STATUS_OK) {
+    struct slice body = slice_make(bson_get_data(&dispatch->body), dispatch->body.len);
+    enum status status = header->opcode == WIRE_OPCODE_QUERY
+                             ? op_reply_append(&out, 0, header->request_id, body)
+                             : op_msg_append(&out, 0, header->request_id, 0, body);
+    if (dispatch->expects_reply && status == STATUS_OK) {
         connection_send_client(connection, buffer_slice(&out));
     }
     buffer_free(&out);
@@ -166,7 +168,7 @@ static size_t process(struct connection *connection, struct slice data, bool *re
     size_t at = 0;
     size_t kept_from = 0;
     while (at < data.size && !connection->client_gone && !connection->server_gone &&
-           (!connection->away || connection->refusing)) {
+           (!connection->away || follow_answers(connection))) {
         if (connection->request_remaining > 0) {
             size_t left = data.size - at;
             size_t size =
@@ -186,8 +188,8 @@ static size_t process(struct connection *connection, struct slice data, bool *re
             dispatch.reason = invalid_header(available);
         } else {
             available.size = available.size < header.length ? available.size : header.length;
-            if (connection->refusing) {
-                follow_refuse(connection, &header, available, &dispatch);
+            if (connection->away) {
+                follow_decide(connection, &header, available, &dispatch);
             } else {
                 dispatch_decide(connection, &header, available, &dispatch);
             }

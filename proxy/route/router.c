@@ -344,6 +344,7 @@ enum status router_start(const struct router_options *options, struct router **r
     router->shared.worker_count = count;
     router->shared.listeners = listeners;
     (void)sem_init(&router->done, 0, 0);
+    (void)pthread_mutex_init(&router->shared.hello.mutex, NULL);
     for (size_t i = 0; i < count; i++) {
         workers[i].shared = &router->shared;
         workers[i].worker = worker_pool_get(options->workers, i);
@@ -498,6 +499,7 @@ struct router *router_free(struct router *router)
 {
     if (router != NULL) {
         (void)sem_destroy(&router->done);
+        (void)pthread_mutex_destroy(&router->shared.hello.mutex);
         free(router->shared.workers);
         free(router->shared.listeners);
         address_counts_free(router->shared.addresses);

@@ -195,6 +195,9 @@ struct unit *unit_free(struct unit *unit)
     }
     unit_known_drop(unit, unit->known_count);
     free(unit->known);
+    if (unit->native != NULL) {
+        unit->native_free(unit->native);
+    }
     gate_list_free(&unit->locks);
     unit->locks.hints = lock_hints_free(unit->locks.hints);
     answers_free(&unit->answers);

@@ -140,6 +140,8 @@ struct unit {
     int64_t *cursors;       /* serializable: opened by its reads, a ring of UNIT_CURSORS_MAX */
     size_t cursor_count;    /* noted so far */
     bool begun;             /* BEGIN is in the journal */
+    void *native;           /* the native engine's part; NULL: none */
+    void (*native_free)(void *native);
     /* Not NULL: what the server has done cannot be told apart from what a stranger did; the unit is
        for an operator. A literal. */
     const char *doubt;

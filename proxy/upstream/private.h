@@ -38,6 +38,11 @@ bool uri_text_is_srv(const char *uri);
 int32_t uri_wait_of(uint64_t milliseconds);
 /* The plain URI that mongodb+srv: stands for now; free() it. STATUS_INVALID, UNREACHABLE. (srv.c)
  */
+/* Why libmongoc made no client or pool of `uri`. (srv.c) */
+MUST_CHECK enum status srv_failed(const mongoc_uri_t *uri, const bson_error_t *error,
+                                  struct error *ret_error);
+/* The plain URI that mongodb+srv: stands for now; free() it. STATUS_INVALID, UNREACHABLE. (srv.c)
+ */
 MUST_CHECK enum status srv_resolve(const char *given, char **ret_plain, struct error *ret_error);
 
 /* Whether the files of its TLS options can be read. (tls.c) */

@@ -14,11 +14,11 @@
 
 #include "upstream/private.h"
 
-static void append_hosts(bson_string_t *text, mongoc_server_description_t **servers, size_t count)
+static void append_hosts(bson_string_t *text, const mongoc_uri_t *found)
 {
-    for (size_t i = 0; i < count; i++) {
-        bson_string_append_printf(text, "%s%s", i == 0 ? "" : ",",
-                                  mongoc_server_description_host(servers[i])->host_and_port);
+    const mongoc_host_list_t *first = mongoc_uri_get_hosts(found);
+    for (const mongoc_host_list_t *at = first; at != NULL; at = at->next) {
+        bson_string_append_printf(text, "%s%s", at == first ? "" : ",", at->host_and_port);
     }
 }
 
@@ -51,9 +51,8 @@ static void append_found(bson_string_t *text, const char *given, const mongoc_ur
 }
 
 /* mongodb+srv://[user@]host[/database][?options] */
-static char *plain_text(const char *given, mongoc_client_t *client)
+static char *plain_text(const char *given, const mongoc_uri_t *found)
 {
-    size_t count = 0;
     const char *rest = given + strlen("mongodb+srv://");
     size_t authority = strcspn(rest, "/?");
     const char *host = rest;
@@ -62,19 +61,28 @@ static char *plain_text(const char *given, mongoc_client_t *client)
     }
     const char *behind = rest + authority;
     size_t path = strcspn(behind, "?");
-    mongoc_server_description_t **servers = mongoc_client_get_server_descriptions(client, &count);
     bson_string_t *text = bson_string_new("mongodb://");
     bson_string_append_printf(text, "%.*s", (int)(host - rest), rest);
-    append_hosts(text, servers, count);
+    append_hosts(text, found);
     if (path == 0) {
         bson_string_append(text, "/?");
     } else {
         bson_string_append_printf(text, "%.*s?", (int)path, behind);
     }
     append_options(text, behind[path] == '\0' ? "" : behind + path + 1);
-    append_found(text, given, mongoc_client_get_uri(client));
-    mongoc_server_descriptions_destroy_all(servers, count);
+    append_found(text, given, found);
     return bson_string_free(text, false);
+}
+
+enum status srv_failed(const mongoc_uri_t *uri, const bson_error_t *error, struct error *ret_error)
+{
+    const char *name = mongoc_uri_get_srv_hostname(uri);
+    return name == NULL
+               ? error_set(ret_error, STATUS_UNREACHABLE, "%s", error->message)
+               : error_set(ret_error, STATUS_UNREACHABLE,
+                           "the upstream URI's mongodb+srv://%s cannot be resolved: %s. Check it "
+                           "with a name service tool, or name the servers: mongodb://host:port,...",
+                           name, error->message);
 }
 
 enum status srv_resolve(const char *given, char **ret_plain, struct error *ret_error)
@@ -87,12 +95,9 @@ enum status srv_resolve(const char *given, char **ret_plain, struct error *ret_e
     }
     mongoc_client_t *client = mongoc_client_new_from_uri_with_error(uri, &error);
     if (client == NULL) {
-        status = error_set(ret_error, STATUS_UNREACHABLE,
-                           "the upstream URI's mongodb+srv://%s cannot be resolved: %s. Check it "
-                           "with a name service tool, or name the servers: mongodb://host:port,...",
-                           mongoc_uri_get_srv_hostname(uri), error.message);
+        status = srv_failed(uri, &error, ret_error);
     } else {
-        *ret_plain = plain_text(given, client);
+        *ret_plain = plain_text(given, mongoc_client_get_uri(client));
         mongoc_client_destroy(client);
     }
     mongoc_uri_destroy(uri);

@@ -2,11 +2,14 @@
  * Following a replica set or a cluster (topology.h).
  *
  *   libmongoc's monitors --callbacks--> `seen` --> own thread: names become addresses, the target
- * is chosen --> `view`, `target`, `generation` --> workers
+ *   is chosen --> `view`, `target`, `generation` --> workers
  *
  * libmongoc calls back under its own lock, so that what may wait (name service, `changed`) is done
- * by a thread of our own. Its pool of clients is there for the monitors only; nobody uses a client
- * of it. What monitors send is hello, which needs no permit and no login.
+ * by a thread of our own. Its pool of clients is there for the monitors only; what they
+ * send is hello, which needs no permit and no login.
+ *
+ * A monitor whose server is away looks again only every heartbeatFrequencyMS (10 s), unless
+ * somebody selects a server and finds none. So while there is none a second thread does that.
  *
  * Invariant: `generation` changes with each change of the target, before anybody can see that.
  */
@@ -25,7 +28,8 @@
 #include "upstream/private.h"
 #include "upstream/upstream.h"
 
-#define ELECTION_BYTES 12
+/* Between two looks of the seeker; and for how long one may wait for a server. */
+#define SEEK_MS 500
 
 /* What libmongoc told last of a member. */
 struct seen_member {
@@ -40,8 +44,6 @@ struct seen {
     char set_name[128];
     struct seen_member members[TOPOLOGY_MEMBERS_MAX];
     size_t member_count;
-    bool has_election;
-    uint8_t election[ELECTION_BYTES]; /* of the newest primary */
 };
 
 struct topology {
@@ -50,6 +52,8 @@ struct topology {
     pthread_cond_t settled;  /* of topology_wait() */
     pthread_mutex_t telling; /* held while `changed` is called */
     pthread_t thread;
+    pthread_t seeker;
+    pthread_cond_t seek; /* of the seeker */
     mongoc_client_pool_t *pool;
     struct topology_options options;
     struct seen seen;
@@ -58,7 +62,6 @@ struct topology {
     struct topology_view view;
     struct topology_target target; /* name "": none */
     _Atomic uint64_t generation;
-    uint8_t election[ELECTION_BYTES];
     char set_name[128]; /* that the URI names; "": none, a cluster */
 };
 
@@ -108,15 +111,6 @@ static enum topology_state state_of(const char *type)
                                               : TOPOLOGY_UNKNOWN;
 }
 
-static void see_election(struct seen *seen, const bson_t *hello)
-{
-    bson_iter_t at;
-    if (bson_iter_init_find(&at, hello, "electionId") && BSON_ITER_HOLDS_OID(&at)) {
-        memcpy(seen->election, bson_iter_oid(&at)->bytes, ELECTION_BYTES);
-        seen->has_election = true;
-    }
-}
-
 static void see_member(struct seen *seen, mongoc_server_description_t *description)
 {
     struct seen_member *member = &seen->members[seen->member_count++];
@@ -131,9 +125,6 @@ static void see_member(struct seen *seen, mongoc_server_description_t *descripti
     };
     (void)snprintf(member->told.name, sizeof member->told.name, "%s", host->host_and_port);
     (void)snprintf(member->host, sizeof member->host, "%s", host->host);
-    if (member->told.state == TOPOLOGY_PRIMARY) {
-        see_election(seen, hello);
-    }
     if (seen->set_name[0] == '\0' && bson_iter_init_find(&at, hello, "setName") &&
         BSON_ITER_HOLDS_UTF8(&at)) {
         (void)snprintf(seen->set_name, sizeof seen->set_name, "%s", bson_iter_utf8(&at, NULL));
@@ -314,9 +305,6 @@ static void publish(struct topology *topology)
     pthread_mutex_lock(&topology->mutex);
     struct topology_view *view = &topology->view;
     view_make(seen, topology, view);
-    if (seen->has_election && memcmp(seen->election, topology->election, ELECTION_BYTES) > 0) {
-        memcpy(topology->election, seen->election, ELECTION_BYTES);
-    }
     if (strcmp(target.name, topology->target.name) != 0) {
         (void)atomic_fetch_add(&topology->generation, 1);
         if (target.name[0] != '\0' && strcmp(target.name, view->current) != 0) {
@@ -363,6 +351,37 @@ static void *topology_main(void *argument)
     return NULL;
 }
 
+/* ------------------------------------------------------------------ while there is none */
+
+static void select_once(struct topology *topology)
+{
+    bson_error_t error;
+    mongoc_client_t *client = mongoc_client_pool_pop(topology->pool);
+    mongoc_server_description_t *found = mongoc_client_select_server(client, true, NULL, &error);
+    if (found != NULL) {
+        mongoc_server_description_destroy(found);
+    }
+    mongoc_client_pool_push(topology->pool, client);
+}
+
+static void *seeker_main(void *argument)
+{
+    struct topology *topology = argument;
+    pthread_mutex_lock(&topology->mutex);
+    while (!topology->stopping) {
+        if (topology->target.name[0] == '\0') {
+            pthread_mutex_unlock(&topology->mutex);
+            select_once(topology);
+            pthread_mutex_lock(&topology->mutex);
+        }
+        if (!topology->stopping) { /* what was found may not be published yet */
+            condition_wait_until(&topology->seek, &topology->mutex, clock_monotonic_ms() + SEEK_MS);
+        }
+    }
+    pthread_mutex_unlock(&topology->mutex);
+    return NULL;
+}
+
 /* ------------------------------------------------------------------ starting and stopping */
 
 static enum status pool_start(struct topology *topology, struct error *ret_error)
@@ -384,11 +403,13 @@ static enum status pool_start(struct topology *topology, struct error *ret_error
                                    uri_wait_of(topology->options.connect_ms));
     mongoc_apm_callbacks_t *callbacks = mongoc_apm_callbacks_new();
     mongoc_apm_set_topology_changed_cb(callbacks, on_topology);
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SEEK_MS);
     topology->pool = mongoc_client_pool_new_with_error(uri, &error);
+    status = topology->pool == NULL ? srv_failed(uri, &error, ret_error) : STATUS_OK;
     mongoc_uri_destroy(uri);
-    if (topology->pool == NULL) {
+    if (status != STATUS_OK) {
         mongoc_apm_callbacks_destroy(callbacks);
-        return error_set(ret_error, STATUS_UNREACHABLE, "%s", error.message);
+        return status;
     }
     (void)mongoc_client_pool_set_appname(topology->pool, "holdfast");
     (void)mongoc_client_pool_set_apm_callbacks(topology->pool, callbacks, topology);
@@ -398,13 +419,36 @@ static enum status pool_start(struct topology *topology, struct error *ret_error
     return STATUS_OK;
 }
 
+static void tell_to_stop(struct topology *topology)
+{
+    pthread_mutex_lock(&topology->mutex);
+    topology->stopping = true;
+    pthread_cond_signal(&topology->wake);
+    pthread_cond_signal(&topology->seek);
+    pthread_mutex_unlock(&topology->mutex);
+}
+
 static void topology_free(struct topology *topology)
 {
     (void)pthread_mutex_destroy(&topology->mutex);
     (void)pthread_mutex_destroy(&topology->telling);
     (void)pthread_cond_destroy(&topology->wake);
     (void)pthread_cond_destroy(&topology->settled);
+    (void)pthread_cond_destroy(&topology->seek);
     free(topology);
+}
+
+static enum status threads_start(struct topology *topology, struct error *ret_error)
+{
+    bool first = pthread_create(&topology->thread, NULL, topology_main, topology) == 0;
+    if (first && pthread_create(&topology->seeker, NULL, seeker_main, topology) == 0) {
+        return STATUS_OK;
+    }
+    if (first) {
+        tell_to_stop(topology);
+        (void)pthread_join(topology->thread, NULL);
+    }
+    return error_set(ret_error, STATUS_MEMORY, "no threads for the monitoring of the servers");
 }
 
 enum status topology_start(const struct topology_options *options, struct topology **ret_topology,
@@ -421,14 +465,15 @@ enum status topology_start(const struct topology_options *options, struct topolo
     (void)pthread_mutex_init(&topology->telling, NULL);
     (void)pthread_cond_init(&topology->wake, NULL);
     condition_init(&topology->settled);
+    condition_init(&topology->seek);
     enum status status = pool_start(topology, ret_error);
-    if (status == STATUS_OK &&
-        pthread_create(&topology->thread, NULL, topology_main, topology) != 0) {
-        mongoc_client_pool_destroy(topology->pool);
-        topology->pool = NULL;
-        status = error_set(ret_error, STATUS_MEMORY, "no thread for the monitoring of the servers");
+    if (status == STATUS_OK) {
+        status = threads_start(topology, ret_error);
     }
     if (status != STATUS_OK) {
+        if (topology->pool != NULL) {
+            mongoc_client_pool_destroy(topology->pool);
+        }
         topology_free(topology);
         return status;
     }
@@ -450,11 +495,9 @@ struct topology *topology_stop(struct topology *topology)
     if (topology == NULL) {
         return NULL;
     }
+    tell_to_stop(topology);
+    (void)pthread_join(topology->seeker, NULL);
     mongoc_client_pool_destroy(topology->pool); /* no callback after this */
-    pthread_mutex_lock(&topology->mutex);
-    topology->stopping = true;
-    pthread_cond_signal(&topology->wake);
-    pthread_mutex_unlock(&topology->mutex);
     (void)pthread_join(topology->thread, NULL);
     topology_free(topology);
     return NULL;
@@ -503,6 +546,14 @@ uint64_t topology_generation(const struct topology *topology)
     return atomic_load_explicit(&topology->generation, memory_order_acquire);
 }
 
+bool topology_has_target(struct topology *topology)
+{
+    pthread_mutex_lock(&topology->mutex);
+    bool found = topology->target.name[0] != '\0';
+    pthread_mutex_unlock(&topology->mutex);
+    return found;
+}
+
 bool topology_target_get(struct topology *topology, struct topology_target *ret_target)
 {
     pthread_mutex_lock(&topology->mutex);
@@ -522,14 +573,6 @@ static bool text_is(const bson_t *hello, const char *name, const char *wanted)
            strcmp(bson_iter_utf8(&at, NULL), wanted) == 0;
 }
 
-/* The mutex is held. */
-static bool is_succeeded(const struct topology *topology, const bson_t *hello)
-{
-    bson_iter_t at;
-    return bson_iter_init_find(&at, hello, "electionId") && BSON_ITER_HOLDS_OID(&at) &&
-           memcmp(bson_iter_oid(&at)->bytes, topology->election, ELECTION_BYTES) < 0;
-}
-
 bool topology_accepts(struct topology *topology, struct slice hello)
 {
     bson_t document;
@@ -543,8 +586,7 @@ bool topology_accepts(struct topology *topology, struct slice hello)
     pthread_mutex_lock(&topology->mutex);
     bool good = topology->view.kind == UPSTREAM_SHARDED
                     ? text_is(&document, "msg", "isdbgrid")
-                    : primary && text_is(&document, "setName", topology->view.set_name) &&
-                          !is_succeeded(topology, &document);
+                    : primary && text_is(&document, "setName", topology->view.set_name);
     pthread_mutex_unlock(&topology->mutex);
     return good;
 }

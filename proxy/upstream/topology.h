@@ -115,12 +115,16 @@ void topology_view_get(struct topology *topology, struct topology_view *ret_view
  */
 uint64_t topology_generation(const struct topology *topology);
 
-/* Where a connection goes that is made now. False: nowhere at the moment. A short mutex. */
+/* Whether there is one. A short mutex, as the next. */
+bool topology_has_target(struct topology *topology);
+
+/* Where a connection goes that is made now. False: nowhere at the moment. */
 bool topology_target_get(struct topology *topology, struct topology_target *ret_target);
 
 /*
- * Whether a server that was connected to may be worked with, by its reply to hello: the primary of
- * the right set, and not one that has been succeeded; or a router.
+ * Whether a server that was connected to may be worked with, by its reply to hello: a primary of
+ * the right set, or a router. One that has been succeeded says that it is one, too: the generation
+ * of the connection tells.
  */
 bool topology_accepts(struct topology *topology, struct slice hello);
 

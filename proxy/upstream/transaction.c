@@ -51,17 +51,20 @@ static enum status make_session(bson_t *session, struct slice lsid, const char *
     return STATUS_OK;
 }
 
-static enum status ask(struct upstream *upstream, const struct upstream_transaction *transaction,
-                       const char *owner, bson_t *ret_reply, struct error *ret_error)
+static enum status ask(struct upstream *upstream, const char *name,
+                       const struct upstream_transaction *transaction, const char *owner,
+                       bson_t *ret_reply, struct error *ret_error)
 {
     bson_t command = BSON_INITIALIZER;
     bson_t session = BSON_INITIALIZER;
-    BSON_APPEND_INT32(&command, "commitTransaction", 1);
+    BSON_APPEND_INT32(&command, name, 1);
     enum status status = make_session(&session, transaction->lsid, owner, ret_error);
     if (status == STATUS_OK) {
         BSON_APPEND_INT64(&command, "txnNumber", transaction->number);
         BSON_APPEND_BOOL(&command, "autocommit", false);
-        append_concern(&command);
+        if (strcmp(name, "commitTransaction") == 0) {
+            append_concern(&command);
+        }
     }
     if (status == STATUS_OK && transaction->recovery_token.size > 0) {
         status = document_append(&command, "recoveryToken", transaction->recovery_token, ret_error);
@@ -81,22 +84,23 @@ static bool is_not_there(const bson_t *reply)
            bson_iter_as_int64(&at) == CODE_NO_SUCH_TRANSACTION;
 }
 
-enum status upstream_commit_again(struct upstream *upstream,
-                                  const struct upstream_transaction *transaction, bson_t *ret_reply,
-                                  struct error *ret_error)
+/* Of the session of its owner, by whichever digest the server knows it. */
+static enum status ask_as_owner(struct upstream *upstream, const char *name,
+                                const struct upstream_transaction *transaction, bson_t *ret_reply,
+                                struct error *ret_error)
 {
     char older[USER_NAME_BYTES];
     const char *point = strchr(transaction->user, '.'); /* no database's name has one */
     if (point == NULL) {
-        return ask(upstream, transaction, NULL, ret_reply, ret_error);
+        return ask(upstream, name, transaction, NULL, ret_reply, ret_error);
     }
     bson_t reply;
-    enum status status = ask(upstream, transaction, transaction->user, &reply, ret_error);
+    enum status status = ask(upstream, name, transaction, transaction->user, &reply, ret_error);
     if (status == STATUS_OK && is_not_there(&reply)) {
         (void)snprintf(older, sizeof older, "%s@%.*s", point + 1, (int)(point - transaction->user),
                        transaction->user);
         bson_destroy(&reply);
-        status = ask(upstream, transaction, older, &reply, ret_error);
+        status = ask(upstream, name, transaction, older, &reply, ret_error);
     }
     if (status == STATUS_OK) {
         bool stolen = bson_steal(ret_reply, &reply);
@@ -105,11 +109,29 @@ enum status upstream_commit_again(struct upstream *upstream,
     return status;
 }
 
+enum status upstream_commit_again(struct upstream *upstream,
+                                  const struct upstream_transaction *transaction, bson_t *ret_reply,
+                                  struct error *ret_error)
+{
+    return ask_as_owner(upstream, "commitTransaction", transaction, ret_reply, ret_error);
+}
+
+enum status upstream_abort(struct upstream *upstream,
+                           const struct upstream_transaction *transaction, struct error *ret_error)
+{
+    bson_t reply;
+    enum status status = ask_as_owner(upstream, "abortTransaction", transaction, &reply, ret_error);
+    if (status == STATUS_OK) {
+        bson_destroy(&reply);
+    }
+    return status;
+}
+
 /* ------------------------------------------------------------------ what the server remembers */
 
-static void put_transaction(bson_t *command, bool begins)
+static void put_transaction(bson_t *command, int64_t number, bool begins)
 {
-    BSON_APPEND_INT64(command, "txnNumber", 1);
+    BSON_APPEND_INT64(command, "txnNumber", number);
     BSON_APPEND_BOOL(command, "autocommit", false);
     if (begins) {
         BSON_APPEND_BOOL(command, "startTransaction", true);
@@ -139,7 +161,7 @@ static enum status run_in(struct upstream *upstream, const char *database, const
 }
 
 /* One that writes: mongod keeps none that only read. */
-static enum status make_transaction(struct upstream *upstream, const bson_t *lsid,
+static enum status make_transaction(struct upstream *upstream, const bson_t *lsid, int64_t number,
                                     struct error *ret_error)
 {
     bson_t update = BSON_INITIALIZER;
@@ -163,11 +185,11 @@ static enum status make_transaction(struct upstream *upstream, const bson_t *lsi
     BSON_APPEND_BOOL(&entry, "upsert", true);
     bson_append_document_end(&updates, &entry);
     bson_append_array_end(&update, &updates);
-    put_transaction(&update, true);
+    put_transaction(&update, number, true);
     enum status status = run_in(upstream, UPSTREAM_OWN_DATABASE, &update, lsid, ret_error);
     if (status == STATUS_OK) {
         BSON_APPEND_INT32(&commit, "commitTransaction", 1);
-        put_transaction(&commit, false);
+        put_transaction(&commit, number, false);
         append_concern(&commit);
         status = run_in(upstream, "admin", &commit, lsid, ret_error);
     }
@@ -207,8 +229,26 @@ static enum status look_for(struct upstream *upstream, const bson_t *lsid, bool 
     return status;
 }
 
-static enum status try_transaction(struct upstream *upstream, bool *ret_keeps,
-                                   struct error *ret_error)
+/* Of the first of two that have committed. */
+static enum status ask_older(struct upstream *upstream, const bson_t *lsid, bool *ret_tells,
+                             struct error *ret_error)
+{
+    bson_t commit = BSON_INITIALIZER;
+    bson_t reply;
+    BSON_APPEND_INT32(&commit, "commitTransaction", 1);
+    put_transaction(&commit, 1, false);
+    append_concern(&commit);
+    enum status status = command_in_session(upstream, "admin", &commit, lsid, &reply, ret_error);
+    bson_destroy(&commit);
+    if (status == STATUS_OK) {
+        *ret_tells = !is_not_there(&reply);
+        bson_destroy(&reply);
+    }
+    return status;
+}
+
+static enum status try_transactions(struct upstream *upstream, struct upstream_memory *ret_memory,
+                                    struct error *ret_error)
 {
     uint8_t id[16] = {0};
     bson_oid_t unique;
@@ -216,31 +256,37 @@ static enum status try_transaction(struct upstream *upstream, bool *ret_keeps,
     bson_oid_init(&unique, NULL);
     memcpy(id, unique.bytes, sizeof unique.bytes);
     BSON_APPEND_BINARY(&lsid, "id", BSON_SUBTYPE_UUID, id, sizeof id);
-    enum status status = make_transaction(upstream, &lsid, ret_error);
+    enum status status = STATUS_OK;
+    for (int64_t number = 1; status == STATUS_OK && number <= 2; number++) {
+        status = make_transaction(upstream, &lsid, number, ret_error);
+    }
     if (status == STATUS_OK) {
-        status = look_for(upstream, &lsid, ret_keeps, ret_error);
+        status = look_for(upstream, &lsid, &ret_memory->keeps, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = ask_older(upstream, &lsid, &ret_memory->tells_older, ret_error);
     }
     bson_destroy(&lsid);
     return status;
 }
 
-enum status upstream_keeps_transactions(struct upstream *upstream, bool *ret_keeps,
-                                        struct error *ret_error)
+enum status upstream_learn_memory(struct upstream *upstream, struct upstream_memory *ret_memory,
+                                  struct error *ret_error)
 {
     struct upstream_description server;
+    struct upstream_memory memory = {.keeps = true, .tells_older = true};
     enum status status = upstream_describe(upstream, &server, ret_error);
-    if (status == STATUS_OK && server.topology == UPSTREAM_SHARDED) {
-        *ret_keeps = true;
-        return STATUS_OK;
-    }
-    for (unsigned tries = 0; status == STATUS_OK; tries++) {
-        status = try_transaction(upstream, ret_keeps, ret_error);
-        if (status != STATUS_REFUSED || tries == TRIES_MAX) {
-            return status;
+    bool asked = status != STATUS_OK || server.topology == UPSTREAM_SHARDED;
+    for (unsigned tries = 0; !asked; tries++) {
+        status = try_transactions(upstream, &memory, ret_error);
+        asked = status != STATUS_REFUSED || tries == TRIES_MAX;
+        if (!asked) {
+            /* Another proxy that starts at the same time writes the same document. */
+            (void)nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
         }
-        /* Another proxy that starts at the same time writes the same document. */
-        (void)nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
-        status = STATUS_OK;
+    }
+    if (status == STATUS_OK) {
+        *ret_memory = memory;
     }
     return status;
 }

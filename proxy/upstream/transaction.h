@@ -38,13 +38,27 @@ MUST_CHECK enum status upstream_commit_again(struct upstream *upstream,
                                              const struct upstream_transaction *transaction,
                                              bson_t *ret_reply, struct error *ret_error);
 
+/* Tells the server that nobody will commit it; whatever it answers. Errors: as
+   upstream_commit_again(). */
+MUST_CHECK enum status upstream_abort(struct upstream *upstream,
+                                      const struct upstream_transaction *transaction,
+                                      struct error *ret_error);
+
+/* What "no such transaction" means, from this server. */
+struct upstream_memory {
+    bool keeps; /* how transactions ended is on its disk, as in mongod's config.transactions: it did
+                   not happen, also after a restart of the server */
+    bool tells_older; /* an older transaction of a session is another error (mongod:
+                         TransactionTooOld), so it did not happen, unless the server has restarted.
+                         SecantusDB says the same of all but the newest, committed or not */
+};
+
 /*
- * Whether the server keeps on its disk how transactions ended, as mongod does in
- * config.transactions, so that "no such transaction" means that it did not happen, also after a
- * restart of the server: makes a transaction in the proxy's own database and looks for it. A mongos
- * is taken at its word. Errors: as upstream_command().
+ * Makes two transactions in the proxy's own database, and looks for them. A mongos is taken at its
+ * word. Errors: as upstream_command().
  */
-MUST_CHECK enum status upstream_keeps_transactions(struct upstream *upstream, bool *ret_keeps,
-                                                   struct error *ret_error);
+MUST_CHECK enum status upstream_learn_memory(struct upstream *upstream,
+                                             struct upstream_memory *ret_memory,
+                                             struct error *ret_error);
 
 #endif

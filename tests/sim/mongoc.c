@@ -28,20 +28,69 @@ mongoc_client_t *mongoc_client_new_from_uri(const mongoc_uri_t *uri)
 }
 
 /*
- * What follows several servers is not simulated: there is one. Nobody comes here.
+ * What follows several servers, and what names another's session (the native engine), is not
+ * simulated: there is one server, a standalone. Nobody comes here.
  */
-mongoc_client_t *mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri, bson_error_t *error)
+mongoc_server_description_t *mongoc_client_select_server(mongoc_client_t *client, bool for_writes,
+                                                         const mongoc_read_prefs_t *prefs,
+                                                         bson_error_t *error)
 {
-    (void)uri;
+    (void)client;
+    (void)for_writes;
+    (void)prefs;
     (void)error;
     abort();
 }
 
-mongoc_server_description_t **mongoc_client_get_server_descriptions(const mongoc_client_t *client,
-                                                                    size_t *n)
+mongoc_client_session_t *mongoc_client_start_session(mongoc_client_t *client,
+                                                     const mongoc_session_opt_t *options,
+                                                     bson_error_t *error)
 {
     (void)client;
-    (void)n;
+    (void)options;
+    (void)error;
+    abort();
+}
+
+bool mongoc_client_session_append(const mongoc_client_session_t *session, bson_t *options,
+                                  bson_error_t *error)
+{
+    (void)session;
+    (void)options;
+    (void)error;
+    abort();
+}
+
+const bson_t *mongoc_client_session_get_lsid(const mongoc_client_session_t *session)
+{
+    (void)session;
+    abort();
+}
+
+void mongoc_client_session_destroy(mongoc_client_session_t *session)
+{
+    (void)session;
+    abort();
+}
+
+bool mongoc_client_command_with_opts(mongoc_client_t *client, const char *database,
+                                     const bson_t *command, const mongoc_read_prefs_t *prefs,
+                                     const bson_t *options, bson_t *reply, bson_error_t *error)
+{
+    (void)client;
+    (void)database;
+    (void)command;
+    (void)prefs;
+    (void)options;
+    (void)reply;
+    (void)error;
+    abort();
+}
+
+mongoc_client_t *mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri, bson_error_t *error)
+{
+    (void)uri;
+    (void)error;
     abort();
 }
 

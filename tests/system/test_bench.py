@@ -195,7 +195,7 @@ def test_a_target_that_goes_away():
         ([], "which load"),
         (["point-read"], "--target HOST:PORT is missing"),
         (["nothing", "--target", "localhost:1"], "there is no load nothing"),
-        (["idle", "more", "--target", "localhost:1"], "unexpected more"),
+        (["idle", "more", "--target", "localhost:1"], "there is no load more"),
         (["idle", "--target", "localhost"], "HOST:PORT"),
         (["idle", "--target", "localhost:1", "--connections", "0"], "--connections 0"),
         (["idle", "--target", "localhost:1", "--connections", "1x"], "--connections 1x"),

@@ -14,7 +14,7 @@ sys.path.insert(0, str(BENCH))
 from statistics_of_pairs import geometric_mean, ratio_with_interval  # noqa: E402
 
 
-def compare(*arguments, program="compare.py"):
+def compare(*arguments, program):
     return subprocess.run(
         [sys.executable, str(BENCH / program), *map(str, arguments)],
         stdin=subprocess.DEVNULL,
@@ -44,28 +44,15 @@ def test_no_pairs(measured, reference):
         ratio_with_interval(measured, reference)
 
 
-@pytest.mark.skipif(server_kind() == "secantusd-py", reason="it has no --sync-on-commit")
-def test_all_parts(tmp_path):
-    options = ["--rounds", 1, "--seconds", 0.2, "--warmup", 0.1, "--idle", 20]
-    options += ["--connections", 4, "--threads", 2, "--output", tmp_path]
-    done = compare(*options)
+def test_figures(tmp_path):
+    """bench/figures puts what holdfast-bench has found beside each other; one part, that of the disk."""
+    done = compare("--quick", "--only", "floor", "--output", tmp_path, program="figures.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((tmp_path / "compare.json").read_text())
-    assert {line["load"] for line in report["passthrough"]} == {
-        "point-read",
-        "point-write",
-        "large-read 1 MB",
-        "large-read 10 MB",
-    }
-    for line in report["passthrough"] + report["units"]:
-        low, high = line["throughputInterval"]
-        assert 0 < low <= line["throughputRatio"] <= high
-    alone = [line for line in report["units"] if line["connections"] == 1]
-    assert len(alone) == 2
-    for line in alone:
-        assert line["commitsPerUnit"] == pytest.approx(4, abs=0.2)
-    assert report["idle"]["connections"] == 20
-    assert done.stdout.strip() == (tmp_path / "compare.md").read_text().strip()
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert list(found["parts"]) == ["floor"] and found["failed"] == []
+    assert len(found["parts"]["floor"]["cells"]) == 2
+    assert (tmp_path / "floor/report.html").exists()
+    assert "fdatasync for all / fdatasync for each" in (tmp_path / "figures.md").read_text()
 
 
 @pytest.mark.skipif(server_kind() == "secantusd-py", reason="it has no --sync-on-commit")
@@ -97,7 +84,7 @@ def test_reads(tmp_path):
 
 
 def test_bad_options():
-    assert compare("--rounds", 0).returncode == 2
-    assert compare("--only", "nothing").returncode == 2
-    assert "passthrough" in compare("--help").stdout
+    assert compare("--rounds", 0, program="compare_reads.py").returncode == 2
+    assert compare("--only", "nothing", program="figures.py").returncode == 2
+    assert "figures.json" in compare("--help", program="figures.py").stdout
     assert compare("--plain", 64, program="compare_contended.py").returncode == 2

@@ -603,8 +603,3 @@ def test_metrics(crash_server):
         figures = Metrics(proxy)
         labels = {"boundary": "driver", "engine": "native", "outcome": "committed"}
         assert figures.get("holdfast_units_total", **labels) == 1
-
-
-def test_comments_name_no_units(stack, raw):
-    reply = raw.run({"beginUnit": "x", "$db": "admin"})
-    assert reply["ok"] == 0 and reply["code"] == 115

@@ -371,3 +371,14 @@ def test_limit(name):
                 collection.update_many({}, {"$set": {"a": 1}})
             assert caught.value.code == 257
             assert not any("a" in d for d in stack.stored(name).values())
+
+
+@pytest.mark.parametrize("level", ["snapshot", "majority", "no such level"])
+def test_another_read_concern_is_refused(raw, stack, name, level):
+    """A write that becomes a unit takes the newest data; mongod refuses to promise it another view."""
+    session = Session().lsid
+    write = {"insert": name, "documents": [{"_id": 1}], "lsid": session, "txnNumber": Int64(1)}
+    reply = raw.run({**write, "readConcern": {"level": level}, "$db": DATABASE})
+    assert reply["ok"] == 0 and reply["code"] == INVALID_OPTIONS
+    assert stack.stored(name) == {}
+    assert raw.run({**write, "readConcern": {"level": "local"}, "$db": DATABASE})["ok"] == 1

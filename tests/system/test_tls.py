@@ -518,6 +518,20 @@ def test_the_server_is_checked(authority, stranger, tmp_path):
             assert client.admin.command("ping")["ok"] == 1
 
 
+def test_a_set_that_is_followed(authority):
+    """Each server's certificate is held against its own name."""
+    certificates = (authority.issue("server"), authority.file, False)
+    with Server("replicaset", tls=certificates, sync=True) as server:
+        with server.client(tls=True, tlsCAFile=str(authority.file)) as direct:
+            name = direct.admin.command("hello")["setName"]
+        uri = f"mongodb://{server.address}/?replicaSet={name}&tls=true&tlsCAFile={authority.file}"
+        with Proxy(uri) as proxy, proxy.client() as client:
+            client[DATABASE].followed.insert_one({"_id": 1})
+            server.restart()
+            client[DATABASE].followed.insert_one({"_id": 2})
+            assert client[DATABASE].followed.count_documents({}) == 2
+
+
 def test_a_server_that_loses_its_certificate(authority, stranger):
     """The clients' own connections check the server, too: one that shows another certificate after a
     restart gets no command."""

@@ -8,19 +8,37 @@
 
 #include <cmocka.h>
 
-#include "bench/contended.h"
+#include "bench/load/contended.h"
 
 static struct contended_result result; /* large */
 
+static enum status check_accounts(int64_t before, int64_t after)
+{
+    const struct load_options options = {.kind = LOAD_ACCOUNTS};
+    struct error error = {0};
+    memset(&result, 0, sizeof result);
+    result.before.hot = before;
+    result.after.hot = after;
+    return contended_check(&options, &result, &error);
+}
+
+static void test_accounts(void **state)
+{
+    (void)state;
+    assert_int_equal(check_accounts(-3, -3), STATUS_OK);
+    assert_int_equal(check_accounts(-3, -2), STATUS_PROTOCOL);
+}
+
 static enum status check(uint64_t transactions, uint64_t plain, int64_t hot, int64_t others)
 {
+    const struct load_options options = {.kind = LOAD_CONTENDED};
     struct error error = {0};
     memset(&result, 0, sizeof result);
     result.transactions.operations = transactions;
     result.plain.operations = plain;
     result.before = (struct contended_sums){.hot = 1000, .all = 5000};
     result.after = (struct contended_sums){.hot = 1000 + hot, .all = 5000 + hot + others};
-    enum status status = contended_check(&result, &error);
+    enum status status = contended_check(&options, &result, &error);
     assert_true((status == STATUS_OK) == (error.message[0] == '\0'));
     return status;
 }
@@ -69,6 +87,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_accounts),
         cmocka_unit_test(test_shares),
         cmocka_unit_test(test_unfairness),
     };

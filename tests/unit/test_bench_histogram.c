@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "bench/histogram.h"
+#include "bench/load/histogram.h"
 
 #define VALUES 20000
 
@@ -82,12 +82,35 @@ static void test_bounds(void **state)
     assert_int_equal(histogram.max, UINT64_MAX);
 }
 
+static void test_two_are_one(void **state)
+{
+    (void)state;
+    static struct histogram parts[2];
+    static struct histogram merged;
+    uint64_t seed = 88172645463325252u;
+    double sum = 0;
+    memset(parts, 0, sizeof parts);
+    memset(&merged, 0, sizeof merged);
+    for (size_t i = 0; i < VALUES; i++) {
+        uint64_t value = next_value(&seed);
+        sum += (double)value;
+        histogram_add(&histogram, value);
+        histogram_add(&parts[i % 2], value);
+    }
+    histogram_merge(&merged, &parts[0]);
+    histogram_merge(&merged, &parts[1]);
+    assert_memory_equal(&merged, &histogram, sizeof merged);
+    double mean = histogram_mean(&histogram);
+    assert_true(mean > sum / VALUES * 0.99 && mean < sum / VALUES * 1.01);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_percentiles_against_sorted_values, empty),
         cmocka_unit_test_setup(test_small_values_are_exact, empty),
         cmocka_unit_test_setup(test_bounds, empty),
+        cmocka_unit_test_setup(test_two_are_one, empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

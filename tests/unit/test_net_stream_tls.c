@@ -204,12 +204,16 @@ static struct tls *make_tls(bool is_client, const char *host)
 
 static struct tls *server_tls;
 static struct tls *client_tls;
+static const char *towards; /* NULL: as the options say */
 
 static void open_end(struct pair *pair, struct end *end, int descriptor, struct tls *tls)
 {
     end->pair = pair;
     stream_init(&end->stream);
-    assert_int_equal(stream_use_tls(&end->stream, tls, false), STATUS_OK);
+    enum status status = end == &pair->client && towards != NULL
+                             ? stream_use_tls_towards(&end->stream, tls, towards)
+                             : stream_use_tls(&end->stream, tls, false);
+    assert_int_equal(status, STATUS_OK);
     /* A client's side is one that connects; here TCP has already. */
     end->stream.connecting = end == &pair->client;
     assert_int_equal(
@@ -277,6 +281,32 @@ static void test_another_name_is_refused(void **state)
     assert_int_equal(pair->client.connected, STATUS_UNREACHABLE);
     assert_int_equal(pair->server.connected, STATUS_UNREACHABLE);
     pair_free(pair);
+}
+
+/* Of several servers each has its own name, whatever the options' is. */
+static void test_the_name_of_one_of_several(void **state)
+{
+    static const struct {
+        const char *options;
+        const char *towards;
+        enum status connected;
+    } cases[] = {
+        {"other.example", "test.example", STATUS_OK},
+        {"test.example", "other.example", STATUS_UNREACHABLE},
+        {"test.example", "10.0.0.1", STATUS_UNREACHABLE},
+        {"10.0.0.1", "test.example", STATUS_OK},
+        {"", "test.example", STATUS_OK},
+        {"", "other.example", STATUS_UNREACHABLE},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        towards = cases[i].towards;
+        struct pair *pair = pair_new(cases[i].options, false);
+        run(pair, open_both);
+        assert_int_equal(pair->client.connected, cases[i].connected);
+        pair_free(pair);
+    }
+    towards = NULL;
 }
 
 static void cut_client(struct pair *pair)
@@ -376,6 +406,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_and_an_orderly_end),
         cmocka_unit_test(test_another_name_is_refused),
+        cmocka_unit_test(test_the_name_of_one_of_several),
         cmocka_unit_test(test_an_end_that_was_cut_off_is_a_break),
         cmocka_unit_test(test_garbage_and_silence),
         cmocka_unit_test(test_reload_beside_connections),

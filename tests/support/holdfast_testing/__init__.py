@@ -6,6 +6,7 @@ Everything started here is ended again by its process id, also after a failed te
 from .browser import Browser, find_browser
 from .control import admin_port, ask_admin, ask_control
 from .certificates import Authority
+from .fail_points import FailPoints
 from .fake_replica_set import FakeReplicaSet
 from .http_client import (
     Answer,
@@ -40,6 +41,7 @@ __all__ = [
     "Authority",
     "Collector",
     "Connection",
+    "FailPoints",
     "FakeReplicaSet",
     "FrontedService",
     "FrontingProxy",

@@ -9,8 +9,8 @@ What is not: queries beyond fake_documents.py, unique indexes but for _id, disks
 killed has its whole log when it comes back), read concerns (a read sees what its node has).
 
 Everything happens under one lock of the set, at once: a secondary has what its primary has unless
-the test says otherwise (hold(), partition()). Nothing is random, and nothing takes time but elections
-(`election_delay`).
+the test says otherwise (hold(), partition()). Nothing is random, and nothing takes time but
+elections (`election_delay`).
 
     with FakeReplicaSet(3) as members:
         proxy = Proxy(members.uri)

@@ -189,3 +189,24 @@ def _in_cycles(after):
 def check(transactions, final, real_time=True):
     """Raises Anomaly; returns a cycle, or None if the history is serializable."""
     return cycle(dependencies(transactions, final, real_time))
+
+
+def check_snapshot(transactions, final):
+    """Raises Anomaly; returns a cycle that snapshot isolation forbids, or None.
+
+    Where two rw edges follow each other snapshots allow it (A. Fekete et al., "Making Snapshot Isolation
+    Serializable", 2005): so one of which at most one edge in each round is rw, and no two in a row.
+    """
+    edges = dependencies(transactions, final, real_time=False)
+    after = collections.defaultdict(list)
+    for (before, later), kind in edges.items():
+        after[before].append((later, kind == "rw"))
+    # Each transaction twice: reached by an rw edge, behind which no other may follow, and otherwise.
+    doubled = {}
+    for before, found in after.items():
+        for later, is_rw in found:
+            doubled[(before, False), (later, is_rw)] = edges[before, later]
+            if not is_rw:
+                doubled[(before, True), (later, False)] = edges[before, later]
+    found = cycle(doubled)
+    return None if found is None else [(a[0], kind, b[0]) for a, kind, b in found]

@@ -1,0 +1,472 @@
+/*
+ * A unit as a transaction of the server (native_unit.h).
+ *
+ * Invariants: nothing of a unit is sent after its commit; a unit whose commit was sent ends by what
+ * the server says of it, and by nothing else.
+ */
+#include "engine/native_unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "engine/native_private.h"
+#include "engine/release.h"
+#include "holdfast/clock.h"
+#include "holdfast/crash_point.h"
+#include "holdfast/limits.h"
+#include "holdfast/log.h"
+#include "wire/reply.h"
+
+#define TRANSACTION_NUMBER 1
+#define PATIENCE_PART 10u
+
+/* What the unit is on the server. */
+struct native_unit_state {
+    bson_t lsid;
+    bool begun; /* a command was sent */
+    bson_t commands;
+    uint32_t command_count;
+    int32_t left;
+    bson_t recovery_token; /* the last that a mongos gave; empty: none */
+    uint64_t began_us;
+};
+
+static void state_free(void *memory)
+{
+    struct native_unit_state *state = memory;
+    bson_destroy(&state->lsid);
+    bson_destroy(&state->commands);
+    bson_destroy(&state->recovery_token);
+    free(state);
+}
+
+/* NULL: out of memory, or of random numbers. */
+static struct native_unit_state *state_of(struct unit *unit)
+{
+    uint8_t id[UNIT_SESSION_ID_BYTES];
+    if (unit->native != NULL) {
+        return unit->native;
+    }
+    struct native_unit_state *state = calloc(1, sizeof *state);
+    if (state == NULL || getrandom(id, sizeof id, 0) != (ssize_t)sizeof id) {
+        free(state);
+        return NULL;
+    }
+    id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* a UUID of version 4 */
+    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+    bson_init(&state->lsid);
+    bson_init(&state->commands);
+    bson_init(&state->recovery_token);
+    BSON_APPEND_BINARY(&state->lsid, "id", BSON_SUBTYPE_UUID, id, sizeof id);
+    state->began_us = clock_monotonic_us();
+    unit->native = state;
+    unit->native_free = state_free;
+    return state;
+}
+
+static void append_transaction(bson_t *command, const struct native_unit_state *state)
+{
+    BSON_APPEND_DOCUMENT(command, "lsid", &state->lsid);
+    BSON_APPEND_INT64(command, "txnNumber", TRANSACTION_NUMBER);
+    BSON_APPEND_BOOL(command, "autocommit", false);
+}
+
+static void end_command(bson_t *command, const char *name, const struct native_unit_state *state)
+{
+    BSON_APPEND_INT32(command, name, 1);
+    append_transaction(command, state);
+    if (!bson_empty(&state->recovery_token)) {
+        BSON_APPEND_DOCUMENT(command, "recoveryToken", &state->recovery_token);
+    }
+    BSON_APPEND_UTF8(command, "$db", "admin");
+}
+
+/* ------------------------------------------------------------------ writes */
+
+static void complete(struct write_operation *operation, struct slice reply)
+{
+    operation->completed(operation, reply);
+}
+
+static void on_write_rolled_back(struct rollback *rollback)
+{
+    struct write_operation *operation = rollback->context;
+    bson_t reply;
+    if (!bson_steal(&reply, &operation->reply)) {
+        bson_init(&reply);
+    }
+    struct slice answer = operation->connection_lost ? (struct slice){0}
+                                                     : slice_make(bson_get_data(&reply), reply.len);
+    complete(operation, answer); /* its memory may be another operation's from here on */
+    bson_destroy(&reply);
+}
+
+static void roll_back(struct write_operation *operation, const char *reason)
+{
+    operation->rollback = (struct rollback){
+        .engine = operation->engine,
+        .unit = operation->unit,
+        .reason = reason,
+        .channel = operation->connection_lost ? NULL : operation->channel,
+        .completed = on_write_rolled_back,
+        .context = operation,
+    };
+    rollback_start(&operation->rollback);
+}
+
+static void note_token(struct native_unit_state *state, struct slice reply)
+{
+    bson_iter_t at;
+    bson_t token;
+    uint32_t size = 0;
+    const uint8_t *data = NULL;
+    if (bson_iter_init_from_data(&at, reply.data, reply.size) &&
+        bson_iter_find(&at, "recoveryToken") && BSON_ITER_HOLDS_DOCUMENT(&at)) {
+        bson_iter_document(&at, &size, &data);
+        if (data != NULL && bson_init_static(&token, data, size)) {
+            bson_reinit(&state->recovery_token);
+            bson_concat(&state->recovery_token, &token);
+        }
+    }
+}
+
+static void on_written(void *context, enum status status, struct slice reply)
+{
+    struct write_operation *operation = context;
+    struct reply_view view;
+    bson_t document;
+    if (status != STATUS_OK || reply_view_parse(reply, &view) != STATUS_OK) {
+        operation->connection_lost = true;
+        roll_back(operation, "the connection to the server broke");
+        return;
+    }
+    note_token(operation->unit->native, reply);
+    if (view.ok && !view.has_write_errors) {
+        bson_destroy(&operation->reply);
+        complete(operation, reply);
+        return;
+    }
+    (void)bson_init_static(&document, reply.data, reply.size);
+    bson_concat(&operation->reply, &document);
+    roll_back(operation, "a command of the unit failed");
+}
+
+/* The kind 1 sections alone. */
+static enum status copy_sections(const struct op_msg *message, struct buffer *sections)
+{
+    struct slice rest = message->sections;
+    struct op_msg_sequence sequence;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && op_msg_sequence_next(&rest, &sequence)) {
+        uint8_t head[5] = {1};
+        size_t size = 4 + sequence.identifier.size + 1 + sequence.documents.size;
+        slice_store_u32le(head + 1, (uint32_t)size);
+        status = buffer_append(sections, head, sizeof head);
+        if (status == STATUS_OK) { /* with its NUL */
+            status =
+                buffer_append(sections, sequence.identifier.data, sequence.identifier.size + 1);
+        }
+        if (status == STATUS_OK) {
+            status = buffer_append(sections, sequence.documents.data, sequence.documents.size);
+        }
+    }
+    return status;
+}
+
+/* For the audit, within its bound. */
+static void keep_command(struct native *native, struct native_unit_state *state,
+                         const struct command_view *view, const struct op_msg *message)
+{
+    char text[16];
+    const char *number;
+    bson_t command;
+    uint64_t bound = native_audit_bytes(native);
+    if (bound == 0) {
+        return;
+    }
+    if (view->body.size + message->sections.size > bound ||
+        !native_copy_command(view, message, &command)) {
+        state->left++;
+        return;
+    }
+    if (state->commands.len + command.len > bound) {
+        state->left++;
+    } else {
+        bson_uint32_to_string(state->command_count++, &number, text, sizeof text);
+        BSON_APPEND_DOCUMENT(&state->commands, number, &command);
+    }
+    bson_destroy(&command);
+}
+
+static void refuse(struct write_operation *operation, int code, const char *message)
+{
+    bson_reinit(&operation->reply);
+    reply_put_error(&operation->reply, code, NULL, "%s", message);
+    roll_back(operation, "a command of the unit failed");
+}
+
+void native_unit_write(struct write_operation *operation, const struct command_view *view,
+                       const struct op_msg *message)
+{
+    /* Of a transaction the client must not speak here, and concerns are the transaction's. */
+    static const char *const removed[] = {
+        "lsid", "txnNumber", "autocommit", "startTransaction", "writeConcern", "readConcern", NULL};
+    struct native_unit_state *state = state_of(operation->unit);
+    struct buffer sections;
+    bson_t command;
+    operation->connection_lost = false;
+    bson_init(&operation->reply);
+    if (state == NULL) {
+        refuse(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory for a unit");
+        return;
+    }
+    if (command_copy_without(&command, view->body, removed) != STATUS_OK) {
+        refuse(operation, REPLY_CODE_FailedToParse, "the command is not valid BSON");
+        return;
+    }
+    buffer_init(&sections, LIMIT_MESSAGE_BYTES_MAX);
+    append_transaction(&command, state);
+    if (!state->begun) {
+        BSON_APPEND_BOOL(&command, "startTransaction", true);
+    }
+    if (copy_sections(message, &sections) == STATUS_OK) {
+        state->begun = true;
+        keep_command(operation->engine->native, state, view, message);
+        operation->channel->send_message(operation->channel,
+                                         slice_make(bson_get_data(&command), command.len),
+                                         buffer_slice(&sections), on_written, operation);
+        CRASH_POINT(unit_sent);
+    } else {
+        refuse(operation, REPLY_CODE_ExceededMemoryLimit, "out of memory for a command");
+    }
+    buffer_free(&sections);
+    bson_destroy(&command);
+}
+
+/* ------------------------------------------------------------------ commit */
+
+static void end_without(struct commit *commit, enum unit_state state, const char *reason)
+{
+    if (state == UNIT_ABORTED) {
+        unit_state_set(commit->unit, UNIT_ABORTING);
+    }
+    unit_state_set(commit->unit, state);
+    commit->unit->end_reason = reason;
+    release_unit(commit->engine, commit->unit);
+    commit->completed(commit, STATUS_CONFLICT);
+}
+
+/* The asking thread's; it has journaled the outcome. */
+static void on_told(void *context, enum commit_verdict verdict)
+{
+    struct commit *commit = context;
+    if (verdict == COMMIT_COMMITTED) {
+        unit_state_set(commit->unit, UNIT_COMMITTED);
+        release_unit(commit->engine, commit->unit);
+        commit->completed(commit, STATUS_OK);
+    } else if (verdict == COMMIT_LOST) {
+        end_without(commit, UNIT_ABORTED, "the server has lost its transaction");
+    } else {
+        unit_state_set(commit->unit, UNIT_ABORTING);
+        end_without(commit, UNIT_CONFLICT, "the outcome of its commit is unknown");
+    }
+}
+
+static void put_committing(const struct native_unit_state *state, bool with_commands,
+                           bson_t *payload)
+{
+    const bson_t *token = &state->recovery_token;
+    const struct record_committing committing = {
+        .lsid = slice_make(bson_get_data(&state->lsid), state->lsid.len),
+        .transaction_number = TRANSACTION_NUMBER,
+        .recovery_token = slice_make(bson_get_data(token), bson_empty(token) ? 0 : token->len),
+        .commands = with_commands && state->command_count > 0
+                        ? slice_make(bson_get_data(&state->commands), state->commands.len)
+                        : (struct slice){0},
+        .left = with_commands ? state->left : 0,
+    };
+    record_put_committing(payload, &committing);
+}
+
+static void ask_elsewhere(struct commit *commit)
+{
+    struct native *native = commit->engine->native;
+    struct unit *unit = commit->unit;
+    struct native_doubt *doubt = calloc(1, sizeof *doubt);
+    char *user = strdup(unit->user);
+    if (doubt == NULL || user == NULL) {
+        native_end_process("out of memory for a commit without an answer", unit->id, STATUS_MEMORY);
+    }
+    LOG(LOG_WARNING, "recovery", "The server's answer to a commit is lost: asking again",
+        LOG_NUMBER("unit", unit->id), LOG_TEXT("user", user));
+    doubt->unit = unit->id;
+    doubt->since_ms = clock_monotonic_ms();
+    doubt->user = user;
+    doubt->number = TRANSACTION_NUMBER;
+    doubt->counted = true;
+    doubt->told = on_told;
+    doubt->context = commit;
+    bson_init(&doubt->committing);
+    put_committing(unit->native, false, &doubt->committing);
+    native_asker_add(native, doubt);
+}
+
+/* The journal's writer thread. The server has committed it: a full journal does not change that. */
+static void on_kept(struct wal_append *first, void *context)
+{
+    struct commit *commit = context;
+    enum status status = first->status;
+    bson_destroy(&commit->payload);
+    if (status == STATUS_IO) {
+        native_end_process("a commit record could not be made durable", commit->unit->id, status);
+    } else if (status != STATUS_OK) {
+        native_outcome_append(commit->engine->native, commit->unit->id, WAL_KIND_COMMIT, NULL,
+                              true);
+    }
+    histogram_observe(&commit->engine->counters.commit, clock_monotonic_us() - commit->started_us);
+    unit_state_set(commit->unit, UNIT_COMMITTED);
+    release_unit(commit->engine, commit->unit);
+    commit->completed(commit, STATUS_OK);
+}
+
+/* Waited for: the answer that it keeps is what a write that comes again is told. */
+static void keep_commit(struct commit *commit)
+{
+    bson_init(&commit->payload);
+    record_put_commit(&commit->payload, NULL, 0, commit->reply);
+    commit->append = (struct wal_append){
+        .kind = WAL_KIND_COMMIT,
+        .unit = commit->unit->id,
+        .payload = slice_make(bson_get_data(&commit->payload), commit->payload.len),
+        .completed = on_kept,
+        .context = commit,
+    };
+    wal_append(commit->engine->wal, &commit->append);
+}
+
+static void on_answered(void *context, enum status status, struct slice reply)
+{
+    static const struct commit_asked first = {.again = false};
+    struct commit *commit = context;
+    enum commit_verdict verdict =
+        status == STATUS_OK ? commit_verdict(reply, &first, NULL) : COMMIT_OPEN;
+    if (status == STATUS_OK) {
+        CRASH_POINT(native_answered);
+    }
+    if (verdict == COMMIT_COMMITTED) {
+        keep_commit(commit);
+    } else if (verdict == COMMIT_LOST) {
+        native_outcome_append(commit->engine->native, commit->unit->id, WAL_KIND_ABORT,
+                              "the server has refused the commit", true);
+        end_without(commit, UNIT_ABORTED, "the server has lost its transaction");
+    } else {
+        ask_elsewhere(commit);
+    }
+}
+
+static void on_commit_task(struct worker_task *task)
+{
+    struct commit *commit =
+        (struct commit *)(void *)((uint8_t *)task - offsetof(struct commit, task));
+    bson_t command = BSON_INITIALIZER;
+    bson_t concern;
+    end_command(&command, "commitTransaction", commit->unit->native);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "writeConcern", &concern);
+    BSON_APPEND_UTF8(&concern, "w", "majority");
+    bson_append_document_end(&command, &concern);
+    commit->channel->send(commit->channel, slice_make(bson_get_data(&command), command.len),
+                          on_answered, commit);
+    CRASH_POINT(native_sent);
+    bson_destroy(&command);
+}
+
+/* The journal's writer thread. */
+static void on_committing(struct wal_append *first, void *context)
+{
+    struct commit *commit = context;
+    enum status status = first->status;
+    bson_destroy(&commit->payload);
+    if (status == STATUS_FULL) {
+        unit_state_set(commit->unit, UNIT_ABORTING);
+        commit->completed(commit, status);
+        return;
+    }
+    if (status != STATUS_OK) {
+        native_end_process("a COMMITTING record could not be made durable", commit->unit->id,
+                           status);
+    }
+    CRASH_POINT(native_committing);
+    commit->task.run = on_commit_task;
+    worker_post(commit->channel->worker, &commit->task);
+}
+
+bool native_unit_commit(struct commit *commit)
+{
+    struct native_unit_state *state = commit->unit->native;
+    if (state == NULL || !state->begun || !commit->unit->begun) {
+        return false;
+    }
+    uint64_t patience_us = (clock_monotonic_us() - state->began_us) / PATIENCE_PART;
+    commit->started_us = clock_monotonic_us();
+    bson_init(&commit->payload);
+    put_committing(state, true, &commit->payload);
+    commit->append = (struct wal_append){
+        .kind = WAL_KIND_COMMITTING,
+        .unit = commit->unit->id,
+        .payload = slice_make(bson_get_data(&commit->payload), commit->payload.len),
+        .patience_us =
+            patience_us < WAL_PATIENCE_US_MAX ? (uint32_t)patience_us : WAL_PATIENCE_US_MAX,
+        .completed = on_committing,
+        .context = commit,
+    };
+    wal_append(commit->engine->wal, &commit->append);
+    return true;
+}
+
+/* ------------------------------------------------------------------ rollback */
+
+static void end_rollback(struct rollback *rollback)
+{
+    if (rollback->unit->begun) {
+        native_outcome_append(rollback->engine->native, rollback->unit->id, WAL_KIND_ABORT,
+                              rollback->reason, true);
+    }
+    rollback_finish(rollback, UNIT_ABORTED);
+}
+
+static void abort_elsewhere(struct rollback *rollback)
+{
+    const struct native_unit_state *state = rollback->unit->native;
+    native_asker_abort(rollback->engine->native, rollback->unit->user, &state->lsid,
+                       TRANSACTION_NUMBER);
+}
+
+static void on_aborted(void *context, enum status status, struct slice reply)
+{
+    struct rollback *rollback = context;
+    (void)reply; /* a transaction that has failed is aborted already */
+    if (status != STATUS_OK) {
+        abort_elsewhere(rollback);
+    }
+    end_rollback(rollback);
+}
+
+void native_unit_roll_back(struct rollback *rollback)
+{
+    const struct native_unit_state *state = rollback->unit->native;
+    if (state == NULL || !state->begun) {
+        end_rollback(rollback);
+        return;
+    }
+    if (rollback->channel == NULL) {
+        abort_elsewhere(rollback);
+        end_rollback(rollback);
+        return;
+    }
+    bson_t command = BSON_INITIALIZER;
+    end_command(&command, "abortTransaction", state);
+    rollback->channel->send(rollback->channel, slice_make(bson_get_data(&command), command.len),
+                            on_aborted, rollback);
+    bson_destroy(&command);
+}
