@@ -363,10 +363,8 @@ static void begin_to_drain(struct daemon *daemon)
     struct upgrade *upgrade = daemon->upgrade;
     upgrade->step = UPGRADE_DRAINING;
     upgrade->until_ms = clock_monotonic_ms() + daemon->config.upgrade_wait_ms;
-    if (!daemon->native) { /* else the units are the server's: they go on in the new process */
-        services_hold(daemon->services, true);
-        router_pause(daemon->router, ROUTER_PAUSES_WRITES);
-    }
+    services_hold(daemon->services, true);
+    router_pause(daemon->router, ROUTER_PAUSES_WRITES);
     LOG(LOG_INFO, "upgrade", "The new process is ready: waiting for open units",
         LOG_TEXT("version", upgrade->version), LOG_NUMBER("pid", (uint64_t)upgrade->process),
         LOG_NUMBER("units", unit_table_open_count(daemon->engine.units)));

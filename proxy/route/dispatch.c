@@ -489,7 +489,8 @@ void dispatch_named(struct connection *connection, const struct wire_header *hea
 
 /*
  * Whether it has to wait while what writes is paused: it would begin something. What has begun goes
- * on. A write that is in its gate already is one of those.
+ * on. A write that is in its gate already is one of those. With the native engine only units in
+ * comments are the proxy's: all else is the server's, and goes on in the other process.
  */
 static bool waits_for_pause(struct connection *connection, const struct command_view *view,
                             enum command_class class)
@@ -502,13 +503,14 @@ static bool waits_for_pause(struct connection *connection, const struct command_
         connection->gate_admitted) {
         return false;
     }
+    bool native = connection->shared->options.engine->native != NULL;
     if (view->has_autocommit || view->has_start_transaction || class == COMMAND_TRANSACTION) {
-        return view->has_start_transaction;
+        return view->has_start_transaction && !native;
     }
     if (class == COMMAND_UNIT || (dispatch_is_any_write(class) && dispatch_names_a_unit(view))) {
         return comment_parse(view, &comment, NULL) == STATUS_OK && comment.begin;
     }
-    return dispatch_is_any_write(class) &&
+    return !native && dispatch_is_any_write(class) &&
            (domain == NULL || !domain_find_call(domain, dispatch_trace(view, &found), &key));
 }
 
@@ -535,12 +537,12 @@ static void decide_command(struct connection *connection, const struct wire_head
         decide_observed(connection, header, available, &view, class, dispatch);
         return;
     }
-    if (connection->shared->options.engine->native != NULL) {
-        dispatch_native(connection, header, available, &view, class, dispatch);
-        return;
-    }
     if (waits_for_pause(connection, &view, class)) {
         dispatch->kind = DISPATCH_BLOCKED;
+        return;
+    }
+    if (connection->shared->options.engine->native != NULL) {
+        dispatch_native(connection, header, available, &view, class, dispatch);
         return;
     }
     if (view.has_autocommit || view.has_start_transaction || class == COMMAND_TRANSACTION) {

@@ -65,7 +65,7 @@ class Load:
     def progress(self):
         return {key: len(done) for key, done in self.done.items()}
 
-    def wait_for_progress(self, steps=3, timeout=60):
+    def wait_for_progress(self, steps=2, timeout=60):
         """Everybody has got on."""
         before = self.progress()
         wait_until(
