@@ -91,6 +91,13 @@ enum config_reads {
     CONFIG_READS_WAIT, /* it waits until no mutating call is open */
 };
 
+/* What a service is spoken to by. */
+enum config_upstream_protocol {
+    CONFIG_UPSTREAM_AUTO,  /* gRPC by h2c, all else by HTTP/1.1 */
+    CONFIG_UPSTREAM_HTTP1, /* gRPC is refused */
+    CONFIG_UPSTREAM_H2C,   /* HTTP/2 without TLS, by prior knowledge */
+};
+
 enum config_background {
     CONFIG_BACKGROUND_PASS,   /* a write while no call is open is a plain one */
     CONFIG_BACKGROUND_REFUSE, /* it is refused */
@@ -112,6 +119,7 @@ struct config_service {
     char *application; /* appName: what its driver gives as appName on net.listen */
     char *address;     /* the IP address it connects to net.listen from, as inet_ntop() writes it */
     char *domain;      /* services of one domain share the call; default: the service's name */
+    char *protocol;    /* upstreamProtocol; "": http.upstreamProtocol */
 };
 
 struct config {
@@ -166,12 +174,13 @@ struct config {
     enum config_correlation http_correlation; /* http.correlation: exclusive | trace */
     enum config_reads http_reads;             /* http.reads: own | wait */
     enum config_background http_background;   /* http.backgroundWrites: pass | refuse */
-    uint64_t http_call_timeout_ms;            /* http.callTimeout: 100ms..24h, default 30s */
-    uint64_t http_queue_wait_ms;              /* http.queueWait: 0..24h, default 10s */
-    uint64_t http_queue_length;               /* http.queueLength: 0..100000, default 1000 */
-    uint64_t http_quiet_ms;                   /* http.quietPeriod: 0..10m, default 5s */
-    uint64_t http_answer_bytes_max;           /* http.maxAnswer: 1KiB..1GiB, default 16MiB */
-    char *http_routes;                        /* http.routes: rules as text, not parsed here */
+    enum config_upstream_protocol http_upstream_protocol; /* http.upstreamProtocol: auto | ... */
+    uint64_t http_call_timeout_ms;  /* http.callTimeout: 100ms..24h, default 30s */
+    uint64_t http_queue_wait_ms;    /* http.queueWait: 0..24h, default 10s */
+    uint64_t http_queue_length;     /* http.queueLength: 0..100000, default 1000 */
+    uint64_t http_quiet_ms;         /* http.quietPeriod: 0..10m, default 5s */
+    uint64_t http_answer_bytes_max; /* http.maxAnswer: 1KiB..1GiB, default 16MiB */
+    char *http_routes;              /* http.routes: rules as text, not parsed here */
     /* http.idempotency */
     uint64_t http_idempotency_keep_ms;    /* http.idempotency.keep: 0..10y, default 24h */
     uint64_t http_idempotency_bytes_max;  /* http.idempotency.quota: 64KiB..64TiB, default 1GiB */
@@ -238,6 +247,10 @@ void config_take_over(struct config *running, const struct config *next,
 MUST_CHECK enum status config_services_complete(const struct config *config,
                                                 struct config_service **ret_services,
                                                 size_t *ret_count, struct error *ret_error);
+
+/* What the service is spoken to by; its own word, or http.upstreamProtocol. */
+enum config_upstream_protocol config_service_protocol(const struct config *config,
+                                                      const struct config_service *service);
 
 /* NULL is harmless. */
 void config_services_free(struct config_service *services, size_t count);

@@ -20,6 +20,7 @@ static const char *const reads_choices[] = {"own", "wait", NULL};
 static const char *const unit_reads_choices[] = {"committed", "local", NULL};
 static const char *const isolation_choices[] = {"snapshot", "serializable", NULL};
 static const char *const background_choices[] = {"pass", "refuse", NULL};
+static const char *const upstream_protocol_choices[] = {"auto", "http1", "h2c", NULL};
 static const char *const standby_choices[] = {"off", "on", NULL};
 static const char *const tls_mode_choices[] = {"disabled", "allowTLS", "preferTLS", "requireTLS",
                                                NULL};
@@ -36,6 +37,7 @@ _Static_assert(CONFIG_READS_WAIT == 1, "reads_choices");
 _Static_assert(CONFIG_UNIT_READS_LOCAL == 1, "unit_reads_choices");
 _Static_assert(CONFIG_ISOLATION_SERIALIZABLE == 1, "isolation_choices");
 _Static_assert(CONFIG_BACKGROUND_REFUSE == 1, "background_choices");
+_Static_assert(CONFIG_UPSTREAM_HTTP1 == 1 && CONFIG_UPSTREAM_H2C == 2, "upstream_protocol_choices");
 _Static_assert(CONFIG_STANDBY_ON == 1, "standby_choices");
 _Static_assert(CONFIG_TLS_ALLOW == 1 && CONFIG_TLS_REQUIRE == 3, "tls_mode_choices");
 _Static_assert(CONFIG_TLS_CLIENTS_OPTIONAL == 1, "tls_clients_choices");
@@ -358,6 +360,12 @@ const struct config_key config_keys[] = {
      .standard = "pass",
      .choices = background_choices,
      .help = "pass: writes of a service while no call is open are plain ones; refuse: an error"},
+    {.name = "http.upstreamProtocol",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(http_upstream_protocol),
+     .standard = "auto",
+     .choices = upstream_protocol_choices,
+     .help = "what services speak: gRPC by h2c and all else by HTTP/1.1, or one of them for all"},
     {.name = "http.callTimeout",
      .type = CONFIG_TYPE_DURATION,
      .offset = AT(http_call_timeout_ms),

@@ -25,6 +25,7 @@ const struct config_service_field config_service_fields[CONFIG_SERVICE_FIELDS] =
     {"appName", CONFIG_TYPE_TEXT, AT(application), .tells_apart = true, .unique = true},
     {"address", CONFIG_TYPE_ADDRESS, AT(address), .tells_apart = true, .unique = true},
     {"domain", CONFIG_TYPE_NAME, AT(domain)},
+    {"upstreamProtocol", CONFIG_TYPE_NAME, AT(protocol)},
 };
 
 const struct config_service_field *config_service_field_find(const char *name)
@@ -210,6 +211,27 @@ static bool share_listen(const struct config_service *one, const struct config_s
     return false;
 }
 
+/* In the order of the enum, as http.upstreamProtocol has them. */
+static const char *const protocols[] = {"auto", "http1", "h2c"};
+#define PROTOCOLS (sizeof protocols / sizeof protocols[0])
+
+static size_t find_protocol(const char *text)
+{
+    size_t at = 0;
+    while (at < PROTOCOLS && strcmp(text, protocols[at]) != 0) {
+        at++;
+    }
+    return at;
+}
+
+enum config_upstream_protocol config_service_protocol(const struct config *config,
+                                                      const struct config_service *service)
+{
+    size_t found = find_protocol(service->protocol);
+    return found < PROTOCOLS ? (enum config_upstream_protocol)found
+                             : config->http_upstream_protocol;
+}
+
 static enum status check_complete(const struct config_service *service, struct error *ret_error)
 {
     size_t told_apart = 0;
@@ -220,6 +242,12 @@ static enum status check_complete(const struct config_service *service, struct e
         if (field->required && !given) {
             return error_set(ret_error, STATUS_INVALID, "%s is missing", field->name);
         }
+    }
+    if (service->protocol != NULL && service->protocol[0] != '\0' &&
+        find_protocol(service->protocol) == PROTOCOLS) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "upstreamProtocol: \"%.60s\" is not one of auto, http1 and h2c",
+                         service->protocol);
     }
     if (told_apart != 1) {
         return error_set(ret_error, STATUS_INVALID,

@@ -394,7 +394,7 @@ static void on_authorized(void *context, enum status status, struct slice reply)
         request->reply_lost = true;
         ending_finish(request);
     } else if (view.ok) {
-        request->authorized = true;
+        *request->authorized = true;
         check_out(request);
     } else {
         (void)bson_init_static(&document, reply.data, reply.size);
@@ -440,7 +440,7 @@ void comment_start(struct boundary_request *request)
         return;
     }
     unit_session_key_of_name(request->user, request->comment.unit, &request->key);
-    if (request->comment.begin && request->user[0] == '\0' && !request->authorized) {
+    if (request->comment.begin && request->user[0] == '\0' && !*request->authorized) {
         ask_server(request);
     } else {
         check_out(request);

@@ -82,8 +82,6 @@ void reading_start(struct boundary_request *request)
         .completed = on_read,
         .context = request,
     };
-    request->stale_cursor = 0;
-    request->read_is_lost = false;
     request->reading = true;
     read_start(&request->read);
 }

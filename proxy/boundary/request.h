@@ -4,8 +4,8 @@
 /*
  * One client command that a boundary carries out instead of passing it on.
  *
- * It lies in its connection's memory from its start until `completed`; a connection has one at a
- * time. Everything on the connection's worker.
+ * It is its connection's from its start until `completed`, and in that call the memory is given
+ * back; a connection has one at a time. Everything on the connection's worker.
  */
 
 #include <stdbool.h>
@@ -33,19 +33,20 @@ struct boundary_request {
     uint64_t connection;
     bool draining;          /* the process is about to end: no new units */
     const uint8_t *process; /* of the server at the channel's other end; NULL: it does not tell */
-    bool authorized; /* comment_unit.c has asked the server; set back at each login or logout */
+    bool *authorized;       /* the connection's: comment_unit.c has asked the server */
     struct op_msg message;
     struct command_view view;
     struct domain_slot *slot;    /* call_write.c: where the call is open; else NULL */
     struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
     uint64_t reader_group;       /* whose units' writes it sees (unit/uncommitted.h); 0: none */
     struct domain *domain;       /* of the connection's service; else NULL */
-    int64_t stale_cursor;        /* reading.c: to be closed first; 0: none. Set back to 0 there */
-    bool read_is_lost;           /* reading.c: struct read_operation's is_lost. Set back, too */
+    int64_t stale_cursor;        /* reading.c: to be closed first; 0: none */
+    bool read_is_lost;           /* reading.c: struct read_operation's is_lost */
     bool has_parent;             /* its comment names a span */
     struct traceparent parent;
     /* `reply`: the document to answer with, valid during the call; size 0: close the connection. */
     void (*completed)(struct boundary_request *request, struct slice reply);
+    void *context;
 
     /* to be read when it is completed: the unit that it was in, for log and trace; 0: none */
     uint64_t unit_id;

@@ -9,6 +9,7 @@
  *   0  done, and nothing is left for an operator
  *   1  done, and something is left: a unit in conflict, or damage
  *   2  could not run (options, no such journal, in use, no server)
+ *   3  another process does the same work (migrate)
  * backup, once it runs, ends with the exit code of its command.
  *
  * What was asked for goes to standard output, everything else to standard error. A reader that
@@ -22,6 +23,7 @@ enum cli_exit {
     CLI_CLEAN = 0,
     CLI_LEFT = 1,
     CLI_FAILED = 2,
+    CLI_BUSY = 3,
 };
 
 /* A place in the journal, as the operator gave it. */
@@ -61,7 +63,7 @@ struct cli_options {
     bool locks;           /* units: of the living daemon, with whom they wait for */
     const char *rules;    /* scrub --rules FILE, or NULL */
     const char *rule;     /* scrub --rule NAME, or NULL: all */
-    const char *proxy;    /* scrub --proxy URI, or NULL */
+    const char *proxy;    /* scrub, migrate --proxy URI, or NULL */
     bool fix;             /* scrub */
     uint64_t settle_ms;   /* scrub: between two looks */
     bool pause;           /* backup: hold all writes */
@@ -69,6 +71,14 @@ struct cli_options {
     bool without_journal; /* backup */
     const char *backup;   /* after-restore --backup DIR, or NULL */
     char *const *command; /* backup: what stands behind --, or NULL */
+    const char *action;   /* migrate ACTION */
+    const char *folder;   /* migrate ... DIR */
+    const char *database; /* migrate --database, or NULL */
+    const char *way;      /* migrate --by: "journal" or "file"; NULL: the best */
+    uint64_t wait_ms;     /* migrate --wait */
+    uint64_t throttle_ms; /* migrate --throttle */
+    uint64_t batch;       /* migrate --batch; 0: the default */
+    bool out_of_order;    /* migrate --out-of-order */
 };
 
 /* One command: its name, what --help says, and the function. */
@@ -80,6 +90,7 @@ struct cli_command {
     enum cli_exit (*run)(const struct cli_options *options);
     bool takes_command; /* words behind its name, or behind -- */
     bool without_wal;   /* it looks into no journal: --wal is not needed */
+    bool takes_action;  /* ACTION DIR behind its name */
 };
 
 /* Ends with an entry whose name is NULL. */
@@ -109,5 +120,6 @@ enum cli_exit cli_scrub(const struct cli_options *options);
 enum cli_exit cli_prune(const struct cli_options *options);
 enum cli_exit cli_salvage(const struct cli_options *options);
 enum cli_exit cli_change_key(const struct cli_options *options);
+enum cli_exit cli_migrate(const struct cli_options *options);
 
 #endif

@@ -47,6 +47,13 @@ enum option_letter {
     OPTION_LIMIT,
     OPTION_WITHOUT_JOURNAL,
     OPTION_BACKUP,
+    OPTION_PROXY_FILE,
+    OPTION_DATABASE,
+    OPTION_WAIT,
+    OPTION_BATCH,
+    OPTION_THROTTLE,
+    OPTION_BY,
+    OPTION_OUT_OF_ORDER,
 };
 
 struct cli_option {

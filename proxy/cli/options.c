@@ -20,6 +20,7 @@
 #define CONNECT_MS_DEFAULT 10000
 #define FENCE_MS_DEFAULT 2000
 #define INTERVAL_MS_DEFAULT 2000
+#define BATCH_MAX 1000 /* documents of one unit */
 #define SETTLE_MS_DEFAULT 1000
 #define LIMIT_MS_DEFAULT 600000
 #define HELP_COLUMN 19 /* where the help of an option begins, less the indent */
@@ -227,6 +228,28 @@ const struct cli_command cli_commands[] = {
      "Example: holdfast prune --compact --before 6h --wal DIR --upstream "
      "mongodb://localhost:27017\n",
      cli_prune},
+    {"migrate", "ACTION DIR", "change the shape of documents, step by step",
+     "Applies the migration files of DIR (NUMBER_NAME.yaml or .json) through the running "
+     "holdfastd,\n"
+     "while services go on writing: in batches, each one journaled unit. ACTION is\n"
+     "  status    what is applied, what is pending, and what can still be undone; ends with 1 "
+     "where\n"
+     "            something is pending, half done, changed or missing\n"
+     "  dry-run   the steps that up would take, and how many documents match now; writes nothing\n"
+     "  up        applies what is pending, or goes on where it was stopped or killed\n"
+     "  down      undoes the newest one, with --to N all above N: by the journal's before-images\n"
+     "            where a document is still what the migration made of it (others are listed, and\n"
+     "            left: exit code 1), or by the file's down section\n"
+     "  baseline  notes what is pending up to --to N as applied, and carries nothing out\n"
+     "  repair    takes changed files of what is applied for right\n"
+     "The versions are kept in the database, in holdfast_migrations. One process at a time: "
+     "another\n"
+     "one waits for --wait, and ends with 3. With --wal, status tells whether the journal can "
+     "undo\n"
+     "it, and down does so; beside a running holdfastd. The files' grammar: docs/MIGRATIONS.md.\n"
+     "\n"
+     "Example: holdfast migrate up migrations --proxy mongodb://localhost:27018/shop\n",
+     cli_migrate, .without_wal = true, .takes_action = true},
     {"scrub", "", "find documents that contradict each other, and fix them",
      "Finds what earlier crashes left behind, by the rules of a file (docs/SCRUB.md): references "
      "that\n"
@@ -385,17 +408,38 @@ static enum status take_unit(const char *text, struct cli_options *options, stru
 
 /* As the arguments, for the life of the process. */
 static char *upstream_text;
+static char *proxy_text;
 
-static enum status take_upstream_file(struct cli_options *options, struct error *ret_error)
+static enum status take_file(const char *what, char **kept, const char **ret_text,
+                             struct error *ret_error)
 {
     char *text = NULL;
-    enum status status = secret_file_read("--upstream-file", optarg, &text, ret_error);
+    enum status status = secret_file_read(what, optarg, &text, ret_error);
     if (status == STATUS_OK) {
-        secret_free(upstream_text);
-        upstream_text = text;
-        options->upstream = upstream_text;
+        secret_free(*kept);
+        *kept = text;
+        *ret_text = text;
     }
     return status;
+}
+
+static enum status take_batch(struct cli_options *options, struct error *ret_error)
+{
+    const char *rest = NULL;
+    return parse_whole(optarg, &options->batch, &rest) && rest[0] == '\0' && options->batch >= 1 &&
+                   options->batch <= BATCH_MAX
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_INVALID,
+                           "--batch %.50s: expected a number from 1 to %d", optarg, BATCH_MAX);
+}
+
+static enum status take_way(struct cli_options *options, struct error *ret_error)
+{
+    options->way = optarg;
+    return strcmp(optarg, "journal") == 0 || strcmp(optarg, "file") == 0
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_INVALID, "--by %.50s: expected journal or file",
+                           optarg);
 }
 
 static enum status take_duration(const char *option, const char *text, uint64_t *ret_ms,
@@ -429,7 +473,26 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
         options->upstream = optarg;
         return STATUS_OK;
     case OPTION_UPSTREAM_FILE:
-        return take_upstream_file(options, ret_error);
+        return take_file("--upstream-file", &upstream_text, &options->upstream, ret_error);
+    case OPTION_PROXY:
+        options->proxy = optarg;
+        return STATUS_OK;
+    case OPTION_PROXY_FILE:
+        return take_file("--proxy-file", &proxy_text, &options->proxy, ret_error);
+    case OPTION_DATABASE:
+        options->database = optarg;
+        return STATUS_OK;
+    case OPTION_WAIT:
+        return take_duration("--wait", optarg, &options->wait_ms, ret_error);
+    case OPTION_THROTTLE:
+        return take_duration("--throttle", optarg, &options->throttle_ms, ret_error);
+    case OPTION_BATCH:
+        return take_batch(options, ret_error);
+    case OPTION_BY:
+        return take_way(options, ret_error);
+    case OPTION_OUT_OF_ORDER:
+        options->out_of_order = true;
+        return STATUS_OK;
     case OPTION_JSON:
         options->json = true;
         return STATUS_OK;
@@ -485,9 +548,6 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     case OPTION_RULE:
         options->rule = optarg;
         return STATUS_OK;
-    case OPTION_PROXY:
-        options->proxy = optarg;
-        return STATUS_OK;
     case OPTION_FIX:
         options->fix = true;
         return STATUS_OK;
@@ -527,7 +587,28 @@ static enum status take_option(int letter, struct cli_options *options, enum opt
     }
 }
 
-/* What is left after the options: COMMAND [UNIT]. */
+/* What follows the command: nothing, UNIT, or ACTION DIR. */
+static enum status take_arguments(const struct cli_command *command, int count, char **words,
+                                  struct cli_options *options, struct error *ret_error)
+{
+    int expected = command->arguments[0] == '\0' ? 0 : command->takes_action ? 2 : 1;
+    if (count < expected) {
+        return error_set(ret_error, STATUS_INVALID, "%s needs %s%s", command->name,
+                         expected == 1 ? "a " : "", command->arguments);
+    }
+    if (count > expected) {
+        return error_set(ret_error, STATUS_INVALID, "%s: unexpected %.100s", command->name,
+                         words[expected]);
+    }
+    if (expected == 2) {
+        options->action = words[0];
+        options->folder = words[1];
+        return STATUS_OK;
+    }
+    return expected == 1 ? take_unit(words[0], options, ret_error) : STATUS_OK;
+}
+
+/* What is left after the options: COMMAND and its arguments. */
 static enum status take_words(int count, char **words, enum options_action *action,
                               const struct cli_command **ret_command, struct cli_options *options,
                               struct error *ret_error)
@@ -555,16 +636,7 @@ static enum status take_words(int count, char **words, enum options_action *acti
         options->command = &words[1];
         return STATUS_OK;
     }
-    int expected = (*ret_command)->arguments[0] == '\0' ? 1 : 2;
-    if (count < expected) {
-        return error_set(ret_error, STATUS_INVALID, "%s needs a %s", words[0],
-                         (*ret_command)->arguments);
-    }
-    if (count > expected) {
-        return error_set(ret_error, STATUS_INVALID, "%s: unexpected %.100s", words[0],
-                         words[expected]);
-    }
-    return expected == 2 ? take_unit(words[1], options, ret_error) : STATUS_OK;
+    return take_arguments(*ret_command, count - 1, words + 1, options, ret_error);
 }
 
 enum status options_parse(int argument_count, char **arguments, enum options_action *ret_action,
@@ -632,7 +704,8 @@ static void help_options(const struct cli_command *command)
             help_option(each);
         }
     }
-    fputs("\nExit codes: 0 nothing left to do, 1 conflicts or damage left, 2 could not run.\n",
+    fputs("\nExit codes: 0 nothing left to do, 1 conflicts or damage left, 2 could not run,\n"
+          "3 another process migrates.\n",
           stdout);
 }
 
@@ -641,7 +714,9 @@ void options_help(const struct cli_command *command)
     if (command != NULL) {
         printf("Usage: holdfast %s%s%s%s [OPTION]...%s\n\nIn short: %s.\n\n%s%s", command->name,
                command->arguments[0] == '\0' ? "" : " ", command->arguments,
-               command->without_wal ? "" : " --wal DIR",
+               command->takes_action  ? " --proxy URI"
+               : command->without_wal ? ""
+                                      : " --wal DIR",
                command->takes_command ? " -- COMMAND..." : "", command->summary, command->help,
                command->help[0] == '\0' ? "" : "\n");
         help_options(command);
@@ -656,7 +731,7 @@ void options_help(const struct cli_command *command)
     for (const struct cli_command *each = cli_commands; each->name != NULL; each++) {
         char usage[64];
         snprintf(usage, sizeof(usage), "%s %s", each->name, each->arguments);
-        printf("  %-15s %s\n", usage, each->summary);
+        printf("  %-18s %s\n", usage, each->summary);
     }
     fputs("\n", stdout);
     help_options(NULL);

@@ -29,6 +29,7 @@ static enum status make_http(const struct config *config, struct tls **ret_tls, 
     const struct tls_options options = {
         .certificate_key_file = own[0] == '\0' ? config->net_tls_certificate_key_file : own,
         .ca_file = config->http_tls_ca_file,
+        .http = true,
         .version_min = version_of(config),
         .handshake_ms = (unsigned)config->net_handshake_ms,
     };

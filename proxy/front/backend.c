@@ -14,6 +14,9 @@
  * kept_ms is not used for a call, nor for a request with a body: a new one is made. Within that
  * time a service closes none for being idle.
  *
+ * A service that is spoken to by HTTP/2 has its own idea of connections (http2_service.h): the one
+ * here is a pair in memory, and never stale.
+ *
  * Thread: the worker's.
  */
 #include "front/exchange.h"
@@ -32,6 +35,7 @@ void backend_close(struct exchange *exchange)
     exchange->backend_ended = false;
     exchange->backend_shut = false;
     exchange->backend_count = 0;
+    exchange->backend_is_http2 = false;
     exchange->head_unsent = false;
     buffer_free(&exchange->answer_incoming);
     exchange->answer_scan = (struct head_scan){0};
@@ -100,12 +104,36 @@ static const struct stream_callbacks callbacks = {
     .drained = on_event,
 };
 
+/* Whether the request that is here goes to the service by HTTP/2. */
+static bool wants_http2(const struct exchange *exchange)
+{
+    return exchange->service->protocol == FRONT_H2C ||
+           (exchange->service->protocol == FRONT_AUTO && exchange->is_grpc);
+}
+
+/* What connecting there is shows when the request does not get through. */
+static void connect_http2(struct exchange *exchange)
+{
+    const struct stream_pair_end end = {
+        .stream = &exchange->backend, .callbacks = &callbacks, .context = exchange};
+    exchange->backend_is_http2 = true;
+    if (http2_service_open(exchange->owner, exchange->service, &end) == STATUS_OK) {
+        send_head(exchange);
+    } else {
+        backend_lost(exchange);
+    }
+}
+
 static void connect_service(struct exchange *exchange)
 {
     const struct network_address *address = &exchange->service->service;
     exchange->phase = ANSWER_NONE;
     exchange->backend.half_open = true;
     exchange_set_state(exchange, EXCHANGE_CONNECTING);
+    if (wants_http2(exchange)) {
+        connect_http2(exchange);
+        return;
+    }
     exchange_set_timer(exchange, FRONT_CONNECT_MS);
     if (stream_connect(&exchange->backend, exchange->owner->worker,
                        (const struct sockaddr *)&address->storage, address->size, &callbacks,
@@ -135,7 +163,9 @@ static bool is_stale(const struct exchange *exchange)
 void backend_forward(struct exchange *exchange)
 {
     bool sent_once = exchange->is_call || exchange->has_body;
-    if ((!sent_once || !is_stale(exchange)) && is_still_there(exchange)) {
+    bool fits = exchange->backend_is_http2 == wants_http2(exchange) &&
+                (!sent_once || exchange->backend_is_http2 || !is_stale(exchange));
+    if (fits && is_still_there(exchange)) {
         send_head(exchange);
         return;
     }

@@ -58,9 +58,20 @@ static bool end_joined(struct exchange *exchange)
 {
     if (exchange->call_state == EXCHANGE_CALL_OPEN && exchange->call.joined) {
         exchange->call_state = EXCHANGE_CALL_NONE;
+        (void)event_del(&exchange->call_timer);
         return true;
     }
     return false;
+}
+
+/* What a held, complete answer says. */
+static bool has_succeeded(const struct exchange *exchange)
+{
+    if (!exchange->is_grpc || is_streamed(exchange)) {
+        return exchange->status < 400;
+    }
+    return grpc_has_succeeded(buffer_slice(&exchange->held),
+                              exchange->answer_framing.trailer_bytes + 1);
 }
 
 void calls_answered(struct exchange *exchange)
@@ -69,13 +80,16 @@ void calls_answered(struct exchange *exchange)
     if (end_joined(exchange) || exchange->call_state != EXCHANGE_CALL_OPEN) {
         return;
     }
-    if (exchange->status < 400 && !is_streamed(exchange) && !repeats_record(exchange)) {
+    exchange->succeeded = has_succeeded(exchange);
+    if (exchange->succeeded && !is_streamed(exchange) && !repeats_record(exchange)) {
         calls_fail(exchange, ERROR_ANSWER_KEY_ANSWER_TOO_LARGE, "http.idempotency.maxAnswer");
-    } else if (exchange->status < 400) {
+    } else if (exchange->succeeded) {
         set_ending(exchange);
         call_commit(&exchange->call);
     } else {
-        roll_back(exchange, "the service answered with an error");
+        roll_back(exchange, exchange->is_grpc && exchange->status < 400
+                                ? "the service answered with another grpc-status than 0"
+                                : "the service answered with an error");
     }
 }
 
@@ -137,7 +151,7 @@ static void on_ended(struct call *call, enum call_end end)
         exchange_refuse(exchange, ERROR_ANSWER_CONFLICT, number);
     } else if (exchange->failed) {
         exchange_refuse(exchange, exchange->failure, exchange->detail);
-    } else if (end == CALL_ROLLED_BACK && exchange->status < 400 && !is_streamed(exchange)) {
+    } else if (end == CALL_ROLLED_BACK && exchange->succeeded && !is_streamed(exchange)) {
         exchange_refuse(exchange, ERROR_ANSWER_ROLLED_BACK, call->reason);
     } else {
         exchange_set_state(exchange, EXCHANGE_ANSWERING);
@@ -152,6 +166,14 @@ static void on_timeout(evutil_socket_t descriptor, short what, void *context)
     (void)what;
     struct exchange *exchange = context;
     if (exchange->call_state != EXCHANGE_CALL_OPEN) {
+        return;
+    }
+    if (exchange->call.joined) {
+        /* The call that it belongs to has ended by now. A caller that does not take its answer
+           would keep the handler, and so the domain, waiting. */
+        stream_abort(&exchange->caller);
+        exchange_caller_gone(exchange);
+        exchange_run(exchange);
         return;
     }
     LOG(LOG_WARNING, "http", "Call rolled back: it took longer than http.callTimeout",
@@ -211,6 +233,8 @@ static void begin_call(struct exchange *exchange)
     }
     if (!is_streamed(exchange)) {
         exchange->mode = ANSWER_HOLD;
+    }
+    if (exchange->call.joined || !is_streamed(exchange)) {
         set_call_timer(exchange);
     }
     backend_forward(exchange);

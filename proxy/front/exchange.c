@@ -14,6 +14,8 @@
  *     |              CLOSING <--------------------------------------------------------+
  *     `-------------------------------------------------------------------------------'
  *
+ *    IDLE, HEAD --HTTP/2's preface--> HTTP2 --all streams have ended--> CLOSING
+ *
  * BODY is a call's only: one whose body is slow to come shall hold no domain (request.c).
  *
  *    any --the caller has gone--> GONE --the handler and the call have ended--> OVER
@@ -40,14 +42,12 @@
 /* Turns of exchange_run() before other connections of the worker have theirs. */
 #define RUN_TURNS_MAX 16
 
-/* An answer of the front's own: a sentence, and its head. */
-#define OWN_ANSWER_BYTES_MAX 4096u
-
 #define TO(name) (1u << EXCHANGE_##name)
 static const unsigned allowed[] = {
     [EXCHANGE_IDLE] = TO(HEAD) | TO(CLOSING) | TO(GONE),
-    [EXCHANGE_HEAD] =
-        TO(BODY) | TO(WAITING) | TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(CLOSING) | TO(GONE),
+    [EXCHANGE_HTTP2] = TO(CLOSING) | TO(GONE),
+    [EXCHANGE_HEAD] = TO(HTTP2) | TO(BODY) | TO(WAITING) | TO(CONNECTING) | TO(OPEN) |
+                      TO(ANSWERING) | TO(CLOSING) | TO(GONE),
     [EXCHANGE_BODY] = TO(WAITING) | TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(GONE),
     [EXCHANGE_WAITING] = TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(GONE),
     [EXCHANGE_CONNECTING] = TO(OPEN) | TO(ENDING) | TO(ANSWERING) | TO(GONE),
@@ -78,7 +78,7 @@ void exchange_watch_stall(struct exchange *exchange)
 {
     exchange->stall_pending = stream_pending(&exchange->caller);
     if (!exchange->caller_gone) {
-        exchange_set_timer(exchange, FRONT_STALL_MS);
+        exchange_set_timer(exchange, exchange->shared->stall_ms);
     }
 }
 
@@ -127,6 +127,7 @@ void exchange_caller_gone(struct exchange *exchange)
     }
     exchange->caller_gone = true;
     route_figures_end(exchange);
+    exchange->http2 = http2_caller_free(exchange->http2);
     stream_close(&exchange->caller);
     (void)event_del(&exchange->timer);
     calls_caller_left(exchange);
@@ -188,8 +189,9 @@ static enum status append_own_answer(struct exchange *exchange)
         return repeats_append_answer(exchange, &exchange->held);
     }
     (void)atomic_fetch_add(&exchange->shared->counters.refused, 1);
-    return error_answer_append(exchange->refusal, exchange->detail, exchange->close_after,
-                               exchange->is_head, &exchange->held);
+    const struct error_answer_form form = {
+        .close = exchange->close_after, .to_head = exchange->is_head, .is_grpc = exchange->is_grpc};
+    return error_answer_append(exchange->refusal, exchange->detail, &form, &exchange->held);
 }
 
 static void refuse_now(struct exchange *exchange)
@@ -235,6 +237,7 @@ static void reset_request(struct exchange *exchange)
     exchange->request_complete = false;
     exchange->request_keep_alive = false;
     exchange->is_head = false;
+    exchange->is_grpc = false;
     exchange->retried = false;
     exchange->phase = ANSWER_NONE;
     exchange->mode = ANSWER_STREAM;
@@ -243,6 +246,7 @@ static void reset_request(struct exchange *exchange)
     exchange->answer_seen = false;
     exchange->answer_begun = false;
     exchange->own_answer = false;
+    exchange->succeeded = false;
     exchange->failed = false;
     exchange->repeat = repeats_free(exchange->shared, exchange->repeat);
     exchange->incoming.limit = FRONT_INCOMING_BYTES_MAX;
@@ -361,6 +365,9 @@ static void settle(struct exchange *exchange)
             close_caller(exchange);
         }
         break;
+    case EXCHANGE_HTTP2:
+        http2_exchange_settle(exchange);
+        break;
     case EXCHANGE_HEAD:
     case EXCHANGE_BODY:
         if (exchange->caller_ended && !exchange->refusing) {
@@ -475,6 +482,9 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
     case EXCHANGE_IDLE:
         exchange_caller_gone(exchange);
         break;
+    case EXCHANGE_HTTP2:
+        http2_exchange_timeout(exchange);
+        break;
     case EXCHANGE_WAITING:
     case EXCHANGE_OPEN:
     case EXCHANGE_ENDING:
@@ -487,12 +497,11 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
 }
 
 static void init(struct exchange *exchange, struct front_worker *owner,
-                 const struct front_endpoint *endpoint)
+                 const struct front_service *service)
 {
     exchange->shared = owner->shared;
     exchange->owner = owner;
-    exchange->service = endpoint->service;
-    exchange->endpoint = endpoint;
+    exchange->service = service;
     stream_init(&exchange->caller);
     stream_init(&exchange->backend);
     exchange->caller.half_open = true;
@@ -504,7 +513,7 @@ static void init(struct exchange *exchange, struct front_worker *owner,
     if (owner->shared->idempotency.keys != NULL && held_max < LIMIT_DOCUMENT_BYTES_MAX) {
         held_max = LIMIT_DOCUMENT_BYTES_MAX; /* recorded when more was allowed */
     }
-    buffer_init(&exchange->held, held_max + OWN_ANSWER_BYTES_MAX);
+    buffer_init(&exchange->held, held_max + ERROR_ANSWER_BYTES_MAX);
     (void)event_assign(&exchange->timer, worker_base(owner->worker), -1, 0, on_timer, exchange);
     (void)event_assign(&exchange->turn, worker_base(owner->worker), -1, 0, on_turn, exchange);
     calls_init(exchange);
@@ -526,8 +535,10 @@ void exchange_accept(struct front_worker *owner, const struct front_endpoint *en
         (void)close(descriptor);
         return;
     }
-    init(exchange, owner, endpoint);
+    init(exchange, owner, endpoint->service);
+    exchange->is_first = true;
     network_address_text(peer, peer_size, exchange->caller_text);
+    exchange->endpoint = endpoint;
     exchange->inside = endpoint->inside || peers_have(endpoint->peers, peer);
     exchange_set_timer(exchange, exchange->shared->idle_ms);
     struct tls *tls = owner->shared->tls;
@@ -548,4 +559,31 @@ void exchange_accept(struct front_worker *owner, const struct front_endpoint *en
         exchange_caller_gone(exchange);
     }
     exchange_run(exchange);
+}
+
+bool exchange_accept_stream(struct exchange *connection, const struct stream_pair_end *end)
+{
+    struct front_worker *owner = connection->owner;
+    struct front_shared *shared = connection->shared;
+    struct exchange *exchange = NULL;
+    uint64_t open_now = atomic_fetch_add(&shared->counters.connections, 1);
+    if (open_now < shared->connections_max && !owner->stopping) {
+        exchange = memory_new_aligned(1, sizeof *exchange, _Alignof(struct exchange));
+    }
+    if (exchange == NULL) {
+        (void)atomic_fetch_sub(&shared->counters.connections, 1);
+        return false;
+    }
+    init(exchange, owner, connection->service);
+    memcpy(exchange->caller_text, connection->caller_text, sizeof exchange->caller_text);
+    exchange->inside = connection->inside;
+    exchange_set_timer(exchange, shared->idle_ms);
+    const struct stream_pair_end own = {
+        .stream = &exchange->caller, .callbacks = &caller_callbacks, .context = exchange};
+    if (stream_pair_open(worker_base(owner->worker), &own, end) != STATUS_OK) {
+        exchange_caller_gone(exchange);
+        exchange_run(exchange);
+        return false;
+    }
+    return true;
 }

@@ -17,6 +17,11 @@
  * read ahead, FRONT_READ_AHEAD_BYTES, into the same memory), what the other side does not take
  * (FRONT_BACK_PRESSURE_BYTES, then its source is not read), a held answer.
  *
+ * The caller of an exchange may be a stream of an HTTP/2 connection (http2_caller.h), and its
+ * service one that is spoken to by HTTP/2 (http2_service.h): then the stream to it is one end of a
+ * pair in memory (net/stream_pair.h), and what goes through it is the text of HTTP/1.1 all the
+ * same.
+ *
  * Thread: the worker's.
  */
 
@@ -29,6 +34,8 @@
 #include "front/framing.h"
 #include "front/front.h"
 #include "front/head.h"
+#include "front/http2_caller.h"
+#include "front/http2_service.h"
 #include "front/peers.h"
 #include "front/repeats.h"
 #include "front/route_figures.h"
@@ -41,6 +48,7 @@
 
 #define EXCHANGE_STATE_LIST(X)                                                                     \
     X(IDLE)       /* nothing of a request is here */                                               \
+    X(HTTP2)      /* a connection of HTTP/2: its streams have exchanges of their own */            \
     X(HEAD)       /* a part of its head is */                                                      \
     X(BODY)       /* of a call, whose body is read ahead; it has not begun */                      \
     X(WAITING)    /* for admission; nothing of it is forwarded */                                  \
@@ -107,6 +115,7 @@ struct front_shared {
     uint64_t body_ms;
     uint64_t idle_ms;
     uint64_t kept_ms;
+    uint64_t stall_ms;
     struct routes *routes;
     struct front_idempotency idempotency;
     struct observe *observe; /* NULL: requests are not counted by their route */
@@ -122,6 +131,7 @@ struct front_worker {
     struct worker *worker;
     struct exchange *first;
     struct route_figures *figures; /* NULL: none */
+    struct http2_services *http2;  /* NULL: none was needed yet */
     bool stopping;
 };
 
@@ -131,7 +141,7 @@ struct exchange {
     struct exchange *next;
     struct exchange *previous;
     const struct front_service *service;
-    const struct front_endpoint *endpoint;
+    const struct front_endpoint *endpoint; /* NULL: its caller is a stream of HTTP/2 */
     bool inside;
     char caller_text[NETWORK_ADDRESS_TEXT_BYTES];
     enum exchange_state state;
@@ -143,6 +153,9 @@ struct exchange {
     struct event call_timer;
     struct event turn; /* goes on with exchange_run() after other connections */
 
+    bool is_first;              /* nothing was read of the connection */
+    struct http2_caller *http2; /* HTTP2 */
+    bool is_idle;               /* HTTP2: without streams; that is what the timer bounds */
     struct stream caller;
     bool caller_gone;  /* closed */
     bool caller_ended; /* sends no more */
@@ -152,6 +165,7 @@ struct exchange {
     bool backend_deaf;      /* takes no more, but may have said something */
     bool backend_ended;     /* TUNNEL: sends no more */
     bool backend_shut;      /* we send no more */
+    bool backend_is_http2;  /* of its kind */
     bool backend_reused;    /* the request under way is not its first */
     uint64_t backend_count; /* requests sent on it */
     uint64_t backend_idle_since_ms; /* its last answer was complete then */
@@ -171,6 +185,7 @@ struct exchange {
     bool is_head;
     bool is_connect;
     bool is_upgrade;
+    bool is_grpc;
     bool retried;
     bool request_broken; /* what it sent is no HTTP: nothing more of it is looked at */
 
@@ -195,6 +210,7 @@ struct exchange {
     bool handler_open; /* call_handler_ended() is to come */
     struct call call;
     struct repeat *repeat; /* it bears an Idempotency-Key; else NULL */
+    bool succeeded;        /* the service's answer says so */
     bool failed;           /* the answer is to be `failure`, whatever the service says */
     enum error_answer failure;
     bool own_answer;  /* what goes out is one of the front's own */
@@ -209,6 +225,9 @@ struct exchange {
 void exchange_accept(struct front_worker *owner, const struct front_endpoint *endpoint,
                      int descriptor, const struct sockaddr *peer, socklen_t peer_size,
                      struct slice bytes);
+/* A stream of `connection`, an exchange in HTTP2, is the caller. False: there may not be one more.
+ */
+bool exchange_accept_stream(struct exchange *connection, const struct stream_pair_end *end);
 void exchange_set_state(struct exchange *exchange, enum exchange_state state);
 /* Does all that can be done now. Everything that happens ends with it; harmless from inside. */
 void exchange_run(struct exchange *exchange);
@@ -225,6 +244,12 @@ void exchange_malformed(struct exchange *exchange, enum error_answer answer, con
 void exchange_refuse(struct exchange *exchange, enum error_answer answer, const char *detail);
 /* The answer that went to the caller was the whole one. */
 void exchange_next(struct exchange *exchange);
+
+/* http2_exchange.c: an exchange that is the connection of an HTTP/2 caller. */
+void http2_exchange_begin(struct exchange *exchange);
+void http2_exchange_take(struct exchange *exchange, struct slice bytes);
+void http2_exchange_settle(struct exchange *exchange);
+void http2_exchange_timeout(struct exchange *exchange);
 
 /* request.c: from the caller to the service. */
 void request_pump(struct exchange *exchange);

@@ -135,6 +135,26 @@ static size_t skip_data(struct framing *framing, size_t size)
     return skipped;
 }
 
+static enum framing_result result_of(const struct framing *framing)
+{
+    if (framing->state == FRAMING_BROKEN) {
+        return FRAMING_MALFORMED;
+    }
+    return framing->state == FRAMING_ENDED ? FRAMING_COMPLETE : FRAMING_MORE;
+}
+
+static bool is_over(const struct framing *framing)
+{
+    return framing->state == FRAMING_ENDED || framing->state == FRAMING_BROKEN;
+}
+
+/* Trailer lines with their ends, as they came; the empty one that ends them is none. */
+static bool in_trailers(const struct framing *framing)
+{
+    return framing->state == FRAMING_TRAILER_START || framing->state == FRAMING_TRAILER ||
+           framing->state == FRAMING_TRAILER_LF;
+}
+
 enum framing_result framing_take(struct framing *framing, struct slice data, size_t *ret_used)
 {
     size_t used = 0;
@@ -142,17 +162,44 @@ enum framing_result framing_take(struct framing *framing, struct slice data, siz
         *ret_used = data.size;
         return FRAMING_MORE;
     }
-    while (used < data.size && framing->state != FRAMING_ENDED &&
-           framing->state != FRAMING_BROKEN) {
+    while (used < data.size && !is_over(framing)) {
         if (framing->state == FRAMING_DATA) {
             used += skip_data(framing, data.size - used);
         } else {
+            framing->trailer_bytes += in_trailers(framing);
             framing->state = step(framing, data.data[used++]);
         }
     }
     *ret_used = used;
-    if (framing->state == FRAMING_BROKEN) {
-        return FRAMING_MALFORMED;
+    return result_of(framing);
+}
+
+enum framing_result framing_take_part(struct framing *framing, struct slice data,
+                                      struct framing_part *ret_part)
+{
+    size_t used = 0;
+    size_t from = 0;
+    size_t trailers = 0; /* bytes of them, one behind the other */
+    *ret_part = (struct framing_part){0};
+    if (framing->kind == FRAMING_CLOSE) {
+        *ret_part = (struct framing_part){.used = data.size, .body = data};
+        return FRAMING_MORE;
     }
-    return framing->state == FRAMING_ENDED ? FRAMING_COMPLETE : FRAMING_MORE;
+    while (used < data.size && !is_over(framing)) {
+        if (framing->state == FRAMING_DATA) {
+            size_t size = skip_data(framing, data.size - used);
+            ret_part->body = slice_front(slice_rest(data, used), size);
+            used += size;
+            break;
+        }
+        bool trailing = in_trailers(framing);
+        framing->state = step(framing, data.data[used++]);
+        if (trailing && in_trailers(framing)) {
+            from = trailers == 0 ? used - 1 : from;
+            trailers++;
+        }
+    }
+    ret_part->trailers = slice_front(slice_rest(data, from), trailers);
+    ret_part->used = used;
+    return result_of(framing);
 }

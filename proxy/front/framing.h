@@ -57,6 +57,8 @@ struct framing {
     bool padding_allowed;
     uint64_t remaining;
     size_t counted;
+    size_t trailer_bytes; /* to be read: of a complete chunked body, what follows the last chunk's
+                             line, without the last byte */
 };
 
 void framing_start(struct framing *framing, enum framing_kind kind, uint64_t length,
@@ -70,5 +72,17 @@ size_t framing_content(const struct framing *framing, size_t size);
 
 /* Takes what belongs to the body off the front of `data`: *ret_used bytes. */
 enum framing_result framing_take(struct framing *framing, struct slice data, size_t *ret_used);
+
+/* What was taken off the front; at most one of the two slices is not empty. */
+struct framing_part {
+    size_t used;
+    struct slice body;     /* bytes of the body itself */
+    struct slice trailers; /* of its trailer lines, each with its CR LF */
+};
+
+/* The same for who wants the body without its chunks: takes the next piece only, to be called until
+   nothing is used. */
+enum framing_result framing_take_part(struct framing *framing, struct slice data,
+                                      struct framing_part *ret_part);
 
 #endif

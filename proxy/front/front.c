@@ -196,6 +196,7 @@ static struct front *make(const struct front_options *options)
     front->shared.head_ms = options->head_ms == 0 ? FRONT_HEAD_MS : options->head_ms;
     front->shared.body_ms = options->body_ms == 0 ? FRONT_BODY_MS : options->body_ms;
     front->shared.kept_ms = options->kept_ms == 0 ? FRONT_KEPT_MS : options->kept_ms;
+    front->shared.stall_ms = options->stall_ms == 0 ? FRONT_STALL_MS : options->stall_ms;
     front->shared.idle_ms = options->idle_ms == 0 ? FRONT_IDLE_MS : options->idle_ms;
     front->shared.observe = options->observe;
     front->shared.idempotency = options->idempotency;
@@ -287,6 +288,9 @@ static void on_round(struct worker_task *task)
     for (struct exchange *at = round->owner->first; at != NULL; at = at->next) {
         round->visit(at, round); /* freed from the loop, after this one */
     }
+    if (round->stop) {
+        http2_services_stop(round->owner);
+    }
     (void)sem_post(&round->done);
 }
 
@@ -344,6 +348,7 @@ struct front *front_free(struct front *front)
         routes_free(front->shared.routes);
         for (size_t i = 0; front->workers != NULL && i < front->worker_count; i++) {
             route_figures_free(front->workers[i].figures);
+            free(front->workers[i].http2);
         }
         free(front->workers);
         free(front->served);

@@ -2,7 +2,7 @@
 #define HOLDFAST_FRONT_FRONT_H
 
 /*
- * The HTTP/1 proxy before services: it makes each request that changes something a call of its
+ * The HTTP proxy before services: it makes each request that changes something a call of its
  * domain (boundary/call.h) and passes everything through unchanged, byte for byte.
  *
  *   caller ==== one connection ====> front ==== one of its own ====> service
@@ -38,7 +38,8 @@
  *                      LIMIT_RECEIVE_BUFFER_BYTES with it
  * The body of another request, or of a call beyond what is read ahead, and a streamed answer may
  * take as long as they like, in bounded memory; the time of a call whose answer is held runs from
- * its admission to its complete answer (call_timeout_ms). A service at work for a call whose time
+ * its admission to its complete answer (call_timeout_ms). The caller of one that has joined is cut
+ * off after that time. A service at work for a call whose time
  * is over is waited for without a bound.
  *
  * A caller that leaves in mid-call changes nothing if its request was whole: the call ends by its
@@ -48,7 +49,10 @@
  *
  * Callers may speak TLS (front_options.tls); services are spoken to without.
  *
- * Not built: HTTP/2 (refused with 505; an Upgrade to it is not passed on). What goes through a
+ * HTTP/2 (http2_caller.h): callers may speak it on every listener; a stream is as a caller's
+ * connection, and counts as one. A service is spoken to by it as its `protocol` says. A request of
+ * gRPC is judged by the grpc-status in its answer's trailers (grpc.h), and gets answers of the
+ * front's own as such a status. An Upgrade to HTTP/2 is not passed on. What goes through a
  * connection after a 101 is no call's.
  *
  * Threads: front_start() to front_free() from one thread; what else is said at each function.
@@ -77,6 +81,13 @@
  */
 #define FRONT_READ_AHEAD_BYTES (64u * 1024u)
 
+/* What a service is spoken to by. */
+enum front_protocol {
+    FRONT_AUTO, /* gRPC: HTTP/2 without TLS, by prior knowledge; all else HTTP/1.1 */
+    FRONT_HTTP1,
+    FRONT_H2C, /* all of it by HTTP/2 */
+};
+
 /* Texts outlive the front. */
 struct front_service {
     const char *name;
@@ -86,6 +97,7 @@ struct front_service {
     const char *inside_listen; /* HOST:PORT, for the domain's services among each other; or "" */
     struct network_address service;
     const char *service_text; /* for the log */
+    enum front_protocol protocol;
     const char *peers; /* IP addresses, comma separated, that are inside also on `listen`; or "" */
     bool reads_wait;   /* GET and HEAD from outside wait until no call is open */
     bool trace_correlated; /* the domain tells calls apart by their traceparent */
@@ -115,6 +127,7 @@ struct front_options {
     uint64_t body_ms;        /* 0: FRONT_BODY_MS */
     uint64_t idle_ms;        /* 0: FRONT_IDLE_MS */
     uint64_t kept_ms;        /* 0: FRONT_KEPT_MS */
+    uint64_t stall_ms;       /* 0: FRONT_STALL_MS */
 };
 
 struct front;

@@ -52,9 +52,11 @@ static bool can_go(struct exchange *exchange)
 {
     bool before = exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_HEAD ||
                   exchange->state == EXCHANGE_BODY || exchange->state == EXCHANGE_WAITING;
-    if (!before || exchange->caller_gone || exchange->caller_ended || exchange->caller.ended ||
-        exchange->caller.tls != NULL || exchange->refusing || exchange->request_broken ||
-        stream_pending(&exchange->caller) > 0) {
+    bool is_stream =
+        exchange->endpoint == NULL; /* of HTTP/2: its caller has no socket of its own */
+    if (!before || is_stream || exchange->caller_gone || exchange->caller_ended ||
+        exchange->caller.ended || exchange->caller.tls != NULL || exchange->refusing ||
+        exchange->request_broken || stream_pending(&exchange->caller) > 0) {
         return false;
     }
     if (exchange->call_state == EXCHANGE_CALL_QUEUED) {

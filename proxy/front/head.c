@@ -113,6 +113,36 @@ static bool take_header(struct slice line, struct slice *ret_name, struct slice 
     return true;
 }
 
+bool head_take_line(struct slice *rest, struct slice *ret_line)
+{
+    return take_line(rest, ret_line);
+}
+
+bool head_take_field(struct slice *rest, struct slice *ret_name, struct slice *ret_value)
+{
+    struct slice line;
+    while (take_line(rest, &line)) {
+        if (take_header(line, ret_name, ret_value)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool head_take_item(struct slice *rest, struct slice *ret_item)
+{
+    if (!take_until(rest, ',', ret_item)) {
+        return false;
+    }
+    *ret_item = trim(*ret_item);
+    return true;
+}
+
+bool head_is_word(struct slice text, const char *word)
+{
+    return equals(text, word);
+}
+
 /* ------------------------------------------------------------------ header lines */
 
 /* What the lines say, before the rules are applied. */
@@ -234,6 +264,10 @@ static const char *take_lines(struct slice rest, struct lines *lines, struct htt
             lines->expects_continue = lines->expects_continue || names_continue(value);
         } else if (equals(name, "host")) {
             lines->hosts++;
+        } else if (equals(name, "content-type")) {
+            head->content_type = value;
+        } else if (equals(name, "grpc-status")) {
+            head->grpc_status = value;
         } else if (equals(name, "traceparent") && head->traceparents++ == 0) {
             head->traceparent = value;
         } else if (equals(name, "idempotency-key") && head->idempotency_keys++ == 0) {

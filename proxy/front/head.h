@@ -47,11 +47,13 @@ struct http_head {
     unsigned status;        /* of an answer */
     unsigned minor_version; /* HTTP/1.minor */
     enum framing_kind framing;
-    uint64_t length;          /* FRAMING_LENGTH */
-    bool keep_alive;          /* the connection may be used again */
-    bool upgrade;             /* asks for another protocol */
-    bool upgrade_http2;       /* for HTTP/2, in which calls could not be told apart */
-    bool expects_continue;    /* its body comes after a 100 only */
+    uint64_t length;       /* FRAMING_LENGTH */
+    bool keep_alive;       /* the connection may be used again */
+    bool upgrade;          /* asks for another protocol */
+    bool upgrade_http2;    /* for HTTP/2, in which calls could not be told apart */
+    bool expects_continue; /* its body comes after a 100 only */
+    struct slice content_type;
+    struct slice grpc_status; /* the last one's value, or empty */
     size_t traceparents;      /* header lines of that name */
     struct slice traceparent; /* the first one's value */
     size_t idempotency_keys;  /* likewise */
@@ -69,6 +71,18 @@ MUST_CHECK enum status head_parse_request(struct slice head, struct http_head *r
 /* `to_head`: it answers a HEAD request and has no body whatever its lines say. */
 MUST_CHECK enum status head_parse_answer(struct slice head, bool to_head,
                                          struct http_head *ret_head, const char **ret_reason);
+
+/* The first line of a head, without its end, and then field by field, trimmed. False: no more. A
+   line that is no field is passed over: a parsed head has none. */
+MUST_CHECK bool head_take_line(struct slice *rest, struct slice *ret_line);
+MUST_CHECK bool head_take_field(struct slice *rest, struct slice *ret_name,
+                                struct slice *ret_value);
+
+/* Cuts the next item of a comma separated value off, trimmed. False: no more. */
+MUST_CHECK bool head_take_item(struct slice *rest, struct slice *ret_item);
+
+/* Whether the text is this word, in whatever case. */
+bool head_is_word(struct slice text, const char *word);
 
 /* The value of the first header line of that name, in a head that was parsed. False: none is. */
 bool head_find(struct slice head, const char *name, struct slice *ret_value);

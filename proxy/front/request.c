@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "front/http2.h"
 #include "holdfast/log.h"
 #include "net/stream_tls.h"
 #include "wire/traceparent.h"
@@ -85,6 +86,7 @@ static void note_request(struct exchange *exchange, const struct http_head *head
     exchange->is_head = is_method(head, "HEAD");
     exchange->is_connect = is_method(head, "CONNECT");
     exchange->is_upgrade = head->upgrade && !head->upgrade_http2;
+    exchange->is_grpc = grpc_is_type(head->content_type);
     exchange->is_call = routes_is_call(exchange->shared->routes, head->method, head->target);
     framing_start(&exchange->framing, head->framing, head->length, false);
     exchange->request_complete = framing_is_complete(&exchange->framing);
@@ -149,7 +151,9 @@ static void begin(struct exchange *exchange, struct slice bytes, const struct ht
         return;
     }
     route_figures_begin(exchange);
-    if (exchange->is_call) {
+    if (exchange->is_grpc && exchange->service->protocol == FRONT_HTTP1) {
+        exchange_refuse(exchange, ERROR_ANSWER_NO_GRPC, NULL);
+    } else if (exchange->is_call) {
         begin_call(exchange, head, bytes, &span);
     } else if (exchange->service->reads_wait && reads && !exchange->inside) {
         calls_wait_read(exchange);
@@ -172,6 +176,20 @@ static void judge(struct exchange *exchange, struct slice bytes)
     }
 }
 
+/* True: it is HTTP/2 that is spoken, or it may be. */
+static bool begins_http2(struct exchange *exchange, struct slice data)
+{
+    bool whole = false;
+    if (!http2_is_preface(data, &whole)) {
+        exchange->is_first = false;
+        return false;
+    }
+    if (whole) {
+        http2_exchange_begin(exchange);
+    }
+    return true;
+}
+
 /* Returns how much of `data` is done with. */
 static size_t take_head(struct exchange *exchange, struct slice data)
 {
@@ -184,6 +202,9 @@ static size_t take_head(struct exchange *exchange, struct slice data)
     if (exchange->state == EXCHANGE_IDLE) {
         exchange_set_state(exchange, EXCHANGE_HEAD);
         exchange_set_timer(exchange, exchange->shared->head_ms);
+    }
+    if (exchange->is_first && begins_http2(exchange, data)) {
+        return 0;
     }
     if (exchange->scan.line_start == 0 && stream_tls_is_spoken(data)) {
         exchange_malformed(exchange, ERROR_ANSWER_MALFORMED,
@@ -286,6 +307,13 @@ static size_t process(struct exchange *exchange, struct slice data)
         }
         if (between && !exchange->refusing) {
             done = take_head(exchange, slice_rest(data, at));
+        }
+        if (exchange->state == EXCHANGE_HTTP2) {
+            http2_exchange_take(exchange, slice_rest(data, at));
+            return data.size;
+        }
+        if (between) {
+            /* done with as much as that was */
         } else if (may_forward(exchange)) {
             done = forward_body(exchange, slice_rest(data, at));
         }
@@ -315,6 +343,11 @@ static size_t bytes_wanted(const struct exchange *exchange)
     size_t kept = exchange->incoming.size;
     if (exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_HEAD) {
         return kept < HEAD_BYTES_MAX ? LIMIT_RECEIVE_BUFFER_BYTES : 0;
+    }
+    if (exchange->state == EXCHANGE_HTTP2) {
+        return stream_pending(&exchange->caller) < FRONT_BACK_PRESSURE_BYTES
+                   ? LIMIT_RECEIVE_BUFFER_BYTES
+                   : 0;
     }
     if (may_forward(exchange) || exchange->request_broken || exchange->state == EXCHANGE_CLOSING) {
         return LIMIT_RECEIVE_BUFFER_BYTES;

@@ -4,8 +4,8 @@
  * libmongoc's pool is used although one client is taken of it: a lone client looks at a server that
  * it could not reach only every five seconds, and a pool waits for it.
  *
- * Invariant: nothing that is not idempotent is sent a second time here; libmongoc's own retries of
- * plain writes are exact, for the proxy recognises them.
+ * Invariant: what is not idempotent is sent a second time only if the proxy or the server has said
+ * that it was not carried out. libmongoc repeats no such command by itself.
  *
  * Threads: one struct maintain belongs to one thread.
  */
@@ -23,6 +23,7 @@
 
 #define PAUSE_MS_FIRST 5
 #define PAUSE_MS_MAX 500
+#define TRIES_MIN 3
 #define SELECTION_MS 2000 /* one look for a proxy; `stop` is asked between two */
 
 /* ------------------------------------------------------------------ trying again */
@@ -36,8 +37,9 @@ bool patience_again(struct patience *patience)
 {
     const struct maintain *maintain = patience->maintain;
     uint64_t passed_ms = clock_monotonic_ms() - patience->since_ms;
-    if (passed_ms >= maintain->patience_ms ||
-        (maintain->stop != NULL && maintain->stop(maintain->context))) {
+    /* A process that was stopped for long has not tried yet. */
+    bool tried = patience->tries >= TRIES_MIN && passed_ms >= maintain->patience_ms;
+    if (tried || (maintain->stop != NULL && maintain->stop(maintain->context))) {
         return false;
     }
     uint64_t pause_ms = PAUSE_MS_FIRST;
@@ -148,16 +150,32 @@ struct maintain_refusal maintain_refusal(const struct maintain *maintain)
 
 /* ------------------------------------------------------------------ commands */
 
-/* The proxy or its server is ending or not there yet: nothing was done. */
-static bool is_passing(int32_t code)
+static bool is_one_of(int32_t code, const int32_t *codes, size_t count)
 {
-    static const int32_t passing[] = {6, 7, 89, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436};
-    for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
-        if (passing[i] == code) {
+    for (size_t i = 0; i < count; i++) {
+        if (codes[i] == code) {
             return true;
         }
     }
     return false;
+}
+
+/* Whether to try again after what was said last. */
+static bool is_passing(const struct maintain *maintain, enum status status,
+                       const bson_error_t *error, enum maintain_repeat repeat)
+{
+    /* It had to wait for units too long, or met one: nothing was done. */
+    static const int32_t met[] = {24, 112, 246};
+    /* The server is ending, or not there yet: it may have been done. */
+    static const int32_t ending[] = {6, 7, 89, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436};
+    if (status == STATUS_UNREACHABLE) {
+        return repeat == MAINTAIN_IDEMPOTENT || error->domain == MONGOC_ERROR_SERVER_SELECTION;
+    }
+    int32_t code = maintain->refusal.code;
+    return status == STATUS_REFUSED &&
+           (is_one_of(code, met, sizeof(met) / sizeof(met[0])) ||
+            (repeat == MAINTAIN_IDEMPOTENT &&
+             is_one_of(code, ending, sizeof(ending) / sizeof(ending[0]))));
 }
 
 enum status maintain_command(struct maintain *maintain, const char *database, const bson_t *command,
@@ -172,12 +190,7 @@ enum status maintain_command(struct maintain *maintain, const char *database, co
                                                     &reply, &error);
         enum status status = command_judge(maintain, done, &reply, &error, ret_error);
         reply_hand_over(&reply, status, ret_reply);
-        bool again =
-            (status == STATUS_UNREACHABLE && repeat == MAINTAIN_IDEMPOTENT) ||
-            (status == STATUS_UNREACHABLE && error.domain == MONGOC_ERROR_SERVER_SELECTION) ||
-            (status == STATUS_REFUSED && is_passing(maintain->refusal.code) &&
-             repeat == MAINTAIN_IDEMPOTENT);
-        if (!again || !patience_again(&patience)) {
+        if (!is_passing(maintain, status, &error, repeat) || !patience_again(&patience)) {
             return status;
         }
     }
@@ -257,7 +270,7 @@ enum status maintain_open(const struct maintain_options *options, struct maintai
         status = error_set(ret_error, STATUS_MEMORY, "out of memory");
         goto out;
     }
-    maintain->patience_ms = options->patience_ms;
+    maintain->patience_ms = options->open_ms > 0 ? options->open_ms : options->patience_ms;
     maintain->stop = options->stop;
     maintain->context = options->context;
     const char *database = mongoc_uri_get_database(uri);
@@ -275,6 +288,7 @@ enum status maintain_open(const struct maintain_options *options, struct maintai
     maintain->client = mongoc_client_pool_pop(maintain->pool);
     status = check_transactions(maintain, ret_error);
     if (status == STATUS_OK) {
+        maintain->patience_ms = options->patience_ms;
         *ret_maintain = maintain;
         maintain = NULL;
     }

@@ -49,6 +49,7 @@ struct maintain_options {
     const char *uri;         /* of the proxy, as services have it; with their kind of login */
     const char *application; /* the journal's records name it as the unit's appName */
     uint64_t patience_ms;    /* how long one call tries again: conflicts, a proxy that restarts */
+    uint64_t open_ms;        /* how long maintain_open() does; 0: patience_ms */
     bool (*stop)(void *context); /* asked before each attempt: true gives up; NULL: never */
     void *context;
 };

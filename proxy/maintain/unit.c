@@ -17,7 +17,19 @@
 struct maintain_unit {
     struct maintain *maintain;
     mongoc_client_session_t *session;
+    mongoc_transaction_opt_t *options;
 };
+
+/* Where there are several members, what is committed is to outlive a failover. */
+static mongoc_transaction_opt_t *options_make(void)
+{
+    mongoc_transaction_opt_t *options = mongoc_transaction_opts_new();
+    mongoc_write_concern_t *concern = mongoc_write_concern_new();
+    mongoc_write_concern_set_wmajority(concern, 0);
+    mongoc_transaction_opts_set_write_concern(options, concern);
+    mongoc_write_concern_destroy(concern);
+    return options;
+}
 
 enum status maintain_unit_command(struct maintain_unit *unit, const char *database,
                                   const bson_t *command, bson_t *ret_reply, struct error *ret_error)
@@ -69,7 +81,7 @@ static enum status attempt(struct maintain_unit *unit, struct patience *patience
     *ret_again = false;
     maintain->transient = false;
     result->attempts++;
-    if (!mongoc_client_session_start_transaction(unit->session, NULL, &error)) {
+    if (!mongoc_client_session_start_transaction(unit->session, unit->options, &error)) {
         /* No server to be found: nothing was begun. */
         *ret_again = error.domain == MONGOC_ERROR_SERVER_SELECTION;
         return error_set(ret_error, *ret_again ? STATUS_UNREACHABLE : STATUS_UNSUPPORTED,
@@ -91,7 +103,7 @@ enum status maintain_run(struct maintain *maintain, maintain_body *body, void *c
 {
     struct maintain_result result = {0};
     struct patience patience = patience_begin(maintain);
-    struct maintain_unit unit = {.maintain = maintain};
+    struct maintain_unit unit = {.maintain = maintain, .options = options_make()};
     bson_error_t error = {0};
     enum status status;
     bool again = false;
@@ -109,6 +121,7 @@ enum status maintain_run(struct maintain *maintain, maintain_body *body, void *c
         } while (again && patience_again(&patience));
         mongoc_client_session_destroy(unit.session);
     }
+    mongoc_transaction_opts_destroy(unit.options);
     if (ret_result != NULL) {
         *ret_result = result;
     }

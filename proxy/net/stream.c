@@ -15,6 +15,7 @@
 
 #include "holdfast/limits.h"
 #include "holdfast/write_permit.h"
+#include "net/stream_pair.h"
 #include "net/stream_tls.h"
 
 static ssize_t plain_receive(struct stream *stream, void *memory, size_t size)
@@ -116,6 +117,13 @@ static void on_event(evutil_socket_t descriptor, short what, void *context)
         ((what & (EV_READ | EV_CLOSED)) != 0 || stream->ended)) {
         stream->readable = true;
         stream->callbacks->readable(stream->context);
+    }
+}
+
+void stream_take_event(struct stream *stream, short what)
+{
+    if (stream->descriptor >= 0) {
+        on_event(stream->descriptor, what, stream);
     }
 }
 
@@ -269,7 +277,9 @@ void stream_kick(struct stream *stream)
 
 void stream_shutdown(struct stream *stream)
 {
-    if (stream->descriptor >= 0) {
+    if (stream->pair != NULL) {
+        stream_pair_shutdown(stream);
+    } else if (stream->descriptor >= 0) {
         if (stream->tls != NULL) {
             stream_tls_shutdown(stream);
         }
@@ -287,7 +297,12 @@ static void close_stream(struct stream *stream, bool orderly)
     if (stream->descriptor >= 0) {
         (void)event_del(&stream->event);
         (void)event_del(&stream->kick_event);
-        (void)close(stream->descriptor);
+        if (stream->pair != NULL) {
+            stream_pair_close(stream, orderly);
+            stream->transport = &stream_transport_plain;
+        } else {
+            (void)close(stream->descriptor);
+        }
         stream->descriptor = -1;
     }
     stream->ended = true;
@@ -303,7 +318,7 @@ void stream_close(struct stream *stream)
 void stream_abort(struct stream *stream)
 {
     const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
-    if (stream->descriptor >= 0) {
+    if (stream->descriptor >= 0 && stream->pair == NULL) {
         (void)setsockopt(stream->descriptor, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     }
     close_stream(stream, false);

@@ -33,9 +33,10 @@
 
 struct stream;
 struct stream_tls;
+struct stream_pair;
 
 /* What carries the bytes: plain sockets here; TLS is another table of the same two functions
-   (stream_tls.h). */
+   (stream_tls.h), a peer in the same process a third (stream_pair.h). */
 struct stream_transport {
     /* As recv(2) and writev(2): bytes, 0 at the end of input, -1 with errno. */
     ssize_t (*receive)(struct stream *stream, void *memory, size_t size);
@@ -82,7 +83,8 @@ struct stream {
     bool half_open;
     struct event event;
     struct event kick_event;
-    struct stream_tls *tls; /* NULL: plain */
+    struct stream_tls *tls;   /* NULL: plain */
+    struct stream_pair *pair; /* NULL: a connection of the kernel's */
     const struct stream_transport *transport;
     const struct stream_callbacks *callbacks;
     void *context;

@@ -126,6 +126,24 @@ static void set_verification(SSL_CTX *context, const struct tls_options *options
     SSL_CTX_set_verify(context, mode, NULL);
 }
 
+/* What a caller of HTTP is to speak; one that offers neither is served all the same, as one without
+   ALPN is: its first bytes tell. */
+static int select_protocol(SSL *session, const unsigned char **ret_chosen,
+                           unsigned char *ret_chosen_size, const unsigned char *offered,
+                           unsigned offered_size, void *context)
+{
+    static const unsigned char spoken[] = "\x02h2\x08http/1.1";
+    unsigned char *chosen = NULL;
+    (void)session;
+    (void)context;
+    if (SSL_select_next_proto(&chosen, ret_chosen_size, spoken, sizeof spoken - 1, offered,
+                              offered_size) != OPENSSL_NPN_NEGOTIATED) {
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    *ret_chosen = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
 static bool is_address(const char *host)
 {
     struct in6_addr ignored;
@@ -196,6 +214,9 @@ static enum status context_make(const struct tls_options *options, SSL_CTX **ret
         return status;
     }
     set_verification(context, options);
+    if (options->http) {
+        SSL_CTX_set_alpn_select_cb(context, select_protocol, NULL);
+    }
     *ret_context = context;
     return STATUS_OK;
 }

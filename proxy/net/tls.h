@@ -5,7 +5,7 @@
  * What the TLS connections of one listener, or those to one server, have in common: certificate,
  * key, authorities, versions. TLS 1.2 with forward secrecy and AEAD ciphers, and TLS 1.3; no
  * renegotiation, no compression, no resumption (so that no connection outlives a change of who is
- * trusted), ALPN is not looked at.
+ * trusted), ALPN only as `http` says.
  *
  * tls_reload() reads the files again while connections are made: those there are keep what they
  * began with, later ones get the new. Any thread.
@@ -34,6 +34,7 @@ struct tls_options {
      * no client is asked for a certificate, else each has to have one.
      */
     const char *ca_file;
+    bool http; /* server: ALPN is answered, with h2 before http/1.1; else it is not looked at */
     bool certificate_optional;       /* server: who has none is let in as well */
     bool allow_invalid_certificates; /* client: whatever certificate the server has */
     bool allow_invalid_hostnames;    /* client: whatever name it has */

@@ -34,8 +34,7 @@ static void leave_gates(struct connection *connection)
 static bool writes_expected(const struct connection *connection)
 {
     for (uint32_t i = 0; i < connection->expected_count; i++) {
-        enum expected_kind kind =
-            connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind;
+        enum expected_kind kind = expected_get(connection, i)->kind;
         if (kind == EXPECT_WRITE || kind == EXPECT_SWALLOW) {
             return true;
         }
@@ -59,6 +58,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&connection->reply_incoming);
     buffer_free(&connection->request_bytes);
     buffer_free(&connection->read_bytes);
+    expected_free(connection);
     route_shared_leave(connection->shared, &connection->address);
     free(connection);
 }
@@ -87,7 +87,7 @@ void connection_end_server(struct connection *connection)
     if (connection->active) {
         operation_server_gone(connection);
     }
-    if (!connection->active || !connection->request.outlives_server) {
+    if (!connection->active || !connection->request->outlives_server) {
         connection_end_client(connection);
     }
     finish_if_over(connection);
@@ -133,7 +133,7 @@ void connection_end_client(struct connection *connection)
                           connection->recent_sessions, clock_monotonic_ms());
     }
     if (connection->active) {
-        boundary_cancel(&connection->request);
+        boundary_cancel(connection->request);
     }
     connection_continue(connection);
 }
@@ -370,6 +370,7 @@ static struct connection *make(struct route_worker *owner, const struct sockaddr
     buffer_init(&connection->reply_incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);
     buffer_init(&connection->read_bytes, LIMIT_MESSAGE_BYTES_MAX);
+    expected_init(connection);
     operation_init(connection);
     dispatch_read_init(connection);
     link_connection(connection, owner);
@@ -429,8 +430,9 @@ void connection_adopt(struct route_worker *owner, struct parcel *parcel)
     memcpy(connection->process, parcel->process, sizeof connection->process);
     memcpy(connection->recent_sessions, parcel->recent_sessions,
            sizeof connection->recent_sessions);
+    bool whole = true;
     for (uint32_t i = 0; i < parcel->expected_count; i++) {
-        (void)expected_push(connection, parcel->expected[i]);
+        whole = whole && expected_push(connection, parcel->expected[i]);
     }
     buffer_free(&connection->incoming);
     connection->incoming = parcel->incoming; /* the memory is the connection's now */
@@ -447,9 +449,10 @@ void connection_adopt(struct route_worker *owner, struct parcel *parcel)
     if (!connection->client_gone && connection->application_known) {
         connection_link_application(connection);
     }
-    bool fits = follow_is_on(connection)
-                    ? follow_adopt(connection)
-                    : !connection->away && (process == NULL || server_process_is(process, id));
+    bool fits =
+        whole && (follow_is_on(connection)
+                      ? follow_adopt(connection)
+                      : !connection->away && (process == NULL || server_process_is(process, id)));
     connection->connected = fits && !connection->away;
     if (connection->connected) {
         tell_local_address(connection);

@@ -56,6 +56,8 @@
 #define BACK_PRESSURE_BYTES (1024u * 1024u)
 #define EXPECTED_MAX 256u
 #define FOLLOW_HELLO_BYTES 4096u
+/* Room for so many without memory of its own: drivers send one at a time. */
+#define EXPECTED_FIRST 4u
 
 enum expected_kind {
     EXPECT_PASS,      /* forward as it comes */
@@ -110,8 +112,8 @@ struct route_shared {
     struct address_counts *addresses;
     _Atomic uint64_t unit_lifetime_ms;
     _Atomic bool draining;
-    _Atomic int pause; /* enum router_pause */
     struct remembered_hello hello;
+    _Atomic int pause; /* enum router_pause */
 };
 
 /* One address that clients connect to. */
@@ -152,6 +154,8 @@ struct route_worker {
     struct connection *first;
     struct worker_task stop_task;
     struct worker_task hold_task;
+    struct boundary_request *spare_requests; /* not in use, linked by `context` (operation.c) */
+    size_t spare_count;
     struct worker_task look_task;
     struct worker_task follow_task;
     _Atomic bool looking;   /* `look_task` is on its way */
@@ -211,9 +215,11 @@ struct connection {
     uint32_t reply_remaining;
     bool reply_discarded; /* what remains is not forwarded */
 
-    struct expected expected[EXPECTED_MAX]; /* ring */
+    struct expected *expected; /* ring, of a power of two */
+    uint32_t expected_capacity;
     uint32_t expected_at;
     uint32_t expected_count;
+    struct expected expected_first[EXPECTED_FIRST];
 
     /* a read that is forwarded, to be done again if a unit comes between */
     struct read_watch read_watch;
@@ -232,9 +238,10 @@ struct connection {
     bool active;
     struct buffer request_bytes; /* its message */
     int32_t request_id;
-    bool request_unanswered;     /* moreToCome: the client wants no reply */
-    uint64_t request_started_us; /* wall clock; 0: neither trace nor log wants it */
-    struct boundary_request request;
+    bool request_unanswered;          /* moreToCome: the client wants no reply */
+    uint64_t request_started_us;      /* wall clock; 0: neither trace nor log wants it */
+    struct boundary_request *request; /* one of the worker's; NULL: not `active` */
+    bool authorized; /* comment_unit.c has asked the server; set back at each login or logout */
     struct engine_channel channel;
     void (*answered)(void *context, enum status status, struct slice reply);
     void *answered_context;
@@ -320,7 +327,15 @@ MUST_CHECK enum status parcel_unpack(struct route_shared *shared, struct slice s
                                      struct parcel *parcel, struct error *ret_error);
 
 /* expected.c */
+void expected_init(struct connection *connection);
+void expected_free(struct connection *connection);
+/* Room for one more. False: EXPECTED_MAX are on their way, or out of memory. */
+bool expected_reserve(struct connection *connection);
+/* False: as expected_reserve(). */
 bool expected_push(struct connection *connection, struct expected expected);
+/* The one that was pushed `index` after the first; less than expected_count. */
+const struct expected *expected_get(const struct connection *connection, uint32_t index);
+/* NULL: none. */
 struct expected *expected_first(struct connection *connection);
 void expected_pop(struct connection *connection);
 /* The reply of an EXPECT_WRITE or EXPECT_SWALLOW is there, or never comes. */
@@ -374,6 +389,8 @@ struct dispatch {
     bool clear_more_to_come;
     enum dispatch_boundary boundary; /* OPERATION */
     struct domain_write_call call;   /* DISPATCH_TO_CALL */
+    int64_t stale_cursor;            /* DISPATCH_TO_READ, as of struct boundary_request */
+    bool read_is_lost;
     bool in_call; /* an API call is open to whose service the connection belongs */
     const char *reason;
 };
@@ -401,6 +418,8 @@ void dispatch_read_again(struct connection *connection, enum expected_kind kind,
 
 /* operation.c: a boundary's request on this connection. */
 void operation_init(struct connection *connection);
+/* The worker ends: its connections have. */
+void operation_free_spare(struct route_worker *worker);
 void operation_start(struct connection *connection, const struct wire_header *header,
                      struct slice message, const struct dispatch *dispatch);
 void operation_take_reply(struct connection *connection, struct slice reply);

@@ -140,8 +140,7 @@ static void end_sessions(struct connection *connection, const struct command_vie
 static bool client_is_owed(const struct connection *connection)
 {
     for (uint32_t i = 0; i < connection->expected_count; i++) {
-        if (connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind !=
-            EXPECT_SWALLOW) {
+        if (expected_get(connection, i)->kind != EXPECT_SWALLOW) {
             return true;
         }
     }
@@ -320,7 +319,7 @@ static void expect_identity(struct connection *connection, const struct command_
     }
     login_request(&connection->login, view);
     connection->observed_writer = 0;
-    connection->request.authorized = false;
+    connection->authorized = false;
     dispatch->expected.kind = class == COMMAND_HELLO ? EXPECT_HELLO : EXPECT_LOGIN;
 }
 
@@ -334,8 +333,7 @@ static bool login_waits(const struct connection *connection, const struct comman
 {
     bool waits = class == COMMAND_LOGIN || login_hello_begins_one(view);
     for (uint32_t i = 0; waits && i < connection->expected_count; i++) {
-        enum expected_kind kind =
-            connection->expected[(connection->expected_at + i) % EXPECTED_MAX].kind;
+        enum expected_kind kind = expected_get(connection, i)->kind;
         if (kind == EXPECT_LOGIN || kind == EXPECT_HELLO) {
             return true;
         }
@@ -584,7 +582,7 @@ void dispatch_decide(struct connection *connection, const struct wire_header *he
     bool paused =
         atomic_load_explicit(&connection->shared->pause, memory_order_relaxed) == ROUTER_PAUSES &&
         !connection->gate_admitted;
-    if (connection->expected_count == EXPECTED_MAX || connection->read_watch.active || paused) {
+    if (!expected_reserve(connection) || connection->read_watch.active || paused) {
         dispatch->kind = DISPATCH_BLOCKED;
         return;
     }

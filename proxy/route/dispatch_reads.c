@@ -112,11 +112,11 @@ void dispatch_read_again(struct connection *connection, enum expected_kind kind,
                          int64_t stale_cursor)
 {
     struct wire_header header;
-    struct dispatch dispatch = {.boundary = DISPATCH_TO_READ};
+    struct dispatch dispatch = {.boundary = DISPATCH_TO_READ,
+                                .stale_cursor = stale_cursor,
+                                .read_is_lost = kind == EXPECT_GET_MORE};
     struct slice message = buffer_slice(&connection->read_bytes);
     if (wire_header_parse(message, &header) == STATUS_OK) {
-        connection->request.stale_cursor = stale_cursor;
-        connection->request.read_is_lost = kind == EXPECT_GET_MORE;
         operation_start(connection, &header, message, &dispatch);
     }
     dispatch_read_forget(connection);

@@ -331,7 +331,7 @@ static bool can_go(const struct connection *connection)
         return false;
     }
     for (uint32_t i = 0; i < connection->expected_count; i++) {
-        if (!can_answer(&connection->expected[(connection->expected_at + i) % EXPECTED_MAX])) {
+        if (!can_answer(expected_get(connection, i))) {
             return false;
         }
     }

@@ -8,12 +8,17 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "holdfast/clock.h"
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
 #include "wire/reply.h"
+
+/* Of a worker, beyond those at work: some 12 KB each. */
+#define SPARE_REQUESTS_MAX 64u
 
 static struct connection *connection_of_channel(struct engine_channel *channel)
 {
@@ -110,7 +115,7 @@ static const uint8_t *trace_of(const struct boundary_request *request)
 
 static void end_span(const struct connection *connection, int32_t code, uint64_t now_us)
 {
-    const struct boundary_request *request = &connection->request;
+    const struct boundary_request *request = connection->request;
     const struct command_view *view = &request->view;
     struct span span = {.kind = SPAN_CLIENT,
                         .failed = code != 0,
@@ -171,7 +176,7 @@ static int32_t code_of(struct slice reply)
 /* For trace and log, of which neither is there in most setups. */
 static void tell(struct connection *connection, struct slice reply)
 {
-    const struct boundary_request *request = &connection->request;
+    const struct boundary_request *request = connection->request;
     uint64_t now_us = clock_wall_us();
     int32_t code = code_of(reply);
     end_span(connection, code, now_us);
@@ -185,16 +190,55 @@ static void tell(struct connection *connection, struct slice reply)
         LOG_NUMBER("micros", now_us - connection->request_started_us));
 }
 
+/* ------------------------------------------------------------------ its memory */
+
+/*
+ * A request is as large as all the rest of a connection three times over, and most connections are
+ * idle: so those at work share the worker's, last in, first out, for its memory is in the caches.
+ */
+static struct boundary_request *take_spare(struct route_worker *worker)
+{
+    struct boundary_request *request = worker->spare_requests;
+    if (request == NULL) {
+        return memory_new_aligned(1, sizeof *request, _Alignof(struct boundary_request));
+    }
+    worker->spare_requests = request->context;
+    worker->spare_count--;
+    return request;
+}
+
+static void give_back(struct route_worker *worker, struct boundary_request *request)
+{
+    if (worker->spare_count == SPARE_REQUESTS_MAX) {
+        free(request);
+        return;
+    }
+    request->context = worker->spare_requests;
+    worker->spare_requests = request;
+    worker->spare_count++;
+}
+
+void operation_free_spare(struct route_worker *worker)
+{
+    while (worker->spare_requests != NULL) {
+        struct boundary_request *request = worker->spare_requests;
+        worker->spare_requests = request->context;
+        free(request);
+    }
+    worker->spare_count = 0;
+}
+
 /* ------------------------------------------------------------------ its end */
 
 static void on_completed(struct boundary_request *request, struct slice reply)
 {
-    struct connection *connection =
-        (struct connection *)(void *)((uint8_t *)request - offsetof(struct connection, request));
+    struct connection *connection = request->context;
     connection->active = false;
     if (connection->request_started_us != 0) {
         tell(connection, reply);
     }
+    connection->request = NULL;
+    give_back(connection->owner, request);
     buffer_free(&connection->request_bytes);
     if (reply.size == 0) {
         connection_end_server(connection);
@@ -230,17 +274,26 @@ void operation_start(struct connection *connection, const struct wire_header *he
                      struct slice message, const struct dispatch *dispatch)
 {
     struct route_shared *shared = connection->shared;
-    struct boundary_request *request = &connection->request;
-    if (buffer_append(&connection->request_bytes, message.data, message.size) != STATUS_OK ||
+    struct boundary_request *request = take_spare(connection->owner);
+    if (request == NULL ||
+        buffer_append(&connection->request_bytes, message.data, message.size) != STATUS_OK ||
         op_msg_parse(buffer_slice(&connection->request_bytes), &request->message) != STATUS_OK ||
         command_view_parse(request->message.body, &request->view, NULL) != STATUS_OK) {
         if (dispatch->boundary == DISPATCH_TO_CALL) {
             domain_write_done(dispatch->call.slot);
         }
+        if (request != NULL) {
+            give_back(connection->owner, request);
+        }
         connection_refuse(connection, "out of memory for a command");
         return;
     }
+    connection->request = request;
+    request->context = connection;
     request->slot = NULL;
+    request->stale_cursor = dispatch->stale_cursor;
+    request->read_is_lost = dispatch->read_is_lost;
+    request->authorized = &connection->authorized;
     request->has_parent = dispatch_traceparent(&request->view, &request->parent);
     connection->request_started_us = span_is_on() || log_is_on(LOG_DEBUG) ? clock_wall_us() : 0;
     request->engine = shared->options.engine;

@@ -23,11 +23,6 @@
 
 /* ------------------------------------------------------------------ at rest */
 
-static const struct expected *expected_at(const struct connection *connection, uint32_t number)
-{
-    return &connection->expected[(connection->expected_at + number) % EXPECTED_MAX];
-}
-
 static bool is_only_passed_on(const struct expected *expected)
 {
     return expected->kind == EXPECT_PASS || expected->kind == EXPECT_HELLO;
@@ -40,7 +35,7 @@ static bool is_with_engine(const struct connection *connection)
         return true;
     }
     for (uint32_t i = 0; i < connection->expected_count; i++) {
-        if (!is_only_passed_on(expected_at(connection, i))) {
+        if (!is_only_passed_on(expected_get(connection, i))) {
             return true;
         }
     }
@@ -90,7 +85,7 @@ bool parcel_must_wait(const struct connection *connection)
         return connection->upstream.connecting || connection->checking;
     }
     for (uint32_t i = 0; has_tls(connection) && i < connection->expected_count; i++) {
-        if (expected_at(connection, i)->kind != EXPECT_HELLO) {
+        if (expected_get(connection, i)->kind != EXPECT_HELLO) {
             return true; /* the answer to its command, which its end would lose */
         }
     }
@@ -106,7 +101,7 @@ static bool pack_expected(const struct connection *connection, bson_t *state)
     /* Of one that is away it is the proxy's own question. */
     uint32_t count = connection->away ? 0 : connection->expected_count;
     for (uint32_t i = 0; fine && i < count; i++) {
-        const struct expected *at = expected_at(connection, i);
+        const struct expected *at = expected_get(connection, i);
         char text[16];
         const char *key = NULL;
         bson_t entry;

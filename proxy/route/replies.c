@@ -21,8 +21,8 @@ static void broken_server(struct connection *connection, const char *reason)
 {
     LOG(LOG_ERROR, "net", "Connection to the server closed: its reply makes no sense",
         LOG_TEXT("upstream", connection->shared->options.upstream_name), LOG_CONNECTION(connection),
-        LOG_NUMBER(connection->active && connection->request.unit_id != 0 ? "unit" : NULL,
-                   connection->request.unit_id),
+        LOG_NUMBER(connection->active && connection->request->unit_id != 0 ? "unit" : NULL,
+                   connection->active ? connection->request->unit_id : 0),
         LOG_TEXT("reason", reason));
     connection_end_server(connection);
 }

@@ -500,6 +500,9 @@ struct router *router_free(struct router *router)
     if (router != NULL) {
         (void)sem_destroy(&router->done);
         (void)pthread_mutex_destroy(&router->shared.hello.mutex);
+        for (size_t i = 0; i < router->shared.worker_count; i++) {
+            operation_free_spare(&router->shared.workers[i]);
+        }
         free(router->shared.workers);
         free(router->shared.listeners);
         address_counts_free(router->shared.addresses);

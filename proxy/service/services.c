@@ -121,6 +121,17 @@ static void make_listeners(struct services *services)
     }
 }
 
+static enum front_protocol protocol_of(const struct config *config,
+                                       const struct config_service *service)
+{
+    static const enum front_protocol protocols[] = {
+        [CONFIG_UPSTREAM_AUTO] = FRONT_AUTO,
+        [CONFIG_UPSTREAM_HTTP1] = FRONT_HTTP1,
+        [CONFIG_UPSTREAM_H2C] = FRONT_H2C,
+    };
+    return protocols[config_service_protocol(config, service)];
+}
+
 static enum status fill_front(struct services *services, struct error *ret_error)
 {
     for (size_t i = 0; i < services->count; i++) {
@@ -133,6 +144,7 @@ static enum status fill_front(struct services *services, struct error *ret_error
             .listen = service->listen,
             .inside_listen = service->inside,
             .service_text = service->service,
+            .protocol = protocol_of(services->config, service),
             .peers = service->peers,
             .reads_wait = services->config->http_reads == CONFIG_READS_WAIT,
             .trace_correlated = services->config->http_correlation == CONFIG_CORRELATION_TRACE,

@@ -53,8 +53,7 @@ MUST_CHECK enum status upstream_open_answering(const char *uri, uint64_t connect
 /* It may be used without a permit (holdfast/write_permit.h): only to renew a lease. */
 void upstream_exempt(struct upstream *upstream);
 
-/* Prepares libmongoc, for connections of others than this folder's. Any thread, any number of
- * times. */
+/* Before anything of libmongoc is used, here or elsewhere. Any thread, any number of times. */
 void upstream_library_init(void);
 
 /*

@@ -10,6 +10,10 @@ import pytest
 from bson.int64 import Int64
 from holdfast_testing import Connection, Proxy, Server
 
+# Before anything imports gRPC: a server that is started, which is a fork, is none of its business.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 DATABASE = "test"
 _numbers = itertools.count(1)
 

@@ -91,6 +91,18 @@ class Gate:
         assert self.reached.wait(10), "the handler did not get there"
 
 
+def read_chunks(file):
+    """A chunked body; OSError if it breaks off."""
+    pieces = []
+    while line := file.readline().strip():
+        size = int(line, 16)
+        pieces.append(file.read(size))
+        file.readline()
+        if size == 0:
+            return b"".join(pieces)
+    raise ConnectionError("the body broke off")
+
+
 class Service:
     """An HTTP server with `handlers` {path: function(request) -> status or (status, body)}."""
 
@@ -108,7 +120,7 @@ class Service:
             def do_POST(self):
                 service._handle(self)
 
-            do_GET = do_PUT = do_DELETE = do_PATCH = do_POST
+            do_GET = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_POST
 
             def log_message(self, *_):
                 pass
@@ -125,7 +137,10 @@ class Service:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def _handle(self, request):
-        request.payload = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        if request.headers.get("Transfer-Encoding") == "chunked":
+            request.payload = read_chunks(request.rfile)
+        else:
+            request.payload = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         path = request.path.split("?")[0]
         result = 404
         if path in self.handlers:
@@ -142,7 +157,8 @@ class Service:
         request.send_header("Content-Type", "application/json")
         request.send_header("Content-Length", str(len(data)))
         request.end_headers()
-        request.wfile.write(data)
+        if request.command != "HEAD":
+            request.wfile.write(data)
 
     def drop(self, request):
         """The connection breaks without an answer; whoever runs the handler goes on."""

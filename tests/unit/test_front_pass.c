@@ -453,7 +453,7 @@ static void test_bounds_and_versions(void **state)
     expect_end(pair.caller);
     free(large);
     pair.caller = caller_connect(&pair.rig);
-    send_text(pair.caller, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    send_text(pair.caller, "GET / HTTP/2.0\r\n\r\n");
     expect_refusal(pair.caller, "505", "version");
     expect_end(pair.caller);
     pair.caller = caller_connect(&pair.rig);

@@ -1,0 +1,418 @@
+/*
+ * Between lists of fields and HTTP/1.1 text; see http2_text.h.
+ *
+ * A field's name and value are nghttp2's to check; what a text could be read in another way by is
+ * checked here as well: nothing may end a line early, and the first line has its three words.
+ */
+#include "front/http2_text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "front/grpc.h"
+
+/* ------------------------------------------------------------------ gathering fields */
+
+#define BUFFERS(fields)                                                                            \
+    &(fields)->method, &(fields)->path, &(fields)->authority, &(fields)->cookie, &(fields)->lines
+
+void http2_fields_init(struct http2_fields *fields)
+{
+    *fields = (struct http2_fields){0};
+    struct buffer *const buffers[] = {BUFFERS(fields)};
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) {
+        buffer_init(buffers[i], 2u * HTTP2_FIELDS_BYTES_MAX);
+    }
+}
+
+void http2_fields_free(struct http2_fields *fields)
+{
+    struct buffer *const buffers[] = {BUFFERS(fields)};
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) {
+        buffer_free(buffers[i]);
+    }
+}
+
+void http2_fields_clear(struct http2_fields *fields)
+{
+    http2_fields_free(fields);
+    http2_fields_init(fields);
+}
+
+static void put(struct http2_fields *fields, struct buffer *into, struct slice bytes)
+{
+    if (buffer_append(into, bytes.data, bytes.size) != STATUS_OK) {
+        fields->no_memory = true;
+    }
+}
+
+static bool is_any(struct slice name, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (head_is_word(name, words[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of one connection only, or written by whoever writes the text. */
+static bool is_of_connection(struct slice name)
+{
+    static const char *const words[] = {"connection", "keep-alive",        "proxy-connection",
+                                        "upgrade",    "transfer-encoding", "http2-settings"};
+    return is_any(name, words, sizeof words / sizeof words[0]);
+}
+
+/* No byte of it may end a line, or a word of the first line. */
+static bool is_clean(struct slice text, bool spaces)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t byte = text.data[i];
+        if ((byte < ' ' && byte != '\t') || byte == 0x7f || (!spaces && byte <= ' ')) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void take_pseudo(struct http2_fields *fields, struct slice name, struct slice value)
+{
+    if (!is_clean(value, false)) {
+        fields->malformed = true;
+    } else if (head_is_word(name, ":method")) {
+        put(fields, &fields->method, value);
+    } else if (head_is_word(name, ":path")) {
+        put(fields, &fields->path, value);
+    } else if (head_is_word(name, ":authority")) {
+        put(fields, &fields->authority, value);
+    } else if (head_is_word(name, ":status")) {
+        for (size_t i = 0; i < value.size && fields->status < 1000; i++) {
+            fields->status = fields->status * 10 + (unsigned)(value.data[i] - '0');
+        }
+    }
+}
+
+void http2_fields_add(struct http2_fields *fields, struct slice name, struct slice value)
+{
+    fields->size += name.size + value.size + 32;
+    if (fields->size > HTTP2_FIELDS_BYTES_MAX) {
+        fields->too_large = true;
+        return;
+    }
+    if (name.size > 0 && name.data[0] == ':') {
+        take_pseudo(fields, name, value);
+        return;
+    }
+    if (!is_clean(name, false) || !is_clean(value, true)) {
+        fields->malformed = true;
+        return;
+    }
+    if (head_is_word(name, "cookie")) {
+        put(fields, &fields->cookie, slice_text(fields->cookie.size == 0 ? "" : "; "));
+        put(fields, &fields->cookie, value);
+        return;
+    }
+    if (is_of_connection(name) || (head_is_word(name, "host") && fields->authority.size > 0)) {
+        return;
+    }
+    fields->has_length = fields->has_length || head_is_word(name, "content-length");
+    put(fields, &fields->lines, name);
+    put(fields, &fields->lines, slice_text(": "));
+    put(fields, &fields->lines, value);
+    put(fields, &fields->lines, slice_text("\r\n"));
+}
+
+/* ------------------------------------------------------------------ writing text */
+
+static enum status check(const struct http2_fields *fields)
+{
+    if (fields->no_memory) {
+        return STATUS_MEMORY;
+    }
+    if (fields->too_large) {
+        return STATUS_LIMIT;
+    }
+    return fields->malformed ? STATUS_INVALID : STATUS_OK;
+}
+
+static enum status put_text(struct buffer *out, const char *text)
+{
+    return buffer_append(out, text, strlen(text));
+}
+
+static enum status put_line(struct buffer *out, const char *name, const struct buffer *value)
+{
+    if (value->size == 0) {
+        return STATUS_OK;
+    }
+    enum status status = put_text(out, name);
+    status = status == STATUS_OK ? buffer_append(out, value->data, value->size) : status;
+    return status == STATUS_OK ? put_text(out, "\r\n") : status;
+}
+
+static enum status put_fields(const struct http2_fields *fields, const char *framing,
+                              struct buffer *out)
+{
+    enum status status = put_line(out, "host: ", &fields->authority);
+    status =
+        status == STATUS_OK ? buffer_append(out, fields->lines.data, fields->lines.size) : status;
+    status = status == STATUS_OK ? put_line(out, "cookie: ", &fields->cookie) : status;
+    status = status == STATUS_OK ? put_text(out, framing) : status;
+    return status == STATUS_OK ? put_text(out, "\r\n") : status;
+}
+
+static enum http2_body body_of(const struct http2_fields *fields, bool ended)
+{
+    if (ended) {
+        return HTTP2_BODY_NONE;
+    }
+    return fields->has_length ? HTTP2_BODY_LENGTH : HTTP2_BODY_CHUNKED;
+}
+
+static const char *framing_of(const struct http2_fields *fields, enum http2_body body,
+                              bool empty_is_said)
+{
+    if (body == HTTP2_BODY_CHUNKED) {
+        return "transfer-encoding: chunked\r\n";
+    }
+    return body == HTTP2_BODY_NONE && empty_is_said && !fields->has_length ? "content-length: 0\r\n"
+                                                                           : "";
+}
+
+/* Those that servers want to know the length of. */
+static bool has_usually_body(struct slice method)
+{
+    static const char *const words[] = {"POST", "PUT", "PATCH"};
+    return is_any(method, words, sizeof words / sizeof words[0]);
+}
+
+enum status http2_write_request(const struct http2_fields *fields, bool ended, struct buffer *out,
+                                enum http2_body *ret_body)
+{
+    enum status status = check(fields);
+    enum http2_body body = body_of(fields, ended);
+    struct slice method = buffer_slice(&fields->method);
+    if (status != STATUS_OK || method.size == 0 || fields->path.size == 0) {
+        return status == STATUS_OK ? STATUS_INVALID : status;
+    }
+    status = buffer_append(out, method.data, method.size);
+    status = status == STATUS_OK ? put_text(out, " ") : status;
+    status =
+        status == STATUS_OK ? buffer_append(out, fields->path.data, fields->path.size) : status;
+    status = status == STATUS_OK ? put_text(out, " HTTP/1.1\r\n") : status;
+    if (status == STATUS_OK) {
+        status = put_fields(fields, framing_of(fields, body, has_usually_body(method)), out);
+    }
+    if (status == STATUS_OK) {
+        *ret_body = body;
+    }
+    return status;
+}
+
+enum status http2_write_answer(const struct http2_fields *fields, bool ended, bool to_head,
+                               struct buffer *out, enum http2_body *ret_body)
+{
+    char line[32];
+    enum status status = check(fields);
+    bool bodiless = fields->status < 200 || fields->status == 204 || fields->status == 304;
+    if (status != STATUS_OK || fields->status < 100 || fields->status > 999) {
+        return status == STATUS_OK ? STATUS_INVALID : status;
+    }
+    enum http2_body body = body_of(fields, ended || to_head || bodiless);
+    (void)snprintf(line, sizeof line, "HTTP/1.1 %u \r\n", fields->status);
+    status = put_text(out, line);
+    if (status == STATUS_OK) {
+        status = put_fields(fields, framing_of(fields, body, !to_head && !bodiless), out);
+    }
+    if (status == STATUS_OK) {
+        *ret_body = body;
+    }
+    return status;
+}
+
+enum status http2_write_trailers(const struct http2_fields *fields, struct buffer *out)
+{
+    enum status status = check(fields);
+    status = status == STATUS_OK ? put_text(out, "0\r\n") : status;
+    status =
+        status == STATUS_OK ? buffer_append(out, fields->lines.data, fields->lines.size) : status;
+    return status == STATUS_OK ? put_text(out, "\r\n") : status;
+}
+
+/* ------------------------------------------------------------------ reading text */
+
+/* nghttp2 does not write to it, and copies it when it is submitted. */
+static uint8_t *unconst(const void *bytes)
+{
+    return (uint8_t *)(uintptr_t)bytes;
+}
+
+static void add(struct http2_list *list, struct slice name, struct slice value)
+{
+    list->fields[list->count++] = (nghttp2_nv){
+        .name = unconst(name.data),
+        .namelen = name.size,
+        .value = unconst(value.data == NULL ? (const uint8_t *)"" : value.data),
+        .valuelen = value.size,
+    };
+}
+
+/* Room for as many fields as there are lines, and for their names. */
+static enum status prepare(struct slice lines, size_t more, struct http2_list *ret_list)
+{
+    size_t count = more;
+    for (size_t i = 0; i < lines.size; i++) {
+        count += lines.data[i] == '\n';
+    }
+    *ret_list = (struct http2_list){.fields = calloc(count, sizeof(nghttp2_nv))};
+    buffer_init(&ret_list->names, lines.size + 1);
+    if (ret_list->fields == NULL || buffer_reserve(&ret_list->names, lines.size + 1) != STATUS_OK) {
+        http2_list_free(ret_list);
+        return STATUS_MEMORY;
+    }
+    return STATUS_OK;
+}
+
+void http2_list_free(struct http2_list *list)
+{
+    free(list->fields);
+    buffer_free(&list->names);
+    list->fields = NULL;
+    list->count = 0;
+}
+
+/* The names have room that was reserved, so none moves. */
+static struct slice lower(struct http2_list *list, struct slice name)
+{
+    uint8_t *at = &list->names.data[list->names.size];
+    for (size_t i = 0; i < name.size; i++) {
+        uint8_t byte = name.data[i];
+        at[i] = byte >= 'A' && byte <= 'Z' ? (uint8_t)(byte - 'A' + 'a') : byte;
+    }
+    buffer_grew(&list->names, name.size);
+    return slice_make(at, name.size);
+}
+
+/* Whether a Connection line of these names it. */
+static bool is_named(struct slice lines, struct slice wanted)
+{
+    struct slice name;
+    struct slice value;
+    struct slice item;
+    while (head_take_field(&lines, &name, &value)) {
+        while (head_is_word(name, "connection") && head_take_item(&value, &item)) {
+            if (item.size == wanted.size &&
+                strncasecmp((const char *)item.data, (const char *)wanted.data, item.size) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool is_passed_on(struct slice lines, struct slice name, struct slice value)
+{
+    if (is_of_connection(name)) {
+        return false;
+    }
+    if (head_is_word(name, "te")) {
+        return head_is_word(value, "trailers"); /* the only one that HTTP/2 knows */
+    }
+    return !is_named(lines, name);
+}
+
+static void add_lines(struct slice lines, bool drop_host, bool drop_length, struct http2_list *list)
+{
+    struct slice rest = lines;
+    struct slice name;
+    struct slice value;
+    while (head_take_field(&rest, &name, &value)) {
+        bool dropped = (drop_host && head_is_word(name, "host")) ||
+                       (drop_length && head_is_word(name, "content-length"));
+        if (!dropped && is_passed_on(lines, name, value)) {
+            add(list, lower(list, name), value);
+        }
+    }
+}
+
+static struct slice host_of(struct slice lines)
+{
+    struct slice name;
+    struct slice value;
+    while (head_take_field(&lines, &name, &value)) {
+        if (head_is_word(name, "host")) {
+            return value;
+        }
+    }
+    return (struct slice){0};
+}
+
+/* "http://host/path" is "/path": the scheme is that of this connection. */
+static struct slice path_of(struct slice target)
+{
+    if (target.size > 0 && target.data[0] != '/') {
+        const uint8_t *slashes = memmem(target.data, target.size, "://", 3);
+        if (slashes == NULL) {
+            return target;
+        }
+        struct slice rest = slice_rest(target, (size_t)(slashes - target.data) + 3);
+        const uint8_t *path = rest.size == 0 ? NULL : memchr(rest.data, '/', rest.size);
+        return path == NULL ? slice_text("/") : slice_rest(rest, (size_t)(path - rest.data));
+    }
+    return target;
+}
+
+enum status http2_read_request(struct slice head, const struct http_head *parsed,
+                               struct http2_list *ret_list)
+{
+    struct slice lines = head;
+    struct slice line;
+    if (!head_take_line(&lines, &line) || parsed->upgrade ||
+        head_is_word(parsed->method, "CONNECT")) {
+        return STATUS_UNSUPPORTED;
+    }
+    enum status status = prepare(head, 4, ret_list);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct slice host = host_of(lines);
+    add(ret_list, slice_text(":method"), parsed->method);
+    add(ret_list, slice_text(":scheme"), slice_text("http"));
+    add(ret_list, slice_text(":path"), path_of(parsed->target));
+    if (host.size > 0) {
+        add(ret_list, slice_text(":authority"), host);
+    }
+    add_lines(lines, true, false, ret_list);
+    return STATUS_OK;
+}
+
+enum status http2_read_answer(struct slice head, const struct http_head *parsed, bool bodiless,
+                              struct http2_list *ret_list)
+{
+    struct slice lines = head;
+    struct slice line;
+    if (!head_take_line(&lines, &line)) {
+        return STATUS_INVALID;
+    }
+    enum status status = prepare(head, 1, ret_list);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    /* Of gRPC's "Trailers-Only" the length was put there by http2_write_answer(). */
+    bool drop_length = bodiless && grpc_is_type(parsed->content_type);
+    add(ret_list, slice_text(":status"), slice_make(&line.data[9], 3));
+    add_lines(lines, false, drop_length, ret_list);
+    return STATUS_OK;
+}
+
+enum status http2_read_trailers(struct slice lines, struct http2_list *ret_list)
+{
+    enum status status = prepare(lines, 1, ret_list);
+    if (status == STATUS_OK) {
+        add_lines(lines, true, true, ret_list);
+    }
+    return status;
+}
