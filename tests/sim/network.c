@@ -41,6 +41,9 @@ ssize_t __wrap_recv(int descriptor, void *memory, size_t size, int flags);
 ssize_t __wrap_send(int descriptor, const void *memory, size_t size, int flags);
 int __wrap_close(int descriptor);
 int __wrap_shutdown(int descriptor, int how);
+int __wrap_socketpair(int domain, int type, int protocol, int ends_of_pair[2]);
+ssize_t __wrap_sendmsg(int descriptor, const struct msghdr *message, int flags);
+ssize_t __wrap_recvmsg(int descriptor, struct msghdr *message, int flags);
 int __wrap_setsockopt(int descriptor, int level, int name, const void *value, socklen_t size);
 int __wrap_getsockopt(int descriptor, int level, int name, void *value, socklen_t *size);
 int __wrap_getsockname(int descriptor, struct sockaddr *ret_address, socklen_t *ret_size);
@@ -468,6 +471,35 @@ int __wrap_shutdown(int descriptor, int how)
     (void)descriptor;
     (void)how;
     assert(!"nothing of what is simulated half-closes");
+    return -1;
+}
+
+/* Between the two processes of an upgrade, of which there is none here. */
+int __wrap_socketpair(int domain, int type, int protocol, int ends_of_pair[2])
+{
+    (void)domain;
+    (void)type;
+    (void)protocol;
+    (void)ends_of_pair;
+    assert(!"nothing is upgraded in the simulation");
+    return -1;
+}
+
+ssize_t __wrap_sendmsg(int descriptor, const struct msghdr *message, int flags)
+{
+    (void)descriptor;
+    (void)message;
+    (void)flags;
+    assert(!"nothing is upgraded in the simulation");
+    return -1;
+}
+
+ssize_t __wrap_recvmsg(int descriptor, struct msghdr *message, int flags)
+{
+    (void)descriptor;
+    (void)message;
+    (void)flags;
+    assert(!"nothing is upgraded in the simulation");
     return -1;
 }
 
