@@ -184,7 +184,7 @@ struct config {
     /* http.idempotency */
     uint64_t http_idempotency_keep_ms;    /* http.idempotency.keep: 0..10y, default 24h */
     uint64_t http_idempotency_bytes_max;  /* http.idempotency.quota: 64KiB..64TiB, default 1GiB */
-    uint64_t http_idempotency_body_max;   /* http.idempotency.maxBody: 1KiB..64MiB, default 1MiB */
+    uint64_t http_idempotency_body_max;   /* http.idempotency.maxBody: 1KiB..32MiB, default 1MiB */
     uint64_t http_idempotency_answer_max; /* http.idempotency.maxAnswer: 1KiB..8MiB, default 1MiB */
     char *http_idempotency_identity;      /* http.idempotency.identityHeader: or empty */
     /* http.tls */

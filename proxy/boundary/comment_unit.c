@@ -383,43 +383,6 @@ static void check_out(struct boundary_request *request)
     }
 }
 
-/* ------------------------------------------------------------------ who may begin */
-
-static void on_authorized(void *context, enum status status, struct slice reply)
-{
-    struct boundary_request *request = context;
-    struct reply_view view;
-    bson_t document;
-    if (status != STATUS_OK || reply_view_parse(reply, &view) != STATUS_OK) {
-        request->reply_lost = true;
-        ending_finish(request);
-    } else if (view.ok) {
-        *request->authorized = true;
-        check_out(request);
-    } else {
-        (void)bson_init_static(&document, reply.data, reply.size);
-        bson_concat(&request->reply, &document);
-        ending_finish(request);
-    }
-}
-
-/* Nobody has logged in: does that matter here? A question that needs a login where logins are. */
-static void ask_server(struct boundary_request *request)
-{
-    bson_t command = BSON_INITIALIZER;
-    bson_t filter;
-    BSON_APPEND_INT32(&command, "listDatabases", 1);
-    BSON_APPEND_BOOL(&command, "nameOnly", true);
-    BSON_APPEND_BOOL(&command, "authorizedDatabases", true);
-    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
-    BSON_APPEND_UTF8(&filter, "name", "admin");
-    bson_append_document_end(&command, &filter);
-    BSON_APPEND_UTF8(&command, "$db", "admin");
-    request->channel->send(request->channel, slice_make(bson_get_data(&command), command.len),
-                           on_authorized, request);
-    bson_destroy(&command);
-}
-
 void comment_start(struct boundary_request *request)
 {
     struct error error = {0};
@@ -441,7 +404,7 @@ void comment_start(struct boundary_request *request)
     }
     unit_session_key_of_name(request->user, request->comment.unit, &request->key);
     if (request->comment.begin && request->user[0] == '\0' && !*request->authorized) {
-        ask_server(request);
+        ending_ask_server(request, check_out);
     } else {
         check_out(request);
     }

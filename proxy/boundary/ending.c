@@ -208,6 +208,45 @@ void ending_set_error(struct boundary_request *request, int code, const char *la
     reply_put_error(&request->reply, code, label, "%s", message);
 }
 
+/* ------------------------------------------------------------------ who may begin */
+
+static void on_authorized(void *context, enum status status, struct slice reply)
+{
+    struct boundary_request *request = context;
+    struct reply_view view;
+    bson_t document;
+    if (status != STATUS_OK || reply_view_parse(reply, &view) != STATUS_OK) {
+        request->reply_lost = true;
+        ending_finish(request);
+    } else if (view.ok) {
+        *request->authorized = true;
+        request->after_asked(request);
+    } else {
+        (void)bson_init_static(&document, reply.data, reply.size);
+        bson_concat(&request->reply, &document);
+        ending_finish(request);
+    }
+}
+
+void ending_ask_server(struct boundary_request *request,
+                       void (*resume)(struct boundary_request *request))
+{
+    /* A question that needs a login where logins are. */
+    bson_t command = BSON_INITIALIZER;
+    bson_t filter;
+    request->after_asked = resume;
+    BSON_APPEND_INT32(&command, "listDatabases", 1);
+    BSON_APPEND_BOOL(&command, "nameOnly", true);
+    BSON_APPEND_BOOL(&command, "authorizedDatabases", true);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
+    BSON_APPEND_UTF8(&filter, "name", "admin");
+    bson_append_document_end(&command, &filter);
+    BSON_APPEND_UTF8(&command, "$db", "admin");
+    request->channel->send(request->channel, slice_make(bson_get_data(&command), command.len),
+                           on_authorized, request);
+    bson_destroy(&command);
+}
+
 void boundary_cancel(struct boundary_request *request)
 {
     request->cancelled = true;

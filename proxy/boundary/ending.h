@@ -57,6 +57,14 @@ void ending_supersede(struct boundary_request *request, void (*resume)(struct bo
  */
 void ending_set_conflict(struct boundary_request *request);
 
+/*
+ * Nobody has logged in on the request's connection: does that matter at this server? If not,
+ * `resume` runs, and *request->authorized says so; else the request is answered with the server's
+ * error.
+ */
+void ending_ask_server(struct boundary_request *request,
+                       void (*resume)(struct boundary_request *request));
+
 /* Replaces the reply by an error. `label` may be NULL. */
 void ending_set_error(struct boundary_request *request, int code, const char *label,
                       const char *message);

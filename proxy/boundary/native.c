@@ -18,6 +18,9 @@
 #include "holdfast/log.h"
 #include "wire/reply.h"
 
+#define LSID_BYTES_MAX 1024u
+#define RECOVERY_TOKEN_BYTES_MAX 4096u
+
 static void set_unknown(struct boundary_request *request)
 {
     /* No label: a driver must not run it again on top of itself. */
@@ -59,7 +62,8 @@ static void on_told(void *context, enum commit_verdict verdict)
 static void lose(struct boundary_request *request)
 {
     if (request->native.unit != 0) {
-        LOG(LOG_WARNING, "recovery", "The server's answer to a commit is lost: asking again",
+        LOG(LOG_WARNING, "recovery",
+            "The server's answer to a commit is lost, or settles nothing: asking again",
             LOG_NUMBER("unit", request->native.unit), LOG_TEXT("user", request->user),
             LOG_TEXT("client", request->client));
         request->doubt =
@@ -81,10 +85,16 @@ static void on_answered(void *context, enum status status, struct slice reply)
         return;
     }
     CRASH_POINT(native_answered);
-    if (native_commit_answered(&request->native, reply) == NATIVE_UNKNOWN) {
+    switch (native_commit_answered(&request->native, reply)) {
+    case NATIVE_ASK:
+        lose(request);
+        return;
+    case NATIVE_UNKNOWN:
         set_unknown(request);
-    } else {
+        break;
+    case NATIVE_PASS:
         bson_concat(&request->reply, &view);
+        break;
     }
     ending_finish(request);
 }
@@ -140,6 +150,30 @@ static void on_durable(struct native_commit *commit, enum status status)
     ending_wake(request, after_durable);
 }
 
+static void begin_commit(struct boundary_request *request)
+{
+    enum native_step step = native_commit_begin(&request->native);
+    request->unit_id = request->native.unit;
+    request->outlives_server = request->native.unit != 0;
+    if (step == NATIVE_SEND) {
+        send_commit(request);
+    }
+}
+
+/* A peer's documents go into the journal: none of them is longer than any server or driver makes
+ * it. */
+static bool is_short(const struct command_view *view, const char *name, uint32_t most)
+{
+    bson_iter_t at;
+    uint32_t size = 0;
+    const uint8_t *data = NULL;
+    if (bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
+        bson_iter_find(&at, name) && BSON_ITER_HOLDS_DOCUMENT(&at)) {
+        bson_iter_document(&at, &size, &data);
+    }
+    return size <= most;
+}
+
 void native_commit_start(struct boundary_request *request)
 {
     ending_init(request);
@@ -153,10 +187,14 @@ void native_commit_start(struct boundary_request *request)
         .durable = on_durable,
         .context = request,
     };
-    enum native_step step = native_commit_begin(&request->native);
-    request->unit_id = request->native.unit;
-    request->outlives_server = request->native.unit != 0;
-    if (step == NATIVE_SEND) {
-        send_commit(request);
+    if (!is_short(&request->view, "lsid", LSID_BYTES_MAX) ||
+        !is_short(&request->view, "recoveryToken", RECOVERY_TOKEN_BYTES_MAX)) {
+        ending_set_error(request, REPLY_CODE_FailedToParse, NULL,
+                         "lsid or recoveryToken is longer than a driver makes them");
+        ending_finish(request);
+    } else if (request->user[0] == '\0' && !*request->authorized) {
+        ending_ask_server(request, begin_commit); /* who may not log in fills no journal */
+    } else {
+        begin_commit(request);
     }
 }

@@ -67,6 +67,7 @@ struct boundary_request {
     struct worker_task task;
     void (*resume)(struct boundary_request *request);
     void (*after_superseded)(struct boundary_request *request);
+    void (*after_asked)(struct boundary_request *request);
     struct write_operation write;
     struct read_operation read;
     struct uncommitted_owner snapshot; /* reading.c: of the unit that the read is of */

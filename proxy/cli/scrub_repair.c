@@ -133,8 +133,8 @@ static enum status fix_rule(struct scrub *scrub, const struct scrub_rule *rule, 
     if (status != STATUS_OK || !agreed) {
         return status;
     }
-    /* Each is looked at once more in its unit, so nothing needs a pause. */
-    status = scrub_find(&scrub->link, rule, 0, fix_finding, &repair, &counts, ret_error);
+    /* A call that is no unit may have begun since: what is fixed has settled, too. */
+    status = scrub_find(&scrub->link, rule, pause_ms, fix_finding, &repair, &counts, ret_error);
     if (repair.fixed + repair.left + repair.useless > 0) {
         repair_print(rule, &repair);
     }

@@ -12,6 +12,7 @@
 #include "engine/pause.h"
 #include "engine/resolver.h"
 #include "engine/unique_cache.h"
+#include "holdfast/clock.h"
 #include "holdfast/log.h"
 #include "net/descriptors.h"
 
@@ -113,6 +114,9 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
     daemon->engine.pause = pause_new(daemon->engine.gates, worker_pool_count(daemon->workers));
     if (daemon->engine.pause == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory");
+    }
+    if (daemon->succeeding) {
+        cursor_gates_note_all(&daemon->engine.cursor_gates, clock_monotonic_ms());
     }
     lease_keeper_settle(daemon->keeper, settle_workers, daemon->workers);
     lock_table_on_deadlock(daemon->engine.locks, deadlock_log);

@@ -28,6 +28,7 @@
 #include "holdfast/crash_point.h"
 #include "holdfast/event.h"
 #include "holdfast/log.h"
+#include "net/listener.h"
 #include "net/listening.h"
 
 #define POLL_MS 50
@@ -155,6 +156,55 @@ static enum status check_journal(struct daemon *daemon, struct error *ret_error)
     return status;
 }
 
+/* One that the old process does not have has to be free: it still has all of its own. A local
+   socket's file is not tried, for that would make it. */
+static enum status check_listener(const char *text, struct error *ret_error)
+{
+    int descriptor = -1;
+    if (text == NULL || text[0] == '\0' || strncmp(text, "unix:", 5) == 0 || listening_has(text)) {
+        return STATUS_OK;
+    }
+    enum status status = listener_bind(text, &descriptor, NULL, ret_error);
+    if (status == STATUS_OK) {
+        listening_forget(descriptor);
+        (void)close(descriptor);
+    }
+    return status;
+}
+
+static enum status check_listeners(const struct config *config, struct error *ret_error)
+{
+    struct config_service *services = NULL;
+    size_t count = 0;
+    const char *const plain[] = {config->net_listen, config->admin_listen};
+    enum status status = config_services_complete(config, &services, &count, ret_error);
+    for (size_t i = 0; status == STATUS_OK && i < sizeof plain / sizeof plain[0]; i++) {
+        status = check_listener(plain[i], ret_error);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        const char *const texts[] = {services[i].listen, services[i].inside, services[i].mongo};
+        for (size_t at = 0; status == STATUS_OK && at < 3; at++) {
+            status = check_listener(texts[at], ret_error);
+        }
+    }
+    config_services_free(services, count);
+    return status;
+}
+
+/* What would fail once the old process has given the journal away. */
+static enum status check_settings(struct daemon *daemon, struct error *ret_error)
+{
+    const struct config *config = &daemon->config;
+    enum status status = STATUS_OK;
+    if (daemon->native) {
+        status = daemon_check_native(config, ret_error);
+    } else if (upstream_uri_follows(config->upstream_uri)) {
+        status = error_set(ret_error, STATUS_UNSUPPORTED,
+                           "upstream.uri names a set of servers, and unit.engine is journaled");
+    }
+    return status == STATUS_OK ? check_listeners(config, ret_error) : status;
+}
+
 static enum status prepare(struct daemon *daemon, struct error *ret_error)
 {
     enum status status = check_journal(daemon, ret_error);
@@ -165,7 +215,7 @@ static enum status prepare(struct daemon *daemon, struct error *ret_error)
     if (status == STATUS_OK) {
         status = daemon_choose_engine(daemon, ret_error);
     }
-    return status;
+    return status == STATUS_OK ? check_settings(daemon, ret_error) : status;
 }
 
 /* If nobody hears it: the next that is heard says why. */

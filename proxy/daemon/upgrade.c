@@ -426,6 +426,16 @@ static bool rest_step(struct daemon *daemon)
 
 static bool hand_over(struct daemon *daemon);
 
+/* After the journal is closed there is no way back: without the server nobody could start. */
+static bool server_answers(struct daemon *daemon)
+{
+    struct upstream_description server;
+    struct error error = {0};
+    return daemon->upstream != NULL &&
+           upstream_describe(daemon->upstream, &server, &error) == STATUS_OK &&
+           (daemon->native || !server_process_has_changed(daemon->process));
+}
+
 bool daemon_upgrade_step(struct daemon *daemon)
 {
     struct upgrade *upgrade = daemon->upgrade;
@@ -450,7 +460,14 @@ bool daemon_upgrade_step(struct daemon *daemon)
         drain_step(daemon);
         return false;
     case UPGRADE_RESTING:
-        return rest_step(daemon) && hand_over(daemon);
+        if (!rest_step(daemon)) {
+            return false;
+        }
+        if (!server_answers(daemon)) {
+            daemon_upgrade_cancel(daemon, "the server does not answer, or has restarted");
+            return false;
+        }
+        return hand_over(daemon);
     }
     return false;
 }
@@ -609,6 +626,7 @@ static bool hand_over(struct daemon *daemon)
     }
     daemon->handed_over = true;
     if (!serves) {
+        end_process(upgrade); /* it may have the journal's lock, and nobody would know of it */
         LOG(LOG_ERROR, "upgrade", "Ending: the next start recovers",
             LOG_TEXT("reason", failure.message));
         log_tell_repeats(true);

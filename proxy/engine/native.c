@@ -19,6 +19,9 @@
 #include "engine/native_private.h"
 #include "holdfast/clock.h"
 
+/* Of commands of all open transactions, in each part: 256 MiB together. */
+#define PART_KEPT_BYTES_MAX ((size_t)4 << 20)
+
 /* ------------------------------------------------------------------ keys and entries */
 
 void native_key_make(const char *user, struct slice session_id, struct native_key *ret_key)
@@ -46,9 +49,10 @@ struct native_entry *native_entry_find(struct native_part *part, const struct na
     return entry;
 }
 
-static void drop_commands(struct native_entry *entry)
+static void drop_commands(struct native_part *part, struct native_entry *entry)
 {
     if (entry->commands != NULL) {
+        part->kept -= entry->commands->len;
         bson_destroy(entry->commands);
         entry->commands = NULL;
     }
@@ -56,17 +60,17 @@ static void drop_commands(struct native_entry *entry)
     entry->left = 0;
 }
 
-void native_entry_end(struct native_entry *entry)
+void native_entry_end(struct native_part *part, struct native_entry *entry)
 {
-    drop_commands(entry);
+    drop_commands(part, entry);
     entry->state = NATIVE_ENDED;
     entry->unit = 0;
 }
 
-static void entry_remove(struct native_part *part, struct native_entry *entry)
+void native_entry_remove(struct native_part *part, struct native_entry *entry)
 {
     HASH_DELETE(hh, part->entries, entry);
-    drop_commands(entry);
+    drop_commands(part, entry);
     free(entry);
 }
 
@@ -87,7 +91,7 @@ static void make_room(struct native *native, struct native_part *part, uint64_t 
         if (tries < 7 && (busy || now_ms - oldest->used_ms < 1000)) {
             entry_to_end(part, oldest);
         } else {
-            entry_remove(part, oldest);
+            native_entry_remove(part, oldest);
             return;
         }
     }
@@ -139,12 +143,15 @@ bool native_copy_command(const struct command_view *view, const struct op_msg *m
     return true;
 }
 
-static void keep_command(struct native *native, struct native_entry *entry, bson_t *command)
+static void keep_command(struct native *native, struct native_part *part,
+                         struct native_entry *entry, bson_t *command)
 {
     char text[16];
     const char *number;
     size_t kept = entry->commands == NULL ? 0 : entry->commands->len;
-    if (command == NULL || kept + command->len > native_audit_bytes(native)) {
+    uint64_t most = native_audit_bytes(native);
+    if (command == NULL || kept + command->len > most ||
+        part->kept + command->len > PART_KEPT_BYTES_MAX + most) {
         entry->left++;
         return;
     }
@@ -153,12 +160,13 @@ static void keep_command(struct native *native, struct native_entry *entry, bson
     }
     bson_uint32_to_string(entry->command_count++, &number, text, sizeof text);
     BSON_APPEND_DOCUMENT(entry->commands, number, command);
+    part->kept += entry->commands->len - kept;
 }
 
-static void begin(struct native_entry *entry, int64_t number)
+static void begin(struct native_part *part, struct native_entry *entry, int64_t number)
 {
     entry->began_us = clock_monotonic_us();
-    drop_commands(entry);
+    drop_commands(part, entry);
     entry->number = number;
     entry->state = NATIVE_OPEN;
     entry->wrote = false;
@@ -181,17 +189,17 @@ void native_note(struct native *native, const char *user, const struct command_v
     if (entry == NULL && begins) {
         entry = entry_make(native, part, &key, now_ms);
         if (entry != NULL) {
-            begin(entry, view->transaction_number);
+            begin(part, entry, view->transaction_number);
         }
     } else if (entry != NULL && begins && view->transaction_number > entry->number) {
-        begin(entry, view->transaction_number);
+        begin(part, entry, view->transaction_number);
     }
     /* One that does not begin, and of which nothing is known, stays unknown: so it is journaled. */
     if (entry != NULL && entry->number == view->transaction_number && entry->state == NATIVE_OPEN) {
         entry->used_ms = now_ms;
         entry->wrote = entry->wrote || writes;
         if (audited) {
-            keep_command(native, entry, copied ? &command : NULL);
+            keep_command(native, part, entry, copied ? &command : NULL);
         }
     }
     pthread_mutex_unlock(&part->lock);
@@ -207,7 +215,7 @@ void native_forget(struct native *native, const char *user, struct slice session
     struct native_part *part = native_part_lock(native, &key);
     struct native_entry *entry = native_entry_find(part, &key);
     if (entry != NULL && entry->number == number && entry->state == NATIVE_OPEN) {
-        entry_remove(part, entry);
+        native_entry_remove(part, entry);
     }
     pthread_mutex_unlock(&part->lock);
 }
@@ -253,7 +261,7 @@ struct native *native_stop(struct native *native)
     native_asker_stop(native);
     for (size_t i = 0; i < NATIVE_PARTS; i++) {
         while (native->parts[i].entries != NULL) {
-            entry_remove(&native->parts[i], native->parts[i].entries);
+            native_entry_remove(&native->parts[i], native->parts[i].entries);
         }
         pthread_mutex_destroy(&native->parts[i].lock);
     }

@@ -111,6 +111,8 @@ enum native_step native_commit_begin(struct native_commit *commit);
 enum native_answer {
     NATIVE_PASS,    /* the client gets the server's answer */
     NATIVE_UNKNOWN, /* it must not: run again, the transaction might be done twice */
+    NATIVE_ASK,     /* it must not: its driver would take it for a failure, while the commit may yet
+                       happen. native_commit_lost() finds out */
 };
 
 /* The server has answered. */
@@ -121,7 +123,8 @@ struct native_doubt;
 /*
  * The answer is lost. The server is asked until it says; then `told` is called, from another
  * thread: COMMITTED, LOST, UNKNOWN, or FORBIDDEN (the client may ask itself; nobody else can).
- * NULL: out of memory, and the next start's recovery settles it.
+ * NULL: out of memory, and the next start's recovery settles it. What is returned may only be given
+ * to native_doubt_leave(); with `told` NULL it may be freed already.
  */
 struct native_doubt *native_commit_lost(struct native_commit *commit,
                                         void (*told)(void *context, enum commit_verdict verdict),

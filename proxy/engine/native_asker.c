@@ -38,6 +38,14 @@ static void doubt_free(struct native_doubt *doubt)
 void native_asker_add(struct native *native, struct native_doubt *doubt)
 {
     pthread_mutex_lock(&native->lock);
+    for (struct native_doubt *at = native->doubts; doubt->told == NULL && at != NULL;
+         at = at->next) {
+        if (at->unit == doubt->unit) { /* it is asked for already */
+            pthread_mutex_unlock(&native->lock);
+            doubt_free(doubt);
+            return;
+        }
+    }
     doubt->next = native->doubts;
     native->doubts = doubt;
     native->doubt_count++;
@@ -214,7 +222,7 @@ static void end_doubt(struct native *native, struct native_doubt *doubt,
                               native_conflict_reason(verdict, too_old), doubt->counted);
         break;
     }
-    native_outcome_note(native, &doubt->key, doubt->unit);
+    native_outcome_note(native, &doubt->key, doubt->unit, verdict == COMMIT_COMMITTED);
     LOG(verdict == COMMIT_COMMITTED || verdict == COMMIT_LOST ? LOG_INFO : LOG_ERROR, "recovery",
         "A commit whose answer was lost is settled", LOG_NUMBER("unit", doubt->unit),
         LOG_TEXT("outcome", commit_verdict_name(verdict)), LOG_TEXT("user", doubt->user));

@@ -19,6 +19,8 @@
 
 #define PATIENCE_PART 10u
 
+#define CODE_NO_SUCH_TRANSACTION 251
+
 static struct slice document_of(const struct command_view *view, const char *name)
 {
     bson_iter_t at;
@@ -63,7 +65,11 @@ static void on_appended(struct wal_append *first, void *context)
     struct native_part *part = native_part_lock(commit->native, &key);
     struct native_entry *entry = native_entry_find(part, &key);
     if (entry != NULL && entry->unit == commit->unit) {
-        entry->state = status == STATUS_OK ? NATIVE_COMMITTING : NATIVE_ENDED;
+        if (status == STATUS_OK) {
+            entry->state = NATIVE_COMMITTING;
+        } else {
+            native_entry_remove(part, entry);
+        }
     }
     pthread_mutex_unlock(&part->lock);
     if (status == STATUS_OK) {
@@ -157,6 +163,7 @@ enum native_step native_commit_begin(struct native_commit *commit)
         commands = entry->commands;
         left = entry->left;
         entry->commands = NULL;
+        part->kept -= commands == NULL ? 0 : commands->len;
         entry->state = NATIVE_JOURNALING;
         entry->unit = commit->unit;
         entry->has_process = commit->has_first_process;
@@ -180,9 +187,20 @@ static void settle(struct native_commit *commit, enum wal_kind kind, const char 
     struct native_key key;
     native_key_make(commit->user, commit->view->session_id, &key);
     native_outcome_append(commit->native, commit->unit, kind, reason, false);
-    native_outcome_note(commit->native, &key, commit->unit);
+    native_outcome_note(commit->native, &key, commit->unit, kind == WAL_KIND_COMMIT);
     if (commit->again) {
         native_asker_settled(commit->native, commit->unit);
+    }
+}
+
+/* The server has refused the command, and may still have the transaction: the record that it did
+   not happen is made true. */
+static void abort_refused(struct native_commit *commit)
+{
+    bson_t lsid;
+    struct slice sent = document_of(commit->view, "lsid");
+    if (bson_init_static(&lsid, sent.data, sent.size)) {
+        native_asker_abort(commit->native, commit->user, &lsid, commit->view->transaction_number);
     }
 }
 
@@ -199,6 +217,9 @@ enum native_answer native_commit_answered(struct native_commit *commit, struct s
         settle(commit, WAL_KIND_COMMIT, NULL);
         return NATIVE_PASS;
     case COMMIT_LOST:
+        if (!asked.again && code != CODE_NO_SUCH_TRANSACTION) {
+            abort_refused(commit);
+        }
         settle(commit, WAL_KIND_ABORT,
                asked.again ? "the server has no such transaction: it was never acknowledged"
                            : "the server has refused the commit");
@@ -211,6 +232,9 @@ enum native_answer native_commit_answered(struct native_commit *commit, struct s
         return NATIVE_UNKNOWN;
     case COMMIT_OPEN:
     case COMMIT_FORBIDDEN:
+        if (verdict == COMMIT_FORBIDDEN || !commit_is_told_unknown(reply)) {
+            return NATIVE_ASK;
+        }
         break;
     }
     /* The client may ask again; if it does not, somebody has to. */

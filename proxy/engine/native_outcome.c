@@ -77,12 +77,17 @@ void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind k
     wal_append(native->options.wal, &outcome->append);
 }
 
-void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit)
+void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit,
+                         bool committed)
 {
     struct native_part *part = native_part_lock(native, key);
     struct native_entry *entry = native_entry_find(part, key);
     if (entry != NULL && entry->unit == unit) {
-        native_entry_end(entry);
+        if (committed) {
+            native_entry_end(part, entry);
+        } else {
+            native_entry_remove(part, entry); /* a commit that comes again is journaled anew */
+        }
     }
     pthread_mutex_unlock(&part->lock);
 }

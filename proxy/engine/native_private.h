@@ -40,6 +40,7 @@ struct native_entry {
 struct native_part {
     _Alignas(64) pthread_mutex_t lock;
     struct native_entry *entries; /* uthash head; the longest unused first, more or less */
+    size_t kept;                  /* bytes of all its entries' commands */
 };
 
 struct native_key {
@@ -91,8 +92,10 @@ void native_key_make(const char *user, struct slice session_id, struct native_ke
 /* Locks the part of the key. */
 struct native_part *native_part_lock(struct native *native, const struct native_key *key);
 struct native_entry *native_entry_find(struct native_part *part, const struct native_key *key);
-/* How the entry's transaction ended is known. */
-void native_entry_end(struct native_entry *entry);
+/* The entry's transaction has committed: a commit that comes again passes. With the part's lock, as
+   the next. */
+void native_entry_end(struct native_part *part, struct native_entry *entry);
+void native_entry_remove(struct native_part *part, struct native_entry *entry);
 
 /* native_outcome.c: appends COMMIT or ABORT, or CONFLICT, which nobody waits for. `counted`: the
    unit is counted elsewhere. */
@@ -101,7 +104,8 @@ void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind k
 /* What is durable is not known any more: the next start recovers. */
 _Noreturn void native_end_process(const char *message, uint64_t unit, enum status status);
 /* The session's entry, if it is still this unit's, has ended. */
-void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit);
+void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit,
+                         bool committed);
 
 /* native.c: the command as if its sequences had been in its body, without what is of its session
    only. False: it is no BSON. */

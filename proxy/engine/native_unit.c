@@ -353,8 +353,9 @@ static void on_answered(void *context, enum status status, struct slice reply)
 {
     static const struct commit_asked first = {.again = false};
     struct commit *commit = context;
+    int32_t code = 0;
     enum commit_verdict verdict =
-        status == STATUS_OK ? commit_verdict(reply, &first, NULL) : COMMIT_OPEN;
+        status == STATUS_OK ? commit_verdict(reply, &first, &code) : COMMIT_OPEN;
     if (status == STATUS_OK) {
         CRASH_POINT(native_answered);
     }

@@ -107,6 +107,9 @@ nghttp2_session *http2_session_new(nghttp2_session_callbacks *callbacks, bool is
         nghttp2_option_set_no_auto_window_update(option, 1);
         nghttp2_option_set_no_closed_streams(option, 1);
         nghttp2_option_set_max_outbound_ack(option, 100);
+        /* Its bound is an estimate, of 12 bytes a field and more: what we have let in shall go out.
+         */
+        nghttp2_option_set_max_send_header_block_length(option, 1024u * 1024u);
         nghttp2_option_set_peer_max_concurrent_streams(option, HTTP2_STREAMS_MAX);
         made = is_server ? nghttp2_session_server_new2(&session, callbacks, context, option)
                          : nghttp2_session_client_new2(&session, callbacks, context, option);

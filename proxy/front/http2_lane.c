@@ -118,6 +118,8 @@ bool http2_lane_end_in(struct http2_lane *lane, bool trailers)
     well = http2_write_trailers(&lane->fields, &text) == STATUS_OK;
     if (well) {
         send_text(lane, buffer_slice(&text));
+    } else {
+        lane->in = HTTP2_BODY; /* its end never came: who reads it is to see it break */
     }
     buffer_free(&text);
     http2_fields_clear(&lane->fields);

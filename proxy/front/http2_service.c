@@ -106,6 +106,9 @@ static void never_ran(struct service_lane *lane, bool may_retry)
 void service_lane_over(struct service_lane *lane, bool unprocessed, bool may_retry)
 {
     struct http2_connection *connection = lane->connection;
+    if (connection == NULL) {
+        return; /* it is over already */
+    }
     bool whole = lane->lane.in == HTTP2_DONE;
     bool taken = lane->lane.out == HTTP2_DONE; /* all of the request */
     lane->connection = NULL;
@@ -262,27 +265,9 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *c
     return 0;
 }
 
-/* A request that nghttp2 had in its queue, and that the service lets no one send any more. */
-static int on_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int code,
-                       void *context)
-{
-    struct http2_connection *connection = context;
-    (void)session;
-    (void)code;
-    if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
-        return 0;
-    }
-    struct service_lane *next;
-    for (struct service_lane *lane = connection->services->lanes; lane != NULL; lane = next) {
-        next = lane->next;
-        if (lane->connection == connection && lane->lane.stream == frame->hd.stream_id) {
-            service_lane_over(lane, true, true);
-            break;
-        }
-    }
-    return 0;
-}
-
+/* Also of a request that was never sent, for the service lets no one send any more, or its caller
+   has left: nghttp2 closes its stream with REFUSED_STREAM, or the code that it was to be reset
+   with. */
 static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t code, void *context)
 {
     struct service_lane *lane = find_lane(session, stream);
@@ -303,7 +288,6 @@ void service_lane_callbacks(nghttp2_session_callbacks *callbacks)
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
-    nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_not_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
 }
 

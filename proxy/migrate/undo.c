@@ -49,7 +49,8 @@ static bson_t *note_document(const bson_t *note, const char *name)
     return bson_new_from_data(data, size);
 }
 
-/* Moved away first, so that nobody writes into it between the look and the drop. */
+/* What looks empty is moved away before it is dropped, so that nobody writes into it between the
+   last look and that. */
 static enum status drop_if_empty(struct migrate *migrate, const struct row *row, int32_t step,
                                  const char *collection, struct error *ret_error)
 {
@@ -65,7 +66,12 @@ static enum status drop_if_empty(struct migrate *migrate, const struct row *row,
         status = namespace_describe(migrate, collection, &found, ret_error);
     }
     if (status == STATUS_OK && moved == NULL && found != NULL) {
-        status = namespace_rename(migrate, collection, away, &nothing, ret_error);
+        status = namespace_is_empty(migrate, collection, &empty, ret_error);
+        if (status == STATUS_OK && !empty) {
+            status = error_set(ret_error, STATUS_REFUSED, "it holds documents by now");
+        } else if (status == STATUS_OK) {
+            status = namespace_rename(migrate, collection, away, &nothing, ret_error);
+        }
     }
     if (status == STATUS_OK && (moved != NULL || found != NULL)) {
         status = namespace_is_empty(migrate, away, &empty, ret_error);

@@ -83,6 +83,17 @@ void listening_hand_down(const char *text, int descriptor)
     }
 }
 
+bool listening_has(const char *text)
+{
+    bool has = false;
+    (void)pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < handed_down.count && !has; i++) {
+        has = strcmp(handed_down.entries[i].text, text) == 0;
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return has;
+}
+
 int listening_take(const char *text)
 {
     int descriptor = -1;

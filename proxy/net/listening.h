@@ -12,6 +12,7 @@
  * Any thread.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define LISTENING_MAX 1024u
@@ -33,6 +34,8 @@ size_t listening_copy(struct listening *list, size_t max);
 
 /* `descriptor` was handed down; it is this module's from now on. */
 void listening_hand_down(const char *text, int descriptor);
+/* Whether one was handed down for `text` that nobody has taken. */
+bool listening_has(const char *text);
 /* One that was handed down for `text`, the caller's from now on; -1: none. */
 int listening_take(const char *text);
 /* Those that nobody took are closed. Returns how many there were. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define CODE_UNAUTHORIZED 13
+#define CODE_MAX_TIME_EXPIRED 50
 #define CODE_NO_SUCH_TRANSACTION 251
 
 /* After these nothing is known (the retryable errors of the driver specifications; a timeout; a
@@ -17,6 +18,7 @@ static bool is_changing(int64_t code)
         50,    /* MaxTimeMSExpired */
         64,    /* WriteConcernFailed */
         89,    /* NetworkTimeout */
+        90,    /* CallbackCanceled: of a router, whose coordinator may go on */
         91,    /* ShutdownInProgress */
         117,   /* ConflictingOperationInProgress */
         134,   /* ReadConcernMajorityNotAvailableYet */
@@ -41,7 +43,7 @@ static bool is_changing(int64_t code)
     return false;
 }
 
-static bool is_labelled_transient(const bson_t *reply)
+static bool is_labelled(const bson_t *reply, const char *wanted)
 {
     bson_iter_t at;
     bson_iter_t label;
@@ -50,8 +52,7 @@ static bool is_labelled_transient(const bson_t *reply)
         return false;
     }
     while (bson_iter_next(&label)) {
-        if (BSON_ITER_HOLDS_UTF8(&label) &&
-            strcmp(bson_iter_utf8(&label, NULL), "TransientTransactionError") == 0) {
+        if (BSON_ITER_HOLDS_UTF8(&label) && strcmp(bson_iter_utf8(&label, NULL), wanted) == 0) {
             return true;
         }
     }
@@ -96,7 +97,20 @@ enum commit_verdict commit_verdict(struct slice reply, const struct commit_asked
     if (ok) {
         return has_concern_error ? COMMIT_OPEN : COMMIT_COMMITTED;
     }
-    return judge_error(code, is_labelled_transient(&view), has_concern_error, asked);
+    return judge_error(code, is_labelled(&view, "TransientTransactionError"), has_concern_error,
+                       asked);
+}
+
+bool commit_is_told_unknown(struct slice reply)
+{
+    bson_t view;
+    bson_iter_t at;
+    return reply.size >= 5 && bson_init_static(&view, reply.data, reply.size) &&
+           (bson_iter_init_find(&at, &view, "writeConcernError") ||
+            is_labelled(&view, "RetryableWriteError") ||
+            is_labelled(&view, "UnknownTransactionCommitResult") ||
+            (bson_iter_init_find(&at, &view, "code") &&
+             bson_iter_as_int64(&at) == CODE_MAX_TIME_EXPIRED));
 }
 
 const char *commit_verdict_name(enum commit_verdict verdict)

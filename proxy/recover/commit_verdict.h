@@ -43,6 +43,9 @@ struct commit_asked {
 enum commit_verdict commit_verdict(struct slice reply, const struct commit_asked *asked,
                                    int32_t *ret_code);
 
+/* Whether a driver takes an OPEN answer for "unknown", and so asks again, or tells so. */
+bool commit_is_told_unknown(struct slice reply);
+
 /* "committed", "lost", ... Never NULL. */
 const char *commit_verdict_name(enum commit_verdict verdict);
 

@@ -189,6 +189,11 @@ enum status native_ask(struct upstream *upstream, const struct native_server *se
     if (status != STATUS_OK) {
         return status;
     }
+    if (strstr(user, "(unknown mechanism)") != NULL) { /* its session cannot be named */
+        *ret_verdict = COMMIT_FORBIDDEN;
+        *ret_code = 13; /* Unauthorized: its client has to ask */
+        return STATUS_OK;
+    }
     const struct upstream_transaction transaction = {
         .lsid = committing.lsid,
         .number = committing.transaction_number,

@@ -17,7 +17,17 @@ static bool scram_name(struct slice payload, char *name, size_t capacity)
     }
     size_t size = 0;
     while (at < payload.size && payload.data[at] != ',' && size + 1 < capacity) {
-        name[size++] = (char)payload.data[at++];
+        char byte = (char)payload.data[at++];
+        if (byte == '=') {
+            bool two = payload.size - at >= 2;
+            bool comma = two && memcmp(payload.data + at, "2C", 2) == 0;
+            if (!comma && !(two && memcmp(payload.data + at, "3D", 2) == 0)) {
+                return false;
+            }
+            byte = comma ? ',' : '=';
+            at += 2;
+        }
+        name[size++] = byte;
     }
     name[size] = '\0';
     return at < payload.size && payload.data[at] == ',';
@@ -119,8 +129,10 @@ void login_request(struct login *login, const struct command_view *view)
         return;
     }
     if (strcmp(view->name, "logout") == 0) {
+        size_t size = view->database == NULL ? 0 : strlen(view->database);
         login->pending[0] = '\0';
-        login->leaving = true;
+        login->leaving = size > 0 && strncmp(login->user, view->database, size) == 0 &&
+                         login->user[size] == '.'; /* of another database it is nobody's */
     } else if (strcmp(view->name, "saslStart") == 0) {
         note_start(login, view->database == NULL ? "" : view->database, &at);
     } else if (strcmp(view->name, "saslContinue") == 0) {
@@ -191,7 +203,11 @@ bool login_hello_is_by_certificate(const struct command_view *view)
 static bool is_done(const bson_iter_t *reply)
 {
     bson_iter_t at = *reply;
-    return bson_iter_find(&at, "done") && bson_iter_as_bool(&at);
+    bson_iter_t whole = *reply;
+    bson_iter_t inside;
+    return (bson_iter_find(&at, "done") && bson_iter_as_bool(&at)) ||
+           (bson_iter_find_descendant(&whole, "speculativeAuthenticate.done", &inside) &&
+            bson_iter_as_bool(&inside)); /* a login that is over with the hello */
 }
 
 /* The server's number of the conversation: of a hello's inside. */

@@ -34,7 +34,8 @@ static bool is_with_engine(const struct connection *connection)
         connection->name_wait != NULL || connection->lost_posted || connection->read_watch.active) {
         return true;
     }
-    for (uint32_t i = 0; i < connection->expected_count; i++) {
+    /* Of one that is away it is the proxy's own question. */
+    for (uint32_t i = 0; !connection->away && i < connection->expected_count; i++) {
         if (!is_only_passed_on(expected_get(connection, i))) {
             return true;
         }
@@ -60,8 +61,7 @@ bool parcel_can_be_made(const struct connection *connection)
     bool away = connection->away && !connection->refusing; /* it dials anew over there */
     return !connection->client_gone && !connection->server_gone && (at_server || away) &&
            !connection->held && !connection->finishing && !connection->downstream.ended &&
-           !has_tls(connection) && (away || !is_with_engine(connection)) &&
-           !is_in_message(connection);
+           !has_tls(connection) && !is_with_engine(connection) && !is_in_message(connection);
 }
 
 bool parcel_may_be_made_later(const struct connection *connection)
@@ -72,7 +72,7 @@ bool parcel_may_be_made_later(const struct connection *connection)
 
 bool parcel_must_wait(const struct connection *connection)
 {
-    if (!connection->away && is_with_engine(connection)) {
+    if (is_with_engine(connection)) {
         return true;
     }
     if (connection->client_gone || connection->server_gone) {

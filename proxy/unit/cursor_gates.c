@@ -33,6 +33,15 @@ void cursor_gates_note(struct cursor_gates *cursors, int64_t cursor_id, uint64_t
                           (uint64_t)1 << bit % 64);
 }
 
+void cursor_gates_note_all(struct cursor_gates *cursors, uint64_t now_ms)
+{
+    turn(cursors, now_ms);
+    uint32_t current = atomic_load(&cursors->current);
+    for (uint32_t i = 0; i < CURSOR_GATES_BITS / 64; i++) {
+        atomic_store(&cursors->bits[current][i], UINT64_MAX);
+    }
+}
+
 bool cursor_gates_has(struct cursor_gates *cursors, int64_t cursor_id, uint64_t now_ms)
 {
     uint32_t bit = bit_of(cursor_id);

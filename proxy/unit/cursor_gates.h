@@ -30,6 +30,8 @@ struct cursor_gates {
 /* `now_ms`: of the monotonic clock. */
 void cursor_gates_note(struct cursor_gates *cursors, int64_t cursor_id, uint64_t now_ms);
 /* True: it was noted, and is again. */
+/* Nothing is known of cursors that another process has opened: any may be one. */
+void cursor_gates_note_all(struct cursor_gates *cursors, uint64_t now_ms);
 bool cursor_gates_has(struct cursor_gates *cursors, int64_t cursor_id, uint64_t now_ms);
 
 #endif

@@ -40,7 +40,7 @@ static enum status make_session(bson_t *session, struct slice lsid, const char *
         return error_set(ret_error, STATUS_INVALID, "an lsid is no document");
     }
     while (bson_iter_next(&at)) {
-        if (owner == NULL || strcmp(bson_iter_key(&at), "uid") != 0) {
+        if (strcmp(bson_iter_key(&at), "id") == 0) { /* whose it is the client does not say */
             bson_append_iter(session, NULL, 0, &at);
         }
     }
@@ -101,6 +101,10 @@ static enum status ask_as_owner(struct upstream *upstream, const char *name,
                        transaction->user);
         bson_destroy(&reply);
         status = ask(upstream, name, transaction, older, &reply, ret_error);
+    }
+    if (status == STATUS_OK && is_not_there(&reply)) { /* without logins a session is nobody's */
+        bson_destroy(&reply);
+        status = ask(upstream, name, transaction, NULL, &reply, ret_error);
     }
     if (status == STATUS_OK) {
         bool stolen = bson_steal(ret_reply, &reply);

@@ -38,7 +38,7 @@ static void peer_close(struct peer *peer)
     (void)close(peer->descriptor);
 }
 
-static void note(struct peer *peer, const char *format, ...)
+PRINTF_LIKE(2, 3) static void note(struct peer *peer, const char *format, ...)
 {
     va_list arguments;
     size_t used = strlen(peer->text);
