@@ -421,6 +421,23 @@ def test_what_the_service_has_not_begun_is_sent_again(name):
         assert set(stack.stored(name)) == {3}
 
 
+def test_a_head_of_thousands_of_short_lines(name):
+    """More than nghttp2 sends by default: it goes out, or it is lost, once; nothing else is."""
+
+    def handler(request):
+        stack.collection(name).insert_one({"_id": request.headers[":path"]})
+        request.answer(200, b"done")
+
+    with Http2Stack(handler) as stack:
+        lines = "a: b\r\n" * 4700
+        with socket.create_connection(("127.0.0.1", stack.http_port), 10) as peer:
+            peer.sendall(f"POST /long HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: 0\r\n\r\n".encode())
+            status = int(peer.recv(1000).split()[1])
+        assert status in (200, 503)
+        wait_until(lambda: call(stack.http_port, "/short", "x").status == 200, 10, "others go on")
+        assert set(stack.stored(name)) == ({"/short", "/long"} if status == 200 else {"/short"})
+
+
 def test_a_goaway_that_counts_a_call_in_lets_it_end(name):
     def handler(request):
         request.connection.go_away(request.stream)

@@ -47,26 +47,59 @@ static const struct {
     {"{}", &first, COMMIT_OPEN, 0},
 };
 
+static bson_t *reply_of(const char *text)
+{
+    bson_error_t error;
+    char *json = bson_strdup(text);
+    for (char *at = json; *at != '\0'; at++) {
+        *at = *at == '\'' ? '"' : *at;
+    }
+    bson_t *reply = bson_new_from_json((const uint8_t *)json, -1, &error);
+    bson_free(json);
+    assert_non_null(reply);
+    return reply;
+}
+
 static void test_table(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        bson_error_t error;
-        char *json = bson_strdup(cases[i].reply);
-        for (char *at = json; *at != '\0'; at++) {
-            *at = *at == '\'' ? '"' : *at;
-        }
-        bson_t *reply = bson_new_from_json((const uint8_t *)json, -1, &error);
+        bson_t *reply = reply_of(cases[i].reply);
         int32_t code = -1;
-        assert_non_null(reply);
         enum commit_verdict verdict =
             commit_verdict(slice_make(bson_get_data(reply), reply->len), cases[i].asked, &code);
         if (verdict != cases[i].verdict || code != cases[i].code) {
             fail_msg("%s: %s, code %d", cases[i].reply, commit_verdict_name(verdict), code);
         }
         bson_destroy(reply);
-        bson_free(json);
     }
+}
+
+/* What a driver takes for a failure must not become a commit behind its back. */
+static void test_what_drivers_take_for_unknown(void **state)
+{
+    (void)state;
+    static const char *const unknown[] = {
+        "{'ok': 1, 'writeConcernError': {'code': 64}}",
+        "{'ok': 0, 'code': 91, 'errorLabels': ['RetryableWriteError']}",
+        "{'ok': 0, 'code': 50}",
+        "{'ok': 0, 'code': 11601, 'errorLabels': ['UnknownTransactionCommitResult']}",
+    };
+    static const char *const failures[] = {
+        "{'ok': 0, 'code': 11601}",
+        "{'ok': 0, 'code': 189}",
+        "{'ok': 0, 'code': 202, 'errorLabels': []}",
+        "{'ok': 0}",
+    };
+    for (size_t i = 0; i < 4; i++) {
+        bson_t *yes = reply_of(unknown[i]);
+        bson_t *no = reply_of(failures[i]);
+        assert_true(commit_is_told_unknown(slice_make(bson_get_data(yes), yes->len)));
+        assert_false(commit_is_told_unknown(slice_make(bson_get_data(no), no->len)));
+        bson_destroy(yes);
+        bson_destroy(no);
+    }
+    assert_false(commit_is_told_unknown((struct slice){0}));
 }
 
 static void test_no_answer(void **state)
@@ -90,6 +123,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_what_drivers_take_for_unknown),
         cmocka_unit_test(test_no_answer),
         cmocka_unit_test(test_names),
     };

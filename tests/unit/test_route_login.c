@@ -86,6 +86,24 @@ static void test_who_it_is(void **state)
     assert_string_equal(login.user, "$external.eve");
 }
 
+/* RFC 5802: in a name ',' is "=2C" and '=' is "=3D", and nothing else stands behind a '='. */
+static void test_names_that_are_written_otherwise(void **state)
+{
+    (void)state;
+    static const char well[] = "n,,n=a=3Db=2Cc,r=x";
+    static const char *const none[] = {"n,,n=a=4Db,r=x", "n,,n=a=,r=x", "n,,n=a=3"};
+    struct login login = {0};
+    start(&login, "SCRAM-SHA-256", well, sizeof well - 1, "admin");
+    reply(&login, 1, true);
+    assert_string_equal(login.user, "admin.a=b,c");
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        login = (struct login){0};
+        start(&login, "SCRAM-SHA-256", none[i], strlen(none[i]), "admin");
+        reply(&login, 1, true);
+        assert_string_equal(login.user, "admin.(unknown mechanism)");
+    }
+}
+
 static void test_plain_payloads_that_are_none(void **state)
 {
     (void)state;
@@ -272,6 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_it_is),
+        cmocka_unit_test(test_names_that_are_written_otherwise),
         cmocka_unit_test(test_plain_payloads_that_are_none),
         cmocka_unit_test(test_conversations),
         cmocka_unit_test(test_a_hello_that_begins_one),

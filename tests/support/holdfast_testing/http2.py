@@ -248,8 +248,12 @@ class Service:
                     connection.flush()
                 for event in events:
                     self._take(connection, requests, event)
-        except (OSError, h2.exceptions.ProtocolError):
+        except OSError:
             pass
+        except h2.exceptions.ProtocolError:
+            with contextlib.suppress(OSError):  # what is not HTTP/2 ends the connection
+                connection.flush()
+                connection.socket.shutdown(socket.SHUT_RDWR)
 
     def _take(self, connection, requests, event):
         stream = getattr(event, "stream_id", None)
