@@ -233,6 +233,7 @@ def test_each_event_has_an_alert():
         "LeaseLost": "HoldfastLeaseLost",
         "StandbyTookOver": "HoldfastStandbyTookOver",
         "UpgradeFailed": "HoldfastUpgradeFailed",
+        "PrimaryLost": "HoldfastPrimaryLost",
     }
     source = (ALERTS.parents[2] / "include/holdfast/event.h").read_text()
     reasons = set(re.findall(r'X\(\w+, "(\w+)"', source))
@@ -241,6 +242,7 @@ def test_each_event_has_an_alert():
         "UpstreamBack",
         "LeaseBack",
         "UpgradeFinished",
+        "PrimaryChanged",
     }
     assert set(wanted.values()) <= rules().keys()
 
