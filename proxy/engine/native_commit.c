@@ -19,8 +19,6 @@
 
 #define PATIENCE_PART 10u
 
-#define CODE_NO_SUCH_TRANSACTION 251
-
 static struct slice document_of(const struct command_view *view, const char *name)
 {
     bson_iter_t at;
@@ -193,17 +191,6 @@ static void settle(struct native_commit *commit, enum wal_kind kind, const char 
     }
 }
 
-/* The server has refused the command, and may still have the transaction: the record that it did
-   not happen is made true. */
-static void abort_refused(struct native_commit *commit)
-{
-    bson_t lsid;
-    struct slice sent = document_of(commit->view, "lsid");
-    if (bson_init_static(&lsid, sent.data, sent.size)) {
-        native_asker_abort(commit->native, commit->user, &lsid, commit->view->transaction_number);
-    }
-}
-
 enum native_answer native_commit_answered(struct native_commit *commit, struct slice reply)
 {
     int32_t code = 0;
@@ -217,9 +204,6 @@ enum native_answer native_commit_answered(struct native_commit *commit, struct s
         settle(commit, WAL_KIND_COMMIT, NULL);
         return NATIVE_PASS;
     case COMMIT_LOST:
-        if (!asked.again && code != CODE_NO_SUCH_TRANSACTION) {
-            abort_refused(commit);
-        }
         settle(commit, WAL_KIND_ABORT,
                asked.again ? "the server has no such transaction: it was never acknowledged"
                            : "the server has refused the commit");
