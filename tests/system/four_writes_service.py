@@ -4,18 +4,14 @@ answers STATUS. A process of its own, so that it can be killed.
 four_writes_service.py PORT MONGO_URI
 """
 
-import http.server
-import sys
-
 import pymongo
+from killable_service import Handler, serve
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class FourWrites(Handler):
     def do_POST(self):
         name, status = self.path.strip("/").split("/")
-        collection = self.server.client["test"][name]
+        collection = self.database[name]
         try:
             collection.insert_one({"_id": "i", "new": True})
             collection.update_one({"_id": "u"}, {"$inc": {"v": 1}})
@@ -24,9 +20,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except pymongo.errors.PyMongoError as error:
             print(f"{name}: {error}", flush=True)
             status = 500
-        self.send_response(int(status))
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        self.answer(int(status))
 
     def do_GET(self):
         """200 once no connection of the pool is one that broke with the proxy."""
@@ -35,28 +29,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.server.client.admin.command("ping")
             except pymongo.errors.PyMongoError:
                 continue
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    client = None
-
-    def handle_error(self, *_):
-        pass
-
-
-def main():
-    port, uri = int(sys.argv[1]), sys.argv[2]
-    server = Server(("127.0.0.1", port), Handler)
-    server.client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=5000)
-    server.serve_forever()
+        self.answer(200)
 
 
 if __name__ == "__main__":
-    main()
+    serve(FourWrites)
