@@ -177,8 +177,9 @@ bool uncommitted_read_enter(struct uncommitted_table *table, uint32_t gate)
 {
     struct gate_state *state = &table->gates[gate];
     (void)atomic_fetch_add(&state->read_turns, 1);
-    /* Who waits goes first. */
-    if (atomic_load(&state->open) == 0 && atomic_load(&state->intents) == 0 &&
+    /* Intents before what is open: who publishes is open before it takes its intent back, so
+       the other way round it could slip through between the two looks. Who waits goes first. */
+    if (atomic_load(&state->intents) == 0 && atomic_load(&state->open) == 0 &&
         atomic_load(&table->waiting_count) == 0) {
         return true;
     }
