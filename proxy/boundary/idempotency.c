@@ -18,6 +18,7 @@
 
 #include <uthash.h>
 
+#include "boundary/outcome.h"
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
 #include "holdfast/request_key.h"
@@ -104,14 +105,12 @@ static enum status get_binary(const bson_t *document, const char *name, struct s
 static enum status read_kept(struct wal_reader *reader, uint64_t number, struct kept *ret_kept,
                              struct error *error)
 {
-    struct wal_unit unit;
     struct wal_record record;
     struct slice reply;
     struct kept kept = {0};
     bson_t view;
     bson_iter_t at;
-    enum status status = wal_read_unit(reader, number, &unit, error);
-    status = status == STATUS_OK ? wal_read(reader, unit.last_lsn, &record, error) : status;
+    enum status status = outcome_read_last(reader, number, &record, error);
     status = status == STATUS_OK ? record_get_reply(record.payload, &reply, error) : status;
     if (status != STATUS_OK) {
         return status;
@@ -162,20 +161,6 @@ static enum status compare(struct wal_reader *reader, const struct wal_session *
     return buffer_append(&ret_answer->bytes, kept.answer.data, kept.answer.size);
 }
 
-/* An aborted unit: an operator may have kept what it wrote, so that it is not to be run again. */
-static enum status judge_aborted(struct wal_reader *reader, uint64_t number,
-                                 enum idempotency_found *ret_found, struct error *error)
-{
-    struct wal_unit unit;
-    struct wal_record record;
-    enum status status = wal_read_unit(reader, number, &unit, error);
-    status = status == STATUS_OK ? wal_read(reader, unit.last_lsn, &record, error) : status;
-    if (status == STATUS_OK) {
-        *ret_found = record_is_kept(record.payload) ? IDEMPOTENCY_CONFLICT : IDEMPOTENCY_NEW;
-    }
-    return status;
-}
-
 static enum status look_up(struct wal *wal, const struct unit_session_key *key,
                            const uint8_t fingerprint[IDEMPOTENCY_FINGERPRINT_BYTES],
                            struct idempotency_answer *ret_answer, uint64_t *ret_unit,
@@ -183,6 +168,7 @@ static enum status look_up(struct wal *wal, const struct unit_session_key *key,
 {
     struct wal_reader *reader = NULL;
     struct wal_session session = {0};
+    bool kept = false;
     enum status status = wal_reader_begin(wal, &reader, error);
     if (status == STATUS_OK) {
         status =
@@ -198,7 +184,8 @@ static enum status look_up(struct wal *wal, const struct unit_session_key *key,
             status = compare(reader, &session, fingerprint, ret_answer, ret_found, error);
             break;
         case WAL_UNIT_ABORTED:
-            status = judge_aborted(reader, session.unit, ret_found, error);
+            status = outcome_read_kept(reader, session.unit, &kept, error);
+            *ret_found = kept ? IDEMPOTENCY_CONFLICT : IDEMPOTENCY_NEW;
             break;
         case WAL_UNIT_CONFLICT:
             *ret_found = IDEMPOTENCY_CONFLICT;

@@ -16,6 +16,7 @@
 #include "boundary/request.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
+#include "wire/bson_walk.h"
 #include "wire/reply.h"
 
 #define LSID_BYTES_MAX 1024u
@@ -162,16 +163,10 @@ static void begin_commit(struct boundary_request *request)
 
 /* A peer's documents go into the journal: none of them is longer than any server or driver makes
  * it. */
-static bool is_short(const struct command_view *view, const char *name, uint32_t most)
+static bool are_short(struct slice body)
 {
-    bson_iter_t at;
-    uint32_t size = 0;
-    const uint8_t *data = NULL;
-    if (bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
-        bson_iter_find(&at, name) && BSON_ITER_HOLDS_DOCUMENT(&at)) {
-        bson_iter_document(&at, &size, &data);
-    }
-    return size <= most;
+    return bson_document_find(body, "lsid").size <= LSID_BYTES_MAX &&
+           bson_document_find(body, "recoveryToken").size <= RECOVERY_TOKEN_BYTES_MAX;
 }
 
 void native_commit_start(struct boundary_request *request)
@@ -187,8 +182,7 @@ void native_commit_start(struct boundary_request *request)
         .durable = on_durable,
         .context = request,
     };
-    if (!is_short(&request->view, "lsid", LSID_BYTES_MAX) ||
-        !is_short(&request->view, "recoveryToken", RECOVERY_TOKEN_BYTES_MAX)) {
+    if (!are_short(request->view.body)) {
         ending_set_error(request, REPLY_CODE_FailedToParse, NULL,
                          "lsid or recoveryToken is longer than a driver makes them");
         ending_finish(request);

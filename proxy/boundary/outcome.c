@@ -4,12 +4,23 @@
 #include "holdfast/log.h"
 #include "recover/record.h"
 
-static enum status read_last(struct wal_reader *reader, uint64_t unit,
-                             struct wal_record *ret_record, struct error *error)
+enum status outcome_read_last(struct wal_reader *reader, uint64_t unit,
+                              struct wal_record *ret_record, struct error *ret_error)
 {
     struct wal_unit row;
-    enum status status = wal_read_unit(reader, unit, &row, error);
-    return status == STATUS_OK ? wal_read(reader, row.last_lsn, ret_record, error) : status;
+    enum status status = wal_read_unit(reader, unit, &row, ret_error);
+    return status == STATUS_OK ? wal_read(reader, row.last_lsn, ret_record, ret_error) : status;
+}
+
+enum status outcome_read_kept(struct wal_reader *reader, uint64_t unit, bool *ret_kept,
+                              struct error *ret_error)
+{
+    struct wal_record record;
+    enum status status = outcome_read_last(reader, unit, &record, ret_error);
+    if (status == STATUS_OK) {
+        *ret_kept = record_is_kept(record.payload);
+    }
+    return status;
 }
 
 static enum status read_reply(struct wal_reader *reader, uint64_t unit, bson_t *reply,
@@ -18,7 +29,7 @@ static enum status read_reply(struct wal_reader *reader, uint64_t unit, bson_t *
     struct wal_record record;
     struct slice kept;
     bson_t view;
-    enum status status = read_last(reader, unit, &record, error);
+    enum status status = outcome_read_last(reader, unit, &record, error);
     if (status == STATUS_OK && reply != NULL && record.kind == WAL_KIND_COMMIT &&
         record_get_reply(record.payload, &kept, NULL) == STATUS_OK &&
         bson_init_static(&view, kept.data, kept.size)) {
@@ -27,14 +38,13 @@ static enum status read_reply(struct wal_reader *reader, uint64_t unit, bson_t *
     return status;
 }
 
-/* What an operator kept of a conflict is not to be run again on top. */
 static enum outcome judge_aborted(struct wal_reader *reader, uint64_t unit, struct error *error)
 {
-    struct wal_record record;
-    if (read_last(reader, unit, &record, error) != STATUS_OK) {
+    bool kept = false;
+    if (outcome_read_kept(reader, unit, &kept, error) != STATUS_OK) {
         return OUTCOME_UNREADABLE;
     }
-    return record_is_kept(record.payload) ? OUTCOME_CONFLICT : OUTCOME_ROLLED_BACK;
+    return kept ? OUTCOME_CONFLICT : OUTCOME_ROLLED_BACK;
 }
 
 static enum outcome judge(struct wal_reader *reader, const struct wal_session *session,

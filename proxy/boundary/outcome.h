@@ -6,6 +6,7 @@
 #include <bson/bson.h>
 
 #include "boundary/request.h"
+#include "holdfast/wal.h"
 
 enum outcome {
     OUTCOME_NONE,        /* never begun here */
@@ -26,5 +27,14 @@ enum outcome outcome_find(const struct boundary_request *request, bson_t *reply)
 /* The same for any key that units are found by. `reply` may be NULL. */
 enum outcome outcome_find_key(struct wal *wal, const struct unit_session_key *key, int64_t number,
                               bson_t *reply);
+
+/* The last record of a unit. Errors: those of wal_read_unit() and wal_read(). */
+MUST_CHECK enum status outcome_read_last(struct wal_reader *reader, uint64_t unit,
+                                         struct wal_record *ret_record, struct error *ret_error);
+
+/* Of an aborted unit whether an operator has kept what it wrote, so that it is not to be run again
+   on top. Errors: as outcome_read_last(). */
+MUST_CHECK enum status outcome_read_kept(struct wal_reader *reader, uint64_t unit, bool *ret_kept,
+                                         struct error *ret_error);
 
 #endif

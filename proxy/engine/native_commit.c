@@ -16,29 +16,18 @@
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
+#include "wire/bson_walk.h"
 
 #define PATIENCE_PART 10u
-
-static struct slice document_of(const struct command_view *view, const char *name)
-{
-    bson_iter_t at;
-    uint32_t size = 0;
-    const uint8_t *data = NULL;
-    if (bson_iter_init_from_data(&at, view->body.data, view->body.size) &&
-        bson_iter_find(&at, name) && BSON_ITER_HOLDS_DOCUMENT(&at)) {
-        bson_iter_document(&at, &size, &data);
-    }
-    return slice_make(data, size);
-}
 
 /* `commands` NULL: none. */
 static void put_committing(const struct native_commit *commit, const bson_t *commands, int32_t left,
                            bson_t *payload)
 {
     const struct record_committing committing = {
-        .lsid = document_of(commit->view, "lsid"),
+        .lsid = bson_document_find(commit->view->body, "lsid"),
         .transaction_number = commit->view->transaction_number,
-        .recovery_token = document_of(commit->view, "recoveryToken"),
+        .recovery_token = bson_document_find(commit->view->body, "recoveryToken"),
         .process = commit->has_first_process ? commit->first_process : NULL,
         .commands = commands == NULL ? (struct slice){0}
                                      : slice_make(bson_get_data(commands), commands->len),

@@ -5,7 +5,6 @@
  * the server says of it, and by nothing else.
  */
 #include "engine/native_unit.h"
-#include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include "holdfast/crash_point.h"
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
+#include "wire/bson_walk.h"
 #include "wire/reply.h"
 
 #define TRANSACTION_NUMBER 1
@@ -120,17 +120,11 @@ static void roll_back(struct write_operation *operation, const char *reason)
 
 static void note_token(struct native_unit_state *state, struct slice reply)
 {
-    bson_iter_t at;
     bson_t token;
-    uint32_t size = 0;
-    const uint8_t *data = NULL;
-    if (bson_iter_init_from_data(&at, reply.data, reply.size) &&
-        bson_iter_find(&at, "recoveryToken") && BSON_ITER_HOLDS_DOCUMENT(&at)) {
-        bson_iter_document(&at, &size, &data);
-        if (data != NULL && bson_init_static(&token, data, size)) {
-            bson_reinit(&state->recovery_token);
-            bson_concat(&state->recovery_token, &token);
-        }
+    struct slice found = bson_document_find(reply, "recoveryToken");
+    if (found.size > 0 && bson_init_static(&token, found.data, found.size)) {
+        bson_reinit(&state->recovery_token);
+        bson_concat(&state->recovery_token, &token);
     }
 }
 

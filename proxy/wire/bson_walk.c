@@ -197,6 +197,14 @@ bool bson_element_find(struct slice document, const char *name, struct bson_elem
     return false;
 }
 
+struct slice bson_document_find(struct slice document, const char *name)
+{
+    struct bson_element element;
+    return bson_element_find(document, name, &element) && element.type == BSON_TYPE_DOCUMENT
+               ? element.value
+               : (struct slice){0};
+}
+
 const char *bson_element_text(const struct bson_element *element)
 {
     struct slice rest = element->value;

@@ -46,6 +46,9 @@ MUST_CHECK bool bson_element_next(struct slice *fields, struct bson_element *ret
 MUST_CHECK bool bson_element_find(struct slice document, const char *name,
                                   struct bson_element *ret_element);
 
+/* The bytes of the field `name` if that is a document; size 0: it is another type, or not there. */
+struct slice bson_document_find(struct slice document, const char *name);
+
 /* The text of a string value; NULL for another type and for a text with a NUL inside. */
 const char *bson_element_text(const struct bson_element *element);
 

@@ -140,6 +140,22 @@ static void test_numbers_and_texts(void **state)
     bson_destroy(document);
 }
 
+static void test_document_find(void **state)
+{
+    (void)state;
+    bson_t *document =
+        BCON_NEW("a", "{", "b", BCON_INT32(1), "}", "c", "[", BCON_INT32(1), "]", "d", "{", "}");
+    struct slice found = bson_document_find(slice_of(document), "a");
+    bson_t view;
+    assert_true(bson_init_static(&view, found.data, found.size));
+    assert_true(bson_has_field(&view, "b"));
+    assert_int_equal(bson_document_find(slice_of(document), "d").size, 5);
+    assert_int_equal(bson_document_find(slice_of(document), "c").size, 0); /* an array */
+    assert_int_equal(bson_document_find(slice_of(document), "b").size, 0); /* not at the top */
+    assert_int_equal(bson_document_find((struct slice){0}, "a").size, 0);
+    bson_destroy(document);
+}
+
 /* { a: { a: … {} } } with `depth` documents in all. */
 static struct slice nested(int depth)
 {
@@ -281,6 +297,7 @@ int main(void)
         cmocka_unit_test(test_every_type_is_walked),
         cmocka_unit_test(test_every_truncation_is_refused),
         cmocka_unit_test(test_numbers_and_texts),
+        cmocka_unit_test(test_document_find),
         cmocka_unit_test(test_nesting_up_to_the_limit),
         cmocka_unit_test(test_scopes_count_as_levels),
         cmocka_unit_test(test_broken_values_are_refused),
