@@ -266,8 +266,6 @@ static const char *take_lines(struct slice rest, struct lines *lines, struct htt
             lines->hosts++;
         } else if (equals(name, "content-type")) {
             head->content_type = value;
-        } else if (equals(name, "grpc-status")) {
-            head->grpc_status = value;
         } else if (equals(name, "traceparent") && head->traceparents++ == 0) {
             head->traceparent = value;
         } else if (equals(name, "idempotency-key") && head->idempotency_keys++ == 0) {
