@@ -338,18 +338,6 @@ static void add_lines(struct slice lines, bool drop_host, bool drop_length, stru
     }
 }
 
-static struct slice host_of(struct slice lines)
-{
-    struct slice name;
-    struct slice value;
-    while (head_take_field(&lines, &name, &value)) {
-        if (head_is_word(name, "host")) {
-            return value;
-        }
-    }
-    return (struct slice){0};
-}
-
 /* "http://host/path" is "/path": the scheme is that of this connection. */
 static struct slice path_of(struct slice target)
 {
@@ -370,6 +358,7 @@ enum status http2_read_request(struct slice head, const struct http_head *parsed
 {
     struct slice lines = head;
     struct slice line;
+    struct slice host = {0};
     if (!head_take_line(&lines, &line) || parsed->upgrade ||
         head_is_word(parsed->method, "CONNECT")) {
         return STATUS_UNSUPPORTED;
@@ -378,7 +367,7 @@ enum status http2_read_request(struct slice head, const struct http_head *parsed
     if (status != STATUS_OK) {
         return status;
     }
-    struct slice host = host_of(lines);
+    (void)head_find(head, "host", &host);
     add(ret_list, slice_text(":method"), parsed->method);
     add(ret_list, slice_text(":scheme"), slice_text("http"));
     add(ret_list, slice_text(":path"), path_of(parsed->target));
