@@ -117,14 +117,6 @@ static enum framing_state step(struct framing *framing, uint8_t byte)
     return framing->state;
 }
 
-size_t framing_content(const struct framing *framing, size_t size)
-{
-    if (framing->state != FRAMING_DATA) {
-        return 0;
-    }
-    return size < framing->remaining ? size : (size_t)framing->remaining;
-}
-
 static size_t skip_data(struct framing *framing, size_t size)
 {
     size_t skipped = size < framing->remaining ? size : (size_t)framing->remaining;

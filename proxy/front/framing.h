@@ -67,9 +67,6 @@ void framing_start(struct framing *framing, enum framing_kind kind, uint64_t len
 /* Whether a body with no bytes (left) is complete without any more input. */
 bool framing_is_complete(const struct framing *framing);
 
-/* How many of the next `size` bytes are the body's own; 0: the next one is of its framing. */
-size_t framing_content(const struct framing *framing, size_t size);
-
 /* Takes what belongs to the body off the front of `data`: *ret_used bytes. */
 enum framing_result framing_take(struct framing *framing, struct slice data, size_t *ret_used);
 

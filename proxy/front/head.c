@@ -266,8 +266,6 @@ static const char *take_lines(struct slice rest, struct lines *lines, struct htt
             lines->hosts++;
         } else if (equals(name, "content-type")) {
             head->content_type = value;
-        } else if (equals(name, "grpc-status")) {
-            head->grpc_status = value;
         } else if (equals(name, "traceparent") && head->traceparents++ == 0) {
             head->traceparent = value;
         } else if (equals(name, "idempotency-key") && head->idempotency_keys++ == 0) {
@@ -435,13 +433,14 @@ bool head_find(struct slice head, const char *name, struct slice *ret_value)
     struct slice line;
     struct slice found;
     struct slice value;
-    bool first = true;
-    while (take_line(&rest, &line)) {
-        if (!first && take_header(line, &found, &value) && equals(found, name)) {
+    if (!take_line(&rest, &line)) {
+        return false;
+    }
+    while (head_take_field(&rest, &found, &value)) {
+        if (equals(found, name)) {
             *ret_value = value;
             return true;
         }
-        first = false;
     }
     return false;
 }

@@ -53,7 +53,6 @@ struct http_head {
     bool upgrade_http2;    /* for HTTP/2, in which calls could not be told apart */
     bool expects_continue; /* its body comes after a 100 only */
     struct slice content_type;
-    struct slice grpc_status; /* the last one's value, or empty */
     size_t traceparents;      /* header lines of that name */
     struct slice traceparent; /* the first one's value */
     size_t idempotency_keys;  /* likewise */

@@ -12,11 +12,6 @@
 #define TOKENS_A_SECOND 500u
 #define TOKENS_EARNED 4u /* a DATA frame: WINDOW_UPDATEs of stream and connection, a PING */
 
-void http2_budget_init(struct http2_budget *budget)
-{
-    *budget = (struct http2_budget){.tokens = TOKENS_MAX, .filled_ms = clock_monotonic_ms()};
-}
-
 static void add_tokens(struct http2_budget *budget, uint64_t tokens)
 {
     uint64_t room = TOKENS_MAX - budget->tokens;
@@ -31,15 +26,6 @@ static void fill_up(struct http2_budget *budget)
         add_tokens(budget, tokens);
         budget->filled_ms = now_ms;
     }
-}
-
-bool http2_budget_begin(struct http2_budget *budget, const nghttp2_frame_hd *header)
-{
-    if (header->type != NGHTTP2_CONTINUATION) {
-        budget->continuations = 0;
-        return true;
-    }
-    return ++budget->continuations <= HTTP2_CONTINUATIONS_MAX;
 }
 
 static unsigned price_of(const nghttp2_frame *frame)
@@ -77,6 +63,66 @@ void http2_budget_earn(struct http2_budget *budget)
     add_tokens(budget, TOKENS_EARNED);
 }
 
+/* ------------------------------------------------------------------ frames */
+
+static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *header, void *context)
+{
+    struct http2_budget *budget = &((struct http2_peer *)context)->budget;
+    (void)session;
+    if (header->type != NGHTTP2_CONTINUATION) {
+        budget->continuations = 0;
+        return 0;
+    }
+    return ++budget->continuations <= HTTP2_CONTINUATIONS_MAX ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
+                     void *context)
+{
+    struct http2_lane *lane = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    (void)flags;
+    (void)context;
+    if (lane == NULL) {
+        return 0;
+    }
+    http2_fields_add(&lane->fields, slice_make(name, name_size), slice_make(value, value_size));
+    return lane->fields.size > HTTP2_FIELDS_SPENT_BYTES ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *bytes,
+                   size_t size, void *context)
+{
+    struct http2_peer *peer = context;
+    struct http2_lane *lane = nghttp2_session_get_stream_user_data(session, stream);
+    (void)flags;
+    http2_budget_earn(&peer->budget);
+    (void)nghttp2_session_consume_connection(session, size);
+    if (lane == NULL || lane->refused || lane->pipe.descriptor < 0) {
+        (void)nghttp2_session_consume_stream(session, stream, size);
+    } else {
+        http2_lane_take_data(lane, slice_make(bytes, size));
+    }
+    return 0;
+}
+
+/* NULL: out of memory. */
+static nghttp2_session_callbacks *make_callbacks(const struct http2_handlers *handlers)
+{
+    nghttp2_session_callbacks *made = NULL;
+    if (nghttp2_session_callbacks_new(&made) != 0) {
+        return NULL;
+    }
+    nghttp2_session_callbacks_set_on_begin_frame_callback(made, on_begin_frame);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(made, handlers->begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(made, on_header);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(made, on_data);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(made, handlers->received);
+    nghttp2_session_callbacks_set_on_frame_send_callback(made, handlers->sent);
+    nghttp2_session_callbacks_set_on_stream_close_callback(made, handlers->closed);
+    return made;
+}
+
 /* ------------------------------------------------------------------ sessions */
 
 static bool submit_settings(nghttp2_session *session, bool is_server)
@@ -97,11 +143,12 @@ static bool submit_settings(nghttp2_session *session, bool is_server)
                                                  (int32_t)HTTP2_CONNECTION_WINDOW_BYTES) == 0;
 }
 
-nghttp2_session *http2_session_new(nghttp2_session_callbacks *callbacks, bool is_server,
-                                   void *context)
+bool http2_peer_start(struct http2_peer *peer, const struct http2_handlers *handlers,
+                      bool is_server)
 {
     nghttp2_session *session = NULL;
     nghttp2_option *option = NULL;
+    nghttp2_session_callbacks *callbacks = make_callbacks(handlers);
     int made = callbacks == NULL ? NGHTTP2_ERR_NOMEM : nghttp2_option_new(&option);
     if (made == 0) {
         nghttp2_option_set_no_auto_window_update(option, 1);
@@ -111,16 +158,18 @@ nghttp2_session *http2_session_new(nghttp2_session_callbacks *callbacks, bool is
          */
         nghttp2_option_set_max_send_header_block_length(option, 1024u * 1024u);
         nghttp2_option_set_peer_max_concurrent_streams(option, HTTP2_STREAMS_MAX);
-        made = is_server ? nghttp2_session_server_new2(&session, callbacks, context, option)
-                         : nghttp2_session_client_new2(&session, callbacks, context, option);
+        made = is_server ? nghttp2_session_server_new2(&session, callbacks, peer, option)
+                         : nghttp2_session_client_new2(&session, callbacks, peer, option);
     }
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(callbacks);
-    if (made == 0 && !submit_settings(session, is_server)) {
+    if (made != 0 || !submit_settings(session, is_server)) {
         nghttp2_session_del(session);
-        return NULL;
+        return false;
     }
-    return made == 0 ? session : NULL;
+    peer->session = session;
+    peer->budget = (struct http2_budget){.tokens = TOKENS_MAX, .filled_ms = clock_monotonic_ms()};
+    return true;
 }
 
 bool http2_session_send(nghttp2_session *session, struct stream *to)

@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "front/http2_lane.h"
 #include "holdfast/slice.h"
 #include "net/stream.h"
 
@@ -43,17 +44,31 @@ struct http2_budget {
     unsigned continuations;
 };
 
-void http2_budget_init(struct http2_budget *budget);
-/* A frame begins. False: too many CONTINUATION frames. */
-bool http2_budget_begin(struct http2_budget *budget, const nghttp2_frame_hd *header);
-/* It was received. False: the budget is spent. */
+/* A frame was received. False: the budget is spent. */
 bool http2_budget_pay(struct http2_budget *budget, const nghttp2_frame *frame);
-/* DATA was sent or received: frames that belong to it are paid for. */
+/* DATA was sent: frames that belong to it are paid for. */
 void http2_budget_earn(struct http2_budget *budget);
 
-/* NULL: out of memory. `callbacks` are freed. */
-nghttp2_session *http2_session_new(nghttp2_session_callbacks *callbacks, bool is_server,
-                                   void *context);
+/* A session, as its owner has it: the first of that, and the context of the handlers. */
+struct http2_peer {
+    nghttp2_session *session;
+    struct http2_budget budget;
+};
+
+/*
+ * What the owner sees of frames. The user data of a stream is its lane, which is the first of the
+ * owner's, or NULL: fields and DATA go there by themselves, within the bounds above.
+ */
+struct http2_handlers {
+    nghttp2_on_begin_headers_callback begin_headers;
+    nghttp2_on_frame_recv_callback received;
+    nghttp2_on_frame_send_callback sent;
+    nghttp2_on_stream_close_callback closed;
+};
+
+/* False: out of memory, `peer` is as it was. The session is the caller's to delete. */
+bool http2_peer_start(struct http2_peer *peer, const struct http2_handlers *handlers,
+                      bool is_server);
 
 /*
  * Sends what the session has to say, as far as the peer takes it. False: it is broken, or out of

@@ -29,13 +29,11 @@ struct caller_lane {
     bool kept_alive; /* the answer lets the exchange go on */
     bool to_head;
     uint64_t given_before; /* http2_caller_end_stalled(): lane.given then */
-    bool refused;          /* answered here, nothing of the request is wanted */
 };
 
 struct http2_caller {
+    struct http2_peer peer; /* the first */
     struct http2_caller_host host;
-    nghttp2_session *session;
-    struct http2_budget budget;
     struct caller_lane *lanes;
     size_t streams;
     size_t idle;
@@ -139,8 +137,8 @@ static bool open_pipe(struct caller_lane *lane)
 /* Its request is over, one way or the other. */
 static void reset_stream(struct caller_lane *lane, uint32_t code)
 {
-    (void)nghttp2_submit_rst_stream(lane->caller->session, NGHTTP2_FLAG_NONE, lane->lane.stream,
-                                    code);
+    (void)nghttp2_submit_rst_stream(lane->caller->peer.session, NGHTTP2_FLAG_NONE,
+                                    lane->lane.stream, code);
     again(lane->caller);
 }
 
@@ -154,16 +152,16 @@ static void refuse(struct caller_lane *lane, const char *status, const char *rea
         .valuelen = 3,
     };
     struct http2_caller *caller = lane->caller;
-    lane->refused = true;
+    lane->lane.refused = true;
     lane->lane.out = HTTP2_DONE;
     caller->host.refused(caller->host.context, reason);
-    (void)nghttp2_submit_response(caller->session, lane->lane.stream, &field, 1, NULL);
+    (void)nghttp2_submit_response(caller->peer.session, lane->lane.stream, &field, 1, NULL);
     again(caller);
 }
 
 static int submit_list(struct caller_lane *lane, const struct http2_list *list, bool interim)
 {
-    nghttp2_session *session = lane->caller->session;
+    nghttp2_session *session = lane->caller->peer.session;
     nghttp2_data_provider data = {.source.ptr = &lane->lane, .read_callback = http2_lane_read};
     if (interim) {
         return nghttp2_submit_headers(session, NGHTTP2_FLAG_NONE, lane->lane.stream, NULL,
@@ -212,7 +210,7 @@ static void pipe_ended(struct http2_lane *lane, bool malformed)
     }
     if (malformed || !http2_lane_end_out(lane)) {
         reset_stream(own, NGHTTP2_INTERNAL_ERROR);
-        own->refused = true;
+        lane->refused = true;
     }
     stream_close(&lane->pipe);
     again(own->caller);
@@ -232,7 +230,7 @@ static void begin_request(struct caller_lane *lane, bool ended)
     } else if (status == STATUS_INVALID) {
         refuse(lane, "400", "no request of HTTP/1.1 says what it says");
     } else if (status != STATUS_OK || !open_pipe(lane)) {
-        lane->refused = true;
+        lane->lane.refused = true;
         reset_stream(lane, NGHTTP2_REFUSED_STREAM);
     } else {
         http2_lane_send_head(&lane->lane, buffer_slice(&text));
@@ -255,24 +253,9 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     }
     lane->lane.session = session;
     lane->lane.stream = frame->hd.stream_id;
-    lane->refused = lane->kept_alive = lane->to_head = false;
+    lane->kept_alive = lane->to_head = false;
     caller->streams++;
     (void)nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, lane);
-    return 0;
-}
-
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-                     size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
-                     void *context)
-{
-    struct caller_lane *lane = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
-    (void)flags;
-    (void)context;
-    if (lane != NULL) {
-        http2_fields_add(&lane->lane.fields, slice_make(name, name_size),
-                         slice_make(value, value_size));
-        return lane->lane.fields.size > HTTP2_FIELDS_SPENT_BYTES ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
-    }
     return 0;
 }
 
@@ -296,7 +279,7 @@ static void take_headers(struct caller_lane *lane, const nghttp2_frame *frame)
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     struct http2_caller *caller = context;
-    if (!http2_budget_pay(&caller->budget, frame)) {
+    if (!http2_budget_pay(&caller->peer.budget, frame)) {
         if (!caller->ending) {
             caller->ending = true;
             caller->host.refused(caller->host.context,
@@ -317,29 +300,6 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
-static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *header, void *context)
-{
-    struct http2_caller *caller = context;
-    (void)session;
-    return http2_budget_begin(&caller->budget, header) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
-}
-
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *bytes,
-                   size_t size, void *context)
-{
-    struct http2_caller *caller = context;
-    struct caller_lane *lane = nghttp2_session_get_stream_user_data(session, stream);
-    (void)flags;
-    http2_budget_earn(&caller->budget);
-    (void)nghttp2_session_consume_connection(session, size);
-    if (lane == NULL || lane->refused || !has_pipe(lane)) {
-        (void)nghttp2_session_consume_stream(session, stream, size);
-    } else {
-        http2_lane_take_data(&lane->lane, slice_make(bytes, size));
-    }
-    return 0;
-}
-
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     struct http2_caller *caller = context;
@@ -348,7 +308,7 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *c
         return 0;
     }
     if (frame->hd.type == NGHTTP2_DATA) {
-        http2_budget_earn(&caller->budget);
+        http2_budget_earn(&caller->peer.budget);
     }
     const struct caller_lane *lane =
         nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
@@ -371,7 +331,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t co
     (void)nghttp2_session_set_stream_user_data(session, stream, NULL);
     caller->streams--;
     bool whole = code == NGHTTP2_NO_ERROR && lane->lane.in == HTTP2_DONE &&
-                 lane->lane.out == HTTP2_DONE && !lane->refused && lane->kept_alive;
+                 lane->lane.out == HTTP2_DONE && !lane->lane.refused && lane->kept_alive;
     if (!whole || caller->idle >= IDLE_LANES_MAX || !has_pipe(lane)) {
         free_lane(lane, whole);
         return 0;
@@ -384,21 +344,12 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t co
 
 /* ------------------------------------------------------------------ the session */
 
-static nghttp2_session_callbacks *make_callbacks(void)
-{
-    nghttp2_session_callbacks *callbacks = NULL;
-    if (nghttp2_session_callbacks_new(&callbacks) != 0) {
-        return NULL;
-    }
-    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
-    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
-    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
-    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-    return callbacks;
-}
+static const struct http2_handlers handlers = {
+    .begin_headers = on_begin_headers,
+    .received = on_frame,
+    .sent = on_sent,
+    .closed = on_stream_close,
+};
 
 struct http2_caller *http2_caller_new(const struct http2_caller_host *host)
 {
@@ -407,9 +358,7 @@ struct http2_caller *http2_caller_new(const struct http2_caller_host *host)
         return NULL;
     }
     caller->host = *host;
-    http2_budget_init(&caller->budget);
-    caller->session = http2_session_new(make_callbacks(), true, caller);
-    return caller->session == NULL ? http2_caller_free(caller) : caller;
+    return http2_peer_start(&caller->peer, &handlers, true) ? caller : http2_caller_free(caller);
 }
 
 struct http2_caller *http2_caller_free(struct http2_caller *caller)
@@ -417,7 +366,7 @@ struct http2_caller *http2_caller_free(struct http2_caller *caller)
     if (caller == NULL) {
         return NULL;
     }
-    nghttp2_session_del(caller->session); /* calls nothing back */
+    nghttp2_session_del(caller->peer.session); /* calls nothing back */
     while (caller->lanes != NULL) {
         free_lane(caller->lanes, caller->lanes->idle);
     }
@@ -427,16 +376,16 @@ struct http2_caller *http2_caller_free(struct http2_caller *caller)
 
 bool http2_caller_receive(struct http2_caller *caller, struct slice bytes)
 {
-    ssize_t taken = nghttp2_session_mem_recv(caller->session, bytes.data, bytes.size);
+    ssize_t taken = nghttp2_session_mem_recv(caller->peer.session, bytes.data, bytes.size);
     again(caller);
     return taken >= 0;
 }
 
 bool http2_caller_send(struct http2_caller *caller, struct stream *to)
 {
-    return http2_session_send(caller->session, to) &&
-           (stream_pending(to) > 0 || nghttp2_session_want_read(caller->session) != 0 ||
-            nghttp2_session_want_write(caller->session) != 0);
+    return http2_session_send(caller->peer.session, to) &&
+           (stream_pending(to) > 0 || nghttp2_session_want_read(caller->peer.session) != 0 ||
+            nghttp2_session_want_write(caller->peer.session) != 0);
 }
 
 size_t http2_caller_streams(const struct http2_caller *caller)
@@ -451,7 +400,7 @@ void http2_caller_end_stalled(struct http2_caller *caller)
                      (lane->lane.body.size > 0 || lane->lane.out == HTTP2_DONE);
         if (waits && lane->lane.given == lane->given_before) {
             caller->host.refused(caller->host.context, "it does not take its answer");
-            lane->refused = true;
+            lane->lane.refused = true;
             reset_stream(lane, NGHTTP2_CANCEL);
         }
         lane->given_before = waits ? lane->lane.given : 0;
@@ -462,8 +411,8 @@ void http2_caller_drain(struct http2_caller *caller)
 {
     if (!caller->ending) {
         caller->ending = true;
-        (void)nghttp2_submit_goaway(caller->session, NGHTTP2_FLAG_NONE,
-                                    nghttp2_session_get_last_proc_stream_id(caller->session),
+        (void)nghttp2_submit_goaway(caller->peer.session, NGHTTP2_FLAG_NONE,
+                                    nghttp2_session_get_last_proc_stream_id(caller->peer.session),
                                     NGHTTP2_NO_ERROR, NULL, 0);
         again(caller);
     }

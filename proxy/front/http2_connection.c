@@ -49,7 +49,7 @@ void http2_connection_end(struct http2_connection *connection, bool reached)
     }
     (void)event_del(&connection->turn);
     stream_close(&connection->stream);
-    nghttp2_session_del(connection->session); /* calls nothing back */
+    nghttp2_session_del(connection->peer.session); /* calls nothing back */
     for (struct service_lane *lane = services->lanes; lane != NULL; lane = next) {
         next = lane->next;
         if (lane->connection == connection) {
@@ -85,7 +85,7 @@ static bool receive(struct http2_connection *connection, uint8_t *memory, size_t
         }
         connection->stranger = !connection->greeted && is_stranger(memory, size);
         if (connection->stranger ||
-            nghttp2_session_mem_recv(connection->session, memory, size) < 0) {
+            nghttp2_session_mem_recv(connection->peer.session, memory, size) < 0) {
             return false;
         }
         connection->greeted = true;
@@ -101,9 +101,9 @@ static void run_with(struct http2_connection *connection, uint8_t *memory, size_
     }
     connection->running = true;
     bool alive = receive(connection, memory, room) &&
-                 http2_session_send(connection->session, &connection->stream) &&
-                 (nghttp2_session_want_read(connection->session) != 0 ||
-                  nghttp2_session_want_write(connection->session) != 0);
+                 http2_session_send(connection->peer.session, &connection->stream) &&
+                 (nghttp2_session_want_read(connection->peer.session) != 0 ||
+                  nghttp2_session_want_write(connection->peer.session) != 0);
     connection->running = false;
     if (!alive) {
         http2_connection_end(connection, true);
@@ -148,7 +148,7 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
         http2_connection_end(connection, false);
     } else if (connection->streams == 0) {
         connection->draining = true;
-        (void)nghttp2_session_terminate_session(connection->session, NGHTTP2_NO_ERROR);
+        (void)nghttp2_session_terminate_session(connection->peer.session, NGHTTP2_NO_ERROR);
         run(connection);
     }
 }
@@ -160,16 +160,6 @@ static const struct stream_callbacks stream_callbacks = {
 };
 
 /* ------------------------------------------------------------------ finding a connection */
-
-static nghttp2_session *make_session(struct http2_connection *connection)
-{
-    nghttp2_session_callbacks *callbacks = NULL;
-    if (nghttp2_session_callbacks_new(&callbacks) != 0) {
-        return NULL;
-    }
-    service_lane_callbacks(callbacks);
-    return http2_session_new(callbacks, false, connection);
-}
 
 /* NULL: out of memory, or it cannot even be tried. */
 static struct http2_connection *connect_service(struct http2_services *services,
@@ -183,14 +173,12 @@ static struct http2_connection *connect_service(struct http2_services *services,
     connection->services = services;
     connection->service = service;
     connection->idle_since_ms = clock_monotonic_ms();
-    http2_budget_init(&connection->budget);
     stream_init(&connection->stream);
-    connection->session = make_session(connection);
-    if (connection->session == NULL ||
+    if (!http2_peer_start(&connection->peer, &service_lane_handlers, false) ||
         stream_connect(&connection->stream, worker,
                        (const struct sockaddr *)&service->service.storage, service->service.size,
                        &stream_callbacks, connection) != STATUS_OK) {
-        nghttp2_session_del(connection->session);
+        nghttp2_session_del(connection->peer.session);
         free(connection);
         return NULL;
     }
@@ -207,7 +195,7 @@ static struct http2_connection *connect_service(struct http2_services *services,
 
 static bool has_room(const struct http2_connection *connection)
 {
-    uint32_t allowed = nghttp2_session_get_remote_settings(connection->session,
+    uint32_t allowed = nghttp2_session_get_remote_settings(connection->peer.session,
                                                            NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     return connection->streams < (allowed < HTTP2_STREAMS_MAX ? allowed : HTTP2_STREAMS_MAX);
 }
@@ -228,7 +216,7 @@ static bool is_fit(struct http2_connection *connection)
     }
     if (clock_monotonic_ms() - connection->idle_since_ms > shared->kept_ms) {
         connection->draining = true;
-        (void)nghttp2_session_terminate_session(connection->session, NGHTTP2_NO_ERROR);
+        (void)nghttp2_session_terminate_session(connection->peer.session, NGHTTP2_NO_ERROR);
         http2_connection_again(connection);
         return false;
     }

@@ -38,6 +38,7 @@ void http2_lane_reset(struct http2_lane *lane)
     lane->in = HTTP2_HEAD;
     lane->in_body = HTTP2_BODY_NONE;
     lane->unconsumed = 0;
+    lane->refused = false;
     http2_fields_clear(&lane->fields);
     lane->out = HTTP2_HEAD;
     lane->scan = (struct head_scan){0};

@@ -68,6 +68,7 @@ struct http2_lane {
     struct http2_fields fields;
     enum http2_body in_body;
     size_t unconsumed; /* DATA for which no window was given back */
+    bool refused;      /* nothing of it is wanted any more: the role has answered, or reset */
 
     enum http2_phase out;
     struct buffer text; /* not worked through: an unfinished head */

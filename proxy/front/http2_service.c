@@ -151,21 +151,6 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return 0;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-                     size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
-                     void *context)
-{
-    struct service_lane *lane = find_lane(session, frame->hd.stream_id);
-    (void)flags;
-    (void)context;
-    if (lane == NULL) {
-        return 0;
-    }
-    http2_fields_add(&lane->lane.fields, slice_make(name, name_size),
-                     slice_make(value, value_size));
-    return lane->lane.fields.size > HTTP2_FIELDS_SPENT_BYTES ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
-}
-
 /* A head, of an answer or of 1xx. */
 static bool take_head(struct service_lane *lane, bool ended)
 {
@@ -202,7 +187,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 {
     struct http2_connection *connection = context;
     bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-    if (!http2_budget_pay(&connection->budget, frame)) {
+    if (!http2_budget_pay(&connection->peer.budget, frame)) {
         (void)nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM);
         return 0;
     }
@@ -229,29 +214,6 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
-static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *header, void *context)
-{
-    struct http2_connection *connection = context;
-    (void)session;
-    return http2_budget_begin(&connection->budget, header) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
-}
-
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *bytes,
-                   size_t size, void *context)
-{
-    struct http2_connection *connection = context;
-    struct service_lane *lane = find_lane(session, stream);
-    (void)flags;
-    http2_budget_earn(&connection->budget);
-    (void)nghttp2_session_consume_connection(session, size);
-    if (lane == NULL || lane->lane.pipe.descriptor < 0) {
-        (void)nghttp2_session_consume_stream(session, stream, size);
-    } else {
-        http2_lane_take_data(&lane->lane, slice_make(bytes, size));
-    }
-    return 0;
-}
-
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     struct http2_connection *connection = context;
@@ -260,7 +222,7 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *c
         lane->sent = true;
     }
     if (frame->hd.type == NGHTTP2_DATA) {
-        http2_budget_earn(&connection->budget);
+        http2_budget_earn(&connection->peer.budget);
     }
     return 0;
 }
@@ -280,16 +242,12 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t co
     return 0;
 }
 
-void service_lane_callbacks(nghttp2_session_callbacks *callbacks)
-{
-    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
-    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
-    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
-    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-}
+const struct http2_handlers service_lane_handlers = {
+    .begin_headers = on_begin_headers,
+    .received = on_frame,
+    .sent = on_sent,
+    .closed = on_stream_close,
+};
 
 /* ------------------------------------------------------------------ requests */
 
@@ -305,8 +263,9 @@ static bool send_request(struct service_lane *lane, const struct http2_list *lis
     if (connection == NULL) {
         return false;
     }
-    int32_t stream = nghttp2_submit_request(connection->session, NULL, list->fields, list->count,
-                                            lane->lane.out == HTTP2_DONE ? NULL : &data, lane);
+    int32_t stream =
+        nghttp2_submit_request(connection->peer.session, NULL, list->fields, list->count,
+                               lane->lane.out == HTTP2_DONE ? NULL : &data, lane);
     if (stream < 0) {
         connection->draining = true; /* it has no ids left */
         http2_connection_again(connection);
@@ -316,7 +275,7 @@ static bool send_request(struct service_lane *lane, const struct http2_list *lis
         (void)event_del(&connection->timer);
     }
     lane->connection = connection;
-    lane->lane.session = connection->session;
+    lane->lane.session = connection->peer.session;
     lane->lane.stream = stream;
     http2_connection_again(connection);
     return true;
@@ -361,7 +320,7 @@ static void pipe_ended(struct http2_lane *lane, bool malformed)
         close_pipe(own, !malformed);
         return;
     }
-    (void)nghttp2_submit_rst_stream(own->connection->session, NGHTTP2_FLAG_NONE, lane->stream,
+    (void)nghttp2_submit_rst_stream(own->connection->peer.session, NGHTTP2_FLAG_NONE, lane->stream,
                                     NGHTTP2_CANCEL);
     stream_close(&lane->pipe); /* on_stream_close() finishes the lane */
     http2_connection_again(own->connection);

@@ -11,13 +11,12 @@
 #include "front/http2_lane.h"
 
 struct http2_connection {
+    struct http2_peer peer; /* the first */
     struct http2_services *services;
     struct http2_connection *next;
     struct http2_connection *previous;
     const struct front_service *service;
     struct stream stream;
-    nghttp2_session *session;
-    struct http2_budget budget;
     struct event turn;
     struct event timer; /* for connecting, and for being idle */
     struct worker_task finish_task;
@@ -69,7 +68,7 @@ void http2_connection_end(struct http2_connection *connection, bool reached);
 
 /* The lane's stream has closed, or never was. `unprocessed`: no handler has run. */
 void service_lane_over(struct service_lane *lane, bool unprocessed, bool may_retry);
-/* Those of requests and answers, with the connection as their context. */
-void service_lane_callbacks(nghttp2_session_callbacks *callbacks);
+/* Of requests and answers, on a connection. */
+extern const struct http2_handlers service_lane_handlers;
 
 #endif

@@ -296,24 +296,64 @@ static struct slice lower(struct http2_list *list, struct slice name)
     return slice_make(at, name.size);
 }
 
-/* Whether a Connection line of these names it. */
-static bool is_named(struct slice lines, struct slice wanted)
+/* What Connection lines name, sorted: a head has room for thousands of them, and of fields. */
+struct named {
+    struct slice *items; /* NULL: none */
+    size_t count;
+};
+
+/* In some order of their own, whatever their case. */
+static int compare(const void *left, const void *right)
 {
+    const struct slice *one = left;
+    const struct slice *other = right;
+    if (one->size != other->size) {
+        return one->size < other->size ? -1 : 1;
+    }
+    return strncasecmp((const char *)one->data, (const char *)other->data, one->size);
+}
+
+/* Returns how many there are; `items` may be NULL. */
+static size_t list_named(struct slice lines, struct slice *items)
+{
+    size_t count = 0;
     struct slice name;
     struct slice value;
     struct slice item;
     while (head_take_field(&lines, &name, &value)) {
         while (head_is_word(name, "connection") && head_take_item(&value, &item)) {
-            if (item.size == wanted.size &&
-                strncasecmp((const char *)item.data, (const char *)wanted.data, item.size) == 0) {
-                return true;
+            if (items != NULL) {
+                items[count] = item;
             }
+            count++;
         }
     }
-    return false;
+    return count;
 }
 
-static bool is_passed_on(struct slice lines, struct slice name, struct slice value)
+/* The items are the caller's to free. */
+static enum status find_named(struct slice lines, struct named *ret_named)
+{
+    struct named named = {.count = list_named(lines, NULL)};
+    if (named.count > 0) {
+        named.items = calloc(named.count, sizeof *named.items);
+        if (named.items == NULL) {
+            return STATUS_MEMORY;
+        }
+        (void)list_named(lines, named.items);
+        qsort(named.items, named.count, sizeof *named.items, compare);
+    }
+    *ret_named = named;
+    return STATUS_OK;
+}
+
+static bool is_named(const struct named *named, struct slice name)
+{
+    return named->count > 0 &&
+           bsearch(&name, named->items, named->count, sizeof *named->items, compare) != NULL;
+}
+
+static bool is_passed_on(const struct named *named, struct slice name, struct slice value)
 {
     if (is_of_connection(name)) {
         return false;
@@ -321,33 +361,30 @@ static bool is_passed_on(struct slice lines, struct slice name, struct slice val
     if (head_is_word(name, "te")) {
         return head_is_word(value, "trailers"); /* the only one that HTTP/2 knows */
     }
-    return !is_named(lines, name);
+    return !is_named(named, name);
 }
 
-static void add_lines(struct slice lines, bool drop_host, bool drop_length, struct http2_list *list)
+/* Frees the list if it fails. */
+static enum status add_lines(struct slice lines, bool drop_host, bool drop_length,
+                             struct http2_list *list)
 {
-    struct slice rest = lines;
+    struct named named;
     struct slice name;
     struct slice value;
-    while (head_take_field(&rest, &name, &value)) {
+    enum status status = find_named(lines, &named);
+    if (status != STATUS_OK) {
+        http2_list_free(list);
+        return status;
+    }
+    while (head_take_field(&lines, &name, &value)) {
         bool dropped = (drop_host && head_is_word(name, "host")) ||
                        (drop_length && head_is_word(name, "content-length"));
-        if (!dropped && is_passed_on(lines, name, value)) {
+        if (!dropped && is_passed_on(&named, name, value)) {
             add(list, lower(list, name), value);
         }
     }
-}
-
-static struct slice host_of(struct slice lines)
-{
-    struct slice name;
-    struct slice value;
-    while (head_take_field(&lines, &name, &value)) {
-        if (head_is_word(name, "host")) {
-            return value;
-        }
-    }
-    return (struct slice){0};
+    free(named.items);
+    return STATUS_OK;
 }
 
 /* "http://host/path" is "/path": the scheme is that of this connection. */
@@ -370,6 +407,7 @@ enum status http2_read_request(struct slice head, const struct http_head *parsed
 {
     struct slice lines = head;
     struct slice line;
+    struct slice host = {0};
     if (!head_take_line(&lines, &line) || parsed->upgrade ||
         head_is_word(parsed->method, "CONNECT")) {
         return STATUS_UNSUPPORTED;
@@ -378,15 +416,14 @@ enum status http2_read_request(struct slice head, const struct http_head *parsed
     if (status != STATUS_OK) {
         return status;
     }
-    struct slice host = host_of(lines);
+    (void)head_find(head, "host", &host);
     add(ret_list, slice_text(":method"), parsed->method);
     add(ret_list, slice_text(":scheme"), slice_text("http"));
     add(ret_list, slice_text(":path"), path_of(parsed->target));
     if (host.size > 0) {
         add(ret_list, slice_text(":authority"), host);
     }
-    add_lines(lines, true, false, ret_list);
-    return STATUS_OK;
+    return add_lines(lines, true, false, ret_list);
 }
 
 enum status http2_read_answer(struct slice head, const struct http_head *parsed, bool bodiless,
@@ -404,15 +441,11 @@ enum status http2_read_answer(struct slice head, const struct http_head *parsed,
     /* Of gRPC's "Trailers-Only" the length was put there by http2_write_answer(). */
     bool drop_length = bodiless && grpc_is_type(parsed->content_type);
     add(ret_list, slice_text(":status"), slice_make(&line.data[9], 3));
-    add_lines(lines, false, drop_length, ret_list);
-    return STATUS_OK;
+    return add_lines(lines, false, drop_length, ret_list);
 }
 
 enum status http2_read_trailers(struct slice lines, struct http2_list *ret_list)
 {
     enum status status = prepare(lines, 1, ret_list);
-    if (status == STATUS_OK) {
-        add_lines(lines, true, true, ret_list);
-    }
-    return status;
+    return status == STATUS_OK ? add_lines(lines, true, true, ret_list) : status;
 }

@@ -118,14 +118,13 @@ bool repeats_begin(struct exchange *exchange, const struct http_head *head, stru
 static bool take_body(struct repeat *repeat, struct framing framing, struct slice body)
 {
     enum framing_result result = FRAMING_MORE;
+    struct framing_part part;
     while (result == FRAMING_MORE && body.size > 0) {
-        size_t content = framing_content(&framing, body.size);
-        size_t used = 0;
-        if (!take_digest(repeat, slice_front(body, content))) {
+        result = framing_take_part(&framing, body, &part);
+        if (!take_digest(repeat, part.body)) {
             return false;
         }
-        result = framing_take(&framing, slice_front(body, content > 0 ? content : 1), &used);
-        body = slice_rest(body, used);
+        body = slice_rest(body, part.used);
     }
     return EVP_DigestFinal_ex(repeat->digest, repeat->fingerprint, NULL) == 1;
 }

@@ -10,9 +10,8 @@ from concurrent import futures
 
 import grpc
 import pymongo
-from conftest import DATABASE
-from holdfast_testing import Proxy, Server, ask_control, port_for_restarts, wait_until
-from http_stack import QUIET
+from holdfast_testing import ask_control, wait_until
+from http_stack import FrontedStack
 
 KINDS = {
     "unary": (grpc.unary_unary_rpc_method_handler, "unary_unary"),
@@ -126,38 +125,17 @@ class Caller:
         self.close()
 
 
-class GrpcStack:
-    """Server, holdfastd with --http-listen, and a GrpcService behind it."""
+class GrpcStack(FrontedStack):
+    """With a GrpcService, and a Caller."""
 
-    def __init__(self, settings=None, options=(), threads=16):
-        self.server = Server()
-        self.direct = self.server.client()
-        self.http_port = port_for_restarts()
-        self.service = self.proxy = self.caller = None
-        service_port = port_for_restarts()
-        settings = {"http.quietPeriod": QUIET, "upstream.fenceWait": "100ms", **(settings or {})}
-        try:
-            self.proxy = Proxy(
-                self.server,
-                settings,
-                options=[
-                    *("--http-listen", f"127.0.0.1:{self.http_port}"),
-                    *("--http-service", f"127.0.0.1:{service_port}"),
-                    *options,
-                ],
-            )
-            self.service = GrpcService(self.proxy.uri, service_port, threads)
-            self.caller = Caller(self.http_port)
-        except BaseException:
-            self.close()
-            raise
+    caller = None
 
-    def stored(self, name):
-        return {d["_id"]: d for d in self.direct[DATABASE][name].find()}
+    def __init__(self, settings=None, options=()):
+        super().__init__(settings, options=options)
 
-    def collection(self, name):
-        """As the service sees it."""
-        return self.service.client[DATABASE][name]
+    def start_service(self, mongo_uri, port):
+        self.service = GrpcService(mongo_uri, port)
+        self.caller = Caller(self.http_port)
 
     def figures(self):
         """Of its domain, as /status has them."""
@@ -180,25 +158,7 @@ class GrpcStack:
             lambda: self.caller.status("/test/Settled") == "OK", 20, "calls are admitted again"
         )
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        self.service.client.close()  # without a proxy it would wait for one
-        try:
-            if self.proxy.process.running() and self.proxy.stop() != 0 and kind is None:
-                raise AssertionError(f"SIGTERM: no clean end\n{self.proxy.process.tail()}")
-            if kind is None:
-                self.proxy.verify()
-        finally:
-            self.close()
-
     def close(self):
-        self.direct.close()
         if self.caller is not None:
             self.caller.close()
-        if self.service is not None:
-            self.service.close()
-        if self.proxy is not None:
-            self.proxy.close()
-        self.server.close()
+        super().close()

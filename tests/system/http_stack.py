@@ -12,7 +12,7 @@ import socket
 import threading
 
 import pymongo
-from conftest import DATABASE
+from conftest import DATABASE, Stack
 from holdfast_testing import Proxy, Server, port_for_restarts, wait_until
 
 QUIET = "600ms"
@@ -171,10 +171,10 @@ class Service:
         self.client.close()
 
 
-class HttpStack:
-    """Server, holdfastd with --http-listen, and a Service behind it."""
+class FrontedStack:
+    """Server, holdfastd with --http-listen, and a service behind it."""
 
-    def __init__(self, settings=None, between=None, options=(), auth=(), **client_options):
+    def __init__(self, settings=None, between=None, options=(), auth=()):
         self.server = Server(auth=bool(auth), users=auth)
         self.between = between and between(self.server)
         self.http_port = port_for_restarts()
@@ -193,19 +193,16 @@ class HttpStack:
                     *options,
                 ],
             )
-            self.service = Service(self.proxy.uri, service_port, **client_options)
+            self.start_service(self.proxy.uri, service_port)
         except BaseException:
             self.close()
             raise
 
-    def call(self, path, body=None, **options):
-        return call(self.http_port, path, body, **options)
+    def start_service(self, mongo_uri, port):
+        """Sets self.service: something with `client` and close()."""
+        raise NotImplementedError
 
-    def begin(self, path, **options):
-        return InBackground(self.http_port, path, **options)
-
-    def stored(self, name):
-        return {d["_id"]: d for d in self.direct[DATABASE][name].find()}
+    stored = Stack.stored
 
     def collection(self, name):
         """As the service sees it."""
@@ -233,6 +230,23 @@ class HttpStack:
         if self.between is not None:
             self.between.close()
         self.server.close()
+
+
+class HttpStack(FrontedStack):
+    """With a Service."""
+
+    def __init__(self, settings=None, between=None, options=(), auth=(), **client_options):
+        self.client_options = client_options
+        super().__init__(settings, between, options, auth)
+
+    def start_service(self, mongo_uri, port):
+        self.service = Service(mongo_uri, port, **self.client_options)
+
+    def call(self, path, body=None, **options):
+        return call(self.http_port, path, body, **options)
+
+    def begin(self, path, **options):
+        return InBackground(self.http_port, path, **options)
 
 
 def settled(stack):

@@ -187,6 +187,23 @@ static void test_text_as_fields(void **state)
     expect_list(&list, "grpc-status=0;");
 }
 
+/* As many as a head has room for, of both: each is looked at once. */
+static void test_thousands_of_fields_and_of_names(void **state)
+{
+    static char text[2u * HEAD_BYTES_MAX];
+    struct http2_list list;
+    size_t used = (size_t)snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: a\r\nB: c\r\n");
+    (void)state;
+    for (unsigned number = 0; number < 2000; number++) {
+        used += (size_t)snprintf(&text[used], sizeof text - used, "Connection: x%u,Y%u\r\nX%u:\r\n",
+                                 number, number, number);
+    }
+    assert_in_range(used, HEAD_BYTES_MAX * 3 / 4, HEAD_BYTES_MAX - 20);
+    (void)snprintf(&text[used], sizeof text - used, "y1999: z\r\nx2000: z\r\n\r\n");
+    assert_int_equal(read_request(text, &list), STATUS_OK);
+    expect_list(&list, ":method=GET;:scheme=http;:path=/;:authority=a;b=c;x2000=z;");
+}
+
 static void test_types_of_grpc(void **state)
 {
     static const char *const types[] = {"application/grpc", "Application/gRPC+proto",
@@ -306,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_fields_that_no_text_may_say),
         cmocka_unit_test(test_answers_as_text),
         cmocka_unit_test(test_text_as_fields),
+        cmocka_unit_test(test_thousands_of_fields_and_of_names),
         cmocka_unit_test(test_types_of_grpc),
         cmocka_unit_test(test_what_an_answer_of_grpc_says),
         cmocka_unit_test(test_messages_are_percent_encoded),
