@@ -32,29 +32,15 @@ struct reader {
     size_t lines[128];    /* by key: the line where it was set, 0 for not yet */
 };
 
-unsigned long config_yaml_line(const yaml_node_t *node)
-{
-    return (unsigned long)node->start_mark.line + 1;
-}
-
-const char *config_yaml_text(const yaml_node_t *node)
-{
-    if (node == NULL || node->type != YAML_SCALAR_NODE ||
-        memchr(node->data.scalar.value, 0, node->data.scalar.length) != NULL) {
-        return NULL;
-    }
-    return (const char *)node->data.scalar.value;
-}
-
 static enum status mark_line(struct reader *reader, const char *name, const yaml_node_t *at,
                              size_t *line)
 {
     if (*line != 0) {
         return error_set(reader->yaml.error, STATUS_INVALID,
                          "%s:%lu: %s is set a second time, first in line %zu", reader->yaml.name,
-                         config_yaml_line(at), name, *line);
+                         yaml_line(at), name, *line);
     }
-    *line = config_yaml_line(at);
+    *line = yaml_line(at);
     return STATUS_OK;
 }
 
@@ -62,10 +48,10 @@ static enum status read_key(struct reader *reader, const char *name, const yaml_
                             const yaml_node_t *value)
 {
     const struct config_key *key = config_key_find(name);
-    const char *text = config_yaml_text(value);
+    const char *text = yaml_text(value);
     if (key == NULL) {
         return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: unknown key %s",
-                         reader->yaml.name, config_yaml_line(at), name);
+                         reader->yaml.name, yaml_line(at), name);
     }
     size_t index = (size_t)(key - config_keys);
     if (index < sizeof(reader->lines) / sizeof(reader->lines[0])) {
@@ -76,12 +62,11 @@ static enum status read_key(struct reader *reader, const char *name, const yaml_
     }
     if (text == NULL) {
         return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: %s wants one plain value",
-                         reader->yaml.name, config_yaml_line(at), name);
+                         reader->yaml.name, yaml_line(at), name);
     }
     enum status status = config_key_set(reader->config, key, text, reader->yaml.error);
     if (status != STATUS_OK) {
-        (void)error_prefix(reader->yaml.error, "%s:%lu", reader->yaml.name,
-                           config_yaml_line(value));
+        (void)error_prefix(reader->yaml.error, "%s:%lu", reader->yaml.name, yaml_line(value));
     }
     return status;
 }
@@ -102,15 +87,15 @@ static enum status read_mapping(struct reader *reader, const char *group,
          pair < mapping->data.mapping.pairs.top; pair++) {
         const yaml_node_t *key = yaml_document_get_node(reader->yaml.document, pair->key);
         const yaml_node_t *value = yaml_document_get_node(reader->yaml.document, pair->value);
-        const char *text = config_yaml_text(key);
+        const char *text = yaml_text(key);
         char name[NAME_BYTES];
         if (key == NULL || value == NULL || text == NULL) {
             return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: a key must be plain text",
-                             reader->yaml.name, config_yaml_line(mapping));
+                             reader->yaml.name, yaml_line(mapping));
         }
         if (strlen(text) >= NAME_BYTES / 2) {
             return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: unknown key %.60s…",
-                             reader->yaml.name, config_yaml_line(key), text);
+                             reader->yaml.name, yaml_line(key), text);
         }
         (void)snprintf(name, sizeof(name), "%s%s%s", group == NULL ? "" : group,
                        group == NULL ? "" : ".", text);
@@ -151,7 +136,7 @@ static enum status read_document(struct reader *reader)
     }
     if (root->type != YAML_MAPPING_NODE) {
         return error_set(reader->yaml.error, STATUS_INVALID, "%s:%lu: wants keys with values",
-                         reader->yaml.name, config_yaml_line(root));
+                         reader->yaml.name, yaml_line(root));
     }
     return read_mapping(reader, NULL, root);
 }
@@ -167,7 +152,7 @@ static enum status refuse_second_document(yaml_parser_t *parser, const char *nam
     enum status status = STATUS_OK;
     if (root != NULL) {
         status = error_set(ret_error, STATUS_INVALID, "%s:%lu: a second document", name,
-                           config_yaml_line(root));
+                           yaml_line(root));
     }
     yaml_document_delete(&document);
     return status;

@@ -18,15 +18,15 @@
 
 static enum status refuse(const struct config_yaml *yaml, const yaml_node_t *at, const char *what)
 {
-    return error_set(yaml->error, STATUS_INVALID, "%s:%lu: services: %s", yaml->name,
-                     config_yaml_line(at), what);
+    return error_set(yaml->error, STATUS_INVALID, "%s:%lu: services: %s", yaml->name, yaml_line(at),
+                     what);
 }
 
 /* An error of config_service_*(): where it is comes to the front. */
 static enum status placed(const struct config_yaml *yaml, const yaml_node_t *at, enum status status)
 {
     if (status != STATUS_OK) {
-        (void)error_prefix(yaml->error, "%s:%lu: services", yaml->name, config_yaml_line(at));
+        (void)error_prefix(yaml->error, "%s:%lu: services", yaml->name, yaml_line(at));
     }
     return status;
 }
@@ -35,26 +35,26 @@ static enum status read_field(struct config_service *service, const struct confi
                               const yaml_node_t *key, const yaml_node_t *value,
                               unsigned long lines[CONFIG_SERVICE_FIELDS])
 {
-    const char *name = config_yaml_text(key);
+    const char *name = yaml_text(key);
     if (name == NULL) {
         return refuse(yaml, key, "a key must be plain text");
     }
     const struct config_service_field *field = config_service_field_find(name);
     if (field == NULL) {
         return error_set(yaml->error, STATUS_INVALID, "%s:%lu: services: unknown key %.60s",
-                         yaml->name, config_yaml_line(key), name);
+                         yaml->name, yaml_line(key), name);
     }
     size_t index = (size_t)(field - config_service_fields);
     if (lines[index] != 0) {
         return error_set(yaml->error, STATUS_INVALID,
                          "%s:%lu: services: %s is set a second time, first in line %lu", yaml->name,
-                         config_yaml_line(key), name, lines[index]);
+                         yaml_line(key), name, lines[index]);
     }
-    lines[index] = config_yaml_line(key);
-    const char *text = config_yaml_text(value);
+    lines[index] = yaml_line(key);
+    const char *text = yaml_text(value);
     if (text == NULL) {
         return error_set(yaml->error, STATUS_INVALID, "%s:%lu: services: %s wants one plain value",
-                         yaml->name, config_yaml_line(key), name);
+                         yaml->name, yaml_line(key), name);
     }
     enum status status = config_text_check(name, field->type, text, yaml->error);
     return status == STATUS_OK ? config_service_set(service, field, text, yaml->error)
@@ -113,7 +113,7 @@ enum status config_services_read(struct config *config, const struct config_yaml
     }
     if (count > CONFIG_SERVICES_MAX) {
         return error_set(yaml->error, STATUS_INVALID, "%s:%lu: services: more than %u", yaml->name,
-                         config_yaml_line(value), CONFIG_SERVICES_MAX);
+                         yaml_line(value), CONFIG_SERVICES_MAX);
     }
     if (count > 0) {
         services = calloc(count, sizeof(*services));

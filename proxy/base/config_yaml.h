@@ -9,6 +9,7 @@
 #include <yaml.h>
 
 #include "base/config.h"
+#include "base/yaml_node.h"
 #include "holdfast/error.h"
 
 struct config_yaml {
@@ -16,12 +17,6 @@ struct config_yaml {
     yaml_document_t *document;
     struct error *error;
 };
-
-/* From 1. */
-unsigned long config_yaml_line(const yaml_node_t *node);
-
-/* The text of a scalar; NULL for another node or none, and for one with NULs inside. */
-const char *config_yaml_text(const yaml_node_t *node);
 
 /*
  * The value of `services:` into config->services, whole or not at all. What was there is released.

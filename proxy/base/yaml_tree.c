@@ -18,7 +18,7 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "base/config_yaml.h"
+#include "base/yaml_node.h"
 
 #define NODES_MAX 200000
 
@@ -38,77 +38,55 @@ struct walk {
 
 static enum status refuse(const struct walk *walk, const yaml_node_t *node, const char *what)
 {
-    return error_set(walk->error, STATUS_INVALID, "%s:%lu: %s", walk->name, config_yaml_line(node),
-                     what);
+    return error_set(walk->error, STATUS_INVALID, "%s:%lu: %s", walk->name, yaml_line(node), what);
 }
 
 /* ------------------------------------------------------------------ scalars */
 
-static bool is_one_of(const char *text, const char *const *words)
+/* Too many digits for 64 bits make it floating point; too large or small for that, a text. */
+static bool append_number(bson_t *to, const char *key, const char *text, bool whole)
 {
-    for (; *words != NULL; words++) {
-        if (strcmp(text, *words) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool append_number(bson_t *to, const char *key, const char *text)
-{
-    static const char *const infinite[] = {".inf", ".Inf", ".INF", "+.inf", NULL};
-    static const char *const minus_infinite[] = {"-.inf", "-.Inf", "-.INF", NULL};
-    static const char *const not_a_number[] = {".nan", ".NaN", ".NAN", NULL};
-    char *end = NULL;
-    size_t sign = text[0] == '-' || text[0] == '+' ? 1 : 0;
-    if (is_one_of(text, infinite)) {
-        return BSON_APPEND_DOUBLE(to, key, (double)INFINITY);
-    }
-    if (is_one_of(text, minus_infinite)) {
-        return BSON_APPEND_DOUBLE(to, key, -(double)INFINITY);
-    }
-    if (is_one_of(text, not_a_number)) {
-        return BSON_APPEND_DOUBLE(to, key, (double)NAN);
-    }
-    bool begins = (text[sign] >= '0' && text[sign] <= '9') || text[sign] == '.';
-    if (!begins || strspn(text + sign, "0123456789.eE+-") != strlen(text + sign)) {
-        return false;
-    }
     errno = 0;
-    if (strspn(text + sign, "0123456789") == strlen(text + sign)) {
-        long long whole = strtoll(text, &end, 10);
-        if (errno == 0 && *end == '\0') {
-            return whole >= INT32_MIN && whole <= INT32_MAX
-                       ? BSON_APPEND_INT32(to, key, (int32_t)whole)
-                       : BSON_APPEND_INT64(to, key, (int64_t)whole);
+    if (whole) {
+        long long number = strtoll(text, NULL, 10);
+        if (errno == 0) {
+            return number >= INT32_MIN && number <= INT32_MAX
+                       ? BSON_APPEND_INT32(to, key, (int32_t)number)
+                       : BSON_APPEND_INT64(to, key, (int64_t)number);
         }
         errno = 0;
     }
-    double number = strtod(text, &end);
-    return end != text && *end == '\0' && errno == 0 && BSON_APPEND_DOUBLE(to, key, number);
+    double number = strtod(text, NULL);
+    return errno == 0 ? BSON_APPEND_DOUBLE(to, key, number) : BSON_APPEND_UTF8(to, key, text);
 }
 
 static bool append_plain(bson_t *to, const char *key, const char *text)
 {
-    static const char *const nothing[] = {"", "~", "null", "Null", "NULL", NULL};
-    static const char *const yes[] = {"true", "True", "TRUE", NULL};
-    static const char *const no[] = {"false", "False", "FALSE", NULL};
-    if (is_one_of(text, nothing)) {
+    enum yaml_plain is = yaml_plain_judge(text);
+    switch (is) {
+    case YAML_PLAIN_NULL:
         return BSON_APPEND_NULL(to, key);
+    case YAML_PLAIN_TRUE:
+    case YAML_PLAIN_FALSE:
+        return BSON_APPEND_BOOL(to, key, is == YAML_PLAIN_TRUE);
+    case YAML_PLAIN_WHOLE:
+    case YAML_PLAIN_NUMBER:
+        return append_number(to, key, text, is == YAML_PLAIN_WHOLE);
+    case YAML_PLAIN_INFINITE:
+        return BSON_APPEND_DOUBLE(to, key, (double)INFINITY);
+    case YAML_PLAIN_MINUS_INFINITE:
+        return BSON_APPEND_DOUBLE(to, key, -(double)INFINITY);
+    case YAML_PLAIN_NAN:
+        return BSON_APPEND_DOUBLE(to, key, (double)NAN);
+    default:
+        return BSON_APPEND_UTF8(to, key, text);
     }
-    if (is_one_of(text, yes)) {
-        return BSON_APPEND_BOOL(to, key, true);
-    }
-    if (is_one_of(text, no)) {
-        return BSON_APPEND_BOOL(to, key, false);
-    }
-    return append_number(to, key, text) || BSON_APPEND_UTF8(to, key, text);
 }
 
 static enum status append_scalar(const struct walk *walk, bson_t *to, const char *key,
                                  const yaml_node_t *node)
 {
-    const char *text = config_yaml_text(node);
+    const char *text = yaml_text(node);
     if (text == NULL) {
         return refuse(walk, node, "a text must not contain NUL");
     }
@@ -123,18 +101,6 @@ static enum status append_scalar(const struct walk *walk, bson_t *to, const char
 static enum status append_node(struct walk *walk, bson_t *to, const char *key,
                                const yaml_node_t *node, unsigned depth);
 
-static bool key_is_repeated(struct walk *walk, const yaml_node_t *mapping,
-                            const yaml_node_pair_t *pair, const char *text)
-{
-    for (yaml_node_pair_t *each = mapping->data.mapping.pairs.start; each < pair; each++) {
-        const char *other = config_yaml_text(yaml_document_get_node(walk->document, each->key));
-        if (other != NULL && strcmp(other, text) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static enum status fill_mapping(struct walk *walk, bson_t *to, const yaml_node_t *mapping,
                                 unsigned depth)
 {
@@ -142,14 +108,14 @@ static enum status fill_mapping(struct walk *walk, bson_t *to, const yaml_node_t
          pair < mapping->data.mapping.pairs.top; pair++) {
         const yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
         const yaml_node_t *value = yaml_document_get_node(walk->document, pair->value);
-        const char *text = config_yaml_text(key);
+        const char *text = yaml_text(key);
         if (key == NULL || value == NULL || text == NULL) {
             return refuse(walk, mapping, "a key must be plain text");
         }
         walk->nodes += (size_t)(pair - mapping->data.mapping.pairs.start) / 16; /* the search */
-        if (key_is_repeated(walk, mapping, pair, text)) {
+        if (yaml_key_is_repeated(walk->document, mapping, pair)) {
             return error_set(walk->error, STATUS_INVALID, "%s:%lu: %.60s is there a second time",
-                             walk->name, config_yaml_line(key), text);
+                             walk->name, yaml_line(key), text);
         }
         enum status status = append_node(walk, to, text, value, depth);
         if (status != STATUS_OK) {
@@ -175,6 +141,16 @@ static enum status fill_sequence(struct walk *walk, bson_t *to, const yaml_node_
         }
     }
     return STATUS_OK;
+}
+
+static bool is_one_of(const char *text, const char *const *words)
+{
+    for (; *words != NULL; words++) {
+        if (strcmp(text, *words) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* {$oid: "..."} is a value, not a document. *ret_done: it was one, and was appended. */
@@ -372,9 +348,9 @@ static yaml_node_t *child_find(yaml_document_t *document, const yaml_node_t *nod
         for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
              pair < node->data.mapping.pairs.top; pair++) {
             const yaml_node_t *key = yaml_document_get_node(document, pair->key);
-            const char *text = config_yaml_text(key);
+            const char *text = yaml_text(key);
             if (text != NULL && strlen(text) == size && memcmp(text, name, size) == 0) {
-                *ret_line = config_yaml_line(key);
+                *ret_line = yaml_line(key);
                 return yaml_document_get_node(document, pair->value);
             }
         }
@@ -384,7 +360,7 @@ static yaml_node_t *child_find(yaml_document_t *document, const yaml_node_t *nod
         if (index < count) {
             yaml_node_t *item =
                 yaml_document_get_node(document, node->data.sequence.items.start[index]);
-            *ret_line = config_yaml_line(item);
+            *ret_line = yaml_line(item);
             return item;
         }
     }
@@ -396,7 +372,7 @@ unsigned long yaml_tree_line(const struct yaml_tree *tree, const char *path)
     /* libyaml's look-ups take no const, and change nothing. */
     yaml_document_t *document = (yaml_document_t *)(uintptr_t)&tree->document;
     const yaml_node_t *node = yaml_document_get_root_node(document);
-    unsigned long line = config_yaml_line(node);
+    unsigned long line = yaml_line(node);
     while (node != NULL && path[0] != '\0') {
         size_t size = strcspn(path, ".");
         node = child_find(document, node, path, size, &line);

@@ -157,11 +157,9 @@ static void beat(struct backup *backup)
 
 /* ------------------------------------------------------------------ the marks */
 
-static enum status read_end(struct backup *backup, struct wal *wal, uint64_t *ret_lsn,
-                            struct error *ret_error)
+static enum status read_end(struct wal *wal, uint64_t *ret_lsn, struct error *ret_error)
 {
     struct wal_statistics figures;
-    (void)backup;
     enum status status = wal_statistics_get(wal, &figures, ret_error);
     if (status == STATUS_OK) {
         *ret_lsn = figures.last_lsn;
@@ -175,7 +173,7 @@ static enum status begin(struct backup *backup, struct error *ret_error)
     int64_t units = 0;
     struct error away = {0};
     lease_journal_text(wal_journal_id(backup->wal), backup->file.journal);
-    enum status status = read_end(backup, backup->wal, &backup->file.from_lsn, ret_error);
+    enum status status = read_end(backup->wal, &backup->file.from_lsn, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -190,7 +188,7 @@ static enum status begin(struct backup *backup, struct error *ret_error)
     }
     if (status == STATUS_OK) {
         /* Later than what retention keeps, and earlier than anything that the dump sees. */
-        status = read_end(backup, backup->wal, &backup->file.from_lsn, ret_error);
+        status = read_end(backup->wal, &backup->file.from_lsn, ret_error);
     }
     backup->file.until_lsn = backup->file.from_lsn;
     backup->file.began_ms = clock_wall_ms();
@@ -216,7 +214,7 @@ static enum status copy_journal(struct backup *backup, struct error *ret_error)
         status = wal_open(&options, &copy, ret_error);
     }
     if (status == STATUS_OK) {
-        status = read_end(backup, copy, &backup->file.until_lsn, ret_error);
+        status = read_end(copy, &backup->file.until_lsn, ret_error);
         wal_close(copy, false);
     }
     backup->file.journal_copied = status == STATUS_OK;
@@ -236,7 +234,7 @@ static enum status finish(struct backup *backup, int exit_code, struct error *re
         }
         (void)ask(backup, BEAT_FOR_MS, false, &held, &units, &error);
     }
-    enum status status = read_end(backup, backup->wal, &backup->file.until_lsn, ret_error);
+    enum status status = read_end(backup->wal, &backup->file.until_lsn, ret_error);
     if (status == STATUS_OK && exit_code == 0 && !backup->options->without_journal) {
         status = copy_journal(backup, ret_error);
     }

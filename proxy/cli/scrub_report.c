@@ -27,7 +27,6 @@ bool scrub_is_wanted(const struct scrub *scrub, const struct scrub_rule *rule)
 }
 
 struct example {
-    struct report *report;
     bson_t *list;
     uint32_t count;
 };
@@ -69,7 +68,7 @@ static enum status example_make(struct report *report, const struct scrub_rule *
     BSON_APPEND_DOCUMENT_BEGIN(document, "documents", &documents);
     for (size_t i = 0; status == STATUS_OK && i < rule->source_count; i++) {
         bson_t list = BSON_INITIALIZER;
-        struct example example = {.report = report, .list = &list};
+        struct example example = {.list = &list};
         bson_t *command =
             scrub_pipeline_documents(rule, i, group, EXAMPLE_DOCUMENTS_MAX, link->now_ms);
         status = scrub_documents(link, rule->database, command, on_document, &example, ret_error);
@@ -80,7 +79,7 @@ static enum status example_make(struct report *report, const struct scrub_rule *
     bson_append_document_end(document, &documents);
     if (status == STATUS_OK && rule->fix_count > 0) {
         bson_t list = BSON_INITIALIZER;
-        struct example example = {.report = report, .list = &list};
+        struct example example = {.list = &list};
         status =
             scrub_fix_plan(link, rule, group, report->scrub->run, on_command, &example, ret_error);
         BSON_APPEND_ARRAY(document, "fix", &list);

@@ -64,7 +64,7 @@ static enum status undo(struct migrate *migrate, const struct migrate_entry *ent
         return status;
     }
     status = by_file ? undo_by_file(migrate, row, entry->file, &error)
-                     : undo_by_journal(migrate, row, entry->file, &error);
+                     : undo_by_journal(migrate, row, &error);
     if (status == STATUS_REFUSED) {
         run_note_failure(migrate, row, &error);
     }

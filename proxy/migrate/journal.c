@@ -9,9 +9,8 @@
 #include "migrate/row.h"
 #include "recover/history.h"
 #include "recover/record.h"
+#include "recover/unit_walk.h"
 
-/* Units looked at in one snapshot. */
-#define SNAPSHOT_UNITS 256
 /* More batches than a migration has whose units the journal could keep: 128 MiB of numbers. */
 #define BATCHES_MAX (INT64_C(1) << 24)
 
@@ -64,9 +63,16 @@ static bool after_of(const struct record_write *write, const struct wal_record *
     return ret_after->presence == IMAGE_PRESENT;
 }
 
-static void note(struct journal_run *runs, size_t run_count, struct image row,
-                 const struct wal_unit *unit)
+/* The runs that are looked for. */
+struct sought {
+    struct journal_run *runs;
+    size_t count;
+    char namespace[128]; /* of the rows */
+};
+
+static void note(const struct sought *sought, struct image row, const struct wal_unit *unit)
 {
+    struct journal_run *runs = sought->runs;
     bson_t document;
     bson_iter_t at;
     if (!bson_init_static(&document, row.document.data, row.document.size) ||
@@ -75,7 +81,7 @@ static void note(struct journal_run *runs, size_t run_count, struct image row,
     }
     const bson_oid_t *run = bson_iter_oid(&at);
     int64_t number = maintain_number(&document, "batch");
-    for (size_t i = 0; i < run_count; i++) {
+    for (size_t i = 0; i < sought->count; i++) {
         if (bson_oid_equal(&runs[i].run, run) && number >= 1 && number <= runs[i].count &&
             runs[i].units[number - 1] == 0) {
             runs[i].units[number - 1] = unit->unit;
@@ -86,17 +92,18 @@ static void note(struct journal_run *runs, size_t run_count, struct image row,
     }
 }
 
-/* A unit whose last write is a row's. */
-static enum status look(struct wal_reader *reader, const struct wal_unit *unit,
-                        const char *namespace, struct journal_run *runs, size_t run_count,
+/* Of a unit of ours whose last write is a row's: which batch of which run it was. */
+static enum status look(struct wal_reader *reader, const struct wal_unit *unit, void *context,
                         struct error *ret_error)
 {
+    const struct sought *sought = context;
     struct wal_record last;
     struct wal_record record;
     struct record_write write;
     struct image after;
     bool ours = false;
-    enum status status = is_ours(reader, unit, &ours, ret_error);
+    enum status status =
+        unit->state == WAL_UNIT_COMMITTED ? is_ours(reader, unit, &ours, ret_error) : STATUS_OK;
     if (status == STATUS_OK && ours) {
         status = wal_read(reader, unit->last_lsn, &last, ret_error);
     }
@@ -105,11 +112,11 @@ static enum status look(struct wal_reader *reader, const struct wal_unit *unit,
     }
     if (status != STATUS_OK || !ours || record.kind != WAL_KIND_WRITE ||
         record_get_write(record.payload, &write, NULL) != STATUS_OK ||
-        strcmp(write.namespace, namespace) != 0) {
+        strcmp(write.namespace, sought->namespace) != 0) {
         return status;
     }
     if (after_of(&write, &last, &after)) {
-        note(runs, run_count, after, unit);
+        note(sought, after, unit);
     }
     return STATUS_OK;
 }
@@ -117,21 +124,7 @@ static enum status look(struct wal_reader *reader, const struct wal_unit *unit,
 enum status journal_search(struct wal *wal, const char *database, struct journal_run *runs,
                            size_t run_count, struct error *ret_error)
 {
-    char namespace[128];
-    struct wal_unit unit = {0};
-    enum status status = STATUS_OK;
-    (void)snprintf(namespace, sizeof(namespace), "%s." ROW_COLLECTION, database);
-    while (status == STATUS_OK) {
-        struct wal_reader *reader = NULL;
-        status = wal_reader_begin(wal, &reader, ret_error);
-        for (int i = 0; i < SNAPSHOT_UNITS && status == STATUS_OK; i++) {
-            status = wal_read_unit_next(reader, unit.unit, &unit, ret_error);
-            if (status == STATUS_OK && unit.state == WAL_UNIT_COMMITTED) {
-                status = look(reader, &unit, namespace, runs, run_count, ret_error);
-                wal_reader_forget(reader);
-            }
-        }
-        wal_reader_end(reader);
-    }
-    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    struct sought sought = {.runs = runs, .count = run_count};
+    (void)snprintf(sought.namespace, sizeof(sought.namespace), "%s." ROW_COLLECTION, database);
+    return unit_walk(wal, look, &sought, ret_error);
 }

@@ -62,6 +62,9 @@ MUST_CHECK enum status run_check_target(const struct migrate *migrate, int64_t t
 /* Sets fields of the row, and when; destroys `set`. (run.c) */
 MUST_CHECK enum status run_change(struct migrate *migrate, struct row *row, bson_t *set,
                                   struct error *ret_error);
+/* The step is done: sets that, and what else is in `set`, which it destroys. (run.c) */
+MUST_CHECK enum status run_step_end(const struct step_run *run, bson_t *set,
+                                    struct error *ret_error);
 /* Nothing is done yet of a list of steps: into what the row is set to. (run.c) */
 void run_put_beginning(bson_t *set);
 /* All steps are done. (run.c) */
@@ -70,6 +73,6 @@ MUST_CHECK enum status run_end(struct migrate *migrate, struct row *row, enum ro
 
 /* Undoes by the journal what the row has done, from where it says on. (undo.c) */
 MUST_CHECK enum status undo_by_journal(struct migrate *migrate, struct row *row,
-                                       const struct migration_file *file, struct error *ret_error);
+                                       struct error *ret_error);
 
 #endif

@@ -223,6 +223,13 @@ enum status run_steps(struct migrate *migrate, struct row *row, const struct ste
     return status;
 }
 
+enum status run_step_end(const struct step_run *run, bson_t *set, struct error *ret_error)
+{
+    BSON_APPEND_INT32(set, "step", run->index + 1);
+    BSON_APPEND_NULL(set, "at");
+    return run_change(run->migrate, run->row, set, ret_error);
+}
+
 void run_note_failure(struct migrate *migrate, struct row *row, const struct error *error)
 {
     bson_t set = BSON_INITIALIZER;

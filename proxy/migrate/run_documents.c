@@ -289,10 +289,5 @@ enum status run_documents(const struct step_run *run, struct error *ret_error)
         return status;
     }
     bson_t set = BSON_INITIALIZER;
-    BSON_APPEND_INT32(&set, "step", run->index + 1);
-    BSON_APPEND_NULL(&set, "at");
-    put_now(&set, "updatedAt");
-    status = row_change(run->migrate->maintain, run->migrate->database, run->row, &set, ret_error);
-    bson_destroy(&set);
-    return status;
+    return run_step_end(run, &set, ret_error);
 }

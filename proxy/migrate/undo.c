@@ -185,13 +185,12 @@ static enum status end_step(struct migrate *migrate, struct row *row, struct err
     }
     if (status == STATUS_OK) {
         BSON_APPEND_INT32(&set, "undoStep", row->undo_step - 1);
-        put_now(&set, "updatedAt");
-        status = row_change(migrate->maintain, migrate->database, row, &set, ret_error);
+        status = run_change(migrate, row, &set, ret_error);
     } else {
         status = error_set(ret_error, status, "%s", error.message);
+        bson_destroy(&set);
     }
     bson_destroy(note);
-    bson_destroy(&set);
     return status;
 }
 
@@ -211,10 +210,7 @@ static enum status begin(struct migrate *migrate, struct row *row, struct error 
         BSON_APPEND_NULL(&set, "conflictList");
     }
     BSON_APPEND_NULL(&set, "error");
-    put_now(&set, "updatedAt");
-    enum status status = row_change(migrate->maintain, migrate->database, row, &set, ret_error);
-    bson_destroy(&set);
-    return status;
+    return run_change(migrate, row, &set, ret_error);
 }
 
 static enum status undo_steps(struct migrate *migrate, struct row *row,
@@ -241,11 +237,9 @@ static enum status undo_steps(struct migrate *migrate, struct row *row,
     return status;
 }
 
-enum status undo_by_journal(struct migrate *migrate, struct row *row,
-                            const struct migration_file *file, struct error *ret_error)
+enum status undo_by_journal(struct migrate *migrate, struct row *row, struct error *ret_error)
 {
     struct journal_run run = {0};
-    (void)file;
     enum status status = begin(migrate, row, ret_error);
     if (status == STATUS_OK) {
         status = journal_run_open(&run, &row->run, row->units, ret_error);

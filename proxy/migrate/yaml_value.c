@@ -20,11 +20,6 @@ struct writer {
     struct error *error;
 };
 
-unsigned long yaml_line(const yaml_node_t *node)
-{
-    return (unsigned long)node->start_mark.line + 1;
-}
-
 enum status yaml_refuse(const struct yaml_file *file, const yaml_node_t *at,
                         struct error *ret_error, const char *format, ...)
 {
@@ -37,61 +32,7 @@ enum status yaml_refuse(const struct yaml_file *file, const yaml_node_t *at,
                      at == NULL ? 1 : yaml_line(at), message);
 }
 
-const char *yaml_text(const yaml_node_t *node)
-{
-    if (node == NULL || node->type != YAML_SCALAR_NODE ||
-        memchr(node->data.scalar.value, 0, node->data.scalar.length) != NULL) {
-        return NULL;
-    }
-    return (const char *)node->data.scalar.value;
-}
-
 /* ------------------------------------------------------------------ scalars */
-
-static bool is_one_of(const char *text, const char *const *words)
-{
-    for (; *words != NULL; words++) {
-        if (strcmp(text, *words) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static size_t digits(const char *text)
-{
-    return strspn(text, "0123456789");
-}
-
-/* [-+] digits */
-static bool is_whole(const char *text)
-{
-    text += text[0] == '-' || text[0] == '+' ? 1 : 0;
-    size_t count = digits(text);
-    return count > 0 && text[count] == '\0';
-}
-
-/* [-+] (digits [. digits] | . digits) [e [-+] digits] */
-static bool is_number(const char *text)
-{
-    text += text[0] == '-' || text[0] == '+' ? 1 : 0;
-    size_t before = digits(text);
-    text += before;
-    size_t after = 0;
-    if (text[0] == '.') {
-        after = digits(text + 1);
-        text += 1 + after;
-    }
-    if (before + after == 0) {
-        return false;
-    }
-    if (text[0] == 'e' || text[0] == 'E') {
-        text += text[1] == '-' || text[1] == '+' ? 2 : 1;
-        size_t power = digits(text);
-        return power > 0 && text[power] == '\0';
-    }
-    return text[0] == '\0';
-}
 
 static void write_text(struct writer *writer, const char *text)
 {
@@ -138,31 +79,34 @@ static enum status write_whole(struct writer *writer, const yaml_node_t *node, c
 
 static enum status write_plain(struct writer *writer, const yaml_node_t *node, const char *text)
 {
-    static const char *const nothing[] = {"", "~", "null", "Null", "NULL", NULL};
-    static const char *const yes[] = {"true", "True", "TRUE", NULL};
-    static const char *const no[] = {"false", "False", "FALSE", NULL};
-    static const char *const infinite[] = {".inf", ".Inf", ".INF", "+.inf", NULL};
-    static const char *const negative[] = {"-.inf", "-.Inf", "-.INF", NULL};
-    static const char *const none[] = {".nan", ".NaN", ".NAN", NULL};
-    if (is_one_of(text, nothing)) {
+    switch (yaml_plain_judge(text)) {
+    case YAML_PLAIN_NULL:
         bson_string_append(writer->json, "null");
-    } else if (is_one_of(text, yes)) {
+        break;
+    case YAML_PLAIN_TRUE:
         bson_string_append(writer->json, "true");
-    } else if (is_one_of(text, no)) {
+        break;
+    case YAML_PLAIN_FALSE:
         bson_string_append(writer->json, "false");
-    } else if (is_one_of(text, infinite)) {
-        bson_string_append(writer->json, "{\"$numberDouble\":\"Infinity\"}");
-    } else if (is_one_of(text, negative)) {
-        bson_string_append(writer->json, "{\"$numberDouble\":\"-Infinity\"}");
-    } else if (is_one_of(text, none)) {
-        bson_string_append(writer->json, "{\"$numberDouble\":\"NaN\"}");
-    } else if (is_whole(text)) {
+        break;
+    case YAML_PLAIN_WHOLE:
         return write_whole(writer, node, text);
-    } else if (is_number(text)) {
+    case YAML_PLAIN_NUMBER:
         bson_string_append_printf(writer->json, "{\"$numberDouble\":\"%.17g\"}",
                                   strtod(text, NULL));
-    } else {
+        break;
+    case YAML_PLAIN_INFINITE:
+        bson_string_append(writer->json, "{\"$numberDouble\":\"Infinity\"}");
+        break;
+    case YAML_PLAIN_MINUS_INFINITE:
+        bson_string_append(writer->json, "{\"$numberDouble\":\"-Infinity\"}");
+        break;
+    case YAML_PLAIN_NAN:
+        bson_string_append(writer->json, "{\"$numberDouble\":\"NaN\"}");
+        break;
+    default:
         write_text(writer, text);
+        break;
     }
     return STATUS_OK;
 }
@@ -184,8 +128,9 @@ static enum status write_scalar(struct writer *writer, const yaml_node_t *node)
 
 static bool is_known_tag(const yaml_node_t *node)
 {
-    static const char *const known[] = {YAML_STR_TAG, YAML_MAP_TAG, YAML_SEQ_TAG, NULL};
-    return node->tag == NULL || is_one_of((const char *)node->tag, known);
+    const char *tag = (const char *)node->tag;
+    return tag == NULL || strcmp(tag, YAML_STR_TAG) == 0 || strcmp(tag, YAML_MAP_TAG) == 0 ||
+           strcmp(tag, YAML_SEQ_TAG) == 0;
 }
 
 static enum status check_field(struct writer *writer, const yaml_node_t *mapping,
@@ -198,17 +143,12 @@ static enum status check_field(struct writer *writer, const yaml_node_t *mapping
         return yaml_refuse(writer->file, key == NULL ? mapping : key, writer->error,
                            "a field's name must be plain text");
     }
-    const yaml_node_pair_t *first = mapping->data.mapping.pairs.start;
-    if (pair - first >= FIELDS_MAX) {
+    if (pair - mapping->data.mapping.pairs.start >= FIELDS_MAX) {
         return yaml_refuse(writer->file, mapping, writer->error, "more than %d fields", FIELDS_MAX);
     }
-    for (const yaml_node_pair_t *each = first; each < pair; each++) {
-        const char *other = yaml_text(yaml_document_get_node(document, each->key));
-        if (other != NULL && strcmp(other, text) == 0) {
-            return yaml_refuse(writer->file, key, writer->error, "%.60s stands here twice", text);
-        }
-    }
-    return STATUS_OK;
+    return yaml_key_is_repeated(document, mapping, pair)
+               ? yaml_refuse(writer->file, key, writer->error, "%.60s stands here twice", text)
+               : STATUS_OK;
 }
 
 static enum status write_node(struct writer *writer, const yaml_node_t *node, int depth);

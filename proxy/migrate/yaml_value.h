@@ -21,6 +21,7 @@
 #include <bson/bson.h>
 #include <yaml.h>
 
+#include "base/yaml_node.h"
 #include "holdfast/error.h"
 
 struct yaml_file {
@@ -28,15 +29,9 @@ struct yaml_file {
     yaml_document_t *document;
 };
 
-/* From 1. */
-unsigned long yaml_line(const yaml_node_t *node);
-
 /* STATUS_INVALID with file and line in front. */
 enum status yaml_refuse(const struct yaml_file *file, const yaml_node_t *at,
                         struct error *ret_error, const char *format, ...) PRINTF_LIKE(4, 5);
-
-/* The text of a scalar without a NUL inside; else NULL. */
-const char *yaml_text(const yaml_node_t *node);
 
 /*
  * The value as {"v": value}, to be destroyed by the caller. STATUS_INVALID with file and line,

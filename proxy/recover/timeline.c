@@ -2,28 +2,32 @@
 
 #include "recover/timeline.h"
 
-#define SNAPSHOT_UNITS 4096
+#include "recover/unit_walk.h"
+
+struct first_ended {
+    uint64_t time_ms;
+    uint64_t lowest;
+};
+
+static enum status look(struct wal_reader *reader, const struct wal_unit *unit, void *context,
+                        struct error *ret_error)
+{
+    struct first_ended *first = context;
+    (void)reader;
+    (void)ret_error;
+    if (unit->last_time_ms >= first->time_ms && unit->last_lsn < first->lowest) {
+        first->lowest = unit->last_lsn;
+    }
+    return STATUS_OK;
+}
 
 enum status timeline_first_ended(struct wal *wal, uint64_t time_ms, uint64_t *ret_lsn,
                                  struct error *ret_error)
 {
-    struct wal_unit unit = {0};
-    uint64_t lowest = UINT64_MAX;
-    enum status status = STATUS_OK;
-    while (status == STATUS_OK) {
-        struct wal_reader *reader = NULL;
-        status = wal_reader_begin(wal, &reader, ret_error);
-        for (int i = 0; i < SNAPSHOT_UNITS && status == STATUS_OK; i++) {
-            status = wal_read_unit_next(reader, unit.unit, &unit, ret_error);
-            if (status == STATUS_OK && unit.last_time_ms >= time_ms && unit.last_lsn < lowest) {
-                lowest = unit.last_lsn;
-            }
-        }
-        wal_reader_end(reader);
+    struct first_ended first = {.time_ms = time_ms, .lowest = UINT64_MAX};
+    enum status status = unit_walk(wal, look, &first, ret_error);
+    if (status == STATUS_OK) {
+        *ret_lsn = first.lowest;
     }
-    if (status != STATUS_NOT_FOUND) {
-        return status;
-    }
-    *ret_lsn = lowest;
-    return STATUS_OK;
+    return status;
 }

@@ -17,20 +17,26 @@
 
 #include "base/memory.h"
 #include "recover/history.h"
+#include "recover/unit_walk.h"
 
 /* ------------------------------------------------------------------ a run's units */
 
 struct collection {
+    const char *run; /* NULL: all of them */
     struct scrub_run_unit *units;
     size_t count;
     size_t capacity;
 };
 
-static enum status read_begin(struct wal_reader *reader, const struct wal_unit *unit,
-                              const char *run, struct collection *found, struct error *ret_error)
+static enum status look(struct wal_reader *reader, const struct wal_unit *unit, void *context,
+                        struct error *ret_error)
 {
+    struct collection *found = context;
     struct wal_record record;
     struct record_begin begin;
+    if (unit->state != WAL_UNIT_COMMITTED) {
+        return STATUS_OK;
+    }
     enum status status = wal_read(reader, unit->first_lsn, &record, ret_error);
     if (status == STATUS_OK) {
         status = record_get_begin(record.payload, &begin, ret_error);
@@ -41,7 +47,8 @@ static enum status read_begin(struct wal_reader *reader, const struct wal_unit *
     size_t prefix = strlen(SCRUB_APPLICATION);
     const char *name = begin.application + prefix;
     if (strncmp(begin.application, SCRUB_APPLICATION, prefix) != 0 ||
-        strlen(name) != SCRUB_RUN_BYTES - 1 || (run != NULL && strcmp(name, run) != 0)) {
+        strlen(name) != SCRUB_RUN_BYTES - 1 ||
+        (found->run != NULL && strcmp(name, found->run) != 0)) {
         return STATUS_OK;
     }
     struct scrub_run_unit *units =
@@ -60,22 +67,9 @@ static enum status read_begin(struct wal_reader *reader, const struct wal_unit *
 enum status scrub_run_units(struct wal *wal, const char *run, struct scrub_run_unit **ret_units,
                             size_t *ret_count, struct error *ret_error)
 {
-    struct collection found = {0};
-    struct wal_unit unit = {0};
-    enum status status = STATUS_OK;
-    /* In short looks: a reader that stays open makes the journal grow. */
-    while (status == STATUS_OK) {
-        struct wal_reader *reader = NULL;
-        status = wal_reader_begin(wal, &reader, ret_error);
-        for (int i = 0; status == STATUS_OK && i < 256; i++) {
-            status = wal_read_unit_next(reader, unit.unit, &unit, ret_error);
-            if (status == STATUS_OK && unit.state == WAL_UNIT_COMMITTED) {
-                status = read_begin(reader, &unit, run, &found, ret_error);
-            }
-        }
-        wal_reader_end(reader);
-    }
-    if (status != STATUS_NOT_FOUND) {
+    struct collection found = {.run = run};
+    enum status status = unit_walk(wal, look, &found, ret_error);
+    if (status != STATUS_OK) {
         free(found.units);
         return status;
     }

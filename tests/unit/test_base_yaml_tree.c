@@ -47,6 +47,10 @@ static void scalars_have_their_types(void **state)
                 "{ \"a\" : \"1.2.3\", \"b\" : { \"$numberInt\" : \"-5\" }, "
                 "\"c\" : \"2026-01-02\", \"d\" : { \"$numberDouble\" : \"0.5\" }, "
                 "\"e\" : \"yes\", \"f\" : \"null\", \"g\" : { \"$numberDouble\" : \"1000.0\" } }");
+    assert_json("a: 007\nb: 99999999999999999999\nc: 1e400\nd: -.inf\ne: 1e\n",
+                "{ \"a\" : { \"$numberInt\" : \"7\" }, "
+                "\"b\" : { \"$numberDouble\" : \"1e+20\" }, \"c\" : \"1e400\", "
+                "\"d\" : { \"$numberDouble\" : \"-Infinity\" }, \"e\" : \"1e\" }");
 }
 
 static void json_and_extended_json_are_read(void **state)
