@@ -111,6 +111,9 @@ void daemon_stop(struct daemon *daemon);
    of this process changes anything any more but who keeps the lease. Once. */
 void daemon_stop_engine(struct daemon *daemon);
 
+/* A signal that asks for the end is pending; it stays so, for main(). */
+bool daemon_is_told_to_end(void);
+
 /* Takes no new connections, calls and units any more, and goes on serving what is open, until
    daemon_stop(). Harmless if it was called before. */
 void daemon_drain(struct daemon *daemon);

@@ -12,7 +12,6 @@
  * Main thread.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,13 +231,6 @@ static void tell_ready(struct daemon *daemon)
     CRASH_POINT(upgrade_waiting);
 }
 
-static bool told_to_end(void)
-{
-    sigset_t pending;
-    return sigpending(&pending) == 0 &&
-           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
-}
-
 static void leave_predecessor(struct daemon *daemon)
 {
     if (daemon->succeeding) {
@@ -260,7 +252,7 @@ static enum status await_word(struct daemon *daemon, struct error *ret_error)
 {
     struct channel_message message;
     while (!channel_is_ready(daemon->predecessor, POLL_MS)) {
-        if (told_to_end()) {
+        if (daemon_is_told_to_end()) {
             daemon->told_to_end = true;
             return error_set(ret_error, STATUS_OWNED, "told to end before it had the journal");
         }

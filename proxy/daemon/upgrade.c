@@ -498,13 +498,6 @@ static int close_journal(struct daemon *daemon)
     return lock;
 }
 
-static bool is_to_end(void)
-{
-    sigset_t pending;
-    return sigpending(&pending) == 0 &&
-           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
-}
-
 /* Waits for a message; false: it will not come, and why. */
 static bool await(struct upgrade *upgrade, enum upgrade_message kind, uint64_t wait_ms,
                   struct error *failure)
@@ -577,7 +570,8 @@ static void give_connections(struct daemon *daemon, struct giving *giving)
     uint64_t until_ms = clock_monotonic_ms() + LATE_MS_MAX;
     size_t later = 0;
     (void)router_give(daemon->router, give_connection, giving, &later);
-    while (later > 0 && !giving->failed && clock_monotonic_ms() < until_ms && !is_to_end()) {
+    while (later > 0 && !giving->failed && clock_monotonic_ms() < until_ms &&
+           !daemon_is_told_to_end()) {
         sleep_ms(5);
         (void)router_give(daemon->router, give_connection, giving, &later);
     }
@@ -603,7 +597,7 @@ static void linger(struct daemon *daemon)
                            : config->http_call_timeout_ms;
     uint64_t until_ms = clock_monotonic_ms() + wait_ms;
     const struct front *front = services_front(daemon->services);
-    while (front != NULL && clock_monotonic_ms() < until_ms && !is_to_end()) {
+    while (front != NULL && clock_monotonic_ms() < until_ms && !daemon_is_told_to_end()) {
         struct front_figures figures;
         front_figures_get(front, &figures);
         if (figures.connections == 0) {
@@ -621,7 +615,7 @@ static bool hand_over(struct daemon *daemon)
     struct error failure = {0};
     int lock = close_journal(daemon);
     bool serves = give_journal(upgrade, lock, &failure);
-    if (!serves && !is_to_end()) {
+    if (!serves && !daemon_is_told_to_end()) {
         serves = start_again(daemon, &failure) && give_journal(upgrade, lock, &failure);
     }
     daemon->handed_over = true;
@@ -643,7 +637,7 @@ static bool hand_over(struct daemon *daemon)
     first_process_follow(upgrade->process);
     (void)!channel_send(upgrade->channel, UPGRADE_DONE, (struct slice){0}, NULL, 0, &error);
     CRASH_POINT(upgrade_given);
-    if (is_to_end()) {
+    if (daemon_is_told_to_end()) {
         (void)kill(upgrade->process, SIGTERM); /* it was meant for who serves */
     }
     LOG(LOG_INFO, "upgrade", "Handed over: the new process serves",
