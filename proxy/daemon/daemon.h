@@ -151,6 +151,9 @@ MUST_CHECK enum status daemon_start_telemetry(struct daemon *daemon, struct erro
 /* The server was spoken with. `failure`: why not, NULL if it went well. */
 void daemon_tell_upstream(struct daemon *daemon, const char *failure);
 
+/* `state`: as in struct admin_upgrade. */
+void daemon_tell_upgrade(struct daemon *daemon, const char *state);
+
 /* Every few seconds. */
 void daemon_watch(struct daemon *daemon);
 

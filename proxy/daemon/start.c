@@ -122,12 +122,7 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
                       daemon->observe, daemon->pruner);
-        admin_upgrade(daemon->admin, &(struct admin_upgrade){
-                                         .generation = daemon->history.generation,
-                                         .failed = daemon->history.failed,
-                                         .state = "none",
-                                         .failure = daemon->history.failure,
-                                     });
+        daemon_tell_upgrade(daemon, "none");
         if (daemon->stood_by) {
             event_tell(EVENT_STANDBY_TOOK_OVER, "holdfastd", "The standby serves now");
         }

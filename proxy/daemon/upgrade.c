@@ -223,16 +223,6 @@ static void upgrade_free(struct daemon *daemon)
     daemon->upgrade = NULL;
 }
 
-static void tell_state(struct daemon *daemon, const char *state)
-{
-    admin_upgrade(daemon->admin, &(struct admin_upgrade){
-                                     .generation = daemon->history.generation,
-                                     .failed = daemon->history.failed,
-                                     .state = state,
-                                     .failure = daemon->history.failure,
-                                 });
-}
-
 static void note_failure(struct daemon *daemon, const char *reason)
 {
     daemon->history.failed++;
@@ -260,7 +250,7 @@ void daemon_upgrade_cancel(struct daemon *daemon, const char *reason)
     event_tell(EVENT_UPGRADE_FAILED, "holdfastd",
                "The upgrade has failed, the running process goes on serving: %s", reason);
     upgrade_free(daemon);
-    tell_state(daemon, "none");
+    daemon_tell_upgrade(daemon, "none");
 }
 
 /* ------------------------------------------------------------------ the steps */
@@ -322,7 +312,7 @@ void daemon_upgrade(struct daemon *daemon)
     } else {
         LOG(LOG_INFO, "upgrade", "Upgrade begins: the new process is started",
             LOG_TEXT("program", program), LOG_NUMBER("pid", (uint64_t)upgrade->process));
-        tell_state(daemon, "starting");
+        daemon_tell_upgrade(daemon, "starting");
         CRASH_POINT(upgrade_started);
     }
 }
@@ -368,7 +358,7 @@ static void begin_to_drain(struct daemon *daemon)
     LOG(LOG_INFO, "upgrade", "The new process is ready: waiting for open units",
         LOG_TEXT("version", upgrade->version), LOG_NUMBER("pid", (uint64_t)upgrade->process),
         LOG_NUMBER("units", unit_table_open_count(daemon->engine.units)));
-    tell_state(daemon, "draining");
+    daemon_tell_upgrade(daemon, "draining");
     CRASH_POINT(upgrade_paused);
 }
 
