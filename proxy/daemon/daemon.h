@@ -219,9 +219,6 @@ MUST_CHECK enum status daemon_in_turn(struct daemon *daemon,
  */
 MUST_CHECK enum status daemon_start_topology(struct daemon *daemon, struct error *ret_error);
 
-/* Once the engine is chosen. STATUS_UNSUPPORTED: that one does not follow. */
-MUST_CHECK enum status daemon_check_topology(const struct daemon *daemon, struct error *ret_error);
-
 /* The router is told of changes from now on. */
 void daemon_follow_topology(struct daemon *daemon);
 
@@ -245,8 +242,8 @@ void daemon_tell_serving(const struct daemon *daemon);
 
 /* ---- The native engine (native.c): what is different with it */
 
-/* Which engine the server and unit.engine make it. Errors: STATUS_UNSUPPORTED (they contradict),
-   those of upstream_describe(). */
+/* Which engine the server and unit.engine make it. Errors: STATUS_UNSUPPORTED (they contradict, or
+   the settings ask for what that engine does not have), those of upstream_describe(). */
 MUST_CHECK enum status daemon_choose_engine(struct daemon *daemon, struct error *ret_error);
 
 /* In place of lease, recovery, settler, rollbacks. Errors: as native_claim() and

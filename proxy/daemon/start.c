@@ -53,10 +53,7 @@ static enum status start_journaled(struct daemon *daemon, struct error *error)
 /* One of any number. */
 static enum status start_native(struct daemon *daemon, struct error *error)
 {
-    enum status status = daemon_check_native(&daemon->config, error);
-    if (status == STATUS_OK) {
-        status = daemon_claim_native(daemon, error);
-    }
+    enum status status = daemon_claim_native(daemon, error);
     if (status == STATUS_OK) {
         service_manager_status("Recovering");
         status = daemon_recover_native(daemon, error);
@@ -100,9 +97,6 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     }
     if (status == STATUS_OK) {
         status = daemon_choose_engine(daemon, error);
-    }
-    if (status == STATUS_OK) {
-        status = daemon_check_topology(daemon, error);
     }
     if (status == STATUS_OK) {
         status = daemon->native ? start_native(daemon, error) : start_journaled(daemon, error);

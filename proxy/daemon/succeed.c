@@ -191,19 +191,6 @@ static enum status check_listeners(const struct config *config, struct error *re
 }
 
 /* What would fail once the old process has given the journal away. */
-static enum status check_settings(struct daemon *daemon, struct error *ret_error)
-{
-    const struct config *config = &daemon->config;
-    enum status status = STATUS_OK;
-    if (daemon->native) {
-        status = daemon_check_native(config, ret_error);
-    } else if (upstream_uri_follows(config->upstream_uri)) {
-        status = error_set(ret_error, STATUS_UNSUPPORTED,
-                           "upstream.uri names a set of servers, and unit.engine is journaled");
-    }
-    return status == STATUS_OK ? check_listeners(config, ret_error) : status;
-}
-
 static enum status prepare(struct daemon *daemon, struct error *ret_error)
 {
     enum status status = check_journal(daemon, ret_error);
@@ -214,7 +201,7 @@ static enum status prepare(struct daemon *daemon, struct error *ret_error)
     if (status == STATUS_OK) {
         status = daemon_choose_engine(daemon, ret_error);
     }
-    return status == STATUS_OK ? check_settings(daemon, ret_error) : status;
+    return status == STATUS_OK ? check_listeners(&daemon->config, ret_error) : status;
 }
 
 /* If nobody hears it: the next that is heard says why. */
