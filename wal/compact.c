@@ -20,7 +20,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,27 +30,19 @@
 
 struct compaction {
     const char *directory;
-    char place[PATH_MAX]; /* journal.new/ */
-    char copy[PATH_MAX];  /* journal.new/data.mdb */
-    char data[PATH_MAX];  /* data.mdb */
+    struct make_files files;
     struct stat before;
     struct wal_verification found;
 };
 
 static enum status name_files(struct compaction *compaction, struct error *ret_error)
 {
-    const char *directory = compaction->directory;
-    size_t size = PATH_MAX;
-    if (snprintf(compaction->place, size, "%s/journal.new", directory) >= (int)size ||
-        snprintf(compaction->copy, size, "%s/journal.new/data.mdb", directory) >= (int)size ||
-        snprintf(compaction->data, size, "%s/data.mdb", directory) >= (int)size) {
-        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
-    }
-    if (stat(compaction->data, &compaction->before) != 0) {
+    enum status status = make_files_name(compaction->directory, &compaction->files, ret_error);
+    if (status == STATUS_OK && stat(compaction->files.data, &compaction->before) != 0) {
         return error_set(ret_error, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO,
-                         "there is no journal in %s: %s", directory, strerror(errno));
+                         "there is no journal in %s: %s", compaction->directory, strerror(errno));
     }
-    return STATUS_OK;
+    return status;
 }
 
 static enum status verify(const char *directory, struct wal_verification *ret_found,
@@ -73,7 +64,7 @@ static enum status write_copy(const struct compaction *compaction, struct error 
     struct store_options options = {.directory = compaction->directory, .read_only = true};
     enum status status = store_open(&options, &store, &content, ret_error);
     if (status == STATUS_OK) {
-        status = store_copy(store, compaction->place, ret_error);
+        status = store_copy(store, compaction->files.place, ret_error);
     }
     store_close(store);
     return status;
@@ -82,7 +73,7 @@ static enum status write_copy(const struct compaction *compaction, struct error 
 /* The copy belongs to whom the journal belongs to, whoever compacts it; then it is synced. */
 static enum status settle_copy(const struct compaction *compaction, struct error *ret_error)
 {
-    int descriptor = open(compaction->copy, O_RDWR | O_CLOEXEC);
+    int descriptor = open(compaction->files.made, O_RDWR | O_CLOEXEC);
     int failure = descriptor < 0 ? errno : 0;
     if (failure == 0 &&
         (fchown(descriptor, compaction->before.st_uid, compaction->before.st_gid) != 0 ||
@@ -92,15 +83,16 @@ static enum status settle_copy(const struct compaction *compaction, struct error
     if (descriptor >= 0) {
         close(descriptor);
     }
-    return failure == 0 ? STATUS_OK
-                        : error_set(ret_error, failure == ENOSPC ? STATUS_FULL : STATUS_IO,
-                                    "cannot finish %s: %s", compaction->copy, strerror(failure));
+    return failure == 0
+               ? STATUS_OK
+               : error_set(ret_error, failure == ENOSPC ? STATUS_FULL : STATUS_IO,
+                           "cannot finish %s: %s", compaction->files.made, strerror(failure));
 }
 
 static enum status check_copy(const struct compaction *compaction, struct error *ret_error)
 {
     struct wal_verification copied = {0};
-    enum status status = verify(compaction->place, &copied, ret_error);
+    enum status status = verify(compaction->files.place, &copied, ret_error);
     if (status == STATUS_OK && (copied.records_checked != compaction->found.records_checked ||
                                 copied.units_checked != compaction->found.units_checked)) {
         return error_set(ret_error, STATUS_CORRUPT,
@@ -114,9 +106,9 @@ static enum status check_copy(const struct compaction *compaction, struct error 
 
 static enum status put_in_place(const struct compaction *compaction, struct error *ret_error)
 {
-    if (rename(compaction->copy, compaction->data) != 0) {
-        return error_set(ret_error, STATUS_IO, "cannot replace %s: %s", compaction->data,
-                         strerror(errno));
+    enum status status = make_put_in_place(&compaction->files, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
     CRASH_POINT(compact_renamed);
     return directory_sync(compaction->directory, ret_error);
@@ -128,7 +120,7 @@ static enum status compact(struct compaction *compaction, uint64_t *ret_after,
     struct stat after = {0};
     enum status status = verify(compaction->directory, &compaction->found, ret_error);
     if (status == STATUS_OK) {
-        status = make_place(compaction->place, ret_error);
+        status = make_place(&compaction->files, ret_error);
     }
     if (status == STATUS_OK) {
         status = write_copy(compaction, ret_error);
@@ -140,7 +132,7 @@ static enum status compact(struct compaction *compaction, uint64_t *ret_after,
     if (status == STATUS_OK) {
         status = check_copy(compaction, ret_error);
     }
-    if (status == STATUS_OK && stat(compaction->copy, &after) != 0) {
+    if (status == STATUS_OK && stat(compaction->files.made, &after) != 0) {
         status = error_set(ret_error, STATUS_IO, "cannot look at the copy: %s", strerror(errno));
     }
     if (status == STATUS_OK) {
@@ -148,7 +140,7 @@ static enum status compact(struct compaction *compaction, uint64_t *ret_after,
         status = put_in_place(compaction, ret_error);
         *ret_after = (uint64_t)after.st_size;
     }
-    make_place_remove(compaction->place);
+    make_place_remove(&compaction->files);
     return status;
 }
 

@@ -9,8 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,31 +39,28 @@ static enum status check_target(const char *data, struct error *ret_error)
 
 enum status wal_copy(struct wal *wal, const char *directory, struct error *ret_error)
 {
-    char data[PATH_MAX];
-    char place[PATH_MAX];
-    char copy[PATH_MAX];
-    if (snprintf(data, sizeof(data), "%s/data.mdb", directory) >= (int)sizeof(data) ||
-        snprintf(place, sizeof(place), "%s/journal.new", directory) >= (int)sizeof(place) ||
-        snprintf(copy, sizeof(copy), "%s/journal.new/data.mdb", directory) >= (int)sizeof(copy)) {
-        return error_set(ret_error, STATUS_INVALID, "the path of the copy is too long");
+    struct make_files files;
+    enum status status = make_files_name(directory, &files, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
     if (mkdir(directory, 0700) != 0 && errno != EEXIST) {
         return error_set(ret_error, STATUS_IO, "cannot make %s: %s", directory, strerror(errno));
     }
-    enum status status = check_target(data, ret_error);
+    status = check_target(files.data, ret_error);
     if (status == STATUS_OK) {
-        status = make_place(place, ret_error);
+        status = make_place(&files, ret_error);
     }
     if (status != STATUS_OK) {
         return status;
     }
-    status = store_copy(wal->store, place, ret_error);
+    status = store_copy(wal->store, files.place, ret_error);
     if (status == STATUS_OK) {
-        status = sync_file(copy, ret_error);
+        status = sync_file(files.made, ret_error);
     }
-    if (status == STATUS_OK && rename(copy, data) != 0) {
-        status = error_set(ret_error, STATUS_IO, "cannot make %s: %s", data, strerror(errno));
+    if (status == STATUS_OK) {
+        status = make_put_in_place(&files, ret_error);
     }
-    make_place_remove(place);
+    make_place_remove(&files);
     return status == STATUS_OK ? directory_sync(directory, ret_error) : status;
 }

@@ -17,6 +17,7 @@
  *   salvage*.c   a new journal out of what is intact in a damaged one
  */
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -79,10 +80,22 @@ MUST_CHECK enum status writer_run(struct writer *writer, const struct writer_tas
  */
 MUST_CHECK enum status make_journal(const char *directory, struct error *ret_error);
 
-/* Makes the directory journal.new/ at `place`, or empties it. STATUS_IO, STATUS_INVALID. */
-MUST_CHECK enum status make_place(const char *place, struct error *ret_error);
-/* Removes it as far as possible: what stays does no harm. */
-void make_place_remove(const char *place);
+/* A file that is written where nobody looks for it, and gets its name when it is whole. */
+struct make_files {
+    char place[PATH_MAX]; /* DIRECTORY/journal.new/ */
+    char made[PATH_MAX];  /* DIRECTORY/journal.new/data.mdb */
+    char data[PATH_MAX];  /* DIRECTORY/data.mdb */
+};
+
+/* STATUS_INVALID: a path is too long. */
+MUST_CHECK enum status make_files_name(const char *directory, struct make_files *ret_files,
+                                       struct error *ret_error);
+/* Makes the directory journal.new/, or empties it. STATUS_IO, STATUS_INVALID. */
+MUST_CHECK enum status make_place(const struct make_files *files, struct error *ret_error);
+/* The file gets its name, in place of what had it. It is not synced. STATUS_IO. */
+MUST_CHECK enum status make_put_in_place(const struct make_files *files, struct error *ret_error);
+/* Removes journal.new/ as far as possible: what stays does no harm. */
+void make_place_remove(const struct make_files *files);
 
 /*
  * Opens the key file, if one is named, and takes over the journal's data keys. To read only.

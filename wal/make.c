@@ -94,37 +94,53 @@ static enum status remove_files(const char *directory, struct error *ret_error)
     return STATUS_OK;
 }
 
-enum status make_place(const char *place, struct error *ret_error)
+enum status make_files_name(const char *directory, struct make_files *ret_files,
+                            struct error *ret_error)
 {
-    enum status status = directory_make(place, ret_error);
-    return status == STATUS_OK ? remove_files(place, ret_error) : status;
+    int size = PATH_MAX;
+    if (snprintf(ret_files->place, PATH_MAX, "%s/journal.new", directory) >= size ||
+        snprintf(ret_files->made, PATH_MAX, "%s/journal.new/data.mdb", directory) >= size ||
+        snprintf(ret_files->data, PATH_MAX, "%s/data.mdb", directory) >= size) {
+        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    }
+    return STATUS_OK;
 }
 
-void make_place_remove(const char *place)
+enum status make_place(const struct make_files *files, struct error *ret_error)
 {
-    (void)remove_files(place, NULL);
-    (void)rmdir(place);
+    enum status status = directory_make(files->place, ret_error);
+    return status == STATUS_OK ? remove_files(files->place, ret_error) : status;
+}
+
+enum status make_put_in_place(const struct make_files *files, struct error *ret_error)
+{
+    if (rename(files->made, files->data) != 0) {
+        return error_set(ret_error, STATUS_IO, "cannot make %s: %s", files->data, strerror(errno));
+    }
+    return STATUS_OK;
+}
+
+void make_place_remove(const struct make_files *files)
+{
+    (void)remove_files(files->place, NULL);
+    (void)rmdir(files->place);
 }
 
 enum status make_journal(const char *directory, struct error *ret_error)
 {
-    char place[PATH_MAX];
-    char made[PATH_MAX];
-    char wanted[PATH_MAX];
-    if (snprintf(place, sizeof(place), "%s/journal.new", directory) >= (int)sizeof(place) ||
-        snprintf(made, sizeof(made), "%s/journal.new/data.mdb", directory) >= (int)sizeof(made) ||
-        snprintf(wanted, sizeof(wanted), "%s/data.mdb", directory) >= (int)sizeof(wanted)) {
-        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
-    }
-    enum status status = make_place(place, ret_error);
+    struct make_files files;
+    enum status status = make_files_name(directory, &files, ret_error);
     if (status == STATUS_OK) {
-        status = make_environment(place, ret_error);
-    }
-    if (status == STATUS_OK && rename(made, wanted) != 0) {
-        status = error_set(ret_error, STATUS_IO, "cannot make %s: %s", wanted, strerror(errno));
+        status = make_place(&files, ret_error);
     }
     if (status == STATUS_OK) {
-        make_place_remove(place);
+        status = make_environment(files.place, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = make_put_in_place(&files, ret_error);
+    }
+    if (status == STATUS_OK) {
+        make_place_remove(&files);
     }
     return status;
 }

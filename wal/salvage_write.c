@@ -207,26 +207,23 @@ static enum status write_environment(const struct findings *findings, const char
 enum status salvage_write(const struct findings *findings, const char *target,
                           struct wal_salvage *salvage, struct error *ret_error)
 {
-    char place[PATH_MAX];
-    char made[PATH_MAX];
-    char wanted[PATH_MAX];
-    if (snprintf(place, sizeof(place), "%s/journal.new", target) >= (int)sizeof(place) ||
-        snprintf(made, sizeof(made), "%s/journal.new/data.mdb", target) >= (int)sizeof(made) ||
-        snprintf(wanted, sizeof(wanted), "%s/data.mdb", target) >= (int)sizeof(wanted)) {
-        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    struct make_files files;
+    enum status status = make_files_name(target, &files, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    if (access(wanted, F_OK) == 0) {
+    if (access(files.data, F_OK) == 0) {
         return error_set(ret_error, STATUS_INVALID,
                          "there is a journal in %s: name a directory without one", target);
     }
     /* It may be there from an attempt that was cut short. */
-    enum status status = make_place(place, ret_error);
+    status = make_place(&files, ret_error);
     if (status == STATUS_OK) {
-        status = write_environment(findings, place, salvage, ret_error);
+        status = write_environment(findings, files.place, salvage, ret_error);
     }
-    if (status == STATUS_OK && rename(made, wanted) != 0) {
-        status = error_set(ret_error, STATUS_IO, "cannot make %s: %s", wanted, strerror(errno));
+    if (status == STATUS_OK) {
+        status = make_put_in_place(&files, ret_error);
     }
-    make_place_remove(place);
+    make_place_remove(&files);
     return status == STATUS_OK ? directory_sync(target, ret_error) : status;
 }

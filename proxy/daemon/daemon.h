@@ -111,6 +111,9 @@ void daemon_stop(struct daemon *daemon);
    of this process changes anything any more but who keeps the lease. Once. */
 void daemon_stop_engine(struct daemon *daemon);
 
+/* A signal that asks for the end is pending; it stays so, for main(). */
+bool daemon_is_told_to_end(void);
+
 /* Takes no new connections, calls and units any more, and goes on serving what is open, until
    daemon_stop(). Harmless if it was called before. */
 void daemon_drain(struct daemon *daemon);
@@ -147,6 +150,9 @@ MUST_CHECK enum status daemon_start_telemetry(struct daemon *daemon, struct erro
 
 /* The server was spoken with. `failure`: why not, NULL if it went well. */
 void daemon_tell_upstream(struct daemon *daemon, const char *failure);
+
+/* `state`: as in struct admin_upgrade. */
+void daemon_tell_upgrade(struct daemon *daemon, const char *state);
 
 /* Every few seconds. */
 void daemon_watch(struct daemon *daemon);
@@ -213,9 +219,6 @@ MUST_CHECK enum status daemon_in_turn(struct daemon *daemon,
  */
 MUST_CHECK enum status daemon_start_topology(struct daemon *daemon, struct error *ret_error);
 
-/* Once the engine is chosen. STATUS_UNSUPPORTED: that one does not follow. */
-MUST_CHECK enum status daemon_check_topology(const struct daemon *daemon, struct error *ret_error);
-
 /* The router is told of changes from now on. */
 void daemon_follow_topology(struct daemon *daemon);
 
@@ -239,8 +242,8 @@ void daemon_tell_serving(const struct daemon *daemon);
 
 /* ---- The native engine (native.c): what is different with it */
 
-/* Which engine the server and unit.engine make it. Errors: STATUS_UNSUPPORTED (they contradict),
-   those of upstream_describe(). */
+/* Which engine the server and unit.engine make it. Errors: STATUS_UNSUPPORTED (they contradict, or
+   the settings ask for what that engine does not have), those of upstream_describe(). */
 MUST_CHECK enum status daemon_choose_engine(struct daemon *daemon, struct error *ret_error);
 
 /* In place of lease, recovery, settler, rollbacks. Errors: as native_claim() and

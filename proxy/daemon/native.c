@@ -35,6 +35,17 @@ enum status daemon_check_native(const struct config *config, struct error *error
                            what);
 }
 
+/* Nor does the journaled one follow servers. */
+static enum status check_journaled(const struct config *config, struct error *error)
+{
+    return !upstream_uri_follows(config->upstream_uri)
+               ? STATUS_OK
+               : error_set(error, STATUS_UNSUPPORTED,
+                           "upstream.uri names a replica set or several servers, and unit.engine "
+                           "is journaled, which works with one server and no other: name that "
+                           "one, without replicaSet=");
+}
+
 enum status daemon_choose_engine(struct daemon *daemon, struct error *error)
 {
     struct upstream_description server;
@@ -61,7 +72,8 @@ enum status daemon_choose_engine(struct daemon *daemon, struct error *error)
         LOG_TEXT("server", standalone                                ? "standalone"
                            : server.topology == UPSTREAM_REPLICA_SET ? "replica set"
                                                                      : "mongos"));
-    return STATUS_OK;
+    return daemon->native ? daemon_check_native(&daemon->config, error)
+                          : check_journaled(&daemon->config, error);
 }
 
 enum status daemon_claim_native(struct daemon *daemon, struct error *error)
@@ -95,7 +107,6 @@ enum status daemon_recover_native(struct daemon *daemon, struct error *error)
     const struct native_recovery_options options = {.unit_done = on_recovered};
     struct native_report report = {0};
     uint64_t started_us = clock_monotonic_us();
-    admin_recovering(daemon->admin, daemon->wal);
     enum status status = native_recover(daemon->wal, daemon->upstream, &options, &report, error);
     if (status == STATUS_OK) {
         admin_recovered(daemon->admin, clock_monotonic_us() - started_us);

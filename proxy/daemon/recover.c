@@ -1,7 +1,6 @@
 /*
  * Recovery at the start, and again whenever the server has restarted. Main thread.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -86,12 +85,10 @@ enum status daemon_recover(struct daemon *daemon, struct error *error)
     return status;
 }
 
-static bool is_to_end(void *context)
+static bool gives_up(void *context)
 {
-    sigset_t pending;
     (void)context;
-    return sigpending(&pending) == 0 &&
-           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+    return daemon_is_told_to_end();
 }
 
 void daemon_recover_again(struct daemon *daemon)
@@ -108,7 +105,7 @@ void daemon_recover_again(struct daemon *daemon)
         .connect_ms = daemon->config.upstream_connect_ms,
         .lease = &daemon->lease,
         .recovery = {.fence_ms = daemon->config.upstream_fence_ms, .unit_done = on_unit_recovered},
-        .give_up = is_to_end,
+        .give_up = gives_up,
     };
     uint64_t started_us = clock_monotonic_us();
     admin_recovering(daemon->admin, daemon->wal);

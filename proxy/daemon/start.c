@@ -53,10 +53,7 @@ static enum status start_journaled(struct daemon *daemon, struct error *error)
 /* One of any number. */
 static enum status start_native(struct daemon *daemon, struct error *error)
 {
-    enum status status = daemon_check_native(&daemon->config, error);
-    if (status == STATUS_OK) {
-        status = daemon_claim_native(daemon, error);
-    }
+    enum status status = daemon_claim_native(daemon, error);
     if (status == STATUS_OK) {
         service_manager_status("Recovering");
         status = daemon_recover_native(daemon, error);
@@ -102,9 +99,6 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
         status = daemon_choose_engine(daemon, error);
     }
     if (status == STATUS_OK) {
-        status = daemon_check_topology(daemon, error);
-    }
-    if (status == STATUS_OK) {
         status = daemon->native ? start_native(daemon, error) : start_journaled(daemon, error);
     }
     if (status == STATUS_OK) {
@@ -122,12 +116,7 @@ enum status daemon_start(struct daemon *daemon, struct error *error)
     if (status == STATUS_OK) {
         admin_serving(daemon->admin, &daemon->engine, daemon->router, daemon->services,
                       daemon->observe, daemon->pruner);
-        admin_upgrade(daemon->admin, &(struct admin_upgrade){
-                                         .generation = daemon->history.generation,
-                                         .failed = daemon->history.failed,
-                                         .state = "none",
-                                         .failure = daemon->history.failure,
-                                     });
+        daemon_tell_upgrade(daemon, "none");
         if (daemon->stood_by) {
             event_tell(EVENT_STANDBY_TOOK_OVER, "holdfastd", "The standby serves now");
         }

@@ -1,6 +1,7 @@
 /*
  * The end: drain, roll back what is open, close lease and journal. Main thread.
  */
+#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -22,6 +23,13 @@ static bool may_drain(struct daemon *daemon, uint64_t until_ms)
 {
     return clock_monotonic_ms() < until_ms &&
            (daemon->native || !server_process_has_changed(daemon->process));
+}
+
+bool daemon_is_told_to_end(void)
+{
+    sigset_t pending;
+    return sigpending(&pending) == 0 &&
+           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
 }
 
 static void tell_draining(struct daemon *daemon)

@@ -12,7 +12,6 @@
  * Main thread.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,19 +191,6 @@ static enum status check_listeners(const struct config *config, struct error *re
 }
 
 /* What would fail once the old process has given the journal away. */
-static enum status check_settings(struct daemon *daemon, struct error *ret_error)
-{
-    const struct config *config = &daemon->config;
-    enum status status = STATUS_OK;
-    if (daemon->native) {
-        status = daemon_check_native(config, ret_error);
-    } else if (upstream_uri_follows(config->upstream_uri)) {
-        status = error_set(ret_error, STATUS_UNSUPPORTED,
-                           "upstream.uri names a set of servers, and unit.engine is journaled");
-    }
-    return status == STATUS_OK ? check_listeners(config, ret_error) : status;
-}
-
 static enum status prepare(struct daemon *daemon, struct error *ret_error)
 {
     enum status status = check_journal(daemon, ret_error);
@@ -215,7 +201,7 @@ static enum status prepare(struct daemon *daemon, struct error *ret_error)
     if (status == STATUS_OK) {
         status = daemon_choose_engine(daemon, ret_error);
     }
-    return status == STATUS_OK ? check_settings(daemon, ret_error) : status;
+    return status == STATUS_OK ? check_listeners(&daemon->config, ret_error) : status;
 }
 
 /* If nobody hears it: the next that is heard says why. */
@@ -230,13 +216,6 @@ static void tell_ready(struct daemon *daemon)
                         slice_make(bson_get_data(&document), document.len), NULL, 0, &ignored);
     bson_destroy(&document);
     CRASH_POINT(upgrade_waiting);
-}
-
-static bool told_to_end(void)
-{
-    sigset_t pending;
-    return sigpending(&pending) == 0 &&
-           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
 }
 
 static void leave_predecessor(struct daemon *daemon)
@@ -260,7 +239,7 @@ static enum status await_word(struct daemon *daemon, struct error *ret_error)
 {
     struct channel_message message;
     while (!channel_is_ready(daemon->predecessor, POLL_MS)) {
-        if (told_to_end()) {
+        if (daemon_is_told_to_end()) {
             daemon->told_to_end = true;
             return error_set(ret_error, STATUS_OWNED, "told to end before it had the journal");
         }

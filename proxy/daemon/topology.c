@@ -91,17 +91,6 @@ enum status daemon_start_topology(struct daemon *daemon, struct error *error)
     return status;
 }
 
-enum status daemon_check_topology(const struct daemon *daemon, struct error *error)
-{
-    if (daemon->topology == NULL || daemon->native) {
-        return STATUS_OK;
-    }
-    return error_set(error, STATUS_UNSUPPORTED,
-                     "upstream.uri names a replica set or several servers, and unit.engine is "
-                     "journaled, which works with one server and no other: name that one, without "
-                     "replicaSet=");
-}
-
 void daemon_follow_topology(struct daemon *daemon)
 {
     if (daemon->topology != NULL) {

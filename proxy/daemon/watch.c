@@ -54,6 +54,16 @@ void daemon_tell_upstream(struct daemon *daemon, const char *failure)
     }
 }
 
+void daemon_tell_upgrade(struct daemon *daemon, const char *state)
+{
+    admin_upgrade(daemon->admin, &(struct admin_upgrade){
+                                     .generation = daemon->history.generation,
+                                     .failed = daemon->history.failed,
+                                     .state = state,
+                                     .failure = daemon->history.failure,
+                                 });
+}
+
 static void watch_journal(struct daemon *daemon)
 {
     struct wal_statistics figures;

@@ -149,7 +149,7 @@ void front_set_limits(struct front *front, uint64_t call_timeout_ms);
    has come waits, here or in the kernel. Waits for the workers. */
 void front_hold(struct front *front, bool held);
 
-/* A caller on its way to another process (daemon/upgrade.c). */
+/* A caller on its way to another process (daemon/hand_over.c). */
 struct front_parcel {
     int caller; /* its socket */
     const uint8_t *state;

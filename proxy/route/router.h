@@ -113,7 +113,7 @@ void router_follow(struct router *router);
 /* No new connections, no new units; what is open goes on. */
 void router_drain(struct router *router);
 
-/* ---- handing the clients over to another process (daemon/upgrade.c) */
+/* ---- handing the clients over to another process (daemon/hand_over.c) */
 
 enum router_pause {
     ROUTER_GOES_ON,
