@@ -6,16 +6,17 @@
 #include "bench/load/run.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bench/load/link.h"
 #include "bench/load/run_private.h"
 #include "holdfast/limits.h"
+#include "net/descriptors.h"
 
 #define DRAIN_NS_MAX 10000000000u
 #define EVENTS_AT_A_TIME 64
@@ -124,19 +125,13 @@ static bool is_over(const struct bench *bench, uint64_t now)
 
 static enum status raise_descriptor_limit(uint32_t connections, struct error *ret_error)
 {
-    struct rlimit limit;
-    rlim_t wanted = (rlim_t)connections + SPARE_DESCRIPTORS;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
-        limit.rlim_cur =
-            limit.rlim_max == RLIM_INFINITY || limit.rlim_max > wanted ? wanted : limit.rlim_max;
-        if (limit.rlim_cur < wanted || setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-            return error_set(ret_error, STATUS_LIMIT,
-                             "%u connections need more open files than the %llu that are allowed: "
-                             "raise `ulimit -n`",
-                             connections, (unsigned long long)limit.rlim_max);
-        }
-    }
-    return STATUS_OK;
+    uint64_t allowed = descriptors_raise();
+    return allowed >= (uint64_t)connections + SPARE_DESCRIPTORS
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_LIMIT,
+                           "%u connections need more open files than the %" PRIu64
+                           " that are allowed: raise `ulimit -n`",
+                           connections, allowed);
 }
 
 static enum status open_connection(struct bench *bench, uint32_t number, struct error *ret_error)
