@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bench/load/link.h"
+#include "bench/load/nanoseconds.h"
 #include "bench/load/run_private.h"
 #include "holdfast/limits.h"
 #include "net/descriptors.h"
@@ -22,7 +23,6 @@
 #define EVENTS_AT_A_TIME 64
 #define SPARE_DESCRIPTORS 32u
 #define NS_PER_MS 1000000u
-#define NS_PER_SECOND 1000000000u
 #define TELL_EVERY_NS 250000000u
 
 /* When processes are looked at; see struct run_process. */
@@ -87,14 +87,14 @@ static void phase_set(struct bench *bench, enum phase phase, uint64_t now)
         break;
     case PHASE_MEASURED:
         look_again(bench, MOMENT_BEFORE);
-        bench->own_cpu_before_ns = run_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+        bench->own_cpu_before_ns = nanoseconds_of(CLOCK_PROCESS_CPUTIME_ID);
         bench->measured_from_ns = now;
         bench->phase_end_ns = now + bench->options->seconds_ns;
         bench->pace.end_ns = bench->phase_end_ns;
         break;
     case PHASE_DRAIN:
         look_again(bench, MOMENT_AFTER);
-        result->own_cpu_ns = run_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - bench->own_cpu_before_ns;
+        result->own_cpu_ns = nanoseconds_of(CLOCK_PROCESS_CPUTIME_ID) - bench->own_cpu_before_ns;
         result->measured_ns = now - bench->measured_from_ns;
         bench->phase_end_ns = now + DRAIN_NS_MAX;
         break;
@@ -238,7 +238,7 @@ static void begin_all(struct bench *bench)
     for (uint32_t i = 0; i < bench->opened && bench->options->kind != LOAD_IDLE; i++) {
         bench->connections[i].state = CONNECTION_AT_WORK;
         bench->at_work++;
-        run_connection_begin(bench, &bench->connections[i], run_clock_ns(CLOCK_MONOTONIC));
+        run_connection_begin(bench, &bench->connections[i], nanoseconds_now());
     }
 }
 
@@ -319,7 +319,7 @@ static void count_unanswered(struct bench *bench, uint64_t now)
 
 static void loop(struct bench *bench)
 {
-    uint64_t now = run_clock_ns(CLOCK_MONOTONIC);
+    uint64_t now = nanoseconds_now();
     phase_set(bench, PHASE_WARMUP, now);
     bench->told_ns = now;
     bench->is_open = bench->options->rate > 0;
@@ -329,7 +329,7 @@ static void loop(struct bench *bench)
     begin_all(bench);
     while (!is_over(bench, now)) {
         take_events(bench, now);
-        now = run_clock_ns(CLOCK_MONOTONIC);
+        now = nanoseconds_now();
         run_advance(bench, now);
         if (bench->is_open) {
             run_connections_begin_due(bench, now);
