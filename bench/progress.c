@@ -4,19 +4,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#define CLEAR_LINE "\r\033[K"
-#define NS_PER_SECOND 1000000000u
-#define LINE_WIDTH 100
+#include "bench/load/nanoseconds.h"
 
-static uint64_t now_ns(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
-}
+#define CLEAR_LINE "\r\033[K"
+#define LINE_WIDTH 100
 
 /* By how long those took that are done. */
 static uint64_t seconds_left(const struct progress *progress)
@@ -26,7 +19,7 @@ static uint64_t seconds_left(const struct progress *progress)
     }
     uint64_t each = (progress->done_ns - progress->began_ns) / progress->run;
     uint64_t left = each * (progress->runs - progress->run);
-    uint64_t past = now_ns() - progress->done_ns;
+    uint64_t past = nanoseconds_now() - progress->done_ns;
     return left > past ? (left - past) / NS_PER_SECOND : 0;
 }
 
@@ -57,7 +50,7 @@ static void tell(void *context, uint64_t operations, uint64_t operations_a_secon
 void progress_init(struct progress *progress, bool quiet, size_t runs)
 {
     *progress = (struct progress){
-        .shown = !quiet && isatty(STDERR_FILENO) == 1, .runs = runs, .began_ns = now_ns()};
+        .shown = !quiet && isatty(STDERR_FILENO) == 1, .runs = runs, .began_ns = nanoseconds_now()};
     progress->watcher = (struct run_watcher){.tell = tell, .context = progress};
 }
 
@@ -71,7 +64,7 @@ void progress_begin(struct progress *progress, const char *cell, const char *tar
 void progress_done(struct progress *progress)
 {
     progress->run++;
-    progress->done_ns = now_ns();
+    progress->done_ns = nanoseconds_now();
 }
 
 void progress_end(struct progress *progress)

@@ -103,23 +103,39 @@ void commands_watch(bson_t *command, const char *collection, int32_t document)
     BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
 }
 
-void commands_insert(bson_t *command, const char *collection, bool wide_id, const char *text)
+static void put_inserts(bson_t *command, const char *collection, uint32_t first, uint32_t count,
+                        bool wide_id, const char *text)
 {
     bson_t array;
-    bson_t document;
     BSON_APPEND_UTF8(command, "insert", collection);
     BSON_APPEND_ARRAY_BEGIN(command, "documents", &array);
-    BSON_APPEND_DOCUMENT_BEGIN(&array, "0", &document);
-    if (wide_id) {
-        BSON_APPEND_INT64(&document, "_id", 0);
-    } else {
-        BSON_APPEND_INT32(&document, "_id", 0);
+    for (uint32_t i = 0; i < count; i++) {
+        char key[16];
+        bson_t document;
+        snprintf(key, sizeof key, "%u", i);
+        BSON_APPEND_DOCUMENT_BEGIN(&array, key, &document);
+        if (wide_id) {
+            BSON_APPEND_INT64(&document, "_id", first + i);
+        } else {
+            BSON_APPEND_INT32(&document, "_id", (int32_t)(first + i));
+        }
+        BSON_APPEND_INT64(&document, "value", 0);
+        BSON_APPEND_UTF8(&document, "text", text);
+        bson_append_document_end(&array, &document);
     }
-    BSON_APPEND_INT64(&document, "value", 0);
-    BSON_APPEND_UTF8(&document, "text", text);
-    bson_append_document_end(&array, &document);
     bson_append_array_end(command, &array);
     BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
+}
+
+void commands_insert(bson_t *command, const char *collection, bool wide_id, const char *text)
+{
+    put_inserts(command, collection, 0, 1, wide_id, text);
+}
+
+void commands_insert_many(bson_t *command, const char *collection, uint32_t first, uint32_t count,
+                          const char *text)
+{
+    put_inserts(command, collection, first, count, false, text);
 }
 
 /* One statement of an update command. */

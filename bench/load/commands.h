@@ -24,6 +24,9 @@ void commands_set(bson_t *command, const char *collection);
 void commands_scan(bson_t *command, const char *collection, int32_t limit);
 /* _id: an int64 (`wide_id`), or an int32. */
 void commands_insert(bson_t *command, const char *collection, bool wide_id, const char *text);
+/* `count` documents, from the _id `first` on, which stays as it is. */
+void commands_insert_many(bson_t *command, const char *collection, uint32_t first, uint32_t count,
+                          const char *text);
 /* A change stream of one document; and what asks for its next events. */
 void commands_watch(bson_t *command, const char *collection, int32_t document);
 void commands_get_more(bson_t *command, const char *collection);

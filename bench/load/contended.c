@@ -24,10 +24,7 @@ static enum status sum_below(int descriptor, const char *collection, int32_t end
         "aggregate", BCON_UTF8(collection), "pipeline", "[", "{", "$match", "{", "_id", "{", "$lt",
         BCON_INT32(end), "}", "}", "}", "{", "$group", "{", "_id", BCON_NULL, "sum", "{", "$sum",
         "$value", "}", "}", "}", "]", "cursor", "{", "}", "$db", BCON_UTF8(DOCUMENTS_DATABASE));
-    enum status status = link_call(descriptor, command, &reply, &view, ret_error);
-    if (status == STATUS_OK && !view.ok) {
-        status = link_refused(&view, "aggregate", ret_error);
-    }
+    enum status status = link_ask(descriptor, command, "aggregate", &reply, &view, ret_error);
     if (status == STATUS_OK &&
         !(bson_fields_open(view.batch, &rows) && bson_element_next(&rows, &row) &&
           bson_element_find(row.value, "sum", &sum) && bson_element_integer(&sum, ret_sum))) {

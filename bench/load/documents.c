@@ -25,25 +25,15 @@ static uint32_t text_bytes(const struct load_options *options)
     return options->bytes < LARGE_TEXT_BYTES ? options->bytes : LARGE_TEXT_BYTES;
 }
 
-static enum status call(int descriptor, bson_t *command, const char *what, struct buffer *reply,
-                        struct reply_view *ret_view, struct error *ret_error)
-{
-    BSON_APPEND_UTF8(command, "$db", DOCUMENTS_DATABASE);
-    enum status status = link_call(descriptor, command, reply, ret_view, ret_error);
-    if (status == STATUS_OK && (!ret_view->ok || ret_view->has_write_errors)) {
-        status = link_refused(ret_view, what, ret_error);
-    }
-    return status;
-}
-
 static enum status count(int descriptor, const struct documents *documents, int64_t *ret_count,
                          struct error *ret_error)
 {
     struct reply_view view;
     struct buffer reply;
     buffer_init(&reply, LIMIT_MESSAGE_BYTES_MAX);
-    bson_t *command = BCON_NEW("count", BCON_UTF8(documents->collection));
-    enum status status = call(descriptor, command, "count", &reply, &view, ret_error);
+    bson_t *command =
+        BCON_NEW("count", BCON_UTF8(documents->collection), "$db", BCON_UTF8(DOCUMENTS_DATABASE));
+    enum status status = link_ask(descriptor, command, "count", &reply, &view, ret_error);
     if (status == STATUS_OK) {
         *ret_count = view.has_n ? view.n : -1;
     }
@@ -57,8 +47,9 @@ static enum status drop(int descriptor, const struct documents *documents, struc
     struct reply_view view;
     struct buffer reply;
     buffer_init(&reply, LIMIT_MESSAGE_BYTES_MAX);
-    bson_t *command = BCON_NEW("drop", BCON_UTF8(documents->collection));
-    enum status status = call(descriptor, command, "drop", &reply, &view, ret_error);
+    bson_t *command =
+        BCON_NEW("drop", BCON_UTF8(documents->collection), "$db", BCON_UTF8(DOCUMENTS_DATABASE));
+    enum status status = link_ask(descriptor, command, "drop", &reply, &view, ret_error);
     if (status == STATUS_REFUSED && view.code == REPLY_CODE_NamespaceNotFound) {
         status = STATUS_OK;
     }
@@ -73,22 +64,9 @@ static enum status insert(int descriptor, const struct documents *documents, uin
     struct reply_view view;
     struct buffer reply;
     bson_t command = BSON_INITIALIZER;
-    bson_t array;
     buffer_init(&reply, LIMIT_MESSAGE_BYTES_MAX);
-    BSON_APPEND_UTF8(&command, "insert", documents->collection);
-    BSON_APPEND_ARRAY_BEGIN(&command, "documents", &array);
-    for (uint32_t i = from; i < to; i++) {
-        char key[16];
-        bson_t document;
-        snprintf(key, sizeof key, "%u", i - from);
-        BSON_APPEND_DOCUMENT_BEGIN(&array, key, &document);
-        BSON_APPEND_INT32(&document, "_id", (int32_t)i);
-        BSON_APPEND_INT64(&document, "value", 0);
-        BSON_APPEND_UTF8(&document, "text", text);
-        bson_append_document_end(&array, &document);
-    }
-    bson_append_array_end(&command, &array);
-    enum status status = call(descriptor, &command, "insert", &reply, &view, ret_error);
+    commands_insert_many(&command, documents->collection, from, to - from, text);
+    enum status status = link_ask(descriptor, &command, "insert", &reply, &view, ret_error);
     if (status == STATUS_OK && (!view.has_n || view.n != (int64_t)(to - from))) {
         status = error_set(ret_error, STATUS_REFUSED, "insert: not all documents were stored");
     }
@@ -123,10 +101,7 @@ static enum status read_all(int descriptor, struct documents *documents, struct 
     buffer_init(&reply, LIMIT_MESSAGE_BYTES_MAX);
     bson_t command = BSON_INITIALIZER;
     commands_find_all(&command, documents->collection, documents->count);
-    enum status status = link_call(descriptor, &command, &reply, &view, ret_error);
-    if (status == STATUS_OK && !view.ok) {
-        status = link_refused(&view, "find", ret_error);
-    }
+    enum status status = link_ask(descriptor, &command, "find", &reply, &view, ret_error);
     if (status == STATUS_OK && bson_fields_open(view.batch, &elements)) {
         while (bson_element_next(&elements, &element)) {
             found++;

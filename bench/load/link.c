@@ -110,16 +110,22 @@ enum status link_refused(const struct reply_view *view, const char *what, struct
                      view->message == NULL ? "write errors" : view->message);
 }
 
+enum status link_ask(int descriptor, const bson_t *command, const char *what, struct buffer *reply,
+                     struct reply_view *ret_view, struct error *ret_error)
+{
+    enum status status = link_call(descriptor, command, reply, ret_view, ret_error);
+    return status == STATUS_OK && (!ret_view->ok || ret_view->has_write_errors)
+               ? link_refused(ret_view, what, ret_error)
+               : status;
+}
+
 static enum status say_hello(int descriptor, struct error *ret_error)
 {
     struct buffer reply;
     struct reply_view view;
     buffer_init(&reply, LIMIT_MESSAGE_BYTES_MAX);
     bson_t *hello = BCON_NEW("hello", BCON_INT32(1), "$db", BCON_UTF8("admin"));
-    enum status status = link_call(descriptor, hello, &reply, &view, ret_error);
-    if (status == STATUS_OK && !view.ok) {
-        status = link_refused(&view, "hello", ret_error);
-    }
+    enum status status = link_ask(descriptor, hello, "hello", &reply, &view, ret_error);
     bson_destroy(hello);
     buffer_free(&reply);
     return status;

@@ -40,6 +40,14 @@ MUST_CHECK enum status link_send(int descriptor, struct slice bytes, struct erro
 MUST_CHECK enum status link_call(int descriptor, const bson_t *command, struct buffer *reply,
                                  struct reply_view *ret_view, struct error *ret_error);
 
+/*
+ * The same, where an error reply and refused writes are STATUS_REFUSED with the reason; `what` says
+ * what was asked. *ret_view is set then, too.
+ */
+MUST_CHECK enum status link_ask(int descriptor, const bson_t *command, const char *what,
+                                struct buffer *reply, struct reply_view *ret_view,
+                                struct error *ret_error);
+
 /* The reason of an error reply, in words; `what` says what was asked. Returns STATUS_REFUSED. */
 enum status link_refused(const struct reply_view *view, const char *what, struct error *ret_error);
 

@@ -61,17 +61,13 @@ static enum status put(struct step *step, enum patch_kind kind, const char *path
 
 static enum status put_documents(struct step *step)
 {
-    static const char *const paths[] = {"filter._id", "filter._id.$gte", "filter.$or.0._id",
+    /* A condition stands before what may be one. */
+    static const char *const paths[] = {"filter._id.$gte", "filter._id", "filter.$or.0._id",
                                         "documents.0._id"};
     enum status status = STATUS_OK;
     bool found = false;
     for (size_t i = 0; i < sizeof paths / sizeof paths[0] && status == STATUS_OK && !found; i++) {
         status = put(step, PATCH_DOCUMENT, paths[i], &found);
-        if (found && strcmp(paths[i], "filter._id") == 0 &&
-            step->patches[step->patch_count - 1].bytes > 8) { /* a condition, not a number */
-            step->patch_count--;
-            found = false;
-        }
     }
     found = status == STATUS_OK;
     for (uint32_t i = 0; status == STATUS_OK && found; i++) {
@@ -82,7 +78,7 @@ static enum status put_documents(struct step *step)
     return status;
 }
 
-enum status patches_find(struct step *step, bool limit_changes)
+enum status patches_find(struct step *step)
 {
     bool found;
     enum status status = STATUS_OK;
@@ -98,10 +94,13 @@ enum status patches_find(struct step *step, bool limit_changes)
     if (status == STATUS_OK) {
         status = put(step, PATCH_UNIT, "comment.unit", &found);
     }
-    if (status == STATUS_OK) {
-        status = put(step, PATCH_CURSOR, "getMore", &found);
-    }
-    return status == STATUS_OK && limit_changes ? put(step, PATCH_LIMIT, "limit", &found) : status;
+    return status == STATUS_OK ? put(step, PATCH_CURSOR, "getMore", &found) : status;
+}
+
+enum status patches_find_limit(struct step *step)
+{
+    bool found;
+    return put(step, PATCH_LIMIT, "limit", &found);
 }
 
 void steps_patch(struct step *step, const struct patch *patch, uint64_t number)

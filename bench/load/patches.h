@@ -8,10 +8,9 @@
 /* A unit's name in a comment ends with so many digits, which change. */
 #define PATCHES_UNIT_DIGITS 12u
 
-/*
- * Finds the numbers in the request of *step that change, `limit` only if it says so. Errors:
- * STATUS_MEMORY.
- */
-MUST_CHECK enum status patches_find(struct step *step, bool limit_changes);
+/* Finds the numbers in the request of *step that change, but its limit. Errors: STATUS_MEMORY. */
+MUST_CHECK enum status patches_find(struct step *step);
+/* The limit, where that changes, too. */
+MUST_CHECK enum status patches_find_limit(struct step *step);
 
 #endif

@@ -6,22 +6,23 @@
 #include "bench/load/run.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bench/load/link.h"
+#include "bench/load/nanoseconds.h"
 #include "bench/load/run_private.h"
 #include "holdfast/limits.h"
+#include "net/descriptors.h"
 
 #define DRAIN_NS_MAX 10000000000u
 #define EVENTS_AT_A_TIME 64
 #define SPARE_DESCRIPTORS 32u
 #define NS_PER_MS 1000000u
-#define NS_PER_SECOND 1000000000u
 #define TELL_EVERY_NS 250000000u
 
 /* When processes are looked at; see struct run_process. */
@@ -86,14 +87,14 @@ static void phase_set(struct bench *bench, enum phase phase, uint64_t now)
         break;
     case PHASE_MEASURED:
         look_again(bench, MOMENT_BEFORE);
-        bench->own_cpu_before_ns = run_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+        bench->own_cpu_before_ns = nanoseconds_of(CLOCK_PROCESS_CPUTIME_ID);
         bench->measured_from_ns = now;
         bench->phase_end_ns = now + bench->options->seconds_ns;
         bench->pace.end_ns = bench->phase_end_ns;
         break;
     case PHASE_DRAIN:
         look_again(bench, MOMENT_AFTER);
-        result->own_cpu_ns = run_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - bench->own_cpu_before_ns;
+        result->own_cpu_ns = nanoseconds_of(CLOCK_PROCESS_CPUTIME_ID) - bench->own_cpu_before_ns;
         result->measured_ns = now - bench->measured_from_ns;
         bench->phase_end_ns = now + DRAIN_NS_MAX;
         break;
@@ -124,19 +125,13 @@ static bool is_over(const struct bench *bench, uint64_t now)
 
 static enum status raise_descriptor_limit(uint32_t connections, struct error *ret_error)
 {
-    struct rlimit limit;
-    rlim_t wanted = (rlim_t)connections + SPARE_DESCRIPTORS;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
-        limit.rlim_cur =
-            limit.rlim_max == RLIM_INFINITY || limit.rlim_max > wanted ? wanted : limit.rlim_max;
-        if (limit.rlim_cur < wanted || setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-            return error_set(ret_error, STATUS_LIMIT,
-                             "%u connections need more open files than the %llu that are allowed: "
-                             "raise `ulimit -n`",
-                             connections, (unsigned long long)limit.rlim_max);
-        }
-    }
-    return STATUS_OK;
+    uint64_t allowed = descriptors_raise();
+    return allowed >= (uint64_t)connections + SPARE_DESCRIPTORS
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_LIMIT,
+                           "%u connections need more open files than the %" PRIu64
+                           " that are allowed: raise `ulimit -n`",
+                           connections, allowed);
 }
 
 static enum status open_connection(struct bench *bench, uint32_t number, struct error *ret_error)
@@ -243,7 +238,7 @@ static void begin_all(struct bench *bench)
     for (uint32_t i = 0; i < bench->opened && bench->options->kind != LOAD_IDLE; i++) {
         bench->connections[i].state = CONNECTION_AT_WORK;
         bench->at_work++;
-        run_connection_begin(bench, &bench->connections[i], run_clock_ns(CLOCK_MONOTONIC));
+        run_connection_begin(bench, &bench->connections[i], nanoseconds_now());
     }
 }
 
@@ -324,7 +319,7 @@ static void count_unanswered(struct bench *bench, uint64_t now)
 
 static void loop(struct bench *bench)
 {
-    uint64_t now = run_clock_ns(CLOCK_MONOTONIC);
+    uint64_t now = nanoseconds_now();
     phase_set(bench, PHASE_WARMUP, now);
     bench->told_ns = now;
     bench->is_open = bench->options->rate > 0;
@@ -334,7 +329,7 @@ static void loop(struct bench *bench)
     begin_all(bench);
     while (!is_over(bench, now)) {
         take_events(bench, now);
-        now = run_clock_ns(CLOCK_MONOTONIC);
+        now = nanoseconds_now();
         run_advance(bench, now);
         if (bench->is_open) {
             run_connections_begin_due(bench, now);

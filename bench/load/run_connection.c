@@ -17,6 +17,7 @@
 
 #include "bench/load/http_text.h"
 #include "bench/load/link.h"
+#include "bench/load/nanoseconds.h"
 #include "bench/load/run_private.h"
 #include "holdfast/limits.h"
 #include "wire/frame.h"
@@ -129,7 +130,7 @@ static void note_latency(struct bench *bench, const struct connection *connectio
 static void done(struct bench *bench, struct connection *connection)
 {
     struct run_result *result = bench->result;
-    uint64_t now = run_clock_ns(CLOCK_MONOTONIC);
+    uint64_t now = nanoseconds_now();
     run_advance(bench, now);
     result->operations_total++;
     if (bench->options->acknowledged != NULL) {
@@ -167,7 +168,7 @@ static void take_message(struct bench *bench, struct connection *connection, str
         break;
     }
     run_count_error(bench, error.message);
-    uint64_t now = run_clock_ns(CLOCK_MONOTONIC);
+    uint64_t now = nanoseconds_now();
     run_advance(bench, now);
     run_connection_begin(bench, connection, now);
 }

@@ -3,8 +3,6 @@
 
 /* What run.c and run_connection.c share. */
 
-#include <time.h>
-
 #include "base/buffer.h"
 #include "bench/load/documents.h"
 #include "bench/load/keys.h"
@@ -58,13 +56,6 @@ struct bench {
     uint8_t *receive_buffer;
     struct run_result *result;
 };
-
-static inline uint64_t run_clock_ns(clockid_t clock)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* run.c */
 void run_count_error(struct bench *bench, const char *message);

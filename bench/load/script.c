@@ -25,7 +25,6 @@
 #include "wire/op_msg.h"
 
 #define REQUEST_ID_OFFSET 4u
-#define SCAN_DOCUMENTS_MAX 100u
 /* A new document's _id: what the run drew, the connection, a count. */
 #define NEW_COUNT_BITS 24u
 #define NEW_CONNECTION_BITS 16u
@@ -179,7 +178,7 @@ static uint64_t next_number(struct script *script, const struct step *step, enum
     case PATCH_UNIT:
         return script->number;
     case PATCH_LIMIT:
-        return 1 + chance_below(&script->keys->chance, SCAN_DOCUMENTS_MAX);
+        return 1 + chance_below(&script->keys->chance, STEPS_SCAN_MAX);
     case PATCH_CURSOR:
         return (uint64_t)script->cursor;
     }

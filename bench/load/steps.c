@@ -23,7 +23,6 @@
 #include "wire/op_msg.h"
 
 #define REQUEST_BYTES_MAX 65536u
-#define SCAN_DOCUMENTS_MAX 100
 #define YCSB_INSERT_TEXT 160
 
 struct maker {
@@ -62,7 +61,7 @@ static enum status put(struct steps *steps, enum step_answer answer, enum step_d
                                slice_make(bson_get_data(command), command->len));
     }
     bson_destroy(command);
-    return status == STATUS_OK ? patches_find(step, false) : status;
+    return status == STATUS_OK ? patches_find(step) : status;
 }
 
 static struct step *last_step(struct steps *steps)
@@ -295,14 +294,9 @@ static enum status put_find_all(struct maker *maker)
 static enum status put_scan(struct maker *maker)
 {
     bson_t command = BSON_INITIALIZER;
-    commands_scan(&command, maker->documents->collection, SCAN_DOCUMENTS_MAX);
+    commands_scan(&command, maker->documents->collection, STEPS_SCAN_MAX);
     enum status status = put(maker->steps, STEP_FOUND, STEP_KEY, &command);
-    if (status == STATUS_OK) {
-        struct step *step = last_step(maker->steps);
-        step->patch_count = 0;
-        status = patches_find(step, true);
-    }
-    return status;
+    return status == STATUS_OK ? patches_find_limit(last_step(maker->steps)) : status;
 }
 
 static enum status put_insert(struct maker *maker, enum step_document document)

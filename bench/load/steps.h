@@ -41,7 +41,7 @@ enum patch_kind {
     PATCH_VALUE,       /* to be set: what was read, changed by the step's `change` */
     PATCH_TRANSACTION, /* its number */
     PATCH_UNIT,        /* the unit's name */
-    PATCH_LIMIT,
+    PATCH_LIMIT,       /* 1 to STEPS_SCAN_MAX */
     PATCH_CURSOR,
 };
 
@@ -72,6 +72,7 @@ enum operation_key {
 };
 
 #define STEPS_OPERATIONS_MAX 2u
+#define STEPS_SCAN_MAX 100u /* documents of a scan; YCSB's */
 #define STEPS_NONE UINT32_MAX
 
 struct operation {

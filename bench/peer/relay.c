@@ -19,12 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "holdfast/limits.h"
+#include "net/descriptors.h"
 
 #define EVENTS_AT_A_TIME 64
 #define THREADS_MAX 256u
@@ -225,14 +225,10 @@ enum status relay_serve(const struct bench_serve *options, struct error *ret_err
 {
     static struct thread threads[THREADS_MAX]; /* they end with the process */
     char address[NETWORK_ADDRESS_TEXT_BYTES];
-    struct rlimit limit;
     sigset_t ends;
     int listener;
     int signal;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
+    (void)descriptors_raise();
     (void)sigemptyset(&ends);
     (void)sigaddset(&ends, SIGTERM);
     (void)sigaddset(&ends, SIGINT);

@@ -85,11 +85,9 @@ static enum status read_sums(const struct target *target, const struct load_opti
     status = documents_prepare(load, descriptor, &documents, ret_error);
     if (status == STATUS_OK) {
         commands_find_all(&command, documents.collection, documents.count);
-        status = link_call(descriptor, &command, &reply, &view, ret_error);
+        status = link_ask(descriptor, &command, "find", &reply, &view, ret_error);
     }
-    if (status == STATUS_OK && !view.ok) {
-        status = link_refused(&view, "find", ret_error);
-    } else if (status == STATUS_OK && !add_values(view.batch, load->connections, sums)) {
+    if (status == STATUS_OK && !add_values(view.batch, load->connections, sums)) {
         status = error_set(ret_error, STATUS_PROTOCOL, "find: the documents are not as expected");
     }
     bson_destroy(&command);

@@ -5,20 +5,13 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench/load/nanoseconds.h"
 #include "bench/peer/peer_private.h"
 
 /* Behind so many bytes the file is begun again. */
 #define FILE_BYTES_MAX 1000000000u
-
-static uint64_t now_ns(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static bool append_and_sync(int descriptor, const uint8_t *bytes, size_t size)
 {
@@ -38,7 +31,7 @@ static bool append_for(int descriptor, const uint8_t *bytes, size_t size, uint32
                        const struct load_options *load, struct histogram *latency,
                        struct outcome *outcome)
 {
-    uint64_t start = now_ns() + load->warmup_ns;
+    uint64_t start = nanoseconds_now() + load->warmup_ns;
     uint64_t done = 0;
     uint64_t now = start - load->warmup_ns;
     uint64_t in_file = 0;
@@ -51,7 +44,7 @@ static bool append_for(int descriptor, const uint8_t *bytes, size_t size, uint32
         if (in_file > FILE_BYTES_MAX && ftruncate(descriptor, 0) == 0) {
             in_file = 0;
         }
-        now = now_ns();
+        now = nanoseconds_now();
         if (now >= start) {
             histogram_add(latency, now - began);
             done += records;

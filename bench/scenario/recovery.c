@@ -4,9 +4,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench/load/nanoseconds.h"
 #include "bench/peer/journal.h"
 #include "bench/peer/peer_private.h"
 
@@ -41,13 +41,6 @@ static void drop_from_page_cache(const struct target *target)
     }
 }
 
-static double seconds_now(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 enum status recovery_measure(struct suite *suite, const struct cell *cell, struct target *target,
                              struct series *series, struct outcome *ret_outcome,
                              struct error *ret_error)
@@ -77,10 +70,10 @@ enum status recovery_measure(struct suite *suite, const struct cell *cell, struc
         ret_outcome->values[METRIC_RECOVERY_BYTES] = state.bytes;
     }
     drop_from_page_cache(target);
-    double began = seconds_now();
+    uint64_t began = nanoseconds_now();
     status = target_start(suite->targets, target, ret_error);
     if (status == STATUS_OK) {
-        ret_outcome->values[METRIC_RECOVERY] = seconds_now() - began;
+        ret_outcome->values[METRIC_RECOVERY] = (double)(nanoseconds_now() - began) / 1e9;
     }
     return status;
 }

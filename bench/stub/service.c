@@ -20,17 +20,16 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "bench/load/http_text.h"
 #include "bench/load/link.h"
+#include "bench/load/nanoseconds.h"
 #include "bench/stub/store.h"
 #include "bench/stub/watched.h"
 
 #define EVENTS_AT_A_TIME 64
-#define NS_PER_SECOND 1000000000u
 #define TRACEPARENT_BYTES_MAX 128u
 
 enum caller_state {
@@ -70,13 +69,6 @@ struct service {
     struct error error;
     uint8_t receive_buffer[HTTP_MESSAGE_BYTES_MAX];
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
-}
 
 /* ------------------------------------------------------------------ callers */
 
@@ -169,7 +161,7 @@ static void work(struct caller *caller)
 {
     struct service *service = caller->service;
     caller->state = CALLER_WORKING;
-    caller->due_ns = now_ns() + service->options->work_ns;
+    caller->due_ns = nanoseconds_now() + service->options->work_ns;
     caller->due_next = NULL;
     if (service->due_first == NULL) {
         service->due_first = caller;
@@ -182,7 +174,7 @@ static void work(struct caller *caller)
 
 static void work_done(struct service *service)
 {
-    uint64_t now = now_ns();
+    uint64_t now = nanoseconds_now();
     uint64_t ignored;
     (void)!read(service->timer.descriptor, &ignored, sizeof ignored);
     while (service->due_first != NULL && service->due_first->due_ns <= now) {

@@ -7,7 +7,7 @@
 
 /*
  * Raises the soft limit of open files to the hard one, as far as the system lets us. Returns the
- * limit that holds now; UINT64_MAX: none. Once, at the start of the process.
+ * limit that holds now; UINT64_MAX: none. Once is enough, again is harmless.
  */
 uint64_t descriptors_raise(void);
 
