@@ -63,7 +63,8 @@ static struct roles set_pids(struct targets *targets, struct target *target,
     }
     roles.target = load->pid_count;
     if (target->kind != TARGET_ADDRESS) {
-        add_pid(load, target_server(targets, target)->pid);
+        const struct server *server = target_server(targets, target);
+        add_pid(load, server->instant.pid > 0 ? server->instant.pid : server->child.pid);
     }
     roles.server = load->pid_count - roles.target;
     for (size_t i = 0; i < given->pid_count; i++) {
