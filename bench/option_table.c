@@ -61,6 +61,8 @@ const struct option_row option_table[] = {
      "recovery: in the journal, 1000,10000 by default"},
     {"kills", BENCH_RUN, OPTION_NUMBER, AT(kills), 1, 1000, "N",
      "crash-loss: of each round, 3 by default"},
+    {"after-find", BENCH_RUN, OPTION_FLAG, AT(load.after_find), 0, 0, NULL,
+     "idle: each connection has sent a find before; without it hello only"},
     {"method", BENCH_RUN, OPTION_WORD, AT(load.method), 0, 0, "M",
      "calls: POST by default; all but GET have a body; not HEAD"},
     {"path", BENCH_RUN, OPTION_PATH, AT(load.path), 0, 0, "P",
