@@ -202,10 +202,10 @@ struct config {
     char *http_tls_certificate_key_file; /* http.tls.certificateKeyFile; empty: net.tls's */
     char *http_tls_ca_file;              /* http.tls.CAFile */
     /* http.upstreamTls: with services */
-    enum config_upstream_tls http_upstream_tls_mode;  /* .mode: disabled | requireTLS */
-    char *http_upstream_tls_ca_file;              /* .CAFile; empty: the system's authorities */
-    char *http_upstream_tls_certificate_key_file; /* .certificateKeyFile; empty: none is shown */
-    char *http_upstream_tls_server_name;          /* .serverName; empty: the address's host */
+    enum config_upstream_tls http_upstream_tls_mode; /* .mode: disabled | requireTLS */
+    char *http_upstream_tls_ca_file;                 /* .CAFile; empty: the system's authorities */
+    char *http_upstream_tls_certificate_key_file;    /* .certificateKeyFile; empty: none is shown */
+    char *http_upstream_tls_server_name;             /* .serverName; empty: the address's host */
     /* log */
     enum log_level log_level; /* log.level: debug | info (default) | warning | error */
     char *log_path;           /* log.path: a file, empty: standard error */

@@ -266,8 +266,8 @@ void config_service_tls(const struct config *config, const struct config_service
         .on = (mode < TLS_MODES ? mode : (size_t)config->http_upstream_tls_mode) ==
               CONFIG_UPSTREAM_TLS_REQUIRE,
         .ca_file = own_or(service->tls_ca_file, config->http_upstream_tls_ca_file),
-        .certificate_key_file =
-            own_or(service->tls_certificate_key_file, config->http_upstream_tls_certificate_key_file),
+        .certificate_key_file = own_or(service->tls_certificate_key_file,
+                                       config->http_upstream_tls_certificate_key_file),
     };
     if (name[0] == '\0') {
         host_of(service->service, ret_tls->server_name);
@@ -369,16 +369,18 @@ static enum status check_tls(const struct config *config, const struct config_se
     bool named = service->tls_ca_file[0] != '\0' || service->tls_certificate_key_file[0] != '\0' ||
                  service->tls_server_name[0] != '\0';
     if (!tls.on && named) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "services: \"%s\" is spoken to without TLS: the other upstreamTls keys are "
-                         "of use only with upstreamTls: requireTLS",
-                         service->name);
+        return error_set(
+            ret_error, STATUS_INVALID,
+            "services: \"%s\" is spoken to without TLS: the other upstreamTls keys are "
+            "of use only with upstreamTls: requireTLS",
+            service->name);
     }
     if (protocol == (tls.on ? CONFIG_UPSTREAM_H2C : CONFIG_UPSTREAM_H2)) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "the service \"%s\": upstreamProtocol h2c is HTTP/2 without TLS, and h2 is "
-                         "HTTP/2 with it (upstreamTls): say %s",
-                         service->name, tls.on ? "h2" : "h2c");
+        return error_set(
+            ret_error, STATUS_INVALID,
+            "the service \"%s\": upstreamProtocol h2c is HTTP/2 without TLS, and h2 is "
+            "HTTP/2 with it (upstreamTls): say %s",
+            service->name, tls.on ? "h2" : "h2c");
     }
     return STATUS_OK;
 }

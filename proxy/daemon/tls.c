@@ -1,6 +1,6 @@
 /*
- * TLS as the settings want it: with clients, with HTTP callers, with the server, with services. Main
- * thread.
+ * TLS as the settings want it: with clients, with HTTP callers, with the server, with services.
+ * Main thread.
  */
 #include <stdlib.h>
 
@@ -77,10 +77,10 @@ static enum status make_service(const struct config *config, const struct config
         .version_min = version_of(config),
         .handshake_ms = FRONT_CONNECT_MS,
     };
-    return !wanted.on                                       ? STATUS_OK
-           : tls_new(&options, ret_tls, error) == STATUS_OK ? STATUS_OK
-                                                            : error_prefix(error, "service %s: TLS",
-                                                                           service->name);
+    return !wanted.on ? STATUS_OK
+           : tls_new(&options, ret_tls, error) == STATUS_OK
+               ? STATUS_OK
+               : error_prefix(error, "service %s: TLS", service->name);
 }
 
 static enum status make_services(const struct config *config, struct daemon_tls *tls,

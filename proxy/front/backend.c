@@ -17,9 +17,9 @@
  * A service that is spoken to by HTTP/2 has its own idea of connections (http2_service.h): the one
  * here is a pair in memory, and never stale.
  *
- * With TLS what is spoken follows ALPN, where http.upstreamProtocol leaves it open (FRONT_AUTO): the
- * first connection to a service offers both, and one that has chosen HTTP/2 is left for the shared
- * ones before anything was sent. So does the next one, once a shared one was refused.
+ * With TLS what is spoken follows ALPN, where http.upstreamProtocol leaves it open (FRONT_AUTO):
+ * the first connection to a service offers both, and one that has chosen HTTP/2 is left for the
+ * shared ones before anything was sent. So does the next one, once a shared one was refused.
  *
  * Thread: the worker's.
  */

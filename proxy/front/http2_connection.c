@@ -162,8 +162,8 @@ static void on_connected(void *context, enum status status)
     (void)event_del(&connection->timer);
     if (!is_agreed(connection)) {
         connection->stranger = true;
-        atomic_store_explicit(&shared_of(connection)->chose_http2[connection->service->place], false,
-                              memory_order_relaxed);
+        atomic_store_explicit(&shared_of(connection)->chose_http2[connection->service->place],
+                              false, memory_order_relaxed);
         http2_connection_end(connection, false);
         return;
     }

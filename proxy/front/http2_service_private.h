@@ -43,7 +43,7 @@ struct service_lane {
     bool begun; /* something of the answer was passed on */
     bool to_head;
     bool is_grpc;
-    bool to_stranger; /* its service speaks something else */
+    bool to_stranger;   /* its service speaks something else */
     const char *reason; /* service_lane_over(): why its connection was lost; NULL or "": unknown */
     bool finishing;
     struct worker_task finish_task;

@@ -249,8 +249,8 @@ enum status http2_write_answer(const struct http2_fields *fields, bool ended, bo
     (void)snprintf(line, sizeof line, "HTTP/1.1 %u \r\n", fields->status);
     status = put_text(out, line);
     if (status == STATUS_OK) {
-        status = put_fields(fields, framing_of(fields, body, !to_head && !bodiless), drop_length,
-                            out);
+        status =
+            put_fields(fields, framing_of(fields, body, !to_head && !bodiless), drop_length, out);
     }
     if (status == STATUS_OK) {
         *ret_body = body;

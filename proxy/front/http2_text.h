@@ -66,8 +66,8 @@ enum http2_body {
  */
 MUST_CHECK enum status http2_write_request(const struct http2_fields *fields, bool ended,
                                            struct buffer *out, enum http2_body *ret_body);
-/* `to_head`: it answers HEAD. Also of answers 1xx, which have no body. One of gRPC with a body loses
-   its content-length: only a chunked text has a place for its trailers. */
+/* `to_head`: it answers HEAD. Also of answers 1xx, which have no body. One of gRPC with a body
+   loses its content-length: only a chunked text has a place for its trailers. */
 MUST_CHECK enum status http2_write_answer(const struct http2_fields *fields, bool ended,
                                           bool to_head, struct buffer *out,
                                           enum http2_body *ret_body);
@@ -83,9 +83,8 @@ struct http2_list {
 };
 
 /*
- * `head` has been parsed as *parsed. The list points into it, and is to be freed. `tls`: it goes out
- * by that. Errors:
- * STATUS_UNSUPPORTED (another protocol is asked for), STATUS_MEMORY.
+ * `head` has been parsed as *parsed. The list points into it, and is to be freed. `tls`: it goes
+ * out by that. Errors: STATUS_UNSUPPORTED (another protocol is asked for), STATUS_MEMORY.
  */
 MUST_CHECK enum status http2_read_request(struct slice head, const struct http_head *parsed,
                                           bool tls, struct http2_list *ret_list);
