@@ -22,7 +22,7 @@ struct config_service_field {
     bool unique;      /* no two services have the same */
 };
 
-#define CONFIG_SERVICE_FIELDS 10u
+#define CONFIG_SERVICE_FIELDS 14u
 
 extern const struct config_service_field config_service_fields[CONFIG_SERVICE_FIELDS];
 

@@ -166,6 +166,7 @@ static enum status open_service(struct front *front, struct served *served,
                                 const struct front_service *service, struct error *ret_error)
 {
     served->service = *service;
+    served->service.place = (size_t)(served - front->served);
     enum status status =
         peers_parse(service->peers == NULL ? "" : service->peers, &served->peers, ret_error);
     if (status == STATUS_OK) {
@@ -186,7 +187,8 @@ static struct front *make(const struct front_options *options)
     front->worker_count = worker_pool_count(options->workers);
     front->workers = calloc(front->worker_count, sizeof *front->workers);
     front->served = calloc(options->service_count + 1, sizeof *front->served);
-    if (front->workers == NULL || front->served == NULL) {
+    front->shared.chose_http2 = calloc(options->service_count + 1, sizeof(_Atomic bool));
+    if (front->workers == NULL || front->served == NULL || front->shared.chose_http2 == NULL) {
         return front_free(front);
     }
     front->shared.answer_bytes_max = options->answer_bytes_max;
@@ -197,6 +199,7 @@ static struct front *make(const struct front_options *options)
     front->shared.body_ms = options->body_ms == 0 ? FRONT_BODY_MS : options->body_ms;
     front->shared.kept_ms = options->kept_ms == 0 ? FRONT_KEPT_MS : options->kept_ms;
     front->shared.stall_ms = options->stall_ms == 0 ? FRONT_STALL_MS : options->stall_ms;
+    front->shared.connect_ms = options->connect_ms == 0 ? FRONT_CONNECT_MS : options->connect_ms;
     front->shared.idle_ms = options->idle_ms == 0 ? FRONT_IDLE_MS : options->idle_ms;
     front->shared.observe = options->observe;
     front->shared.idempotency = options->idempotency;
@@ -352,6 +355,7 @@ struct front *front_free(struct front *front)
         }
         free(front->workers);
         free(front->served);
+        free(front->shared.chose_http2);
         free(front);
     }
     return NULL;
