@@ -11,7 +11,6 @@
 #include "boundary/lend.h"
 
 #include <assert.h>
-#include <event2/event.h>
 #include <event2/event_struct.h>
 #include <stdlib.h>
 #include <string.h>
