@@ -344,6 +344,7 @@ static bool decide_in_unit(struct connection *connection, const struct wire_head
         dispatch->boundary = DISPATCH_TO_COMMENT;
     } else if (domain_read_decide(domain, dispatch_trace(view, &traceparent), &dispatch->call)) {
         dispatch->boundary = DISPATCH_TO_CALL;
+        dispatch->part = CALL_PART_READ;
     } else {
         dispatch->kind = DISPATCH_FORWARD;
         return false;
