@@ -108,6 +108,9 @@ enum config_background {
  * none. Exactly one of `mongo`, `application` and `address` is set; in the service that
  * http.listen stands for none is: its connections are all those of net.listen that no other
  * service claims.
+ *
+ * One with instances has neither `service` nor any of the three; each instance has `service` and
+ * one of the three, and nothing else.
  */
 struct config_service {
     char *name;        /* unique */
@@ -120,6 +123,8 @@ struct config_service {
     char *address;     /* the IP address it connects to net.listen from, as inet_ntop() writes it */
     char *domain;      /* services of one domain share the call; default: the service's name */
     char *protocol;    /* upstreamProtocol; "": http.upstreamProtocol */
+    struct config_service *instances; /* NULL: it has none */
+    size_t instances_count;
 };
 
 struct config {
@@ -212,6 +217,8 @@ struct config {
 
 /* Each is a few listening sockets and a domain at most; nobody has found a need for more. */
 #define CONFIG_SERVICES_MAX 256u
+/* Of one service; each has a mongo listener, or a rule that every new connection is held to. */
+#define CONFIG_INSTANCES_MAX 256u
 
 /* What the caller should do after config_from_arguments(). */
 enum config_action {
