@@ -491,6 +491,9 @@ enum status store_get(struct store_transaction *transaction, enum store_table ta
     MDB_val key_value = value_of(key);
     MDB_val found;
     int code = mdb_get(transaction->txn, transaction->store->tables[table], &key_value, &found);
+    if (code == MDB_NOTFOUND) {
+        return STATUS_NOT_FOUND; /* each unit that begins asks: no sentence about it */
+    }
     if (code != 0) {
         return explain_row(transaction, table, code, "read from", ret_error);
     }

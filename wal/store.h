@@ -88,6 +88,7 @@ MUST_CHECK enum status store_commit(struct store_transaction *transaction, struc
 /* NULL is harmless; returns NULL. */
 struct store_transaction *store_abort(struct store_transaction *transaction);
 
+/* STATUS_NOT_FOUND leaves *ret_error alone: the caller knows better what is missing. */
 MUST_CHECK enum status store_get(struct store_transaction *transaction, enum store_table table,
                                  struct slice key, struct slice *ret_value,
                                  struct error *ret_error);

@@ -10,6 +10,7 @@
 #include "base/config_services.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,10 @@ const struct config_service_field config_service_fields[CONFIG_SERVICE_FIELDS] =
      .of_instance = true},
     {"domain", CONFIG_TYPE_NAME, AT(domain)},
     {"upstreamProtocol", CONFIG_TYPE_NAME, AT(protocol)},
+    {"upstreamTls", CONFIG_TYPE_NAME, AT(tls_mode)},
+    {"upstreamTlsCAFile", CONFIG_TYPE_FILE, AT(tls_ca_file)},
+    {"upstreamTlsCertificateKeyFile", CONFIG_TYPE_FILE, AT(tls_certificate_key_file)},
+    {"upstreamTlsServerName", CONFIG_TYPE_TEXT, AT(tls_server_name)},
 };
 
 const struct config_service_field *config_service_field_find(const char *name)
@@ -248,14 +253,17 @@ static bool share_listen(const struct config_service *one, const struct config_s
     return false;
 }
 
-/* In the order of the enum, as http.upstreamProtocol has them. */
-static const char *const protocols[] = {"auto", "http1", "h2c"};
+/* In the order of the enums, as http.upstreamProtocol and http.upstreamTls.mode have them. */
+static const char *const protocols[] = {"auto", "http1", "h2c", "h2"};
+static const char *const tls_modes[] = {"disabled", "requireTLS"};
 #define PROTOCOLS (sizeof protocols / sizeof protocols[0])
+#define TLS_MODES (sizeof tls_modes / sizeof tls_modes[0])
 
-static size_t find_protocol(const char *text)
+/* `count` if it is none of them. */
+static size_t find_word(const char *text, const char *const *words, size_t count)
 {
     size_t at = 0;
-    while (at < PROTOCOLS && strcmp(text, protocols[at]) != 0) {
+    while (at < count && strcmp(text, words[at]) != 0) {
         at++;
     }
     return at;
@@ -264,9 +272,54 @@ static size_t find_protocol(const char *text)
 enum config_upstream_protocol config_service_protocol(const struct config *config,
                                                       const struct config_service *service)
 {
-    size_t found = find_protocol(service->protocol);
+    size_t found = find_word(service->protocol, protocols, PROTOCOLS);
     return found < PROTOCOLS ? (enum config_upstream_protocol)found
                              : config->http_upstream_protocol;
+}
+
+static const char *own_or(const char *own, const char *common)
+{
+    return own[0] == '\0' ? common : own;
+}
+
+/* Of HOST:PORT, IPv6 without its brackets. */
+static void host_of(const char *address, char host[CONFIG_HOST_BYTES])
+{
+    bool bracketed = address[0] == '[';
+    const char *from = bracketed ? address + 1 : address;
+    const char *end = bracketed ? strchr(from, ']') : strrchr(from, ':');
+    size_t size = end == NULL ? strlen(from) : (size_t)(end - from);
+    size = size < CONFIG_HOST_BYTES ? size : CONFIG_HOST_BYTES - 1u;
+    memcpy(host, from, size);
+    host[size] = '\0';
+}
+
+void config_service_tls(const struct config *config, const struct config_service *service,
+                        struct config_service_tls *ret_tls)
+{
+    size_t mode = find_word(service->tls_mode, tls_modes, TLS_MODES);
+    const char *name = own_or(service->tls_server_name, config->http_upstream_tls_server_name);
+    *ret_tls = (struct config_service_tls){
+        .on = (mode < TLS_MODES ? mode : (size_t)config->http_upstream_tls_mode) ==
+              CONFIG_UPSTREAM_TLS_REQUIRE,
+        .ca_file = own_or(service->tls_ca_file, config->http_upstream_tls_ca_file),
+        .certificate_key_file = own_or(service->tls_certificate_key_file,
+                                       config->http_upstream_tls_certificate_key_file),
+    };
+    if (name[0] == '\0') {
+        host_of(service->service, ret_tls->server_name);
+    } else {
+        (void)snprintf(ret_tls->server_name, sizeof ret_tls->server_name, "%s", name);
+    }
+}
+
+static enum status check_word(const char *name, const char *text, const char *const *words,
+                              size_t count, const char *all, struct error *ret_error)
+{
+    return text == NULL || text[0] == '\0' || find_word(text, words, count) < count
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_INVALID, "%s: \"%.60s\" is not one of %s", name, text,
+                           all);
 }
 
 static enum status check_given(const struct config_service *service, struct error *ret_error)
@@ -289,11 +342,14 @@ static enum status check_given(const struct config_service *service, struct erro
             return error_set(ret_error, STATUS_INVALID, "%s is missing", field->name);
         }
     }
-    if (service->protocol != NULL && service->protocol[0] != '\0' &&
-        find_protocol(service->protocol) == PROTOCOLS) {
-        return error_set(ret_error, STATUS_INVALID,
-                         "upstreamProtocol: \"%.60s\" is not one of auto, http1 and h2c",
-                         service->protocol);
+    enum status status = check_word("upstreamProtocol", service->protocol, protocols, PROTOCOLS,
+                                    "auto, http1, h2c and h2", ret_error);
+    if (status == STATUS_OK) {
+        status = check_word("upstreamTls", service->tls_mode, tls_modes, TLS_MODES,
+                            "disabled and requireTLS", ret_error);
+    }
+    if (status != STATUS_OK) {
+        return status;
     }
     if (told_apart != 1 && !has_instances) {
         return error_set(ret_error, STATUS_INVALID,
@@ -376,6 +432,64 @@ static enum status check_against_key(const struct config_service *service,
     return status;
 }
 
+/* What is said of TLS with a service fits together. */
+static enum status check_tls(const struct config *config, const struct config_service *service,
+                             struct error *ret_error)
+{
+    struct config_service_tls tls;
+    enum config_upstream_protocol protocol = config_service_protocol(config, service);
+    config_service_tls(config, service, &tls);
+    bool named = service->tls_ca_file[0] != '\0' || service->tls_certificate_key_file[0] != '\0' ||
+                 service->tls_server_name[0] != '\0';
+    if (!tls.on && named) {
+        return error_set(
+            ret_error, STATUS_INVALID,
+            "services: \"%s\" is spoken to without TLS: the other upstreamTls keys are "
+            "of use only with upstreamTls: requireTLS",
+            service->name);
+    }
+    if (tls.on && service->instances_count > 0 && service->tls_server_name[0] == '\0' &&
+        config->http_upstream_tls_server_name[0] == '\0') {
+        return error_set(ret_error, STATUS_INVALID,
+                         "services: \"%s\" has instances, which are spoken to with TLS: "
+                         "upstreamTlsServerName has to name what is in the certificate of each",
+                         service->name);
+    }
+    if (protocol == (tls.on ? CONFIG_UPSTREAM_H2C : CONFIG_UPSTREAM_H2)) {
+        return error_set(
+            ret_error, STATUS_INVALID,
+            "the service \"%s\": upstreamProtocol h2c is HTTP/2 without TLS, and h2 is "
+            "HTTP/2 with it (upstreamTls): say %s",
+            service->name, tls.on ? "h2" : "h2c");
+    }
+    return STATUS_OK;
+}
+
+/* Of every service, that of http.listen, too. */
+static enum status check_all_tls(const struct config *config, struct error *ret_error)
+{
+    struct config_service *services = NULL;
+    struct config_service_tls tls;
+    size_t count = 0;
+    bool any = config->http_upstream_tls_mode == CONFIG_UPSTREAM_TLS_REQUIRE;
+    bool named = config->http_upstream_tls_ca_file[0] != '\0' ||
+                 config->http_upstream_tls_certificate_key_file[0] != '\0' ||
+                 config->http_upstream_tls_server_name[0] != '\0';
+    enum status status = config_services_complete(config, &services, &count, ret_error);
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        status = check_tls(config, &services[i], ret_error);
+        config_service_tls(config, &services[i], &tls);
+        any = any || tls.on;
+    }
+    config_services_free(services, count);
+    if (status == STATUS_OK && named && !any) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "http.upstreamTls: its other keys are of use only with mode: requireTLS, "
+                         "here or as a service's upstreamTls");
+    }
+    return status;
+}
+
 enum status config_services_check(const struct config *config, struct error *ret_error)
 {
     for (size_t i = 0; i < config->services_count; i++) {
@@ -400,5 +514,5 @@ enum status config_services_check(const struct config *config, struct error *ret
             }
         }
     }
-    return STATUS_OK;
+    return check_all_tls(config, ret_error);
 }

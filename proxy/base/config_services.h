@@ -23,7 +23,7 @@ struct config_service_field {
     bool of_instance; /* it is each instance's own, where a service has instances */
 };
 
-#define CONFIG_SERVICE_FIELDS 10u
+#define CONFIG_SERVICE_FIELDS 14u
 
 extern const struct config_service_field config_service_fields[CONFIG_SERVICE_FIELDS];
 

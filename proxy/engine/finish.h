@@ -19,6 +19,7 @@ struct commit {
     struct engine *engine;
     struct unit *unit;
     struct engine_channel *channel; /* native engine: what the commit is sent on */
+    const uint8_t *process; /* native engine: of the server there; NULL: not known. For the call */
     /* A retryable command's answer, or a request's, kept in the COMMIT record; size 0: none. */
     struct slice reply;
     void (*completed)(struct commit *commit, enum status status);

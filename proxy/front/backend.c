@@ -20,12 +20,19 @@
  * A service that is spoken to by HTTP/2 has its own idea of connections (http2_service.h): the one
  * here is a pair in memory, and never stale.
  *
+ * With TLS what is spoken follows ALPN, where http.upstreamProtocol leaves it open (FRONT_AUTO):
+ * the first connection to a service offers both, and one that has chosen HTTP/2 is left for the
+ * shared ones before anything was sent. So does the next one, once a shared one was refused.
+ *
  * Thread: the worker's.
  */
 #include "front/exchange.h"
 
+#include <stdio.h>
+
 #include "holdfast/clock.h"
 #include "holdfast/log.h"
+#include "net/stream_tls.h"
 
 /* Of a body that goes out in one piece with its head: copying that is cheaper than a packet. */
 #define JOIN_BYTES_MAX (16u * 1024u)
@@ -85,13 +92,52 @@ static void send_head(struct exchange *exchange)
     exchange_set_state(exchange, EXCHANGE_OPEN);
 }
 
+static _Atomic bool *chose_http2(const struct exchange *exchange)
+{
+    return &exchange->shared->chose_http2[exchange->service->place];
+}
+
+/* Whether the request that is here has to go to the service by HTTP/1.1. */
+static bool wants_http1(const struct exchange *exchange)
+{
+    return exchange->service->protocol == FRONT_HTTP1 ||
+           (exchange->service->protocol == FRONT_AUTO && !exchange->is_grpc &&
+            (exchange->is_upgrade || exchange->is_connect));
+}
+
+/* Whether it goes there by HTTP/2, as far as is known. */
+static bool wants_http2(const struct exchange *exchange)
+{
+    if (wants_http1(exchange)) {
+        return false;
+    }
+    return exchange->service->protocol == FRONT_HTTP2 || exchange->is_grpc ||
+           atomic_load_explicit(chose_http2(exchange), memory_order_relaxed);
+}
+
+static void connect_http2(struct exchange *exchange);
+
+/* Nothing was sent yet: what is spoken on it ALPN has said. */
+static void begin_connection(struct exchange *exchange)
+{
+    struct slice protocol = stream_tls_protocol(&exchange->backend);
+    if (protocol.size == 0 || slice_equal(protocol, slice_text("http/1.1"))) {
+        send_head(exchange);
+        return;
+    }
+    /* Its connections of HTTP/2 are shared, and made elsewhere: once more, then it is known. */
+    atomic_store_explicit(chose_http2(exchange), true, memory_order_relaxed);
+    backend_close(exchange);
+    connect_http2(exchange);
+}
+
 static void on_connected(void *context, enum status status)
 {
     struct exchange *exchange = context;
     if (status != STATUS_OK) {
         backend_lost(exchange);
     } else {
-        send_head(exchange);
+        begin_connection(exchange);
     }
     exchange_run(exchange);
 }
@@ -107,13 +153,6 @@ static const struct stream_callbacks callbacks = {
     .drained = on_event,
 };
 
-/* Whether the request that is here goes to the service by HTTP/2. */
-static bool wants_http2(const struct exchange *exchange)
-{
-    return exchange->service->protocol == FRONT_H2C ||
-           (exchange->service->protocol == FRONT_AUTO && exchange->is_grpc);
-}
-
 /* What connecting there is shows when the request does not get through. */
 static void connect_http2(struct exchange *exchange)
 {
@@ -127,6 +166,15 @@ static void connect_http2(struct exchange *exchange)
     }
 }
 
+/* False: out of memory. */
+static bool prepare_tls(struct exchange *exchange)
+{
+    struct tls *tls = exchange->service->tls;
+    const char *offer = wants_http1(exchange) ? "\x08http/1.1" : "\x02h2\x08http/1.1";
+    return tls == NULL || (stream_use_tls(&exchange->backend, tls, false) == STATUS_OK &&
+                           stream_tls_offer(&exchange->backend, offer) == STATUS_OK);
+}
+
 static void connect_service(struct exchange *exchange)
 {
     const struct network_address *address = &exchange->target->service;
@@ -137,8 +185,9 @@ static void connect_service(struct exchange *exchange)
         connect_http2(exchange);
         return;
     }
-    exchange_set_timer(exchange, FRONT_CONNECT_MS);
-    if (stream_connect(&exchange->backend, exchange->owner->worker,
+    exchange_set_timer(exchange, exchange->shared->connect_ms);
+    if (!prepare_tls(exchange) ||
+        stream_connect(&exchange->backend, exchange->owner->worker,
                        (const struct sockaddr *)&address->storage, address->size, &callbacks,
                        exchange) != STATUS_OK) {
         backend_lost(exchange);
@@ -234,10 +283,18 @@ static bool may_retry(const struct exchange *exchange)
            !exchange->answer_seen && !exchange->is_call && !exchange->has_body;
 }
 
+/* Why TLS has failed, if it was that. */
+static void note_reason(const struct exchange *exchange, char reason[STREAM_TLS_REASON_BYTES])
+{
+    (void)snprintf(reason, STREAM_TLS_REASON_BYTES, "%s", stream_tls_reason(&exchange->backend));
+}
+
 void backend_lost(struct exchange *exchange)
 {
     bool ran = exchange->phase == ANSWER_HEAD || exchange->phase == ANSWER_BODY;
     bool retry = may_retry(exchange);
+    char reason[STREAM_TLS_REASON_BYTES];
+    note_reason(exchange, reason);
     backend_close(exchange);
     if (exchange->state == EXCHANGE_TUNNEL) {
         exchange_caller_gone(exchange);
@@ -254,7 +311,7 @@ void backend_lost(struct exchange *exchange)
     (void)atomic_fetch_add(&exchange->shared->counters.services_lost, 1);
     LOG(LOG_WARNING, "http", ran ? "The service broke off" : "Cannot connect to the service",
         LOG_TEXT("service", exchange->service->name),
-        LOG_TEXT("address", exchange->target->service_text),
+        LOG_TEXT("address", exchange->target->service_text), LOG_TEXT_IF("reason", reason),
         LOG_TEXT("caller", exchange->caller_text),
         LOG_NUMBER(exchange->call_state == EXCHANGE_CALL_NONE ? NULL : "unit", exchange->call.unit),
         LOG_HEX("trace", exchange->call.trace.bytes, TRACE_ID_BYTES));

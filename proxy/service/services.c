@@ -153,7 +153,8 @@ static enum front_protocol protocol_of(const struct config *config,
     static const enum front_protocol protocols[] = {
         [CONFIG_UPSTREAM_AUTO] = FRONT_AUTO,
         [CONFIG_UPSTREAM_HTTP1] = FRONT_HTTP1,
-        [CONFIG_UPSTREAM_H2C] = FRONT_H2C,
+        [CONFIG_UPSTREAM_H2C] = FRONT_HTTP2,
+        [CONFIG_UPSTREAM_H2] = FRONT_HTTP2,
     };
     return protocols[config_service_protocol(config, service)];
 }
@@ -306,8 +307,16 @@ static void tick(void *context, uint64_t now_ms)
     }
 }
 
-void services_use_tls(struct services *services, struct tls *net, struct tls *http)
+void services_use_tls(struct services *services, struct tls *net, struct tls *http,
+                      struct tls *const *with_services)
 {
+    size_t filled = 0;
+    for (size_t i = 0; i < services->count; i++) {
+        services->front_services[i].tls = with_services[i];
+        for (size_t j = 0; j < services->list[i].instances_count; j++) {
+            services->front_instances[filled++].tls = with_services[i];
+        }
+    }
     for (size_t i = 0; i < services->listener_count; i++) {
         services->listeners[i].tls = net;
         services->listeners[i].plain_allowed = services->config->net_tls_mode != CONFIG_TLS_REQUIRE;

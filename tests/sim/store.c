@@ -451,8 +451,9 @@ enum status store_get(struct store_transaction *transaction, enum store_table ta
     bool found = false;
     const struct table *rows = &transaction->version->tables[table];
     size_t at = position(rows, key, &found);
+    (void)ret_error;
     if (!found) {
-        return error_set(ret_error, STATUS_NOT_FOUND, "no such row");
+        return STATUS_NOT_FOUND;
     }
     *ret_value = value_of(rows->rows[at]);
     return STATUS_OK;

@@ -220,6 +220,9 @@ static void test_mistakes_are_named_with_their_line(void **state)
         {REQUIRED "http.correlation: trace\n" MANY
                   "  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
          "http.correlation: trace cannot be had with them"},
+        {REQUIRED MANY "  upstreamTls: requireTLS\n"
+                       "  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
+         "upstreamTlsServerName has to name what is in the certificate of each"},
         {REQUIRED "http.reads: wait\n" MANY "  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
          "http.reads: wait cannot be had with them"},
         {REQUIRED "unit.lifetime: 5s\n" TWO "  mongo: h:5\n",
@@ -234,6 +237,74 @@ static void test_mistakes_are_named_with_their_line(void **state)
         }
         if (strncmp(error.message, "f.yaml", 6) == 0) {
             assert_null(config.services); /* whole or not at all */
+        }
+        config_free(&config);
+    }
+}
+
+static void test_tls_with_services(void **state)
+{
+    static const struct {
+        const char *yaml;
+        const char *last; /* what stands last in the list: on, CAFile, key file, name */
+    } cases[] = {
+        {ONE "  mongo: h:3\n", "0   h"},
+        {ONE "  mongo: h:3\n  upstreamTls: requireTLS\n", "1   h"},
+        {"http: {upstreamTls: {mode: requireTLS, CAFile: /c, certificateKeyFile: /k}}\n" ONE
+         "  mongo: h:3\n  upstreamTlsCAFile: /d\n",
+         "1 /d /k h"},
+        {"http: {upstreamTls: {mode: requireTLS, serverName: n}}\n" ONE
+         "  mongo: h:3\n  upstreamTls: disabled\n",
+         "0   n"},
+        {"http: {upstreamTls: {CAFile: /c}}\n"
+         "services: [{name: a, listen: 'h:1', service: '[::1]:2', mongo: 'h:3', "
+         "upstreamTls: requireTLS, upstreamProtocol: h2}]\n",
+         "1 /c  ::1"},
+        {"http: {listen: 'h:1', service: 'x.y:2', upstreamTls: {mode: requireTLS}}\n", "1   x.y"},
+        {ONE "  mongo: h:3\n  upstreamTls: requireTLS\n  upstreamTlsCertificateKeyFile: /k\n"
+             "  upstreamTlsServerName: m\n",
+         "1  /k m"},
+    };
+    static const struct {
+        const char *yaml;
+        const char *message;
+    } wrong[] = {
+        {ONE "  mongo: h:3\n  upstreamTls: yes\n",
+         "f.yaml:2: services: upstreamTls: \"yes\" is not one of disabled and requireTLS"},
+        {REQUIRED ONE "  mongo: h:3\n  upstreamTlsCAFile: /c\n",
+         "services: \"a\" is spoken to without TLS"},
+        {REQUIRED "http: {upstreamTls: {CAFile: /c}}\n", "http.upstreamTls: its other keys"},
+        {REQUIRED "http: {upstreamTls: {serverName: n}}\n" ONE "  mongo: h:3\n",
+         "http.upstreamTls: its other keys"},
+        {REQUIRED "http: {upstreamProtocol: h2}\n" ONE "  mongo: h:3\n", "say h2c"},
+        {REQUIRED ONE "  mongo: h:3\n  upstreamTls: requireTLS\n  upstreamProtocol: h2c\n",
+         "the service \"a\": upstreamProtocol h2c is HTTP/2 without TLS"},
+        {REQUIRED "http: {listen: 'h:1', service: 'h:2', upstreamProtocol: h2}\n",
+         "the service \"service\": upstreamProtocol"},
+    };
+    struct config config;
+    struct error error;
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct config_service *list = NULL;
+        struct config_service_tls tls;
+        size_t count = 0;
+        char yaml[1024];
+        char found[600];
+        (void)snprintf(yaml, sizeof(yaml), "%s%s", REQUIRED, cases[i].yaml);
+        must_apply(&config, yaml);
+        assert_int_equal(config_services_complete(&config, &list, &count, &error), STATUS_OK);
+        config_service_tls(&config, &list[count - 1], &tls);
+        (void)snprintf(found, sizeof(found), "%d %s %s %s", tls.on, tls.ca_file,
+                       tls.certificate_key_file, tls.server_name);
+        assert_string_equal(found, cases[i].last);
+        config_services_free(list, count);
+        config_free(&config);
+    }
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        enum status status = apply(&config, wrong[i].yaml, &error);
+        if (status != STATUS_INVALID || strstr(error.message, wrong[i].message) == NULL) {
+            fail_msg("%s: %s %s", wrong[i].yaml, status_name(status), error.message);
         }
         config_free(&config);
     }
@@ -353,6 +424,7 @@ int main(void)
         cmocka_unit_test(test_instances_are_read),
         cmocka_unit_test(test_none_are_fine),
         cmocka_unit_test(test_mistakes_are_named_with_their_line),
+        cmocka_unit_test(test_tls_with_services),
         cmocka_unit_test(test_as_many_as_may_be_and_one_more),
         cmocka_unit_test(test_the_whole_list_has_that_of_the_options),
         cmocka_unit_test(test_a_change_waits_for_a_restart),
