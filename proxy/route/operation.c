@@ -332,8 +332,11 @@ void operation_start(struct connection *connection, const struct wire_header *he
     request->application = connection->application;
     request->connection = connection->number;
     request->reader_group =
-        connection->link.domain == NULL ? 0 : domain_reader_group(connection->link.domain);
+        connection->link.domain == NULL
+            ? 0
+            : domain_reader_group(connection->link.domain, connection->link.service);
     request->domain = connection->link.domain;
+    request->service = connection->link.service;
     request->process = connection->has_process ? connection->process : NULL;
     request->draining = atomic_load(&shared->draining);
     request->completed = on_completed;
