@@ -35,6 +35,7 @@
 
 #include "boundary/catch_up.h"
 #include "boundary/domain.h"
+#include "boundary/lend.h"
 #include "engine/finish.h"
 #include "net/worker.h"
 
@@ -107,6 +108,7 @@ struct call {
     struct commit commit;
     enum status commit_status;
     struct rollback rollback;
+    struct loan *loan; /* native engine: of the connection that ends the transaction; NULL: none */
     enum call_end end;
     bool committing;
     uint64_t observed;

@@ -132,6 +132,12 @@ void domain_instance_figures_get(struct domain *domain, size_t instance,
 
 /* ---- mongo connections */
 
+enum domain_lent {
+    DOMAIN_LENT,
+    DOMAIN_LENT_BUSY,  /* something is on its way there */
+    DOMAIN_LENT_NEVER, /* it is another user's, or has ended */
+};
+
 /* One mongo connection of a service of the domain; lies in the connection's memory. */
 struct domain_link {
     /* filled in by the connection */
@@ -140,6 +146,11 @@ struct domain_link {
     /* catch_up.h, on the worker. `readable`: there are bytes, or the end, in the socket. Reads and
        decides them as far as possible; returns whether some of what has come is not decided. */
     bool (*settle)(struct domain_link *link, bool readable);
+    /* lend.h, on the worker: nothing is read from it until it is taken back, and it is there until
+       then. */
+    enum domain_lent (*lend)(struct domain_link *link, const char *user,
+                             struct engine_channel **ret_channel);
+    void (*take_back)(struct domain_link *link);
 
     struct domain *domain; /* NULL: not linked */
     size_t service;        /* or instance */

@@ -91,6 +91,8 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
     case DOMAIN_WRITE_IN_CALL:
         break;
     }
+    dispatch->call = call;
+    dispatch->part = CALL_PART_WRITE;
     if (class != COMMAND_WRITE) {
         dispatch->in_call = true;
         return false;
@@ -98,6 +100,5 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
     observe(connection, call.observed, found, view, &dispatch->message, message_bytes);
     dispatch->kind = DISPATCH_OPERATION;
     dispatch->boundary = DISPATCH_TO_CALL;
-    dispatch->call = call;
     return true;
 }
