@@ -131,8 +131,8 @@ struct config_service {
     char *protocol;    /* upstreamProtocol; "": http.upstreamProtocol */
     char *tls_mode;    /* upstreamTls; "", as the next three: what http.upstreamTls says */
     char *tls_ca_file; /* upstreamTlsCAFile */
-    char *tls_certificate_key_file; /* upstreamTlsCertificateKeyFile */
-    char *tls_server_name;          /* upstreamTlsServerName */
+    char *tls_certificate_key_file;   /* upstreamTlsCertificateKeyFile */
+    char *tls_server_name;            /* upstreamTlsServerName */
     struct config_service *instances; /* NULL: it has none */
     size_t instances_count;
 };
