@@ -7,12 +7,14 @@
  *     abortTransaction      as it is
  *     commitTransaction     to the boundary: its record first, then as it is
  *   units in comments       to the boundary, as ever: they become transactions (native_unit.h)
+ *   reads by preference     perhaps to another member of the set (elsewhere.h)
  *   everything else         as it is: locks, isolation and retries are the server's
  *
  * The connection's worker.
  */
 #include "engine/native.h"
 #include "route/dispatch_private.h"
+#include "route/elsewhere.h"
 #include "wire/bson_walk.h"
 
 static bool is_transaction(const struct command_view *view)
@@ -69,5 +71,8 @@ void dispatch_native(struct connection *connection, const struct wire_header *he
         dispatch_named(connection, header, available, view, class, dispatch);
     } else if (is_transaction(view)) {
         decide_transaction(connection, header, available, view, class, dispatch);
+    } else if (view->read_preference.size > 0 ||
+               cursor_places_any(&connection->shared->cursor_places)) {
+        (void)elsewhere_decide(connection, header, available, view, dispatch);
     }
 }
