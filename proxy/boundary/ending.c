@@ -248,6 +248,20 @@ void ending_ask_server(struct boundary_request *request,
     bson_destroy(&command);
 }
 
+/* ------------------------------------------------------------------ lent */
+
+void boundary_lend(struct boundary_request *request)
+{
+    ending_init(request);
+    request->outlives_server = true; /* whose command it is is told by the channel */
+    reply_put_ok(&request->reply);
+}
+
+void boundary_take_back(struct boundary_request *request)
+{
+    ending_finish(request);
+}
+
 void boundary_cancel(struct boundary_request *request)
 {
     request->cancelled = true;

@@ -211,6 +211,7 @@ size_t native_doubts(struct native *native)
 struct question {
     uint64_t unit;
     uint64_t since_ms;
+    bool unsent;
     char *user;
     bson_t committing;
 };
@@ -230,6 +231,8 @@ static bool next_question(struct native *native, uint64_t *ret_until_ms,
     found->ask_at_ms = clock_monotonic_ms() + ASK_AGAIN_MS;
     ret_question->unit = found->unit;
     ret_question->since_ms = found->since_ms;
+    ret_question->unsent = found->unsent;
+    found->unsent = false;
     ret_question->user = strdup(found->user);
     bson_copy_to(&found->committing, &ret_question->committing);
     return true;
@@ -241,21 +244,32 @@ static void question_free(struct question *question)
     bson_destroy(&question->committing);
 }
 
+/* What its COMMIT is to keep. */
+static struct slice reply_of(const struct native_doubt *doubt)
+{
+    struct record_committing committing = {0};
+    struct slice payload = slice_make(bson_get_data(&doubt->committing), doubt->committing.len);
+    return record_get_committing(payload, &committing, NULL) == STATUS_OK ? committing.reply
+                                                                          : (struct slice){0};
+}
+
 static void end_doubt(struct native *native, struct native_doubt *doubt,
                       enum commit_verdict verdict, bool too_old)
 {
     switch (verdict) {
     case COMMIT_COMMITTED:
-        native_outcome_append(native, doubt->unit, WAL_KIND_COMMIT, NULL, doubt->counted);
+        native_outcome_append(native, doubt->unit, WAL_KIND_COMMIT, NULL, reply_of(doubt),
+                              doubt->counted);
         break;
     case COMMIT_LOST:
         native_outcome_append(native, doubt->unit, WAL_KIND_ABORT,
                               "the server has no such transaction: it was never acknowledged",
-                              doubt->counted);
+                              (struct slice){0}, doubt->counted);
         break;
     default:
         native_outcome_append(native, doubt->unit, WAL_KIND_CONFLICT,
-                              native_conflict_reason(verdict, too_old), doubt->counted);
+                              native_conflict_reason(verdict, too_old), (struct slice){0},
+                              doubt->counted);
         break;
     }
     native_outcome_note(native, &doubt->key, doubt->unit, verdict == COMMIT_COMMITTED);
@@ -297,6 +311,13 @@ static void settle(struct native *native, const struct question *question,
     bool ends = verdict != COMMIT_FORBIDDEN || too_old;
     if (verdict == COMMIT_LOST && too_old) {
         verdict = COMMIT_UNKNOWN;
+    } else if (verdict == COMMIT_FORBIDDEN && question->unsent) {
+        LOG(LOG_ERROR, "unit",
+            "A unit was rolled back: its service has no connection left that could commit it, and "
+            "the proxy's own user may not (privilege impersonate on the cluster)",
+            LOG_NUMBER("unit", question->unit), LOG_TEXT("user", question->user));
+        verdict = COMMIT_LOST;
+        ends = true;
     }
     pthread_mutex_lock(&native->lock);
     if (!ends) {

@@ -403,8 +403,9 @@ struct dispatch {
     struct op_msg message;
     bool clear_more_to_come;
     enum dispatch_boundary boundary; /* OPERATION */
-    struct domain_write_call call;   /* DISPATCH_TO_CALL */
-    int64_t stale_cursor;            /* DISPATCH_TO_READ, as of struct boundary_request */
+    struct domain_write_call call;   /* DISPATCH_TO_CALL, as the next */
+    enum call_part part;
+    int64_t stale_cursor; /* DISPATCH_TO_READ, as of struct boundary_request */
     bool read_is_lost;
     bool in_call; /* an API call is open to whose service the connection belongs */
     const char *reason;
@@ -433,6 +434,10 @@ void dispatch_read_again(struct connection *connection, enum expected_kind kind,
 
 /* operation.c: a boundary's request on this connection. */
 void operation_init(struct connection *connection);
+/* Its channel is somebody else's until it is taken back (boundary/lend.h). Only where nothing is on
+   its way. False: out of memory. */
+bool operation_lend(struct connection *connection);
+void operation_take_back(struct connection *connection);
 /* The worker ends: its connections have. */
 void operation_free_spare(struct route_worker *worker);
 void operation_start(struct connection *connection, const struct wire_header *header,

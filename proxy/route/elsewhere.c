@@ -119,6 +119,7 @@ bool elsewhere_decide(struct connection *connection, const struct wire_header *h
     char place[TOPOLOGY_NAME_BYTES];
     int64_t cursor = 0;
     if (!follow_is_on(connection) || connection->shared->options.observe_only ||
+        connection->link.domain != NULL || /* what a service reads may be its call's */
         connection->login.user[0] != '\0' || connection->login.pending[0] != '\0' ||
         view->has_autocommit || !dispatch->expects_reply ||
         (!is_placed(connection, view, place, &cursor) && !is_preferred(connection, view))) {

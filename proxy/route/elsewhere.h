@@ -13,7 +13,8 @@
  *
  * find, aggregate, count and distinct, outside of transactions, of a client that has not logged in:
  * a member answers nothing to a connection that has not, and only the client could repeat its login
- * there. All else goes to the primary, as ever. Of a cluster a router chooses by itself.
+ * there. Nor of a service behind the front, whose reads may be an API call's. All else goes to the
+ * primary, as ever. Of a cluster a router chooses by itself.
  *
  * One at a time: nothing else is read from the client until the reply is there, and it begins only
  * when the primary's replies are; so replies keep their order. A reply is taken whole before any of

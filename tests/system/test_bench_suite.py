@@ -13,6 +13,7 @@ import threading
 import time
 import xml.etree.ElementTree
 
+import pymongo
 import pytest
 from holdfast_testing import Process, Server, build_bin, server_kind, wait_until
 from holdfast_testing.server import _find_server
@@ -145,12 +146,12 @@ def test_table(server):
     assert "throughput, operations/s" in said and "Medians of 2 rounds" in said
 
 
-def change(path, out, factor):
-    """An earlier report in which all ratios were better by a factor."""
+def change(path, out, ratio_then):
+    """An earlier report with this ratio of throughputs in place of what was measured."""
     earlier = json.loads(path.read_text())
     for cell in earlier["cells"]:
         for ratio in cell["ratios"]:
-            ratio["figures"]["operationsPerSecond"]["middle"] *= factor
+            ratio["figures"]["operationsPerSecond"]["middle"] = ratio_then
     out.write_text(json.dumps(earlier))
     return out
 
@@ -160,7 +161,7 @@ def test_compare(server, tmp_path):
     options = ["point-read", "--target", f"one={server.address}", "--vs", f"two={server.address}"]
     options += ["--connections", 4, "--seconds", 0.1, "--warmup", 0, "--quiet"]
     bench(*options, "--output", tmp_path)
-    earlier = change(tmp_path / "report.json", tmp_path / "earlier.json", 100)
+    earlier = change(tmp_path / "report.json", tmp_path / "earlier.json", 1e6)
     judged = ["--compare", earlier, "--tolerance", 20]
     said = bench(*options, *judged).stdout
     assert "one / two" in said and "%" in said and "WORSE" not in said
@@ -283,6 +284,43 @@ def test_relay_passes_ends_on():
             relay.kill()
 
 
+def test_instant(tmp_path):
+    """Before the fake server, by TCP and by local sockets; what it does not answer the real one does."""
+    found = report(
+        *["point-read", "point-write", "unit", "--server", own_server(",instant")],
+        *["--target", "holdfastd", "--vs", "local=holdfastd,local,local-server"],
+        *["--vs", "relay,local,local-server", "--vs", "direct", "--connections", 4, *SHORT],
+        *["--directory", tmp_path],
+    )
+    for cell in found["cells"]:
+        for target in cell["targets"]:
+            if cell["load"] != "unit" or target["name"].endswith("holdfastd"):
+                assert target["errors"] == 0, (cell["title"], target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_instant_server_tells_what_it_is_not(server):
+    """What it answers is not true, and what it leaves to the server is."""
+    command = [build_bin() / "holdfast-bench", "instant", "--listen", "127.0.0.1:0"]
+    fake = Process([*command, "--target", server.address], name="instant")
+    try:
+        address = fake.wait_for_line(
+            lambda line: line.split()[-1] if line.startswith("listening on") else None,
+            10,
+            "the port of the fake server",
+        )
+        with pymongo.MongoClient(address, directConnection=True) as client:
+            things = client["instant"]["things"]
+            things.insert_one({"_id": "a", "value": 5})
+            assert things.find_one({"value": 5}) == {"_id": "a", "value": 5}
+            assert things.find_one({"_id": "never"}) is None  # that connection is the server's now
+        with pymongo.MongoClient(address, directConnection=True) as client:
+            assert client["instant"]["things"].find_one({"_id": "never"})["value"] == 0
+        assert things.database.client is not None
+    finally:
+        fake.kill()
+
+
 def test_boundaries():
     """Each boundary makes units of the same writes, in both durabilities."""
     found = report(
@@ -397,6 +435,8 @@ def children(pid):
         (["idle", "--target", "localhost:1", "--work", "5"], "unknown option --work"),
         (["service", "--listen", "127.0.0.1:0", "--rate", "5"], "unknown option --rate of service"),
         (["relay", "--listen", "127.0.0.1:0"], "--target HOST:PORT is missing"),
+        (["instant", "--listen", "127.0.0.1:0"], "--target HOST:PORT is missing"),
+        (["idle", "--target", "relay,local-server", "--upstream", "a:1"], "needs --server PROGRAM,instant"),
         (["relay", "more", "--listen", "127.0.0.1:0"], "unexpected more"),
     ],
 )

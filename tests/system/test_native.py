@@ -591,10 +591,6 @@ def test_needs_transactions_of_the_server():
     [
         ({"unit.multiWrites": "strict"}, "unit.multiWrites: strict"),
         ({"unit.isolation": "serializable"}, "unit.isolation: serializable"),
-        (
-            {"http.listen": "127.0.0.1:0", "http.service": "127.0.0.1:1"},
-            "API calls as units",
-        ),
     ],
 )
 def test_what_it_does_not_have(crash_server, settings, text):
