@@ -106,7 +106,7 @@ static double connections_of(const struct cell *cell)
     return cell->load.connections;
 }
 
-/* What a sync is shared by: the floor has nobody to connect to. */
+/* What is synced one by one or at once: the floor has nobody to connect to. */
 static double records_of(const struct cell *cell)
 {
     return cell->load.kind == LOAD_FLOOR ? cell->load.connections : 0;
@@ -135,7 +135,7 @@ struct variable {
 static const struct variable *variable_of(const struct html_group *group)
 {
     static const struct variable variables[] = {
-        {"rate, operations/s", rate_of},    {"records that share a sync", records_of},
+        {"rate, operations/s", rate_of},    {"records of a group", records_of},
         {"connections", connections_of},    {"writes of a unit", writes_of},
         {"units in the journal", units_of},
     };
