@@ -41,9 +41,11 @@ struct upgrade;
 
 /* Each NULL where there is no TLS. */
 struct daemon_tls {
-    struct tls *net;      /* with clients */
-    struct tls *http;     /* with callers */
-    struct tls *upstream; /* with the server, of the clients' own connections */
+    struct tls *net;       /* with clients */
+    struct tls *http;      /* with callers */
+    struct tls *upstream;  /* with the server, of the clients' own connections */
+    struct tls **services; /* with each, in the order of config_services_complete(); NULL: plain */
+    size_t service_count;
 };
 
 /* Zeroed before daemon_start(); each part is NULL until its step. */

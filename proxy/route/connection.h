@@ -21,7 +21,8 @@
  *
  * End of life, all cases:
  *   - the server's side ends: everything ends; a boundary's request learns that its command is
- * lost. If that is a commit of the native engine the client is answered first.
+ * lost. If that is a commit of the native engine the client is answered first; if it has not
+ * logged in it gets another connection to the server then.
  *   - the client's side ends: nothing more is read from it. While a boundary works, or plain writes
  *     that are counted at a gate are on their way, the server's side stays open until their replies
  *     have come: only then is it known that they can no longer meet a unit's undo.
@@ -284,6 +285,12 @@ void connection_leave_gate(struct connection *connection);
 /* The server's side broke: as connection_end_server(), but where the server is followed the
    client's side goes on if it can. */
 void connection_lose_server(struct connection *connection);
+/* As it was before it was connected. Nothing may be expected of it any more. */
+void connection_close_upstream(struct connection *connection);
+/* The server's side has ended, a request has outlived that and is answered: connects anew, so that
+   its client goes on as behind a mongos. False: it cannot, for it has logged in, or ends anyway.
+   From a worker's task only: no handler of the former stream may be on the stack. */
+bool connection_come_again(struct connection *connection);
 /* For stream_connect(). */
 const struct stream_callbacks *connection_upstream_callbacks(void);
 /* Both, because of what a peer did; logs it. */
@@ -388,8 +395,9 @@ struct dispatch {
     struct op_msg message;
     bool clear_more_to_come;
     enum dispatch_boundary boundary; /* OPERATION */
-    struct domain_write_call call;   /* DISPATCH_TO_CALL */
-    int64_t stale_cursor;            /* DISPATCH_TO_READ, as of struct boundary_request */
+    struct domain_write_call call;   /* DISPATCH_TO_CALL, as the next */
+    enum call_part part;
+    int64_t stale_cursor; /* DISPATCH_TO_READ, as of struct boundary_request */
     bool read_is_lost;
     bool in_call; /* an API call is open to whose service the connection belongs */
     const char *reason;
@@ -418,6 +426,10 @@ void dispatch_read_again(struct connection *connection, enum expected_kind kind,
 
 /* operation.c: a boundary's request on this connection. */
 void operation_init(struct connection *connection);
+/* Its channel is somebody else's until it is taken back (boundary/lend.h). Only where nothing is on
+   its way. False: out of memory. */
+bool operation_lend(struct connection *connection);
+void operation_take_back(struct connection *connection);
 /* The worker ends: its connections have. */
 void operation_free_spare(struct route_worker *worker);
 void operation_start(struct connection *connection, const struct wire_header *header,
