@@ -93,9 +93,15 @@ enum config_reads {
 
 /* What a service is spoken to by. */
 enum config_upstream_protocol {
-    CONFIG_UPSTREAM_AUTO,  /* gRPC by h2c, all else by HTTP/1.1 */
+    CONFIG_UPSTREAM_AUTO,  /* gRPC by HTTP/2, all else by HTTP/1.1, with TLS as ALPN says */
     CONFIG_UPSTREAM_HTTP1, /* gRPC is refused */
     CONFIG_UPSTREAM_H2C,   /* HTTP/2 without TLS, by prior knowledge */
+    CONFIG_UPSTREAM_H2,    /* HTTP/2 with TLS, agreed by ALPN */
+};
+
+enum config_upstream_tls {
+    CONFIG_UPSTREAM_TLS_DISABLED,
+    CONFIG_UPSTREAM_TLS_REQUIRE,
 };
 
 enum config_background {
@@ -108,6 +114,9 @@ enum config_background {
  * none. Exactly one of `mongo`, `application` and `address` is set; in the service that
  * http.listen stands for none is: its connections are all those of net.listen that no other
  * service claims.
+ *
+ * One with instances has neither `service` nor any of the three; each instance has `service` and
+ * one of the three, and nothing else.
  */
 struct config_service {
     char *name;        /* unique */
@@ -120,6 +129,12 @@ struct config_service {
     char *address;     /* the IP address it connects to net.listen from, as inet_ntop() writes it */
     char *domain;      /* services of one domain share the call; default: the service's name */
     char *protocol;    /* upstreamProtocol; "": http.upstreamProtocol */
+    char *tls_mode;    /* upstreamTls; "", as the next three: what http.upstreamTls says */
+    char *tls_ca_file; /* upstreamTlsCAFile */
+    char *tls_certificate_key_file;   /* upstreamTlsCertificateKeyFile */
+    char *tls_server_name;            /* upstreamTlsServerName */
+    struct config_service *instances; /* NULL: it has none */
+    size_t instances_count;
 };
 
 struct config {
@@ -191,6 +206,11 @@ struct config {
     enum config_tls_mode http_tls_mode;  /* http.tls.mode: as net.tls.mode */
     char *http_tls_certificate_key_file; /* http.tls.certificateKeyFile; empty: net.tls's */
     char *http_tls_ca_file;              /* http.tls.CAFile */
+    /* http.upstreamTls: with services */
+    enum config_upstream_tls http_upstream_tls_mode; /* .mode: disabled | requireTLS */
+    char *http_upstream_tls_ca_file;                 /* .CAFile; empty: the system's authorities */
+    char *http_upstream_tls_certificate_key_file;    /* .certificateKeyFile; empty: none is shown */
+    char *http_upstream_tls_server_name;             /* .serverName; empty: the address's host */
     /* log */
     enum log_level log_level; /* log.level: debug | info (default) | warning | error */
     char *log_path;           /* log.path: a file, empty: standard error */
@@ -212,6 +232,8 @@ struct config {
 
 /* Each is a few listening sockets and a domain at most; nobody has found a need for more. */
 #define CONFIG_SERVICES_MAX 256u
+/* Of one service; each has a mongo listener, or a rule that every new connection is held to. */
+#define CONFIG_INSTANCES_MAX 256u
 
 /* What the caller should do after config_from_arguments(). */
 enum config_action {
@@ -251,6 +273,17 @@ MUST_CHECK enum status config_services_complete(const struct config *config,
 /* What the service is spoken to by; its own word, or http.upstreamProtocol. */
 enum config_upstream_protocol config_service_protocol(const struct config *config,
                                                       const struct config_service *service);
+
+/* TLS with one service: its own words, or those of http.upstreamTls. */
+#define CONFIG_HOST_BYTES 256u
+struct config_service_tls {
+    bool on;
+    const char *ca_file; /* of the service or the configuration, as the next */
+    const char *certificate_key_file;
+    char server_name[CONFIG_HOST_BYTES]; /* what its certificate has to be for */
+};
+void config_service_tls(const struct config *config, const struct config_service *service,
+                        struct config_service_tls *ret_tls);
 
 /* NULL is harmless. */
 void config_services_free(struct config_service *services, size_t count);

@@ -20,7 +20,8 @@ static const char *const reads_choices[] = {"own", "wait", NULL};
 static const char *const unit_reads_choices[] = {"committed", "local", NULL};
 static const char *const isolation_choices[] = {"snapshot", "serializable", NULL};
 static const char *const background_choices[] = {"pass", "refuse", NULL};
-static const char *const upstream_protocol_choices[] = {"auto", "http1", "h2c", NULL};
+static const char *const upstream_protocol_choices[] = {"auto", "http1", "h2c", "h2", NULL};
+static const char *const upstream_tls_choices[] = {"disabled", "requireTLS", NULL};
 static const char *const standby_choices[] = {"off", "on", NULL};
 static const char *const tls_mode_choices[] = {"disabled", "allowTLS", "preferTLS", "requireTLS",
                                                NULL};
@@ -37,7 +38,9 @@ _Static_assert(CONFIG_READS_WAIT == 1, "reads_choices");
 _Static_assert(CONFIG_UNIT_READS_LOCAL == 1, "unit_reads_choices");
 _Static_assert(CONFIG_ISOLATION_SERIALIZABLE == 1, "isolation_choices");
 _Static_assert(CONFIG_BACKGROUND_REFUSE == 1, "background_choices");
-_Static_assert(CONFIG_UPSTREAM_HTTP1 == 1 && CONFIG_UPSTREAM_H2C == 2, "upstream_protocol_choices");
+_Static_assert(CONFIG_UPSTREAM_HTTP1 == 1 && CONFIG_UPSTREAM_H2C == 2 && CONFIG_UPSTREAM_H2 == 3,
+               "upstream_protocol_choices");
+_Static_assert(CONFIG_UPSTREAM_TLS_REQUIRE == 1, "upstream_tls_choices");
 _Static_assert(CONFIG_STANDBY_ON == 1, "standby_choices");
 _Static_assert(CONFIG_TLS_ALLOW == 1 && CONFIG_TLS_REQUIRE == 3, "tls_mode_choices");
 _Static_assert(CONFIG_TLS_CLIENTS_OPTIONAL == 1, "tls_clients_choices");
@@ -56,6 +59,7 @@ const struct config_group config_groups[] = {
     {"http.idempotency",
      "Calls with an Idempotency-Key: done once, however often they are repeated"},
     {"http.tls", "TLS with callers"},
+    {"http.upstreamTls", "TLS with services"},
     {"log", "Log lines, on standard error or in a file"},
     {"upgrade", "Another program in place of the running one, without an interruption"},
     {"trace", "Spans of units and their commands, to an OpenTelemetry collector"},
@@ -365,7 +369,7 @@ const struct config_key config_keys[] = {
      .offset = AT(http_upstream_protocol),
      .standard = "auto",
      .choices = upstream_protocol_choices,
-     .help = "what services speak: gRPC by h2c and all else by HTTP/1.1, or one of them for all"},
+     .help = "what services speak; auto: gRPC by HTTP/2, all else by HTTP/1.1, or what ALPN says"},
     {.name = "http.callTimeout",
      .type = CONFIG_TYPE_DURATION,
      .offset = AT(http_call_timeout_ms),
@@ -451,7 +455,7 @@ const struct config_key config_keys[] = {
      .offset = AT(http_tls_mode),
      .standard = "disabled",
      .choices = tls_mode_choices,
-     .help = "of all listeners for callers, as net.tls.mode; services are spoken to without TLS"},
+     .help = "of all listeners for callers, as net.tls.mode"},
     {.name = "http.tls.certificateKeyFile",
      .type = CONFIG_TYPE_FILE,
      .offset = AT(http_tls_certificate_key_file),
@@ -462,6 +466,28 @@ const struct config_key config_keys[] = {
      .offset = AT(http_tls_ca_file),
      .standard = "",
      .help = "as net.tls.CAFile, of callers; empty: they show no certificate"},
+
+    {.name = "http.upstreamTls.mode",
+     .type = CONFIG_TYPE_CHOICE,
+     .offset = AT(http_upstream_tls_mode),
+     .standard = "disabled",
+     .choices = upstream_tls_choices,
+     .help = "requireTLS: services are spoken to by TLS, and have to prove their name"},
+    {.name = "http.upstreamTls.CAFile",
+     .type = CONFIG_TYPE_FILE,
+     .offset = AT(http_upstream_tls_ca_file),
+     .standard = "",
+     .help = "PEM file with the authorities of services' certificates; empty: the system's"},
+    {.name = "http.upstreamTls.certificateKeyFile",
+     .type = CONFIG_TYPE_FILE,
+     .offset = AT(http_upstream_tls_certificate_key_file),
+     .standard = "",
+     .help = "PEM file with the certificate and key that services are shown; empty: none is"},
+    {.name = "http.upstreamTls.serverName",
+     .type = CONFIG_TYPE_TEXT,
+     .offset = AT(http_upstream_tls_server_name),
+     .standard = "",
+     .help = "the name in services' certificates; empty: the host of each one's address"},
 
     {.name = "log.level",
      .type = CONFIG_TYPE_CHOICE,

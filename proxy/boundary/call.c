@@ -109,7 +109,7 @@ bool call_open_unit(struct call *call)
         .client = call->caller,
         .application = call->service_name,
         .id = id,
-        .group = domain_reader_group(call->domain),
+        .group = domain_call_group(call->domain, id),
         .trace = trace_id_is_none(&call->trace) ? NULL : &call->span,
         .serializable = engine->serializable,
         .request_key = call->request_key,
@@ -150,6 +150,11 @@ enum call_admission call_wait_read(struct call *call)
     init(call);
     call->is_read = true;
     return domain_read_begin(call);
+}
+
+bool call_move(struct call *call)
+{
+    return domain_call_move(call);
 }
 
 bool call_cancel(struct call *call)
@@ -360,8 +365,10 @@ static void on_caught_up(struct catch_up *catch_up, bool behind)
 
 static void catch_up_again(struct call *call)
 {
-    call->catch_up =
-        (struct catch_up){.domain = call->domain, .home = call->worker, .completed = on_caught_up};
+    call->catch_up = (struct catch_up){.domain = call->domain,
+                                       .service = call->service,
+                                       .home = call->worker,
+                                       .completed = on_caught_up};
     catch_up_start(&call->catch_up);
 }
 
@@ -396,7 +403,10 @@ static void end_late_handler(struct call *call)
         return;
     }
     *late = (struct late_handler){
-        .catch_up = {.domain = call->domain, .home = call->worker, .completed = on_late_caught_up},
+        .catch_up = {.domain = call->domain,
+                     .service = call->service,
+                     .home = call->worker,
+                     .completed = on_late_caught_up},
         .handler = handler,
     };
     catch_up_start(&late->catch_up);

@@ -49,6 +49,7 @@ struct boundary_request {
     struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
     uint64_t reader_group;       /* whose units' writes it sees (unit/uncommitted.h); 0: none */
     struct domain *domain;       /* of the connection's service; else NULL */
+    size_t service;              /* with `domain`: its number there */
     int64_t stale_cursor;        /* reading.c: to be closed first; 0: none */
     bool read_is_lost;           /* reading.c: struct read_operation's is_lost */
     bool has_parent;             /* its comment names a span */

@@ -194,7 +194,7 @@ enum status daemon_start_router(struct daemon *daemon, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
-    services_use_tls(daemon->services, daemon->tls.net, daemon->tls.http);
+    services_use_tls(daemon->services, daemon->tls.net, daemon->tls.http, daemon->tls.services);
     services_router(daemon->services, &options);
     status = router_start(&options, &daemon->router, error);
     if (status == STATUS_OK) {

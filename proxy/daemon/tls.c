@@ -1,6 +1,9 @@
 /*
- * TLS as the settings want it: with clients, with HTTP callers, with the server. Main thread.
+ * TLS as the settings want it: with clients, with HTTP callers, with the server, with services.
+ * Main thread.
  */
+#include <stdlib.h>
+
 #include "daemon/daemon.h"
 #include "holdfast/log.h"
 
@@ -61,6 +64,43 @@ static enum status make_upstream(const struct config *config, struct tls **ret_t
     return status == STATUS_OK ? STATUS_OK : error_prefix(error, "upstream.uri");
 }
 
+static enum status make_service(const struct config *config, const struct config_service *service,
+                                struct tls **ret_tls, struct error *error)
+{
+    struct config_service_tls wanted;
+    config_service_tls(config, service, &wanted);
+    const struct tls_options options = {
+        .is_client = true,
+        .certificate_key_file = wanted.certificate_key_file,
+        .ca_file = wanted.ca_file,
+        .host = wanted.server_name,
+        .version_min = version_of(config),
+        .handshake_ms = FRONT_CONNECT_MS,
+    };
+    return !wanted.on ? STATUS_OK
+           : tls_new(&options, ret_tls, error) == STATUS_OK
+               ? STATUS_OK
+               : error_prefix(error, "service %s: TLS", service->name);
+}
+
+static enum status make_services(const struct config *config, struct daemon_tls *tls,
+                                 struct error *error)
+{
+    struct config_service *services = NULL;
+    size_t count = 0;
+    enum status status = config_services_complete(config, &services, &count, error);
+    if (status == STATUS_OK && count > 0) {
+        tls->services = calloc(count, sizeof(struct tls *));
+        status = tls->services == NULL ? error_set(error, STATUS_MEMORY, "out of memory") : status;
+    }
+    while (status == STATUS_OK && tls->service_count < count) {
+        size_t i = tls->service_count++;
+        status = make_service(config, &services[i], &tls->services[i], error);
+    }
+    config_services_free(services, count);
+    return status;
+}
+
 enum status daemon_make_tls(const struct config *config, struct daemon_tls *ret_tls,
                             struct error *error)
 {
@@ -71,6 +111,9 @@ enum status daemon_make_tls(const struct config *config, struct daemon_tls *ret_
     }
     if (status == STATUS_OK) {
         status = make_upstream(config, &tls.upstream, error);
+    }
+    if (status == STATUS_OK) {
+        status = make_services(config, &tls, error);
     }
     if (status != STATUS_OK) {
         daemon_free_tls(&tls);
@@ -101,6 +144,9 @@ void daemon_reload_tls(struct daemon *daemon)
     reload(daemon->tls.net, "net.tls");
     reload(daemon->tls.http, "http.tls");
     reload(daemon->tls.upstream, "upstream.uri");
+    for (size_t i = 0; i < daemon->tls.service_count; i++) {
+        reload(daemon->tls.services[i], "http.upstreamTls");
+    }
 }
 
 void daemon_free_tls(struct daemon_tls *tls)
@@ -108,4 +154,10 @@ void daemon_free_tls(struct daemon_tls *tls)
     tls->net = tls_free(tls->net);
     tls->http = tls_free(tls->http);
     tls->upstream = tls_free(tls->upstream);
+    for (size_t i = 0; i < tls->service_count; i++) {
+        tls_free(tls->services[i]);
+    }
+    free(tls->services);
+    tls->services = NULL;
+    tls->service_count = 0;
 }

@@ -21,6 +21,7 @@ struct commit {
     /* Native engine: what the commit is sent on; NULL: the proxy's own connection. commit_start()
        is called on its worker. */
     struct engine_channel *channel;
+    const uint8_t *process; /* native engine: of the server there; NULL: not known. For the call */
     /* A retryable command's answer, or a request's, kept in the COMMIT record; size 0: none. */
     struct slice reply;
     void (*completed)(struct commit *commit, enum status status);

@@ -142,6 +142,7 @@ enum native_step native_commit_begin(struct native_commit *commit)
     if (known && entry->state == NATIVE_COMMITTING) {
         take_again(commit, entry);
         pthread_mutex_unlock(&part->lock);
+        native_asker_defer(commit->native, commit->unit);
         return NATIVE_SEND;
     }
     commit->unit = wal_unit_next(commit->native->options.wal);

@@ -35,6 +35,8 @@ struct native_unit_state {
     uint32_t command_count;
     int32_t left;
     bson_t recovery_token; /* the last that a mongos gave; empty: none */
+    bool has_process;
+    uint8_t process[UPSTREAM_PROCESS_BYTES]; /* that the commit is first sent to */
     uint64_t began_us;
 };
 
@@ -391,6 +393,7 @@ static void put_committing(const struct native_unit_state *state, bool with_comm
         .lsid = slice_make(bson_get_data(&state->lsid), state->lsid.len),
         .transaction_number = TRANSACTION_NUMBER,
         .recovery_token = slice_make(bson_get_data(token), bson_empty(token) ? 0 : token->len),
+        .process = state->has_process ? state->process : NULL,
         .commands = with_commands && state->command_count > 0
                         ? slice_make(bson_get_data(&state->commands), state->commands.len)
                         : (struct slice){0},
@@ -562,6 +565,10 @@ bool native_unit_commit(struct commit *commit)
     }
     uint64_t patience_us = (clock_monotonic_us() - state->began_us) / PATIENCE_PART;
     commit->started_us = clock_monotonic_us();
+    state->has_process = commit->process != NULL;
+    if (commit->process != NULL) {
+        memcpy(state->process, commit->process, sizeof state->process);
+    }
     bson_init(&commit->payload);
     bson_init(&commit->begin_payload);
     put_committing(state, true, commit->reply, &commit->payload);

@@ -61,7 +61,7 @@
     X(NO_GRPC, "noGrpc", 501, GRPC_UNIMPLEMENTED, false,                                           \
       "The service is spoken to by HTTP/1.1 only (http.upstreamProtocol), which is not gRPC's.")   \
     X(NOT_HTTP2, "notHttp2", 502, GRPC_UNAVAILABLE, false,                                         \
-      "The service does not speak HTTP/2 without TLS (http.upstreamProtocol).")                    \
+      "The service does not speak HTTP/2 (http.upstreamProtocol, http.upstreamTls).")              \
     X(NO_TUNNEL, "noTunnel", 501, GRPC_UNIMPLEMENTED, false,                                       \
       "The service is spoken to by HTTP/2 (http.upstreamProtocol): there is no upgrade, and no "   \
       "CONNECT.")

@@ -21,6 +21,7 @@
 /* What a service of ours has. */
 struct served {
     struct front_service service;
+    struct front_service *instances; /* those of `service` */
     struct peers peers;
     struct front_endpoint outside;
     struct front_endpoint inside;
@@ -162,12 +163,34 @@ static enum status open_endpoint(struct front *front, struct front_endpoint *end
                          &endpoint->listener, ret_error);
 }
 
+static enum status copy_service(struct served *served, const struct front_service *service,
+                                size_t place, struct error *ret_error)
+{
+    served->service = *service;
+    served->service.place = place;
+    if (service->instance_count == 0) {
+        return STATUS_OK;
+    }
+    served->instances = calloc(service->instance_count, sizeof *served->instances);
+    if (served->instances == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    for (size_t i = 0; i < service->instance_count; i++) {
+        served->instances[i] = service->instances[i];
+        served->instances[i].place = place;
+    }
+    served->service.instances = served->instances;
+    return STATUS_OK;
+}
+
 static enum status open_service(struct front *front, struct served *served,
                                 const struct front_service *service, struct error *ret_error)
 {
-    served->service = *service;
-    enum status status =
-        peers_parse(service->peers == NULL ? "" : service->peers, &served->peers, ret_error);
+    enum status status = copy_service(served, service, (size_t)(served - front->served), ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = peers_parse(service->peers == NULL ? "" : service->peers, &served->peers, ret_error);
     if (status == STATUS_OK) {
         served->inside.inside = true;
         status = open_endpoint(front, &served->inside, served, service->inside_listen, ret_error);
@@ -186,7 +209,8 @@ static struct front *make(const struct front_options *options)
     front->worker_count = worker_pool_count(options->workers);
     front->workers = calloc(front->worker_count, sizeof *front->workers);
     front->served = calloc(options->service_count + 1, sizeof *front->served);
-    if (front->workers == NULL || front->served == NULL) {
+    front->shared.chose_http2 = calloc(options->service_count + 1, sizeof(_Atomic bool));
+    if (front->workers == NULL || front->served == NULL || front->shared.chose_http2 == NULL) {
         return front_free(front);
     }
     front->shared.answer_bytes_max = options->answer_bytes_max;
@@ -197,6 +221,7 @@ static struct front *make(const struct front_options *options)
     front->shared.body_ms = options->body_ms == 0 ? FRONT_BODY_MS : options->body_ms;
     front->shared.kept_ms = options->kept_ms == 0 ? FRONT_KEPT_MS : options->kept_ms;
     front->shared.stall_ms = options->stall_ms == 0 ? FRONT_STALL_MS : options->stall_ms;
+    front->shared.connect_ms = options->connect_ms == 0 ? FRONT_CONNECT_MS : options->connect_ms;
     front->shared.idle_ms = options->idle_ms == 0 ? FRONT_IDLE_MS : options->idle_ms;
     front->shared.observe = options->observe;
     front->shared.idempotency = options->idempotency;
@@ -350,8 +375,12 @@ struct front *front_free(struct front *front)
             route_figures_free(front->workers[i].figures);
             free(front->workers[i].http2);
         }
+        for (size_t i = 0; i < front->served_count; i++) {
+            free(front->served[i].instances);
+        }
         free(front->workers);
         free(front->served);
+        free(front->shared.chose_http2);
         free(front);
     }
     return NULL;

@@ -29,7 +29,7 @@
  *   FRONT_IDLE_MS      between two requests of a connection
  *   FRONT_KEPT_MS      a connection to the service that was idle for longer is not used for a call:
  *                      the service may be closing it, and a call is never sent twice
- *   FRONT_CONNECT_MS   for connecting to the service
+ *   FRONT_CONNECT_MS   for connecting to the service, with the handshake of TLS
  *   FRONT_STALL_MS     without a byte taken by a caller who is being given a held answer
  *   FRONT_LINGER_MS    for a caller to close after our last byte
  *   HEAD_BYTES_MAX     of a head (431)
@@ -47,7 +47,11 @@
  * closed. Of other requests the service sees their caller's end as it would directly, be it of one
  * direction or of both.
  *
- * Callers may speak TLS (front_options.tls); services are spoken to without.
+ * Of a service with instances each request has one: a call the one that it is admitted on, any
+ * other the one with the least to do. One that cannot be connected to is not waited for: the
+ * request goes to another, of which nothing was sent yet.
+ *
+ * Callers may speak TLS (front_options.tls), and services (front_service.tls).
  *
  * HTTP/2 (http2_caller.h): callers may speak it on every listener; a stream is as a caller's
  * connection, and counts as one. A service is spoken to by it as its `protocol` says. A request of
@@ -83,24 +87,33 @@
 
 /* What a service is spoken to by. */
 enum front_protocol {
-    FRONT_AUTO, /* gRPC: HTTP/2 without TLS, by prior knowledge; all else HTTP/1.1 */
+    /* gRPC: HTTP/2. All else: what the service chooses by ALPN, without TLS HTTP/1.1; an Upgrade
+       always HTTP/1.1. */
+    FRONT_AUTO,
     FRONT_HTTP1,
-    FRONT_H2C, /* all of it by HTTP/2 */
+    FRONT_HTTP2, /* all of it; without TLS by prior knowledge */
 };
 
 /* Texts outlive the front. */
 struct front_service {
     const char *name;
     struct domain *domain;     /* outlives the front */
-    size_t number;             /* of the service in its domain */
+    size_t number;             /* of the service in its domain; of an instance, its own */
     const char *listen;        /* HOST:PORT, for callers from outside */
     const char *inside_listen; /* HOST:PORT, for the domain's services among each other; or "" */
     struct network_address service;
     const char *service_text; /* for the log */
     enum front_protocol protocol;
+    struct tls *tls;   /* with the service, outlives the front; NULL: none */
     const char *peers; /* IP addresses, comma separated, that are inside also on `listen`; or "" */
     bool reads_wait;   /* GET and HEAD from outside wait until no call is open */
     bool trace_correlated; /* the domain tells calls apart by their traceparent */
+    size_t place;          /* private: in the front */
+    /* In a domain of instances (domain.h): as the service is, but for number and address, which the
+       service then has none of. NULL: it has none. */
+    const struct front_service *instances;
+    size_t instance_count;
+    bool is_instance;
 };
 
 /* Requests with an Idempotency-Key (repeats.h). */
@@ -128,6 +141,7 @@ struct front_options {
     uint64_t idle_ms;        /* 0: FRONT_IDLE_MS */
     uint64_t kept_ms;        /* 0: FRONT_KEPT_MS */
     uint64_t stall_ms;       /* 0: FRONT_STALL_MS */
+    uint64_t connect_ms;     /* 0: FRONT_CONNECT_MS */
 };
 
 struct front;

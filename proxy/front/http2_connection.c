@@ -11,9 +11,12 @@
  */
 #include "front/http2_service_private.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "holdfast/clock.h"
+#include "holdfast/log.h"
+#include "net/stream_tls.h"
 
 /* Before other connections of the worker have their turn. */
 #define READS_MAX 8
@@ -38,8 +41,15 @@ void http2_connection_end(struct http2_connection *connection, bool reached)
 {
     struct http2_services *services = connection->services;
     struct service_lane *next;
+    char reason[STREAM_TLS_REASON_BYTES];
     if (connection->gone) {
         return;
+    }
+    (void)snprintf(reason, sizeof reason, "%s", stream_tls_reason(&connection->stream));
+    if (reached && reason[0] != '\0') {
+        LOG(LOG_WARNING, "http", "A connection to the service broke",
+            LOG_TEXT("service", connection->service->name),
+            LOG_TEXT("address", connection->service->service_text), LOG_TEXT("reason", reason));
     }
     connection->gone = true;
     *(connection->previous == NULL ? &services->connections : &connection->previous->next) =
@@ -54,8 +64,10 @@ void http2_connection_end(struct http2_connection *connection, bool reached)
         next = lane->next;
         if (lane->connection == connection) {
             lane->to_stranger = connection->stranger;
+            lane->reason = reason;
             service_lane_over(lane, !lane->sent || connection->stranger,
                               reached && !connection->stranger);
+            lane->reason = NULL;
         }
     }
     (void)event_del(&connection->timer);
@@ -128,6 +140,18 @@ static void on_turn(evutil_socket_t descriptor, short what, void *context)
     run(context);
 }
 
+static struct front_shared *shared_of(const struct http2_connection *connection)
+{
+    return connection->services->owner->shared;
+}
+
+/* With TLS it is ALPN that says so (RFC 9113, section 3.2). */
+static bool is_agreed(const struct http2_connection *connection)
+{
+    return connection->service->tls == NULL ||
+           slice_equal(stream_tls_protocol(&connection->stream), slice_text("h2"));
+}
+
 static void on_connected(void *context, enum status status)
 {
     struct http2_connection *connection = context;
@@ -136,6 +160,13 @@ static void on_connected(void *context, enum status status)
         return;
     }
     (void)event_del(&connection->timer);
+    if (!is_agreed(connection)) {
+        connection->stranger = true;
+        atomic_store_explicit(&shared_of(connection)->chose_http2[connection->service->place],
+                              false, memory_order_relaxed);
+        http2_connection_end(connection, false);
+        return;
+    }
     run(connection);
 }
 
@@ -161,6 +192,14 @@ static const struct stream_callbacks stream_callbacks = {
 
 /* ------------------------------------------------------------------ finding a connection */
 
+/* False: out of memory. */
+static bool prepare_tls(struct http2_connection *connection)
+{
+    struct tls *tls = connection->service->tls;
+    return tls == NULL || (stream_use_tls(&connection->stream, tls, false) == STATUS_OK &&
+                           stream_tls_offer(&connection->stream, "\x02h2") == STATUS_OK);
+}
+
 /* NULL: out of memory, or it cannot even be tried. */
 static struct http2_connection *connect_service(struct http2_services *services,
                                                 const struct front_service *service)
@@ -175,16 +214,18 @@ static struct http2_connection *connect_service(struct http2_services *services,
     connection->idle_since_ms = clock_monotonic_ms();
     stream_init(&connection->stream);
     if (!http2_peer_start(&connection->peer, &service_lane_handlers, false) ||
+        !prepare_tls(connection) ||
         stream_connect(&connection->stream, worker,
                        (const struct sockaddr *)&service->service.storage, service->service.size,
                        &stream_callbacks, connection) != STATUS_OK) {
+        stream_close(&connection->stream);
         nghttp2_session_del(connection->peer.session);
         free(connection);
         return NULL;
     }
     (void)event_assign(&connection->turn, worker_base(worker), -1, 0, on_turn, connection);
     (void)event_assign(&connection->timer, worker_base(worker), -1, 0, on_timer, connection);
-    worker_timer_start(&connection->timer, FRONT_CONNECT_MS);
+    worker_timer_start(&connection->timer, shared_of(connection)->connect_ms);
     connection->next = services->connections;
     if (connection->next != NULL) {
         connection->next->previous = connection;
@@ -207,7 +248,7 @@ static bool has_room(const struct http2_connection *connection)
 static bool is_fit(struct http2_connection *connection)
 {
     uint8_t said[1024]; /* the receive buffer holds the request */
-    const struct front_shared *shared = connection->services->owner->shared;
+    const struct front_shared *shared = shared_of(connection);
     if (connection->draining || !has_room(connection)) {
         return false;
     }

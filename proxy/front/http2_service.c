@@ -77,15 +77,26 @@ static void answer_locally(struct service_lane *lane, enum error_answer answer)
     close_pipe(lane, well);
 }
 
+/* Whether no request of its kind can go there: else, as that service has chosen HTTP/2 before, the
+   next one is spoken to as it chooses then. */
+static bool is_mistaken(const struct service_lane *lane)
+{
+    return lane->to_stranger && (lane->service->protocol == FRONT_HTTP2 || lane->is_grpc);
+}
+
 static void lose(struct service_lane *lane)
 {
     struct front_counters *counters = &lane->services->owner->shared->counters;
     (void)atomic_fetch_add(&counters->services_lost, 1);
+    if (lane->service->is_instance) {
+        domain_instance_failed(lane->service->domain, lane->service->number);
+    }
     LOG(LOG_WARNING, "http",
         lane->to_stranger ? "The service does not speak HTTP/2 (http.upstreamProtocol)"
                           : "Cannot connect to the service, or it did not begin with a request",
-        LOG_TEXT("service", lane->service->name), LOG_TEXT("address", lane->service->service_text));
-    answer_locally(lane, lane->to_stranger ? ERROR_ANSWER_NOT_HTTP2 : ERROR_ANSWER_SERVICE_LOST);
+        LOG_TEXT("service", lane->service->name), LOG_TEXT("address", lane->service->service_text),
+        LOG_TEXT_IF("reason", lane->reason));
+    answer_locally(lane, is_mistaken(lane) ? ERROR_ANSWER_NOT_HTTP2 : ERROR_ANSWER_SERVICE_LOST);
 }
 
 static void never_ran(struct service_lane *lane, bool may_retry)
@@ -295,7 +306,7 @@ static bool submit(struct http2_lane *lane, struct slice head)
     own->to_head = head_is_word(parsed.method, "HEAD");
     own->is_grpc = grpc_is_type(parsed.content_type);
     http2_lane_begin_body(lane, parsed.framing, parsed.length);
-    enum status status = http2_read_request(head, &parsed, &list);
+    enum status status = http2_read_request(head, &parsed, own->service->tls != NULL, &list);
     if (status == STATUS_UNSUPPORTED) {
         answer_locally(own, ERROR_ANSWER_NO_TUNNEL);
         return false;

@@ -2,8 +2,8 @@
 #define HOLDFAST_FRONT_HTTP2_SERVICE_H
 
 /*
- * Private to the front: requests to services that speak HTTP/2 without TLS (h2c, by prior
- * knowledge). To an exchange it looks as a connection to a service of HTTP/1.1 does, which is kept
+ * Private to the front: requests to services that speak HTTP/2, by prior knowledge (h2c) or agreed
+ * on by ALPN. To an exchange it looks as a connection to a service of HTTP/1.1 does, which is kept
  * between two requests; behind that, the requests of one worker share connections.
  *
  * What becomes of a request whose service does not answer it:

@@ -24,7 +24,7 @@ struct http2_connection {
     uint64_t idle_since_ms; /* with no streams */
     bool draining;          /* no new requests */
     bool greeted;           /* its first bytes were of HTTP/2 */
-    bool stranger;          /* they were not */
+    bool stranger;          /* they were not, or ALPN has not agreed on it */
     bool running;           /* run() is on the stack */
     bool gone;
 };
@@ -43,7 +43,8 @@ struct service_lane {
     bool begun; /* something of the answer was passed on */
     bool to_head;
     bool is_grpc;
-    bool to_stranger; /* its service speaks something else */
+    bool to_stranger;   /* its service speaks something else */
+    const char *reason; /* service_lane_over(): why its connection was lost; NULL or "": unknown */
     bool finishing;
     struct worker_task finish_task;
 };

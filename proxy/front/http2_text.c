@@ -119,6 +119,8 @@ void http2_fields_add(struct http2_fields *fields, struct slice name, struct sli
         return;
     }
     fields->has_length = fields->has_length || head_is_word(name, "content-length");
+    fields->is_grpc =
+        fields->is_grpc || (head_is_word(name, "content-type") && grpc_is_type(value));
     put(fields, &fields->lines, name);
     put(fields, &fields->lines, slice_text(": "));
     put(fields, &fields->lines, value);
@@ -153,12 +155,32 @@ static enum status put_line(struct buffer *out, const char *name, const struct b
     return status == STATUS_OK ? put_text(out, "\r\n") : status;
 }
 
+/* The other fields, without a length where the text is chunked. */
+static enum status put_lines(const struct http2_fields *fields, bool drop_length,
+                             struct buffer *out)
+{
+    struct slice rest = buffer_slice(&fields->lines);
+    struct slice line;
+    struct slice name;
+    struct slice value;
+    enum status status = STATUS_OK;
+    if (!drop_length) {
+        return buffer_append(out, rest.data, rest.size);
+    }
+    for (struct slice at = rest; status == STATUS_OK && head_take_line(&rest, &line); at = rest) {
+        bool is_field = head_take_field(&at, &name, &value);
+        if (!is_field || !head_is_word(name, "content-length")) {
+            status = buffer_append(out, line.data, line.size + 2);
+        }
+    }
+    return status;
+}
+
 static enum status put_fields(const struct http2_fields *fields, const char *framing,
-                              struct buffer *out)
+                              bool drop_length, struct buffer *out)
 {
     enum status status = put_line(out, "host: ", &fields->authority);
-    status =
-        status == STATUS_OK ? buffer_append(out, fields->lines.data, fields->lines.size) : status;
+    status = status == STATUS_OK ? put_lines(fields, drop_length, out) : status;
     status = status == STATUS_OK ? put_line(out, "cookie: ", &fields->cookie) : status;
     status = status == STATUS_OK ? put_text(out, framing) : status;
     return status == STATUS_OK ? put_text(out, "\r\n") : status;
@@ -204,7 +226,7 @@ enum status http2_write_request(const struct http2_fields *fields, bool ended, s
         status == STATUS_OK ? buffer_append(out, fields->path.data, fields->path.size) : status;
     status = status == STATUS_OK ? put_text(out, " HTTP/1.1\r\n") : status;
     if (status == STATUS_OK) {
-        status = put_fields(fields, framing_of(fields, body, has_usually_body(method)), out);
+        status = put_fields(fields, framing_of(fields, body, has_usually_body(method)), false, out);
     }
     if (status == STATUS_OK) {
         *ret_body = body;
@@ -222,10 +244,13 @@ enum status http2_write_answer(const struct http2_fields *fields, bool ended, bo
         return status == STATUS_OK ? STATUS_INVALID : status;
     }
     enum http2_body body = body_of(fields, ended || to_head || bodiless);
+    bool drop_length = body == HTTP2_BODY_LENGTH && fields->is_grpc;
+    body = drop_length ? HTTP2_BODY_CHUNKED : body;
     (void)snprintf(line, sizeof line, "HTTP/1.1 %u \r\n", fields->status);
     status = put_text(out, line);
     if (status == STATUS_OK) {
-        status = put_fields(fields, framing_of(fields, body, !to_head && !bodiless), out);
+        status =
+            put_fields(fields, framing_of(fields, body, !to_head && !bodiless), drop_length, out);
     }
     if (status == STATUS_OK) {
         *ret_body = body;
@@ -402,7 +427,7 @@ static struct slice path_of(struct slice target)
     return target;
 }
 
-enum status http2_read_request(struct slice head, const struct http_head *parsed,
+enum status http2_read_request(struct slice head, const struct http_head *parsed, bool tls,
                                struct http2_list *ret_list)
 {
     struct slice lines = head;
@@ -418,7 +443,7 @@ enum status http2_read_request(struct slice head, const struct http_head *parsed
     }
     (void)head_find(head, "host", &host);
     add(ret_list, slice_text(":method"), parsed->method);
-    add(ret_list, slice_text(":scheme"), slice_text("http"));
+    add(ret_list, slice_text(":scheme"), slice_text(tls ? "https" : "http"));
     add(ret_list, slice_text(":path"), path_of(parsed->target));
     if (host.size > 0) {
         add(ret_list, slice_text(":authority"), host);

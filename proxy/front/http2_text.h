@@ -36,6 +36,7 @@ struct http2_fields {
     bool no_memory;
     bool malformed;
     bool has_length;
+    bool is_grpc; /* its content-type is gRPC's */
     unsigned status;
     struct buffer method;
     struct buffer path;
@@ -65,7 +66,8 @@ enum http2_body {
  */
 MUST_CHECK enum status http2_write_request(const struct http2_fields *fields, bool ended,
                                            struct buffer *out, enum http2_body *ret_body);
-/* `to_head`: it answers HEAD. Also of answers 1xx, which have no body. */
+/* `to_head`: it answers HEAD. Also of answers 1xx, which have no body. One of gRPC with a body
+   loses its content-length: only a chunked text has a place for its trailers. */
 MUST_CHECK enum status http2_write_answer(const struct http2_fields *fields, bool ended,
                                           bool to_head, struct buffer *out,
                                           enum http2_body *ret_body);
@@ -81,11 +83,11 @@ struct http2_list {
 };
 
 /*
- * `head` has been parsed as *parsed. The list points into it, and is to be freed. Errors:
- * STATUS_UNSUPPORTED (another protocol is asked for), STATUS_MEMORY.
+ * `head` has been parsed as *parsed. The list points into it, and is to be freed. `tls`: it goes
+ * out by that. Errors: STATUS_UNSUPPORTED (another protocol is asked for), STATUS_MEMORY.
  */
 MUST_CHECK enum status http2_read_request(struct slice head, const struct http_head *parsed,
-                                          struct http2_list *ret_list);
+                                          bool tls, struct http2_list *ret_list);
 /* `bodiless`: nothing follows it. */
 MUST_CHECK enum status http2_read_answer(struct slice head, const struct http_head *parsed,
                                          bool bodiless, struct http2_list *ret_list);

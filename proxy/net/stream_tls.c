@@ -123,6 +123,11 @@ static void make_method(void)
 
 /* ------------------------------------------------------------------ the transport */
 
+static void set_reason(struct stream_tls *tls, const char *text)
+{
+    (void)snprintf(tls->reason, sizeof tls->reason, "%s", text);
+}
+
 /* -1 with EAGAIN if OpenSSL only waits; else the session is dead. */
 static ssize_t judge(struct stream_tls *tls, int error, int failure)
 {
@@ -130,7 +135,11 @@ static ssize_t judge(struct stream_tls *tls, int error, int failure)
         errno = EAGAIN;
         return -1;
     }
+    const char *alert = ERR_reason_error_string(ERR_peek_last_error());
     tls->dead = true;
+    if (error == SSL_ERROR_SSL && alert != NULL) {
+        set_reason(tls, alert); /* of TLS 1.3 the peer judges our certificate after the handshake */
+    }
     ERR_clear_error();
     errno = error == SSL_ERROR_SYSCALL && failure != 0 && failure != EAGAIN ? failure : ECONNRESET;
     return -1;
@@ -199,11 +208,6 @@ static const struct stream_transport transport_tls = {
 
 /* ------------------------------------------------------------------ the handshake */
 
-static void set_reason(struct stream_tls *tls, const char *text)
-{
-    (void)snprintf(tls->reason, sizeof tls->reason, "%s", text);
-}
-
 static void finish(struct stream *stream, enum status status)
 {
     int descriptor = stream->descriptor;
@@ -239,6 +243,8 @@ static void fail_by_error(struct stream *stream, int error)
     if (verified != X509_V_OK && SSL_get_verify_mode(tls->session) != SSL_VERIFY_NONE) {
         (void)snprintf(reason, sizeof reason, "the peer's certificate is refused: %s",
                        X509_verify_cert_error_string(verified));
+    } else if (tls->is_client && code != 0 && ERR_GET_REASON(code) == SSL_R_WRONG_VERSION_NUMBER) {
+        (void)snprintf(reason, sizeof reason, "the peer does not speak TLS");
     } else if (tls->at_end || error == SSL_ERROR_SYSCALL) {
         (void)snprintf(reason, sizeof reason, "the peer left in the handshake");
     } else {
@@ -448,10 +454,34 @@ enum status stream_use_tls_towards(struct stream *stream, struct tls *shared, co
     return use_tls(stream, shared, host, false);
 }
 
+enum status stream_tls_offer(struct stream *stream, const char *protocols)
+{
+    /* 0 is success here. */
+    return SSL_set_alpn_protos(stream->tls->session, (const unsigned char *)protocols,
+                               (unsigned)strlen(protocols)) == 0
+               ? STATUS_OK
+               : STATUS_MEMORY;
+}
+
+struct slice stream_tls_protocol(const struct stream *stream)
+{
+    const unsigned char *protocol = NULL;
+    unsigned size = 0;
+    if (stream->tls != NULL) {
+        SSL_get0_alpn_selected(stream->tls->session, &protocol, &size);
+    }
+    return slice_make(protocol, size);
+}
+
+const char *stream_tls_reason(const struct stream *stream)
+{
+    return stream->tls == NULL ? "" : stream->tls->reason;
+}
+
 const char *stream_tls_failure(const struct stream *stream)
 {
-    return stream->tls == NULL || stream->tls->reason[0] == '\0' ? "the connection failed"
-                                                                 : stream->tls->reason;
+    const char *reason = stream_tls_reason(stream);
+    return reason[0] == '\0' ? "the connection failed" : reason;
 }
 
 bool stream_is_tls(const struct stream *stream)

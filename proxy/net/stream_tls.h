@@ -30,8 +30,19 @@ MUST_CHECK enum status stream_use_tls(struct stream *stream, struct tls *tls, bo
 MUST_CHECK enum status stream_use_tls_towards(struct stream *stream, struct tls *tls,
                                               const char *host);
 
-/* After a failed handshake: why, in words. */
+/*
+ * Before it is connected, of a client: what ALPN offers, as on the wire ("\x02h2\x08http/1.1"), the
+ * best first. Errors: STATUS_MEMORY.
+ */
+MUST_CHECK enum status stream_tls_offer(struct stream *stream, const char *protocols);
+
+/* What ALPN has agreed on; empty: nothing. Lives as long as the stream. */
+struct slice stream_tls_protocol(const struct stream *stream);
+
+/* After a failed handshake, or a break: why, in words. */
 const char *stream_tls_failure(const struct stream *stream);
+/* The same; "": TLS has not failed. */
+const char *stream_tls_reason(const struct stream *stream);
 
 /* Whether what came on a stream without TLS begins as TLS does: for the words of a refusal. */
 bool stream_tls_is_spoken(struct slice received);

@@ -5,7 +5,7 @@
  * What the TLS connections of one listener, or those to one server, have in common: certificate,
  * key, authorities, versions. TLS 1.2 with forward secrecy and AEAD ciphers, and TLS 1.3; no
  * renegotiation, no compression, no resumption (so that no connection outlives a change of who is
- * trusted), ALPN only as `http` says.
+ * trusted), ALPN only as `http` says; of a client as stream_tls_offer() does.
  *
  * tls_reload() reads the files again while connections are made: those there are keep what they
  * began with, later ones get the new. Any thread.

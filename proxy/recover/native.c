@@ -304,10 +304,10 @@ static enum status end_unit(struct recovering *recovering, const struct unit_his
     struct native_report *report = recovering->report;
     struct native_unit done = {.history = history, .state = WAL_UNIT_CONFLICT};
     enum wal_kind kind = WAL_KIND_CONFLICT;
+    bool too_old =
+        verdict == COMMIT_LOST &&
+        commit_is_too_old(history->last_time_ms, clock_wall_ms(), recovering->server.session_ms);
     struct record_committing committing = {0};
-    uint64_t now_ms = clock_wall_ms();
-    bool too_old = verdict == COMMIT_LOST && now_ms > history->last_time_ms &&
-                   now_ms - history->last_time_ms > recovering->server.session_ms;
     if (verdict == COMMIT_COMMITTED) {
         kind = WAL_KIND_COMMIT;
         done.state = WAL_UNIT_COMMITTED;

@@ -374,6 +374,29 @@ static void connect_server(struct connection *connection)
     }
 }
 
+void connection_close_upstream(struct connection *connection)
+{
+    stream_close(&connection->upstream);
+    stream_init(&connection->upstream);
+    connection->upstream.transport = &stream_transport_permitted;
+    buffer_free(&connection->reply_incoming);
+    connection->connected = false;
+    connection->checking = false;
+    connection->has_process = false;
+}
+
+bool connection_come_again(struct connection *connection)
+{
+    if (connection->client_gone || connection->owner->stopping || connection->finishing ||
+        connection->login.user[0] != '\0' || connection->login.pending[0] != '\0') {
+        return false;
+    }
+    connection->server_gone = false;
+    connection_close_upstream(connection);
+    connect_server(connection);
+    return !connection->server_gone;
+}
+
 /* NULL: out of memory. */
 static struct connection *make(struct route_worker *owner, const struct sockaddr *peer,
                                socklen_t peer_size, const struct address_key *address)

@@ -21,7 +21,8 @@
  *
  * End of life, all cases:
  *   - the server's side ends: everything ends; a boundary's request learns that its command is
- * lost. If that is a commit of the native engine the client is answered first.
+ * lost. If that is a commit of the native engine the client is answered first; if it has not
+ * logged in it gets another connection to the server then.
  *   - the client's side ends: nothing more is read from it. While a boundary works, or plain writes
  *     that are counted at a gate are on their way, the server's side stays open until their replies
  *     have come: only then is it known that they can no longer meet a unit's undo.
@@ -284,6 +285,12 @@ void connection_leave_gate(struct connection *connection);
 /* The server's side broke: as connection_end_server(), but where the server is followed the
    client's side goes on if it can. */
 void connection_lose_server(struct connection *connection);
+/* As it was before it was connected. Nothing may be expected of it any more. */
+void connection_close_upstream(struct connection *connection);
+/* The server's side has ended, a request has outlived that and is answered: connects anew, so that
+   its client goes on as behind a mongos. False: it cannot, for it has logged in, or ends anyway.
+   From a worker's task only: no handler of the former stream may be on the stack. */
+bool connection_come_again(struct connection *connection);
 /* For stream_connect(). */
 const struct stream_callbacks *connection_upstream_callbacks(void);
 /* Both, because of what a peer did; logs it. */

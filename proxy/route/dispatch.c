@@ -514,7 +514,8 @@ static bool waits_for_pause(struct connection *connection, const struct command_
         return comment_parse(view, &comment, NULL) == STATUS_OK && comment.begin;
     }
     return begins && dispatch_is_any_write(class) &&
-           (domain == NULL || !domain_find_call(domain, dispatch_trace(view, &found), &key));
+           (domain == NULL || !domain_find_call(domain, connection->link.service,
+                                                dispatch_trace(view, &found), &key));
 }
 
 static void decide_command(struct connection *connection, const struct wire_header *header,

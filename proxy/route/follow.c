@@ -59,17 +59,6 @@ void follow_note(const struct command_view *view, struct expected *expected)
 
 /* ------------------------------------------------------------------ dialling */
 
-static void close_server(struct connection *connection)
-{
-    stream_close(&connection->upstream);
-    stream_init(&connection->upstream);
-    connection->upstream.transport = &stream_transport_permitted;
-    buffer_free(&connection->reply_incoming);
-    connection->connected = false;
-    connection->checking = false;
-    connection->has_process = false;
-}
-
 static void wait_a_moment(struct connection *connection)
 {
     unsigned doubled = connection->dial_attempts < 6 ? connection->dial_attempts : 6;
@@ -150,7 +139,7 @@ static bool client_wants(const struct connection *connection)
 
 static void give_up_attempt(struct connection *connection)
 {
-    close_server(connection);
+    connection_close_upstream(connection);
     while (connection->expected_count > 0) {
         expected_pop(connection); /* the proxy's own question */
     }
@@ -366,7 +355,7 @@ bool follow_lost(struct connection *connection)
     if (!can_go(connection)) {
         return false;
     }
-    close_server(connection);
+    connection_close_upstream(connection);
     connection->away = true;
     if (connection->active) {
         operation_server_gone(connection);

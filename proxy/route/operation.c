@@ -233,6 +233,7 @@ void operation_free_spare(struct route_worker *worker)
 static void on_completed(struct boundary_request *request, struct slice reply)
 {
     struct connection *connection = request->context;
+    bool comes_again = request->outlives_server && reply.size > 0;
     connection->active = false;
     if (connection->request_started_us != 0) {
         tell(connection, reply);
@@ -252,7 +253,7 @@ static void on_completed(struct boundary_request *request, struct slice reply)
         }
         buffer_free(&out);
     }
-    if (connection->server_gone) {
+    if (connection->server_gone && (!comes_again || !connection_come_again(connection))) {
         connection_end_client(connection);
     }
     connection_continue(connection);
@@ -331,8 +332,11 @@ void operation_start(struct connection *connection, const struct wire_header *he
     request->application = connection->application;
     request->connection = connection->number;
     request->reader_group =
-        connection->link.domain == NULL ? 0 : domain_reader_group(connection->link.domain);
+        connection->link.domain == NULL
+            ? 0
+            : domain_reader_group(connection->link.domain, connection->link.service);
     request->domain = connection->link.domain;
+    request->service = connection->link.service;
     request->process = connection->has_process ? connection->process : NULL;
     request->draining = atomic_load(&shared->draining);
     request->completed = on_completed;

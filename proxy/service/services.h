@@ -38,9 +38,11 @@ MUST_CHECK enum status services_new(const struct config *config, struct engine *
                                     struct observe *observe, struct services **ret_services,
                                     struct error *ret_error);
 
-/* Before services_router(): what its listeners speak, NULL for plain; both outlive them. Whether
-   plain clients are served as well the configuration says. */
-void services_use_tls(struct services *services, struct tls *net, struct tls *http);
+/* Before services_router(): what its listeners speak, NULL for plain; all outlive them. Whether
+   plain clients are served as well the configuration says. `with_services`: one for each service,
+   in the order of config_services_complete(). */
+void services_use_tls(struct services *services, struct tls *net, struct tls *http,
+                      struct tls *const *with_services);
 
 /* Fills in listeners, rules and the tick of the options. They point into the services. */
 void services_router(struct services *services, struct router_options *options);

@@ -28,7 +28,9 @@ def encode(message):
 class GrpcService:
     """A gRPC server with `handlers` {"/shop.Orders/Add": function(request, context)}."""
 
-    def __init__(self, mongo_uri, port=0, threads=16, server_options=(), **client_options):
+    def __init__(
+        self, mongo_uri, port=0, threads=16, server_options=(), credentials=None, **client_options
+    ):
         self.handlers = {}
         self.errors = []  # what handlers were refused: (method, exception)
         self.client = pymongo.MongoClient(
@@ -43,6 +45,7 @@ class GrpcService:
         self._generic = Generic()
         self._threads = threads
         self._options = [("grpc.so_reuseport", 0), *server_options]
+        self._credentials = credentials  # None: no TLS
         self.port = port
         self.restart()
 
@@ -52,7 +55,12 @@ class GrpcService:
             futures.ThreadPoolExecutor(self._threads), options=self._options
         )
         self._server.add_generic_rpc_handlers([self._generic])
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        self.port = (
+            self._server.add_secure_port(address, self._credentials)
+            if self._credentials
+            else self._server.add_insecure_port(address)
+        )
         self._server.start()
 
     def stop(self, grace=None):

@@ -104,10 +104,13 @@ def read_chunks(file):
 
 
 class Service:
-    """An HTTP server with `handlers` {path: function(request) -> status or (status, body)}."""
+    """An HTTP server with `handlers` {path: function(request) -> status or (status, body)}. `tls`:
+    an SSLContext for connections that come from now on; None: none."""
 
-    def __init__(self, mongo_uri, port=0, **client_options):
+    def __init__(self, mongo_uri, port=0, tls=None, **client_options):
         self.handlers = {}
+        self.tls = tls
+        self.accepted = 0
         self.client = pymongo.MongoClient(
             mongo_uri, serverSelectionTimeoutMS=10000, **client_options
         )
@@ -128,6 +131,15 @@ class Service:
         class Threads(http.server.ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 256
+
+            def get_request(self):
+                peer, address = super().get_request()
+                service.accepted += 1
+                if service.tls is not None:  # the handshake is the handler thread's
+                    peer = service.tls.wrap_socket(
+                        peer, server_side=True, do_handshake_on_connect=False
+                    )
+                return peer, address
 
             def handle_error(self, *_):
                 pass

@@ -399,6 +399,24 @@ def test_requests_of_both_protocols_reach_a_service_of_http2(name):
         assert call(stack.http_port, "/up", headers={"Upgrade": "websocket", "Connection": "upgrade"}).status == 501
 
 
+@pytest.mark.parametrize("status,kept", [("0", {"a"}), ("8", set())])
+def test_a_grpc_answer_with_a_content_length_keeps_its_trailers(name, status, kept):
+    message = b"\0\0\0\0\2{}"
+
+    def handler(request):
+        stack.collection(name).insert_one({"_id": request.body[-1:].decode()})
+        headers = [("content-type", "application/grpc"), ("content-length", str(len(message)))]
+        request.answer(200, message, headers, [("grpc-status", status), ("x-a", "b")])
+
+    with Http2Stack(handler, {"http.upstreamProtocol": "auto"}) as stack:
+        with http2.Caller(stack.http_port) as caller:
+            headers = [("content-type", "application/grpc"), ("te", "trailers")]
+            answer = caller.ask("POST", "/a.B/C", b"\0\0\0\0\1a", headers=headers)
+            assert (answer.status, answer.body) == (200, message)
+            assert answer.trailers == {"grpc-status": status, "x-a": "b"}
+        assert set(stack.stored(name)) == kept
+
+
 def test_what_the_service_has_not_begun_is_sent_again(name):
     """REFUSED_STREAM, and a GOAWAY that leaves a request out: once more, on another connection."""
     seen = []

@@ -119,6 +119,38 @@ static void expect_answer(const char *status, const char *name, const char *valu
     http2_fields_free(&fields);
 }
 
+/* Its trailers have the status: they need a place, with a length, too. */
+static void test_an_answer_of_grpc_with_a_length(void **state)
+{
+    static const char *const fields[][2] = {{":status", "200"},
+                                            {"a", "b"},
+                                            {"content-length", "7"},
+                                            {"content-type", "application/grpc+proto"},
+                                            {"c", "d"}};
+    struct http2_fields gathered;
+    struct buffer out;
+    enum http2_body body;
+    (void)state;
+    for (int ended = 0; ended < 2; ended++) {
+        buffer_init(&out, HEAD_BYTES_MAX);
+        http2_fields_init(&gathered);
+        for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+            add(&gathered, fields[i][0], fields[i][1]);
+        }
+        assert_int_equal(http2_write_answer(&gathered, ended != 0, false, &out, &body), STATUS_OK);
+        assert_int_equal(buffer_append(&out, "", 1), STATUS_OK);
+        assert_string_equal((const char *)out.data,
+                            ended != 0 ? "HTTP/1.1 200 \r\na: b\r\ncontent-length: 7\r\n"
+                                         "content-type: application/grpc+proto\r\nc: d\r\n\r\n"
+                                       : "HTTP/1.1 200 \r\na: b\r\n"
+                                         "content-type: application/grpc+proto\r\nc: d\r\n"
+                                         "transfer-encoding: chunked\r\n\r\n");
+        assert_int_equal(body, ended != 0 ? HTTP2_BODY_NONE : HTTP2_BODY_CHUNKED);
+        buffer_free(&out);
+        http2_fields_free(&gathered);
+    }
+}
+
 static void test_answers_as_text(void **state)
 {
     (void)state;
@@ -152,7 +184,7 @@ static enum status read_request(const char *text, struct http2_list *ret_list)
     struct http_head head;
     const char *reason = "";
     assert_int_equal(head_parse_request(slice_text(text), &head, &reason), STATUS_OK);
-    return http2_read_request(slice_text(text), &head, ret_list);
+    return http2_read_request(slice_text(text), &head, false, ret_list);
 }
 
 static void test_text_as_fields(void **state)
@@ -322,6 +354,7 @@ int main(void)
         cmocka_unit_test(test_requests_as_text),
         cmocka_unit_test(test_fields_that_no_text_may_say),
         cmocka_unit_test(test_answers_as_text),
+        cmocka_unit_test(test_an_answer_of_grpc_with_a_length),
         cmocka_unit_test(test_text_as_fields),
         cmocka_unit_test(test_thousands_of_fields_and_of_names),
         cmocka_unit_test(test_types_of_grpc),

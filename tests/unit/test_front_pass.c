@@ -1,6 +1,7 @@
 /* What passes through: bytes, framing, connections, and what is refused before it passes. */
 
 #include "front_rig.h"
+#include "net/tls.h"
 #include "wire_bytes.h"
 
 struct pair {
@@ -536,6 +537,43 @@ static void test_limits_of_connections_and_drain(void **state)
     rig_stop(&pair.rig);
 }
 
+/* Its TLS handshake does not begin, or its answer to it is none: 503 in the time for connecting, by
+   either protocol (gRPC goes by HTTP/2), and nothing was sent. */
+static void test_no_handshake_with_the_service(void **state)
+{
+    static const char *const requests[] = {
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\n"
+        "Content-Length: 0\r\n\r\n",
+    };
+    const struct tls_options options = {.is_client = true, .host = "localhost"};
+    struct tls *tls = NULL;
+    struct error error;
+    (void)state;
+    assert_int_equal(tls_new(&options, &tls, &error), STATUS_OK);
+    for (size_t i = 0; i < 4; i++) {
+        struct rig rig;
+        rig_init(&rig);
+        rig.service.tls = tls;
+        rig.options.connect_ms = 300;
+        rig_start(&rig);
+        int caller = caller_connect(&rig);
+        send_text(caller, requests[i % 2]);
+        int service = service_accept(&rig);
+        uint8_t first;
+        assert_int_equal(receive_bytes(service, &first, 1), 1);
+        assert_int_equal(first, 0x16); /* a handshake, and no request */
+        if (i >= 2) {
+            send_text(service, "HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+        expect_text(caller, i % 2 == 0 ? "HTTP/1.1 503 " : "HTTP/1.1 200 OK\r\nContent-Type: appl");
+        (void)close(service);
+        (void)close(caller);
+        rig_stop(&rig);
+    }
+    tls_free(tls);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -557,6 +595,7 @@ int main(void)
         cmocka_unit_test(test_bounds_and_versions),
         cmocka_unit_test(test_slow_heads_and_idle_connections),
         cmocka_unit_test(test_service_talks_unasked_or_nonsense),
+        cmocka_unit_test(test_no_handshake_with_the_service),
         cmocka_unit_test(test_limits_of_connections_and_drain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -217,11 +217,14 @@ class _Connection:
 
 
 class Service:
-    """Speaks HTTP/2 without TLS; `handler(request)` is called with each whole one, on its
-    connection's thread, and answers, or not."""
+    """Speaks HTTP/2; `handler(request)` is called with each whole one, on its connection's thread,
+    and answers, or not. `tls`: an SSLContext for connections that come from now on; one that agrees on
+    something else than h2 is given to `other`, as a socket."""
 
-    def __init__(self, handler, port=0):
+    def __init__(self, handler, port=0, tls=None, other=None):
         self.handler = handler
+        self.tls = tls
+        self.other = other
         self.connections = []
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port = self._listener.getsockname()[1]
@@ -234,9 +237,21 @@ class Service:
             except OSError:
                 return
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = _Connection(peer)
-            self.connections.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._meet, args=(peer,), daemon=True).start()
+
+    def _meet(self, peer):
+        if self.tls is not None:
+            try:
+                peer = self.tls.wrap_socket(peer, server_side=True)
+            except OSError:
+                peer.close()
+                return
+            if self.other is not None and peer.selected_alpn_protocol() != "h2":
+                self.other(peer)
+                return
+        connection = _Connection(peer)
+        self.connections.append(connection)
+        self._serve(connection)
 
     def _serve(self, connection):
         requests = {}
