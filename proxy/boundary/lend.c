@@ -5,6 +5,8 @@
  *                       ^                                            |
  *                       `------ LEND_PAUSE_MS later <-- some are busy'-- none, or too late --> NULL
  *
+ * Of instances any one's will do: that of the call may have been killed.
+ *
  * A link belongs to its worker, which alone lends, closes and frees it. A loan moves from worker to
  * worker by tasks, and is nobody else's meanwhile.
  */
@@ -90,7 +92,8 @@ static struct engine_channel *look(struct loan *loan, struct worker *worker)
     uint64_t before = UINT64_MAX;
     size_t count;
     do {
-        count = domain_links_of(loan->domain, worker, &before, links, LINKS_AT_A_TIME);
+        count = domain_links_of(loan->domain, DOMAIN_NO_INSTANCE, worker, &before, links,
+                                LINKS_AT_A_TIME);
         for (size_t i = 0; i < count; i++) {
             struct engine_channel *channel = NULL;
             enum domain_lent lent = links[i]->lend(links[i], loan->user, &channel);
@@ -123,7 +126,8 @@ static void begin_pass(struct loan *loan)
 {
     loan->some_are_busy = false;
     loan->worker_at = 0;
-    loan->worker_count = domain_link_workers(loan->domain, loan->workers, WORKERS_MAX);
+    loan->worker_count =
+        domain_link_workers(loan->domain, DOMAIN_NO_INSTANCE, loan->workers, WORKERS_MAX);
     for (size_t i = 1; i < loan->worker_count; i++) {
         if (loan->workers[i] == loan->home) {
             loan->workers[i] = loan->workers[0];

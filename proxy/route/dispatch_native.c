@@ -77,8 +77,8 @@ static void decide_domain_read(struct connection *connection, const struct wire_
     }
     dispatch_own(connection, header, available, DISPATCH_FORWARD, dispatch);
     if (dispatch->kind == DISPATCH_FORWARD &&
-        domain_read_decide(connection->link.domain, dispatch_trace(view, &traceparent),
-                           &dispatch->call)) {
+        domain_read_decide(connection->link.domain, connection->link.service,
+                           dispatch_trace(view, &traceparent), &dispatch->call)) {
         dispatch->kind = DISPATCH_OPERATION;
         dispatch->boundary = DISPATCH_TO_CALL;
         dispatch->part = CALL_PART_READ;
