@@ -27,7 +27,8 @@ def proxy(members):
     with Proxy(members.uri_of("serverSelectionTimeoutMS=3000")) as made:
         yield made
         assert made.process.running(), made.process.tail(60)
-        assert made.stop() == 0
+        code = made.stop()
+        assert code == 0, made.process.tail(120)
 
 
 @pytest.fixture
