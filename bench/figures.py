@@ -17,7 +17,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
 import comparison  # noqa: F401 (for where the support package is)
@@ -37,9 +36,14 @@ RUNS = {
         [],
         {"rounds": 20, "seconds": 0.4, "warmup": 0.1},
     ),
+    "instant": (
+        ["point-read", "point-write", "--connections", "1,32", "--target", "holdfastd"],
+        ["--vs", "relay", "--vs", "haproxy", "--vs", "direct"],
+        {"rounds": 20, "seconds": 0.4, "warmup": 0.1},
+    ),
     "local-socket": (
-        ["point-read", "--connections", "32", "--target", "local=holdfastd,local"],
-        ["--vs", "haproxy", "--vs", "relay"],
+        ["point-read", "--connections", "32", "--target", "both=holdfastd,local,local-server"],
+        ["--vs", "near=holdfastd,local", "--vs", "haproxy", "--vs", "relay"],
         {"rounds": 20, "seconds": 0.4, "warmup": 0.1},
     ),
     "large-replies": (
@@ -69,7 +73,7 @@ RUNS = {
     ),
     "connections": (
         ["point-read", "--connections", "64,512,4000", "--target", "holdfastd", "--vs", "relay"],
-        [],
+        ["--vs", "haproxy"],
         {"rounds": 6, "seconds": 1, "warmup": 0.3},
     ),
     "open-loop": (
@@ -78,8 +82,8 @@ RUNS = {
         {"rounds": 6, "seconds": 0.5, "warmup": 0.1},
     ),
     "idle": (
-        ["idle", "--connections", "4000", "--target", "holdfastd", "--vs", "relay"],
-        [],
+        ["idle", "--connections", "1000,4000,9500", "--target", "holdfastd", "--vs", "relay"],
+        ["--vs", "haproxy", "--after-find"],
         {"rounds": 1, "seconds": 1, "warmup": 0},
     ),
     "floor": (
@@ -98,6 +102,8 @@ RUNS = {
         {"rounds": 1, "seconds": 1, "warmup": 0},
     ),
 }
+# A real server has a thread for each connection, and costs more than any proxy.
+INSTANT = {"instant", "local-socket", "connections", "idle"}
 # Beside this file, with fewer rounds than they have by themselves.
 COMPARISONS = {
     "contended": ["compare_contended", "--rounds", 4, "--seconds", 1, "--warmup", 0.3],
@@ -108,7 +114,6 @@ COMPARISONS = {
 }
 PARTS = [*RUNS, *COMPARISONS, "large-journal"]
 LIMIT_SECONDS = 1500
-JOURNAL_UNITS, JOURNAL_OPEN = 1_000_000, 1_000
 
 
 def options():
@@ -130,7 +135,8 @@ def options():
 OPTIONS = options()
 
 # Behind the options, so that --help needs nothing installed.
-from holdfast_testing import Proxy, Server, build_bin, server_kind  # noqa: E402
+import large_journal  # noqa: E402
+from holdfast_testing import build_bin, server_kind  # noqa: E402
 from report_of_pairs import say, table, with_interval  # noqa: E402
 
 SHOWN = {
@@ -160,7 +166,7 @@ def run_bench(name):
     first, more, times = RUNS[name]
     if OPTIONS.quick:
         times = {"rounds": 1, "seconds": 0.1, "warmup": 0}
-        first = ["100" if word == "4000" else word for word in first]
+        first = ["100" if word in ("64,512,4000", "1000,4000,9500") else word for word in first]
         first = ["50" if word == "1000,20000" else word for word in first]
     words = [build_bin() / "holdfast-bench", *first, *more, "--output", OPTIONS.output / name]
     for option, value in times.items():
@@ -169,7 +175,8 @@ def run_bench(name):
         server = os.environ["HOLDFAST_TEST_SERVER"]
         if shutil.which("haproxy") is None:
             words = without_haproxy(words)
-        words += ["--server", server + (",replicaset" if name == "change-stream" else "")]
+        server += ",replicaset" if name == "change-stream" else ""
+        words += ["--server", server + (",instant" if name in INSTANT else "")]
     command(words)
     return json.loads((OPTIONS.output / name / "report.json").read_text())
 
@@ -192,25 +199,7 @@ def run_comparison(name):
 
 
 def run_large_journal(_):
-    """A holdfastd that was killed with a large journal: until it accepts, from a cold disk."""
-    tool = build_bin() / "large_journal"
-    units = 1000 if OPTIONS.quick else JOURNAL_UNITS
-    folder = tempfile.mkdtemp(prefix="holdfast-large-")
-    try:
-        journal = os.path.join(folder, "wal")
-        command([tool, "make", journal, units, JOURNAL_OPEN])
-        command([tool, "drop", journal])
-        text = command([tool, "open", journal])
-        command([tool, "drop", journal])
-        with Server() as server:
-            proxy = Proxy(server, wal=journal, start=False)
-            began = time.monotonic()
-            with proxy.start():
-                seconds = time.monotonic() - began
-        text += f"holdfastd accepts after {seconds:.2f} s, {JOURNAL_OPEN} units rolled back\n"
-        return {"markdown": text, "units": units, "open": JOURNAL_OPEN, "acceptSeconds": seconds}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return large_journal.measure(*((1000, 100) if OPTIONS.quick else ()))
 
 
 def ratio_text(figures, key):

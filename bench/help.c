@@ -39,6 +39,7 @@ void bench_options_help(void)
     fputs("Usage: holdfast-bench LOAD... --target TARGET [--vs TARGET]... [OPTION]...\n"
           "       holdfast-bench service --listen HOST:PORT [OPTION]...\n"
           "       holdfast-bench relay --listen HOST:PORT --target HOST:PORT [OPTION]...\n"
+          "       holdfast-bench instant --listen HOST:PORT --target HOST:PORT [OPTION]...\n"
           "\n"
           "Puts load on a MongoDB server, on holdfastd or on another proxy, and measures it.\n"
           "With several targets everything is measured in turns, and ratios are told.\n"
@@ -56,13 +57,15 @@ void bench_options_help(void)
           "                 are told\n"
           "  direct         --upstream or --server itself\n"
           "  holdfastd      started before that, with KEY=VALUE as its configuration;\n"
-          "                 program=FILE: another build of it; local: behind a local socket\n"
+          "                 program=FILE: another build of it\n"
           "  relay          holdfast-bench relay before it: the floor of any proxy in user space\n"
           "  haproxy        in TCP mode before it\n"
           "  nginx          its stream module before it\n"
           "  mongobetween   before it\n"
           "  native         the server's own transactions: a --server of its own, as a replica\n"
           "                 set; native,sync syncs each commit\n"
+          "  With ,local behind holdfastd, relay or haproxy it is reached by a local socket, with\n"
+          "  ,local-server it reaches its server by one (--server PROGRAM,instant).\n"
           "\n"
           "The documents are made first, in the database holdfast_bench, unless they are there\n"
           "from an earlier run; they stay. Point it at no server whose data you would miss.\n"
@@ -85,6 +88,14 @@ void bench_options_help(void)
           "Options of relay:\n",
           stdout);
     print_options(BENCH_RELAY);
+    fputs("\n"
+          "instant is a fake server: it answers a find or an update of one document by _id, and\n"
+          "hello and ping, at once, without looking at any data, and lets a real server do the\n"
+          "rest. What a proxy costs shows best before it. It ends by SIGTERM.\n"
+          "\n"
+          "Options of instant:\n",
+          stdout);
+    print_options(BENCH_INSTANT);
     fputs("\n"
           "Example: holdfast-bench unit --target localhost:27018 --connections 32 --pid 4711\n"
           "\n"

@@ -1,11 +1,12 @@
 /*
- * holdfast-bench: the load driver (suite.h), its stub service (stub/service.h) and its bare relay
- * (peer/relay.h).
+ * holdfast-bench: the load driver (suite.h), its stub service (stub/service.h), its bare relay
+ * (peer/relay.h), its fake server (peer/instant.h).
  */
 #include <signal.h>
 #include <stdio.h>
 
 #include "bench/options.h"
+#include "bench/peer/instant.h"
 #include "bench/peer/relay.h"
 #include "bench/report/reports.h"
 #include "bench/report/run_report.h"
@@ -120,6 +121,9 @@ int main(int argument_count, char **arguments)
         return status == STATUS_OK ? EXIT_WITHOUT_ERROR : cannot_run(&error);
     case BENCH_RELAY:
         status = relay_serve(&options.serve, &error);
+        return status == STATUS_OK ? EXIT_WITHOUT_ERROR : cannot_run(&error);
+    case BENCH_INSTANT:
+        status = instant_serve(&options.serve, &error);
         return status == STATUS_OK ? EXIT_WITHOUT_ERROR : cannot_run(&error);
     case BENCH_RUN:
         break;

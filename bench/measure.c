@@ -5,6 +5,7 @@
  *     pids of the run:   the target's (a proxy and its children) | the server's | --pid
  */
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 #include "bench/suite.h"
 
 #define PREPARE_NS 100000000u
+#define END_MS 20000u
 
 struct roles {
     size_t target; /* so many first ones */
@@ -63,7 +65,8 @@ static struct roles set_pids(struct targets *targets, struct target *target,
     }
     roles.target = load->pid_count;
     if (target->kind != TARGET_ADDRESS) {
-        add_pid(load, target_server(targets, target)->pid);
+        const struct server *server = target_server(targets, target);
+        add_pid(load, server->instant.pid > 0 ? server->instant.pid : server->child.pid);
     }
     roles.server = load->pid_count - roles.target;
     for (size_t i = 0; i < given->pid_count; i++) {
@@ -170,6 +173,14 @@ static bool writes_only(enum load_kind kind)
            kind == LOAD_CONTENDED || kind == LOAD_ACCOUNTS;
 }
 
+/* So that what earlier connections have left in its heap is not taken for nothing. */
+static enum status start_afresh(struct targets *targets, struct target *target,
+                                struct error *ret_error)
+{
+    child_end(&target->child, SIGTERM, END_MS);
+    return target_start(targets, target, ret_error);
+}
+
 static enum status run_load(struct suite *suite, struct cell *cell, struct series *series,
                             struct target *target, struct outcome *outcome, struct error *ret_error)
 {
@@ -180,6 +191,12 @@ static enum status run_load(struct suite *suite, struct cell *cell, struct serie
     enum status status = set_target(target, &load, ret_error);
     if (status != STATUS_OK) {
         return status;
+    }
+    if (load.kind == LOAD_IDLE && target->child.pid > 0) {
+        status = start_afresh(suite->targets, target, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
     struct roles roles = set_pids(suite->targets, target, &load);
     bool journal = writes_only(load.kind) && journal_look(suite->targets, target, &before);

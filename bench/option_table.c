@@ -17,7 +17,8 @@ const struct option_row option_table[] = {
      "the server behind the targets that are started"},
     {"server", BENCH_RUN, OPTION_TEXT, AT(server), 0, 0, "PROGRAM",
      "or one that is started: mongod or secantusd-rs; PROGRAM,replicaset and\n"
-     "PROGRAM,sync as native has them"},
+     "PROGRAM,sync as native has them; PROGRAM,instant: the fake server `instant`\n"
+     "before it"},
     {"holdfastd", BENCH_RUN, OPTION_TEXT, AT(holdfastd), 0, 0, "FILE",
      "the program; by default beside this one, or on PATH"},
     {"threads", BENCH_RUN, OPTION_NUMBER, AT(threads), 1, 256, "N",
@@ -60,6 +61,8 @@ const struct option_row option_table[] = {
      "recovery: in the journal, 1000,10000 by default"},
     {"kills", BENCH_RUN, OPTION_NUMBER, AT(kills), 1, 1000, "N",
      "crash-loss: of each round, 3 by default"},
+    {"after-find", BENCH_RUN, OPTION_FLAG, AT(load.after_find), 0, 0, NULL,
+     "idle: each connection has sent a find before; without it hello only"},
     {"method", BENCH_RUN, OPTION_WORD, AT(load.method), 0, 0, "M",
      "calls: POST by default; all but GET have a body; not HEAD"},
     {"path", BENCH_RUN, OPTION_PATH, AT(load.path), 0, 0, "P",
@@ -100,6 +103,12 @@ const struct option_row option_table[] = {
      "whereto (required)"},
     {"threads", BENCH_RELAY, OPTION_NUMBER, AT(serve.threads), 1, 256, "N",
      "by default as many as processors"},
+
+    {"listen", BENCH_INSTANT, OPTION_TEXT, AT(serve.listen), 0, 0, "HOST:PORT",
+     "where it serves (required); port 0: a free one, which it tells"},
+    {"local", BENCH_INSTANT, OPTION_TEXT, AT(serve.local), 0, 0, "unix:/PATH", "and there"},
+    {"target", BENCH_INSTANT, OPTION_TEXTS, AT(targets), 0, 0, "HOST:PORT",
+     "the server that gets what it does not answer (required)"},
 };
 /* clang-format on */
 

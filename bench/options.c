@@ -247,7 +247,8 @@ static const char *const command_names[] = {
 /* The first argument says it: what its options are is not known before. */
 static enum bench_command find_command(int argument_count, char **arguments)
 {
-    for (size_t command = BENCH_SERVICE; argument_count > 1 && command <= BENCH_RELAY; command++) {
+    for (size_t command = BENCH_SERVICE; argument_count > 1 && command <= BENCH_INSTANT;
+         command++) {
         if (strcmp(arguments[1], command_names[command]) == 0) {
             return (enum bench_command)command;
         }
@@ -334,10 +335,10 @@ static enum status check_serve(enum bench_command command, int words, char **wor
     if (serve->listen == NULL) {
         return error_set(ret_error, STATUS_INVALID, "--listen HOST:PORT is missing");
     }
-    if (command == BENCH_RELAY && target == NULL) {
+    if (command != BENCH_SERVICE && target == NULL) {
         return error_set(ret_error, STATUS_INVALID, "--target HOST:PORT is missing");
     }
-    const char *whereto = command == BENCH_RELAY ? target : serve->mongo;
+    const char *whereto = command == BENCH_SERVICE ? serve->mongo : target;
     return whereto == NULL ? STATUS_OK
                            : network_address_resolve(whereto, &serve->address, ret_error);
 }
@@ -374,7 +375,7 @@ enum status bench_options_parse(int argument_count, char **arguments,
             !(options.load_count == 1 && options.loads[0] == LOAD_FLOOR)) {
             status = error_set(ret_error, STATUS_INVALID, "--target HOST:PORT is missing");
         }
-    } else if (status == STATUS_OK && (command == BENCH_SERVICE || command == BENCH_RELAY)) {
+    } else if (status == STATUS_OK && command >= BENCH_SERVICE && command <= BENCH_INSTANT) {
         status =
             check_serve(command, argument_count - optind, arguments + optind, &options, ret_error);
     }

@@ -18,7 +18,8 @@
 #define BENCH_COMMAND_LIST(X)                                                                      \
     X(RUN, "")            /* loads: suite.h */                                                     \
     X(SERVICE, "service") /* a stub service: stub/service.h */                                     \
-    X(RELAY, "relay")     /* moves bytes: peer/relay.h */
+    X(RELAY, "relay")     /* moves bytes: peer/relay.h */                                          \
+    X(INSTANT, "instant") /* a fake server: peer/instant.h */
 
 enum bench_command {
 #define X(name, text) BENCH_##name,
@@ -39,11 +40,12 @@ struct bench_texts {
     size_t count;
 };
 
-/* Of service and relay. */
+/* Of service, relay and instant. */
 struct bench_serve {
     const char *listen;             /* HOST:PORT, where it serves */
+    const char *local;              /* instant: and unix:/PATH; NULL: only there */
     const char *mongo;              /* service: HOST:PORT of its writes; NULL: it writes nothing */
-    struct network_address address; /* service: of `mongo`; relay: of `--target` */
+    struct network_address address; /* service: of `mongo`; others: of `--target` */
     uint32_t connections;           /* service: to `mongo` */
     uint32_t documents;
     uint32_t writes;  /* of each call, 1 to LOAD_WRITES_MAX */
@@ -79,7 +81,7 @@ struct bench_options {
 };
 
 /*
- * Reads the arguments; resolves the addresses of service and relay. Errors: STATUS_INVALID,
+ * Reads the arguments; resolves the addresses of what serves. Errors: STATUS_INVALID,
  * STATUS_UNREACHABLE; the message names the option. Texts in *ret_options point into `arguments`.
  */
 MUST_CHECK enum status bench_options_parse(int argument_count, char **arguments,

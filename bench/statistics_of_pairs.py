@@ -47,3 +47,20 @@ def ratio_with_interval(measured, reference):
     logs = [math.log(a / b) for a, b in zip(measured, reference)]
     low, high = _interval(logs, _mean)
     return math.exp(_mean(logs)), math.exp(low), math.exp(high)
+
+
+def median_with_interval(samples, confidence=0.95):
+    """(median, low, high): the interval of the sign test, as holdfast-bench has it; of few samples
+    (below 6) from the least to the greatest, which is less sure."""
+    if not samples:
+        raise ValueError("samples are needed")
+    found = sorted(samples)
+    count = len(found)
+    outside, place = 0.0, 0
+    while place < count // 2:
+        outside += 2 * math.comb(count, place) / 2**count
+        if outside > 1 - confidence:
+            break
+        place += 1
+    place = max(place, 1)
+    return statistics.median(found), found[place - 1], found[count - place]

@@ -33,7 +33,18 @@
 struct cursor {
     struct format_unit row;
     bool exists;
+    bool stands_open; /* as the store has it */
 };
+
+static enum status read_cursor(const struct batch *batch, uint64_t unit, struct cursor *cursor,
+                               struct error *ret_error)
+{
+    enum status status =
+        rows_unit_find(batch->transaction, unit, &cursor->exists, &cursor->row, ret_error);
+    cursor->row.unit.unit = unit;
+    cursor->stands_open = cursor->exists && format_unit_is_open(cursor->row.unit.state);
+    return status;
+}
 
 /* ------------------------------------------------------------------ rules */
 
@@ -96,8 +107,9 @@ static bool find_in_group(const struct wal_append *first, const struct wal_appen
     return found;
 }
 
+/* *ret_row: the unit of its first record. */
 static enum status check_group(struct batch *batch, const struct wal_append *first,
-                               bool *ret_allowed, struct error *ret_error)
+                               struct cursor *ret_row, bool *ret_allowed, struct error *ret_error)
 {
     uint64_t unit = 0;
     bool exists = false;
@@ -111,13 +123,14 @@ static enum status check_group(struct batch *batch, const struct wal_append *fir
             unit = record->unit;
             exists = find_in_group(first, record, &state);
             if (!exists) {
-                struct format_unit row;
-                enum status status = rows_unit(batch->transaction, unit, &row, ret_error);
-                if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
+                struct cursor other = {0};
+                struct cursor *row = record == first ? ret_row : &other;
+                enum status status = read_cursor(batch, unit, row, ret_error);
+                if (status != STATUS_OK) {
                     return status;
                 }
-                exists = status == STATUS_OK;
-                state = exists ? row.unit.state : WAL_UNIT_OPEN;
+                exists = row->exists;
+                state = exists ? row->row.unit.state : WAL_UNIT_OPEN;
             }
         }
         if (!kind_may_follow(exists, state, record->kind)) {
@@ -169,21 +182,14 @@ static uint64_t new_places_of(const struct wal_append *first)
 }
 
 /* True for what has a place set aside: see "Space" in holdfast/wal.h. */
-static enum status has_own_place(struct batch *batch, const struct wal_append *first, bool *ret_has,
-                                 struct error *ret_error)
+static bool has_own_place(const struct wal_append *first, const struct cursor *row)
 {
-    struct format_unit row;
     bool is_short = first->next == NULL && first->payload.size <= WAL_SHORT_PAYLOAD_BYTES;
-    *ret_has = is_short && batch_group_only_ends(first);
-    if (!*ret_has || first->kind != WAL_KIND_CONFLICT) {
-        return STATUS_OK;
+    if (!is_short || !batch_group_only_ends(first)) {
+        return false;
     }
-    enum status status = rows_unit(batch->transaction, first->unit, &row, ret_error);
-    if (status == STATUS_OK) {
-        /* a second one has none */
-        *ret_has = row.unit.state == WAL_UNIT_OPEN || row.unit.state == WAL_UNIT_COMMITTING;
-    }
-    return status;
+    return first->kind != WAL_KIND_CONFLICT || row->row.unit.state == WAL_UNIT_OPEN ||
+           row->row.unit.state == WAL_UNIT_COMMITTING; /* a second conflict has none */
 }
 
 /*
@@ -191,19 +197,16 @@ static enum status has_own_place(struct batch *batch, const struct wal_append *f
  * fit into ends_bytes. What has its own place gives it back with what it uses; all else must leave
  * the places of the others. Conflicts are counted as open units here, which is on the safe side.
  */
-static enum status check_space(struct batch *batch, const struct wal_append *first, bool *ret_fits,
-                               struct error *ret_error)
+static enum status check_space(struct batch *batch, const struct wal_append *first,
+                               const struct cursor *row, bool *ret_fits, struct error *ret_error)
 {
     struct store_usage usage;
     uint64_t open = 0;
     bool ends = batch_group_only_ends(first);
-    bool own_place = false;
+    bool own_place = has_own_place(first, row);
     enum status status = store_usage_get(batch->transaction, &usage, ret_error);
     if (status == STATUS_OK) {
         status = store_entries(batch->transaction, STORE_OPEN, &open, ret_error);
-    }
-    if (status == STATUS_OK) {
-        status = has_own_place(batch, first, &own_place, ret_error);
     }
     if (status == STATUS_OK) {
         uint64_t wanted = usage.used_bytes + batch_group_bytes(first);
@@ -287,15 +290,11 @@ static enum status move_cursor(struct batch *batch, struct cursor *cursor, uint6
 {
     enum status status = STATUS_OK;
     if (cursor->exists) {
-        status = rows_unit_put(batch->transaction, &cursor->row, ret_error);
-        cursor->exists = false;
+        status = rows_unit_put(batch->transaction, &cursor->row, cursor->stands_open, ret_error);
     }
     if (status == STATUS_OK && unit != 0) {
-        status = rows_unit(batch->transaction, unit, &cursor->row, ret_error);
-        cursor->exists = status == STATUS_OK;
-        status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
+        status = read_cursor(batch, unit, cursor, ret_error);
     }
-    cursor->row.unit.unit = unit;
     return status;
 }
 
@@ -313,9 +312,11 @@ static enum status raise_version(struct batch *batch, struct error *ret_error)
     return status;
 }
 
-static enum status put_group(struct batch *batch, struct wal_append *first, struct error *ret_error)
+/* `row`: the unit of its first record. */
+static enum status put_group(struct batch *batch, struct wal_append *first,
+                             const struct cursor *row, struct error *ret_error)
 {
-    struct cursor cursor = {0};
+    struct cursor cursor = *row;
     enum status status = STATUS_OK;
     for (struct wal_append *record = first; record != NULL && status == STATUS_OK;
          record = record->next) {
@@ -352,7 +353,8 @@ enum status batch_put(struct batch *batch, struct wal_append *first, enum status
                       struct error *ret_error)
 {
     bool fine = false;
-    enum status status = check_group(batch, first, &fine, ret_error);
+    struct cursor row = {0};
+    enum status status = check_group(batch, first, &row, &fine, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -360,7 +362,7 @@ enum status batch_put(struct batch *batch, struct wal_append *first, enum status
         *ret_group = STATUS_INVALID;
         return STATUS_OK;
     }
-    status = check_space(batch, first, &fine, ret_error);
+    status = check_space(batch, first, &row, &fine, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -368,7 +370,7 @@ enum status batch_put(struct batch *batch, struct wal_append *first, enum status
         *ret_group = STATUS_FULL;
         return STATUS_OK;
     }
-    status = put_group(batch, first, ret_error);
+    status = put_group(batch, first, &row, ret_error);
     if (status == STATUS_OK) {
         *ret_group = STATUS_OK;
     }

@@ -66,8 +66,8 @@ enum status rows_record_next(struct store_transaction *transaction, uint64_t aft
 
 /* ------------------------------------------------------------------ units */
 
-enum status rows_unit(struct store_transaction *transaction, uint64_t unit,
-                      struct format_unit *ret_unit, struct error *ret_error)
+enum status rows_unit_find(struct store_transaction *transaction, uint64_t unit, bool *ret_found,
+                           struct format_unit *ret_unit, struct error *ret_error)
 {
     uint8_t key[FORMAT_KEY_BYTES];
     struct slice value;
@@ -75,9 +75,27 @@ enum status rows_unit(struct store_transaction *transaction, uint64_t unit,
     enum status status =
         store_get(transaction, STORE_UNITS, slice_make(key, sizeof(key)), &value, ret_error);
     if (status == STATUS_NOT_FOUND) {
-        return error_set(ret_error, status, "there is no unit %" PRIu64, unit);
+        *ret_found = false;
+        return STATUS_OK;
     }
-    return status != STATUS_OK ? status : format_unit_get(unit, value, ret_unit, ret_error);
+    if (status == STATUS_OK) {
+        status = format_unit_get(unit, value, ret_unit, ret_error);
+    }
+    if (status == STATUS_OK) {
+        *ret_found = true;
+    }
+    return status;
+}
+
+enum status rows_unit(struct store_transaction *transaction, uint64_t unit,
+                      struct format_unit *ret_unit, struct error *ret_error)
+{
+    bool found = false;
+    enum status status = rows_unit_find(transaction, unit, &found, ret_unit, ret_error);
+    if (status == STATUS_OK && !found) {
+        return error_set(ret_error, STATUS_NOT_FOUND, "there is no unit %" PRIu64, unit);
+    }
+    return status;
 }
 
 enum status rows_unit_next(struct store_transaction *transaction, uint64_t after_unit,
@@ -91,32 +109,25 @@ enum status rows_unit_next(struct store_transaction *transaction, uint64_t after
 }
 
 enum status rows_unit_put(struct store_transaction *transaction, const struct format_unit *unit,
-                          struct error *ret_error)
+                          bool stands_open, struct error *ret_error)
 {
     uint8_t number[FORMAT_KEY_BYTES];
     uint8_t row[FORMAT_UNIT_BYTES_MAX];
     uint8_t open[FORMAT_OPEN_BYTES];
-    struct slice ignored;
     format_key_put(number, unit->unit.unit);
     struct slice key = slice_make(number, sizeof(number));
     size_t size = format_unit_put(row, unit);
     enum status status = store_put(transaction, STORE_UNITS, key, slice_make(row, size), ret_error);
-    if (status != STATUS_OK) {
+    bool wanted = format_unit_is_open(unit->unit.state);
+    if (status != STATUS_OK || wanted == stands_open) {
         return status;
     }
-    bool wanted = format_unit_is_open(unit->unit.state);
-    status = store_get(transaction, STORE_OPEN, key, &ignored, NULL);
-    if (status == STATUS_NOT_FOUND && wanted) {
+    if (wanted) {
         format_open_put(open, unit->unit.unit);
         return store_put(transaction, STORE_OPEN, key, slice_make(open, sizeof(open)), ret_error);
     }
-    if (status == STATUS_OK && !wanted) {
-        return store_delete(transaction, STORE_OPEN, key, ret_error);
-    }
-    if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
-        return error_set(ret_error, status, "cannot read the journal's open units");
-    }
-    return STATUS_OK;
+    status = store_delete(transaction, STORE_OPEN, key, ret_error);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status; /* a damaged one, and whole again now */
 }
 
 enum status rows_open_next(struct store_transaction *transaction, uint64_t after_unit,

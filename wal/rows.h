@@ -17,11 +17,17 @@ MUST_CHECK enum status rows_record_next(struct store_transaction *transaction, u
 
 MUST_CHECK enum status rows_unit(struct store_transaction *transaction, uint64_t unit,
                                  struct format_unit *ret_unit, struct error *ret_error);
+/* The same, where it may well be that there is none: that is no error, and no sentence about it. */
+MUST_CHECK enum status rows_unit_find(struct store_transaction *transaction, uint64_t unit,
+                                      bool *ret_found, struct format_unit *ret_unit,
+                                      struct error *ret_error);
 MUST_CHECK enum status rows_unit_next(struct store_transaction *transaction, uint64_t after_unit,
                                       struct format_unit *ret_unit, struct error *ret_error);
-/* Writes the row and its entry in the table `open`. */
+/* Writes the row and its entry in the table `open`. `stands_open`: the row that is there now, if
+   any, says that it has one. */
 MUST_CHECK enum status rows_unit_put(struct store_transaction *transaction,
-                                     const struct format_unit *unit, struct error *ret_error);
+                                     const struct format_unit *unit, bool stands_open,
+                                     struct error *ret_error);
 MUST_CHECK enum status rows_open_next(struct store_transaction *transaction, uint64_t after_unit,
                                       uint64_t *ret_unit, struct error *ret_error);
 

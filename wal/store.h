@@ -88,6 +88,7 @@ MUST_CHECK enum status store_commit(struct store_transaction *transaction, struc
 /* NULL is harmless; returns NULL. */
 struct store_transaction *store_abort(struct store_transaction *transaction);
 
+/* STATUS_NOT_FOUND leaves *ret_error alone: the caller knows better what is missing. */
 MUST_CHECK enum status store_get(struct store_transaction *transaction, enum store_table table,
                                  struct slice key, struct slice *ret_value,
                                  struct error *ret_error);
@@ -130,12 +131,13 @@ MUST_CHECK enum status store_check_free_pages(struct store_transaction *transact
                                               struct error *ret_error);
 
 /*
- * Keeps some blocks of the disk allocated behind the end of the file, where the file system can do
- * that, so that units can still be ended on a disk that somebody else filled. Call it between
- * transactions, on the thread that writes. False: the disk is too full to keep the store's share,
- * so nothing should be written but what ends units.
+ * Keeps some blocks of the disk ready behind the end of the file, where the file system can do that
+ * (room.h), so that units can still be ended on a disk that somebody else filled. Call it between
+ * transactions, on the thread that writes. *ret_kept false: the disk is too full to keep the
+ * store's share, so nothing should be written but what ends units. Errors: as store_commit().
  */
-bool store_ballast_keep(struct store *store);
+MUST_CHECK enum status store_ballast_keep(struct store *store, bool *ret_kept,
+                                          struct error *ret_error);
 
 /* Whether the disk could take a ballast now. Any thread. */
 bool store_disk_has_room(const struct store *store);

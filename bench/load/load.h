@@ -90,6 +90,7 @@ struct load_options {
     enum load_boundary boundary; /* unit */
     uint32_t writes;             /* unit: 1 to LOAD_UNIT_WRITES_MAX */
     double zipf;                 /* ycsb: the constant of its distribution, above 0 and below 1 */
+    bool after_find;             /* idle: each connection has asked for one document before */
     const char *method;          /* calls: of its requests */
     const char *path;
     uint64_t *acknowledged; /* operations of each connection are counted there; NULL: nowhere */

@@ -13,6 +13,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "bench/load/commands.h"
 #include "bench/load/link.h"
 #include "bench/load/nanoseconds.h"
 #include "bench/load/run_private.h"
@@ -134,6 +135,20 @@ static enum status raise_descriptor_limit(uint32_t connections, struct error *re
                            connections, allowed);
 }
 
+/* What a connection that worked once keeps. */
+static enum status find_once(int descriptor, struct error *ret_error)
+{
+    struct buffer reply;
+    struct reply_view view;
+    bson_t find = BSON_INITIALIZER;
+    buffer_init(&reply, LIMIT_MESSAGE_BYTES_MAX);
+    commands_find_one(&find, "idle");
+    enum status status = link_ask(descriptor, &find, "find", &reply, &view, ret_error);
+    bson_destroy(&find);
+    buffer_free(&reply);
+    return status;
+}
+
 static enum status open_connection(struct bench *bench, uint32_t number, struct error *ret_error)
 {
     struct connection *connection = &bench->connections[number];
@@ -147,7 +162,10 @@ static enum status open_connection(struct bench *bench, uint32_t number, struct 
     connection->state = CONNECTION_RESTING;
     bench->opened++;
     bench->alive++;
-    if (bench->options->kind != LOAD_IDLE) {
+    if (bench->options->kind == LOAD_IDLE) {
+        status =
+            bench->options->after_find ? find_once(connection->descriptor, ret_error) : STATUS_OK;
+    } else {
         status = script_new(bench->options, &bench->documents, &bench->keys, number,
                             connection->descriptor, &connection->script, ret_error);
     }

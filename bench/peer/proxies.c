@@ -40,10 +40,11 @@ static enum status haproxy(const struct targets *targets, const struct target *t
                            "global\n    nbthread %u\n"
                            "defaults\n    mode tcp\n    timeout connect 10s\n"
                            "    timeout client 1h\n    timeout server 1h\n"
-                           "frontend in\n    bind %s\n    default_backend out\n"
+                           "frontend in\n    bind %s%s\n    default_backend out\n"
                            "backend out\n    server s %s%s\n",
-                           targets->options->threads, target->where,
-                           is_local(target->upstream) ? "unix@" : "", path_of(target->upstream));
+                           targets->options->threads, is_local(target->where) ? "unix@" : "",
+                           path_of(target->where), is_local(target->upstream) ? "unix@" : "",
+                           path_of(target->upstream));
 }
 
 /* Two are needed for a connection, and nginx refuses none that it has promised. */
@@ -169,7 +170,8 @@ static enum status holdfastd(const struct targets *targets, const struct target 
     }
     for (size_t i = 0; i < target->setting_count; i++) {
         if (strncmp(target->settings[i], PROGRAM_SETTING, strlen(PROGRAM_SETTING)) != 0 &&
-            strcmp(target->settings[i], TARGET_LOCAL) != 0) {
+            strcmp(target->settings[i], TARGET_LOCAL) != 0 &&
+            strcmp(target->settings[i], TARGET_LOCAL_SERVER) != 0) {
             child_words_add(words, "--set");
             child_words_add(words, "%s", target->settings[i]);
         }

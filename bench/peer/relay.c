@@ -40,16 +40,16 @@ struct end {
     struct buffer pending; /* to be sent to it */
 };
 
-struct thread {
+struct relay {
     pthread_t thread;
-    int listener;
+    int listener; /* -1: none, it is handed its connections */
     int epoll;
     const struct network_address *address;
     struct end *closed; /* freed when no event of this turn may name them */
     uint8_t *bytes;
 };
 
-static void close_both(struct thread *thread, struct end *end)
+static void close_both(struct relay *relay, struct end *end)
 {
     struct end *both[] = {end, end->peer};
     for (int i = 0; i < 2 && !end->closed; i++) {
@@ -58,17 +58,17 @@ static void close_both(struct thread *thread, struct end *end)
     for (int i = 0; i < 2; i++) {
         if (!both[i]->closed) {
             both[i]->closed = true;
-            both[i]->next_closed = thread->closed;
-            thread->closed = both[i];
+            both[i]->next_closed = relay->closed;
+            relay->closed = both[i];
         }
     }
 }
 
-static void free_closed(struct thread *thread)
+static void free_closed(struct relay *relay)
 {
-    while (thread->closed != NULL) {
-        struct end *end = thread->closed;
-        thread->closed = end->next_closed;
+    while (relay->closed != NULL) {
+        struct end *end = relay->closed;
+        relay->closed = end->next_closed;
         buffer_free(&end->pending);
         free(end);
     }
@@ -85,20 +85,20 @@ static ssize_t send_some(struct end *end, const uint8_t *bytes, size_t size)
 }
 
 /* Moves what came to `end` on to its peer, as long as that takes it. */
-static void pump(struct thread *thread, struct end *end)
+static void pump(struct relay *relay, struct end *end)
 {
     struct end *peer = end->peer;
     while (end->readable && peer->pending.size == 0 && !peer->connecting) {
         ssize_t received =
-            recv(end->descriptor, thread->bytes, LIMIT_RECEIVE_BUFFER_BYTES, MSG_DONTWAIT);
+            recv(end->descriptor, relay->bytes, LIMIT_RECEIVE_BUFFER_BYTES, MSG_DONTWAIT);
         if (received < 0 && (errno == EAGAIN || errno == EINTR)) {
             end->readable = false;
             return;
         }
-        ssize_t sent = received <= 0 ? -1 : send_some(peer, thread->bytes, (size_t)received);
-        if (sent < 0 || buffer_append(&peer->pending, thread->bytes + sent,
+        ssize_t sent = received <= 0 ? -1 : send_some(peer, relay->bytes, (size_t)received);
+        if (sent < 0 || buffer_append(&peer->pending, relay->bytes + sent,
                                       (size_t)(received - sent)) != STATUS_OK) {
-            close_both(thread, end);
+            close_both(relay, end);
             return;
         }
         /* Less than there was room for: the socket is empty, and a new byte is told again. Its end
@@ -107,7 +107,7 @@ static void pump(struct thread *thread, struct end *end)
     }
 }
 
-static void writable(struct thread *thread, struct end *end)
+static void writable(struct relay *relay, struct end *end)
 {
     int broken = 0;
     socklen_t size = sizeof broken;
@@ -120,30 +120,30 @@ static void writable(struct thread *thread, struct end *end)
         sent = send_some(end, end->pending.data, end->pending.size);
     }
     if (broken != 0 || sent < 0) {
-        close_both(thread, end);
+        close_both(relay, end);
         return;
     }
     buffer_consume(&end->pending, (size_t)sent);
-    pump(thread, end->peer);
+    pump(relay, end->peer);
 }
 
-static void take_event(struct thread *thread, struct end *end, uint32_t events)
+static void take_event(struct relay *relay, struct end *end, uint32_t events)
 {
     if (!end->closed && (events & EPOLLOUT) != 0 && (end->connecting || end->pending.size > 0)) {
-        writable(thread, end);
+        writable(relay, end);
     }
     if (!end->closed && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
         end->readable = true;
         end->finished = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-        pump(thread, end);
+        pump(relay, end);
     }
 }
 
-static bool watch(const struct thread *thread, struct end *end)
+static bool watch(const struct relay *relay, struct end *end)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.ptr = end};
-    return epoll_ctl(thread->epoll, EPOLL_CTL_ADD, end->descriptor, &event) == 0;
+    return epoll_ctl(relay->epoll, EPOLL_CTL_ADD, end->descriptor, &event) == 0;
 }
 
 static struct end *end_new(int descriptor)
@@ -158,72 +158,94 @@ static struct end *end_new(int descriptor)
     return end;
 }
 
-static void take_client(struct thread *thread, int descriptor)
+/* The server's end is watched first: what fails before that is nobody else's yet. */
+static bool begin(const struct relay *relay, struct end *client, struct end *server,
+                  struct slice first)
 {
-    const struct network_address *address = thread->address;
-    int server = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const struct network_address *address = relay->address;
+    server->connecting = true;
+    server->peer = client;
+    client->peer = server;
+    return buffer_append(&server->pending, first.data, first.size) == STATUS_OK &&
+           (connect(server->descriptor, (const struct sockaddr *)&address->storage,
+                    address->size) == 0 ||
+            errno == EINPROGRESS) &&
+           watch(relay, server);
+}
+
+void relay_take(struct relay *relay, int descriptor, struct slice first)
+{
+    int family = relay->address->storage.ss_family;
+    int server = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct end *ends[2] = {end_new(descriptor), end_new(server)};
-    bool begun = server >= 0 && ends[0] != NULL && ends[1] != NULL &&
-                 (connect(server, (const struct sockaddr *)&address->storage, address->size) == 0 ||
-                  errno == EINPROGRESS);
-    if (!begun) {
+    if (server < 0 || ends[0] == NULL || ends[1] == NULL ||
+        !begin(relay, ends[0], ends[1], first)) {
+        if (ends[1] != NULL) {
+            buffer_free(&ends[1]->pending);
+        }
         free(ends[0]);
         free(ends[1]);
         (void)close(descriptor);
         if (server >= 0) {
             (void)close(server);
         }
-        return;
-    }
-    ends[1]->connecting = true;
-    ends[0]->peer = ends[1];
-    ends[1]->peer = ends[0];
-    if (!watch(thread, ends[0]) || !watch(thread, ends[1])) {
-        close_both(thread, ends[0]);
+    } else if (!watch(relay, ends[0])) {
+        (void)shutdown(server, SHUT_RDWR); /* the relay's thread sees it, and closes both */
     }
 }
 
 static void *serve(void *context)
 {
-    struct thread *thread = context;
+    struct relay *relay = context;
     struct epoll_event events[EVENTS_AT_A_TIME];
     for (;;) {
-        int count = epoll_wait(thread->epoll, events, EVENTS_AT_A_TIME, -1);
+        int count = epoll_wait(relay->epoll, events, EVENTS_AT_A_TIME, -1);
         for (int i = 0; i < count; i++) {
             if (events[i].data.ptr == NULL) {
                 int descriptor;
-                while ((descriptor = accept4(thread->listener, NULL, NULL,
+                while ((descriptor = accept4(relay->listener, NULL, NULL,
                                              SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-                    take_client(thread, descriptor);
+                    relay_take(relay, descriptor, slice_make(NULL, 0));
                 }
             } else {
-                take_event(thread, events[i].data.ptr, events[i].events);
+                take_event(relay, events[i].data.ptr, events[i].events);
             }
         }
-        free_closed(thread);
+        free_closed(relay);
     }
     return NULL;
 }
 
-static enum status start_thread(struct thread *thread, int listener,
+static enum status start_thread(struct relay *relay, int listener,
                                 const struct network_address *address, struct error *ret_error)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = NULL};
-    thread->listener = listener;
-    thread->address = address;
-    thread->epoll = epoll_create1(EPOLL_CLOEXEC);
-    thread->bytes = malloc(LIMIT_RECEIVE_BUFFER_BYTES);
-    if (thread->epoll < 0 || thread->bytes == NULL ||
-        epoll_ctl(thread->epoll, EPOLL_CTL_ADD, listener, &event) != 0 ||
-        pthread_create(&thread->thread, NULL, serve, thread) != 0) {
+    relay->listener = listener;
+    relay->address = address;
+    relay->epoll = epoll_create1(EPOLL_CLOEXEC);
+    relay->bytes = malloc(LIMIT_RECEIVE_BUFFER_BYTES);
+    if (relay->epoll < 0 || relay->bytes == NULL ||
+        (listener >= 0 && epoll_ctl(relay->epoll, EPOLL_CTL_ADD, listener, &event) != 0) ||
+        pthread_create(&relay->thread, NULL, serve, relay) != 0) {
         return error_set(ret_error, STATUS_IO, "cannot start a thread: %s", strerror(errno));
     }
     return STATUS_OK;
 }
 
+enum status relay_start(const struct network_address *address, struct relay **ret_relay,
+                        struct error *ret_error)
+{
+    struct relay *relay = calloc(1, sizeof *relay);
+    if (relay == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    *ret_relay = relay; /* its thread ends with the process */
+    return start_thread(relay, -1, address, ret_error);
+}
+
 enum status relay_serve(const struct bench_serve *options, struct error *ret_error)
 {
-    static struct thread threads[THREADS_MAX]; /* they end with the process */
+    static struct relay relays[THREADS_MAX]; /* they end with the process */
     char address[NETWORK_ADDRESS_TEXT_BYTES];
     sigset_t ends;
     int listener;
@@ -235,7 +257,7 @@ enum status relay_serve(const struct bench_serve *options, struct error *ret_err
     (void)pthread_sigmask(SIG_BLOCK, &ends, NULL);
     enum status status = listener_bind(options->listen, &listener, address, ret_error);
     for (uint32_t i = 0; i < options->threads && i < THREADS_MAX && status == STATUS_OK; i++) {
-        status = start_thread(&threads[i], listener, &options->address, ret_error);
+        status = start_thread(&relays[i], listener, &options->address, ret_error);
     }
     if (status != STATUS_OK) {
         return status;

@@ -9,6 +9,24 @@
 
 #include "bench/options.h"
 #include "holdfast/error.h"
+#include "holdfast/slice.h"
+
+/* One thread of it. */
+struct relay;
+
+/*
+ * Starts one that is handed its connections; it ends with the process. `address`, of the server,
+ * stays. Errors: STATUS_MEMORY, STATUS_IO.
+ */
+MUST_CHECK enum status relay_start(const struct network_address *address, struct relay **ret_relay,
+                                   struct error *ret_error);
+
+/*
+ * Connects to the server for this client, a descriptor that does not block and is the relay's from
+ * now on; `first` goes before what is still to come of it. If that fails the client is closed. Any
+ * thread.
+ */
+void relay_take(struct relay *relay, int descriptor, struct slice first);
 
 /*
  * Prints "listening on HOST:PORT" and serves until SIGTERM or SIGINT. Main thread. Errors: what

@@ -32,6 +32,30 @@ const char *target_kind_name(enum target_kind kind)
 
 /* ------------------------------------------------------------------ what is written */
 
+/* Those that are words, without a value. */
+static bool is_word_of(enum target_kind kind, const char *text, size_t size)
+{
+    static const struct {
+        const char *word;
+        bool of[TARGET_KIND_COUNT];
+    } words[] = {
+        {"sync", {[TARGET_NATIVE] = true}},
+        {TARGET_LOCAL, {[TARGET_HOLDFASTD] = true, [TARGET_RELAY] = true, [TARGET_HAPROXY] = true}},
+        {TARGET_LOCAL_SERVER,
+         {[TARGET_DIRECT] = true,
+          [TARGET_HOLDFASTD] = true,
+          [TARGET_RELAY] = true,
+          [TARGET_HAPROXY] = true}},
+    };
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (words[i].of[kind] && strlen(words[i].word) == size &&
+            memcmp(words[i].word, text, size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum status take_setting(struct target *target, const char *text, size_t size,
                                 struct error *ret_error)
 {
@@ -46,14 +70,12 @@ static enum status take_setting(struct target *target, const char *text, size_t 
         target->given_pid = (pid_t)pid;
         return STATUS_OK;
     }
-    if (target->kind != TARGET_HOLDFASTD &&
-        !(target->kind == TARGET_NATIVE && size == 4 && memcmp(text, "sync", 4) == 0)) {
+    bool is_word = is_word_of(target->kind, text, size);
+    if (target->kind != TARGET_HOLDFASTD && !is_word) {
         return error_set(ret_error, STATUS_INVALID, "target %.80s: it has no setting %.*s",
                          target->name, (int)(size < 80 ? size : 80), text);
     }
-    bool local = target->kind == TARGET_HOLDFASTD && size == strlen(TARGET_LOCAL) &&
-                 memcmp(text, TARGET_LOCAL, size) == 0;
-    if (target->kind == TARGET_HOLDFASTD && memchr(text, '=', size) == NULL && !local) {
+    if (target->kind == TARGET_HOLDFASTD && memchr(text, '=', size) == NULL && !is_word) {
         return error_set(ret_error, STATUS_INVALID, "target %.80s: expected KEY=VALUE, not %.*s",
                          target->name, (int)(size < 80 ? size : 80), text);
     }
@@ -148,10 +170,48 @@ static enum status make_folder(const char *parent, const char *name, char folder
                : error_set(ret_error, STATUS_IO, "cannot make %s: %s", folder, strerror(errno));
 }
 
-/* --server PROGRAM[,replicaset][,sync] */
-static enum status start_server(struct targets *targets, struct child *child, bool native,
-                                bool sync, const char *folder, char *address, size_t size,
-                                struct error *ret_error)
+static bool server_is(const struct targets *targets, const char *word)
+{
+    const char *text = targets->options->server;
+    return strstr(text + strcspn(text, ","), word) != NULL;
+}
+
+/* The fake before it, which listens at a local socket, too. */
+static enum status start_instant(struct server *server, const char *folder, struct error *ret_error)
+{
+    struct child_words words = {0};
+    char own[512];
+    char log[TARGET_PATH_BYTES];
+    if (!peer_own_path(own) || !peer_path(log, folder, "instant.log")) {
+        return error_set(ret_error, STATUS_NOT_FOUND, "cannot find this program itself");
+    }
+    enum status status = peer_free_address(server->where, sizeof server->where, ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int size = snprintf(server->local_where, sizeof server->local_where,
+                        NETWORK_LOCAL_PREFIX "%s.sock", folder); /* drivers know it by its end */
+    if (size < 0 || (size_t)size >= sizeof server->local_where) {
+        return error_set(ret_error, STATUS_INVALID, "--directory: too long for a local socket");
+    }
+    child_words_add(&words, "%s", own);
+    child_words_add(&words, "instant");
+    child_words_add(&words, "--listen");
+    child_words_add(&words, "%s", server->where);
+    child_words_add(&words, "--local");
+    child_words_add(&words, "%s", server->local_where);
+    child_words_add(&words, "--target");
+    child_words_add(&words, "%s", server->address);
+    status = child_start("instant", log, &words, &server->instant, ret_error);
+    child_words_free(&words);
+    return status == STATUS_OK
+               ? peer_wait_accepting(&server->instant, server->where, SERVICE_START_MS, ret_error)
+               : status;
+}
+
+/* --server PROGRAM[,replicaset][,sync][,instant] */
+static enum status start_server(struct targets *targets, struct server *server, bool native,
+                                bool sync, const char *folder, struct error *ret_error)
 {
     char program[512];
     const char *text = targets->options->server;
@@ -161,12 +221,18 @@ static enum status start_server(struct targets *targets, struct child *child, bo
                          native ? "native" : "this");
     }
     snprintf(program, sizeof program, "%.*s", (int)length, text);
-    bool replica_set = native || strstr(text + length, ",replicaset") != NULL;
-    bool synced = native ? sync : strstr(text + length, ",sync") != NULL;
-    return peer_server_start(program, replica_set, synced, folder, address, size, child, ret_error);
+    bool replica_set = native || server_is(targets, ",replicaset");
+    bool synced = native ? sync : server_is(targets, ",sync");
+    enum status status = peer_server_start(program, replica_set, synced, folder, server->address,
+                                           sizeof server->address, &server->child, ret_error);
+    if (status == STATUS_OK && !native && server_is(targets, ",instant")) {
+        return start_instant(server, folder, ret_error);
+    }
+    snprintf(server->where, sizeof server->where, "%s", server->address);
+    return status;
 }
 
-struct child *target_server(struct targets *targets, struct target *target)
+struct server *target_server(struct targets *targets, struct target *target)
 {
     return target->has_own_server ? &target->server : &targets->server;
 }
@@ -178,15 +244,17 @@ enum status target_server_start(struct targets *targets, struct target *target,
     bool own = target->has_own_server;
     enum status status =
         make_folder(own ? target->directory : targets->directory, "server", folder, ret_error);
-    if (status == STATUS_OK && own) {
-        status = start_server(targets, &target->server, target->kind == TARGET_NATIVE,
-                              target_has_setting(target, "sync"), folder, target->upstream,
-                              sizeof target->upstream, ret_error);
-    } else if (status == STATUS_OK) {
-        status = start_server(targets, &targets->server, false, false, folder, targets->upstream,
-                              sizeof targets->upstream, ret_error);
-    }
-    return status;
+    return status == STATUS_OK
+               ? start_server(targets, target_server(targets, target),
+                              own && target->kind == TARGET_NATIVE,
+                              own && target_has_setting(target, "sync"), folder, ret_error)
+               : status;
+}
+
+static void end_server(struct server *server)
+{
+    child_end(&server->instant, SIGKILL, 0);
+    child_end(&server->child, SIGKILL, 0);
 }
 
 /* The stub service, in front of which calls are put. */
@@ -227,7 +295,9 @@ static enum status start_service(struct targets *targets, struct target *target,
 static enum status find_upstream(struct targets *targets, struct target *target,
                                  struct error *ret_error)
 {
-    if (target->has_own_server && target->upstream[0] == '\0') {
+    struct server *server = target_server(targets, target);
+    bool local = target_has_setting(target, TARGET_LOCAL_SERVER);
+    if (target->has_own_server && server->where[0] == '\0') {
         if (targets->options->server == NULL) {
             return error_set(ret_error, STATUS_INVALID,
                              "%s needs --server PROGRAM: it has a server of its own, for %s",
@@ -235,15 +305,22 @@ static enum status find_upstream(struct targets *targets, struct target *target,
                              target->kind == TARGET_NATIVE ? "that is to be a replica set"
                                                            : "a server has one holdfastd");
         }
-        return target_server_start(targets, target, ret_error);
+        enum status status = target_server_start(targets, target, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
-    if (target->upstream[0] == '\0' && targets->upstream[0] == '\0') {
+    if (server->where[0] == '\0') {
         return error_set(ret_error, STATUS_INVALID, "%s needs --upstream or --server",
                          target->name);
     }
-    if (target->upstream[0] == '\0') {
-        snprintf(target->upstream, sizeof target->upstream, "%s", targets->upstream);
+    if (local && server->local_where[0] == '\0') {
+        return error_set(ret_error, STATUS_INVALID,
+                         "%s: " TARGET_LOCAL_SERVER " needs --server PROGRAM,instant",
+                         target->name);
     }
+    snprintf(target->upstream, sizeof target->upstream, "%s",
+             local ? server->local_where : server->where);
     return STATUS_OK;
 }
 
@@ -425,7 +502,7 @@ enum status targets_start(const struct bench_options *options, struct targets *r
     if (options->upstream != NULL && options->server != NULL) {
         return error_set(ret_error, STATUS_INVALID, "--upstream and --server: one of them");
     }
-    snprintf(targets->upstream, sizeof targets->upstream, "%s",
+    snprintf(targets->server.where, sizeof targets->server.where, "%s",
              options->upstream == NULL ? "" : options->upstream);
     enum status status = parse_all(targets, ret_error);
     if (status == STATUS_OK && starts_something(targets)) {
@@ -443,10 +520,10 @@ void targets_stop(struct targets *targets)
     for (size_t i = 0; i < targets->count; i++) {
         child_end(&targets->targets[i].service, SIGTERM, END_MS);
         child_end(&targets->targets[i].child, SIGTERM, END_MS);
-        child_end(&targets->targets[i].server, SIGKILL, 0);
+        end_server(&targets->targets[i].server);
         target_free(&targets->targets[i]);
     }
-    child_end(&targets->server, SIGKILL, 0);
+    end_server(&targets->server);
     if (targets->directory[0] != '\0') {
         peer_remove(targets->directory);
         targets->directory[0] = '\0';

@@ -36,6 +36,15 @@ const char *target_kind_name(enum target_kind kind);
 #define TARGET_SETTINGS_MAX 16u
 #define TARGET_PATH_BYTES 400
 
+/* A server, and what is put before it. */
+struct server {
+    struct child child;
+    char address[128];     /* HOST:PORT of it */
+    struct child instant;  /* the fake before it (instant.h), if that was asked for */
+    char where[128];       /* HOST:PORT for proxies: the fake's, or its own; "": there is none */
+    char local_where[128]; /* the fake's local socket; "": there is none */
+};
+
 struct target {
     enum target_kind kind;
     char name[TARGET_NAME_BYTES];
@@ -43,11 +52,11 @@ struct target {
     struct network_address address;
     char *settings[TARGET_SETTINGS_MAX]; /* KEY=VALUE, as given, but pid */
     size_t setting_count;
-    pid_t given_pid;     /* of an address; 0: not told */
-    struct child child;  /* the proxy */
-    struct child server; /* its own, if it has one: native, and all holdfastds but the first */
+    pid_t given_pid;      /* of an address; 0: not told */
+    struct child child;   /* the proxy */
+    struct server server; /* its own, if it has one: native, and all holdfastds but the first */
     bool has_own_server;
-    char upstream[128];                /* HOST:PORT of the server behind it */
+    char upstream[128];                /* HOST:PORT of the server behind it, or unix:/PATH */
     char directory[TARGET_PATH_BYTES]; /* of what is started */
     struct child service;              /* the stub behind it, if HTTP is asked for */
     char stub[128];                    /* HOST:PORT of the service */
@@ -60,8 +69,7 @@ struct targets {
     const struct bench_options *options;
     struct target *targets;
     size_t count;
-    struct child server; /* --server; none for --upstream */
-    char upstream[128];  /* HOST:PORT; "": neither was given */
+    struct server server; /* --server; of --upstream only `where` */
     char directory[TARGET_PATH_BYTES];
     bool is_http; /* targets have services in front of them, and holdfastd fronts them */
 };
@@ -77,8 +85,9 @@ static inline bool target_is_started(const struct target *target)
     return target->kind != TARGET_ADDRESS && target->kind != TARGET_DIRECT;
 }
 
-/* A setting of holdfastd: drivers reach it by a local socket. */
+/* Settings of what is started: it is reached by a local socket; it reaches its server by one. */
 #define TARGET_LOCAL "local"
+#define TARGET_LOCAL_SERVER "local-server"
 
 /* Whether it has a setting KEY, or one that says so: KEY=VALUE. */
 bool target_has_setting(const struct target *target, const char *key);
@@ -111,6 +120,6 @@ MUST_CHECK enum status target_start(struct targets *targets, struct target *targ
 /* The same of the server behind a target: its own, or that of all. */
 MUST_CHECK enum status target_server_start(struct targets *targets, struct target *target,
                                            struct error *ret_error);
-struct child *target_server(struct targets *targets, struct target *target);
+struct server *target_server(struct targets *targets, struct target *target);
 
 #endif

@@ -35,7 +35,7 @@ static void kill_in_time(void *context, uint64_t operations, uint64_t operations
     if (operations == 0 || --killer->looks_left > 0) {
         return;
     }
-    (void)kill(target_server(killer->targets, killer->target)->pid, SIGKILL);
+    (void)kill(target_server(killer->targets, killer->target)->child.pid, SIGKILL);
     if (killer->target->child.pid > 0) {
         (void)kill(killer->target->child.pid, SIGKILL);
     }
@@ -99,7 +99,7 @@ static enum status read_sums(const struct target *target, const struct load_opti
 static enum status restart(struct suite *suite, struct target *target, struct error *ret_error)
 {
     struct targets *targets = suite->targets;
-    child_end(target_server(targets, target), SIGKILL, 0);
+    child_end(&target_server(targets, target)->child, SIGKILL, 0);
     child_end(&target->child, SIGKILL, 0);
     enum status status = target_server_start(targets, target, ret_error);
     return status == STATUS_OK ? target_start(targets, target, ret_error) : status;
@@ -168,8 +168,10 @@ enum status crash_loss_measure(struct suite *suite, const struct cell *cell, str
     if (load.boundary == LOAD_BOUNDARY_HTTP) {
         return error_set(ret_error, STATUS_INVALID, "--boundary http: not of crash-loss");
     }
-    if (target->kind == TARGET_ADDRESS || target_server(suite->targets, target)->pid <= 0) {
-        return error_set(ret_error, STATUS_INVALID, "its server must be one that is started");
+    const struct server *server = target_server(suite->targets, target);
+    if (target->kind == TARGET_ADDRESS || server->child.pid <= 0 || server->instant.pid > 0) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "its server must be one that is started, and no fake");
     }
     load.kind = LOAD_UNIT;
     load.target = target->where;

@@ -166,6 +166,31 @@ static bool append_units(bson_t *document, struct engine *engine, size_t units_m
     return true;
 }
 
+static void append_instances(bson_t *document, struct domain *domain)
+{
+    bson_t list;
+    BSON_APPEND_ARRAY_BEGIN(document, "instances", &list);
+    for (size_t i = 0; i < domain_instance_count(domain); i++) {
+        struct domain_instance_figures figures;
+        bson_t instance;
+        char buffer[16];
+        const char *key = NULL;
+        size_t size = bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
+        domain_instance_figures_get(domain, i, &figures);
+        bson_append_document_begin(&list, key, (int)size, &instance);
+        BSON_APPEND_BOOL(&instance, "callOpen", figures.open);
+        BSON_APPEND_BOOL(&instance, "fenced", figures.fenced);
+        BSON_APPEND_BOOL(&instance, "reached", figures.reached);
+        BSON_APPEND_INT64(&instance, "otherRequests", (int64_t)figures.others);
+        BSON_APPEND_INT64(&instance, "mongoConnections", (int64_t)figures.connections);
+        BSON_APPEND_INT64(&instance, "calls", (int64_t)figures.calls);
+        BSON_APPEND_INT64(&instance, "writesInCalls", (int64_t)figures.writes);
+        BSON_APPEND_INT64(&instance, "writesOutside", (int64_t)figures.writes_out);
+        bson_append_document_end(&list, &instance);
+    }
+    bson_append_array_end(document, &list);
+}
+
 static void append_domain(bson_t *list, uint32_t index, struct domain *domain)
 {
     struct domain_figures figures;
@@ -187,6 +212,9 @@ static void append_domain(bson_t *list, uint32_t index, struct domain *domain)
     BSON_APPEND_INT64(&document, "writesInCalls", (int64_t)figures.writes_in_calls);
     BSON_APPEND_INT64(&document, "writesBeside", (int64_t)figures.writes_beside);
     BSON_APPEND_INT64(&document, "writesRefused", (int64_t)figures.writes_refused);
+    if (figures.instances > 0) {
+        append_instances(&document, domain);
+    }
     bson_append_document_end(list, &document);
 }
 

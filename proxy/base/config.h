@@ -114,6 +114,9 @@ enum config_background {
  * none. Exactly one of `mongo`, `application` and `address` is set; in the service that
  * http.listen stands for none is: its connections are all those of net.listen that no other
  * service claims.
+ *
+ * One with instances has neither `service` nor any of the three; each instance has `service` and
+ * one of the three, and nothing else.
  */
 struct config_service {
     char *name;        /* unique */
@@ -128,8 +131,10 @@ struct config_service {
     char *protocol;    /* upstreamProtocol; "": http.upstreamProtocol */
     char *tls_mode;    /* upstreamTls; "", as the next three: what http.upstreamTls says */
     char *tls_ca_file; /* upstreamTlsCAFile */
-    char *tls_certificate_key_file; /* upstreamTlsCertificateKeyFile */
-    char *tls_server_name;          /* upstreamTlsServerName */
+    char *tls_certificate_key_file;   /* upstreamTlsCertificateKeyFile */
+    char *tls_server_name;            /* upstreamTlsServerName */
+    struct config_service *instances; /* NULL: it has none */
+    size_t instances_count;
 };
 
 struct config {
@@ -227,6 +232,8 @@ struct config {
 
 /* Each is a few listening sockets and a domain at most; nobody has found a need for more. */
 #define CONFIG_SERVICES_MAX 256u
+/* Of one service; each has a mongo listener, or a rule that every new connection is held to. */
+#define CONFIG_INSTANCES_MAX 256u
 
 /* What the caller should do after config_from_arguments(). */
 enum config_action {

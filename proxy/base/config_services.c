@@ -19,12 +19,14 @@
 const struct config_service_field config_service_fields[CONFIG_SERVICE_FIELDS] = {
     {"name", CONFIG_TYPE_NAME, AT(name), .required = true, .unique = true},
     {"listen", CONFIG_TYPE_LISTEN, AT(listen), .required = true},
-    {"service", CONFIG_TYPE_CONNECT, AT(service), .required = true},
+    {"service", CONFIG_TYPE_CONNECT, AT(service), .required = true, .of_instance = true},
     {"inside", CONFIG_TYPE_LISTEN, AT(inside)},
     {"peers", CONFIG_TYPE_ADDRESSES, AT(peers)},
-    {"mongo", CONFIG_TYPE_LISTEN, AT(mongo), .tells_apart = true},
-    {"appName", CONFIG_TYPE_TEXT, AT(application), .tells_apart = true, .unique = true},
-    {"address", CONFIG_TYPE_ADDRESS, AT(address), .tells_apart = true, .unique = true},
+    {"mongo", CONFIG_TYPE_LISTEN, AT(mongo), .tells_apart = true, .of_instance = true},
+    {"appName", CONFIG_TYPE_TEXT, AT(application), .tells_apart = true, .unique = true,
+     .of_instance = true},
+    {"address", CONFIG_TYPE_ADDRESS, AT(address), .tells_apart = true, .unique = true,
+     .of_instance = true},
     {"domain", CONFIG_TYPE_NAME, AT(domain)},
     {"upstreamProtocol", CONFIG_TYPE_NAME, AT(protocol)},
     {"upstreamTls", CONFIG_TYPE_NAME, AT(tls_mode)},
@@ -84,6 +86,19 @@ enum status config_service_set(struct config_service *service,
     return STATUS_OK;
 }
 
+static enum status fill_instances(struct config_service *service, struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < service->instances_count && status == STATUS_OK; i++) {
+        status = config_service_set(&service->instances[i], &config_service_fields[0],
+                                    service->name, ret_error);
+        if (status == STATUS_OK) {
+            status = config_service_fill(&service->instances[i], ret_error);
+        }
+    }
+    return status;
+}
+
 enum status config_service_fill(struct config_service *service, struct error *ret_error)
 {
     for (size_t i = 0; i < CONFIG_SERVICE_FIELDS; i++) {
@@ -98,12 +113,13 @@ enum status config_service_fill(struct config_service *service, struct error *re
             return status;
         }
     }
-    return STATUS_OK;
+    return fill_instances(service, ret_error);
 }
 
 void config_services_free(struct config_service *services, size_t count)
 {
     for (size_t i = 0; services != NULL && i < count; i++) {
+        config_services_free(services[i].instances, services[i].instances_count);
         for (size_t j = 0; j < CONFIG_SERVICE_FIELDS; j++) {
             free(text_of(&services[i], &config_service_fields[j]));
         }
@@ -111,21 +127,32 @@ void config_services_free(struct config_service *services, size_t count)
     free(services);
 }
 
-bool config_services_equal(const struct config *one, const struct config *other)
+static bool lists_are_equal(const struct config_service *one, size_t one_count,
+                            const struct config_service *other, size_t other_count)
 {
-    if (one->services_count != other->services_count) {
+    if (one_count != other_count) {
         return false;
     }
-    for (size_t i = 0; i < one->services_count; i++) {
+    for (size_t i = 0; i < one_count; i++) {
         for (size_t j = 0; j < CONFIG_SERVICE_FIELDS; j++) {
             const struct config_service_field *field = &config_service_fields[j];
-            if (strcmp(config_service_text(&one->services[i], field),
-                       config_service_text(&other->services[i], field)) != 0) {
+            if (strcmp(config_service_text(&one[i], field),
+                       config_service_text(&other[i], field)) != 0) {
                 return false;
             }
         }
+        if (!lists_are_equal(one[i].instances, one[i].instances_count, other[i].instances,
+                             other[i].instances_count)) {
+            return false;
+        }
     }
     return true;
+}
+
+bool config_services_equal(const struct config *one, const struct config *other)
+{
+    return lists_are_equal(one->services, one->services_count, other->services,
+                           other->services_count);
 }
 
 static enum status copy_service(const struct config_service *from, struct config_service *to,
@@ -135,6 +162,16 @@ static enum status copy_service(const struct config_service *from, struct config
     for (size_t i = 0; i < CONFIG_SERVICE_FIELDS && status == STATUS_OK; i++) {
         const struct config_service_field *field = &config_service_fields[i];
         status = config_service_set(to, field, config_service_text(from, field), ret_error);
+    }
+    if (status == STATUS_OK && from->instances_count > 0) {
+        to->instances = calloc(from->instances_count, sizeof(*to->instances));
+        if (to->instances == NULL) {
+            return error_set(ret_error, STATUS_MEMORY, "services: out of memory");
+        }
+        to->instances_count = from->instances_count;
+    }
+    for (size_t i = 0; i < from->instances_count && status == STATUS_OK; i++) {
+        status = copy_service(&from->instances[i], &to->instances[i], ret_error);
     }
     return status;
 }
@@ -285,12 +322,21 @@ static enum status check_word(const char *name, const char *text, const char *co
                            all);
 }
 
-static enum status check_complete(const struct config_service *service, struct error *ret_error)
+static enum status check_given(const struct config_service *service, struct error *ret_error)
 {
     size_t told_apart = 0;
+    bool has_instances = service->instances_count > 0;
     for (size_t i = 0; i < CONFIG_SERVICE_FIELDS; i++) {
         const struct config_service_field *field = &config_service_fields[i];
         bool given = config_service_text(service, field)[0] != '\0';
+        if (has_instances && field->of_instance) {
+            if (given) {
+                return error_set(ret_error, STATUS_INVALID,
+                                 "\"%s\" has instances: %s is each one's own", service->name,
+                                 field->name);
+            }
+            continue;
+        }
         told_apart += field->tells_apart && given ? 1 : 0;
         if (field->required && !given) {
             return error_set(ret_error, STATUS_INVALID, "%s is missing", field->name);
@@ -305,7 +351,7 @@ static enum status check_complete(const struct config_service *service, struct e
     if (status != STATUS_OK) {
         return status;
     }
-    if (told_apart != 1) {
+    if (told_apart != 1 && !has_instances) {
         return error_set(ret_error, STATUS_INVALID,
                          "\"%s\" wants exactly one of mongo, appName and address, by which its "
                          "mongo connections are told apart",
@@ -318,13 +364,17 @@ enum status config_service_check(const struct config_service *services, size_t i
                                  struct error *ret_error)
 {
     const struct config_service *service = &services[index];
-    enum status status = check_complete(service, ret_error);
+    enum status status = check_given(service, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
     for (size_t i = 0; i <= index; i++) {
         const struct config_service_field *field = NULL;
         const struct config_service_field *other = NULL;
+        status = config_instances_check(service, &services[i], ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
         for (size_t j = 0; i < index && j < CONFIG_SERVICE_FIELDS; j++) {
             field = &config_service_fields[j];
             const char *text = config_service_text(service, field);
@@ -343,6 +393,25 @@ enum status config_service_check(const struct config_service *services, size_t i
     return STATUS_OK;
 }
 
+/* What cannot be had with instances. */
+static enum status check_instances(const struct config *config,
+                                   const struct config_service *service, struct error *ret_error)
+{
+    if (service->instances_count > 0 && config->http_correlation == CONFIG_CORRELATION_TRACE) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "services: \"%s\" has instances, which tell calls apart by themselves: "
+                         "http.correlation: trace cannot be had with them",
+                         service->name);
+    }
+    if (service->instances_count > 0 && config->http_reads == CONFIG_READS_WAIT) {
+        return error_set(ret_error, STATUS_INVALID,
+                         "services: \"%s\" has instances, and some call may always be open: "
+                         "http.reads: wait cannot be had with them",
+                         service->name);
+    }
+    return STATUS_OK;
+}
+
 static enum status check_against_key(const struct config_service *service,
                                      const struct config_key *key, const char *text,
                                      struct error *ret_error)
@@ -356,7 +425,11 @@ static enum status check_against_key(const struct config_service *service,
                              service->name, key->name);
         }
     }
-    return STATUS_OK;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < service->instances_count && status == STATUS_OK; i++) {
+        status = check_against_key(&service->instances[i], key, text, ret_error);
+    }
+    return status;
 }
 
 /* What is said of TLS with a service fits together. */
@@ -374,6 +447,13 @@ static enum status check_tls(const struct config *config, const struct config_se
             "services: \"%s\" is spoken to without TLS: the other upstreamTls keys are "
             "of use only with upstreamTls: requireTLS",
             service->name);
+    }
+    if (tls.on && service->instances_count > 0 && service->tls_server_name[0] == '\0' &&
+        config->http_upstream_tls_server_name[0] == '\0') {
+        return error_set(ret_error, STATUS_INVALID,
+                         "services: \"%s\" has instances, which are spoken to with TLS: "
+                         "upstreamTlsServerName has to name what is in the certificate of each",
+                         service->name);
     }
     if (protocol == (tls.on ? CONFIG_UPSTREAM_H2C : CONFIG_UPSTREAM_H2)) {
         return error_set(
@@ -419,12 +499,16 @@ enum status config_services_check(const struct config *config, struct error *ret
                              "services: the name \"service\" is that of http.service; choose "
                              "another");
         }
+        enum status status = check_instances(config, service, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
         for (size_t j = 0; j < config_keys_count; j++) {
             if (config_keys[j].type != CONFIG_TYPE_LISTEN) {
                 continue;
             }
-            enum status status = check_against_key(
-                service, &config_keys[j], config_key_text(config, &config_keys[j]), ret_error);
+            status = check_against_key(service, &config_keys[j],
+                                       config_key_text(config, &config_keys[j]), ret_error);
             if (status != STATUS_OK) {
                 return status;
             }

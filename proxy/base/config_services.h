@@ -20,6 +20,7 @@ struct config_service_field {
     bool required;
     bool tells_apart; /* one of those of which a service has exactly one */
     bool unique;      /* no two services have the same */
+    bool of_instance; /* it is each instance's own, where a service has instances */
 };
 
 #define CONFIG_SERVICE_FIELDS 14u
@@ -45,6 +46,18 @@ bool config_services_equal(const struct config *one, const struct config *other)
 
 /* Whether two addresses to listen on are the same; port 0 is never the same. */
 bool config_listen_equal(const char *one, const char *other);
+
+/* One instance by itself. Errors: STATUS_INVALID. */
+MUST_CHECK enum status config_instance_check(const struct config_service *instance,
+                                             struct error *ret_error);
+
+/*
+ * `service`, with all of its instances, against the instances of another, or its own; and what it
+ * may not be beside them. Errors: STATUS_INVALID.
+ */
+MUST_CHECK enum status config_instances_check(const struct config_service *service,
+                                              const struct config_service *other,
+                                              struct error *ret_error);
 
 /* One service against those that stand before it in the file. Errors: STATUS_INVALID. */
 MUST_CHECK enum status config_service_check(const struct config_service *services, size_t index,

@@ -4,6 +4,8 @@
  *     services:
  *       - name: orders               a service: its fields, each one plain value
  *         listen: 127.0.0.1:8080
+ *         instances:                 but this one: its instances, fields of each likewise
+ *           - service: 127.0.0.1:9015
  *
  * Invariant: the list of the configuration changes only when the whole sequence was understood.
  * A service is checked against those before it, so that a message names its line.
@@ -12,6 +14,7 @@
  */
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/config_services.h"
 #include "base/config_yaml.h"
@@ -31,26 +34,36 @@ static enum status placed(const struct config_yaml *yaml, const yaml_node_t *at,
     return status;
 }
 
+/* One more than the fields: `instances`. */
+#define LINES (CONFIG_SERVICE_FIELDS + 1u)
+
+static enum status read_instances(struct config_service *service, const struct config_yaml *yaml,
+                                  const yaml_node_t *value);
+
 static enum status read_field(struct config_service *service, const struct config_yaml *yaml,
-                              const yaml_node_t *key, const yaml_node_t *value,
-                              unsigned long lines[CONFIG_SERVICE_FIELDS])
+                              const yaml_node_t *key, const yaml_node_t *value, bool of_instance,
+                              unsigned long lines[LINES])
 {
     const char *name = yaml_text(key);
     if (name == NULL) {
         return refuse(yaml, key, "a key must be plain text");
     }
+    bool is_instances = !of_instance && strcmp(name, "instances") == 0;
     const struct config_service_field *field = config_service_field_find(name);
-    if (field == NULL) {
-        return error_set(yaml->error, STATUS_INVALID, "%s:%lu: services: unknown key %.60s",
-                         yaml->name, yaml_line(key), name);
+    if (!is_instances && (field == NULL || (of_instance && !field->of_instance))) {
+        return error_set(yaml->error, STATUS_INVALID, "%s:%lu: services: unknown key %.60s%s",
+                         yaml->name, yaml_line(key), name, of_instance ? " of an instance" : "");
     }
-    size_t index = (size_t)(field - config_service_fields);
+    size_t index = is_instances ? CONFIG_SERVICE_FIELDS : (size_t)(field - config_service_fields);
     if (lines[index] != 0) {
         return error_set(yaml->error, STATUS_INVALID,
                          "%s:%lu: services: %s is set a second time, first in line %lu", yaml->name,
                          yaml_line(key), name, lines[index]);
     }
     lines[index] = yaml_line(key);
+    if (is_instances) {
+        return read_instances(service, yaml, value);
+    }
     const char *text = yaml_text(value);
     if (text == NULL) {
         return error_set(yaml->error, STATUS_INVALID, "%s:%lu: services: %s wants one plain value",
@@ -61,10 +74,10 @@ static enum status read_field(struct config_service *service, const struct confi
                                : placed(yaml, value, status);
 }
 
-static enum status read_service(struct config_service *services, size_t index,
-                                const struct config_yaml *yaml, const yaml_node_t *mapping)
+static enum status read_fields(struct config_service *service, const struct config_yaml *yaml,
+                               const yaml_node_t *mapping, bool of_instance)
 {
-    unsigned long lines[CONFIG_SERVICE_FIELDS] = {0};
+    unsigned long lines[LINES] = {0};
     for (yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
          pair < mapping->data.mapping.pairs.top; pair++) {
         const yaml_node_t *key = yaml_document_get_node(yaml->document, pair->key);
@@ -72,12 +85,58 @@ static enum status read_service(struct config_service *services, size_t index,
         if (key == NULL || value == NULL) {
             return refuse(yaml, mapping, "a key must be plain text");
         }
-        enum status status = read_field(&services[index], yaml, key, value, lines);
+        enum status status = read_field(service, yaml, key, value, of_instance, lines);
         if (status != STATUS_OK) {
             return status;
         }
     }
-    enum status status = config_service_check(services, index, yaml->error);
+    return STATUS_OK;
+}
+
+static enum status read_instances(struct config_service *service, const struct config_yaml *yaml,
+                                  const yaml_node_t *value)
+{
+    size_t count = 0;
+    if (value->type == YAML_SEQUENCE_NODE) {
+        count = (size_t)(value->data.sequence.items.top - value->data.sequence.items.start);
+    }
+    if (count == 0 || count > CONFIG_INSTANCES_MAX) {
+        return error_set(yaml->error, STATUS_INVALID,
+                         "%s:%lu: services: instances wants a sequence of 1 to %u, each after a "
+                         "hyphen",
+                         yaml->name, yaml_line(value), CONFIG_INSTANCES_MAX);
+    }
+    service->instances = calloc(count, sizeof(*service->instances));
+    if (service->instances == NULL) {
+        return error_set(yaml->error, STATUS_MEMORY, "services: out of memory");
+    }
+    service->instances_count = count;
+    for (size_t i = 0; i < count; i++) {
+        const yaml_node_t *node =
+            yaml_document_get_node(yaml->document, value->data.sequence.items.start[i]);
+        if (node == NULL || node->type != YAML_MAPPING_NODE) {
+            return refuse(yaml, node == NULL ? value : node,
+                          "an instance is keys with values, service: and so on");
+        }
+        enum status status = read_fields(&service->instances[i], yaml, node, true);
+        if (status == STATUS_OK) {
+            status = placed(yaml, node, config_instance_check(&service->instances[i], yaml->error));
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status read_service(struct config_service *services, size_t index,
+                                const struct config_yaml *yaml, const yaml_node_t *mapping)
+{
+    enum status status = read_fields(&services[index], yaml, mapping, false);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = config_service_check(services, index, yaml->error);
     return status == STATUS_OK ? config_service_fill(&services[index], yaml->error)
                                : placed(yaml, mapping, status);
 }

@@ -8,6 +8,8 @@
  *                        |  |          `--> the journal is full --> roll back -->
  * ended(ROLLED_BACK) |  `--> a write of it is at work: again when that is done
  *                        `--> it has ended already (a limit, a conflict): ended(ROLLED_BACK)
+ *   native engine: before the commit or the rollback of a unit that has a transaction on the server
+ * a connection of its service is lent (lend.h), on which that is ended; given back afterwards
  *   call_roll_back()   take --> roll back --> ended(ROLLED_BACK)
  *                        `--> a write of it is at work: who does that rolls it back; wait for it
  *
@@ -21,6 +23,7 @@
 
 #include "boundary/call_private.h"
 #include "engine/enter.h"
+#include "engine/native_unit.h"
 #include "holdfast/clock.h"
 
 static void check_out(struct call *call);
@@ -106,7 +109,7 @@ bool call_open_unit(struct call *call)
         .client = call->caller,
         .application = call->service_name,
         .id = id,
-        .group = domain_reader_group(call->domain),
+        .group = domain_call_group(call->domain, id),
         .trace = trace_id_is_none(&call->trace) ? NULL : &call->span,
         .serializable = engine->serializable,
         .request_key = call->request_key,
@@ -130,6 +133,7 @@ static void init(struct call *call)
     call->joined = call->is_read = call->waiting = call->ending = call->handler_answered = false;
     call->unit = 0;
     call->reason = NULL;
+    call->loan = NULL;
     call->slot = NULL;
     call->handler = NULL;
     call->observed = 0;
@@ -148,6 +152,11 @@ enum call_admission call_wait_read(struct call *call)
     return domain_read_begin(call);
 }
 
+bool call_move(struct call *call)
+{
+    return domain_call_move(call);
+}
+
 bool call_cancel(struct call *call)
 {
     return domain_call_cancel(call);
@@ -162,8 +171,16 @@ static void check_in(struct call *call)
     call->checked_out = NULL;
 }
 
+/* Whatever was lent to end the unit. */
+static void give_back(struct call *call)
+{
+    lend_end(call->loan);
+    call->loan = NULL;
+}
+
 static void after_rollback(struct call *call)
 {
+    give_back(call);
     bool conflict = call->checked_out->state == UNIT_CONFLICT;
     check_in(call);
     end(call, conflict ? CALL_CONFLICT : CALL_ROLLED_BACK, call->rollback.reason);
@@ -172,6 +189,27 @@ static void after_rollback(struct call *call)
 static void on_rolled_back(struct rollback *rollback)
 {
     wake(rollback->context, after_rollback);
+}
+
+/* On the channel's worker, if there is one. */
+static void start_rollback(void *context, struct loan *loan, struct engine_channel *channel)
+{
+    struct call *call = context;
+    call->loan = loan;
+    call->rollback.channel = channel;
+    rollback_start(&call->rollback);
+}
+
+/* With a connection to the server, if there is a transaction to be ended. */
+static void with_channel(struct call *call,
+                         void (*start)(void *, struct loan *, struct engine_channel *))
+{
+    const struct unit *unit = call->checked_out;
+    if (native_unit_has_begun(unit)) {
+        lend_start(call->domain, call->worker, unit->user, start, call);
+    } else {
+        start(call, NULL, NULL);
+    }
 }
 
 static void roll_back(struct call *call, const char *reason)
@@ -183,11 +221,25 @@ static void roll_back(struct call *call, const char *reason)
         .completed = on_rolled_back,
         .context = call,
     };
-    rollback_start(&call->rollback);
+    with_channel(call, start_rollback);
+}
+
+/* Native engine: the server has said how it ended, or does not. */
+static void after_refused_commit(struct call *call)
+{
+    bool conflict = call->checked_out->state == UNIT_CONFLICT;
+    check_in(call);
+    end(call, conflict ? CALL_CONFLICT : CALL_ROLLED_BACK,
+        "the server has lost its transaction, or refused to commit it");
 }
 
 static void after_commit(struct call *call)
 {
+    give_back(call);
+    if (call->commit_status == STATUS_CONFLICT) {
+        after_refused_commit(call);
+        return;
+    }
     if (call->commit_status != STATUS_OK) {
         roll_back(call, "the journal is full");
         return;
@@ -203,6 +255,14 @@ static void on_committed(struct commit *commit, enum status status)
     wake(call, after_commit);
 }
 
+static void start_commit(void *context, struct loan *loan, struct engine_channel *channel)
+{
+    struct call *call = context;
+    call->loan = loan;
+    call->commit.channel = channel;
+    commit_start(&call->commit);
+}
+
 static void commit(struct call *call)
 {
     call->commit = (struct commit){
@@ -212,7 +272,7 @@ static void commit(struct call *call)
         .completed = on_committed,
         .context = call,
     };
-    commit_start(&call->commit);
+    with_channel(call, start_commit);
 }
 
 static void on_ready(struct unit_waiter *waiter)
@@ -226,6 +286,10 @@ static void check_out(struct call *call)
     static const char gone[] =
         "its unit was rolled back before: a write met another unit's document, a limit of "
         "units, or a broken connection, or an operator or unit.lifetime ended it";
+    static const char gone_native[] =
+        "its unit was rolled back before: the server refused a command of its transaction, as for "
+        "a duplicate key or a WriteConflict, a connection broke, or an operator or unit.lifetime "
+        "ended it";
     struct unit_request wanted = {.user = "", .key = &call->key};
     call->waiter.ready = on_ready;
     switch (unit_table_checkout(call->engine->units, &wanted, &call->waiter, &call->checked_out)) {
@@ -250,7 +314,10 @@ static void check_out(struct call *call)
     case UNIT_CHECKOUT_LIMIT:
     case UNIT_CHECKOUT_NO_MEMORY:
         /* Only this call commits it. */
-        end(call, CALL_ROLLED_BACK, call->committing ? gone : call->reason);
+        end(call, CALL_ROLLED_BACK,
+            !call->committing              ? call->reason
+            : call->engine->native != NULL ? gone_native
+                                           : gone);
         break;
     }
 }
@@ -298,8 +365,10 @@ static void on_caught_up(struct catch_up *catch_up, bool behind)
 
 static void catch_up_again(struct call *call)
 {
-    call->catch_up =
-        (struct catch_up){.domain = call->domain, .home = call->worker, .completed = on_caught_up};
+    call->catch_up = (struct catch_up){.domain = call->domain,
+                                       .service = call->service,
+                                       .home = call->worker,
+                                       .completed = on_caught_up};
     catch_up_start(&call->catch_up);
 }
 
@@ -334,7 +403,10 @@ static void end_late_handler(struct call *call)
         return;
     }
     *late = (struct late_handler){
-        .catch_up = {.domain = call->domain, .home = call->worker, .completed = on_late_caught_up},
+        .catch_up = {.domain = call->domain,
+                     .service = call->service,
+                     .home = call->worker,
+                     .completed = on_late_caught_up},
         .handler = handler,
     };
     catch_up_start(&late->catch_up);

@@ -35,6 +35,7 @@
 
 #include "boundary/catch_up.h"
 #include "boundary/domain.h"
+#include "boundary/lend.h"
 #include "engine/finish.h"
 #include "net/worker.h"
 
@@ -63,7 +64,9 @@ struct call {
     /* filled in by the front; texts are valid until `ended` */
     struct domain *domain;
     struct worker *worker;
-    size_t service; /* number of the service that handles it */
+    /* Number of the service that handles it. In a domain of instances: the one that it would rather
+       have, or DOMAIN_NO_INSTANCE; once it is admitted, the one that handles it. */
+    size_t service;
     const char *service_name;
     bool inside; /* came by the inside listener, or from a listed peer */
     struct trace_id
@@ -105,6 +108,7 @@ struct call {
     struct commit commit;
     enum status commit_status;
     struct rollback rollback;
+    struct loan *loan; /* native engine: of the connection that ends the transaction; NULL: none */
     enum call_end end;
     bool committing;
     uint64_t observed;
@@ -122,6 +126,13 @@ enum call_admission call_begin(struct call *call);
  * ended.
  */
 enum call_admission call_wait_read(struct call *call);
+
+/*
+ * In a domain of instances, admitted, nothing of it sent: its instance cannot be connected to, as
+ * domain_instance_failed() was told. True: it has another one, call->service. False: none is free,
+ * or can be reached.
+ */
+bool call_move(struct call *call);
 
 /* The caller has gone while it waited. True: `admitted` will not be called. */
 bool call_cancel(struct call *call);

@@ -49,15 +49,22 @@ void domain_handler_answered(struct domain *domain, struct domain_handler *handl
 /* Its handler's connection broke; the domain keeps it. */
 void domain_handler_lost(struct call *call);
 
-struct catch_up_rounds *domain_rounds(struct domain *domain);
+/* The reader group of the unit (domain_reader_group()). */
+uint64_t domain_call_group(const struct domain *domain, uint64_t unit);
+/* call_move() */
+bool domain_call_move(struct call *call);
 
-/* The workers that have connections of the domain; returns how many. */
-size_t domain_link_workers(struct domain *domain, struct worker **workers, size_t max);
+/* Those that look at the connections of a call of this service, or instance. */
+struct catch_up_rounds *domain_rounds(struct domain *domain, size_t service);
+
+/* The workers that have connections of the domain, or of one instance; returns how many. */
+size_t domain_link_workers(struct domain *domain, size_t instance, struct worker **workers,
+                           size_t max);
 /*
- * Up to `max` connections of one worker, opened before *before, which moves on; returns how many.
- * On that worker.
+ * Up to `max` such connections of one worker, opened before *before, which moves on; returns how
+ * many. On that worker.
  */
-size_t domain_links_of(struct domain *domain, const struct worker *worker, uint64_t *before,
-                       struct domain_link **links, size_t max);
+size_t domain_links_of(struct domain *domain, size_t instance, const struct worker *worker,
+                       uint64_t *before, struct domain_link **links, size_t max);
 
 #endif

@@ -21,7 +21,7 @@
 
 static void check_out(struct boundary_request *request);
 
-static void on_written(struct write_operation *operation, struct slice reply)
+void call_write_written(struct write_operation *operation, struct slice reply)
 {
     static const char reason[] = "a service's connection broke while it wrote";
     struct boundary_request *request = operation->context;
@@ -43,7 +43,7 @@ static void write_in_call(struct boundary_request *request)
         .channel = request->channel,
         .unit = request->unit,
         .errors = WRITE_ERRORS_CALL,
-        .completed = on_written,
+        .completed = call_write_written,
         .context = request,
     };
     request->writing = true;
@@ -67,7 +67,9 @@ static void check_out(struct boundary_request *request)
     };
     switch (ending_check_out(request, &wanted, check_out)) {
     case UNIT_CHECKOUT_READY:
-        if (read_command_is_known(request->view.name)) {
+        if (request->engine->native != NULL) {
+            call_native_run(request);
+        } else if (read_command_is_known(request->view.name)) {
             unit_read_start(request);
         } else {
             write_in_call(request);
@@ -87,7 +89,11 @@ static void check_out(struct boundary_request *request)
     case UNIT_CHECKOUT_EXISTS:
     case UNIT_CHECKOUT_LIMIT:
     case UNIT_CHECKOUT_NO_MEMORY:
-        refuse(request);
+        if (request->engine->native != NULL && request->part == CALL_PART_READ) {
+            call_native_pass(request); /* it shows what is committed: there is nothing else */
+        } else {
+            refuse(request);
+        }
         break;
     }
 }

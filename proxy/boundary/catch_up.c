@@ -31,6 +31,7 @@ struct part {
 
 struct catch_up_rounds {
     struct domain *domain;
+    size_t instance;
     pthread_mutex_t mutex;
     bool running;
     struct catch_up *waiting;
@@ -40,11 +41,12 @@ struct catch_up_rounds {
     struct part parts[WORKERS_MAX];
 };
 
-struct catch_up_rounds *catch_up_rounds_new(struct domain *domain)
+struct catch_up_rounds *catch_up_rounds_new(struct domain *domain, size_t instance)
 {
     struct catch_up_rounds *rounds = calloc(1, sizeof *rounds);
     if (rounds != NULL) {
         rounds->domain = domain;
+        rounds->instance = instance;
         (void)pthread_mutex_init(&rounds->mutex, NULL);
     }
     return rounds;
@@ -87,7 +89,8 @@ static void on_part(struct worker_task *task)
     uint64_t before = UINT64_MAX;
     size_t count;
     do {
-        count = domain_links_of(rounds->domain, part->worker, &before, links, LINKS_AT_A_TIME);
+        count = domain_links_of(rounds->domain, rounds->instance, part->worker, &before, links,
+                                LINKS_AT_A_TIME);
         if (settle_links(links, count)) {
             atomic_store(&rounds->behind, true);
         }
@@ -98,7 +101,7 @@ static void on_part(struct worker_task *task)
 static void begin_round(struct catch_up_rounds *rounds)
 {
     struct worker *workers[WORKERS_MAX];
-    size_t count = domain_link_workers(rounds->domain, workers, WORKERS_MAX);
+    size_t count = domain_link_workers(rounds->domain, rounds->instance, workers, WORKERS_MAX);
     atomic_store(&rounds->behind, false);
     atomic_store(&rounds->remaining, count + 1);
     for (size_t i = 0; i < count; i++) {
@@ -144,7 +147,7 @@ static void part_done(struct catch_up_rounds *rounds)
 
 void catch_up_start(struct catch_up *catch_up)
 {
-    struct catch_up_rounds *rounds = domain_rounds(catch_up->domain);
+    struct catch_up_rounds *rounds = domain_rounds(catch_up->domain, catch_up->service);
     pthread_mutex_lock(&rounds->mutex);
     bool begins = !rounds->running;
     struct catch_up **list = begins ? &rounds->current : &rounds->waiting;

@@ -26,6 +26,7 @@ struct catch_up_rounds;
 struct catch_up {
     /* filled in by the caller */
     struct domain *domain;
+    size_t service; /* of the call; only the connections of an instance are looked at for it */
     struct worker *home;
     /* On `home`, from its loop. `behind`: some connection could not be read to its end, for a
        command of it is at work, or the rest of one has not come: catch up again later. */
@@ -39,8 +40,8 @@ struct catch_up {
 /* Any thread. */
 void catch_up_start(struct catch_up *catch_up);
 
-/* A domain's own. NULL: out of memory. */
-struct catch_up_rounds *catch_up_rounds_new(struct domain *domain);
+/* A domain's own, or an instance's, else DOMAIN_NO_INSTANCE. NULL: out of memory. */
+struct catch_up_rounds *catch_up_rounds_new(struct domain *domain, size_t instance);
 /* None is running. NULL is harmless; returns NULL. */
 struct catch_up_rounds *catch_up_rounds_free(struct catch_up_rounds *rounds);
 

@@ -25,15 +25,18 @@
 struct domain *domain_new(const struct domain_options *options)
 {
     struct domain *domain = calloc(1, sizeof *domain);
-    if (domain == NULL || (domain->name = strdup(options->name)) == NULL ||
-        (domain->rounds = catch_up_rounds_new(domain)) == NULL) {
-        if (domain != NULL) {
-            free(domain->name);
-        }
-        free(domain);
+    if (domain == NULL) {
         return NULL;
     }
     domain->options = *options;
+    if ((domain->name = strdup(options->name)) == NULL ||
+        (domain->rounds = catch_up_rounds_new(domain, DOMAIN_NO_INSTANCE)) == NULL ||
+        !domain_instances_make(domain)) {
+        catch_up_rounds_free(domain->rounds);
+        free(domain->name);
+        free(domain);
+        return NULL;
+    }
     domain->options.name = domain->name;
     domain->exclusive.domain = domain;
     if (options->fenced_at_start && !options->observe_only) {
@@ -41,15 +44,6 @@ struct domain *domain_new(const struct domain_options *options)
     }
     (void)pthread_mutex_init(&domain->mutex, NULL);
     return domain;
-}
-
-static void free_handlers(struct domain_slot *slot)
-{
-    while (slot->handlers != NULL) {
-        struct domain_handler *next = slot->handlers->next;
-        free(slot->handlers);
-        slot->handlers = next;
-    }
 }
 
 struct domain *domain_free(struct domain *domain)
@@ -62,10 +56,11 @@ struct domain *domain_free(struct domain *domain)
     HASH_ITER(hh, domain->traces, slot, next)
     {
         HASH_DEL(domain->traces, slot);
-        free_handlers(slot);
+        slot_free_handlers(slot);
         free(slot);
     }
-    free_handlers(&domain->exclusive);
+    slot_free_handlers(&domain->exclusive);
+    domain_instances_free(domain);
     catch_up_rounds_free(domain->rounds);
     (void)pthread_mutex_destroy(&domain->mutex);
     free(domain->name);
@@ -83,11 +78,6 @@ void domain_engine(const struct domain *domain, struct engine **ret_engine,
 {
     *ret_engine = domain->options.engine;
     *ret_observe = domain->options.observe;
-}
-
-uint64_t domain_reader_group(const struct domain *domain)
-{
-    return (uint64_t)(uintptr_t)domain; /* never 0, and nobody else's */
 }
 
 bool domain_is_observe_only(const struct domain *domain)
@@ -194,7 +184,14 @@ void domain_figures_get(struct domain *domain, struct domain_figures *ret_figure
     ret_figures->waiting = domain->waiting_count;
     ret_figures->fenced = domain->fenced_until_ms != 0;
     count_slot(&domain->exclusive, ret_figures);
-    ret_figures->closed = ret_figures->fenced > 0;
+    for (size_t i = 0; i < domain_instance_count(domain); i++) {
+        count_slot(&domain->instances[i], ret_figures);
+    }
+    ret_figures->instances = domain_instance_count(domain);
+    ret_figures->unreached = domain_instances_unreached(domain);
+    ret_figures->closed =
+        domain->fenced_until_ms != 0 ||
+        ret_figures->fenced >= (domain->instances == NULL ? 1 : domain->options.instance_count);
     for (const struct domain_slot *at = domain->traces; at != NULL; at = at->hh.next) {
         count_slot(at, ret_figures);
     }

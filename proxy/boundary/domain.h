@@ -8,9 +8,12 @@
  * Correlation
  *   exclusive   one mutating call at a time; every write of any of the services belongs to it
  *   trace       many at once, each named by its trace-id, which its writes carry in `comment`
+ *   instances   one at a time for each instance of its one service; a write belongs to the call
+ *               that is open on the instance by whose connection it comes
  *
- * Both are the same thing here: *slots*, one in an exclusive domain, one for each trace-id in the
- * other. A slot holds one call at a time, and a fair, bounded queue of those that wait for it.
+ * All are the same thing here: *slots*, one in an exclusive domain, one for each trace-id or
+ * instance in the others. A slot holds one call at a time, and a fair, bounded queue of those that
+ * wait for it; instances have one queue together.
  *
  *                 call_begin()             the unit has ended, and no handler is left
  *      (queue) ------------------> OPEN ------------------------------------------------> free
@@ -45,14 +48,19 @@
 enum domain_correlation {
     DOMAIN_EXCLUSIVE,
     DOMAIN_TRACE,
+    DOMAIN_INSTANCES,
 };
+
+/* In place of an instance's number: none. */
+#define DOMAIN_NO_INSTANCE SIZE_MAX
 
 /* Waits are in milliseconds. */
 struct domain_options {
     const char *name; /* for log and metrics; copied */
     enum domain_correlation correlation;
-    bool observe_only;  /* no units, no queue, no fence: only the report */
-    bool refuse_beside; /* writes of documents while no call is open are refused */
+    size_t instance_count; /* DOMAIN_INSTANCES: 1 or more */
+    bool observe_only;     /* no units, no queue, no fence: only the report */
+    bool refuse_beside;    /* writes of documents while no call is open are refused */
     uint64_t queue_wait_ms;
     size_t queue_max;
     uint64_t quiet_ms;
@@ -70,8 +78,11 @@ struct domain *domain_free(struct domain *domain);
 
 const char *domain_name(const struct domain *domain);
 bool domain_is_observe_only(const struct domain *domain);
-/* What its calls write is seen by its services before it is committed (unit/uncommitted.h). */
-uint64_t domain_reader_group(const struct domain *domain);
+/*
+ * Who sees what the domain's calls write before it is committed (unit/uncommitted.h): its services,
+ * or, of instances, the one on which the call is open. Of a connection of `service`; 0: nobody.
+ */
+uint64_t domain_reader_group(struct domain *domain, size_t service);
 
 /* Housekeeping: ends waits and quiet periods that are over. Every 50 ms or so, one thread. */
 void domain_tick(struct domain *domain, uint64_t now_ms);
@@ -89,7 +100,43 @@ void domain_set_waits(struct domain *domain, uint64_t queue_wait_ms, size_t queu
 /* Calls that are open, for the end of the process. */
 size_t domain_calls(struct domain *domain);
 
+/* ---- instances; any thread */
+
+/* 0: it has none, and none of these may be called. */
+size_t domain_instance_count(const struct domain *domain);
+
+/*
+ * For a request that is no call: the instance that it goes to, of those that can be reached the one
+ * with the least to do, `preferred` among equals. It counts as at work until
+ * domain_instance_leave().
+ */
+size_t domain_instance_enter(struct domain *domain, size_t preferred);
+void domain_instance_leave(struct domain *domain, size_t instance);
+
+/* It could not be connected to: for a second others are taken, if there is one that can be. */
+void domain_instance_failed(struct domain *domain, size_t instance);
+
+struct domain_instance_figures {
+    bool open;           /* a call is */
+    bool fenced;         /* none can begin: a handler may have outlived its call */
+    bool reached;        /* false: it could not be connected to a moment ago */
+    size_t others;       /* requests at work that are no calls */
+    size_t connections;  /* mongo connections */
+    uint64_t calls;      /* since the start */
+    uint64_t writes;     /* in calls, since the start */
+    uint64_t writes_out; /* beside calls, or refused */
+};
+
+void domain_instance_figures_get(struct domain *domain, size_t instance,
+                                 struct domain_instance_figures *ret_figures);
+
 /* ---- mongo connections */
+
+enum domain_lent {
+    DOMAIN_LENT,
+    DOMAIN_LENT_BUSY,  /* something is on its way there */
+    DOMAIN_LENT_NEVER, /* it is another user's, or has ended */
+};
 
 /* One mongo connection of a service of the domain; lies in the connection's memory. */
 struct domain_link {
@@ -99,15 +146,20 @@ struct domain_link {
     /* catch_up.h, on the worker. `readable`: there are bytes, or the end, in the socket. Reads and
        decides them as far as possible; returns whether some of what has come is not decided. */
     bool (*settle)(struct domain_link *link, bool readable);
+    /* lend.h, on the worker: nothing is read from it until it is taken back, and it is there until
+       then. */
+    enum domain_lent (*lend)(struct domain_link *link, const char *user,
+                             struct engine_channel **ret_channel);
+    void (*take_back)(struct domain_link *link);
 
     struct domain *domain; /* NULL: not linked */
-    size_t service;
-    uint64_t opened; /* private */
+    size_t service;        /* or instance */
+    uint64_t opened;       /* private */
     struct domain_link *next;
     struct domain_link *previous;
 };
 
-/* `link` is filled in. */
+/* `link` is filled in. `service`: its number in the domain; of instances, the instance's. */
 void domain_link_open(struct domain *domain, size_t service, struct domain_link *link);
 /* Everything that was read from it has been decided. `by_service`: it has ended the connection, not
    we. Harmless for a link that is not open. */
@@ -127,27 +179,28 @@ struct domain_write_call {
 };
 
 /*
- * Decides, and counts. `trace`: what the write carries, or NULL. `of_documents`: it is no creation
+ * Decides, and counts. `service`: whose connection it comes by, as domain_link_open() had it.
+ * `trace`: what the write carries, or NULL. `of_documents`: it is no creation
  * or dropping of collections and indexes. *ret_reason is a literal fit for the client. In an
  * observe-only domain always BESIDE, with ret_call->observed set if it can be told to which call
  * the write belongs.
  */
-enum domain_write domain_write_decide(struct domain *domain, const struct trace_id *trace,
-                                      bool of_documents, struct domain_write_call *ret_call,
-                                      const char **ret_reason);
+enum domain_write domain_write_decide(struct domain *domain, size_t service,
+                                      const struct trace_id *trace, bool of_documents,
+                                      struct domain_write_call *ret_call, const char **ret_reason);
 
 /*
  * Whether a call is open to which a read belongs that comes now, of this trace or none; *ret_key:
  * of its unit. Counts nothing.
  */
-bool domain_find_call(struct domain *domain, const struct trace_id *trace,
+bool domain_find_call(struct domain *domain, size_t service, const struct trace_id *trace,
                       struct unit_session_key *ret_key);
 
 /*
  * The same for a read where the units of calls are serializable: true, it is part of the call that
  * is open. False: of none.
  */
-bool domain_read_decide(struct domain *domain, const struct trace_id *trace,
+bool domain_read_decide(struct domain *domain, size_t service, const struct trace_id *trace,
                         struct domain_write_call *ret_call);
 
 /*
@@ -160,7 +213,8 @@ void domain_write_done(struct domain_slot *slot);
  * For writes that say themselves to which unit they belong (a driver's transaction, a name in their
  * comment): whether the domain is fenced against them, too. Counts a refusal.
  */
-bool domain_refuses(struct domain *domain, const struct trace_id *trace, const char **ret_reason);
+bool domain_refuses(struct domain *domain, size_t service, const struct trace_id *trace,
+                    const char **ret_reason);
 
 /* ---- figures */
 
@@ -170,6 +224,8 @@ struct domain_figures {
     size_t fenced;      /* slots; an exclusive domain after a start counts as one */
     bool closed;        /* fenced as a whole: no call can begin at all */
     size_t waiting;     /* in the queue */
+    size_t instances;   /* that it has */
+    size_t unreached;   /* of them, that could not be connected to a moment ago */
     uint64_t committed; /* calls, since the start */
     uint64_t rolled_back;
     uint64_t conflicts;

@@ -118,6 +118,9 @@ void domain_link_close(struct domain_link *link, bool by_service)
     link->domain = NULL;
     uint64_t now_ms = clock_monotonic_ms();
     note_closed(&domain->exclusive, link, by_service, now_ms);
+    for (size_t i = 0; i < domain_instance_count(domain); i++) {
+        note_closed(&domain->instances[i], link, by_service, now_ms);
+    }
     for (struct domain_slot *at = domain->traces; at != NULL; at = at->hh.next) {
         note_closed(at, link, by_service, now_ms);
     }
@@ -125,12 +128,19 @@ void domain_link_close(struct domain_link *link, bool by_service)
     pthread_mutex_unlock(&domain->mutex);
 }
 
-struct catch_up_rounds *domain_rounds(struct domain *domain)
+struct catch_up_rounds *domain_rounds(struct domain *domain, size_t service)
 {
-    return domain->rounds;
+    return domain->instances == NULL ? domain->rounds : domain->instances[service].rounds;
 }
 
-size_t domain_link_workers(struct domain *domain, struct worker **workers, size_t max)
+/* Of a round that looks at one instance only what is its. */
+static bool is_of(const struct domain_link *link, size_t instance)
+{
+    return instance == DOMAIN_NO_INSTANCE || link->service == instance;
+}
+
+size_t domain_link_workers(struct domain *domain, size_t instance, struct worker **workers,
+                           size_t max)
 {
     size_t count = 0;
     pthread_mutex_lock(&domain->mutex);
@@ -139,7 +149,7 @@ size_t domain_link_workers(struct domain *domain, struct worker **workers, size_
         while (at < count && workers[at] != link->worker) {
             at++;
         }
-        if (at == count && count < max) {
+        if (at == count && count < max && is_of(link, instance)) {
             workers[count++] = link->worker;
         }
     }
@@ -147,14 +157,14 @@ size_t domain_link_workers(struct domain *domain, struct worker **workers, size_
     return count;
 }
 
-size_t domain_links_of(struct domain *domain, const struct worker *worker, uint64_t *before,
-                       struct domain_link **links, size_t max)
+size_t domain_links_of(struct domain *domain, size_t instance, const struct worker *worker,
+                       uint64_t *before, struct domain_link **links, size_t max)
 {
     size_t count = 0;
     pthread_mutex_lock(&domain->mutex);
     /* The youngest comes first. */
     for (struct domain_link *link = domain->links; link != NULL && count < max; link = link->next) {
-        if (link->worker == worker && link->opened < *before) {
+        if (link->worker == worker && link->opened < *before && is_of(link, instance)) {
             links[count++] = link;
             *before = link->opened;
         }

@@ -17,9 +17,12 @@ bool domain_is_trace(const struct domain *domain)
     return domain->options.correlation == DOMAIN_TRACE;
 }
 
-struct domain_slot *slot_find(struct domain *domain, const struct trace_id *trace)
+struct domain_slot *slot_find(struct domain *domain, size_t service, const struct trace_id *trace)
 {
     struct domain_slot *slot = NULL;
+    if (domain->instances != NULL) {
+        return &domain->instances[service];
+    }
     if (!domain_is_trace(domain)) {
         return &domain->exclusive;
     }
@@ -30,9 +33,10 @@ struct domain_slot *slot_find(struct domain *domain, const struct trace_id *trac
 }
 
 /* NULL: out of memory. */
-static struct domain_slot *slot_get(struct domain *domain, const struct trace_id *trace)
+static struct domain_slot *slot_get(struct domain *domain, const struct call *call)
 {
-    struct domain_slot *slot = slot_find(domain, trace);
+    const struct trace_id *trace = &call->trace;
+    struct domain_slot *slot = slot_find(domain, call->service, trace);
     if (slot == NULL && (slot = calloc(1, sizeof *slot)) != NULL) {
         slot->domain = domain;
         slot->trace = *trace;
@@ -61,15 +65,18 @@ static struct call_list *list_of(struct call *call)
     return call->is_read ? &call->slot->reads : &call->slot->waiting;
 }
 
-void slot_stop_waiting(struct call *call, enum call_admission admission)
+void slot_leave_queue(struct call *call)
 {
     struct domain *domain = call->slot->domain;
     list_remove(list_of(call), call);
     domain->waiting_count--;
     call->waiting = false;
-    if (admission != CALL_ADMITTED) {
-        call->slot = NULL;
-    }
+    call->slot = NULL;
+}
+
+void slot_stop_waiting(struct call *call, enum call_admission admission)
+{
+    slot_leave_queue(call);
     call_tell_admitted(call, admission);
 }
 
@@ -79,28 +86,47 @@ static bool add_handler(struct domain_slot *slot, struct call *call)
     if (handler == NULL) {
         return false;
     }
-    handler->slot = slot;
     handler->service = call->service;
     handler->links_from = slot->domain->links_opened;
-    handler->next = slot->handlers;
-    slot->handlers = handler;
+    slot_give_handler(slot, handler);
     call->handler = handler;
     return true;
 }
 
-void slot_remove_handler(struct domain_handler *handler)
+void slot_give_handler(struct domain_slot *slot, struct domain_handler *handler)
+{
+    handler->slot = slot;
+    handler->next = slot->handlers;
+    slot->handlers = handler;
+}
+
+void slot_take_handler(struct domain_handler *handler)
 {
     struct domain_handler **at = &handler->slot->handlers;
     while (*at != handler) {
         at = &(*at)->next;
     }
     *at = handler->next;
+}
+
+void slot_remove_handler(struct domain_handler *handler)
+{
+    slot_take_handler(handler);
     free(handler);
 }
 
-/* The slot is free: the call's unit is made, and the slot is its own. */
-static enum call_admission admit(struct domain_slot *slot, struct call *call)
+void slot_free_handlers(struct domain_slot *slot)
 {
+    while (slot->handlers != NULL) {
+        slot_remove_handler(slot->handlers);
+    }
+}
+
+enum call_admission slot_admit(struct domain_slot *slot, struct call *call)
+{
+    if (slot->domain->instances != NULL) {
+        call->service = slot->instance;
+    }
     if (!add_handler(slot, call)) {
         return CALL_LIMIT;
     }
@@ -112,11 +138,12 @@ static enum call_admission admit(struct domain_slot *slot, struct call *call)
     slot->open = call;
     slot->closing = false;
     slot->ready = NULL;
+    slot->calls++;
     call->slot = slot;
     return CALL_ADMITTED;
 }
 
-static bool is_free(const struct domain_slot *slot)
+bool slot_is_free(const struct domain_slot *slot)
 {
     return slot->open == NULL && slot->handlers == NULL && slot->domain->fenced_until_ms == 0 &&
            !slot->domain->held;
@@ -126,12 +153,17 @@ static bool is_free(const struct domain_slot *slot)
 void slot_advance(struct domain_slot *slot)
 {
     struct domain *domain = slot->domain;
+    if (domain->instances != NULL) {
+        domain_instances_advance(domain);
+        return;
+    }
     while (slot->open == NULL && slot->reads.first != NULL) {
         slot_stop_waiting(slot->reads.first, CALL_ADMITTED);
     }
-    while (is_free(slot) && slot->waiting.first != NULL) {
+    while (slot_is_free(slot) && slot->waiting.first != NULL) {
         struct call *call = slot->waiting.first;
-        slot_stop_waiting(call, admit(slot, call));
+        slot_leave_queue(call);
+        call_tell_admitted(call, slot_admit(slot, call));
     }
     if (domain_is_trace(domain) && slot->open == NULL && slot->handlers == NULL &&
         slot->writes == 0 && slot->waiting.first == NULL && slot->reads.first == NULL) {
@@ -147,6 +179,9 @@ void slots_visit(struct domain *domain, void (*visit)(struct domain_slot *slot, 
     struct domain_slot *next;
     if (!domain_is_trace(domain)) {
         visit(&domain->exclusive, now_ms);
+    }
+    for (size_t i = 0; i < domain_instance_count(domain); i++) {
+        visit(&domain->instances[i], now_ms);
     }
     HASH_ITER(hh, domain->traces, slot, next)
     {
@@ -176,6 +211,9 @@ static enum call_admission wait_in(struct call_list *list, struct domain_slot *s
 /* Observe only: nothing waits, nothing is refused. */
 static enum call_admission begin_observed(struct domain *domain, struct call *call)
 {
+    if (domain->instances != NULL) {
+        call->service = domain_instance_enter_observed(domain, call->service);
+    }
     if (call->inside && domain->observed != NULL) {
         call->joined = true;
         return CALL_ADMITTED;
@@ -204,12 +242,29 @@ static enum call_admission join(struct domain_slot *slot, struct call *call)
     return CALL_ADMITTED;
 }
 
+/* Nothing of it comes by an inside listener: whose call that would belong to, nobody could tell. */
+static enum call_admission begin_on_instance(struct domain *domain, struct call *call)
+{
+    struct domain_slot *slot = NULL;
+    if (domain->draining) {
+        return CALL_DRAINING;
+    }
+    if (domain->exclusive.waiting.first == NULL) {
+        slot = domain_instance_pick(domain, call);
+    }
+    return slot != NULL ? slot_admit(slot, call)
+                        : wait_in(&domain->exclusive.waiting, &domain->exclusive, call);
+}
+
 static enum call_admission begin(struct domain *domain, struct call *call)
 {
     if (domain->options.observe_only) {
         return begin_observed(domain, call);
     }
-    struct domain_slot *slot = slot_get(domain, &call->trace);
+    if (domain->instances != NULL) {
+        return begin_on_instance(domain, call);
+    }
+    struct domain_slot *slot = slot_get(domain, call);
     if (slot == NULL) {
         return CALL_LIMIT;
     }
@@ -220,8 +275,8 @@ static enum call_admission begin(struct domain *domain, struct call *call)
         admission = CALL_LATE;
     } else if (domain->draining) {
         admission = CALL_DRAINING;
-    } else if (is_free(slot) && slot->waiting.first == NULL) {
-        admission = admit(slot, call);
+    } else if (slot_is_free(slot) && slot->waiting.first == NULL) {
+        admission = slot_admit(slot, call);
     } else {
         admission = wait_in(&slot->waiting, slot, call);
     }
@@ -340,6 +395,9 @@ void domain_call_ended(struct call *call)
         *(call->previous == NULL ? &domain->observed : &call->previous->next) = call->next;
         if (call->next != NULL) {
             call->next->previous = call->previous;
+        }
+        if (domain->instances != NULL) {
+            domain->instances[call->service].others--;
         }
     } else {
         struct domain_slot *slot = call->slot;

@@ -9,6 +9,9 @@ static enum domain_write refuse(struct domain *domain, struct domain_slot *slot,
 {
     uint64_t until_ms = clock_monotonic_ms() + domain->options.quiet_ms;
     domain->figures.writes_refused++;
+    if (slot != NULL) {
+        slot->writes_out++;
+    }
     if (domain->fenced_until_ms != 0) {
         domain->fenced_until_ms = until_ms;
     }
@@ -26,7 +29,7 @@ static const char started_reason[] =
 static const char ended_reason[] =
     "the API call that this write belongs to has ended: it is not carried out";
 
-static enum domain_write decide(struct domain *domain, const struct trace_id *trace,
+static enum domain_write decide(struct domain *domain, size_t service, const struct trace_id *trace,
                                 bool of_documents, struct domain_write_call *ret_call,
                                 const char **ret_reason)
 {
@@ -39,9 +42,10 @@ static enum domain_write decide(struct domain *domain, const struct trace_id *tr
                       "API call it belongs",
                       ret_reason);
     }
-    struct domain_slot *slot = slot_find(domain, trace);
+    struct domain_slot *slot = slot_find(domain, service, trace);
     if (slot != NULL && slot->open != NULL && !slot->closing) {
         domain->figures.writes_in_calls++;
+        slot->writes_in_calls++;
         *ret_call = (struct domain_write_call){
             .key = slot->open->key,
             .slot = of_documents ? slot : NULL,
@@ -60,16 +64,21 @@ static enum domain_write decide(struct domain *domain, const struct trace_id *tr
                       ret_reason);
     }
     domain->figures.writes_beside++;
+    slot->writes_out++;
     return DOMAIN_WRITE_BESIDE;
 }
 
-/* Observe only: of several calls at a time only a trace can tell. */
-static uint64_t observed_call(const struct domain *domain, const struct trace_id *trace)
+/* Observe only: of several calls at a time only a trace can tell, or the instance. */
+static uint64_t observed_call(const struct domain *domain, size_t service,
+                              const struct trace_id *trace)
 {
     const struct call *found = NULL;
     for (const struct call *at = domain->observed; at != NULL; at = at->next) {
         if (trace != NULL && memcmp(&at->trace, trace, sizeof *trace) == 0) {
             return at->observed;
+        }
+        if (domain->instances != NULL && at->service != service) {
+            continue;
         }
         if (found != NULL && trace == NULL) {
             return 0;
@@ -79,27 +88,28 @@ static uint64_t observed_call(const struct domain *domain, const struct trace_id
     return trace == NULL && found != NULL ? found->observed : 0;
 }
 
-enum domain_write domain_write_decide(struct domain *domain, const struct trace_id *trace,
-                                      bool of_documents, struct domain_write_call *ret_call,
-                                      const char **ret_reason)
+enum domain_write domain_write_decide(struct domain *domain, size_t service,
+                                      const struct trace_id *trace, bool of_documents,
+                                      struct domain_write_call *ret_call, const char **ret_reason)
 {
     enum domain_write result = DOMAIN_WRITE_BESIDE;
     pthread_mutex_lock(&domain->mutex);
     *ret_call = (struct domain_write_call){0};
     if (domain->options.observe_only) {
-        ret_call->observed = observed_call(domain, trace);
+        ret_call->observed = observed_call(domain, service, trace);
     } else {
-        result = decide(domain, trace, of_documents, ret_call, ret_reason);
+        result = decide(domain, service, trace, of_documents, ret_call, ret_reason);
     }
     pthread_mutex_unlock(&domain->mutex);
     return result;
 }
 
-bool domain_find_call(struct domain *domain, const struct trace_id *trace,
+bool domain_find_call(struct domain *domain, size_t service, const struct trace_id *trace,
                       struct unit_session_key *ret_key)
 {
     pthread_mutex_lock(&domain->mutex);
-    const struct domain_slot *slot = domain->options.observe_only ? NULL : slot_find(domain, trace);
+    const struct domain_slot *slot =
+        domain->options.observe_only ? NULL : slot_find(domain, service, trace);
     bool found = slot != NULL && slot->open != NULL;
     if (found) {
         *ret_key = slot->open->key;
@@ -108,13 +118,13 @@ bool domain_find_call(struct domain *domain, const struct trace_id *trace,
     return found;
 }
 
-bool domain_read_decide(struct domain *domain, const struct trace_id *trace,
+bool domain_read_decide(struct domain *domain, size_t service, const struct trace_id *trace,
                         struct domain_write_call *ret_call)
 {
     pthread_mutex_lock(&domain->mutex);
     struct domain_slot *slot = domain->options.observe_only || domain->fenced_until_ms != 0
                                    ? NULL
-                                   : slot_find(domain, trace);
+                                   : slot_find(domain, service, trace);
     bool found = slot != NULL && slot->open != NULL && !slot->closing;
     if (found) {
         *ret_call = (struct domain_write_call){.key = slot->open->key, .slot = slot};
@@ -124,11 +134,12 @@ bool domain_read_decide(struct domain *domain, const struct trace_id *trace,
     return found;
 }
 
-bool domain_refuses(struct domain *domain, const struct trace_id *trace, const char **ret_reason)
+bool domain_refuses(struct domain *domain, size_t service, const struct trace_id *trace,
+                    const char **ret_reason)
 {
     bool refused = false;
     pthread_mutex_lock(&domain->mutex);
-    struct domain_slot *slot = slot_find(domain, trace);
+    struct domain_slot *slot = slot_find(domain, service, trace);
     bool over = slot != NULL && slot->handlers != NULL && (slot->open == NULL || slot->closing);
     if (domain->fenced_until_ms != 0 || over) {
         (void)refuse(domain, slot, over ? ended_reason : started_reason, ret_reason);

@@ -125,6 +125,7 @@ void ending_commit(struct boundary_request *request, struct slice answer,
         .engine = request->engine,
         .unit = request->unit,
         .channel = request->channel,
+        .process = request->process,
         .reply = answer,
         .completed = on_committed,
         .context = request,
@@ -245,6 +246,20 @@ void ending_ask_server(struct boundary_request *request,
     request->channel->send(request->channel, slice_make(bson_get_data(&command), command.len),
                            on_authorized, request);
     bson_destroy(&command);
+}
+
+/* ------------------------------------------------------------------ lent */
+
+void boundary_lend(struct boundary_request *request)
+{
+    ending_init(request);
+    request->outlives_server = true; /* whose command it is is told by the channel */
+    reply_put_ok(&request->reply);
+}
+
+void boundary_take_back(struct boundary_request *request)
+{
+    ending_finish(request);
 }
 
 void boundary_cancel(struct boundary_request *request)

@@ -36,8 +36,8 @@ static bool names_unit(const struct boundary_request *request, struct unit_sessi
 static bool is_of_call(const struct boundary_request *request, struct unit_session_key *ret_key)
 {
     return request->domain != NULL &&
-           domain_find_call(request->domain, request->has_parent ? &request->parent.trace : NULL,
-                            ret_key);
+           domain_find_call(request->domain, request->service,
+                            request->has_parent ? &request->parent.trace : NULL, ret_key);
 }
 
 static bool wants_snapshot(const struct boundary_request *request)

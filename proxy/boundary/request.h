@@ -23,6 +23,14 @@
 #include "wire/op_msg.h"
 #include "wire/traceparent.h"
 
+/* What a command that comes while an API call is open is to its unit. */
+enum call_part {
+    CALL_PART_WRITE,     /* of documents: a part of it */
+    CALL_PART_READ,      /* likewise: of a serializable unit, or on the native engine */
+    CALL_PART_NAMESPACE, /* native engine: it creates or drops something: no part of it */
+    CALL_PART_SERVER,    /* the same of several namespaces at once */
+};
+
 struct boundary_request {
     /* filled in by the connection */
     struct engine *engine;
@@ -37,9 +45,11 @@ struct boundary_request {
     struct op_msg message;
     struct command_view view;
     struct domain_slot *slot;    /* call_write.c: where the call is open; else NULL */
+    enum call_part part;         /* call_write.c: what the command is */
     struct unit_session_key key; /* call_write.c: of the call's unit; comment_unit.c: of its name */
     uint64_t reader_group;       /* whose units' writes it sees (unit/uncommitted.h); 0: none */
     struct domain *domain;       /* of the connection's service; else NULL */
+    size_t service;              /* with `domain`: its number there */
     int64_t stale_cursor;        /* reading.c: to be closed first; 0: none */
     bool read_is_lost;           /* reading.c: struct read_operation's is_lost */
     bool has_parent;             /* its comment names a span */
@@ -55,7 +65,8 @@ struct boundary_request {
 
     /* private to the boundary */
     bool cancelled;
-    uint64_t deadline_ms;   /* plain.c */
+    uint64_t deadline_ms;   /* plain.c, as the next */
+    uint64_t pause_ms;      /* before it is tried again; 0: none yet */
     uint64_t place;         /* plain.c: that of a unit of this write that was a deadlock's victim */
     struct comment comment; /* comment_unit.c, as what follows */
     bool again;             /* begin, under a name that is open */
@@ -97,8 +108,9 @@ void native_commit_start(struct boundary_request *request);
 /* ---- plain.c: a write command outside transactions as a unit of its own */
 
 /*
- * Whether this write is one in any case: it may be retried, or it writes several documents. `view`
- * and `message` must be whole. (While units are in its namespace, every write of documents is.)
+ * Whether this write is one in any case: it may be retried, or it writes several documents (on the
+ * native engine only the latter, under `strict`). `view` and `message` must be whole. (While units
+ * are in its namespace, every write of documents is.)
  */
 bool plain_is_unit(const struct engine *engine, const struct command_view *view,
                    const struct op_msg *message);
@@ -107,6 +119,13 @@ void plain_start(struct boundary_request *request);
 /* ---- call_write.c: a plain write command as a part of an open API call's unit, or a read, if that
    is serializable */
 void call_write_start(struct boundary_request *request);
+/* A write of it is done; write_operation.completed. */
+void call_write_written(struct write_operation *operation, struct slice reply);
+
+/* ---- call_native.c: the same on the native engine. The unit is checked out. */
+void call_native_run(struct boundary_request *request);
+/* The client's own message goes to the server, outside of any unit; none is checked out. */
+void call_native_pass(struct boundary_request *request);
 
 /* ---- unit_read.c: a read in the serializable unit that the request has checked out */
 void unit_read_start(struct boundary_request *request);
@@ -120,6 +139,10 @@ void comment_start(struct boundary_request *request);
 
 /* ---- reading.c: a read outside of units */
 void reading_start(struct boundary_request *request);
+
+/* A request that is none: somebody else's command is on its channel (lend.h). */
+void boundary_lend(struct boundary_request *request);
+void boundary_take_back(struct boundary_request *request);
 
 /* The client has gone: waiting ends at once; `completed` still comes. */
 void boundary_cancel(struct boundary_request *request);

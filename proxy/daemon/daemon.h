@@ -63,6 +63,7 @@ struct daemon {
     bool native;      /* the server's own transactions: no lease, no probe, no locks of ours */
     bool told_to_end; /* by a signal while it was a standby */
     struct lease_keeper *keeper;
+    bool alone;                /* nothing of an earlier life can reach the server any more */
     bool recovered;            /* no unit of an earlier life is open */
     struct watchdog *watchdog; /* NULL unless a service manager wants one */
     struct worker_pool *workers;
@@ -201,6 +202,8 @@ MUST_CHECK enum status daemon_open_journal(struct daemon *daemon, struct error *
 MUST_CHECK enum status daemon_acquire_lease(struct daemon *daemon, struct error *ret_error);
 
 /* Errors: as lease_keeper_start(). */
+/* Before the keeper, whose connection is another one: sets `alone`. */
+MUST_CHECK enum status daemon_look_alone(struct daemon *daemon, struct error *ret_error);
 MUST_CHECK enum status daemon_start_keeper(struct daemon *daemon, struct error *ret_error);
 
 /*

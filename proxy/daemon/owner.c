@@ -11,6 +11,10 @@
 #include "daemon/daemon.h"
 #include "holdfast/event.h"
 #include "holdfast/log.h"
+#include "recover/fence.h"
+
+/* A server needs some milliseconds to close the connections of a process that was killed. */
+#define LOOK_ALONE_MS 300u
 
 enum status daemon_open_journal(struct daemon *daemon, struct error *error)
 {
@@ -50,6 +54,16 @@ enum status daemon_acquire_lease(struct daemon *daemon, struct error *error)
         upstream_pin(daemon->upstream); /* the recovery in the same process of the server */
     }
     return status;
+}
+
+/* The former owner is dead, and a connection of its that could carry a write was answered on
+   before: the server counts it until it has read it to its end. */
+enum status daemon_look_alone(struct daemon *daemon, struct error *error)
+{
+    if (wal_was_clean(daemon->wal) && !daemon->lease.former_unclean) {
+        return STATUS_OK; /* there will be no fence */
+    }
+    return fence_alone(daemon->upstream, LOOK_ALONE_MS, &daemon->alone, error);
 }
 
 /* Another proxy recovers our units now: the process ends at once, so that none of its writes

@@ -72,6 +72,7 @@ enum status daemon_recover(struct daemon *daemon, struct error *error)
         .lease = &daemon->lease,
         .fence_ms = daemon->config.upstream_fence_ms,
         .fence_blindly = daemon->lease.former_unclean,
+        .alone = daemon->alone,
         .reason = "recovery at the start of the proxy",
         .unit_done = on_unit_recovered,
     };

@@ -35,6 +35,9 @@ static enum status start_journaled(struct daemon *daemon, struct error *error)
         status = daemon_in_turn(daemon, daemon_acquire_lease, error);
     }
     if (status == STATUS_OK) {
+        status = daemon_look_alone(daemon, error);
+    }
+    if (status == STATUS_OK) {
         status = daemon_start_keeper(daemon, error);
     }
     if (status == STATUS_OK) {

@@ -43,9 +43,14 @@ void commit_start(struct commit *commit)
     struct unit *unit = commit->unit;
     CRASH_POINT(commit_requested);
     unit_state_set(unit, UNIT_COMMITTING);
-    if (commit->engine->native != NULL && native_unit_commit(commit)) {
-        return;
+    if (commit->engine->native == NULL || !native_unit_commit(commit)) {
+        commit_journal(commit);
     }
+}
+
+void commit_journal(struct commit *commit)
+{
+    struct unit *unit = commit->unit;
     if (!unit->begun && !unit->is_request) {
         unit_state_set(unit, UNIT_COMMITTED);
         release_unit(commit->engine, unit);

@@ -18,7 +18,10 @@
 struct commit {
     struct engine *engine;
     struct unit *unit;
-    struct engine_channel *channel; /* native engine: what the commit is sent on */
+    /* Native engine: what the commit is sent on; NULL: the proxy's own connection. commit_start()
+       is called on its worker. */
+    struct engine_channel *channel;
+    const uint8_t *process; /* native engine: of the server there; NULL: not known. For the call */
     /* A retryable command's answer, or a request's, kept in the COMMIT record; size 0: none. */
     struct slice reply;
     void (*completed)(struct commit *commit, enum status status);
@@ -43,6 +46,9 @@ struct commit {
  * unknown here, and recovery finds out.
  */
 void commit_start(struct commit *commit);
+
+/* For the native engine: what is left of it when the server has nothing of the unit any more. */
+void commit_journal(struct commit *commit);
 
 /* ---- rollback */
 

@@ -1,6 +1,9 @@
 /*
  * The thread that asks the server how a commit ended whose answer was lost (native.h).
  *
+ * The client's own question comes first where it can ask: a doubt that nobody waits for is left to
+ * it for CLIENT_ASKS_MS, from each time that it is told to ask, or does.
+ *
  *   in doubt --asked--> committed, lost         outcome appended, whoever waits is told
  *                   \-> unknown                 CONFLICT appended, told
  *                   \-> forbidden               told; the client may ask itself. Kept until it has,
@@ -9,8 +12,9 @@
  *
  * Whatever is in doubt when the process ends is COMMITTING in the journal, and recovery's.
  *
- * Its own thread; `native->lock` guards the list. `told` is called without it, and the doubt is out
- * of the list by then, so that native_doubt_leave() is never too early.
+ * Its own thread; `native->lock` guards the list. `told` is called without it: that of a unit in a
+ * comment takes the locks of units and of others that wait for them. By then the doubt is out of
+ * the list, or has no `told` any more, so that native_doubt_leave() is never too early.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +27,9 @@
 #include "upstream/transaction.h"
 
 #define ASK_AGAIN_MS 200u
+/* A client that was told to ask again does so at once. On one session the server carries out one
+   command after the other: the driver's question would wait for ours. */
+#define CLIENT_ASKS_MS 1000u
 /* Only the client can settle it, but rights may change. */
 #define FORBIDDEN_AGAIN_MS 10000u
 /* Beyond these the server's own timeout ends what was left open. */
@@ -35,21 +42,50 @@ static void doubt_free(struct native_doubt *doubt)
     free(doubt);
 }
 
+/* With the lock. NULL: none. */
+static struct native_doubt *find_doubt(struct native *native, uint64_t unit)
+{
+    struct native_doubt *at = native->doubts;
+    while (at != NULL && at->unit != unit) {
+        at = at->next;
+    }
+    return at;
+}
+
+/* With the lock. */
+static void leave_to_client(struct native_doubt *doubt)
+{
+    uint64_t at_ms = clock_monotonic_ms() + CLIENT_ASKS_MS;
+    if (doubt->told == NULL && doubt->ask_at_ms < at_ms) {
+        doubt->ask_at_ms = at_ms;
+    }
+}
+
 void native_asker_add(struct native *native, struct native_doubt *doubt)
 {
     pthread_mutex_lock(&native->lock);
-    for (struct native_doubt *at = native->doubts; doubt->told == NULL && at != NULL;
-         at = at->next) {
-        if (at->unit == doubt->unit) { /* it is asked for already */
-            pthread_mutex_unlock(&native->lock);
-            doubt_free(doubt);
-            return;
-        }
+    struct native_doubt *known =
+        doubt->told == NULL ? find_doubt(native, doubt->unit) : NULL; /* it is asked for already */
+    if (known == NULL) {
+        doubt->next = native->doubts;
+        native->doubts = doubt;
+        native->doubt_count++;
+        pthread_cond_signal(&native->changed);
     }
-    doubt->next = native->doubts;
-    native->doubts = doubt;
-    native->doubt_count++;
-    pthread_cond_signal(&native->changed);
+    leave_to_client(known == NULL ? doubt : known);
+    pthread_mutex_unlock(&native->lock);
+    if (known != NULL) {
+        doubt_free(doubt);
+    }
+}
+
+void native_asker_defer(struct native *native, uint64_t unit)
+{
+    pthread_mutex_lock(&native->lock);
+    struct native_doubt *known = find_doubt(native, unit);
+    if (known != NULL) {
+        leave_to_client(known);
+    }
     pthread_mutex_unlock(&native->lock);
 }
 
@@ -175,6 +211,7 @@ size_t native_doubts(struct native *native)
 struct question {
     uint64_t unit;
     uint64_t since_ms;
+    bool unsent;
     char *user;
     bson_t committing;
 };
@@ -194,6 +231,8 @@ static bool next_question(struct native *native, uint64_t *ret_until_ms,
     found->ask_at_ms = clock_monotonic_ms() + ASK_AGAIN_MS;
     ret_question->unit = found->unit;
     ret_question->since_ms = found->since_ms;
+    ret_question->unsent = found->unsent;
+    found->unsent = false;
     ret_question->user = strdup(found->user);
     bson_copy_to(&found->committing, &ret_question->committing);
     return true;
@@ -205,27 +244,61 @@ static void question_free(struct question *question)
     bson_destroy(&question->committing);
 }
 
+/* What its COMMIT is to keep. */
+static struct slice reply_of(const struct native_doubt *doubt)
+{
+    struct record_committing committing = {0};
+    struct slice payload = slice_make(bson_get_data(&doubt->committing), doubt->committing.len);
+    return record_get_committing(payload, &committing, NULL) == STATUS_OK ? committing.reply
+                                                                          : (struct slice){0};
+}
+
 static void end_doubt(struct native *native, struct native_doubt *doubt,
                       enum commit_verdict verdict, bool too_old)
 {
     switch (verdict) {
     case COMMIT_COMMITTED:
-        native_outcome_append(native, doubt->unit, WAL_KIND_COMMIT, NULL, doubt->counted);
+        native_outcome_append(native, doubt->unit, WAL_KIND_COMMIT, NULL, reply_of(doubt),
+                              doubt->counted);
         break;
     case COMMIT_LOST:
         native_outcome_append(native, doubt->unit, WAL_KIND_ABORT,
                               "the server has no such transaction: it was never acknowledged",
-                              doubt->counted);
+                              (struct slice){0}, doubt->counted);
         break;
     default:
         native_outcome_append(native, doubt->unit, WAL_KIND_CONFLICT,
-                              native_conflict_reason(verdict, too_old), doubt->counted);
+                              native_conflict_reason(verdict, too_old), (struct slice){0},
+                              doubt->counted);
         break;
     }
     native_outcome_note(native, &doubt->key, doubt->unit, verdict == COMMIT_COMMITTED);
     LOG(verdict == COMMIT_COMMITTED || verdict == COMMIT_LOST ? LOG_INFO : LOG_ERROR, "recovery",
         "A commit whose answer was lost is settled", LOG_NUMBER("unit", doubt->unit),
         LOG_TEXT("outcome", commit_verdict_name(verdict)), LOG_TEXT("user", doubt->user));
+}
+
+/* With the lock, which it gives free meanwhile. Who waits is told that nobody but they may ask. */
+static void tell_forbidden(struct native *native, uint64_t unit)
+{
+    struct native_doubt *at = native->doubts;
+    while (at != NULL) {
+        void (*told)(void *, enum commit_verdict) = at->told;
+        void *waiting = at->context;
+        if (at->unit != unit) {
+            at = at->next;
+            continue;
+        }
+        at->ask_at_ms = clock_monotonic_ms() + FORBIDDEN_AGAIN_MS;
+        at->told = NULL; /* from here on native_doubt_leave() says that it is called */
+        at = at->next;
+        if (told != NULL) {
+            pthread_mutex_unlock(&native->lock);
+            told(waiting, COMMIT_FORBIDDEN);
+            pthread_mutex_lock(&native->lock);
+            at = native->doubts; /* it may be another list by now */
+        }
+    }
 }
 
 /* Tells who waits, and ends the doubts of the unit. */
@@ -238,19 +311,17 @@ static void settle(struct native *native, const struct question *question,
     bool ends = verdict != COMMIT_FORBIDDEN || too_old;
     if (verdict == COMMIT_LOST && too_old) {
         verdict = COMMIT_UNKNOWN;
+    } else if (verdict == COMMIT_FORBIDDEN && question->unsent) {
+        LOG(LOG_ERROR, "unit",
+            "A unit was rolled back: its service has no connection left that could commit it, and "
+            "the proxy's own user may not (privilege impersonate on the cluster)",
+            LOG_NUMBER("unit", question->unit), LOG_TEXT("user", question->user));
+        verdict = COMMIT_LOST;
+        ends = true;
     }
     pthread_mutex_lock(&native->lock);
     if (!ends) {
-        for (struct native_doubt *at = native->doubts; at != NULL; at = at->next) {
-            void (*told)(void *, enum commit_verdict) = at->told;
-            if (at->unit == question->unit) {
-                at->ask_at_ms = clock_monotonic_ms() + FORBIDDEN_AGAIN_MS;
-                at->told = NULL;
-                if (told != NULL) {
-                    told(at->context, verdict); /* posts a task, no more */
-                }
-            }
-        }
+        tell_forbidden(native, question->unit);
     }
     while (ends && take_out(native, question->unit, &doubt)) {
         pthread_mutex_unlock(&native->lock);

@@ -142,6 +142,7 @@ enum native_step native_commit_begin(struct native_commit *commit)
     if (known && entry->state == NATIVE_COMMITTING) {
         take_again(commit, entry);
         pthread_mutex_unlock(&part->lock);
+        native_asker_defer(commit->native, commit->unit);
         return NATIVE_SEND;
     }
     commit->unit = wal_unit_next(commit->native->options.wal);
@@ -173,7 +174,7 @@ static void settle(struct native_commit *commit, enum wal_kind kind, const char 
 {
     struct native_key key;
     native_key_make(commit->user, commit->view->session_id, &key);
-    native_outcome_append(commit->native, commit->unit, kind, reason, false);
+    native_outcome_append(commit->native, commit->unit, kind, reason, (struct slice){0}, false);
     native_outcome_note(commit->native, &key, commit->unit, kind == WAL_KIND_COMMIT);
     if (commit->again) {
         native_asker_settled(commit->native, commit->unit);

@@ -48,7 +48,7 @@ static void on_appended(struct wal_append *first, void *context)
 }
 
 void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
-                           const char *reason, bool counted)
+                           const char *reason, struct slice reply, bool counted)
 {
     struct outcome_append *outcome =
         memory_new_aligned(1, sizeof *outcome, _Alignof(struct outcome_append));
@@ -59,7 +59,7 @@ void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind k
     }
     bson_init(&outcome->payload);
     if (kind == WAL_KIND_COMMIT) {
-        record_put_commit(&outcome->payload, NULL, 0, (struct slice){0});
+        record_put_commit(&outcome->payload, NULL, 0, reply);
     } else if (kind == WAL_KIND_ABORT) {
         record_put_abort(&outcome->payload, reason);
     } else {

@@ -54,6 +54,7 @@ struct native_doubt {
     uint64_t unit;
     uint64_t since_ms; /* monotonic */
     bool counted;      /* see native_outcome_append() */
+    bool unsent;       /* nobody has sent the commit: who may not ask has not committed it either */
     char *user;
     bson_t committing; /* payload, without commands */
     struct native_key key;
@@ -97,10 +98,10 @@ struct native_entry *native_entry_find(struct native_part *part, const struct na
 void native_entry_end(struct native_part *part, struct native_entry *entry);
 void native_entry_remove(struct native_part *part, struct native_entry *entry);
 
-/* native_outcome.c: appends COMMIT or ABORT, or CONFLICT, which nobody waits for. `counted`: the
-   unit is counted elsewhere. */
+/* native_outcome.c: appends COMMIT or ABORT, or CONFLICT, which nobody waits for. `reply`: what
+   COMMIT keeps, size 0: nothing. `counted`: the unit is counted elsewhere. */
 void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
-                           const char *reason, bool counted);
+                           const char *reason, struct slice reply, bool counted);
 /* What is durable is not known any more: the next start recovers. */
 _Noreturn void native_end_process(const char *message, uint64_t unit, enum status status);
 /* The session's entry, if it is still this unit's, has ended. */
@@ -112,8 +113,10 @@ void native_outcome_note(struct native *native, const struct native_key *key, ui
 bool native_copy_command(const struct command_view *view, const struct op_msg *message,
                          bson_t *ret_copy);
 
-/* native_asker.c. Takes the doubt over. */
+/* native_asker.c. Takes the doubt over. If nobody waits for it, the client is given time to ask. */
 void native_asker_add(struct native *native, struct native_doubt *doubt);
+/* The client asks by itself: it is given time once more. */
+void native_asker_defer(struct native *native, uint64_t unit);
 /* The server is told to abort the transaction, once, if it can be reached: its own timeout does it
    else. */
 void native_asker_abort(struct native *native, const char *user, const bson_t *lsid,

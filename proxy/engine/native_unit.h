@@ -9,8 +9,8 @@
  * know (write.h, finish.h). One command of a unit is at work at a time; they may come on several
  * connections of one user, for a transaction is its session's, not its connection's.
  *
- *   the first write   with startTransaction --> the server's answer, as it is
- *   a write           the same, without
+ *   the first command with startTransaction --> the server's answer, as it is
+ *   a write, a read   the same, without
  *   an error          as in mongod it ends the transaction: told to abort, unit rolled back; the
  *                     client gets the server's own answer, and NoSuchTransaction from there on
  *   commit            COMMITTING durable --> commitTransaction, majority --> COMMIT durable
@@ -27,7 +27,27 @@
 
 void native_unit_write(struct write_operation *operation, const struct command_view *view,
                        const struct op_msg *message);
-/* False: it has sent nothing to the server, and the journal is all there is. */
+/*
+ * The same for a command that reads; what it is told of the cursor is noted (unit_cursor_note()).
+ * Where a transaction begins with it, it is with the command's read concern. To the caller it is a
+ * write that changes nothing. native_unit_touch() is the caller's, who knows what it reads.
+ */
+void native_unit_read(struct write_operation *operation, const struct command_view *view,
+                      const struct op_msg *message);
+
+/* The transaction comes to this collection. NULL: to any. */
+void native_unit_touch(struct unit *unit, const char *database, const char *collection);
+/* Whether it has been there, so that a command that creates or drops something there would wait for
+   its end. NULL: anywhere. */
+bool native_unit_has_touched(const struct unit *unit, const char *database, const char *collection);
+/* Whether there is a transaction that has to be ended on the server. */
+bool native_unit_has_begun(const struct unit *unit);
+
+/*
+ * False: it has sent nothing to the server, and the journal is all there is. What has only read is
+ * left by abortTransaction, then commit_journal() does the rest. Without a channel the server is
+ * asked by way of the proxy's own connection.
+ */
 bool native_unit_commit(struct commit *commit);
 void native_unit_roll_back(struct rollback *rollback);
 

@@ -32,6 +32,7 @@
     X(ANSWER_TOO_LARGE, "answer_too_large", "the answer is larger than http.maxAnswer")            \
     X(RECORD_TOO_LARGE, "record_too_large", "http.idempotency.maxAnswer")                          \
     X(SESSIONS, "too_many_sessions", "too many sessions wrote in it")                              \
+    X(USERS, "two_users", "two users wrote in it")                                                 \
     X(WRITE_AGAIN, "write_again", "a write came a second time")                                    \
     X(NOT_RESOLVED, "not_resolved", "a conflict could not be resolved")                            \
     X(OTHER, "other", "")

@@ -14,6 +14,9 @@
  * kept_ms is not used for a call, nor for a request with a body: a new one is made. Within that
  * time a service closes none for being idle.
  *
+ * An instance of a service (front.h) that cannot be connected to has done nothing: the request
+ * moves to another.
+ *
  * A service that is spoken to by HTTP/2 has its own idea of connections (http2_service.h): the one
  * here is a pair in memory, and never stale.
  *
@@ -156,7 +159,7 @@ static void connect_http2(struct exchange *exchange)
     const struct stream_pair_end end = {
         .stream = &exchange->backend, .callbacks = &callbacks, .context = exchange};
     exchange->backend_is_http2 = true;
-    if (http2_service_open(exchange->owner, exchange->service, &end) == STATUS_OK) {
+    if (http2_service_open(exchange->owner, exchange->target, &end) == STATUS_OK) {
         send_head(exchange);
     } else {
         backend_lost(exchange);
@@ -174,7 +177,7 @@ static bool prepare_tls(struct exchange *exchange)
 
 static void connect_service(struct exchange *exchange)
 {
-    const struct network_address *address = &exchange->service->service;
+    const struct network_address *address = &exchange->target->service;
     exchange->phase = ANSWER_NONE;
     exchange->backend.half_open = true;
     exchange_set_state(exchange, EXCHANGE_CONNECTING);
@@ -209,8 +212,60 @@ static bool is_stale(const struct exchange *exchange)
     return clock_monotonic_ms() - exchange->backend_idle_since_ms > exchange->shared->kept_ms;
 }
 
+/* ------------------------------------------------------------------ instances */
+
+void backend_leave_instance(struct exchange *exchange)
+{
+    if (exchange->entered) {
+        exchange->entered = false;
+        domain_instance_leave(exchange->service->domain, exchange->target->number);
+    }
+}
+
+/* Of a service without instances there is nothing to choose. */
+static void choose_instance(struct exchange *exchange)
+{
+    const struct front_service *service = exchange->service;
+    size_t number = exchange->call.service;
+    if (service->instance_count == 0) {
+        return;
+    }
+    bool is_its_call = exchange->call_state == EXCHANGE_CALL_OPEN;
+    backend_leave_instance(exchange);
+    if (!is_its_call) {
+        number = domain_instance_enter(service->domain, backend_is_open(exchange)
+                                                            ? exchange->target->number
+                                                            : DOMAIN_NO_INSTANCE);
+    }
+    if (exchange->target != &service->instances[number]) {
+        backend_close(exchange);
+        exchange->target = &service->instances[number];
+    }
+    exchange->entered = !is_its_call;
+}
+
+/* Nothing was sent to the one that cannot be reached. */
+static bool try_another(struct exchange *exchange)
+{
+    if (exchange->service->instance_count == 0 || exchange->state != EXCHANGE_CONNECTING) {
+        return false;
+    }
+    domain_instance_failed(exchange->service->domain, exchange->target->number);
+    if (exchange->moves++ >= exchange->service->instance_count || exchange->caller_gone) {
+        return false;
+    }
+    if (exchange->is_call &&
+        (exchange->call_state != EXCHANGE_CALL_OPEN || !call_move(&exchange->call))) {
+        return false;
+    }
+    choose_instance(exchange);
+    return true;
+}
+
 void backend_forward(struct exchange *exchange)
 {
+    exchange->moves = 0;
+    choose_instance(exchange);
     bool sent_once = exchange->is_call || exchange->has_body;
     bool fits = exchange->backend_is_http2 == wants_http2(exchange) &&
                 (!sent_once || exchange->backend_is_http2 || !is_stale(exchange));
@@ -248,15 +303,15 @@ void backend_lost(struct exchange *exchange)
     if (!ran && exchange->state != EXCHANGE_CONNECTING) {
         return; /* between two requests */
     }
-    if (retry) {
-        exchange->retried = true;
+    if (retry || (!ran && try_another(exchange))) {
+        exchange->retried = exchange->retried || retry;
         connect_service(exchange);
         return;
     }
     (void)atomic_fetch_add(&exchange->shared->counters.services_lost, 1);
     LOG(LOG_WARNING, "http", ran ? "The service broke off" : "Cannot connect to the service",
         LOG_TEXT("service", exchange->service->name),
-        LOG_TEXT("address", exchange->service->service_text), LOG_TEXT_IF("reason", reason),
+        LOG_TEXT("address", exchange->target->service_text), LOG_TEXT_IF("reason", reason),
         LOG_TEXT("caller", exchange->caller_text),
         LOG_NUMBER(exchange->call_state == EXCHANGE_CALL_NONE ? NULL : "unit", exchange->call.unit),
         LOG_HEX("trace", exchange->call.trace.bytes, TRACE_ID_BYTES));

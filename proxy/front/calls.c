@@ -273,6 +273,10 @@ void calls_prepare(struct exchange *exchange, const struct span_context *span)
     call->domain = exchange->service->domain;
     call->worker = exchange->owner->worker;
     call->service = exchange->service->number;
+    if (exchange->service->instance_count > 0) {
+        /* The one to which there is a connection, if there is. */
+        call->service = backend_is_open(exchange) ? exchange->target->number : DOMAIN_NO_INSTANCE;
+    }
     call->service_name = exchange->service->name;
     call->inside = exchange->inside;
     call->span = *span;

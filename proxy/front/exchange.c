@@ -50,7 +50,7 @@ static const unsigned allowed[] = {
                       TO(ANSWERING) | TO(CLOSING) | TO(GONE),
     [EXCHANGE_BODY] = TO(WAITING) | TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(GONE),
     [EXCHANGE_WAITING] = TO(CONNECTING) | TO(OPEN) | TO(ANSWERING) | TO(GONE),
-    [EXCHANGE_CONNECTING] = TO(OPEN) | TO(ENDING) | TO(ANSWERING) | TO(GONE),
+    [EXCHANGE_CONNECTING] = TO(CONNECTING) | TO(OPEN) | TO(ENDING) | TO(ANSWERING) | TO(GONE),
     [EXCHANGE_OPEN] = TO(CONNECTING) | TO(ENDING) | TO(ANSWERING) | TO(TUNNEL) | TO(IDLE) |
                       TO(CLOSING) | TO(GONE),
     [EXCHANGE_ENDING] = TO(ANSWERING) | TO(GONE),
@@ -96,6 +96,7 @@ static void on_finish(struct worker_task *task)
     (void)event_del(&exchange->timer);
     (void)event_del(&exchange->call_timer);
     (void)event_del(&exchange->turn);
+    backend_leave_instance(exchange);
     stream_close(&exchange->caller);
     stream_close(&exchange->backend);
     buffer_free(&exchange->incoming);
@@ -229,6 +230,7 @@ static void refuse_now(struct exchange *exchange)
 static void reset_request(struct exchange *exchange)
 {
     route_figures_end(exchange);
+    backend_leave_instance(exchange);
     exchange->scan = (struct head_scan){0};
     buffer_free(&exchange->head);
     buffer_free(&exchange->texts);
@@ -256,6 +258,7 @@ static void reset_request(struct exchange *exchange)
 static void close_caller(struct exchange *exchange)
 {
     route_figures_end(exchange);
+    backend_leave_instance(exchange);
     calls_caller_left(exchange); /* nothing more of a request is forwarded */
     if (!exchange->handler_open) {
         backend_close(exchange);
@@ -501,7 +504,7 @@ static void init(struct exchange *exchange, struct front_worker *owner,
 {
     exchange->shared = owner->shared;
     exchange->owner = owner;
-    exchange->service = service;
+    exchange->service = exchange->target = service;
     stream_init(&exchange->caller);
     stream_init(&exchange->backend);
     exchange->caller.half_open = true;

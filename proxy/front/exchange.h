@@ -143,6 +143,9 @@ struct exchange {
     struct exchange *next;
     struct exchange *previous;
     const struct front_service *service;
+    const struct front_service *target; /* where its requests go: `service`, or an instance of it */
+    bool entered;                       /* its instance counts it: domain_instance_leave() */
+    size_t moves;                       /* of the request, to other instances */
     const struct front_endpoint *endpoint; /* NULL: its caller is a stream of HTTP/2 */
     bool inside;
     char caller_text[NETWORK_ADDRESS_TEXT_BYTES];
@@ -261,6 +264,8 @@ void request_discard(struct exchange *exchange);
 
 /* backend.c: the connection to the service. */
 void backend_forward(struct exchange *exchange); /* connects if need be */
+/* The instance has done with the request that is no call. Harmless if there is none. */
+void backend_leave_instance(struct exchange *exchange);
 void backend_send(struct exchange *exchange, struct slice bytes);
 void backend_flush_head(struct exchange *exchange);
 void backend_close(struct exchange *exchange);

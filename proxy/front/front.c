@@ -21,6 +21,7 @@
 /* What a service of ours has. */
 struct served {
     struct front_service service;
+    struct front_service *instances; /* those of `service` */
     struct peers peers;
     struct front_endpoint outside;
     struct front_endpoint inside;
@@ -162,13 +163,34 @@ static enum status open_endpoint(struct front *front, struct front_endpoint *end
                          &endpoint->listener, ret_error);
 }
 
+static enum status copy_service(struct served *served, const struct front_service *service,
+                                size_t place, struct error *ret_error)
+{
+    served->service = *service;
+    served->service.place = place;
+    if (service->instance_count == 0) {
+        return STATUS_OK;
+    }
+    served->instances = calloc(service->instance_count, sizeof *served->instances);
+    if (served->instances == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    for (size_t i = 0; i < service->instance_count; i++) {
+        served->instances[i] = service->instances[i];
+        served->instances[i].place = place;
+    }
+    served->service.instances = served->instances;
+    return STATUS_OK;
+}
+
 static enum status open_service(struct front *front, struct served *served,
                                 const struct front_service *service, struct error *ret_error)
 {
-    served->service = *service;
-    served->service.place = (size_t)(served - front->served);
-    enum status status =
-        peers_parse(service->peers == NULL ? "" : service->peers, &served->peers, ret_error);
+    enum status status = copy_service(served, service, (size_t)(served - front->served), ret_error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = peers_parse(service->peers == NULL ? "" : service->peers, &served->peers, ret_error);
     if (status == STATUS_OK) {
         served->inside.inside = true;
         status = open_endpoint(front, &served->inside, served, service->inside_listen, ret_error);
@@ -352,6 +374,9 @@ struct front *front_free(struct front *front)
         for (size_t i = 0; front->workers != NULL && i < front->worker_count; i++) {
             route_figures_free(front->workers[i].figures);
             free(front->workers[i].http2);
+        }
+        for (size_t i = 0; i < front->served_count; i++) {
+            free(front->served[i].instances);
         }
         free(front->workers);
         free(front->served);

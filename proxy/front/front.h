@@ -47,6 +47,10 @@
  * closed. Of other requests the service sees their caller's end as it would directly, be it of one
  * direction or of both.
  *
+ * Of a service with instances each request has one: a call the one that it is admitted on, any
+ * other the one with the least to do. One that cannot be connected to is not waited for: the
+ * request goes to another, of which nothing was sent yet.
+ *
  * Callers may speak TLS (front_options.tls), and services (front_service.tls).
  *
  * HTTP/2 (http2_caller.h): callers may speak it on every listener; a stream is as a caller's
@@ -94,7 +98,7 @@ enum front_protocol {
 struct front_service {
     const char *name;
     struct domain *domain;     /* outlives the front */
-    size_t number;             /* of the service in its domain */
+    size_t number;             /* of the service in its domain; of an instance, its own */
     const char *listen;        /* HOST:PORT, for callers from outside */
     const char *inside_listen; /* HOST:PORT, for the domain's services among each other; or "" */
     struct network_address service;
@@ -105,6 +109,11 @@ struct front_service {
     bool reads_wait;   /* GET and HEAD from outside wait until no call is open */
     bool trace_correlated; /* the domain tells calls apart by their traceparent */
     size_t place;          /* private: in the front */
+    /* In a domain of instances (domain.h): as the service is, but for number and address, which the
+       service then has none of. NULL: it has none. */
+    const struct front_service *instances;
+    size_t instance_count;
+    bool is_instance;
 };
 
 /* Requests with an Idempotency-Key (repeats.h). */

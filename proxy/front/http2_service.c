@@ -88,6 +88,9 @@ static void lose(struct service_lane *lane)
 {
     struct front_counters *counters = &lane->services->owner->shared->counters;
     (void)atomic_fetch_add(&counters->services_lost, 1);
+    if (lane->service->is_instance) {
+        domain_instance_failed(lane->service->domain, lane->service->number);
+    }
     LOG(LOG_WARNING, "http",
         lane->to_stranger ? "The service does not speak HTTP/2 (http.upstreamProtocol)"
                           : "Cannot connect to the service, or it did not begin with a request",

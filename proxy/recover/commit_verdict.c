@@ -4,9 +4,14 @@
 #include <bson/bson.h>
 #include <string.h>
 
+#define CODE_INTERNAL_ERROR 1
+#define CODE_UNKNOWN_ERROR 8
 #define CODE_UNAUTHORIZED 13
 #define CODE_MAX_TIME_EXPIRED 50
 #define CODE_NO_SUCH_TRANSACTION 251
+#define CODE_PREPARED_TRANSACTION_IN_PROGRESS 267
+/* So much a clock may be set back by itself, or differ between hosts that keep time. */
+#define CLOCK_BACK_MS_MAX 60000u
 
 /* After these nothing is known (the retryable errors of the driver specifications; a timeout; a
    write concern that was not met; a commit that is being prepared or coordinated). */
@@ -65,14 +70,17 @@ static enum commit_verdict judge_error(int64_t code, bool transient, bool has_co
     if (has_concern_error || code == 0) {
         return COMMIT_OPEN;
     }
-    if (code == CODE_NO_SUCH_TRANSACTION || transient) {
+    /* Servers label that one, too; what is prepared may yet be committed. */
+    bool lost = transient && code != CODE_PREPARED_TRANSACTION_IN_PROGRESS;
+    if (code == CODE_NO_SUCH_TRANSACTION || lost) {
         return asked->again && !asked->conclusive ? COMMIT_UNKNOWN : COMMIT_LOST;
     }
     if (is_changing(code)) {
         return COMMIT_OPEN;
     }
     if (!asked->again) {
-        return COMMIT_LOST;
+        return code == CODE_INTERNAL_ERROR || code == CODE_UNKNOWN_ERROR ? COMMIT_OPEN
+                                                                         : COMMIT_LOST;
     }
     return code == CODE_UNAUTHORIZED ? COMMIT_FORBIDDEN : COMMIT_UNKNOWN;
 }
@@ -111,6 +119,12 @@ bool commit_is_told_unknown(struct slice reply)
             is_labelled(&view, "UnknownTransactionCommitResult") ||
             (bson_iter_init_find(&at, &view, "code") &&
              bson_iter_as_int64(&at) == CODE_MAX_TIME_EXPIRED));
+}
+
+bool commit_is_too_old(uint64_t recorded_ms, uint64_t now_ms, uint64_t session_ms)
+{
+    return now_ms < recorded_ms ? recorded_ms - now_ms > CLOCK_BACK_MS_MAX
+                                : now_ms - recorded_ms > session_ms;
 }
 
 const char *commit_verdict_name(enum commit_verdict verdict)

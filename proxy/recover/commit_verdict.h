@@ -12,7 +12,9 @@
  *     - asked again, and the server may have       UNKNOWN
  *       forgotten what it did
  *     - with a write concern error                 OPEN: it may be an old primary that says so
+ *     - PreparedTransactionInProgress              OPEN: it may yet be committed
  *   the server, or the way to it, is changing      OPEN: ask again
+ *   asked first: InternalError, UnknownError       OPEN: how far it had come nobody says
  *   asked first: what refuses the command          LOST: nothing was committed by it
  *   asked again: not allowed to ask                FORBIDDEN
  *   asked again: a newer transaction of the        UNKNOWN
@@ -45,6 +47,13 @@ enum commit_verdict commit_verdict(struct slice reply, const struct commit_asked
 
 /* Whether a driver takes an OPEN answer for "unknown", and so asks again, or tells so. */
 bool commit_is_told_unknown(struct slice reply);
+
+/*
+ * Whether a commit that was recorded at `recorded_ms` may be older than the server's memory of its
+ * session: then "no such transaction" says nothing. Wall clocks, perhaps of two hosts: a record of
+ * the future tells that they differ, so that its age is not known, and it counts as too old.
+ */
+bool commit_is_too_old(uint64_t recorded_ms, uint64_t now_ms, uint64_t session_ms);
 
 /* "committed", "lost", ... Never NULL. */
 const char *commit_verdict_name(enum commit_verdict verdict);

@@ -18,6 +18,7 @@
 #include "holdfast/clock.h"
 
 #define POLL_MS 50
+#define ALONE_POLL_MS 10
 #define PROGRESS_MS 500
 /* Addresses in one question: the command must stay far below 16 MiB. */
 #define ADDRESSES_MAX 50000u
@@ -89,6 +90,27 @@ enum status fence_wait(struct upstream *upstream, const char *const *addresses,
         if (progress != NULL && now - told >= PROGRESS_MS) {
             progress(wait_ms - (now - started), connections.present, context);
             told = now;
+        }
+        nanosleep(&pause, NULL);
+    }
+}
+
+enum status fence_alone(struct upstream *upstream, uint64_t wait_ms, bool *ret_alone,
+                        struct error *ret_error)
+{
+    static const char *const nobody[] = {FENCE_NOBODY};
+    const struct timespec pause = {.tv_nsec = ALONE_POLL_MS * 1000000L};
+    uint64_t started = clock_monotonic_ms();
+    for (;;) {
+        struct upstream_connections connections = {0};
+        enum status status = upstream_connections(upstream, nobody, 1, &connections, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        bool alone = connections.counted && connections.count == 1;
+        if (alone || !connections.counted || clock_monotonic_ms() - started >= wait_ms) {
+            *ret_alone = alone;
+            return STATUS_OK;
         }
         nanosleep(&pause, NULL);
     }

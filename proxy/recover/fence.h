@@ -25,6 +25,7 @@
  * may be undone yet.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -60,5 +61,14 @@ MUST_CHECK enum status fence_wait(struct upstream *upstream, const char *const *
                                   size_t address_count, uint64_t wait_ms, fence_progress *progress,
                                   void *context, enum fence_certainty *ret_certainty,
                                   struct error *ret_error);
+
+/*
+ * Whether the server has no connection but that of `upstream`: FENCE_GONE, whatever there was
+ * before, if nobody who may write connects any more. Looks again for at most about wait_ms, for a
+ * server takes a moment to close those of a process that has just died. False: it has others, or
+ * does not tell; that proves nothing. To be asked before this process makes another connection.
+ */
+MUST_CHECK enum status fence_alone(struct upstream *upstream, uint64_t wait_ms, bool *ret_alone,
+                                   struct error *ret_error);
 
 #endif

@@ -281,11 +281,11 @@ static enum status list_units(struct recovering *recovering, struct error *ret_e
 }
 
 static enum status append_end(struct wal *wal, uint64_t unit, enum wal_kind kind,
-                              const char *reason, struct error *ret_error)
+                              const char *reason, struct slice reply, struct error *ret_error)
 {
     bson_t payload = BSON_INITIALIZER;
     if (kind == WAL_KIND_COMMIT) {
-        record_put_commit(&payload, NULL, 0, (struct slice){0});
+        record_put_commit(&payload, NULL, 0, reply);
     } else if (kind == WAL_KIND_ABORT) {
         record_put_abort(&payload, reason);
     } else {
@@ -304,9 +304,10 @@ static enum status end_unit(struct recovering *recovering, const struct unit_his
     struct native_report *report = recovering->report;
     struct native_unit done = {.history = history, .state = WAL_UNIT_CONFLICT};
     enum wal_kind kind = WAL_KIND_CONFLICT;
-    uint64_t now_ms = clock_wall_ms();
-    bool too_old = verdict == COMMIT_LOST && now_ms > history->last_time_ms &&
-                   now_ms - history->last_time_ms > recovering->server.session_ms;
+    bool too_old =
+        verdict == COMMIT_LOST &&
+        commit_is_too_old(history->last_time_ms, clock_wall_ms(), recovering->server.session_ms);
+    struct record_committing committing = {0};
     if (verdict == COMMIT_COMMITTED) {
         kind = WAL_KIND_COMMIT;
         done.state = WAL_UNIT_COMMITTED;
@@ -318,7 +319,11 @@ static enum status end_unit(struct recovering *recovering, const struct unit_his
         done.reason = native_conflict_reason(verdict, too_old);
     }
     CRASH_POINT(native_asked);
-    enum status status = append_end(recovering->wal, history->unit, kind, done.reason, ret_error);
+    enum status status = record_get_committing(history->committing, &committing, ret_error);
+    if (status == STATUS_OK) {
+        status = append_end(recovering->wal, history->unit, kind, done.reason, committing.reply,
+                            ret_error);
+    }
     if (status != STATUS_OK) {
         return status;
     }
@@ -340,7 +345,8 @@ static enum status end_open(struct recovering *recovering, const struct unit_his
     struct native_unit done = {.history = history, .state = WAL_UNIT_ABORTED, .reason = reason};
     enum status status = STATUS_OK;
     if (!recovering->options->dry_run) {
-        status = append_end(recovering->wal, history->unit, WAL_KIND_ABORT, reason, ret_error);
+        status = append_end(recovering->wal, history->unit, WAL_KIND_ABORT, reason,
+                            (struct slice){0}, ret_error);
     }
     if (status == STATUS_OK) {
         recovering->report->rolled_back++;

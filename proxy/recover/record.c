@@ -137,6 +137,9 @@ void record_put_committing(bson_t *payload, const struct record_committing *comm
     if (committing->left != 0) {
         BSON_APPEND_INT32(payload, "left", committing->left);
     }
+    if (committing->reply.size > 0) {
+        put_document(payload, "reply", committing->reply);
+    }
 }
 
 void record_put_abort(bson_t *payload, const char *reason)
@@ -528,6 +531,9 @@ static void get_committing_rest(const bson_t *view, struct record_committing *co
     }
     if (bson_iter_init_find(&at, view, "left") && BSON_ITER_HOLDS_INT32(&at)) {
         committing->left = bson_iter_int32(&at);
+    }
+    if (bson_iter_init_find(&at, view, "reply") && BSON_ITER_HOLDS_DOCUMENT(&at)) {
+        (void)iterator_document(&at, &committing->reply);
     }
 }
 

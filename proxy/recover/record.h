@@ -103,6 +103,7 @@ struct record_committing {
     const uint8_t *process;      /* 12 bytes; NULL: not known */
     struct slice commands;       /* the array, as a document; size 0: none */
     int32_t left;
+    struct slice reply; /* what COMMIT is to keep; size 0: nothing */
 };
 
 /* Appends the payload to *payload, which must be an empty, initialised document. */

@@ -104,6 +104,11 @@ static enum status fence(struct recovery *recovery, struct error *ret_error)
     if (recovery->options->dry_run) {
         return STATUS_OK;
     }
+    if (recovery->options->alone) {
+        recovery->report->fence = FENCE_GONE;
+        CRASH_POINT(recovery_fenced);
+        return STATUS_OK;
+    }
     if (recovery->addresses.count > 0) {
         status = fence_addresses(recovery, addresses, recovery->addresses.count, ret_error);
     }

@@ -60,6 +60,8 @@ struct recovery_options {
     uint64_t fence_ms;
     /* The lease was taken from another journal: wait fence_ms even if no unit is open. */
     bool fence_blindly;
+    /* Since the lease was taken, fence_alone() has said so: nothing is on its way any more. */
+    bool alone;
     const char *reason; /* of the ABORT records; NULL: "recovery" */
     /* Called after each unit; everything in *unit is valid during the call only. May be NULL. */
     void (*unit_done)(const struct recovery_unit *unit, void *context);

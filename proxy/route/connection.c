@@ -16,6 +16,7 @@
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
 #include "net/stream_tls.h"
+#include "route/elsewhere.h"
 #include "route/follow.h"
 
 static void leave_gates(struct connection *connection)
@@ -59,6 +60,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&connection->request_bytes);
     buffer_free(&connection->read_bytes);
     expected_free(connection);
+    elsewhere_free(connection);
     route_shared_leave(connection->shared, &connection->address);
     free(connection);
 }
@@ -126,6 +128,7 @@ void connection_end_client(struct connection *connection)
     bool by_client = connection->downstream.ended || connection->downstream.peer_closed;
     connection->client_gone = true;
     stream_close(&connection->downstream);
+    elsewhere_close(connection);
     domain_link_close(&connection->link, by_client);
     cancel_gate_wait(connection);
     if (connection->carried_unit) {
@@ -180,7 +183,7 @@ static void on_client_readable(void *context)
     struct connection *connection = context;
     /* Who asked for no answer may leave at once: that, and what was sent behind it, is done. */
     bool waiting = (connection->active && !connection->request_unanswered) ||
-                   connection->gate_waiting || connection->away;
+                   connection->gate_waiting || connection->away || connection->elsewhere_busy;
     if ((waiting && connection->downstream.peer_closed) || connection->downstream.ended) {
         /* Nothing is read meanwhile, nor while it takes none of what is kept for it: its end would
            show only later, or never. */
@@ -193,6 +196,7 @@ static void on_client_readable(void *context)
 static void on_client_drained(void *context)
 {
     replies_read(context);
+    elsewhere_read(context);
     requests_read(context);
 }
 
@@ -289,6 +293,30 @@ static bool settle_link(struct domain_link *link, bool readable)
            (connection->incoming.size > 0 || (readable && connection->downstream.readable));
 }
 
+static enum domain_lent lend_link(struct domain_link *link, const char *user,
+                                  struct engine_channel **ret_channel)
+{
+    struct connection *connection =
+        (struct connection *)(void *)((uint8_t *)link - offsetof(struct connection, link));
+    if (connection->client_gone || connection->server_gone || !connection->connected ||
+        connection->away || strcmp(connection->login.user, user) != 0) {
+        return DOMAIN_LENT_NEVER;
+    }
+    if (connection->active || connection->expected_count > 0 || connection->reply_remaining > 0 ||
+        connection->request_remaining > 0 || connection->gate_waiting ||
+        connection->name_wait != NULL || connection->lost_posted || !operation_lend(connection)) {
+        return DOMAIN_LENT_BUSY;
+    }
+    *ret_channel = &connection->channel;
+    return DOMAIN_LENT;
+}
+
+static void take_back_link(struct domain_link *link)
+{
+    operation_take_back(
+        (struct connection *)(void *)((uint8_t *)link - offsetof(struct connection, link)));
+}
+
 void connection_link(struct connection *connection, struct domain *domain, size_t service)
 {
     if (connection->link.domain == NULL && !connection->client_gone) {
@@ -296,9 +324,14 @@ void connection_link(struct connection *connection, struct domain *domain, size_
             .worker = connection->owner->worker,
             .descriptor = connection->downstream.descriptor,
             .settle = settle_link,
+            .lend = lend_link,
+            .take_back = take_back_link,
         };
         domain_link_open(domain, service, &connection->link);
-        connection->persona = HELLO_STANDALONE;
+        /* In front of a replica set its driver has had sessions and retries before. */
+        if (connection->shared->options.engine->native == NULL) {
+            connection->persona = HELLO_STANDALONE;
+        }
     }
 }
 
@@ -343,6 +376,29 @@ static void connect_server(struct connection *connection)
             LOG_TEXT("upstream", options->upstream_name), LOG_CONNECTION(connection));
         connection_end_server(connection);
     }
+}
+
+void connection_close_upstream(struct connection *connection)
+{
+    stream_close(&connection->upstream);
+    stream_init(&connection->upstream);
+    connection->upstream.transport = &stream_transport_permitted;
+    buffer_free(&connection->reply_incoming);
+    connection->connected = false;
+    connection->checking = false;
+    connection->has_process = false;
+}
+
+bool connection_come_again(struct connection *connection)
+{
+    if (connection->client_gone || connection->owner->stopping || connection->finishing ||
+        connection->login.user[0] != '\0' || connection->login.pending[0] != '\0') {
+        return false;
+    }
+    connection->server_gone = false;
+    connection_close_upstream(connection);
+    connect_server(connection);
+    return !connection->server_gone;
 }
 
 /* NULL: out of memory. */
@@ -470,6 +526,7 @@ void connection_let_go(struct connection *connection)
 {
     connection->expected_count = 0; /* the other process waits for these */
     follow_end(connection);
+    elsewhere_close(connection);
     domain_link_close(&connection->link, false);
     connection->client_gone = true;
     connection->server_gone = true;

@@ -17,11 +17,14 @@
  * each way (LIMIT_MESSAGE_BYTES_MAX) and what the other side does not take (BACK_PRESSURE_BYTES,
  * then its source is not read).
  *
+ * A read that goes to another member of a replica set has a connection of its own (elsewhere.h).
+ *
  * `expected` says for each request on its way, oldest first, what to do with its reply.
  *
  * End of life, all cases:
  *   - the server's side ends: everything ends; a boundary's request learns that its command is
- * lost. If that is a commit of the native engine the client is answered first.
+ * lost. If that is a commit of the native engine the client is answered first; if it has not
+ * logged in it gets another connection to the server then.
  *   - the client's side ends: nothing more is read from it. While a boundary works, or plain writes
  *     that are counted at a gate are on their way, the server's side stays open until their replies
  *     have come: only then is it known that they can no longer meet a unit's undo.
@@ -46,6 +49,7 @@
 #include "net/listener.h"
 #include "net/stream.h"
 #include "read/read.h"
+#include "route/cursor_places.h"
 #include "route/hello.h"
 #include "route/login.h"
 #include "route/router.h"
@@ -113,7 +117,8 @@ struct route_shared {
     _Atomic uint64_t unit_lifetime_ms;
     _Atomic bool draining;
     struct remembered_hello hello;
-    _Atomic int pause; /* enum router_pause */
+    struct cursor_places cursor_places; /* elsewhere.h */
+    _Atomic int pause;                  /* enum router_pause */
 };
 
 /* One address that clients connect to. */
@@ -196,6 +201,9 @@ struct connection {
     uint64_t dial_since_ms;
     uint64_t generation; /* of the server it is connected to */
     struct event dial_timer;
+
+    struct elsewhere *elsewhere; /* elsewhere.h; NULL until the first read by preference */
+    bool elsewhere_busy;         /* it has a request */
 
     bool client_gone; /* downstream is closed */
     bool server_gone; /* upstream is closed */
@@ -284,6 +292,12 @@ void connection_leave_gate(struct connection *connection);
 /* The server's side broke: as connection_end_server(), but where the server is followed the
    client's side goes on if it can. */
 void connection_lose_server(struct connection *connection);
+/* As it was before it was connected. Nothing may be expected of it any more. */
+void connection_close_upstream(struct connection *connection);
+/* The server's side has ended, a request has outlived that and is answered: connects anew, so that
+   its client goes on as behind a mongos. False: it cannot, for it has logged in, or ends anyway.
+   From a worker's task only: no handler of the former stream may be on the stack. */
+bool connection_come_again(struct connection *connection);
 /* For stream_connect(). */
 const struct stream_callbacks *connection_upstream_callbacks(void);
 /* Both, because of what a peer did; logs it. */
@@ -366,6 +380,7 @@ enum dispatch_kind {
     DISPATCH_FORWARD,   /* as it is; `expected` for its reply */
     DISPATCH_REWRITE,   /* with `body` in place of its body */
     DISPATCH_OPERATION, /* to a boundary: request->message and view are filled in by the caller */
+    DISPATCH_ELSEWHERE, /* to another member: elsewhere.h */
     DISPATCH_ANSWER,    /* answer `body` at once */
     DISPATCH_REFUSE,    /* not the protocol: `reason` */
 };
@@ -388,8 +403,9 @@ struct dispatch {
     struct op_msg message;
     bool clear_more_to_come;
     enum dispatch_boundary boundary; /* OPERATION */
-    struct domain_write_call call;   /* DISPATCH_TO_CALL */
-    int64_t stale_cursor;            /* DISPATCH_TO_READ, as of struct boundary_request */
+    struct domain_write_call call;   /* DISPATCH_TO_CALL, as the next */
+    enum call_part part;
+    int64_t stale_cursor; /* DISPATCH_TO_READ, as of struct boundary_request */
     bool read_is_lost;
     bool in_call; /* an API call is open to whose service the connection belongs */
     const char *reason;
@@ -418,6 +434,10 @@ void dispatch_read_again(struct connection *connection, enum expected_kind kind,
 
 /* operation.c: a boundary's request on this connection. */
 void operation_init(struct connection *connection);
+/* Its channel is somebody else's until it is taken back (boundary/lend.h). Only where nothing is on
+   its way. False: out of memory. */
+bool operation_lend(struct connection *connection);
+void operation_take_back(struct connection *connection);
 /* The worker ends: its connections have. */
 void operation_free_spare(struct route_worker *worker);
 void operation_start(struct connection *connection, const struct wire_header *header,

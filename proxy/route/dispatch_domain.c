@@ -53,7 +53,8 @@ void dispatch_observe(struct connection *connection, const struct command_view *
         return;
     }
     if (connection->link.domain != NULL && domain_is_observe_only(connection->link.domain)) {
-        (void)domain_write_decide(connection->link.domain, found, true, &call, &reason);
+        (void)domain_write_decide(connection->link.domain, connection->link.service, found, true,
+                                  &call, &reason);
     }
     observe(connection, call.observed, found, view, message, message_bytes);
 }
@@ -64,7 +65,8 @@ bool dispatch_domain_refuses(struct connection *connection, const struct command
     struct traceparent traceparent;
     const char *reason = NULL;
     if (connection->link.domain == NULL ||
-        !domain_refuses(connection->link.domain, dispatch_trace(view, &traceparent), &reason)) {
+        !domain_refuses(connection->link.domain, connection->link.service,
+                        dispatch_trace(view, &traceparent), &reason)) {
         return false;
     }
     dispatch_error(dispatch, REPLY_CODE_NoSuchTransaction, reason);
@@ -79,8 +81,8 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
     const struct trace_id *found = dispatch_trace(view, &traceparent);
     struct domain_write_call call = {0};
     const char *reason = NULL;
-    switch (domain_write_decide(connection->link.domain, found, class == COMMAND_WRITE, &call,
-                                &reason)) {
+    switch (domain_write_decide(connection->link.domain, connection->link.service, found,
+                                class == COMMAND_WRITE, &call, &reason)) {
     case DOMAIN_WRITE_BESIDE:
         return false;
     case DOMAIN_WRITE_REFUSED:
@@ -89,6 +91,8 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
     case DOMAIN_WRITE_IN_CALL:
         break;
     }
+    dispatch->call = call;
+    dispatch->part = CALL_PART_WRITE;
     if (class != COMMAND_WRITE) {
         dispatch->in_call = true;
         return false;
@@ -96,6 +100,5 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
     observe(connection, call.observed, found, view, &dispatch->message, message_bytes);
     dispatch->kind = DISPATCH_OPERATION;
     dispatch->boundary = DISPATCH_TO_CALL;
-    dispatch->call = call;
     return true;
 }

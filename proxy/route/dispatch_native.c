@@ -7,12 +7,17 @@
  *     abortTransaction      as it is
  *     commitTransaction     to the boundary: its record first, then as it is
  *   units in comments       to the boundary, as ever: they become transactions (native_unit.h)
+ *   of services behind the front, while an API call is open
+ *     writes, reads         to the boundary: they are of the call's unit (boundary/call_native.c)
+ *     what creates, drops   the same, for it must not wait for that unit
+ *   reads by preference     perhaps to another member of the set (elsewhere.h)
  *   everything else         as it is: locks, isolation and retries are the server's
  *
  * The connection's worker.
  */
 #include "engine/native.h"
 #include "route/dispatch_private.h"
+#include "route/elsewhere.h"
 #include "wire/bson_walk.h"
 
 static bool is_transaction(const struct command_view *view)
@@ -40,11 +45,73 @@ static void decide_statement(struct connection *connection, const struct wire_he
     native_note(native, connection->login.user, view, whole ? &dispatch->message : NULL, writes);
 }
 
+/* ------------------------------------------------------------------ services behind the front */
+
+static void decide_domain_write(struct connection *connection, const struct wire_header *header,
+                                struct slice available, const struct command_view *view,
+                                enum command_class class, struct dispatch *dispatch)
+{
+    dispatch_own(connection, header, available, DISPATCH_FORWARD, dispatch);
+    if (dispatch->kind != DISPATCH_FORWARD ||
+        dispatch_domain_write(connection, view, class, header->length, dispatch)) {
+        return;
+    }
+    if (dispatch->in_call) {
+        dispatch->kind = DISPATCH_OPERATION;
+        dispatch->boundary = DISPATCH_TO_CALL;
+        dispatch->part = class == COMMAND_NAMESPACE_WRITE ? CALL_PART_NAMESPACE : CALL_PART_SERVER;
+    } else {
+        dispatch_observe(connection, view, &dispatch->message, header->length);
+    }
+}
+
+/* What shows no documents of a collection, or waits for new ones, is no part of a transaction. */
+static void decide_domain_read(struct connection *connection, const struct wire_header *header,
+                               struct slice available, const struct command_view *view,
+                               struct dispatch *dispatch)
+{
+    struct read_command command;
+    struct traceparent traceparent;
+    if (!dispatch->expects_reply || dispatch->message.has_sequence ||
+        read_command_parse(view, &command) != STATUS_OK || command.is_special ||
+        (command.kind == READ_GET_MORE && command.awaits)) {
+        return;
+    }
+    dispatch_own(connection, header, available, DISPATCH_FORWARD, dispatch);
+    if (dispatch->kind == DISPATCH_FORWARD &&
+        domain_read_decide(connection->link.domain, connection->link.service,
+                           dispatch_trace(view, &traceparent), &dispatch->call)) {
+        dispatch->kind = DISPATCH_OPERATION;
+        dispatch->boundary = DISPATCH_TO_CALL;
+        dispatch->part = CALL_PART_READ;
+    }
+}
+
+static void decide_domain(struct connection *connection, const struct wire_header *header,
+                          struct slice available, const struct command_view *view,
+                          enum command_class class, struct dispatch *dispatch)
+{
+    if (dispatch_is_any_write(class)) {
+        decide_domain_write(connection, header, available, view, class, dispatch);
+    } else {
+        decide_domain_read(connection, header, available, view, dispatch);
+    }
+}
+
+/* ------------------------------------------------------------------ transactions of drivers */
+
 static void decide_transaction(struct connection *connection, const struct wire_header *header,
                                struct slice available, const struct command_view *view,
                                enum command_class class, struct dispatch *dispatch)
 {
     struct native *native = connection->shared->options.engine->native;
+    if (connection->link.domain != NULL && dispatch_is_any_write(class)) {
+        dispatch_own(connection, header, available, DISPATCH_FORWARD, dispatch);
+        if (dispatch->kind != DISPATCH_FORWARD ||
+            dispatch_domain_refuses(connection, view, dispatch)) {
+            return;
+        }
+    }
     if (class != COMMAND_TRANSACTION) {
         decide_statement(connection, header, available, view, class, dispatch);
     } else if (bson_name_is(view->name, "commitTransaction")) {
@@ -69,5 +136,10 @@ void dispatch_native(struct connection *connection, const struct wire_header *he
         dispatch_named(connection, header, available, view, class, dispatch);
     } else if (is_transaction(view)) {
         decide_transaction(connection, header, available, view, class, dispatch);
+    } else if (connection->link.domain != NULL) {
+        decide_domain(connection, header, available, view, class, dispatch);
+    } else if (view->read_preference.size > 0 ||
+               cursor_places_any(&connection->shared->cursor_places)) {
+        (void)elsewhere_decide(connection, header, available, view, dispatch);
     }
 }

@@ -342,8 +342,10 @@ static bool decide_in_unit(struct connection *connection, const struct wire_head
         refuse_sequence(connection, header, available, dispatch);
     } else if (named) {
         dispatch->boundary = DISPATCH_TO_COMMENT;
-    } else if (domain_read_decide(domain, dispatch_trace(view, &traceparent), &dispatch->call)) {
+    } else if (domain_read_decide(domain, connection->link.service,
+                                  dispatch_trace(view, &traceparent), &dispatch->call)) {
         dispatch->boundary = DISPATCH_TO_CALL;
+        dispatch->part = CALL_PART_READ;
     } else {
         dispatch->kind = DISPATCH_FORWARD;
         return false;

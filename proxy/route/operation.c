@@ -233,6 +233,7 @@ void operation_free_spare(struct route_worker *worker)
 static void on_completed(struct boundary_request *request, struct slice reply)
 {
     struct connection *connection = request->context;
+    bool comes_again = request->outlives_server && reply.size > 0;
     connection->active = false;
     if (connection->request_started_us != 0) {
         tell(connection, reply);
@@ -252,10 +253,38 @@ static void on_completed(struct boundary_request *request, struct slice reply)
         }
         buffer_free(&out);
     }
-    if (connection->server_gone) {
+    if (connection->server_gone && (!comes_again || !connection_come_again(connection))) {
         connection_end_client(connection);
     }
     connection_continue(connection);
+}
+
+/*
+ * The request of a loan is of no message and is never answered: it keeps the connection as it is
+ * while somebody else's command is on its way there.
+ */
+bool operation_lend(struct connection *connection)
+{
+    struct boundary_request *request = take_spare(connection->owner);
+    if (request == NULL) {
+        return false;
+    }
+    request->context = connection;
+    request->engine = connection->shared->options.engine;
+    request->channel = &connection->channel;
+    request->slot = NULL;
+    request->completed = on_completed;
+    boundary_lend(request);
+    connection->request = request;
+    connection->request_started_us = 0;
+    connection->request_unanswered = true;
+    connection->active = true;
+    return true;
+}
+
+void operation_take_back(struct connection *connection)
+{
+    boundary_take_back(connection->request);
 }
 
 void operation_init(struct connection *connection)
@@ -279,7 +308,7 @@ void operation_start(struct connection *connection, const struct wire_header *he
         buffer_append(&connection->request_bytes, message.data, message.size) != STATUS_OK ||
         op_msg_parse(buffer_slice(&connection->request_bytes), &request->message) != STATUS_OK ||
         command_view_parse(request->message.body, &request->view, NULL) != STATUS_OK) {
-        if (dispatch->boundary == DISPATCH_TO_CALL) {
+        if (dispatch->boundary == DISPATCH_TO_CALL && dispatch->call.slot != NULL) {
             domain_write_done(dispatch->call.slot);
         }
         if (request != NULL) {
@@ -303,8 +332,11 @@ void operation_start(struct connection *connection, const struct wire_header *he
     request->application = connection->application;
     request->connection = connection->number;
     request->reader_group =
-        connection->link.domain == NULL ? 0 : domain_reader_group(connection->link.domain);
+        connection->link.domain == NULL
+            ? 0
+            : domain_reader_group(connection->link.domain, connection->link.service);
     request->domain = connection->link.domain;
+    request->service = connection->link.service;
     request->process = connection->has_process ? connection->process : NULL;
     request->draining = atomic_load(&shared->draining);
     request->completed = on_completed;
@@ -328,6 +360,7 @@ void operation_start(struct connection *connection, const struct wire_header *he
     case DISPATCH_TO_CALL:
         request->key = dispatch->call.key;
         request->slot = dispatch->call.slot;
+        request->part = dispatch->part;
         call_write_start(request);
         break;
     case DISPATCH_TO_COMMENT:

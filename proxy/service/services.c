@@ -24,11 +24,13 @@ struct services {
     struct domain **domains; /* of each service; those of one name are the same */
     struct domain **distinct;
     size_t distinct_count;
-    struct router_listener *listeners; /* the plain one, and those of services */
+    struct router_listener *listeners; /* the plain one, and those of services and instances */
+    const char **listener_names;       /* of their services */
     size_t listener_count;
     struct router_rule *rules;
     size_t rule_count;
     struct front_service *front_services;
+    struct front_service *front_instances; /* of all services, one after the other */
     struct front *front;
     struct tls *http_tls;
     struct idempotency *idempotency; /* NULL: keys of requests are not looked at */
@@ -51,8 +53,6 @@ static enum status make_domains(struct services *services, struct observe *obser
 {
     const struct config *config = services->config;
     struct domain_options options = {
-        .correlation =
-            config->http_correlation == CONFIG_CORRELATION_TRACE ? DOMAIN_TRACE : DOMAIN_EXCLUSIVE,
         .observe_only = config->unit_boundary == CONFIG_BOUNDARY_OBSERVE,
         .refuse_beside = config->http_background == CONFIG_BACKGROUND_REFUSE,
         .queue_wait_ms = config->http_queue_wait_ms,
@@ -63,7 +63,16 @@ static enum status make_domains(struct services *services, struct observe *obser
         .observe = observe,
     };
     for (size_t i = 0; i < services->count; i++) {
-        options.name = services->list[i].domain;
+        const struct config_service *service = &services->list[i];
+        options.name = service->domain;
+        options.instance_count = service->instances_count;
+        if (options.instance_count > 0) {
+            options.correlation = DOMAIN_INSTANCES;
+        } else if (config->http_correlation == CONFIG_CORRELATION_TRACE) {
+            options.correlation = DOMAIN_TRACE;
+        } else {
+            options.correlation = DOMAIN_EXCLUSIVE;
+        }
         struct domain *domain = find_domain(services, options.name);
         if (domain == NULL) {
             domain = domain_new(&options);
@@ -97,23 +106,40 @@ static enum status read_quiet(struct wal *wal, bool *ret_quiet, struct error *re
 
 /* ------------------------------------------------------------------ mongo listeners */
 
+/* By what its connections are known: its own listener, or a rule. False: by neither. `number`: in
+   its domain. */
+static bool make_listener(struct services *services, const struct config_service *service,
+                          struct domain *domain, size_t number)
+{
+    if (service->mongo[0] != '\0') {
+        services->listener_names[services->listener_count] = service->name;
+        services->listeners[services->listener_count++] =
+            (struct router_listener){.listen = service->mongo, .domain = domain, .service = number};
+        return true;
+    }
+    if (service->application[0] == '\0' && service->address[0] == '\0') {
+        return false;
+    }
+    services->rules[services->rule_count++] = (struct router_rule){
+        .domain = domain,
+        .service = number,
+        .address = service->address,
+        .application = service->application,
+    };
+    return true;
+}
+
 static void make_listeners(struct services *services)
 {
     services->listeners[services->listener_count++] =
         (struct router_listener){.listen = services->config->net_listen};
     for (size_t i = 0; i < services->count; i++) {
         const struct config_service *service = &services->list[i];
-        if (service->mongo[0] != '\0') {
-            services->listeners[services->listener_count++] = (struct router_listener){
-                .listen = service->mongo, .domain = services->domains[i], .service = i};
-        } else if (service->application[0] != '\0' || service->address[0] != '\0') {
-            services->rules[services->rule_count++] = (struct router_rule){
-                .domain = services->domains[i],
-                .service = i,
-                .address = service->address,
-                .application = service->application,
-            };
-        } else {
+        for (size_t j = 0; j < service->instances_count; j++) {
+            (void)make_listener(services, &service->instances[j], services->domains[i], j);
+        }
+        if (service->instances_count == 0 &&
+            !make_listener(services, service, services->domains[i], i)) {
             /* http.listen's: all of the plain listener that no other service claims. */
             services->listeners[0].domain = services->domains[i];
             services->listeners[0].service = i;
@@ -133,8 +159,41 @@ static enum front_protocol protocol_of(const struct config *config,
     return protocols[config_service_protocol(config, service)];
 }
 
+/* Two names of one address would be one instance with two identities. */
+static bool is_same_address(const struct network_address *one, const struct network_address *other)
+{
+    return one->size == other->size && memcmp(&one->storage, &other->storage, one->size) == 0;
+}
+
+static enum status fill_instances(const struct config_service *service, struct front_service *front,
+                                  struct front_service *instances, struct error *ret_error)
+{
+    for (size_t i = 0; i < service->instances_count; i++) {
+        instances[i] = *front;
+        instances[i].number = i;
+        instances[i].is_instance = true;
+        instances[i].service_text = service->instances[i].service;
+        enum status status = network_address_resolve(service->instances[i].service,
+                                                     &instances[i].service, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (is_same_address(&instances[i].service, &instances[j].service)) {
+                return error_set(ret_error, STATUS_INVALID,
+                                 "two of its instances are one address: %s and %s",
+                                 instances[j].service_text, instances[i].service_text);
+            }
+        }
+    }
+    front->instances = instances;
+    front->instance_count = service->instances_count;
+    return STATUS_OK;
+}
+
 static enum status fill_front(struct services *services, struct error *ret_error)
 {
+    size_t filled = 0;
     for (size_t i = 0; i < services->count; i++) {
         const struct config_service *service = &services->list[i];
         struct front_service *front = &services->front_services[i];
@@ -150,12 +209,25 @@ static enum status fill_front(struct services *services, struct error *ret_error
             .reads_wait = services->config->http_reads == CONFIG_READS_WAIT,
             .trace_correlated = services->config->http_correlation == CONFIG_CORRELATION_TRACE,
         };
-        enum status status = network_address_resolve(service->service, &front->service, ret_error);
+        enum status status =
+            service->instances_count > 0
+                ? fill_instances(service, front, &services->front_instances[filled], ret_error)
+                : network_address_resolve(service->service, &front->service, ret_error);
         if (status != STATUS_OK) {
             return error_prefix(ret_error, "service %s", service->name);
         }
+        filled += service->instances_count;
     }
     return STATUS_OK;
+}
+
+static size_t count_instances(const struct services *services)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < services->count; i++) {
+        count += services->list[i].instances_count;
+    }
+    return count;
 }
 
 /* Where no unit is made there is nothing to be done once. */
@@ -189,15 +261,18 @@ enum status services_new(const struct config *config, struct engine *engine,
     enum status status =
         config_services_complete(config, &services->list, &services->count, ret_error);
     if (status == STATUS_OK) {
-        size_t room = services->count + 1;
+        size_t room = services->count + count_instances(services) + 1;
         services->domains = calloc(room, sizeof(struct domain *));
         services->distinct = calloc(room, sizeof(struct domain *));
         services->listeners = calloc(room, sizeof *services->listeners);
+        services->listener_names = calloc(room, sizeof *services->listener_names);
         services->rules = calloc(room, sizeof *services->rules);
         services->front_services = calloc(room, sizeof *services->front_services);
+        services->front_instances = calloc(room, sizeof *services->front_instances);
         if (services->domains == NULL || services->distinct == NULL ||
-            services->listeners == NULL || services->rules == NULL ||
-            services->front_services == NULL) {
+            services->listeners == NULL || services->listener_names == NULL ||
+            services->rules == NULL || services->front_services == NULL ||
+            services->front_instances == NULL) {
             status = error_set(ret_error, STATUS_MEMORY, "out of memory");
         }
     }
@@ -235,8 +310,12 @@ static void tick(void *context, uint64_t now_ms)
 void services_use_tls(struct services *services, struct tls *net, struct tls *http,
                       struct tls *const *with_services)
 {
+    size_t filled = 0;
     for (size_t i = 0; i < services->count; i++) {
         services->front_services[i].tls = with_services[i];
+        for (size_t j = 0; j < services->list[i].instances_count; j++) {
+            services->front_instances[filled++].tls = with_services[i];
+        }
     }
     for (size_t i = 0; i < services->listener_count; i++) {
         services->listeners[i].tls = net;
@@ -264,8 +343,7 @@ static void log_listener(const char *listener, const char *service, const char *
 static void log_addresses(const struct services *services, const struct router *router)
 {
     for (size_t i = 1; i < services->listener_count; i++) {
-        log_listener("serviceMongo", services->list[services->listeners[i].service].name,
-                     router_address(router, i));
+        log_listener("serviceMongo", services->listener_names[i], router_address(router, i));
     }
     for (size_t i = 0; i < services->count; i++) {
         const char *inside = front_address(services->front, i, true);
@@ -415,8 +493,10 @@ struct services *services_free(struct services *services)
     free(services->domains);
     free(services->distinct);
     free(services->listeners);
+    free(services->listener_names);
     free(services->rules);
     free(services->front_services);
+    free(services->front_instances);
     free(services);
     return NULL;
 }

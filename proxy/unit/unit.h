@@ -244,6 +244,9 @@ enum unit_checkout unit_table_checkout(struct unit_table *table, const struct un
 /* A unit without a session, checked out, counted in the limit. NULL: limit or out of memory. */
 struct unit *unit_table_new_plain(struct unit_table *table, const struct unit_request *request);
 
+/* The unit turns out to be this user's. By who has it checked out. False: out of memory. */
+MUST_CHECK bool unit_table_set_user(struct unit_table *table, struct unit *unit, const char *user);
+
 /* Whether the key's unit is open, and serializable. */
 bool unit_table_is_serializable(struct unit_table *table, const struct unit_session_key *key);
 

@@ -565,6 +565,19 @@ size_t unit_table_open_count(struct unit_table *table)
     return count;
 }
 
+bool unit_table_set_user(struct unit_table *table, struct unit *unit, const char *user)
+{
+    char *copy = strdup(user);
+    if (copy == NULL) {
+        return false;
+    }
+    pthread_mutex_lock(&table->mutex); /* unit_table_view() */
+    free(unit->user);
+    unit->user = copy;
+    pthread_mutex_unlock(&table->mutex);
+    return true;
+}
+
 bool unit_table_is_serializable(struct unit_table *table, const struct unit_session_key *key)
 {
     pthread_mutex_lock(&table->mutex);

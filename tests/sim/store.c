@@ -451,8 +451,9 @@ enum status store_get(struct store_transaction *transaction, enum store_table ta
     bool found = false;
     const struct table *rows = &transaction->version->tables[table];
     size_t at = position(rows, key, &found);
+    (void)ret_error;
     if (!found) {
-        return error_set(ret_error, STATUS_NOT_FOUND, "no such row");
+        return STATUS_NOT_FOUND;
     }
     *ret_value = value_of(rows->rows[at]);
     return STATUS_OK;
@@ -574,10 +575,12 @@ enum status store_check_free_pages(struct store_transaction *transaction, struct
     return STATUS_OK;
 }
 
-bool store_ballast_keep(struct store *store)
+enum status store_ballast_keep(struct store *store, bool *ret_kept, struct error *ret_error)
 {
     (void)store;
-    return !full;
+    (void)ret_error;
+    *ret_kept = !full;
+    return STATUS_OK;
 }
 
 bool store_disk_has_room(const struct store *store)

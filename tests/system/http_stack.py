@@ -186,8 +186,8 @@ class Service:
 class FrontedStack:
     """Server, holdfastd with --http-listen, and a service behind it."""
 
-    def __init__(self, settings=None, between=None, options=(), auth=()):
-        self.server = Server(auth=bool(auth), users=auth)
+    def __init__(self, settings=None, between=None, options=(), auth=(), mode="standalone"):
+        self.server = Server(mode=mode, auth=bool(auth), users=auth)
         self.between = between and between(self.server)
         self.http_port = port_for_restarts()
         self.service = None
@@ -247,9 +247,11 @@ class FrontedStack:
 class HttpStack(FrontedStack):
     """With a Service."""
 
-    def __init__(self, settings=None, between=None, options=(), auth=(), **client_options):
+    def __init__(
+        self, settings=None, between=None, options=(), auth=(), mode="standalone", **client_options
+    ):
         self.client_options = client_options
-        super().__init__(settings, between, options, auth)
+        super().__init__(settings, between, options, auth, mode)
 
     def start_service(self, mongo_uri, port):
         self.service = Service(mongo_uri, port, **self.client_options)

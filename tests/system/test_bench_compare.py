@@ -11,7 +11,11 @@ from holdfast_testing import server_kind
 BENCH = pathlib.Path(__file__).resolve().parent.parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 
-from statistics_of_pairs import geometric_mean, ratio_with_interval  # noqa: E402
+from statistics_of_pairs import (  # noqa: E402
+    geometric_mean,
+    median_with_interval,
+    ratio_with_interval,
+)
 
 
 def compare(*arguments, program):
@@ -38,6 +42,15 @@ def test_ratio_of_pairs():
     assert geometric_mean([1, 100]) == pytest.approx(10)
 
 
+def test_median():
+    """Of 20 samples the sixth and the fifteenth, of 6 all: 95 % by the sign test."""
+    assert median_with_interval([*range(20, 0, -1)]) == (10.5, 6, 15)
+    assert median_with_interval([*range(1, 7)]) == (3.5, 1, 6)
+    assert median_with_interval([5]) == (5, 5, 5)
+    with pytest.raises(ValueError):
+        median_with_interval([])
+
+
 @pytest.mark.parametrize("measured, reference", [([], []), ([1], [1, 2])])
 def test_no_pairs(measured, reference):
     with pytest.raises(ValueError):
@@ -53,6 +66,19 @@ def test_figures(tmp_path):
     assert len(found["parts"]["floor"]["cells"]) == 2
     assert (tmp_path / "floor/report.html").exists()
     assert "fdatasync for all / fdatasync for each" in (tmp_path / "figures.md").read_text()
+
+
+def test_goals(tmp_path):
+    """bench/goals says of each goal what was measured, and whether it is met; one part."""
+    options = ["--quick", "--only", "idle", "--rounds", 1, "--output", tmp_path]
+    done = compare(*options, program="goals.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "goals.md").read_text() == done.stdout
+    found = json.loads((tmp_path / "goals.json").read_text())
+    assert found["failed"] == [] and len(found["lines"]) == 2
+    for what, goal, measured, verdict in found["lines"]:
+        assert "idle connections" in what and goal == "at most 8 KiB"
+        assert measured and verdict in ("met", "missed", "within noise")
 
 
 @pytest.mark.skipif(server_kind() == "secantusd-py", reason="it has no --sync-on-commit")

@@ -13,6 +13,7 @@ import threading
 import time
 import xml.etree.ElementTree
 
+import pymongo
 import pytest
 from holdfast_testing import Process, Server, build_bin, server_kind, wait_until
 from holdfast_testing.server import _find_server
@@ -283,6 +284,43 @@ def test_relay_passes_ends_on():
             relay.kill()
 
 
+def test_instant(tmp_path):
+    """Before the fake server, by TCP and by local sockets; what it does not answer the real one does."""
+    found = report(
+        *["point-read", "point-write", "unit", "--server", own_server(",instant")],
+        *["--target", "holdfastd", "--vs", "local=holdfastd,local,local-server"],
+        *["--vs", "relay,local,local-server", "--vs", "direct", "--connections", 4, *SHORT],
+        *["--directory", tmp_path],
+    )
+    for cell in found["cells"]:
+        for target in cell["targets"]:
+            if cell["load"] != "unit" or target["name"].endswith("holdfastd"):
+                assert target["errors"] == 0, (cell["title"], target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_instant_server_tells_what_it_is_not(server):
+    """What it answers is not true, and what it leaves to the server is."""
+    command = [build_bin() / "holdfast-bench", "instant", "--listen", "127.0.0.1:0"]
+    fake = Process([*command, "--target", server.address], name="instant")
+    try:
+        address = fake.wait_for_line(
+            lambda line: line.split()[-1] if line.startswith("listening on") else None,
+            10,
+            "the port of the fake server",
+        )
+        with pymongo.MongoClient(address, directConnection=True) as client:
+            things = client["instant"]["things"]
+            things.insert_one({"_id": "a", "value": 5})
+            assert things.find_one({"value": 5}) == {"_id": "a", "value": 5}
+            assert things.find_one({"_id": "never"}) is None  # that connection is the server's now
+        with pymongo.MongoClient(address, directConnection=True) as client:
+            assert client["instant"]["things"].find_one({"_id": "never"})["value"] == 0
+        assert things.database.client is not None
+    finally:
+        fake.kill()
+
+
 def test_boundaries():
     """Each boundary makes units of the same writes, in both durabilities."""
     found = report(
@@ -397,6 +435,8 @@ def children(pid):
         (["idle", "--target", "localhost:1", "--work", "5"], "unknown option --work"),
         (["service", "--listen", "127.0.0.1:0", "--rate", "5"], "unknown option --rate of service"),
         (["relay", "--listen", "127.0.0.1:0"], "--target HOST:PORT is missing"),
+        (["instant", "--listen", "127.0.0.1:0"], "--target HOST:PORT is missing"),
+        (["idle", "--target", "relay,local-server", "--upstream", "a:1"], "needs --server PROGRAM,instant"),
         (["relay", "more", "--listen", "127.0.0.1:0"], "unexpected more"),
     ],
 )

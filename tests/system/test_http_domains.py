@@ -44,11 +44,11 @@ class Fronted:
 
 
 class Domains:
-    def __init__(self, directory, *fronted, **settings):
+    def __init__(self, directory, *fronted, mode="standalone", **settings):
         config = directory / "holdfast.yaml"
         config.write_text("services:\n" + "\n".join(each.yaml() for each in fronted) + "\n")
         settings = {key.replace("_", "."): value for key, value in settings.items()}
-        self.server = Server()
+        self.server = Server(mode=mode)
         self.direct = self.server.client()
         self.fronted = fronted
         self.proxy = Proxy(

@@ -3,8 +3,17 @@
 import json
 
 import pytest
+from bson.int64 import Int64
 from conftest import DATABASE, Stack
-from holdfast_testing import Proxy, Server, WireTap, holdfast, wait_until
+from holdfast_testing import (
+    Connection,
+    FakeReplicaSet,
+    Proxy,
+    Server,
+    WireTap,
+    holdfast,
+    wait_until,
+)
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 from test_native import Authenticated, cut_once, is_commit, is_hello
 
@@ -193,3 +202,40 @@ def test_killed_while_open():
         assert newest(proxy)["state"] == "aborted"
         with proxy.client() as client:
             refused(NO_SUCH, client.admin.command, "beginUnit", "u")
+
+
+@pytest.mark.parametrize("restarted, state", [(False, "aborted"), (True, "conflict")])
+def test_no_such_transaction_is_believed_of_the_process_that_was_asked(restarted, state):
+    """The record names the server's process: one that still runs and knows of no such transaction
+    never had it committed; one that has restarted may have forgotten. (A fake set of one node, made
+    to show nothing in config.transactions.)"""
+
+    def keeps_nothing(node, name, command):
+        cursor = {"id": Int64(0), "ns": "config.transactions", "firstBatch": []}
+        return {"ok": 1.0, "cursor": cursor} if command.get("find") == "transactions" else None
+
+    with FakeReplicaSet(1) as members:
+        members.on_command = keeps_nothing
+        believed(members, restarted, state)
+
+
+def believed(members, restarted, state):
+    with Proxy(members.uri) as proxy:
+        proxy.kill()
+        proxy.start(crash_at="native_committing")
+        with proxy.client(retryWrites=False) as client:
+            collection = client[DATABASE]["c"]
+            collection.insert_one({"_id": 1}, comment={"unit": "u", "begin": True})
+            with pytest.raises(AutoReconnect):
+                collection.insert_one({"_id": 2}, comment={"unit": "u", "last": True})
+        assert newest(proxy)["state"] == "committing"
+        lsid = next(c["lsid"] for _, c in members.commands if c.get("insert") == "c")
+        if restarted:
+            members.kill(members.nodes[0])
+            members.start(members.nodes[0])
+        else:
+            with Connection(members.nodes[0].port) as direct:
+                abort = {"abortTransaction": 1, "lsid": lsid, "txnNumber": Int64(1)}
+                assert direct.run({**abort, "autocommit": False, "$db": "admin"})["ok"] == 1
+        proxy.start()
+        assert newest(proxy)["state"] == state

@@ -17,6 +17,7 @@
 
 #define ONE "services:\n- name: a\n  listen: h:1\n  service: h:2\n"
 #define TWO ONE "  mongo: h:3\n- name: b\n  listen: h:4\n  service: h:2\n"
+#define MANY "services:\n- name: m\n  listen: h:10\n"
 #define REQUIRED "net.listen: n:1\nupstream.uri: mongodb://h\nwal.directory: /j\n"
 
 static enum status apply(struct config *config, const char *yaml, struct error *ret_error)
@@ -73,6 +74,36 @@ static void test_every_field_is_read(void **state)
     config_free(&config);
     config_free(&config); /* twice is harmless */
     assert_null(config.services);
+}
+
+static void test_instances_are_read(void **state)
+{
+    (void)state;
+    struct config config;
+    struct config_service *list = NULL;
+    size_t count = 0;
+    struct error error;
+    must_apply(&config, REQUIRED MANY "  instances:\n"
+                                      "  - {service: 'h:11', mongo: 'h:12'}\n"
+                                      "  - service: h:13\n"
+                                      "    address: FD00:0:0::1\n"
+                                      "  - {service: 'h:14', appName: m 3}\n");
+    assert_int_equal(config_services_complete(&config, &list, &count, &error), STATUS_OK);
+    for (size_t i = 0; i < 2; i++) {
+        const struct config_service *service = i == 0 ? config.services : list;
+        assert_int_equal(service->instances_count, 3);
+        assert_string_equal(service->service, "");
+        assert_string_equal(service->domain, "m");
+        assert_string_equal(service->instances[0].name, "m");
+        assert_string_equal(service->instances[0].service, "h:11");
+        assert_string_equal(service->instances[0].mongo, "h:12");
+        assert_string_equal(service->instances[0].address, "");
+        assert_string_equal(service->instances[1].address, "fd00::1");
+        assert_string_equal(service->instances[2].application, "m 3");
+        assert_null(service->instances[2].instances);
+    }
+    config_services_free(list, count);
+    config_free(&config);
 }
 
 static void test_none_are_fine(void **state)
@@ -141,6 +172,59 @@ static void test_mistakes_are_named_with_their_line(void **state)
         {REQUIRED "http: {listen: h:8, service: h:9}\n"
                   "services: [{name: service, listen: h:1, service: h:2, mongo: h:3}]\n",
          "the name \"service\" is that of http.service"},
+        {MANY "  instances: 5\n", "f.yaml:4: services: instances wants a sequence of 1 to 256"},
+        {MANY "  instances: []\n", "f.yaml:4: services: instances wants a sequence of 1 to 256"},
+        {MANY "  instances: [5]\n", "f.yaml:4: services: an instance is keys with values"},
+        {MANY "  instances:\n  - {mongo: 'h:1'}\n",
+         "f.yaml:5: services: service of an instance is missing"},
+        {MANY "  instances:\n  - {service: 'h:1'}\n",
+         "f.yaml:5: services: an instance wants exactly one of mongo, appName and address"},
+        {MANY "  instances:\n  - {service: 'h:1', mongo: 'h:2', appName: x}\n",
+         "f.yaml:5: services: an instance wants exactly one of mongo, appName and address"},
+        {MANY "  instances:\n  - {service: 'h:1', mongo: 'h:2', inside: 'h:3'}\n",
+         "f.yaml:5: services: unknown key inside of an instance"},
+        {MANY "  instances:\n  - {service: 'h:1', mongo: 'h:2', instances: []}\n",
+         "f.yaml:5: services: unknown key instances of an instance"},
+        {MANY "  instances: [{service: 'h:1', mongo: 'h:2'}]\n  instances: []\n",
+         "f.yaml:5: services: instances is set a second time, first in line 4"},
+        {MANY "  service: h:1\n  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
+         "f.yaml:2: services: \"m\" has instances: service is each one's own"},
+        {MANY "  mongo: h:1\n  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
+         "f.yaml:2: services: \"m\" has instances: mongo is each one's own"},
+        {MANY "  inside: h:7\n  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
+         "whose call one by inside or peers belongs to cannot be told"},
+        {MANY "  peers: 10.0.0.5\n  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
+         "whose call one by inside or peers belongs to cannot be told"},
+        {MANY "  instances: [{service: 'h:1', mongo: 'h:2'}, {service: 'h:1', mongo: 'h:3'}]\n",
+         "instances of \"m\": the service \"h:1\" is another's as well"},
+        {MANY "  instances: [{service: 'h:1', mongo: 'h:2'}, {service: 'h:3', mongo: 'H:2'}]\n",
+         "instances of \"m\": the mongo \"h:2\" is another listener's as well"},
+        {MANY "  instances: [{service: 'h:1', appName: x}, {service: 'h:3', appName: x}]\n",
+         "instances of \"m\": the appName \"x\" is another's as well"},
+        {MANY
+         "  instances: [{service: 'h:1', address: '::1'}, {service: 'h:3', address: '0::1'}]\n",
+         "instances of \"m\": the address \"::1\" is another's as well"},
+        {MANY "  instances: [{service: 'h:1', mongo: 'h:10'}]\n",
+         "instances of \"m\": the mongo \"h:10\" is another listener's as well"},
+        {MANY "  instances: [{service: 'h:1', mongo: 'h:2'}]\n"
+              "- {name: b, listen: 'h:2', service: 'h:5', appName: b}\n",
+         "f.yaml:5: services: instances of \"m\": the mongo \"h:2\" is another listener's as well"},
+        {"services:\n- {name: b, listen: 'h:2', service: 'h:5', appName: x}\n"
+         "- {name: m, listen: 'h:3', instances: [{service: 'h:1', appName: x}]}\n",
+         "f.yaml:3: services: instances of \"m\": the appName \"x\" is another's as well"},
+        {"services:\n- {name: b, listen: 'h:2', service: 'h:5', appName: x, domain: m}\n"
+         "- {name: m, listen: 'h:3', instances: [{service: 'h:1', appName: y}]}\n",
+         "f.yaml:3: services: the domain \"m\" has a service with instances: no other"},
+        {REQUIRED MANY "  instances: [{service: 'h:1', mongo: 'n:1'}]\n",
+         "mongo of \"m\" is the same address as net.listen"},
+        {REQUIRED "http.correlation: trace\n" MANY
+                  "  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
+         "http.correlation: trace cannot be had with them"},
+        {REQUIRED MANY "  upstreamTls: requireTLS\n"
+                       "  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
+         "upstreamTlsServerName has to name what is in the certificate of each"},
+        {REQUIRED "http.reads: wait\n" MANY "  instances: [{service: 'h:1', mongo: 'h:2'}]\n",
+         "http.reads: wait cannot be had with them"},
         {REQUIRED "unit.lifetime: 5s\n" TWO "  mongo: h:5\n",
          "http.callTimeout is longer than unit.lifetime (30000 ms and 5000 ms)"},
     };
@@ -307,6 +391,7 @@ static void test_a_change_waits_for_a_restart(void **state)
         TWO "  appName: c\n",              /* another text */
         TWO "  appName: b\n  domain: d\n", /* one more text */
         TWO "  appName: b\n- {name: c, listen: h:7, service: h:8, address: fd00::1}\n", /* more */
+        ONE "  mongo: h:3\n- {name: b, listen: 'h:4', instances: [{service: 'h:9', appName: b}]}\n",
     };
     struct config running;
     size_t changes = 0;
@@ -336,6 +421,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_field_is_read),
+        cmocka_unit_test(test_instances_are_read),
         cmocka_unit_test(test_none_are_fine),
         cmocka_unit_test(test_mistakes_are_named_with_their_line),
         cmocka_unit_test(test_tls_with_services),

@@ -56,6 +56,10 @@ static void test_what_is_started(void **state)
     target = parse("near=holdfastd,local");
     assert_true(target_has_setting(&target, TARGET_LOCAL));
     target_free(&target);
+    target = parse("near=haproxy,local,local-server");
+    assert_true(target_has_setting(&target, TARGET_LOCAL));
+    assert_true(target_has_setting(&target, TARGET_LOCAL_SERVER));
+    target_free(&target);
     target = parse("direct");
     assert_int_equal(target.kind, TARGET_DIRECT);
     assert_false(target_is_started(&target));
@@ -78,7 +82,9 @@ static void test_nonsense(void **state)
         "localhost:1,more",
         "relay,x=1",
         "native,async",
-        "relay,local",
+        "nginx,local",
+        "direct,local",
+        "native,local-server",
         "holdfastd,nonsense",
         many,
     };

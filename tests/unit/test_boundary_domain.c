@@ -37,6 +37,9 @@ struct rig {
     size_t at;
     enum call_admission admission;
     enum call_handler_end handler_end;
+    size_t instance;
+    bool moved;
+    bool observe_only;
 };
 
 static struct rig rig;
@@ -137,6 +140,44 @@ static enum call_admission begin(size_t at)
     return begin_as(at, 0, false);
 }
 
+static void run_begin_on(struct rig *state)
+{
+    state->calls[state->at].service = state->instance;
+    state->admission = call_begin(&state->calls[state->at]);
+}
+
+/* In a domain of instances, with one that it would rather have. */
+static enum call_admission begin_on(size_t at, size_t preferred)
+{
+    rig.calls[at] = (struct call){
+        .domain = rig.domain,
+        .worker = worker_pool_get(rig.workers, 0),
+        .service_name = "s",
+        .method = "POST",
+        .target = "/x",
+        .caller = "c",
+        .admitted = on_admitted,
+        .ended = on_ended,
+    };
+    rig.is_told[at] = rig.is_ended[at] = false;
+    rig.at = at;
+    rig.instance = preferred;
+    on_worker(run_begin_on);
+    return rig.admission;
+}
+
+static void run_move(struct rig *state)
+{
+    state->moved = call_move(&state->calls[state->at]);
+}
+
+static bool moves(size_t at)
+{
+    rig.at = at;
+    on_worker(run_move);
+    return rig.moved;
+}
+
 static void assert_ends(size_t at, void (*run)(struct rig *rig), enum call_end end)
 {
     rig.at = at;
@@ -164,7 +205,19 @@ static enum domain_write begin_write(uint8_t trace, struct domain_write_call *ca
 {
     struct trace_id id = {.bytes = {trace}};
     const char *reason = "";
-    return domain_write_decide(rig.domain, trace == 0 ? NULL : &id, true, call, &reason);
+    return domain_write_decide(rig.domain, 0, trace == 0 ? NULL : &id, true, call, &reason);
+}
+
+/* By a connection of an instance. */
+static enum domain_write write_by(size_t instance, struct domain_write_call *call)
+{
+    const char *reason = "";
+    enum domain_write decided =
+        domain_write_decide(rig.domain, instance, NULL, true, call, &reason);
+    if (decided == DOMAIN_WRITE_IN_CALL) {
+        domain_write_done(call->slot);
+    }
+    return decided;
 }
 
 static enum domain_write write_now(uint8_t trace)
@@ -207,6 +260,8 @@ static void open_domain(enum domain_correlation correlation, bool fenced)
     struct domain_options options = {
         .name = "d",
         .correlation = correlation,
+        .instance_count = correlation == DOMAIN_INSTANCES ? 3 : 0,
+        .observe_only = rig.observe_only,
         .queue_wait_ms = 1000,
         .queue_max = 2,
         .quiet_ms = QUIET_MS,
@@ -558,6 +613,200 @@ static void test_traces_run_side_by_side(void **state)
     assert_int_equal(domain_calls(rig.domain), 0);
 }
 
+/* ------------------------------------------------------------------ instances */
+
+static void test_instances_run_side_by_side(void **state)
+{
+    (void)state;
+    struct domain_write_call call;
+    open_domain(DOMAIN_INSTANCES, false);
+    assert_int_equal(domain_instance_count(rig.domain), 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(begin_on(i, DOMAIN_NO_INSTANCE), CALL_ADMITTED);
+        assert_int_equal(rig.calls[i].service, i); /* in turn */
+    }
+    assert_int_equal(begin_on(3, 0), CALL_WAITING);
+    assert_int_equal(begin_on(4, 0), CALL_WAITING);
+    assert_int_equal(begin_on(5, 0), CALL_QUEUE_FULL); /* one queue of two */
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(write_by(i, &call), DOMAIN_WRITE_IN_CALL);
+        assert_memory_equal(&call.key, &rig.calls[i].key, sizeof call.key);
+    }
+    assert_ends(1, run_commit, CALL_COMMITTED);
+    assert_true(is_admitted(3) && !rig.is_told[4]);
+    assert_int_equal(rig.calls[3].service, 1);
+    assert_int_equal(write_by(1, &call), DOMAIN_WRITE_IN_CALL);
+    assert_memory_equal(&call.key, &rig.calls[3].key, sizeof call.key);
+    assert_true(call_cancel(&rig.calls[4]));
+    assert_ends(3, run_commit, CALL_COMMITTED);
+    assert_int_equal(write_by(1, &call), DOMAIN_WRITE_BESIDE);
+    assert_int_equal(write_by(2, &call), DOMAIN_WRITE_IN_CALL);
+    assert_ends(0, run_commit, CALL_COMMITTED);
+    assert_ends(2, run_commit, CALL_COMMITTED);
+    struct domain_instance_figures figures;
+    domain_instance_figures_get(rig.domain, 1, &figures);
+    assert_true(figures.calls == 2 && figures.writes == 2 && figures.writes_out == 1);
+    assert_true(!figures.open && !figures.fenced && figures.reached);
+}
+
+static void test_a_handler_fences_its_instance_only(void **state)
+{
+    (void)state;
+    struct domain_write_call call;
+    struct domain_link links[3] = {0};
+    struct domain_figures figures;
+    open_domain(DOMAIN_INSTANCES, false);
+    for (size_t i = 0; i < 3; i++) {
+        open_link(i, &links[i]);
+    }
+    assert_int_equal(begin_on(0, 0), CALL_ADMITTED);
+    assert_int_equal(begin_on(1, 1), CALL_ADMITTED);
+    assert_ends(0, run_roll_back, CALL_ROLLED_BACK); /* a timeout */
+    assert_int_equal(write_by(0, &call), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(write_by(1, &call), DOMAIN_WRITE_IN_CALL);
+    handler_ended(1, CALL_HANDLER_LOST);
+    assert_ends(1, run_roll_back, CALL_ROLLED_BACK);
+    domain_figures_get(rig.domain, &figures);
+    assert_true(figures.fenced == 2 && !figures.closed);
+    assert_int_equal(begin_on(2, 0), CALL_ADMITTED);
+    assert_int_equal(rig.calls[2].service, 2); /* the one that is left */
+    assert_int_equal(begin_on(3, 0), CALL_WAITING);
+    domain_link_close(&links[2], true); /* another one's connection tells nothing */
+    assert_false(is_admitted(3));
+    domain_link_close(&links[1], true); /* killed */
+    assert_true(is_admitted(3));
+    assert_int_equal(rig.calls[3].service, 1);
+    handler_ended(0, CALL_HANDLER_ANSWERED);
+    settle();
+    assert_int_equal(write_by(0, &call), DOMAIN_WRITE_BESIDE);
+    assert_ends(2, run_commit, CALL_COMMITTED);
+    assert_ends(3, run_commit, CALL_COMMITTED);
+    domain_link_close(&links[0], true);
+}
+
+static void test_a_start_fences_all_instances(void **state)
+{
+    (void)state;
+    struct domain_write_call call;
+    struct domain_figures figures;
+    open_domain(DOMAIN_INSTANCES, true);
+    assert_int_equal(write_by(2, &call), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(begin_on(0, 0), CALL_WAITING);
+    domain_figures_get(rig.domain, &figures);
+    assert_true(figures.closed);
+    tick_later(2 * QUIET_MS); /* ends its wait as well */
+    domain_figures_get(rig.domain, &figures);
+    assert_false(figures.closed);
+    assert_int_equal(begin_on(1, 2), CALL_ADMITTED);
+    assert_int_equal(write_by(2, &call), DOMAIN_WRITE_IN_CALL);
+    assert_ends(1, run_commit, CALL_COMMITTED);
+}
+
+static void test_a_call_moves_from_an_instance_that_is_not_reached(void **state)
+{
+    (void)state;
+    struct domain_write_call call;
+    open_domain(DOMAIN_INSTANCES, false);
+    assert_int_equal(begin_on(0, 1), CALL_ADMITTED);
+    assert_int_equal(rig.calls[0].service, 1);
+    domain_instance_failed(rig.domain, 1);
+    assert_true(moves(0));
+    size_t second = rig.calls[0].service;
+    assert_int_not_equal(second, 1);
+    assert_int_equal(write_by(second, &call), DOMAIN_WRITE_IN_CALL);
+    assert_int_equal(write_by(1, &call), DOMAIN_WRITE_BESIDE);
+    /* Nobody goes there for now, but where there is no other. */
+    assert_int_equal(begin_on(1, 1), CALL_ADMITTED);
+    assert_int_not_equal(rig.calls[1].service, 1);
+    assert_false(moves(1)); /* the last one that can be reached has a call */
+    assert_int_equal(begin_on(2, 1), CALL_WAITING);
+    domain_instance_failed(rig.domain, 0);
+    domain_instance_failed(rig.domain, 2);
+    struct domain_figures figures;
+    domain_figures_get(rig.domain, &figures);
+    assert_int_equal(figures.unreached, 3);
+    tick_later(0); /* whoever is asked will tell */
+    assert_true(is_admitted(2));
+    assert_int_equal(rig.calls[2].service, 1);
+    for (size_t i = 0; i < 3; i++) {
+        assert_ends(i, run_commit, CALL_COMMITTED);
+    }
+}
+
+static void test_other_requests_go_where_the_least_is_to_do(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_INSTANCES, false);
+    assert_int_equal(begin_on(0, 0), CALL_ADMITTED);
+    assert_int_equal(domain_instance_enter(rig.domain, 2), 2);
+    assert_int_equal(domain_instance_enter(rig.domain, 2), 1); /* idle before preferred */
+    assert_int_equal(domain_instance_enter(rig.domain, 0), 0); /* preferred among equals */
+    domain_instance_leave(rig.domain, 1);
+    assert_int_equal(begin_on(1, DOMAIN_NO_INSTANCE), CALL_ADMITTED);
+    assert_int_equal(rig.calls[1].service, 1);
+    struct domain_instance_figures figures;
+    domain_instance_figures_get(rig.domain, 2, &figures);
+    assert_int_equal(figures.others, 1);
+    domain_instance_leave(rig.domain, 0);
+    domain_instance_leave(rig.domain, 2);
+    assert_ends(0, run_commit, CALL_COMMITTED);
+    assert_ends(1, run_commit, CALL_COMMITTED);
+}
+
+static void test_readers_of_an_instance_see_their_own_call(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_INSTANCES, false);
+    assert_int_equal(domain_reader_group(rig.domain, 0), 0);
+    assert_int_equal(begin_on(0, 0), CALL_ADMITTED);
+    assert_int_equal(begin_on(1, 1), CALL_ADMITTED);
+    uint64_t own = domain_reader_group(rig.domain, 0);
+    assert_true(own != 0 && own != domain_reader_group(rig.domain, 1));
+    assert_int_equal(domain_reader_group(rig.domain, 2), 0);
+    assert_ends(0, run_roll_back, CALL_ROLLED_BACK);
+    assert_int_equal(domain_reader_group(rig.domain, 0), 0);
+    handler_ended(0, CALL_HANDLER_ANSWERED);
+    assert_ends(1, run_commit, CALL_COMMITTED);
+}
+
+/* A connection of another instance that cannot be read to its end holds nobody up. */
+static void test_a_call_catches_up_with_its_own_instance(void **state)
+{
+    (void)state;
+    struct domain_link link = {0};
+    open_domain(DOMAIN_INSTANCES, false);
+    open_link(1, &link);
+    assert_int_equal(begin_on(0, 0), CALL_ADMITTED);
+    assert_int_equal(begin_on(1, 1), CALL_ADMITTED);
+    behind = true;
+    assert_ends(0, run_commit, CALL_COMMITTED);
+    rig.at = 1;
+    on_worker(run_commit);
+    settle();
+    assert_false(rig.is_ended[1]);
+    behind = false;
+    tick_later(0);
+    tick_later(0);
+    assert_true(rig.is_ended[1] && rig.ended[1] == CALL_COMMITTED);
+    domain_link_close(&link, true);
+}
+
+static void test_observed_calls_have_an_instance(void **state)
+{
+    (void)state;
+    rig.observe_only = true;
+    open_domain(DOMAIN_INSTANCES, false);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(begin_on(i, 0), CALL_ADMITTED); /* no queue */
+        assert_int_equal(rig.calls[i].service, i % 3);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_ends(i, run_commit, CALL_COMMITTED);
+    }
+    assert_int_equal(domain_instance_enter(rig.domain, 2), 2); /* all are idle again */
+    domain_instance_leave(rig.domain, 2);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -578,6 +827,14 @@ int main(void)
         TEST(test_a_call_ends_after_the_writes_before_its_answer),
         TEST(test_a_call_from_inside_joins),
         TEST(test_traces_run_side_by_side),
+        TEST(test_instances_run_side_by_side),
+        TEST(test_a_handler_fences_its_instance_only),
+        TEST(test_a_start_fences_all_instances),
+        TEST(test_a_call_moves_from_an_instance_that_is_not_reached),
+        TEST(test_other_requests_go_where_the_least_is_to_do),
+        TEST(test_readers_of_an_instance_see_their_own_call),
+        TEST(test_a_call_catches_up_with_its_own_instance),
+        TEST(test_observed_calls_have_an_instance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

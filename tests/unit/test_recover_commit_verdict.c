@@ -32,6 +32,10 @@ static const struct {
     {"{'ok': 0.0, 'code': 251, 'writeConcernError': {}}", &again, COMMIT_OPEN, 251},
     {"{'ok': 0.0, 'code': 112, 'errorLabels': ['x', 'TransientTransactionError']}", &first,
      COMMIT_LOST, 112},
+    {"{'ok': 0.0, 'code': 267, 'errorLabels': ['TransientTransactionError']}", &first, COMMIT_OPEN,
+     267},
+    {"{'ok': 0.0, 'code': 267, 'errorLabels': ['TransientTransactionError']}", &again, COMMIT_OPEN,
+     267},
     {"{'ok': 0.0, 'code': 91}", &first, COMMIT_OPEN, 91},
     {"{'ok': 0.0, 'code': 10107}", &again, COMMIT_OPEN, 10107},
     {"{'ok': 0.0, 'code': 50}", &first, COMMIT_OPEN, 50},
@@ -39,6 +43,9 @@ static const struct {
     {"{'ok': 0.0, 'code': 13}", &first, COMMIT_LOST, 13},
     {"{'ok': 0.0, 'code': 13}", &again, COMMIT_FORBIDDEN, 13},
     {"{'ok': 0.0, 'code': 72}", &first, COMMIT_LOST, 72},
+    {"{'ok': 0.0, 'code': 1}", &first, COMMIT_OPEN, 1},
+    {"{'ok': 0.0, 'code': 8}", &first, COMMIT_OPEN, 8},
+    {"{'ok': 0.0, 'code': 8}", &again, COMMIT_UNKNOWN, 8},
     {"{'ok': 0.0, 'code': 225}", &again, COMMIT_UNKNOWN, 225},
     {"{'ok': 0.0, 'code': 4711}", &again, COMMIT_UNKNOWN, 4711},
     {"{'ok': 0.0}", &first, COMMIT_OPEN, 0},
@@ -110,6 +117,17 @@ static void test_no_answer(void **state)
     assert_int_equal(commit_verdict(slice_make(broken, sizeof broken), &again, NULL), COMMIT_OPEN);
 }
 
+static void test_age(void **state)
+{
+    (void)state;
+    assert_false(commit_is_too_old(5000000, 5000000, 1000));
+    assert_false(commit_is_too_old(5000000, 5001000, 1000));
+    assert_true(commit_is_too_old(5000000, 5001001, 1000));
+    /* A clock that was set back a little; one of another host that is wrong. */
+    assert_false(commit_is_too_old(5000000, 5000000 - 60000, 1000));
+    assert_true(commit_is_too_old(5000000, 5000000 - 60001, 1000));
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -122,9 +140,8 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_what_drivers_take_for_unknown),
-        cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_table),     cmocka_unit_test(test_what_drivers_take_for_unknown),
+        cmocka_unit_test(test_no_answer), cmocka_unit_test(test_age),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,12 +148,14 @@ static void a_commit_to_be_asked_for_comes_back(void **state)
     bson_t *lsid = doc("{\"id\": 5, \"uid\": 6}");
     bson_t *token = doc("{\"shardId\": \"a\"}");
     bson_t *commands = doc("{\"0\": {\"insert\": \"c\"}}");
+    bson_t *reply = doc("{\"answer\": 1}");
     struct record_committing committing = {.lsid = slice_of(lsid),
                                            .transaction_number = 9,
                                            .recovery_token = slice_of(token),
                                            .process = process,
                                            .commands = slice_of(commands),
-                                           .left = 3};
+                                           .left = 3,
+                                           .reply = slice_of(reply)};
     struct record_committing read = {0};
     bson_t payload = BSON_INITIALIZER;
     record_put_committing(&payload, &committing);
@@ -161,6 +163,7 @@ static void a_commit_to_be_asked_for_comes_back(void **state)
     assert_true(slice_equal(read.lsid, committing.lsid));
     assert_true(slice_equal(read.recovery_token, committing.recovery_token));
     assert_true(slice_equal(read.commands, committing.commands));
+    assert_true(slice_equal(read.reply, committing.reply));
     assert_memory_equal(read.process, process, sizeof(process));
     assert_true(read.transaction_number == 9 && read.left == 3);
     bson_reinit(&payload);
@@ -168,6 +171,7 @@ static void a_commit_to_be_asked_for_comes_back(void **state)
     record_put_committing(&payload, &committing);
     assert_int_equal(record_get_committing(slice_of(&payload), &read, NULL), STATUS_OK);
     assert_true(read.process == NULL && read.recovery_token.size == 0 && read.left == 0);
+    assert_int_equal(read.reply.size, 0);
     bson_reinit(&payload);
     assert_int_equal(record_get_committing(slice_of(&payload), &read, NULL), STATUS_CORRUPT);
     BSON_APPEND_DOCUMENT(&payload, "lsid", lsid);
@@ -176,6 +180,7 @@ static void a_commit_to_be_asked_for_comes_back(void **state)
     bson_destroy(lsid);
     bson_destroy(token);
     bson_destroy(commands);
+    bson_destroy(reply);
 }
 
 static void a_conflict_comes_back_with_its_images(void **state)

@@ -219,7 +219,14 @@ static void a_fence_waits_as_long_as_it_says(void **state)
         assert_int_equal(certainty, FENCE_WAITED);
         assert_true(clock_monotonic_ms() - started >= 200);
     }
+    bool alone = true;
+    started = clock_monotonic_ms();
+    assert_int_equal(fence_alone(upstream, 100, &alone, &error), STATUS_OK);
+    assert_false(alone);
+    assert_true(clock_monotonic_ms() - started >= 100);
     upstream_close(other);
+    assert_int_equal(fence_alone(upstream, 10000, &alone, &error), STATUS_OK);
+    assert_true(alone || server.is_mongod);
     assert_int_equal(fence_wait(upstream, addresses, 1, 10000, NULL, NULL, &certainty, &error),
                      STATUS_OK);
     if (!server.is_mongod) {
