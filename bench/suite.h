@@ -37,7 +37,7 @@ struct cell {
     struct load_options load;
     uint32_t units; /* recovery */
     char title[160];
-    char group[96]; /* cells that differ in connections only are of one group */
+    char group[160]; /* cells that differ in connections only are of one group */
     struct series *series;
     size_t series_count;
 };
