@@ -179,7 +179,7 @@ static enum status begin_batch(struct writer *writer, struct batch *ret_batch,
 {
     struct wal *wal = writer->wal;
     struct store_usage usage;
-    bool ballast = store_ballast_keep(wal->store);
+    bool ballast = true;
     struct batch batch = {
         .cipher = wal->cipher,
         .quota_bytes = wal->quota_bytes,
@@ -187,7 +187,10 @@ static enum status begin_batch(struct writer *writer, struct batch *ret_batch,
         .last_lsn = atomic_load(&wal->last_lsn),
         .version = wal->version,
     };
-    enum status status = store_begin(wal->store, true, &batch.transaction, ret_error);
+    enum status status = store_ballast_keep(wal->store, &ballast, ret_error);
+    if (status == STATUS_OK) {
+        status = store_begin(wal->store, true, &batch.transaction, ret_error);
+    }
     if (status != STATUS_OK) {
         return status;
     }

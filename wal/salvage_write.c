@@ -102,8 +102,8 @@ static enum status write_units(struct writing *writing, struct error *ret_error)
         if (findings->units[i].kept) {
             status = turn(writing, FORMAT_UNIT_BYTES_MAX, ret_error);
             if (status == STATUS_OK) {
-                status = rows_unit_put(writing->transaction, &findings->units[i].row, false,
-                                       ret_error);
+                status =
+                    rows_unit_put(writing->transaction, &findings->units[i].row, false, ret_error);
             }
         }
     }

@@ -29,10 +29,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "wal/room.h"
+
 /* The CLI, a metrics scrape and every worker may each have a reader; a slot is 64 bytes. */
 #define READERS_MAX 1024u
-/* How much of a nearly full disk is kept for ending units. */
-#define BALLAST_BYTES ((uint64_t)16 << 20)
 #define FILE_MODE 0600
 
 struct store {
@@ -42,9 +42,7 @@ struct store {
     bool read_only;
     pthread_mutex_t lock;
     unsigned transactions; /* alive; guarded by lock */
-    /* the writing thread only */
-    uint64_t ballast_end; /* blocks are allocated up to here */
-    bool ballast_unsupported;
+    struct room room;      /* the writing thread only */
 };
 
 struct store_transaction {
@@ -122,7 +120,7 @@ static int code_of_commit(const struct store *store, int code)
         return MDB_PANIC;
     }
     if (code == EIO && statvfs(store->directory, &disk) == 0 &&
-        disk.f_bavail * disk.f_frsize < BALLAST_BYTES / 16) {
+        disk.f_bavail * disk.f_frsize < ROOM_BALLAST_BYTES / 16) {
         return ENOSPC;
     }
     return code;
@@ -296,6 +294,7 @@ enum status store_open(const struct store_options *options, struct store **ret_s
     }
     pthread_mutex_init(&store->lock, NULL);
     store->read_only = options->read_only;
+    store->room.with_zeros = options->durability == WAL_DURABILITY_POWER;
     store->directory = strdup(options->directory);
     enum status status = STATUS_OK;
     if (store->directory == NULL) {
@@ -652,36 +651,29 @@ enum status store_check_free_pages(struct store_transaction *transaction, struct
                : fail(transaction->store, code, "read its list of free pages", ret_error);
 }
 
-bool store_ballast_keep(struct store *store)
+enum status store_ballast_keep(struct store *store, bool *ret_kept, struct error *ret_error)
 {
     MDB_envinfo info;
     MDB_stat root;
     int descriptor = -1;
-    if (store->ballast_unsupported) {
-        return true;
+    bool kept = true;
+    int code = mdb_env_info(store->environment, &info);
+    code = code != 0 ? code : mdb_env_stat(store->environment, &root);
+    code = code != 0 ? code : mdb_env_get_fd(store->environment, &descriptor);
+    if (code == 0) {
+        uint64_t end = ((uint64_t)info.me_last_pgno + 1) * root.ms_psize;
+        code = room_keep(&store->room, descriptor, end, &kept);
     }
-    if (mdb_env_info(store->environment, &info) != 0 ||
-        mdb_env_stat(store->environment, &root) != 0 ||
-        mdb_env_get_fd(store->environment, &descriptor) != 0) {
-        return true;
+    if (code != 0) {
+        return fail(store, code_of_commit(store, code), "write to it", ret_error);
     }
-    uint64_t end = ((uint64_t)info.me_last_pgno + 1) * root.ms_psize;
-    if (store->ballast_end >= end + BALLAST_BYTES / 2) {
-        return true;
-    }
-    if (fallocate(descriptor, FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)BALLAST_BYTES) == 0) {
-        store->ballast_end = end + BALLAST_BYTES;
-        return true;
-    }
-    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
-        return false;
-    }
-    store->ballast_unsupported = errno == EOPNOTSUPP || errno == ENOSYS;
-    return true;
+    *ret_kept = kept;
+    return STATUS_OK;
 }
 
 bool store_disk_has_room(const struct store *store)
 {
     struct statvfs disk;
-    return statvfs(store->directory, &disk) != 0 || disk.f_bavail * disk.f_frsize >= BALLAST_BYTES;
+    return statvfs(store->directory, &disk) != 0 ||
+           disk.f_bavail * disk.f_frsize >= ROOM_BALLAST_BYTES;
 }

@@ -131,12 +131,13 @@ MUST_CHECK enum status store_check_free_pages(struct store_transaction *transact
                                               struct error *ret_error);
 
 /*
- * Keeps some blocks of the disk allocated behind the end of the file, where the file system can do
- * that, so that units can still be ended on a disk that somebody else filled. Call it between
- * transactions, on the thread that writes. False: the disk is too full to keep the store's share,
- * so nothing should be written but what ends units.
+ * Keeps some blocks of the disk ready behind the end of the file, where the file system can do that
+ * (room.h), so that units can still be ended on a disk that somebody else filled. Call it between
+ * transactions, on the thread that writes. *ret_kept false: the disk is too full to keep the
+ * store's share, so nothing should be written but what ends units. Errors: as store_commit().
  */
-bool store_ballast_keep(struct store *store);
+MUST_CHECK enum status store_ballast_keep(struct store *store, bool *ret_kept,
+                                          struct error *ret_error);
 
 /* Whether the disk could take a ballast now. Any thread. */
 bool store_disk_has_room(const struct store *store);

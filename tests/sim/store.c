@@ -575,10 +575,12 @@ enum status store_check_free_pages(struct store_transaction *transaction, struct
     return STATUS_OK;
 }
 
-bool store_ballast_keep(struct store *store)
+enum status store_ballast_keep(struct store *store, bool *ret_kept, struct error *ret_error)
 {
     (void)store;
-    return !full;
+    (void)ret_error;
+    *ret_kept = !full;
+    return STATUS_OK;
 }
 
 bool store_disk_has_room(const struct store *store)

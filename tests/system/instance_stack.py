@@ -36,7 +36,7 @@ class Instances:
     configured; services=False: whoever makes this starts what is behind them."""
 
     def __init__(
-        self, directory, count, settings=None, services=True, change=None, **server_options
+        self, directory, count, settings=None, services=True, change=None, mode="standalone"
     ):
         self.listen = port_for_restarts()
         self.instances = [Instance() for _ in range(count)]
@@ -44,7 +44,7 @@ class Instances:
             change(*self.instances)
         self.config = directory / "holdfast.yaml"
         self.config.write_text(configuration(self.listen, self.instances))
-        self.server = Server(**server_options)
+        self.server = Server(mode=mode)
         self.direct = self.server.client()
         self.proxy = None
         try:

@@ -378,15 +378,6 @@ def test_instances_are_known_by_their_app_names(tmp_path, name):
         both_at_once(stack, name)
 
 
-def test_calls_are_transactions_of_a_replica_set(tmp_path, name):
-    """The native engine: of two calls at once each is one transaction of the server."""
-    with Instances(tmp_path, 2, SETTINGS, mode="replicaset") as stack:
-        stack.direct["test"].create_collection(name)
-        both_at_once(stack, name)
-        states = [unit["state"] for unit in stack.proxy.units()]
-        assert sorted(states) == ["aborted", "committed"] or states == ["committed"], states
-
-
 def test_instances_that_speak_grpc(tmp_path, name):
     with Instances(tmp_path, 2, SETTINGS, services=False) as stack:
         together = threading.Barrier(2)
