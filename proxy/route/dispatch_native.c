@@ -11,6 +11,7 @@
  *     writes, reads         to the boundary: they are of the call's unit (boundary/call_native.c)
  *     what creates, drops   the same, for it must not wait for that unit
  *   reads by preference     perhaps to another member of the set (elsewhere.h)
+ *   several documents       to the boundary under `unit.multiWrites: strict`
  *   everything else         as it is: locks, isolation and retries are the server's
  *
  * The connection's worker.
@@ -45,6 +46,24 @@ static void decide_statement(struct connection *connection, const struct wire_he
     native_note(native, connection->login.user, view, whole ? &dispatch->message : NULL, writes);
 }
 
+/* How many documents a write has stands behind them, so it must be whole. */
+static void decide_plain_write(struct connection *connection, const struct wire_header *header,
+                               struct slice available, const struct command_view *view,
+                               struct dispatch *dispatch)
+{
+    const struct engine *engine = connection->shared->options.engine;
+    dispatch->kind = DISPATCH_FORWARD;
+    if (engine->multi_writes != ENGINE_MULTI_WRITES_STRICT) {
+        return;
+    }
+    if (available.size < header->length) {
+        dispatch->kind = DISPATCH_MORE;
+    } else if (plain_is_unit(engine, view, &dispatch->message)) {
+        dispatch->boundary = DISPATCH_TO_PLAIN;
+        dispatch_own(connection, header, available, DISPATCH_OPERATION, dispatch);
+    }
+}
+
 /* ------------------------------------------------------------------ services behind the front */
 
 static void decide_domain_write(struct connection *connection, const struct wire_header *header,
@@ -62,6 +81,9 @@ static void decide_domain_write(struct connection *connection, const struct wire
         dispatch->part = class == COMMAND_NAMESPACE_WRITE ? CALL_PART_NAMESPACE : CALL_PART_SERVER;
     } else {
         dispatch_observe(connection, view, &dispatch->message, header->length);
+        if (class == COMMAND_WRITE) {
+            decide_plain_write(connection, header, available, view, dispatch);
+        }
     }
 }
 
@@ -138,6 +160,8 @@ void dispatch_native(struct connection *connection, const struct wire_header *he
         decide_transaction(connection, header, available, view, class, dispatch);
     } else if (connection->link.domain != NULL) {
         decide_domain(connection, header, available, view, class, dispatch);
+    } else if (class == COMMAND_WRITE) {
+        decide_plain_write(connection, header, available, view, dispatch);
     } else if (view->read_preference.size > 0 ||
                cursor_places_any(&connection->shared->cursor_places)) {
         (void)elsewhere_decide(connection, header, available, view, dispatch);
