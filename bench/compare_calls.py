@@ -9,6 +9,7 @@ observe      what the report costs: CPU of holdfastd per operation with unit.bou
              test_observe_report --measure says of one write
 correlation  32 callers of a service that takes 5 ms and writes two documents of its own in each
              call: trace beside exclusive
+instances    the same, with 1, 2, 4 and 8 instances of the service beside exclusive
 
 Prints tables and writes compare_calls.json and compare_calls.md to --output. Everything it starts
 is its own and ends with it.
@@ -19,10 +20,12 @@ import pathlib
 import re
 import statistics
 import subprocess
+import tempfile
 
 import comparison
 
-PARTS = ("boundary", "observe", "correlation")
+PARTS = ("boundary", "observe", "correlation", "instances")
+INSTANCES = (1, 2, 4, 8)
 CALLERS = 32
 WORK = "5ms"
 WRITES = 2
@@ -33,6 +36,7 @@ GOALS = {
     "boundary": "below 150 us added to p50, without a write",
     "observe": "below 3 % CPU per operation",
     "correlation": "at least 8 times",
+    "instances": "as many times as there are, up to what the machine has",
 }
 
 
@@ -115,6 +119,31 @@ class Fronted:
         self.address = f"127.0.0.1:{http}"
         self.stub = Stub(port, self.proxy.address if writes else None, *stub)
         started.callback(self.stub.process.kill)
+
+
+class FrontedInstances(Fronted):
+    """The same, with so many instances of the service."""
+
+    def __init__(self, started, count, stub=()):
+        directory = pathlib.Path(started.enter_context(tempfile.TemporaryDirectory()))
+        http, *ports = (free_port() for _ in range(1 + 2 * count))
+        mongo, service = ports[:count], ports[count:]
+        lines = ["services:", "  - name: service", f"    listen: 127.0.0.1:{http}", "    instances:"]
+        for one, other in zip(service, mongo):
+            lines.append(f"      - {{service: '127.0.0.1:{one}', mongo: '127.0.0.1:{other}'}}")
+        (directory / "holdfast.yaml").write_text("\n".join(lines) + "\n")
+        self.server = started.enter_context(Server())
+        self.proxy = started.enter_context(
+            Daemon(
+                self.server,
+                {"net.threads": str(OPTIONS.threads), "http.quietPeriod": "200ms"},
+                options=["--config", str(directory / "holdfast.yaml")],
+            )
+        )
+        self.address = f"127.0.0.1:{http}"
+        for number in range(count):
+            own = ["--first-document", number * DOCUMENTS, *stub]
+            started.callback(Stub(service[number], f"127.0.0.1:{mongo[number]}", *own).process.kill)
 
 
 def line(name, results, measured, reference, place):
@@ -242,12 +271,37 @@ def compare_correlation():
     ]
 
 
+def compare_instances():
+    with contextlib.ExitStack() as started:
+        stub = ["--work", WORK, "--writes", str(WRITES)]
+        variants = {"exclusive": Fronted(started, {}, stub)}
+        for count in INSTANCES:
+            variants[f"instances: {count}"] = FrontedInstances(started, count, stub)
+        say("instances")
+        results = interleaved.rounds(
+            OPTIONS.rounds,
+            variants,
+            lambda variant: bench(["calls"], variant.address, CALLERS, [variant.proxy.process]),
+        )
+    return [
+        line(
+            f"{WRITES} writes, {WORK}, {CALLERS} callers",
+            results,
+            f"instances: {count}",
+            "exclusive",
+            lambda result: result["operationsPerSecond"],
+        )
+        for count in INSTANCES
+    ]
+
+
 # ------------------------------------------------------------------ what is said of it
 
 COLUMNS = {
     "boundary": "p50, us",
     "observe": "CPU of holdfastd per operation, us",
     "correlation": "calls/s",
+    "instances": "calls/s",
 }
 
 
@@ -287,6 +341,7 @@ def main():
         "boundary": compare_boundary,
         "observe": compare_observe,
         "correlation": compare_correlation,
+        "instances": compare_instances,
     }
     for name in OPTIONS.only:
         report.keep(name, parts[name]())

@@ -96,6 +96,8 @@ const struct option_row option_table[] = {
      "N", "to --mongo, 32 by default"},
     {"documents", BENCH_SERVICE, OPTION_NUMBER, AT(serve.documents), 1, LOAD_DOCUMENTS_MAX, "N",
      "which it writes one after the other, 10000 by default"},
+    {"first-document", BENCH_SERVICE, OPTION_NUMBER, AT(serve.first_document), 0,
+     LOAD_DOCUMENTS_MAX, "N", "the first of them, 0 by default: several services write their own"},
 
     {"listen", BENCH_RELAY, OPTION_TEXT, AT(serve.listen), 0, 0, "HOST:PORT",
      "where it serves (required); port 0: a free one, which it tells"},

@@ -48,6 +48,7 @@ struct bench_serve {
     struct network_address address; /* service: of `mongo`; others: of `--target` */
     uint32_t connections;           /* service: to `mongo` */
     uint32_t documents;
+    uint32_t first_document;
     uint32_t writes;  /* of each call, 1 to LOAD_WRITES_MAX */
     uint64_t work_ns; /* how long a call takes before its writes */
     uint32_t threads; /* relay */

@@ -320,7 +320,7 @@ static enum status set_up(struct service *service, struct error *ret_error)
     }
     if (status == STATUS_OK && options->mongo != NULL) {
         status = store_open(&options->address, options->connections, options->documents,
-                            service->epoll, &service->store, ret_error);
+                            options->first_document, service->epoll, &service->store, ret_error);
     }
     if (status == STATUS_OK) {
         printf("listening on %s\n", address);

@@ -38,7 +38,8 @@ struct store {
     struct buffer request;
     int32_t request_id;
     uint32_t documents;
-    uint32_t document; /* the next one */
+    uint32_t first_document;
+    uint32_t document; /* the next one, counted from there */
     uint8_t receive_buffer[REPLY_BYTES_MAX];
 };
 
@@ -63,8 +64,8 @@ static enum status open_connection(struct store *store, const struct network_add
 }
 
 enum status store_open(const struct network_address *address, uint32_t connections,
-                       uint32_t documents, int epoll, struct store **ret_store,
-                       struct error *ret_error)
+                       uint32_t documents, uint32_t first_document, int epoll,
+                       struct store **ret_store, struct error *ret_error)
 {
     struct store *store = calloc(1, sizeof *store);
     if (store != NULL) {
@@ -75,6 +76,7 @@ enum status store_open(const struct network_address *address, uint32_t connectio
         return error_set(ret_error, STATUS_MEMORY, "out of memory for connections");
     }
     store->documents = documents;
+    store->first_document = first_document;
     buffer_init(&store->request, LIMIT_MESSAGE_BYTES_MAX);
     enum status status = STATUS_OK;
     for (uint32_t i = 0; i < connections && status == STATUS_OK; i++) {
@@ -106,7 +108,8 @@ static enum status send_write(struct store *store, struct connection *connection
                               struct store_write *write, struct error *ret_error)
 {
     bson_t command = BSON_INITIALIZER;
-    commands_upsert(&command, STORE_COLLECTION, (int32_t)store->document, write->traceparent);
+    commands_upsert(&command, STORE_COLLECTION, (int32_t)(store->first_document + store->document),
+                    write->traceparent);
     store->document = (store->document + 1) % store->documents;
     connection->write = write;
     buffer_clear(&store->request);

@@ -35,8 +35,8 @@ struct store_write {
  * STATUS_IO.
  */
 MUST_CHECK enum status store_open(const struct network_address *address, uint32_t connections,
-                                  uint32_t documents, int epoll, struct store **ret_store,
-                                  struct error *ret_error);
+                                  uint32_t documents, uint32_t first_document, int epoll,
+                                  struct store **ret_store, struct error *ret_error);
 /* No write is at work whose memory will be used again. NULL is harmless; returns NULL. */
 struct store *store_close(struct store *store);
 

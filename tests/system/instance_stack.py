@@ -12,6 +12,7 @@ class Instance:
     def __init__(self):
         self.host = "127.0.0.1"
         self.port, self.mongo = port_for_restarts(), port_for_restarts()
+        self.app_name = None  # told apart by it on the proxy's plain listener
         self.service = None
 
     @property
@@ -19,7 +20,10 @@ class Instance:
         return f"mongodb://127.0.0.1:{self.mongo}/"
 
     def yaml(self):
-        return f"      - {{service: '{self.host}:{self.port}', mongo: '127.0.0.1:{self.mongo}'}}"
+        known = f"mongo: '127.0.0.1:{self.mongo}'"
+        if self.app_name is not None:
+            known = f"appName: {self.app_name}"
+        return f"      - {{service: '{self.host}:{self.port}', {known}}}"
 
 
 def configuration(listen, instances, more=""):
@@ -50,7 +54,12 @@ class Instances:
                 options=["--config", str(self.config), "--admin", "127.0.0.1:0"],
             )
             for instance in self.instances if services else []:
-                instance.service = Service(instance.uri, instance.port)
+                if instance.app_name is None:
+                    instance.service = Service(instance.uri, instance.port)
+                else:
+                    instance.service = Service(
+                        self.proxy.uri, instance.port, appname=instance.app_name
+                    )
         except BaseException:
             self.close()
             raise

@@ -6,9 +6,12 @@ import random
 import threading
 import uuid
 
+import grpc
 import pymongo
 import pytest
 from conftest import check_lives
+from grpc_stack import Caller as GrpcCaller
+from grpc_stack import GrpcService
 from holdfast_testing import ProxyFailed, holdfast, http2, wait_until
 from holdfast_testing.metrics import Metrics
 from http_stack import QUIET_SECONDS, Gate, InBackground
@@ -349,6 +352,59 @@ def test_figures(stack, name):
     metrics = Metrics(stack.proxy)
     assert metrics.get("holdfast_domain_instances", domain="shop") == COUNT
     assert metrics.get("holdfast_domain_instances_unreached", domain="shop") == 0
+
+
+def both_at_once(stack, name):
+    """A call on each of two instances; the second of them is rolled back."""
+    together = threading.Barrier(2)
+
+    def handler(number, database, request):
+        database[name].insert_one({"_id": f"{request.path}:1"})
+        together.wait(20)
+        database[name].insert_one({"_id": f"{request.path}:2"})
+        return 500 if request.path.endswith("?1") else 201
+
+    stack.handle("/both", handler)
+    callers = [InBackground(stack.listen, f"/both?{n}") for n in range(2)]
+    assert [caller.wait().status for caller in callers] == [201, 500]
+    assert set(stack.stored(name)) == {"/both?0:1", "/both?0:2"}
+
+
+def test_instances_are_known_by_their_app_names(tmp_path, name):
+    def named(one, two):
+        one.app_name, two.app_name = "shop-1", "shop-2"
+
+    with Instances(tmp_path, 2, SETTINGS, change=named) as stack:
+        both_at_once(stack, name)
+
+
+def test_instances_that_speak_grpc(tmp_path, name):
+    with Instances(tmp_path, 2, SETTINGS, services=False) as stack:
+        together = threading.Barrier(2)
+        for instance in stack.instances:
+            service = instance.service = GrpcService(instance.uri, instance.port)
+
+            def add(request, context, collection=service.client["test"][name]):
+                collection.insert_one({"_id": f"{request['n']}:1"})
+                together.wait(20)
+                collection.insert_one({"_id": f"{request['n']}:2"})
+                if request["n"] == 1:
+                    context.abort(grpc.StatusCode.NOT_FOUND, "no")
+                return {}
+
+            service.on("/shop.Orders/Add", add)
+        with GrpcCaller(stack.listen) as caller:
+            asked = [caller.begin("/shop.Orders/Add", {"n": n}) for n in range(2)]
+            assert asked[0].result() == {}
+            assert asked[1].exception().code() == grpc.StatusCode.NOT_FOUND
+            assert set(stack.stored(name)) == {"0:1", "0:2"}
+            # One is away: whoever finds that out is told so, and no one else.
+            stack.instances[0].service.stop().wait(10)
+            stack.instances[1].service.on("/shop.Orders/Alone", lambda request, context: {})
+            states = [caller.status("/shop.Orders/Alone") for _ in range(4)]
+            assert set(states) <= {"OK", "UNAVAILABLE"}
+            for one, next_one in zip(states, states[1:]):
+                assert "OK" in (one, next_one), states
 
 
 def test_an_upgrade_keeps_each_connection_with_its_instance(tmp_path, name):
