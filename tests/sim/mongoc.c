@@ -42,6 +42,14 @@ mongoc_server_description_t *mongoc_client_select_server(mongoc_client_t *client
     abort();
 }
 
+mongoc_server_description_t **mongoc_client_get_server_descriptions(const mongoc_client_t *client,
+                                                                    size_t *count)
+{
+    (void)client;
+    (void)count;
+    abort();
+}
+
 mongoc_client_session_t *mongoc_client_start_session(mongoc_client_t *client,
                                                      const mongoc_session_opt_t *options,
                                                      bson_error_t *error)
