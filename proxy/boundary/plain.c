@@ -15,6 +15,9 @@
  *      v
  *   commit, with the answer --> reply          what the server refused is part of the answer
  *
+ * On the native engine only what writes several documents comes here, and only under
+ * `unit.multiWrites: strict`: the unit is a transaction of the server (strict.c).
+ *
  * It is tried again until the deadline, as mongod's plain writes wait for transactions; a victim of
  * a deadlock at once, for its next try waits in line behind those that it was in the way of. The
  * connection's worker.
@@ -24,6 +27,7 @@
 #include "boundary/ending.h"
 #include "boundary/outcome.h"
 #include "boundary/request.h"
+#include "boundary/strict.h"
 #include "holdfast/clock.h"
 #include "wire/reply.h"
 
@@ -37,17 +41,6 @@ static void fail(struct boundary_request *request, int code, const char *message
 
 /* ------------------------------------------------------------------ writing and committing */
 
-static void after_commit(struct boundary_request *request)
-{
-    if (request->commit_status == STATUS_OK) {
-        ending_finish(request);
-        return;
-    }
-    ending_set_error(request, REPLY_CODE_OutOfDiskSpace, NULL,
-                     "the journal is full: the write was rolled back");
-    ending_roll_back(request, "the journal is full");
-}
-
 static void again(struct boundary_request *request)
 {
     request->place = lock_owner_place_kept(&request->unit->locks);
@@ -57,23 +50,71 @@ static void again(struct boundary_request *request)
     begin(request);
 }
 
+/* Only what was rolled back whole may be carried out again. */
+static bool may_run_again(const struct boundary_request *request)
+{
+    return request->unit->state == UNIT_ABORTED && !request->cancelled &&
+           clock_monotonic_ms() < request->deadline_ms;
+}
+
+/* Not from inside the operation that is just ending in this memory. */
+static void run_again(struct boundary_request *request)
+{
+    if (request->engine->native != NULL) {
+        strict_again_later(request, again);
+    } else {
+        ending_wake(request, again);
+    }
+}
+
+/* Native engine: the unit has ended, and was not committed, or nobody knows. */
+static void after_refused_commit(struct boundary_request *request)
+{
+    bson_reinit(&request->reply);
+    if (may_run_again(request)) {
+        run_again(request);
+    } else {
+        fail(request, REPLY_CODE_NoSuchTransaction,
+             "the server has lost the command's transaction: nothing of it is there");
+    }
+}
+
+static void after_commit(struct boundary_request *request)
+{
+    if (request->commit_status == STATUS_OK) {
+        ending_finish(request);
+        return;
+    }
+    if (request->commit_status == STATUS_CONFLICT) {
+        after_refused_commit(request);
+        return;
+    }
+    ending_set_error(request, REPLY_CODE_OutOfDiskSpace, NULL,
+                     "the journal is full: the write was rolled back");
+    ending_roll_back(request, "the journal is full");
+}
+
+static void take_reply(struct boundary_request *request, struct slice reply, bool undone)
+{
+    bson_t view;
+    if (undone) {
+        strict_put_undone(reply, request->unit->has_session, &request->reply);
+    } else if (reply.size > 0 && bson_init_static(&view, reply.data, reply.size)) {
+        bson_concat(&request->reply, &view);
+    }
+}
+
 static void on_written(struct write_operation *operation, struct slice reply)
 {
     struct boundary_request *request = operation->context;
-    bson_t view;
     request->writing = false;
     request->reply_lost = reply.size == 0;
     bool ended = request->unit->state != UNIT_OPEN;
-    /* Only what was rolled back whole may be carried out again. */
-    if (request->unit->state == UNIT_ABORTED && operation->conflicted && !request->cancelled &&
-        clock_monotonic_ms() < request->deadline_ms) {
-        /* Not from inside the operation that is just ending in this memory. */
-        ending_wake(request, again);
+    if (operation->conflicted && may_run_again(request)) {
+        run_again(request);
         return;
     }
-    if (reply.size > 0 && bson_init_static(&view, reply.data, reply.size)) {
-        bson_concat(&request->reply, &view);
-    }
+    take_reply(request, reply, ended && request->engine->native != NULL);
     if (ended) {
         ending_finish(request);
         return;
@@ -180,10 +221,12 @@ static void check_out_session(struct boundary_request *request, const struct uni
     }
 }
 
+/* On the native engine the server would have known it again, had it got the number. */
 static bool is_retryable(const struct boundary_request *request)
 {
-    return request->engine->retryable_writes && request->view.has_transaction_number &&
-           request->view.session_id.size > 0;
+    const struct engine *engine = request->engine;
+    return (engine->retryable_writes || engine->native != NULL) &&
+           request->view.has_transaction_number && request->view.session_id.size > 0;
 }
 
 static void begin(struct boundary_request *request)
@@ -223,6 +266,10 @@ static void begin(struct boundary_request *request)
 bool plain_is_unit(const struct engine *engine, const struct command_view *view,
                    const struct op_msg *message)
 {
+    if (engine->native != NULL) {
+        return engine->multi_writes == ENGINE_MULTI_WRITES_STRICT &&
+               (strcmp(view->name, "bulkWrite") == 0 || statement_is_several(view, message));
+    }
     if (engine->retryable_writes && view->has_transaction_number && view->session_id.size > 0) {
         return true;
     }
@@ -250,5 +297,6 @@ void plain_start(struct boundary_request *request)
                                                   : request->engine->plain_wait_ms;
     request->deadline_ms = clock_monotonic_ms() + wait;
     request->place = 0;
+    request->pause_ms = 0;
     begin(request);
 }

@@ -65,7 +65,8 @@ struct boundary_request {
 
     /* private to the boundary */
     bool cancelled;
-    uint64_t deadline_ms;   /* plain.c */
+    uint64_t deadline_ms;   /* plain.c, as the next */
+    uint64_t pause_ms;      /* before it is tried again; 0: none yet */
     uint64_t place;         /* plain.c: that of a unit of this write that was a deadlock's victim */
     struct comment comment; /* comment_unit.c, as what follows */
     bool again;             /* begin, under a name that is open */
@@ -107,8 +108,9 @@ void native_commit_start(struct boundary_request *request);
 /* ---- plain.c: a write command outside transactions as a unit of its own */
 
 /*
- * Whether this write is one in any case: it may be retried, or it writes several documents. `view`
- * and `message` must be whole. (While units are in its namespace, every write of documents is.)
+ * Whether this write is one in any case: it may be retried, or it writes several documents (on the
+ * native engine only the latter, under `strict`). `view` and `message` must be whole. (While units
+ * are in its namespace, every write of documents is.)
  */
 bool plain_is_unit(const struct engine *engine, const struct command_view *view,
                    const struct op_msg *message);

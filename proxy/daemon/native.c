@@ -19,9 +19,7 @@ enum status daemon_check_native(const struct config *config, struct error *error
     if (config->unit_boundary == CONFIG_BOUNDARY_OBSERVE) {
         return STATUS_OK;
     }
-    if (config->unit_multi_writes == CONFIG_MULTI_WRITES_STRICT) {
-        what = "unit.multiWrites: strict";
-    } else if (config->unit_isolation == CONFIG_ISOLATION_SERIALIZABLE) {
+    if (config->unit_isolation == CONFIG_ISOLATION_SERIALIZABLE) {
         what = "unit.isolation: serializable";
     }
     return what == NULL

@@ -140,6 +140,37 @@ static void note_token(struct native_unit_state *state, struct slice reply)
     }
 }
 
+/* bulkWrite tells its errors in a cursor, and their number beside it. */
+static bool has_bulk_errors(struct slice reply)
+{
+    struct bson_element errors;
+    int64_t number = 0;
+    return bson_element_find(reply, "nErrors", &errors) && bson_element_integer(&errors, &number) &&
+           number > 0;
+}
+
+static bool is_conflict_code(int64_t code)
+{
+    return code == REPLY_CODE_WriteConflict || code == REPLY_CODE_LockTimeout ||
+           code == REPLY_CODE_SnapshotUnavailable || code == REPLY_CODE_NoSuchTransaction;
+}
+
+/* Others were in its way: in a new transaction it may go well. */
+static bool is_conflict(const struct reply_view *view)
+{
+    struct bson_element error;
+    struct bson_element code;
+    struct slice errors;
+    int64_t number = 0;
+    if (!view->ok) {
+        return is_conflict_code(view->code);
+    }
+    return view->has_write_errors && bson_fields_open(view->write_errors, &errors) &&
+           bson_element_next(&errors, &error) && error.type == BSON_TYPE_DOCUMENT &&
+           bson_element_find(error.value, "code", &code) && bson_element_integer(&code, &number) &&
+           is_conflict_code(number);
+}
+
 static void on_answered(void *context, enum status status, struct slice reply)
 {
     struct write_operation *operation = context;
@@ -151,7 +182,7 @@ static void on_answered(void *context, enum status status, struct slice reply)
         return;
     }
     note_token(operation->unit->native, reply);
-    if (view.ok && !view.has_write_errors) {
+    if (view.ok && !view.has_write_errors && !has_bulk_errors(reply)) {
         if (view.has_cursor && view.cursor_id != 0) {
             unit_cursor_note(operation->unit, view.cursor_id);
         }
@@ -161,6 +192,7 @@ static void on_answered(void *context, enum status status, struct slice reply)
     }
     (void)bson_init_static(&document, reply.data, reply.size);
     bson_concat(&operation->reply, &document);
+    operation->conflicted = is_conflict(&view);
     roll_back(operation, "a command of the unit failed");
 }
 

@@ -490,7 +490,8 @@ void dispatch_named(struct connection *connection, const struct wire_header *hea
 /*
  * Whether it has to wait while what writes is paused: it would begin something. What has begun goes
  * on. A write that is in its gate already is one of those. With the native engine only units in
- * comments are the proxy's: all else is the server's, and goes on in the other process.
+ * comments and under `unit.multiWrites: strict` are the proxy's: all else is the server's, and goes
+ * on in the other process.
  */
 static bool waits_for_pause(struct connection *connection, const struct command_view *view,
                             enum command_class class)
@@ -503,14 +504,16 @@ static bool waits_for_pause(struct connection *connection, const struct command_
         connection->gate_admitted) {
         return false;
     }
-    bool native = connection->shared->options.engine->native != NULL;
+    const struct engine *engine = connection->shared->options.engine;
+    bool native = engine->native != NULL;
+    bool begins = !native || engine->multi_writes == ENGINE_MULTI_WRITES_STRICT;
     if (view->has_autocommit || view->has_start_transaction || class == COMMAND_TRANSACTION) {
         return view->has_start_transaction && !native;
     }
     if (class == COMMAND_UNIT || (dispatch_is_any_write(class) && dispatch_names_a_unit(view))) {
         return comment_parse(view, &comment, NULL) == STATUS_OK && comment.begin;
     }
-    return !native && dispatch_is_any_write(class) &&
+    return begins && dispatch_is_any_write(class) &&
            (domain == NULL || !domain_find_call(domain, connection->link.service,
                                                 dispatch_trace(view, &found), &key));
 }

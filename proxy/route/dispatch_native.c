@@ -10,12 +10,14 @@
  *   of services behind the front, while an API call is open
  *     writes, reads         to the boundary: they are of the call's unit (boundary/call_native.c)
  *     what creates, drops   the same, for it must not wait for that unit
+ *   reads by preference     perhaps to another member of the set (elsewhere.h)
  *   everything else         as it is: locks, isolation and retries are the server's
  *
  * The connection's worker.
  */
 #include "engine/native.h"
 #include "route/dispatch_private.h"
+#include "route/elsewhere.h"
 #include "wire/bson_walk.h"
 
 static bool is_transaction(const struct command_view *view)
@@ -77,8 +79,8 @@ static void decide_domain_read(struct connection *connection, const struct wire_
     }
     dispatch_own(connection, header, available, DISPATCH_FORWARD, dispatch);
     if (dispatch->kind == DISPATCH_FORWARD &&
-        domain_read_decide(connection->link.domain, dispatch_trace(view, &traceparent),
-                           &dispatch->call)) {
+        domain_read_decide(connection->link.domain, connection->link.service,
+                           dispatch_trace(view, &traceparent), &dispatch->call)) {
         dispatch->kind = DISPATCH_OPERATION;
         dispatch->boundary = DISPATCH_TO_CALL;
         dispatch->part = CALL_PART_READ;
@@ -136,5 +138,8 @@ void dispatch_native(struct connection *connection, const struct wire_header *he
         decide_transaction(connection, header, available, view, class, dispatch);
     } else if (connection->link.domain != NULL) {
         decide_domain(connection, header, available, view, class, dispatch);
+    } else if (view->read_preference.size > 0 ||
+               cursor_places_any(&connection->shared->cursor_places)) {
+        (void)elsewhere_decide(connection, header, available, view, dispatch);
     }
 }

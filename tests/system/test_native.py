@@ -589,7 +589,6 @@ def test_needs_transactions_of_the_server():
 @pytest.mark.parametrize(
     "settings, text",
     [
-        ({"unit.multiWrites": "strict"}, "unit.multiWrites: strict"),
         ({"unit.isolation": "serializable"}, "unit.isolation: serializable"),
     ],
 )

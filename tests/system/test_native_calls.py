@@ -9,6 +9,7 @@ import pytest
 from conftest import DATABASE, check_lives
 from holdfast_testing import WireTap, holdfast, wait_until
 from http_stack import Gate, HttpStack, InBackground, call, reconnected, settled
+from instance_stack import Instances
 from pymongo.errors import DuplicateKeyError, OperationFailure
 from test_http_crash import is_open
 from test_http_domains import Domains, Fronted, comment_of, traced
@@ -492,6 +493,27 @@ def test_many_calls_at_once_by_trace(tmp_path, name):
         callers = [InBackground(one.listen, f"/?{number}", **traced(number)) for number in range(8)]
         assert [caller.wait().status for caller in callers] == [500, 200] * 4
         assert stack.stored(name) == {1, 3, 5, 7, 101, 103, 105, 107}
+
+
+def test_many_calls_at_once_by_instances(tmp_path, name):
+    """One on each instance, each a transaction that its reads are in, too."""
+    together = threading.Barrier(3, timeout=20)
+    with Instances(tmp_path, 3, mode="replicaset") as stack:
+        stack.direct[DATABASE].create_collection(name)
+
+        def handler(number, database, request):
+            database[name].insert_one({"_id": request.path})
+            together.wait()
+            seen = [document["_id"] for document in database[name].find()]
+            together.wait()
+            return (500 if request.path.endswith("1") else 201), seen
+
+        stack.handle("/x", handler)
+        calls = [InBackground(stack.listen, f"/x?{number}") for number in range(3)]
+        answers = [call.wait() for call in calls]
+        assert [answer.status for answer in answers] == [201, 500, 201]
+        assert [answer.json for answer in answers] == [[f"/x?{number}"] for number in range(3)]
+        assert set(stack.stored(name)) == {"/x?0", "/x?2"}
 
 
 # ---- whatever dies

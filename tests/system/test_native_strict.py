@@ -1,0 +1,156 @@
+"""`unit.multiWrites: strict` on the native engine: a plain command that writes several documents is a
+transaction of the server."""
+
+import signal
+import threading
+
+import pytest
+from bson import Binary, Int64
+from conftest import DATABASE, Stack
+from holdfast_testing import Connection, Proxy, Server, WireTap, encode_message, wait_until
+from pymongo.errors import BulkWriteError, OperationFailure
+from test_native_calls import lose, newest, ours
+
+DUPLICATE = 11000
+STRICT = {"unit.multiWrites": "strict"}
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with Stack(STRICT, between=lambda server: WireTap(server.port), mode="replicaset") as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def tap(request):
+    yield
+    if "stack" in request.fixturenames:
+        made = request.getfixturevalue("stack")
+        made.between.before_request = made.between.before_reply = None
+
+
+@pytest.fixture
+def collection(stack, name):
+    stack.direct[DATABASE].create_collection(name)
+    with stack.proxy.client() as client:
+        stack.between.commands.clear()
+        yield client[DATABASE][name]
+
+
+def test_commits(stack, collection, name):
+    """Several documents are one transaction, answered after its commit; one document is none."""
+    collection.insert_one({"_id": 0})
+    collection.update_one({"_id": 0}, {"$set": {"v": 0}})
+    assert ours(stack.between) == []
+    assert len(collection.insert_many([{"_id": i} for i in range(1, 6)]).inserted_ids) == 5
+    assert collection.update_many({}, {"$set": {"v": 1}}).modified_count == 6
+    assert collection.delete_many({"_id": {"$gt": 3}}).deleted_count == 2
+    sent = [next(iter(command)) for command in ours(stack.between)]
+    commit = "commitTransaction"
+    assert sent == ["insert", commit, "update", commit, "delete", commit]
+    assert set(stack.stored(name)) == {0, 1, 2, 3}
+    assert newest(stack.proxy)["state"] == "committed"
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_any_error_undoes_the_command(stack, collection, name, ordered):
+    collection.insert_one({"_id": 1})
+    with pytest.raises(BulkWriteError) as caught:
+        collection.insert_many([{"_id": 0}, {"_id": 1}, {"_id": 2}], ordered=ordered)
+    assert caught.value.details["nInserted"] == 0
+    assert [e["code"] for e in caught.value.details["writeErrors"]] == [DUPLICATE]
+    assert set(stack.stored(name)) == {1}
+    with pytest.raises(OperationFailure):
+        collection.update_many({}, {"$nonsense": {"v": 1}})
+    assert collection.update_many({}, {"$set": {"v": 1}}).modified_count == 1
+
+
+def insert(name, number, ids, lsid):
+    documents = [{"_id": i} for i in ids]
+    return {
+        **{"insert": name, "documents": documents, "$db": DATABASE},
+        **{"lsid": lsid, "txnNumber": Int64(number)},
+    }
+
+
+def test_a_retry_is_done_once(stack, collection, name):
+    """A driver that sends it again, as after a broken connection, gets the first answer; also after
+    a restart of the proxy. What was refused is carried out again."""
+    lsid = {"id": Binary(name.encode().ljust(16)[:16], 4)}
+    with Connection(stack.proxy.port) as raw:
+        first = raw.run(insert(name, 1, [1, 2], lsid))
+        assert (first["ok"], first["n"]) == (1, 2)
+        again = raw.run(insert(name, 1, [1, 2], lsid))
+        assert (again["ok"], again["n"], again.get("writeErrors")) == (1, 2, None)
+        refused = raw.run(insert(name, 2, [2, 3], lsid))
+        assert (refused["n"], refused["writeErrors"][0]["code"]) == (0, DUPLICATE)
+    stack.proxy.restart()
+    with Connection(stack.proxy.port) as raw:
+        again = raw.run(insert(name, 2, [2, 3], lsid))
+        assert (again["n"], again["writeErrors"][0]["code"]) == (0, DUPLICATE)
+        stack.direct[DATABASE][name].delete_one({"_id": 2})
+        assert raw.run(insert(name, 2, [2, 3], lsid))["n"] == 2
+        stack.proxy.restart()
+    with Connection(stack.proxy.port) as raw:
+        again = raw.run(insert(name, 2, [2, 3], lsid))
+        assert (again["n"], again.get("writeErrors")) == (2, None)
+    assert set(stack.stored(name)) == {1, 2, 3}
+
+
+def test_waits_for_a_transaction(stack, collection, name):
+    """As mongod's own multi writes: it is tried again until the document is free."""
+    collection.insert_many([{"_id": i, "n": 0} for i in range(3)])
+    done = []
+    with stack.direct.start_session() as session, session.start_transaction():
+        stack.direct[DATABASE][name].update_one({"_id": 1}, {"$set": {"n": 10}}, session=session)
+        thread = threading.Thread(
+            target=lambda: done.append(collection.update_many({}, {"$inc": {"n": 1}}))
+        )
+        stack.between.commands.clear()
+        thread.start()
+        wait_until(lambda: len(ours(stack.between)) > 4, 10, "it is tried again")
+        assert done == []
+    thread.join(20)
+    assert done[0].modified_count == 3
+    assert {d["n"] for d in stack.stored(name).values()} == {1, 11}
+
+
+def test_waits_no_longer_than_it_may(stack, collection, name):
+    collection.insert_one({"_id": 1, "n": 0})
+    with stack.direct.start_session() as session, session.start_transaction():
+        stack.direct[DATABASE][name].update_one({"_id": 1}, {"$set": {"n": 10}}, session=session)
+        with pytest.raises(OperationFailure) as caught:
+            updates = [{"q": {}, "u": {"$inc": {"n": 1}}, "multi": True}]
+            collection.database.command("update", name, updates=updates, maxTimeMS=300)
+        assert caught.value.code == 112
+        session.abort_transaction()
+    assert stack.stored(name)[1]["n"] == 0
+
+
+@pytest.mark.parametrize("direction", ["request", "reply"])
+@pytest.mark.parametrize("lost", ["commitTransaction", "insert"])
+def test_lost_answers(stack, collection, name, lost, direction):
+    """Of the commit: it is asked for elsewhere. Of the write: the driver sends it again, and nothing
+    of the first time is there."""
+    tap = stack.between
+    tap.before_request, tap.before_reply = lose(lambda c: next(iter(c)) == lost, direction, [])
+    collection.insert_many([{"_id": i} for i in range(3)])
+    assert set(stack.stored(name)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("point", ["native_committing", "native_sent", "native_answered"])
+def test_killed_in_commit(point):
+    """kill -9 of the proxy around the commit: recovery asks, and a retry gets the first answer."""
+    lsid = {"id": Binary(b"sixteen bytes id", 4)}
+    with Server(mode="replicaset") as server, server.client() as direct:
+        direct[DATABASE].create_collection("c")
+        with Proxy(server, STRICT) as proxy:
+            proxy.restart(crash_at=f"{point}:1")
+            with Connection(proxy.port) as raw:
+                raw.send(encode_message(insert("c", 1, [1, 2], lsid)))
+                assert proxy.process.wait(20) in (-signal.SIGKILL, 137)
+            proxy.start()
+            with Connection(proxy.port) as raw:
+                again = raw.run(insert("c", 1, [1, 2], lsid))
+            assert (again["ok"], again["n"], again.get("writeErrors")) == (1, 2, None)
+            assert direct[DATABASE]["c"].count_documents({}) == 2
