@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 60
 
 
 class Caller(threading.Thread):
-    """Pays until it is told to stop, each payment until it is answered, then asks for the last again."""
+    """Pays until it is told to stop, each until it is answered, then asks for the last again."""
 
     def __init__(self, port, name, stopping, seed):
         super().__init__(daemon=True)
