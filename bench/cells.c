@@ -103,15 +103,20 @@ static void name_group(const struct suite *suite, struct cell *cell, const char 
     const struct bench_options *options = suite->options;
     const struct load_options *load = &cell->load;
     char writes[64];
+    char connections[32] = "";
     bool by_writes = options->connections.count == 1 && options->rates.count <= 1;
     snprintf(writes, sizeof writes, ", %s", load_boundary_name(load->boundary));
-    if (load->kind == LOAD_RECOVERY) {
+    if (load->kind == LOAD_RECOVERY && options->connections.count == 1) {
         variant = "";
     } else if ((load->kind == LOAD_UNIT || load->kind == LOAD_CRASH_LOSS) && by_writes) {
         variant = writes;
     }
-    snprintf(cell->group, sizeof cell->group, "%s%s%s", load_name(load->kind), variant,
-             load->rate > 0 ? ", open loop" : "");
+    if (options->rates.count > 1 && options->connections.count > 1 && load->rate > 0) {
+        snprintf(connections, sizeof connections, ", %u connection%s", load->connections,
+                 load->connections == 1 ? "" : "s");
+    }
+    snprintf(cell->group, sizeof cell->group, "%s%s%s%s", load_name(load->kind), variant,
+             load->rate > 0 ? ", open loop" : "", connections);
 }
 
 static void name_cell(const struct suite *suite, struct cell *cell)
@@ -195,10 +200,10 @@ static enum status add_cells(struct suite *suite, const struct targets *targets,
                              struct error *ret_error)
 {
     const struct bench_options *options = suite->options;
+    size_t rate = number % of->rates->count; /* what is on a picture's axis varies first */
+    number /= of->rates->count;
     size_t connection = number % of->connections->count;
     number /= of->connections->count;
-    size_t rate = number % of->rates->count;
-    number /= of->rates->count;
     size_t writes = number % of->writes->count;
     number /= of->writes->count;
     size_t units = number % of->units->count;

@@ -106,6 +106,12 @@ static double connections_of(const struct cell *cell)
     return cell->load.connections;
 }
 
+/* What is synced one by one or at once: the floor has nobody to connect to. */
+static double records_of(const struct cell *cell)
+{
+    return cell->load.kind == LOAD_FLOOR ? cell->load.connections : 0;
+}
+
 static double rate_of(const struct cell *cell)
 {
     return cell->load.rate;
@@ -129,9 +135,8 @@ struct variable {
 static const struct variable *variable_of(const struct html_group *group)
 {
     static const struct variable variables[] = {
-        {"rate, operations/s", rate_of},
-        {"connections", connections_of},
-        {"writes of a unit", writes_of},
+        {"rate, operations/s", rate_of},    {"records of a group", records_of},
+        {"connections", connections_of},    {"writes of a unit", writes_of},
         {"units in the journal", units_of},
     };
     const struct cell *cells = group->suite->cells;

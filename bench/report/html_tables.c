@@ -90,9 +90,33 @@ static void print_ratio(FILE *page, const struct suite *suite, const struct cell
     fputs("</tr>\n", page);
 }
 
+/* A ratio needs two that are above 0: nothing lost by nothing lost is none. */
+static bool is_known(const struct suite *suite, const struct cell *cell, size_t measured,
+                     size_t reference)
+{
+    bool known = false;
+    for (int metric = 0; metric < METRIC_COUNT; metric++) {
+        known = known || (reports_is_compared((enum metric)metric) &&
+                          reports_ratio(suite, &cell->series[measured], &cell->series[reference],
+                                        (enum metric)metric)
+                                  .count > 0);
+    }
+    return known && reports_has_ratio(suite, cell, measured, reference);
+}
+
+static bool has_ratios(const struct suite *suite, const struct cell *cell)
+{
+    for (size_t pair = 0; pair < cell->series_count * cell->series_count; pair++) {
+        if (is_known(suite, cell, pair / cell->series_count, pair % cell->series_count)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void print_ratios(FILE *page, const struct suite *suite, const struct cell *cell)
 {
-    if (cell->series_count < 2) {
+    if (!has_ratios(suite, cell)) {
         return;
     }
     fputs("<div class=\"wide\"><table><thead><tr><th>ratios</th>", page);
@@ -105,7 +129,7 @@ static void print_ratios(FILE *page, const struct suite *suite, const struct cel
     fputs("</tr></thead><tbody>\n", page);
     for (size_t measured = 0; measured < cell->series_count; measured++) {
         for (size_t reference = 0; reference < cell->series_count; reference++) {
-            if (reports_has_ratio(suite, cell, measured, reference)) {
+            if (is_known(suite, cell, measured, reference)) {
                 print_ratio(page, suite, cell, measured, reference);
             }
         }

@@ -124,7 +124,7 @@ static void append_statuses(bson_t *document, const struct run_result *result)
     bson_t statuses;
     BSON_APPEND_DOCUMENT_BEGIN(document, "statuses", &statuses);
     for (int i = 1; i < RUN_STATUSES; i++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof key, "%d", i);
         if (result->statuses[i] > 0) {
             BSON_APPEND_INT64(&statuses, key, (int64_t)result->statuses[i]);

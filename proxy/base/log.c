@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "holdfast/clock.h"
+#include "holdfast/race_point.h"
 
 enum {
     LINE_BYTES = 4096, /* with its newline: what POSIX lets a pipe take without mixing writers */
@@ -337,6 +338,12 @@ static void list_place(struct log_place *place, const char *component, const cha
     }
 }
 
+/* Another thread may have begun one since `now_ms` was read. */
+static bool is_over(uint64_t since_ms, uint64_t now_ms)
+{
+    return since_ms == 0 || now_ms >= since_ms + LOG_REPEATS_MS;
+}
+
 /* Begins a new period. Who wins tells what the last one held back. */
 static void next_period(struct log_place *place, const char *component, const char *message,
                         uint64_t since_ms, uint64_t now_ms)
@@ -344,6 +351,7 @@ static void next_period(struct log_place *place, const char *component, const ch
     if (!atomic_compare_exchange_strong(&place->since_ms, &since_ms, now_ms)) {
         return;
     }
+    RACE_POINT(log_period_begun);
     uint32_t lines = atomic_exchange(&place->lines, 0);
     if (lines > LOG_REPEATS_MAX) {
         const struct log_field fields[] = {
@@ -361,8 +369,9 @@ void log_write_at(struct log_place *place, enum log_level level, const char *com
 {
     if (level > LOG_DEBUG) {
         uint64_t now_ms = clock_monotonic_ms();
+        RACE_POINT(log_time_read);
         uint64_t since_ms = atomic_load(&place->since_ms);
-        if (since_ms == 0 || now_ms - since_ms >= LOG_REPEATS_MS) {
+        if (is_over(since_ms, now_ms)) {
             next_period(place, component, message, since_ms, now_ms);
         }
         uint32_t lines = atomic_fetch_add(&place->lines, 1);
@@ -380,8 +389,10 @@ void log_tell_repeats(bool all)
 {
     uint64_t now_ms = clock_monotonic_ms();
     for (struct log_place *at = atomic_load(&places); at != NULL; at = at->next) {
+        RACE_POINT(log_time_read);
         uint64_t since_ms = atomic_load(&at->since_ms);
-        if (all || now_ms - since_ms >= LOG_REPEATS_MS) {
+        RACE_POINT(log_period_read);
+        if (all || is_over(since_ms, now_ms)) {
             next_period(at, at->component, at->message, since_ms, now_ms);
         }
     }

@@ -80,6 +80,23 @@ void daemon_stop_engine(struct daemon *daemon)
     daemon->settler = settler_stop(daemon->settler);
 }
 
+/*
+ * Before what they use is stopped: where draining has given up, a command may still be at work, and
+ * its wait for a lock end at any moment. Their memory stays until all have ended who may post to
+ * them: the journal's writer, rollbacks, those who ask.
+ */
+static void end_workers(struct daemon *daemon)
+{
+    if (daemon->keeper != NULL) {
+        lease_keeper_settle(daemon->keeper, NULL, NULL);
+    }
+    watchdog_watch(daemon->watchdog, NULL);
+    topology_silence(daemon->topology);
+    if (daemon->workers != NULL) {
+        worker_pool_end(daemon->workers);
+    }
+}
+
 void daemon_stop(struct daemon *daemon)
 {
     bool clean = daemon->recovered && !daemon->handed_over;
@@ -92,20 +109,14 @@ void daemon_stop(struct daemon *daemon)
     if (daemon->router != NULL && !daemon->handed_over) {
         drain(daemon);
     }
+    end_workers(daemon);
     if (!daemon->handed_over) {
         daemon_stop_engine(daemon);
     }
     if (daemon->engine.units != NULL) {
         clean = clean && unit_table_open_count(daemon->engine.units) == 0;
     }
-    if (daemon->keeper != NULL) {
-        lease_keeper_settle(daemon->keeper, NULL, NULL);
-    }
-    watchdog_watch(daemon->watchdog, NULL);
-    topology_silence(daemon->topology);
-    daemon->workers = worker_pool_stop(daemon->workers);
     daemon->topology = topology_stop(daemon->topology);
-    daemon->router = router_free(daemon->router);
     if (daemon->engine.native != NULL) {
         clean = clean && native_doubts(daemon->engine.native) == 0;
         daemon->engine.native = native_stop(daemon->engine.native);
@@ -129,6 +140,8 @@ void daemon_stop(struct daemon *daemon)
     daemon->services = services_free(daemon->services);
     daemon->observe = observe_free(daemon->observe);
     daemon->wal = wal_close(daemon->wal, clean && (daemon->leased || daemon->native));
+    daemon->router = router_free(daemon->router); /* nobody posts to its workers any more */
+    daemon->workers = worker_pool_stop(daemon->workers);
     daemon->engine.pause = pause_free(daemon->engine.pause);
     daemon->engine.gates = gate_table_free(daemon->engine.gates);
     daemon->process = server_process_free(daemon->process);

@@ -107,6 +107,10 @@ static bool take_head(struct exchange *exchange, struct slice bytes, bool *ret_i
         nonsense(exchange, "it changes the protocol unasked");
         return false;
     }
+    if (head.coded && exchange->caller.pair != NULL) {
+        nonsense(exchange, "it has a transfer coding, and its caller speaks HTTP/2");
+        return false;
+    }
     *ret_interim = head.status < 200 && head.status != 101;
     if (*ret_interim) {
         return true;
@@ -115,6 +119,7 @@ static bool take_head(struct exchange *exchange, struct slice bytes, bool *ret_i
         head.status == 101 || (exchange->is_connect && head.status >= 200 && head.status < 300);
     exchange->status = head.status;
     exchange->answer_keep_alive = head.keep_alive;
+    exchange->answer_is_grpc = grpc_is_type(head.content_type);
     exchange->phase = ANSWER_BODY;
     framing_start(&exchange->answer_framing, exchange->tunnel ? FRAMING_NONE : head.framing,
                   head.length, true);
@@ -165,7 +170,7 @@ static size_t process(struct exchange *exchange, struct slice data)
         } else if (exchange->phase == ANSWER_BODY && at < data.size) {
             done = process_body(exchange, slice_rest(data, at));
         }
-        if (interim && exchange->mode != ANSWER_DROP) {
+        if (interim && exchange->mode != ANSWER_DROP && !exchange->request_old) {
             send_caller(exchange, slice_front(slice_rest(data, at), done));
         }
         at += done;

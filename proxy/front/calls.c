@@ -67,7 +67,8 @@ static bool end_joined(struct exchange *exchange)
 /* What a held, complete answer says. */
 static bool has_succeeded(const struct exchange *exchange)
 {
-    if (!exchange->is_grpc || is_streamed(exchange)) {
+    /* Of a request with two content-types the answer shows how its service has read them. */
+    if (!(exchange->is_grpc || exchange->answer_is_grpc) || is_streamed(exchange)) {
         return exchange->status < 400;
     }
     return grpc_has_succeeded(buffer_slice(&exchange->held),
@@ -87,7 +88,7 @@ void calls_answered(struct exchange *exchange)
         set_ending(exchange);
         call_commit(&exchange->call);
     } else {
-        roll_back(exchange, exchange->is_grpc && exchange->status < 400
+        roll_back(exchange, exchange->status < 400
                                 ? "the service answered with another grpc-status than 0"
                                 : "the service answered with an error");
     }

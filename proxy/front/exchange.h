@@ -203,6 +203,7 @@ struct exchange {
     bool answer_seen;  /* any byte came */
     bool answer_begun; /* any byte of it, beside 1xx, was given to the caller */
     bool answer_keep_alive;
+    bool answer_is_grpc;
     bool tunnel; /* what comes after this answer is another protocol */
     struct buffer held;
     size_t held_sent;

@@ -280,6 +280,7 @@ static void apply_connection(const struct lines *lines, struct http_head *head)
     head->keep_alive = !lines->close && (head->minor_version > 0 || lines->keep_alive);
     head->upgrade = lines->upgrade && lines->connection_upgrade;
     head->upgrade_http2 = lines->upgrade_http2;
+    head->coded = lines->encodings > 0 && !lines->only_chunked;
 }
 
 /* "HTTP/1.d" */
@@ -301,6 +302,46 @@ static enum status parse_version(struct slice text, unsigned *ret_minor, const c
 }
 
 /* ------------------------------------------------------------------ requests */
+
+bool head_split_target(struct slice target, struct slice *ret_authority, struct slice *ret_path)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    if (target.size > 0 && target.data[0] == '/') {
+        *ret_authority = slice_front(target, 0);
+        *ret_path = target;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        size_t size = strlen(schemes[i]);
+        if (target.size < size || strncasecmp((const char *)target.data, schemes[i], size) != 0) {
+            continue;
+        }
+        struct slice rest = slice_rest(target, size);
+        size_t end = 0;
+        while (end < rest.size && strchr("/?", rest.data[end]) == NULL) {
+            end++;
+        }
+        *ret_authority = slice_front(rest, end);
+        *ret_path = slice_rest(rest, end);
+        return true;
+    }
+    return false;
+}
+
+/* In one of the forms of RFC 9112, section 3.2: what is none of them others might read in a way of
+   their own. */
+static bool is_form(struct slice method, struct slice target)
+{
+    struct slice authority;
+    struct slice path;
+    if (head_split_target(target, &authority, &path)) {
+        bool is_url = target.data[0] != '/';
+        return !is_url ||
+               (authority.size > 0 && memchr(authority.data, '@', authority.size) == NULL &&
+                memchr(authority.data, '#', authority.size) == NULL);
+    }
+    return equals(method, "CONNECT") || (equals(method, "OPTIONS") && equals(target, "*"));
+}
 
 static bool is_target(struct slice text)
 {
@@ -347,7 +388,7 @@ enum status head_parse_request(struct slice head, struct http_head *ret_head,
     struct slice line = {0};
     if (!take_line(&rest, &line) || !take_until(&line, ' ', &parsed.method) ||
         !is_token(parsed.method) || !take_until(&line, ' ', &parsed.target) ||
-        !is_target(parsed.target)) {
+        !is_target(parsed.target) || !is_form(parsed.method, parsed.target)) {
         *ret_reason = "the request line is malformed";
         return STATUS_INVALID;
     }

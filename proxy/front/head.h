@@ -48,6 +48,7 @@ struct http_head {
     unsigned minor_version; /* HTTP/1.minor */
     enum framing_kind framing;
     uint64_t length;       /* FRAMING_LENGTH */
+    bool coded;            /* another transfer coding than chunked was applied */
     bool keep_alive;       /* the connection may be used again */
     bool upgrade;          /* asks for another protocol */
     bool upgrade_http2;    /* for HTTP/2, in which calls could not be told apart */
@@ -70,6 +71,14 @@ MUST_CHECK enum status head_parse_request(struct slice head, struct http_head *r
 /* `to_head`: it answers a HEAD request and has no body whatever its lines say. */
 MUST_CHECK enum status head_parse_answer(struct slice head, bool to_head,
                                          struct http_head *ret_head, const char **ret_reason);
+
+/*
+ * The parts of a request's target that begins with / or is a URL of http or https: its host and
+ * port, empty for the former, and its path with the query, where "" and "?..." stand for "/" and
+ * "/?...". False: it is neither ("*", that of a CONNECT).
+ */
+MUST_CHECK bool head_split_target(struct slice target, struct slice *ret_authority,
+                                  struct slice *ret_path);
 
 /* The first line of a head, without its end, and then field by field, trimmed. False: no more. A
    line that is no field is passed over: a parsed head has none. */

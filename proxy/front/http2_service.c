@@ -113,6 +113,14 @@ static void never_ran(struct service_lane *lane, bool may_retry)
     buffer_free(&request);
 }
 
+/* What did not fit into the pipe yet would be lost with it. */
+static void close_drained(struct service_lane *lane)
+{
+    if (stream_pending(&lane->lane.pipe) == 0) {
+        close_pipe(lane, true);
+    }
+}
+
 /* Its stream has closed, or never was. */
 void service_lane_over(struct service_lane *lane, bool unprocessed, bool may_retry)
 {
@@ -121,7 +129,8 @@ void service_lane_over(struct service_lane *lane, bool unprocessed, bool may_ret
         return; /* it is over already */
     }
     bool whole = lane->lane.in == HTTP2_DONE;
-    bool taken = lane->lane.out == HTTP2_DONE; /* all of the request */
+    bool taken = lane->lane.out == HTTP2_DONE && /* all of the request */
+                 lane->lane.in_body != HTTP2_BODY_CLOSE;
     lane->connection = NULL;
     lane->lane.session = NULL;
     lane->lane.stream = -1;
@@ -137,7 +146,10 @@ void service_lane_over(struct service_lane *lane, bool unprocessed, bool may_ret
         stream_kick(&lane->lane.pipe); /* the next request may be there */
         buffer_free(&lane->kept);
     } else if (whole) {
-        close_pipe(lane, true); /* the rest of the request is wanted by nobody */
+        /* The rest of the request is wanted by nobody, or the end of the pipe is that of the
+         * answer. */
+        lane->closes = true;
+        close_drained(lane);
     } else if (unprocessed && !lane->begun) {
         never_ran(lane, may_retry);
     } else {
@@ -169,7 +181,7 @@ static bool take_head(struct service_lane *lane, bool ended)
     buffer_init(&text, HEAD_BYTES_MAX);
     bool interim = lane->lane.fields.status < 200;
     bool well = lane->lane.fields.status != 101 &&
-                http2_write_answer(&lane->lane.fields, ended, lane->to_head, &text,
+                http2_write_answer(&lane->lane.fields, ended, lane->to_head, lane->old, &text,
                                    &lane->lane.in_body) == STATUS_OK;
     if (well) {
         http2_lane_send_head(&lane->lane, buffer_slice(&text));
@@ -304,6 +316,7 @@ static bool submit(struct http2_lane *lane, struct slice head)
         return false;
     }
     own->to_head = head_is_word(parsed.method, "HEAD");
+    own->old = parsed.minor_version == 0;
     own->is_grpc = grpc_is_type(parsed.content_type);
     http2_lane_begin_body(lane, parsed.framing, parsed.length);
     enum status status = http2_read_request(head, &parsed, own->service->tls != NULL, &list);
@@ -342,6 +355,8 @@ static void worked(struct http2_lane *lane)
     struct service_lane *own = of_lane(lane);
     if (own->connection != NULL) {
         http2_connection_again(own->connection);
+    } else if (own->closes && !own->finishing) {
+        close_drained(own);
     }
 }
 

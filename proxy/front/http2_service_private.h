@@ -42,7 +42,9 @@ struct service_lane {
     bool sent;  /* its first frame was */
     bool begun; /* something of the answer was passed on */
     bool to_head;
+    bool old; /* its request is of HTTP/1.0 */
     bool is_grpc;
+    bool closes;        /* without a stream: its pipe, once all of the answer is in there */
     bool to_stranger;   /* its service speaks something else */
     const char *reason; /* service_lane_over(): why its connection was lost; NULL or "": unknown */
     bool finishing;

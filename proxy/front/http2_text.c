@@ -200,6 +200,9 @@ static const char *framing_of(const struct http2_fields *fields, enum http2_body
     if (body == HTTP2_BODY_CHUNKED) {
         return "transfer-encoding: chunked\r\n";
     }
+    if (body == HTTP2_BODY_CLOSE) {
+        return "connection: close\r\n";
+    }
     return body == HTTP2_BODY_NONE && empty_is_said && !fields->has_length ? "content-length: 0\r\n"
                                                                            : "";
 }
@@ -235,7 +238,7 @@ enum status http2_write_request(const struct http2_fields *fields, bool ended, s
 }
 
 enum status http2_write_answer(const struct http2_fields *fields, bool ended, bool to_head,
-                               struct buffer *out, enum http2_body *ret_body)
+                               bool old, struct buffer *out, enum http2_body *ret_body)
 {
     char line[32];
     enum status status = check(fields);
@@ -246,6 +249,7 @@ enum status http2_write_answer(const struct http2_fields *fields, bool ended, bo
     enum http2_body body = body_of(fields, ended || to_head || bodiless);
     bool drop_length = body == HTTP2_BODY_LENGTH && fields->is_grpc;
     body = drop_length ? HTTP2_BODY_CHUNKED : body;
+    body = old && body == HTTP2_BODY_CHUNKED ? HTTP2_BODY_CLOSE : body;
     (void)snprintf(line, sizeof line, "HTTP/1.1 %u \r\n", fields->status);
     status = put_text(out, line);
     if (status == STATUS_OK) {
@@ -262,8 +266,7 @@ enum status http2_write_trailers(const struct http2_fields *fields, struct buffe
 {
     enum status status = check(fields);
     status = status == STATUS_OK ? put_text(out, "0\r\n") : status;
-    status =
-        status == STATUS_OK ? buffer_append(out, fields->lines.data, fields->lines.size) : status;
+    status = status == STATUS_OK ? put_lines(fields, fields->has_length, out) : status;
     return status == STATUS_OK ? put_text(out, "\r\n") : status;
 }
 
@@ -412,19 +415,19 @@ static enum status add_lines(struct slice lines, bool drop_host, bool drop_lengt
     return STATUS_OK;
 }
 
-/* "http://host/path" is "/path": the scheme is that of this connection. */
-static struct slice path_of(struct slice target)
+/* With the slash that a URL may leave out; what is put there has room, as names have. */
+static struct slice path_of(struct http2_list *list, struct slice path)
 {
-    if (target.size > 0 && target.data[0] != '/') {
-        const uint8_t *slashes = memmem(target.data, target.size, "://", 3);
-        if (slashes == NULL) {
-            return target;
-        }
-        struct slice rest = slice_rest(target, (size_t)(slashes - target.data) + 3);
-        const uint8_t *path = rest.size == 0 ? NULL : memchr(rest.data, '/', rest.size);
-        return path == NULL ? slice_text("/") : slice_rest(rest, (size_t)(path - rest.data));
+    if (path.size > 0 && path.data[0] != '?') {
+        return path;
     }
-    return target;
+    uint8_t *at = &list->names.data[list->names.size];
+    at[0] = '/';
+    if (path.size > 0) {
+        memcpy(at + 1, path.data, path.size);
+    }
+    buffer_grew(&list->names, path.size + 1);
+    return slice_make(at, path.size + 1);
 }
 
 enum status http2_read_request(struct slice head, const struct http_head *parsed, bool tls,
@@ -433,6 +436,7 @@ enum status http2_read_request(struct slice head, const struct http_head *parsed
     struct slice lines = head;
     struct slice line;
     struct slice host = {0};
+    struct slice path = {0};
     if (!head_take_line(&lines, &line) || parsed->upgrade ||
         head_is_word(parsed->method, "CONNECT")) {
         return STATUS_UNSUPPORTED;
@@ -441,10 +445,16 @@ enum status http2_read_request(struct slice head, const struct http_head *parsed
     if (status != STATUS_OK) {
         return status;
     }
-    (void)head_find(head, "host", &host);
+    /* "http://host/path" is "/path" of that host, whatever Host says (RFC 9112, section 3.2.2). */
+    if (!head_split_target(parsed->target, &host, &path)) {
+        path = parsed->target; /* "*" */
+    }
+    if (host.size == 0) {
+        (void)head_find(head, "host", &host);
+    }
     add(ret_list, slice_text(":method"), parsed->method);
     add(ret_list, slice_text(":scheme"), slice_text(tls ? "https" : "http"));
-    add(ret_list, slice_text(":path"), path_of(parsed->target));
+    add(ret_list, slice_text(":path"), path_of(ret_list, path));
     if (host.size > 0) {
         add(ret_list, slice_text(":authority"), host);
     }

@@ -58,6 +58,7 @@ enum http2_body {
     HTTP2_BODY_NONE,
     HTTP2_BODY_LENGTH, /* as the fields say */
     HTTP2_BODY_CHUNKED,
+    HTTP2_BODY_CLOSE, /* by the end of the connection */
 };
 
 /*
@@ -66,10 +67,11 @@ enum http2_body {
  */
 MUST_CHECK enum status http2_write_request(const struct http2_fields *fields, bool ended,
                                            struct buffer *out, enum http2_body *ret_body);
-/* `to_head`: it answers HEAD. Also of answers 1xx, which have no body. One of gRPC with a body
-   loses its content-length: only a chunked text has a place for its trailers. */
+/* `to_head`: it answers HEAD; `old`: a request of HTTP/1.0, which knows no chunks. Also of answers
+   1xx, which have no body. One of gRPC with a body loses its content-length: only a chunked text
+   has a place for its trailers. */
 MUST_CHECK enum status http2_write_answer(const struct http2_fields *fields, bool ended,
-                                          bool to_head, struct buffer *out,
+                                          bool to_head, bool old, struct buffer *out,
                                           enum http2_body *ret_body);
 /* What follows the last bytes of a chunked body. */
 MUST_CHECK enum status http2_write_trailers(const struct http2_fields *fields, struct buffer *out);

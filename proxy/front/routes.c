@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#include "front/head.h"
+
 struct rule {
     bool is_call;
     struct slice method;
@@ -168,12 +170,6 @@ static uint8_t take_character(struct slice *path)
     return byte;
 }
 
-static bool starts_with(struct slice text, const char *prefix)
-{
-    size_t size = strlen(prefix);
-    return text.size >= size && memcmp(text.data, prefix, size) == 0;
-}
-
 static bool is_path_end(uint8_t byte)
 {
     return byte == '?' || byte == '#';
@@ -187,16 +183,11 @@ static bool is_slash(uint8_t byte)
 /* Of "/path?query" and of "http://host/path?query". */
 static struct slice path_of(struct slice target)
 {
-    struct slice dropped;
-    if (starts_with(target, "http://") || starts_with(target, "https://")) {
-        (void)take_while_not(&target, is_slash);
-        (void)!slice_take(&target, 2, &dropped);
-        (void)take_while_not(&target, is_slash);
-        if (target.size == 0) {
-            return slice_text("/");
-        }
-    }
-    return take_while_not(&target, is_path_end);
+    struct slice authority;
+    struct slice path = target;
+    bool split = head_split_target(target, &authority, &path);
+    path = take_while_not(&path, is_path_end);
+    return split && path.size == 0 ? slice_text("/") : path;
 }
 
 /* A * stands for a segment where it is a whole one, for everything at the end. */

@@ -4,6 +4,11 @@
  * A mailbox is a stack that any thread pushes onto with one compare-and-swap; the owner takes the
  * whole stack with one exchange and reverses it. Who pushes onto an empty stack rings the eventfd,
  * so a burst of completions costs one system call.
+ *
+ * Invariants: the bell is taken before the mailbox, so that nothing that is pushed in between waits
+ * for another push. And each time that the stack is emptied follows the ring of the one who pushed
+ * first onto it, for nothing else wakes the owner: so when a task runs, nobody who has posted it or
+ * one behind it will touch the worker any more, and who has seen its task run may free the worker.
  */
 #include "net/worker.h"
 
@@ -20,6 +25,7 @@
 
 #include "holdfast/clock.h"
 #include "holdfast/limits.h"
+#include "holdfast/race_point.h"
 
 struct worker {
     size_t index;
@@ -65,6 +71,7 @@ static void on_wake(evutil_socket_t descriptor, short what, void *context)
     if (read((int)descriptor, &rings, sizeof rings) < 0) {
         /* EAGAIN: another turn took the bell already; the mailbox is looked at all the same. */
     }
+    RACE_POINT(worker_bell_taken);
     mailbox_drain(worker);
     if (worker->stopping) {
         event_base_loopbreak(worker->base);
@@ -135,11 +142,8 @@ enum status worker_pool_start(size_t count, struct worker_pool **ret_pool, struc
     return STATUS_OK;
 }
 
-struct worker_pool *worker_pool_stop(struct worker_pool *pool)
+void worker_pool_end(struct worker_pool *pool)
 {
-    if (pool == NULL) {
-        return NULL;
-    }
     for (size_t i = 0; i < pool->count; i++) {
         struct worker *worker = &pool->workers[i];
         if (worker->started) {
@@ -151,17 +155,30 @@ struct worker_pool *worker_pool_stop(struct worker_pool *pool)
         struct worker *worker = &pool->workers[i];
         if (worker->started) {
             (void)pthread_join(worker->thread, NULL);
+            worker->started = false;
         }
         if (worker->wake_event != NULL) {
             event_free(worker->wake_event);
+            worker->wake_event = NULL;
         }
         if (worker->base != NULL) {
             event_base_free(worker->base);
+            worker->base = NULL;
         }
-        if (worker->wake_descriptor >= 0) {
-            (void)close(worker->wake_descriptor);
+    }
+}
+
+struct worker_pool *worker_pool_stop(struct worker_pool *pool)
+{
+    if (pool == NULL) {
+        return NULL;
+    }
+    worker_pool_end(pool);
+    for (size_t i = 0; i < pool->count; i++) {
+        if (pool->workers[i].wake_descriptor >= 0) {
+            (void)close(pool->workers[i].wake_descriptor);
         }
-        free(worker->receive_buffer);
+        free(pool->workers[i].receive_buffer);
     }
     free(pool);
     return NULL;
@@ -184,6 +201,7 @@ void worker_post(struct worker *worker, struct worker_task *task)
     do {
         task->next = head;
     } while (!atomic_compare_exchange_weak(&worker->mailbox, &head, task));
+    RACE_POINT(worker_posted);
     if (head == NULL) {
         uint64_t one = 1;
         /* Cannot fail but when the counter is full, and then the bell rings anyway. */

@@ -30,8 +30,13 @@ struct worker_task {
 MUST_CHECK enum status worker_pool_start(size_t count, struct worker_pool **ret_pool,
                                          struct error *ret_error);
 
-/* Ends the loops after the tasks that are already posted, joins the threads, frees. NULL is fine.
+/*
+ * Ends the loops after the tasks that are already posted, and joins the threads. Others may still
+ * post, until worker_pool_stop(): nothing that they post runs any more. Harmless if repeated.
  */
+void worker_pool_end(struct worker_pool *pool);
+
+/* worker_pool_end(), and frees: nobody posts any more. NULL is fine. */
 struct worker_pool *worker_pool_stop(struct worker_pool *pool);
 
 size_t worker_pool_count(const struct worker_pool *pool);

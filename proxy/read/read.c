@@ -21,6 +21,7 @@
 #include "read/read.h"
 
 #include "holdfast/clock.h"
+#include "holdfast/race_point.h"
 #include "read/read_private.h"
 #include "wire/bson_check.h"
 
@@ -260,13 +261,27 @@ void read_wait_from_now_on(struct read_operation *operation, const char *why)
     read_look(operation);
 }
 
+/*
+ * What the server shows of what it reads there is what its snapshot shows; or it has failed. To be
+ * looked at when nobody publishes there any more: a unit that was still open before may have
+ * committed since, and neither stamps nor a look at what is published tell of that.
+ */
+static bool is_as_it_was(struct read_operation *operation)
+{
+    if (operation->reader.has_snapshot && !has_snapshot_still(operation)) {
+        read_fail_for_snapshot(operation);
+        return false;
+    }
+    return true;
+}
+
 static void look_wait(struct read_operation *operation)
 {
     operation->stamp = read_stamp_now(operation);
-    if (read_is_clear_now(operation, 0)) {
-        read_send_original(operation, READ_SENT_ORIGINAL);
-    } else {
+    if (!read_is_clear_now(operation, 0)) {
         read_wait_for_units(operation);
+    } else if (is_as_it_was(operation)) {
+        read_send_original(operation, READ_SENT_ORIGINAL);
     }
 }
 
@@ -299,6 +314,9 @@ static void look_overlay(struct read_operation *operation)
     if (!read_is_clear_now(operation, 1)) {
         operation->why = "a pipeline that reads other collections";
         read_wait_for_units(operation);
+        return;
+    }
+    if (!is_as_it_was(operation)) {
         return;
     }
     char *namespace = bson_strdup_printf("%s.%s", command->database, operation->views.base);
@@ -382,6 +400,7 @@ void read_look(struct read_operation *operation)
     } else if (!has_snapshot_still(operation)) {
         read_fail_for_snapshot(operation);
     } else {
+        RACE_POINT(read_snapshot_seen);
         look_by_form(operation);
     }
 }

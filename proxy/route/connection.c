@@ -16,6 +16,7 @@
 #include "holdfast/limits.h"
 #include "holdfast/log.h"
 #include "net/stream_tls.h"
+#include "route/elsewhere.h"
 #include "route/follow.h"
 
 static void leave_gates(struct connection *connection)
@@ -59,6 +60,7 @@ static void on_finish(struct worker_task *task)
     buffer_free(&connection->request_bytes);
     buffer_free(&connection->read_bytes);
     expected_free(connection);
+    elsewhere_free(connection);
     route_shared_leave(connection->shared, &connection->address);
     free(connection);
 }
@@ -126,6 +128,7 @@ void connection_end_client(struct connection *connection)
     bool by_client = connection->downstream.ended || connection->downstream.peer_closed;
     connection->client_gone = true;
     stream_close(&connection->downstream);
+    elsewhere_close(connection);
     domain_link_close(&connection->link, by_client);
     cancel_gate_wait(connection);
     if (connection->carried_unit) {
@@ -180,7 +183,7 @@ static void on_client_readable(void *context)
     struct connection *connection = context;
     /* Who asked for no answer may leave at once: that, and what was sent behind it, is done. */
     bool waiting = (connection->active && !connection->request_unanswered) ||
-                   connection->gate_waiting || connection->away;
+                   connection->gate_waiting || connection->away || connection->elsewhere_busy;
     if ((waiting && connection->downstream.peer_closed) || connection->downstream.ended) {
         /* Nothing is read meanwhile, nor while it takes none of what is kept for it: its end would
            show only later, or never. */
@@ -193,6 +196,7 @@ static void on_client_readable(void *context)
 static void on_client_drained(void *context)
 {
     replies_read(context);
+    elsewhere_read(context);
     requests_read(context);
 }
 
@@ -522,6 +526,7 @@ void connection_let_go(struct connection *connection)
 {
     connection->expected_count = 0; /* the other process waits for these */
     follow_end(connection);
+    elsewhere_close(connection);
     domain_link_close(&connection->link, false);
     connection->client_gone = true;
     connection->server_gone = true;

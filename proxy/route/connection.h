@@ -17,6 +17,8 @@
  * each way (LIMIT_MESSAGE_BYTES_MAX) and what the other side does not take (BACK_PRESSURE_BYTES,
  * then its source is not read).
  *
+ * A read that goes to another member of a replica set has a connection of its own (elsewhere.h).
+ *
  * `expected` says for each request on its way, oldest first, what to do with its reply.
  *
  * End of life, all cases:
@@ -47,6 +49,7 @@
 #include "net/listener.h"
 #include "net/stream.h"
 #include "read/read.h"
+#include "route/cursor_places.h"
 #include "route/hello.h"
 #include "route/login.h"
 #include "route/router.h"
@@ -114,7 +117,8 @@ struct route_shared {
     _Atomic uint64_t unit_lifetime_ms;
     _Atomic bool draining;
     struct remembered_hello hello;
-    _Atomic int pause; /* enum router_pause */
+    struct cursor_places cursor_places; /* elsewhere.h */
+    _Atomic int pause;                  /* enum router_pause */
 };
 
 /* One address that clients connect to. */
@@ -197,6 +201,9 @@ struct connection {
     uint64_t dial_since_ms;
     uint64_t generation; /* of the server it is connected to */
     struct event dial_timer;
+
+    struct elsewhere *elsewhere; /* elsewhere.h; NULL until the first read by preference */
+    bool elsewhere_busy;         /* it has a request */
 
     bool client_gone; /* downstream is closed */
     bool server_gone; /* upstream is closed */
@@ -373,6 +380,7 @@ enum dispatch_kind {
     DISPATCH_FORWARD,   /* as it is; `expected` for its reply */
     DISPATCH_REWRITE,   /* with `body` in place of its body */
     DISPATCH_OPERATION, /* to a boundary: request->message and view are filled in by the caller */
+    DISPATCH_ELSEWHERE, /* to another member: elsewhere.h */
     DISPATCH_ANSWER,    /* answer `body` at once */
     DISPATCH_REFUSE,    /* not the protocol: `reason` */
 };

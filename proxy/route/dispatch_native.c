@@ -10,6 +10,7 @@
  *   of services behind the front, while an API call is open
  *     writes, reads         to the boundary: they are of the call's unit (boundary/call_native.c)
  *     what creates, drops   the same, for it must not wait for that unit
+ *   reads by preference     perhaps to another member of the set (elsewhere.h)
  *   several documents       to the boundary under `unit.multiWrites: strict`
  *   everything else         as it is: locks, isolation and retries are the server's
  *
@@ -17,6 +18,7 @@
  */
 #include "engine/native.h"
 #include "route/dispatch_private.h"
+#include "route/elsewhere.h"
 #include "wire/bson_walk.h"
 
 static bool is_transaction(const struct command_view *view)
@@ -160,5 +162,8 @@ void dispatch_native(struct connection *connection, const struct wire_header *he
         decide_domain(connection, header, available, view, class, dispatch);
     } else if (class == COMMAND_WRITE) {
         decide_plain_write(connection, header, available, view, dispatch);
+    } else if (view->read_preference.size > 0 ||
+               cursor_places_any(&connection->shared->cursor_places)) {
+        (void)elsewhere_decide(connection, header, available, view, dispatch);
     }
 }

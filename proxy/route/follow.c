@@ -9,6 +9,7 @@
 #include "holdfast/log.h"
 #include "net/stream_tls.h"
 #include "route/command_table.h"
+#include "route/elsewhere.h"
 #include "wire/bson_walk.h"
 #include "wire/op_msg.h"
 #include "wire/op_query.h"
@@ -172,6 +173,14 @@ bool follow_answers(const struct connection *connection)
            (connection->dialling && !topology_has_target(topology_of(connection)));
 }
 
+void follow_not_needed(struct connection *connection)
+{
+    if (connection->away) {
+        connection->dial_since_ms = clock_monotonic_ms();
+        connection->refusing = false;
+    }
+}
+
 static void remember(struct remembered_hello *hello, struct slice document)
 {
     static const char *const removed[] = {"localTime",     "connectionId", "lastWrite",
@@ -255,6 +264,12 @@ void follow_decide(struct connection *connection, const struct wire_header *head
     }
     dispatch->expects_reply =
         header->opcode == WIRE_OPCODE_QUERY || (dispatch->message.flags & OP_MSG_MORE_TO_COME) == 0;
+    dispatch->expected = (struct expected){.kind = EXPECT_PASS, .request_id = header->request_id};
+    follow_note(&view, &dispatch->expected);
+    if (header->opcode == WIRE_OPCODE_MSG &&
+        elsewhere_decide(connection, header, available, &view, dispatch)) {
+        return; /* without a primary, too */
+    }
     if (is_plain_hello(&view) && recall(connection, &dispatch->body)) {
         dispatch->kind = DISPATCH_ANSWER;
     } else if (!connection->refusing) {
@@ -291,18 +306,34 @@ void follow_end(struct connection *connection)
 
 /* ------------------------------------------------------------------ going away */
 
-static void answer_lost(struct connection *connection, const struct expected *expected)
+static void send_error(struct connection *connection, const struct expected *expected,
+                       const bson_t *body)
 {
-    bson_t body = BSON_INITIALIZER;
     struct buffer out;
     buffer_init(&out, LIMIT_MESSAGE_BYTES_MAX);
-    reply_put_error(&body, REPLY_CODE_HostUnreachable, label_of(expected),
-                    "the connection to the server broke before it had answered");
     if (op_msg_append(&out, 0, expected->request_id, 0,
-                      slice_make(bson_get_data(&body), body.len)) == STATUS_OK) {
+                      slice_make(bson_get_data(body), body->len)) == STATUS_OK) {
         connection_send_client(connection, buffer_slice(&out));
     }
     buffer_free(&out);
+}
+
+void follow_answer_lost(struct connection *connection, const struct expected *expected)
+{
+    bson_t body = BSON_INITIALIZER;
+    reply_put_error(&body, REPLY_CODE_HostUnreachable, label_of(expected),
+                    "the connection to the server broke before it had answered");
+    send_error(connection, expected, &body);
+    bson_destroy(&body);
+}
+
+void follow_answer_unsatisfied(struct connection *connection, const struct expected *expected,
+                               const char *mode)
+{
+    bson_t body = BSON_INITIALIZER;
+    reply_put_error(&body, REPLY_CODE_FailedToSatisfyReadPreference, label_of(expected),
+                    "Could not find host matching read preference { mode: \"%s\" }", mode);
+    send_error(connection, expected, &body);
     bson_destroy(&body);
 }
 
@@ -339,7 +370,7 @@ static void answer_expected(struct connection *connection)
         }
         if (expected.kind != EXPECT_SWALLOW && expected.kind != EXPECT_OPERATION &&
             expected.kind != EXPECT_PROCESS) {
-            answer_lost(connection, &expected);
+            follow_answer_lost(connection, &expected);
         }
     }
 }

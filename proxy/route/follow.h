@@ -67,6 +67,15 @@ void follow_decide(struct connection *connection, const struct wire_header *head
  */
 bool follow_reply(struct connection *connection, struct slice document);
 
+/* What the client sent last needs no primary: who waits for one waits from now on. */
+void follow_not_needed(struct connection *connection);
+
+/* Answers a request whose answer is lost with its server, and one for which no member was found of
+   that mode. */
+void follow_answer_lost(struct connection *connection, const struct expected *expected);
+void follow_answer_unsatisfied(struct connection *connection, const struct expected *expected,
+                               const char *mode);
+
 /* Notes of a request what its client is told if its answer is lost. */
 void follow_note(const struct command_view *view, struct expected *expected);
 

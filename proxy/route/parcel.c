@@ -51,8 +51,8 @@ static bool has_tls(const struct connection *connection)
 static bool is_in_message(const struct connection *connection)
 {
     return connection->request_remaining > 0 || connection->reply_remaining > 0 ||
-           connection->reply_incoming.size > 0 || stream_pending(&connection->upstream) > 0 ||
-           stream_pending(&connection->downstream) > 0;
+           connection->elsewhere_busy || connection->reply_incoming.size > 0 ||
+           stream_pending(&connection->upstream) > 0 || stream_pending(&connection->downstream) > 0;
 }
 
 bool parcel_can_be_made(const struct connection *connection)
@@ -72,7 +72,7 @@ bool parcel_may_be_made_later(const struct connection *connection)
 
 bool parcel_must_wait(const struct connection *connection)
 {
-    if (is_with_engine(connection)) {
+    if (is_with_engine(connection) || connection->elsewhere_busy) {
         return true;
     }
     if (connection->client_gone || connection->server_gone) {

@@ -9,6 +9,7 @@
 
 #include "holdfast/limits.h"
 #include "net/stream_tls.h"
+#include "route/elsewhere.h"
 #include "route/follow.h"
 #include "wire/op_msg.h"
 #include "wire/op_query.h"
@@ -18,6 +19,7 @@ static bool may_read(const struct connection *connection)
     return !connection->client_gone && !connection->server_gone &&
            (connection->connected || (connection->away && follow_answers(connection))) &&
            !connection->active && !connection->gate_waiting && connection->name_wait == NULL &&
+           !connection->elsewhere_busy &&
            stream_pending(&connection->upstream) < BACK_PRESSURE_BYTES &&
            stream_pending(&connection->downstream) < BACK_PRESSURE_BYTES;
 }
@@ -144,6 +146,11 @@ static bool carry_out(struct connection *connection, const struct wire_header *h
         *at += header->length;
         *kept_from = *at;
         return !connection->active;
+    case DISPATCH_ELSEWHERE:
+        elsewhere_start(connection, header, part(data, *at, *at + header->length), dispatch);
+        *at += header->length;
+        *kept_from = *at;
+        return !connection->elsewhere_busy;
     case DISPATCH_REFUSE:
         connection_refuse(connection, dispatch->reason);
         return false;

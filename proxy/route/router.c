@@ -345,6 +345,7 @@ enum status router_start(const struct router_options *options, struct router **r
     router->shared.listeners = listeners;
     (void)sem_init(&router->done, 0, 0);
     (void)pthread_mutex_init(&router->shared.hello.mutex, NULL);
+    cursor_places_init(&router->shared.cursor_places);
     for (size_t i = 0; i < count; i++) {
         workers[i].shared = &router->shared;
         workers[i].worker = worker_pool_get(options->workers, i);
@@ -500,6 +501,7 @@ struct router *router_free(struct router *router)
     if (router != NULL) {
         (void)sem_destroy(&router->done);
         (void)pthread_mutex_destroy(&router->shared.hello.mutex);
+        cursor_places_destroy(&router->shared.cursor_places);
         for (size_t i = 0; i < router->shared.worker_count; i++) {
             operation_free_spare(&router->shared.workers[i]);
         }

@@ -4,6 +4,7 @@
  */
 #include <assert.h>
 
+#include "holdfast/race_point.h"
 #include "unit/uncommitted_private.h"
 
 /* ------------------------------------------------------------------ publications */
@@ -26,9 +27,12 @@ static bool publish_if_possible(struct uncommitted_table *table,
 {
     struct gate_state *gate = &table->gates[publication->gate];
     (void)atomic_fetch_add(&gate->intents, 1);
+    RACE_POINT(publish_intended);
     bool possible = may_publish(table, publication);
     if (possible) {
+        RACE_POINT(publish_decided);
         uncommitted_carry_out(table, publication);
+        RACE_POINT(publish_done);
     }
     (void)atomic_fetch_sub(&gate->intents, 1);
     return possible;
@@ -127,6 +131,7 @@ bool uncommitted_publish(struct uncommitted_table *table,
     pthread_mutex_lock(&table->mutex);
     bool at_once = publish_if_possible(table, publication);
     if (!at_once) {
+        RACE_POINT(publish_is_to_wait);
         (void)atomic_fetch_add(&table->waiting_count, 1);
         at_once = publish_if_possible(table, publication);
         if (at_once) {
@@ -177,10 +182,12 @@ bool uncommitted_read_enter(struct uncommitted_table *table, uint32_t gate)
 {
     struct gate_state *state = &table->gates[gate];
     (void)atomic_fetch_add(&state->read_turns, 1);
+    RACE_POINT(read_turn_counted);
     /* Intents before what is open: who publishes is open before it takes its intent back, so
        the other way round it could slip through between the two looks. Who waits goes first. */
-    if (atomic_load(&state->intents) == 0 && atomic_load(&state->open) == 0 &&
-        atomic_load(&table->waiting_count) == 0) {
+    bool intended = atomic_load(&state->intents) != 0;
+    RACE_POINT(read_one_seen);
+    if (!intended && atomic_load(&state->open) == 0 && atomic_load(&table->waiting_count) == 0) {
         return true;
     }
     uncommitted_read_leave(table, gate);
@@ -191,6 +198,7 @@ void uncommitted_read_leave(struct uncommitted_table *table, uint32_t gate)
 {
     struct outbox outbox = {0};
     (void)atomic_fetch_sub(&table->gates[gate].read_turns, 1);
+    RACE_POINT(read_turn_over);
     if (atomic_load(&table->waiting_count) == 0) {
         return; /* and so no turn is queued */
     }

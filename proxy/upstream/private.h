@@ -45,6 +45,11 @@ MUST_CHECK enum status srv_failed(const mongoc_uri_t *uri, const bson_error_t *e
  */
 MUST_CHECK enum status srv_resolve(const char *given, char **ret_plain, struct error *ret_error);
 
+struct topology_target;
+/* Name and addresses of a member; without addresses if its name does not resolve now. May wait for
+   the name service. (topology.c) */
+void topology_resolve(const mongoc_host_list_t *host, struct topology_target *target);
+
 /* Whether the files of its TLS options can be read. (tls.c) */
 MUST_CHECK enum status tls_files_check(const mongoc_uri_t *uri, struct error *ret_error);
 /* `plain` with TLS over it, after its handshake; NULL if that failed, and `plain` is gone. (tls.c)

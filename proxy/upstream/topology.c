@@ -9,7 +9,9 @@
  * send is hello, which needs no permit and no login.
  *
  * A monitor whose server is away looks again only every heartbeatFrequencyMS (10 s), unless
- * somebody selects a server and finds none. So while there is none a second thread does that.
+ * somebody selects a server and finds none. So while there is none a second thread does that, the
+ * seeker. It also looks at the members for reads by preference (members.h), and seeks one that is
+ * missing.
  *
  * Invariant: `generation` changes with each change of the target, before anybody can see that.
  */
@@ -25,18 +27,19 @@
 
 #include "base/condition.h"
 #include "holdfast/clock.h"
+#include "upstream/members.h"
 #include "upstream/private.h"
 #include "upstream/upstream.h"
 
 /* Between two looks of the seeker; and for how long one may wait for a server. */
 #define SEEK_MS 500
+#define HEARTBEAT_MS_DEFAULT 10000
+#define LOCAL_THRESHOLD_MS_DEFAULT 15
 
 /* What libmongoc told last of a member. */
 struct seen_member {
     struct topology_member told;
-    char host[256];
-    uint16_t port;
-    bool is_path;
+    mongoc_host_list_t host; /* `next` is not valid */
 };
 
 struct seen {
@@ -55,6 +58,7 @@ struct topology {
     pthread_t seeker;
     pthread_cond_t seek; /* of the seeker */
     mongoc_client_pool_t *pool;
+    struct members *members; /* for reads by preference */
     struct topology_options options;
     struct seen seen;
     bool news;
@@ -120,11 +124,9 @@ static void see_member(struct seen *seen, mongoc_server_description_t *descripti
     *member = (struct seen_member){
         .told.state = state_of(mongoc_server_description_type(description)),
         .told.round_trip_ms = mongoc_server_description_round_trip_time(description),
-        .port = host->port,
-        .is_path = host->family == AF_UNIX,
+        .host = *host,
     };
     (void)snprintf(member->told.name, sizeof member->told.name, "%s", host->host_and_port);
-    (void)snprintf(member->host, sizeof member->host, "%s", host->host);
     if (seen->set_name[0] == '\0' && bson_iter_init_find(&at, hello, "setName") &&
         BSON_ITER_HOLDS_UTF8(&at)) {
         (void)snprintf(seen->set_name, sizeof seen->set_name, "%s", bson_iter_utf8(&at, NULL));
@@ -206,6 +208,7 @@ static void on_topology(const mongoc_apm_topology_changed_t *event)
         topology->seen = *seen;
         topology->news = true;
         pthread_cond_signal(&topology->wake);
+        pthread_cond_signal(&topology->seek);
         pthread_mutex_unlock(&topology->mutex);
     }
     free(seen);
@@ -248,19 +251,19 @@ static void resolve_path(const char *path, struct topology_target *target)
     }
 }
 
-static void resolve(const struct seen_member *member, struct topology_target *target)
+void topology_resolve(const mongoc_host_list_t *host, struct topology_target *target)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
     char port[8];
-    (void)snprintf(target->name, sizeof target->name, "%s", member->told.name);
-    (void)snprintf(target->host, sizeof target->host, "%s", member->host);
-    if (member->is_path) {
-        resolve_path(member->host, target);
+    (void)snprintf(target->name, sizeof target->name, "%s", host->host_and_port);
+    (void)snprintf(target->host, sizeof target->host, "%s", host->host);
+    if (host->family == AF_UNIX) {
+        resolve_path(host->host, target);
         return;
     }
-    (void)snprintf(port, sizeof port, "%u", (unsigned)member->port);
-    if (getaddrinfo(member->host, port, &hints, &found) != 0) {
+    (void)snprintf(port, sizeof port, "%u", (unsigned)host->port);
+    if (getaddrinfo(host->host, port, &hints, &found) != 0) {
         return;
     }
     for (const struct addrinfo *at = found;
@@ -300,7 +303,7 @@ static void publish(struct topology *topology)
     pthread_mutex_unlock(&topology->mutex);
     const struct seen_member *chosen = choose(seen, topology->target.name);
     if (chosen != NULL) {
-        resolve(chosen, &target);
+        topology_resolve(&chosen->host, &target);
     }
     pthread_mutex_lock(&topology->mutex);
     struct topology_view *view = &topology->view;
@@ -353,15 +356,41 @@ static void *topology_main(void *argument)
 
 /* ------------------------------------------------------------------ while there is none */
 
-static void select_once(struct topology *topology)
+/* `preference` NULL: where one can write. */
+static void select_once(struct topology *topology, const mongoc_read_prefs_t *preference)
 {
     bson_error_t error;
     mongoc_client_t *client = mongoc_client_pool_pop(topology->pool);
-    mongoc_server_description_t *found = mongoc_client_select_server(client, true, NULL, &error);
+    mongoc_server_description_t *found =
+        mongoc_client_select_server(client, preference == NULL, preference, &error);
     if (found != NULL) {
         mongoc_server_description_destroy(found);
     }
     mongoc_client_pool_push(topology->pool, client);
+}
+
+/* Makes all monitors look at once: no member has this tag, so one is sought. */
+static void seek_member(struct topology *topology)
+{
+    bson_t tags = BSON_INITIALIZER;
+    mongoc_read_prefs_t *preference = mongoc_read_prefs_new(MONGOC_READ_SECONDARY);
+    BSON_APPEND_UTF8(&tags, "holdfast", "nobody");
+    mongoc_read_prefs_add_tag(preference, &tags);
+    select_once(topology, preference);
+    mongoc_read_prefs_destroy(preference);
+    bson_destroy(&tags);
+}
+
+static void look_at_members(struct topology *topology)
+{
+    if (members_take_missing(topology->members)) {
+        seek_member(topology);
+    }
+    if (members_are_wanted(topology->members)) {
+        mongoc_client_t *client = mongoc_client_pool_pop(topology->pool);
+        members_refresh(topology->members, client);
+        mongoc_client_pool_push(topology->pool, client);
+    }
 }
 
 static void *seeker_main(void *argument)
@@ -369,11 +398,13 @@ static void *seeker_main(void *argument)
     struct topology *topology = argument;
     pthread_mutex_lock(&topology->mutex);
     while (!topology->stopping) {
-        if (topology->target.name[0] == '\0') {
-            pthread_mutex_unlock(&topology->mutex);
-            select_once(topology);
-            pthread_mutex_lock(&topology->mutex);
+        bool none = topology->target.name[0] == '\0';
+        pthread_mutex_unlock(&topology->mutex);
+        if (none) {
+            select_once(topology, NULL);
         }
+        look_at_members(topology);
+        pthread_mutex_lock(&topology->mutex);
         if (!topology->stopping) { /* what was found may not be published yet */
             condition_wait_until(&topology->seek, &topology->mutex, clock_monotonic_ms() + SEEK_MS);
         }
@@ -404,6 +435,15 @@ static enum status pool_start(struct topology *topology, struct error *ret_error
     mongoc_apm_callbacks_t *callbacks = mongoc_apm_callbacks_new();
     mongoc_apm_set_topology_changed_cb(callbacks, on_topology);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SEEK_MS);
+    topology->members = members_new(
+        mongoc_uri_get_option_as_int32(uri, MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS_DEFAULT),
+        mongoc_uri_get_option_as_int32(uri, MONGOC_URI_LOCALTHRESHOLDMS,
+                                       LOCAL_THRESHOLD_MS_DEFAULT));
+    if (topology->members == NULL) {
+        mongoc_apm_callbacks_destroy(callbacks);
+        mongoc_uri_destroy(uri);
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
     topology->pool = mongoc_client_pool_new_with_error(uri, &error);
     status = topology->pool == NULL ? srv_failed(uri, &error, ret_error) : STATUS_OK;
     mongoc_uri_destroy(uri);
@@ -435,6 +475,7 @@ static void topology_free(struct topology *topology)
     (void)pthread_cond_destroy(&topology->wake);
     (void)pthread_cond_destroy(&topology->settled);
     (void)pthread_cond_destroy(&topology->seek);
+    members_free(topology->members);
     free(topology);
 }
 
@@ -589,6 +630,54 @@ bool topology_accepts(struct topology *topology, struct slice hello)
                     : primary && text_is(&document, "setName", topology->view.set_name);
     pthread_mutex_unlock(&topology->mutex);
     return good;
+}
+
+bool topology_is_member(struct topology *topology, struct slice hello, bool secondary_only)
+{
+    bson_t document;
+    bson_iter_t at;
+    if (!bson_init_static(&document, hello.data, hello.size)) {
+        return false;
+    }
+    bool good = bson_iter_init_find(&at, &document, "secondary") && bson_iter_as_bool(&at);
+    if (!good && !secondary_only) {
+        good = bson_iter_init_find(&at, &document, "ismaster") && bson_iter_as_bool(&at);
+    }
+    pthread_mutex_lock(&topology->mutex);
+    good = good && text_is(&document, "setName", topology->view.set_name);
+    pthread_mutex_unlock(&topology->mutex);
+    return good;
+}
+
+static bool is_set(struct topology *topology)
+{
+    pthread_mutex_lock(&topology->mutex);
+    bool set = topology->view.kind == UPSTREAM_REPLICA_SET;
+    pthread_mutex_unlock(&topology->mutex);
+    return set;
+}
+
+enum topology_choice topology_choose(struct topology *topology,
+                                     const struct selection_preference *preference,
+                                     const char *stay, const char *avoid,
+                                     struct topology_target *ret_target)
+{
+    if (!is_set(topology)) {
+        return TOPOLOGY_CHOICE_PRIMARY;
+    }
+    bool wanted = members_are_wanted(topology->members);
+    enum topology_choice choice =
+        members_choose(topology->members, preference, stay, avoid, ret_target);
+    if (!wanted) {
+        pthread_cond_signal(&topology->seek); /* soon, not at its next turn */
+    }
+    return choice;
+}
+
+bool topology_member_target(struct topology *topology, const char *name,
+                            struct topology_target *ret_target)
+{
+    return members_find(topology->members, name, ret_target);
 }
 
 void topology_suspect(struct topology *topology, uint64_t generation)

@@ -25,6 +25,7 @@
 
 #include "holdfast/error.h"
 #include "holdfast/slice.h"
+#include "upstream/selection.h"
 #include "upstream/upstream.h"
 
 struct topology;
@@ -127,6 +128,31 @@ bool topology_target_get(struct topology *topology, struct topology_target *ret_
  * of the connection tells.
  */
 bool topology_accepts(struct topology *topology, struct slice hello);
+
+/* ------------------------------------------------------------------ reads by preference */
+
+enum topology_choice {
+    TOPOLOGY_CHOICE_NONE, /* there is no such member now, or it is not known yet: ask again */
+    TOPOLOGY_CHOICE_PRIMARY,
+    TOPOLOGY_CHOICE_SECONDARY,
+};
+
+/*
+ * Where a read of a replica set goes; of a cluster always TOPOLOGY_CHOICE_PRIMARY, for a router
+ * chooses by itself, and *ret_target is untouched. Of several that may take it `stay` is taken if
+ * it is one, and `avoid` only if it is the only one; else they take turns. Both "": none.
+ */
+enum topology_choice topology_choose(struct topology *topology,
+                                     const struct selection_preference *preference,
+                                     const char *stay, const char *avoid,
+                                     struct topology_target *ret_target);
+/* The member of that name. False: there is none now. */
+bool topology_member_target(struct topology *topology, const char *name,
+                            struct topology_target *ret_target);
+/* Whether what answers hello so is a secondary of the set, or its primary. */
+bool topology_is_member(struct topology *topology, struct slice hello, bool secondary_only);
+
+/* ------------------------------------------------------------------ what tells of a change */
 
 /*
  * A server of `generation` says that it is not the primary any more: connections of it are not used

@@ -200,6 +200,17 @@ static enum status read_max_time(const struct bson_element *element, struct comm
     return STATUS_OK;
 }
 
+/* What else it may be is the server's to refuse. */
+static enum status read_preference(const struct bson_element *element, struct command_view *view,
+                                   struct error *ret_error)
+{
+    (void)ret_error;
+    if (element->type == BSON_TYPE_DOCUMENT) {
+        view->read_preference = element->value;
+    }
+    return STATUS_OK;
+}
+
 static const struct {
     const char *name;
     field_reader read;
@@ -213,6 +224,7 @@ static const struct {
     {"readConcern", read_read_concern},
     {"comment", read_comment},
     {"maxTimeMS", read_max_time},
+    {"$readPreference", read_preference},
 };
 
 enum { CONTROL_FIELDS = sizeof(control_fields) / sizeof(control_fields[0]) };

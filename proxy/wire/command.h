@@ -38,8 +38,9 @@ struct command_view {
     bool has_read_concern;
     const char *read_concern_level; /* readConcern.level, or NULL */
     bool has_comment;
-    uint32_t comment_offset; /* of its element in the body */
-    int64_t max_time_ms;     /* maxTimeMS, 0: none */
+    uint32_t comment_offset;      /* of its element in the body */
+    int64_t max_time_ms;          /* maxTimeMS, 0: none */
+    struct slice read_preference; /* $readPreference, if it is a document; else size 0 */
 };
 
 /*

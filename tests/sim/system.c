@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "holdfast/crash_point.h"
+#include "holdfast/race_point.h"
 #include "sim.h"
 
 int __wrap_clock_gettime(clockid_t id, struct timespec *ret_time);
@@ -217,6 +218,12 @@ static const char *const crash_point_names[] = {
 void crash_point_reach(enum crash_point point)
 {
     process_place(crash_point_names[point]);
+    fiber_preempt();
+}
+
+void race_point_reach(const char *name)
+{
+    (void)name;
     fiber_preempt();
 }
 

@@ -399,6 +399,68 @@ def test_requests_of_both_protocols_reach_a_service_of_http2(name):
         assert call(stack.http_port, "/up", headers={"Upgrade": "websocket", "Connection": "upgrade"}).status == 501
 
 
+def test_an_old_caller_of_a_service_of_http2(name):
+    """HTTP/1.0 knows neither chunks nor 1xx: the answer, whole, ends with its connection."""
+
+    def handler(request):
+        if request.headers[":method"] == "POST":
+            stack.collection(name).insert_one({"_id": 1})
+        with request.connection.lock:
+            request.connection.state.send_headers(request.stream, [(":status", "103"), ("x-a", "b")])
+            request.connection.state.send_headers(request.stream, [(":status", "200")])
+            for number in range(25):
+                end = number == 24
+                request.connection.state.send_data(request.stream, b"x" * 10_000, end_stream=end)
+            request.connection.flush()
+
+    with Http2Stack(handler) as stack:
+        for method in ("POST", "GET"):
+            with socket.create_connection(("127.0.0.1", stack.http_port), 10) as peer:
+                peer.sendall(f"{method} / HTTP/1.0\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode())
+                got = b"".join(iter(lambda: peer.recv(65536), b""))
+            head, _, body = got.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), head
+            assert b"transfer-encoding" not in head.lower()
+            assert body == b"x" * 250_000
+        assert set(stack.stored(name)) == {1}
+
+
+def test_two_content_types_do_not_hide_a_status_of_grpc(name):
+    """Its service took it for gRPC, and said so in its answer."""
+
+    def handler(request):
+        stack.collection(name).insert_one({"_id": 1})
+        request.answer(200, b"", [("content-type", "application/grpc")], [("grpc-status", "13")])
+
+    with Http2Stack(handler) as stack, http2.Caller(stack.http_port) as caller:
+        headers = [("content-type", "application/grpc"), ("content-type", "text/plain")]
+        answer = caller.ask("POST", "/a.B/C", b"x", headers=headers)
+        assert answer.trailers == {"grpc-status": "13"}
+        assert stack.stored(name) == {}
+
+
+def test_a_target_is_read_in_one_way(name):
+    """A URL's host goes before Host, a query is none of its path, and what is neither is refused."""
+    seen = []
+
+    def handler(request):
+        seen.append((request.headers[":authority"], request.headers[":path"]))
+        request.answer(200)
+
+    def status(target):
+        with socket.create_connection(("127.0.0.1", stack.http_port), 10) as peer:
+            peer.sendall(f"POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode())
+            return int(peer.recv(1000).split()[1])
+
+    with Http2Stack(handler) as stack:
+        for target in ("/x?y", "HTTP://b/x", "http://b?y=/z", "http://b:1"):
+            assert status(target) == 200
+        assert seen == [("a", "/x?y"), ("b", "/x"), ("b", "/?y=/z"), ("b:1", "/")]
+        for target in ("x?y=://b/search", "http:///x", "http://u@b/x", "http://b#/x", "*", "ftp://b/x"):
+            assert status(target) == 400, target
+        assert len(seen) == 4
+
+
 @pytest.mark.parametrize("status,kept", [("0", {"a"}), ("8", set())])
 def test_a_grpc_answer_with_a_content_length_keeps_its_trailers(name, status, kept):
     message = b"\0\0\0\0\2{}"

@@ -156,6 +156,33 @@ def test_a_first_read_may_wait_and_begin_later(stack, one, two, pair):
     assert found_of(one.run(lookup(*pair))) == [3]
 
 
+@pytest.fixture(scope="module")
+def held_stack():
+    """Reads of a snapshot are often held between their two looks (holdfast/race_point.h)."""
+    with Stack(environment={"HOLDFAST_RACE": "1:1:read_snapshot_seen"}) as made:
+        yield made
+
+
+def test_a_commit_between_two_looks(held_stack, name):
+    """A unit that is open when a read looks whether its snapshot still holds, and has committed when it
+    looks who writes there: its change is not of the snapshot."""
+    pair = (name, name + "_2")
+    held_stack.direct[DATABASE][name].insert_one({"_id": 1, "a": 1})
+    held_stack.direct[DATABASE][pair[1]].insert_one({"_id": 1, "a": 1, "n": 0})
+    units = transaction(held_stack), transaction(held_stack)
+    one, two = next(units[0]), next(units[1])
+    for n in range(20):
+        assert found_of(one.next().run(lookup(*pair))) == [n]
+        assert two.next().update(pair[1], {"_id": 1}, {"$set": {"n": n + 1}})["ok"] == 1
+        committing = threading.Timer(0.003, two.commit)
+        committing.start()
+        reply = one.run(lookup(*pair))
+        committing.join()
+        assert reply["ok"] == 0 and reply["code"] == SNAPSHOT_UNAVAILABLE, (n, reply)
+    for made in units:
+        made.close()
+
+
 def plain_update(outside, name, changes):
     update = {"update": name, "updates": [{"q": {"_id": 1}, "u": {"$set": changes}}]}
     reply = outside.run({**update, "$db": DATABASE})

@@ -112,7 +112,7 @@ static void expect_answer(const char *status, const char *name, const char *valu
     http2_fields_init(&fields);
     add(&fields, ":status", status);
     add(&fields, name, value);
-    assert_int_equal(http2_write_answer(&fields, ended, to_head, &out, &body), STATUS_OK);
+    assert_int_equal(http2_write_answer(&fields, ended, to_head, false, &out, &body), STATUS_OK);
     assert_int_equal(buffer_append(&out, "", 1), STATUS_OK);
     assert_string_equal((const char *)out.data, text);
     buffer_free(&out);
@@ -137,7 +137,8 @@ static void test_an_answer_of_grpc_with_a_length(void **state)
         for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
             add(&gathered, fields[i][0], fields[i][1]);
         }
-        assert_int_equal(http2_write_answer(&gathered, ended != 0, false, &out, &body), STATUS_OK);
+        assert_int_equal(http2_write_answer(&gathered, ended != 0, false, false, &out, &body),
+                         STATUS_OK);
         assert_int_equal(buffer_append(&out, "", 1), STATUS_OK);
         assert_string_equal((const char *)out.data,
                             ended != 0 ? "HTTP/1.1 200 \r\na: b\r\ncontent-length: 7\r\n"
@@ -148,6 +149,31 @@ static void test_an_answer_of_grpc_with_a_length(void **state)
         assert_int_equal(body, ended != 0 ? HTTP2_BODY_NONE : HTTP2_BODY_CHUNKED);
         buffer_free(&out);
         http2_fields_free(&gathered);
+    }
+}
+
+/* HTTP/1.0 knows no chunks: the end of the connection is the answer's. */
+static void test_an_answer_to_an_old_request(void **state)
+{
+    struct http2_fields fields;
+    struct buffer out;
+    enum http2_body body;
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        buffer_init(&out, HEAD_BYTES_MAX);
+        http2_fields_init(&fields);
+        add(&fields, ":status", "200");
+        if (i == 1) {
+            add(&fields, "content-length", "3");
+        }
+        assert_int_equal(http2_write_answer(&fields, false, false, true, &out, &body), STATUS_OK);
+        assert_int_equal(buffer_append(&out, "", 1), STATUS_OK);
+        assert_string_equal((const char *)out.data,
+                            i == 0 ? "HTTP/1.1 200 \r\nconnection: close\r\n\r\n"
+                                   : "HTTP/1.1 200 \r\ncontent-length: 3\r\n\r\n");
+        assert_int_equal(body, i == 0 ? HTTP2_BODY_CLOSE : HTTP2_BODY_LENGTH);
+        buffer_free(&out);
+        http2_fields_free(&fields);
     }
 }
 
@@ -199,10 +225,15 @@ static void test_text_as_fields(void **state)
                      "Transfer-Encoding: chunked\r\n\r\n",
                      &list),
         STATUS_OK);
-    expect_list(&list, ":method=POST;:scheme=http;:path=/a?b;:authority=shop;x-yy=Zz;");
+    expect_list(&list, ":method=POST;:scheme=http;:path=/a?b;:authority=x;x-yy=Zz;");
+    assert_int_equal(read_request("GET HTTPS://x?b=/c HTTP/1.1\r\nHost: shop\r\n\r\n", &list),
+                     STATUS_OK);
+    expect_list(&list, ":method=GET;:scheme=http;:path=/?b=/c;:authority=x;");
+    assert_int_equal(read_request("OPTIONS * HTTP/1.1\r\nHost: shop\r\n\r\n", &list), STATUS_OK);
+    expect_list(&list, ":method=OPTIONS;:scheme=http;:path=*;:authority=shop;");
     assert_int_equal(read_request("GET http://x HTTP/1.1\r\nTE: trailers\r\n\r\n", &list),
                      STATUS_OK);
-    expect_list(&list, ":method=GET;:scheme=http;:path=/;te=trailers;");
+    expect_list(&list, ":method=GET;:scheme=http;:path=/;:authority=x;te=trailers;");
     assert_int_equal(read_request("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", &list),
                      STATUS_UNSUPPORTED);
     assert_int_equal(
@@ -354,6 +385,7 @@ int main(void)
         cmocka_unit_test(test_requests_as_text),
         cmocka_unit_test(test_fields_that_no_text_may_say),
         cmocka_unit_test(test_answers_as_text),
+        cmocka_unit_test(test_an_answer_to_an_old_request),
         cmocka_unit_test(test_an_answer_of_grpc_with_a_length),
         cmocka_unit_test(test_text_as_fields),
         cmocka_unit_test(test_thousands_of_fields_and_of_names),

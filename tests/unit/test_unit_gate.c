@@ -6,9 +6,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
+#include "holdfast/race_point.h"
+#include "test_seed.h"
 #include "unit/gate.h"
 
 #define GATE 7u
@@ -183,6 +190,122 @@ static void test_plain_writes_since_an_epoch(void **state)
     assert_true(gate_plain_since(gates, OTHER, second));
 }
 
+static void leave_between_looks(const char *name)
+{
+    if (strcmp(name, "gate_one_look") == 0) {
+        race_points_end();
+        gate_plain_leave(gates, GATE, 1);
+    }
+}
+
+/* It is on its way at the first look, and has ended before the second. */
+static void test_a_plain_write_ends_between_two_looks(void **state)
+{
+    (void)state;
+    uint64_t epoch = gate_epoch_next(gates);
+    assert_int_equal(gate_plain_enter(gates, GATE, 1), GATE_PLAIN_ADMITTED);
+    if (!race_points_call(leave_between_looks)) {
+        skip();
+    }
+    assert_true(gate_plain_since(gates, GATE_SERVER, epoch));
+}
+
+/* ------------------------------------------------------------------ many threads */
+
+enum { WRITERS = 2, UNITS = 2, ROUNDS = 400 };
+
+static atomic_int plain_inside;
+static atomic_int units_inside;
+static atomic_uint plain_writes;
+static atomic_uint threads_left;
+
+struct admission {
+    struct gate_waiter waiter;
+    atomic_bool admitted;
+};
+
+static void on_inside(struct gate_waiter *waiter)
+{
+    atomic_store(&((struct admission *)(void *)waiter)->admitted, true);
+}
+
+static void wait_admitted(struct admission *admission)
+{
+    while (!atomic_load(&admission->admitted)) {
+        (void)sched_yield();
+    }
+}
+
+/* A plain write goes the fast way, or waits. */
+static void *write_plainly(void *context)
+{
+    size_t worker = *(const size_t *)context;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        if (gate_plain_enter(gates, GATE, worker) != GATE_PLAIN_ADMITTED) {
+            struct admission admission = {.waiter.admitted = on_inside};
+            if (!gate_plain_wait(gates, GATE, worker, &admission.waiter)) {
+                wait_admitted(&admission);
+            }
+        }
+        (void)atomic_fetch_add(&plain_inside, 1);
+        if (atomic_load(&units_inside) != 0) {
+            abort(); /* its undo would erase this write */
+        }
+        (void)atomic_fetch_add(&plain_writes, 1);
+        (void)atomic_fetch_sub(&plain_inside, 1);
+        gate_plain_leave(gates, GATE, worker);
+    }
+    (void)atomic_fetch_sub(&threads_left, 1);
+    return NULL;
+}
+
+static void *come_as_a_unit(void *context)
+{
+    (void)context;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct admission admission = {.waiter.admitted = on_inside};
+        if (!gate_unit_enter(gates, GATE, &admission.waiter)) {
+            wait_admitted(&admission);
+        }
+        (void)atomic_fetch_add(&units_inside, 1);
+        if (atomic_load(&plain_inside) != 0) {
+            abort();
+        }
+        (void)sched_yield();
+        (void)atomic_fetch_sub(&units_inside, 1);
+        gate_unit_leave(gates, GATE, i % 4 == 0 ? 1000u + i : 0);
+    }
+    (void)atomic_fetch_sub(&threads_left, 1);
+    return NULL;
+}
+
+/* Probes are answered all the time, so that everybody gets in who is to: else this does not end. */
+static void test_plain_writes_and_units_never_meet(void **state)
+{
+    (void)state;
+    static const size_t workers[WRITERS] = {0, 1};
+    pthread_t threads[WRITERS + UNITS];
+    race_points_begin(seed_of_run(), 8);
+    atomic_store(&threads_left, WRITERS + UNITS);
+    for (size_t i = 0; i < WRITERS; i++) {
+        void *worker = (void *)(uintptr_t)&workers[i]; /* only read */
+        assert_int_equal(pthread_create(&threads[i], NULL, write_plainly, worker), 0);
+    }
+    for (size_t i = WRITERS; i < WRITERS + UNITS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, come_as_a_unit, NULL), 0);
+    }
+    for (int64_t number = 1; atomic_load(&threads_left) > 0; number++) {
+        gate_probe_sent(gates, number);
+        gate_probe_answered(gates, 1000000);
+        (void)sched_yield();
+    }
+    for (size_t i = 0; i < WRITERS + UNITS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    race_points_end();
+    assert_int_equal(atomic_load(&plain_writes), WRITERS * ROUNDS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +317,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_probes_that_fail, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_plain_writes_may_have_made, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_plain_writes_since_an_epoch, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_plain_write_ends_between_two_looks, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_plain_writes_and_units_never_meet, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,9 +12,12 @@
 #include <cmocka.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <time.h>
 
+#include "holdfast/race_point.h"
+#include "test_seed.h"
 #include "unit/uncommitted.h"
 
 enum { GATE = 7, OTHER_GATE = 8, PAST_MAX = 100000 };
@@ -468,11 +471,19 @@ static void test_a_snapshot_that_is_lost(void **state)
 
 /* ------------------------------------------------------------------ many threads */
 
-enum { ACCOUNTS = 12, WRITERS = 3, READERS = 3, TRANSFERS = 20000, EACH = 100 };
+enum {
+    ACCOUNTS = 12,
+    WRITERS = 3,
+    READERS = 3,
+    EACH = 100,
+    TRANSFERS = 20000,
+    HELD_TRANSFERS = 200, /* at race points */
+};
 
 /* The server, as far as a read and a write of it are one step each. */
 static _Atomic uint64_t balances[ACCOUNTS];
 static pthread_mutex_t locks[ACCOUNTS]; /* of documents */
+static uint64_t transfers;              /* of each writer */
 static atomic_uint writers_left;
 static atomic_uint good_reads;
 static atomic_uint good_cursors;
@@ -538,8 +549,8 @@ static bool each_has_read(void)
 static void *write_many(void *context)
 {
     uint32_t random = (uint32_t)(uintptr_t)context;
-    for (uint64_t i = 1; i <= TRANSFERS || !each_has_read(); i++) {
-        if (i > TRANSFERS) {
+    for (uint64_t i = 1; i <= transfers || !each_has_read(); i++) {
+        if (i > transfers) {
             sched_yield(); /* with nothing published, which read_on() needs of all writers */
         }
         random = random * 1664525u + 1013904223u;
@@ -692,15 +703,31 @@ static void *read_on(void *context)
     return NULL;
 }
 
-static void test_no_reader_sees_half_a_transfer(void **state)
+static void begin_transfers(uint64_t count, unsigned writers)
 {
-    (void)state;
-    pthread_t threads[WRITERS + READERS + 2];
-    atomic_store(&writers_left, WRITERS);
+    transfers = count;
+    atomic_store(&good_reads, 0);
+    atomic_store(&good_cursors, 0);
+    atomic_store(&good_snapshots, 0);
+    atomic_store(&writers_left, writers);
     for (size_t i = 0; i < ACCOUNTS; i++) {
         atomic_store(&balances[i], EACH);
         (void)pthread_mutex_init(&locks[i], NULL);
     }
+}
+
+static void end_transfers(void)
+{
+    for (size_t i = 0; i < ACCOUNTS; i++) {
+        (void)pthread_mutex_destroy(&locks[i]);
+    }
+}
+
+/* All kinds of readers at once. */
+static void transfer_and_read(uint64_t count)
+{
+    pthread_t threads[WRITERS + READERS + 2];
+    begin_transfers(count, WRITERS);
     for (uintptr_t i = 0; i < WRITERS; i++) {
         /* NOLINTNEXTLINE(performance-no-int-to-ptr): a number for the thread */
         assert_int_equal(pthread_create(&threads[i], NULL, write_many, (void *)(i + 1)), 0);
@@ -713,10 +740,70 @@ static void test_no_reader_sees_half_a_transfer(void **state)
     for (size_t i = 0; i < WRITERS + READERS + 2; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     }
-    for (size_t i = 0; i < ACCOUNTS; i++) {
-        (void)pthread_mutex_destroy(&locks[i]);
-    }
+    end_transfers();
     assert_true(each_has_read());
+}
+
+static void test_no_reader_sees_half_a_transfer(void **state)
+{
+    (void)state;
+    transfer_and_read(TRANSFERS);
+}
+
+static void test_no_reader_sees_half_a_transfer_while_threads_are_held(void **state)
+{
+    (void)state;
+    race_points_begin(seed_of_run(), 4);
+    transfer_and_read(HELD_TRANSFERS);
+    race_points_end();
+}
+
+/* A unit that has seen no turn is held before it publishes; a reader between its two looks until
+   the unit has. */
+static sem_t unit_decided;
+static sem_t reader_between;
+static sem_t unit_published;
+static _Thread_local bool is_reader;
+
+static void meet(const char *name)
+{
+    if (!is_reader && strcmp(name, "publish_decided") == 0) {
+        (void)sem_post(&unit_decided);
+        (void)sem_wait(&reader_between);
+    } else if (is_reader && strcmp(name, "read_one_seen") == 0) {
+        (void)sem_post(&reader_between);
+        (void)sem_wait(&unit_published);
+    }
+}
+
+static void *enter_meanwhile(void *context)
+{
+    is_reader = true;
+    (void)sem_wait(&unit_decided);
+    *(bool *)context = uncommitted_read_enter(table, GATE);
+    return NULL;
+}
+
+static void test_no_turn_without_a_lock_begins_beside_a_publication(void **state)
+{
+    (void)state;
+    struct uncommitted_owner unit = {.unit = 1};
+    struct published one;
+    bool entered = false;
+    pthread_t thread;
+    (void)sem_init(&unit_decided, 0, 0);
+    (void)sem_init(&reader_between, 0, 0);
+    (void)sem_init(&unit_published, 0, 0);
+    if (!race_points_call(meet)) {
+        skip();
+    }
+    assert_int_equal(pthread_create(&thread, NULL, enter_meanwhile, &entered), 0);
+    assert_true(publish(&one, &unit, GATE, 1, 100));
+    (void)sem_post(&unit_published);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    race_points_end();
+    assert_false(entered); /* what is published has been while its turn lasted */
+    uncommitted_end(table, &unit, true);
 }
 
 /* ------------------------------------------------------------------ shares and costs */
@@ -850,6 +937,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_share_of_a_snapshot, begin, end),
         cmocka_unit_test_setup_teardown(test_who_pays_for_many_documents, begin, end),
         cmocka_unit_test_setup_teardown(test_no_reader_sees_half_a_transfer, begin, end),
+        cmocka_unit_test_setup_teardown(test_no_reader_sees_half_a_transfer_while_threads_are_held,
+                                        begin, end),
+        cmocka_unit_test_setup_teardown(test_no_turn_without_a_lock_begins_beside_a_publication,
+                                        begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
