@@ -260,6 +260,7 @@ static void start_commit(void *context, struct loan *loan, struct engine_channel
     struct call *call = context;
     call->loan = loan;
     call->commit.channel = channel;
+    call->commit.process = channel == NULL ? NULL : channel->process;
     commit_start(&call->commit);
 }
 

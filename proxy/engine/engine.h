@@ -107,6 +107,7 @@ struct engine {
 struct engine_channel {
     struct worker *worker;
     const char *local_address; /* the proxy's end of the connection to the server */
+    const uint8_t *process;    /* lent (boundary/lend.h): of the server; NULL: it does not tell */
     /*
      * Sends one command (body, which needs no $db added) and, when the whole reply is here, calls
      * `answered` on the worker: with STATUS_OK and the reply's document (valid during the call), or

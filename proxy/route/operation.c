@@ -274,6 +274,7 @@ bool operation_lend(struct connection *connection)
     request->channel = &connection->channel;
     request->slot = NULL;
     request->completed = on_completed;
+    connection->channel.process = connection->has_process ? connection->process : NULL;
     boundary_lend(request);
     connection->request = request;
     connection->request_started_us = 0;
