@@ -46,6 +46,7 @@ def whole(stack):
 
 def holding(stack, name, call, others=()):
     """A call that has written twice and is never answered: its caller, and its instance."""
+    before = [each["writesInCalls"] for each in stack.domain()["instances"]]
     caller = InBackground(stack.listen, f"/{name}/{call}/2/0", timeout=60)
 
     def found():
@@ -55,7 +56,6 @@ def holding(stack, name, call, others=()):
                 return number + 1
         return 0
 
-    before = [each["writesInCalls"] for each in stack.domain()["instances"]]
     return caller, wait_until(found, 20, "it has written") - 1
 
 
