@@ -94,6 +94,7 @@ struct native_commit {
     /* private */
     bool again;
     bool conclusive;
+    bool was_committed;     /* the server has said so before */
     bool has_first_process; /* of the server that was asked first; `process` may change meanwhile */
     uint8_t first_process[UPSTREAM_PROCESS_BYTES];
     uint64_t started_us;
@@ -109,10 +110,11 @@ enum native_step {
 enum native_step native_commit_begin(struct native_commit *commit);
 
 enum native_answer {
-    NATIVE_PASS,    /* the client gets the server's answer */
-    NATIVE_UNKNOWN, /* it must not: run again, the transaction might be done twice */
-    NATIVE_ASK,     /* it must not: its driver would take it for a failure, while the commit may yet
-                       happen. native_commit_lost() finds out */
+    NATIVE_PASS,      /* the client gets the server's answer */
+    NATIVE_UNKNOWN,   /* it must not: run again, the transaction might be done twice */
+    NATIVE_FORGOTTEN, /* neither: the server had committed it, and says that there is no such one */
+    NATIVE_ASK, /* it must not: its driver would take it for a failure, while the commit may yet
+                   happen. native_commit_lost() finds out */
 };
 
 /* The server has answered. */

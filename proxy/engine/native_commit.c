@@ -5,7 +5,8 @@
  *                       `--no room--> OPEN: the caller rolls it back
  *
  * A commit that comes again while COMMITTING passes without a further record: whoever gets an
- * answer first writes the outcome, and the journal takes one only.
+ * answer first writes the outcome, and the journal takes one only. One that comes again when it has
+ * ended passes, too; but a server that forgets at its restart is not believed against the journal.
  *
  * Threads: the connection's worker; native_commit.durable on the journal's writer thread.
  */
@@ -123,6 +124,7 @@ enum native_step native_commit_begin(struct native_commit *commit)
     uint64_t age_us = 0;
     commit->unit = 0;
     commit->again = false;
+    commit->was_committed = false;
     commit->conclusive = commit->native->options.server.keeps_transactions;
     commit->started_us = clock_monotonic_us();
     commit->has_first_process = commit->process != NULL;
@@ -136,6 +138,7 @@ enum native_step native_commit_begin(struct native_commit *commit)
     bool is_older = entry != NULL && entry->number > commit->view->transaction_number;
     if (is_older || (known && (entry->state == NATIVE_ENDED ||
                                (entry->state == NATIVE_OPEN && !entry->wrote)))) {
+        commit->was_committed = known && entry->state == NATIVE_ENDED;
         pthread_mutex_unlock(&part->lock);
         return NATIVE_SEND;
     }
@@ -181,12 +184,21 @@ static void settle(struct native_commit *commit, enum wal_kind kind, const char 
     }
 }
 
+/* To a commit that comes again: a driver would take "no such transaction" for "run it once more".
+ */
+static bool is_forgotten(const struct native_commit *commit, struct slice reply)
+{
+    static const struct commit_asked believing = {.again = true, .conclusive = true};
+    return commit->was_committed && !commit->native->options.server.keeps_transactions &&
+           commit_verdict(reply, &believing, NULL) == COMMIT_LOST;
+}
+
 enum native_answer native_commit_answered(struct native_commit *commit, struct slice reply)
 {
     int32_t code = 0;
     const struct commit_asked asked = {.again = commit->again, .conclusive = commit->conclusive};
     if (commit->unit == 0) {
-        return NATIVE_PASS;
+        return is_forgotten(commit, reply) ? NATIVE_FORGOTTEN : NATIVE_PASS;
     }
     enum commit_verdict verdict = commit_verdict(reply, &asked, &code);
     switch (verdict) {

@@ -19,7 +19,7 @@ from holdfast_testing import Connection, Proxy, ProxyFailed, Server, WireTap, en
 from holdfast_testing.metrics import Metrics
 from holdfast_testing.server import server_kind
 
-NO_SUCH_TRANSACTION = 251
+UNKNOWN_ERROR, NO_SUCH_TRANSACTION = 8, 251
 AS_IS = json_util.JSONOptions(uuid_representation=UuidRepresentation.UNSPECIFIED)
 
 
@@ -475,6 +475,25 @@ def test_outcome_unknown(crash_server, choice, state, living):
         assert unit_of(proxy.wal, unit)["state"] == state
         if living:
             assert proxy.stop() == 0
+
+
+@pytest.mark.skipif(server_kind() == "mongod", reason="mongod keeps how transactions ended")
+def test_asked_again_of_a_server_that_has_forgotten(crash_server):
+    """The answer to a commit was lost on the way to the driver, which asks again, and the server has
+    restarted and forgotten: the driver must not take that for "run it again"."""
+    with Proxy(crash_server) as proxy:
+        unit = RawTransaction(Connection(proxy.port))
+        unit.insert("c", {"_id": uuid.uuid4().hex})
+        assert unit.commit()["ok"] == 1
+        with Connection(proxy.port) as again:
+            assert unit.commit(again)["ok"] == 1
+        crash_server.restart()
+        with Connection(proxy.port) as again:
+            reply = unit.commit(again)
+        assert reply["code"] == UNKNOWN_ERROR and not is_transient(reply)
+        assert "had committed" in reply["errmsg"]
+        assert ended(proxy.wal, unit)["state"] == "committed"
+        assert len(units(proxy.wal)) == 1
 
 
 def pretend_to_keep(tap):
