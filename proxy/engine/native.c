@@ -246,19 +246,27 @@ enum status native_start(const struct native_options *options, struct native **r
     }
     enum status status = native_asker_start(native, ret_error);
     if (status != STATUS_OK) {
-        native_stop(native);
+        native_end(native);
+        native_free(native);
         return status;
     }
     *ret_native = native;
     return STATUS_OK;
 }
 
-struct native *native_stop(struct native *native)
+void native_end(struct native *native)
+{
+    if (native != NULL) {
+        native_asker_end(native);
+    }
+}
+
+struct native *native_free(struct native *native)
 {
     if (native == NULL) {
         return NULL;
     }
-    native_asker_stop(native);
+    native_asker_free(native);
     for (size_t i = 0; i < NATIVE_PARTS; i++) {
         while (native->parts[i].entries != NULL) {
             native_entry_remove(&native->parts[i], native->parts[i].entries);

@@ -406,7 +406,7 @@ enum status native_asker_start(struct native *native, struct error *ret_error)
     return STATUS_OK;
 }
 
-void native_asker_stop(struct native *native)
+void native_asker_end(struct native *native)
 {
     if (native->started) {
         pthread_mutex_lock(&native->lock);
@@ -414,7 +414,12 @@ void native_asker_stop(struct native *native)
         pthread_cond_signal(&native->changed);
         pthread_mutex_unlock(&native->lock);
         pthread_join(native->thread, NULL);
+        native->started = false;
     }
+}
+
+void native_asker_free(struct native *native)
+{
     while (native->aborts != NULL) {
         struct native_abort *wanted = native->aborts;
         native->aborts = wanted->next;

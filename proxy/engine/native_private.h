@@ -122,7 +122,10 @@ void native_asker_defer(struct native *native, uint64_t unit);
 void native_asker_abort(struct native *native, const char *user, const bson_t *lsid,
                         int64_t number);
 MUST_CHECK enum status native_asker_start(struct native *native, struct error *ret_error);
-void native_asker_stop(struct native *native);
+/* Ends the thread. */
+void native_asker_end(struct native *native);
+/* After that: frees what it has left. */
+void native_asker_free(struct native *native);
 /* It was settled by somebody else. */
 void native_asker_settled(struct native *native, uint64_t unit);
 
