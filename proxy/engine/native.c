@@ -87,7 +87,8 @@ static void make_room(struct native *native, struct native_part *part, uint64_t 
     size_t most = native->options.sessions_max / NATIVE_PARTS + 1;
     for (unsigned tries = 0; tries < 8 && HASH_COUNT(part->entries) >= most; tries++) {
         struct native_entry *oldest = part->entries;
-        bool busy = oldest->state == NATIVE_JOURNALING || oldest->state == NATIVE_COMMITTING;
+        bool busy = oldest->state == NATIVE_JOURNALING ||
+                    (oldest->state == NATIVE_COMMITTING && !oldest->set_aside);
         if (tries < 7 && (busy || now_ms - oldest->used_ms < 1000)) {
             entry_to_end(part, oldest);
         } else {
@@ -170,6 +171,7 @@ static void begin(struct native_part *part, struct native_entry *entry, int64_t 
     entry->number = number;
     entry->state = NATIVE_OPEN;
     entry->wrote = false;
+    entry->set_aside = false;
     entry->has_process = false;
     entry->unit = 0;
 }

@@ -96,6 +96,7 @@ struct native_commit {
     uint64_t unit;
     /* private */
     bool again;
+    bool set_aside; /* `again`: the unit is a conflict by now */
     bool conclusive;
     bool has_first_process; /* of the server that was asked first; `process` may change meanwhile */
     uint8_t first_process[UPSTREAM_PROCESS_BYTES];
