@@ -331,6 +331,40 @@ def test_client_asks_before_the_proxy(stack, raw):
     assert len(commits(leaves)) == 2
 
 
+def test_client_hears_more_than_the_proxy(stack, raw):
+    """The proxy was told that the outcome cannot be told: a conflict. Its client asks once more, and
+    the server has committed: the conflict is settled, in the same unit."""
+    key = uuid.uuid4().hex
+    unit = RawTransaction(raw)
+    unit.insert("c", {"_id": key})
+    stack.between.commands.clear()
+    seen = []
+
+    def answer(reply):
+        if not is_commit(stack.between.commands[-1][1]) or is_hello(reply):
+            return None
+        seen.append(reply)
+        if len(seen) == 1:
+            return False  # the client's: it is lost
+        return {"ok": 0.0, "code": 225, "codeName": "TransactionTooOld", "errmsg": "made up"}
+
+    stack.between.before_reply = answer
+    assert unit.commit()["ok"] == 0
+    assert len(seen) == 2
+    assert ended(stack.proxy.wal, unit)["state"] == "conflict"
+    again = unit.commit()  # still no certain answer: it stays as it is
+    assert again["ok"] == 0 and not is_transient(again)
+    stack.between.before_reply = None
+    assert unit.commit()["ok"] == 1
+    settled = lambda: unit_of(stack.proxy.wal, unit)["state"] == "committed"
+    wait_until(settled, 10, "the conflict is settled")
+    assert inserted(stack, key)
+    ours = [u for u in units(stack.proxy.wal) if show(stack.proxy.wal, u["unit"])["lsid"] == unit.lsid["id"]]
+    assert len(ours) == 1, ours
+    assert unit.next().insert("c", {"_id": uuid.uuid4().hex})["ok"] == 1
+    assert unit.commit()["ok"] == 1
+
+
 def test_client_leaves_while_it_is_asked(stack):
     """Nobody waits for it any more: the journal gets the outcome all the same."""
     unit = RawTransaction(Connection(stack.proxy.port))
