@@ -120,12 +120,13 @@ static bool make_listener(struct services *services, const struct config_service
     if (service->application[0] == '\0' && service->address[0] == '\0') {
         return false;
     }
-    services->rules[services->rule_count++] = (struct router_rule){
+    struct router_rule *rule = &services->rules[services->rule_count++];
+    *rule = (struct router_rule){
         .domain = domain,
         .service = number,
-        .address = service->address,
         .application = service->application,
     };
+    rule->by_address = ip_address_parse(slice_text(service->address), &rule->address);
     return true;
 }
 
@@ -140,7 +141,8 @@ static void make_listeners(struct services *services)
         }
         if (service->instances_count == 0 &&
             !make_listener(services, service, services->domains[i], i)) {
-            /* http.listen's: all of the plain listener that no other service claims. */
+            /* http.listen's: all of the plain listener. Then there are no rules
+               (config_services_check()): they would come after this, in vain. */
             services->listeners[0].domain = services->domains[i];
             services->listeners[0].service = i;
         }
