@@ -248,6 +248,20 @@ static enum status make_idempotency(struct services *services, struct error *ret
     return idempotency_new(&options, &services->idempotency, ret_error);
 }
 
+/* Of a domain only one process knows which call is open, and a native proxy need not be alone. */
+static void warn_of_other_doors(const struct services *services)
+{
+    const struct config *config = services->config;
+    if (services->count > 0 && services->engine->native != NULL &&
+        config->http_background != CONFIG_BACKGROUND_REFUSE &&
+        config->unit_boundary != CONFIG_BOUNDARY_OBSERVE) {
+        LOG(LOG_WARNING, "http",
+            "If another holdfastd fronts these services as well, or is in their MongoDB URIs, what "
+            "they write through it is in no call, and nothing tells: only http.backgroundWrites: "
+            "refuse makes it an error");
+    }
+}
+
 enum status services_new(const struct config *config, struct engine *engine,
                          struct observe *observe, struct services **ret_services,
                          struct error *ret_error)
@@ -295,6 +309,7 @@ enum status services_new(const struct config *config, struct engine *engine,
         return status;
     }
     make_listeners(services);
+    warn_of_other_doors(services);
     *ret_services = services;
     return STATUS_OK;
 }
