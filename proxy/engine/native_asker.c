@@ -253,23 +253,24 @@ static struct slice reply_of(const struct native_doubt *doubt)
                                                                           : (struct slice){0};
 }
 
+/* Who waits is told afterwards, and may look it up in the journal at once. */
 static void end_doubt(struct native *native, struct native_doubt *doubt,
                       enum commit_verdict verdict, bool too_old)
 {
     switch (verdict) {
     case COMMIT_COMMITTED:
-        native_outcome_append(native, doubt->unit, WAL_KIND_COMMIT, NULL, reply_of(doubt),
-                              doubt->counted);
+        native_outcome_append_wait(native, doubt->unit, WAL_KIND_COMMIT, NULL, reply_of(doubt),
+                                   doubt->counted);
         break;
     case COMMIT_LOST:
-        native_outcome_append(native, doubt->unit, WAL_KIND_ABORT,
-                              "the server has no such transaction: it was never acknowledged",
-                              (struct slice){0}, doubt->counted);
+        native_outcome_append_wait(native, doubt->unit, WAL_KIND_ABORT,
+                                   "the server has no such transaction: it was never acknowledged",
+                                   (struct slice){0}, doubt->counted);
         break;
     default:
-        native_outcome_append(native, doubt->unit, WAL_KIND_CONFLICT,
-                              native_conflict_reason(verdict, too_old), (struct slice){0},
-                              doubt->counted);
+        native_outcome_append_wait(native, doubt->unit, WAL_KIND_CONFLICT,
+                                   native_conflict_reason(verdict, too_old), (struct slice){0},
+                                   doubt->counted);
         break;
     }
     native_outcome_note(native, &doubt->key, doubt->unit, verdict == COMMIT_COMMITTED);

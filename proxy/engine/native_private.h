@@ -102,6 +102,9 @@ void native_entry_remove(struct native_part *part, struct native_entry *entry);
    COMMIT keeps, size 0: nothing. `counted`: the unit is counted elsewhere. */
 void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
                            const char *reason, struct slice reply, bool counted);
+/* The same, and waits until it is there. Not from an event loop or the journal's writer thread. */
+void native_outcome_append_wait(struct native *native, uint64_t unit, enum wal_kind kind,
+                                const char *reason, struct slice reply, bool counted);
 /* What is durable is not known any more: the next start recovers. */
 _Noreturn void native_end_process(const char *message, uint64_t unit, enum status status);
 /* The session's entry, if it is still this unit's, has ended. */

@@ -15,6 +15,7 @@
 #include "holdfast/log.h"
 
 #define PATIENCE_PART 10u
+#define REFUSED "the server has refused the commit"
 
 static void end_command(bson_t *command, const char *name, const struct native_unit_state *state)
 {
@@ -106,34 +107,56 @@ static void ask_elsewhere(struct commit *commit, bool unsent)
     native_asker_add(native, doubt);
 }
 
-/* The journal's writer thread. The server has committed it: a full journal does not change that. */
-static void on_kept(struct wal_append *first, void *context)
+/*
+ * The end that the server has told is in the journal, or there is no room for it, which does not
+ * change it: then a shorter record is tried, and without that recovery asks.
+ */
+static void check_kept(struct commit *commit, enum wal_kind kind, const char *reason)
 {
-    struct commit *commit = context;
-    enum status status = first->status;
+    enum status status = commit->append.status;
     bson_destroy(&commit->payload);
     if (status == STATUS_IO) {
-        native_end_process("a commit record could not be made durable", commit->unit->id, status);
+        native_end_process("the end of a unit could not be made durable", commit->unit->id, status);
     } else if (status != STATUS_OK) {
-        native_outcome_append(commit->engine->native, commit->unit->id, WAL_KIND_COMMIT, NULL,
-                              commit->reply, true);
+        native_outcome_append(commit->engine->native, commit->unit->id, kind, reason, commit->reply,
+                              true);
     }
+}
+
+/* The journal's writer thread, as the next. */
+static void on_commit_kept(struct wal_append *first, void *context)
+{
+    struct commit *commit = context;
+    (void)first;
+    check_kept(commit, WAL_KIND_COMMIT, NULL);
     histogram_observe(&commit->engine->counters.commit, clock_monotonic_us() - commit->started_us);
     unit_state_set(commit->unit, UNIT_COMMITTED);
     release_unit(commit->engine, commit->unit);
     commit->completed(commit, STATUS_OK);
 }
 
-/* Waited for: the answer that it keeps is what a write that comes again is told. */
-static void keep_commit(struct commit *commit)
+static void on_abort_kept(struct wal_append *first, void *context)
+{
+    struct commit *commit = context;
+    (void)first;
+    check_kept(commit, WAL_KIND_ABORT, REFUSED);
+    end_without(commit, UNIT_ABORTED, "the server has lost its transaction");
+}
+
+/* Waited for: what it says is what a command that comes again goes by. */
+static void keep_end(struct commit *commit, enum wal_kind kind)
 {
     bson_init(&commit->payload);
-    record_put_commit(&commit->payload, NULL, 0, commit->reply);
+    if (kind == WAL_KIND_COMMIT) {
+        record_put_commit(&commit->payload, NULL, 0, commit->reply);
+    } else {
+        record_put_abort(&commit->payload, REFUSED);
+    }
     commit->append = (struct wal_append){
-        .kind = WAL_KIND_COMMIT,
+        .kind = kind,
         .unit = commit->unit->id,
         .payload = slice_make(bson_get_data(&commit->payload), commit->payload.len),
-        .completed = on_kept,
+        .completed = kind == WAL_KIND_COMMIT ? on_commit_kept : on_abort_kept,
         .context = commit,
     };
     wal_append(commit->engine->wal, &commit->append);
@@ -150,11 +173,9 @@ static void on_commit_answered(void *context, enum status status, struct slice r
         CRASH_POINT(native_answered);
     }
     if (verdict == COMMIT_COMMITTED) {
-        keep_commit(commit);
+        keep_end(commit, WAL_KIND_COMMIT);
     } else if (verdict == COMMIT_LOST) {
-        native_outcome_append(commit->engine->native, commit->unit->id, WAL_KIND_ABORT,
-                              "the server has refused the commit", (struct slice){0}, true);
-        end_without(commit, UNIT_ABORTED, "the server has lost its transaction");
+        keep_end(commit, WAL_KIND_ABORT);
     } else {
         ask_elsewhere(commit, false);
     }

@@ -138,6 +138,46 @@ def test_lost_answers(stack, collection, name, lost, direction):
     assert set(stack.stored(name)) == {0, 1, 2}
 
 
+def increment(name, number, **more):
+    updates = [{"q": {}, "u": {"$inc": {"n": 1}}, "multi": True}]
+    lsid = {"id": Binary(name.encode().ljust(16)[:16], 4)}
+    command = {"update": name, "updates": updates, "$db": DATABASE, **more}
+    return {**command, "lsid": lsid, "txnNumber": Int64(number)}
+
+
+def test_a_lost_transaction_is_run_again(stack, collection, name):
+    """The server has lost it before the commit came: that is in the journal before it is run again,
+    which asks the journal whether it may be."""
+    collection.insert_many([{"_id": i, "n": 0} for i in range(3)])
+    aborted = []
+
+    def abort_first(command):
+        if next(iter(command)) == "commitTransaction" and not aborted:
+            lost = {k: command[k] for k in ("lsid", "txnNumber", "autocommit", "$db")}
+            with Connection(stack.server.port) as raw:
+                aborted.append(raw.run({"abortTransaction": 1, **lost}))
+
+    stack.between.before_request = abort_first
+    with Connection(stack.proxy.port) as raw:
+        answer = raw.run(increment(name, 1))
+    assert aborted[0]["ok"] == 1
+    assert (answer["ok"], answer.get("nModified"), answer.get("errmsg")) == (1, 3, None)
+    assert {d["n"] for d in stack.stored(name).values()} == {1}
+
+
+def test_a_commit_that_was_asked_for_is_known_at_once(stack, collection, name):
+    """The answer to the commit is lost, and the proxy learns that it is there: a retry that comes as
+    soon as that was told gets the answer, too."""
+    collection.insert_many([{"_id": i, "n": 0} for i in range(3)])
+    which = lose(lambda c: next(iter(c)) == "commitTransaction", "reply", [])
+    stack.between.before_request, stack.between.before_reply = which
+    with Connection(stack.proxy.port) as raw:
+        for _ in range(2):
+            answer = raw.run(increment(name, 1))
+            assert (answer["ok"], answer.get("nModified"), answer.get("errmsg")) == (1, 3, None)
+    assert {d["n"] for d in stack.stored(name).values()} == {1}
+
+
 @pytest.mark.parametrize("point", ["native_committing", "native_sent", "native_answered"])
 def test_killed_in_commit(point):
     """kill -9 of the proxy around the commit: recovery asks, and a retry gets the first answer."""
