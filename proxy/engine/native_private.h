@@ -69,6 +69,7 @@ struct native_abort {
     struct native_abort *next;
     char *user;
     bson_t lsid;
+    bson_t api; /* parameters of its commands; may be empty */
     int64_t number;
 };
 
@@ -123,7 +124,7 @@ void native_asker_defer(struct native *native, uint64_t unit);
 /* The server is told to abort the transaction, once, if it can be reached: its own timeout does it
    else. */
 void native_asker_abort(struct native *native, const char *user, const bson_t *lsid,
-                        int64_t number);
+                        const bson_t *api, int64_t number);
 MUST_CHECK enum status native_asker_start(struct native *native, struct error *ret_error);
 void native_asker_stop(struct native *native);
 /* It was settled by somebody else. */

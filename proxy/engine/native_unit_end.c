@@ -24,13 +24,14 @@ static void end_command(bson_t *command, const char *name, const struct native_u
     if (!bson_empty(&state->recovery_token)) {
         BSON_APPEND_DOCUMENT(command, "recoveryToken", &state->recovery_token);
     }
+    bson_concat(command, &state->api);
     BSON_APPEND_UTF8(command, "$db", "admin");
 }
 
-static const bson_t *lsid_of(const struct unit *unit)
+static void abort_elsewhere(struct native *native, const struct unit *unit)
 {
     const struct native_unit_state *state = unit->native;
-    return &state->lsid;
+    native_asker_abort(native, unit->user, &state->lsid, &state->api, NATIVE_UNIT_NUMBER);
 }
 
 /* ------------------------------------------------------------------ commit */
@@ -70,6 +71,7 @@ static void put_committing(const struct native_unit_state *state, bool with_comm
         .lsid = slice_make(bson_get_data(&state->lsid), state->lsid.len),
         .transaction_number = NATIVE_UNIT_NUMBER,
         .recovery_token = slice_make(bson_get_data(token), bson_empty(token) ? 0 : token->len),
+        .api = slice_make(bson_get_data(&state->api), bson_empty(&state->api) ? 0 : state->api.len),
         .process = state->has_process ? state->process : NULL,
         .commands = with_commands && state->command_count > 0
                         ? slice_make(bson_get_data(&state->commands), state->commands.len)
@@ -230,8 +232,7 @@ static void on_left(void *context, enum status status, struct slice reply)
     struct commit *commit = context;
     (void)reply; /* a transaction that is gone is ended, too */
     if (status != STATUS_OK) {
-        native_asker_abort(commit->engine->native, commit->unit->user, lsid_of(commit->unit),
-                           NATIVE_UNIT_NUMBER);
+        abort_elsewhere(commit->engine->native, commit->unit);
     }
     commit_journal(commit);
 }
@@ -301,18 +302,12 @@ static void end_rollback(struct rollback *rollback)
     rollback_finish(rollback, UNIT_ABORTED);
 }
 
-static void abort_elsewhere(struct rollback *rollback)
-{
-    native_asker_abort(rollback->engine->native, rollback->unit->user, lsid_of(rollback->unit),
-                       NATIVE_UNIT_NUMBER);
-}
-
 static void on_aborted(void *context, enum status status, struct slice reply)
 {
     struct rollback *rollback = context;
     (void)reply; /* a transaction that has failed is aborted already */
     if (status != STATUS_OK) {
-        abort_elsewhere(rollback);
+        abort_elsewhere(rollback->engine->native, rollback->unit);
     }
     end_rollback(rollback);
 }
@@ -325,7 +320,7 @@ void native_unit_roll_back(struct rollback *rollback)
         return;
     }
     if (rollback->channel == NULL) {
-        abort_elsewhere(rollback);
+        abort_elsewhere(rollback->engine->native, rollback->unit);
         end_rollback(rollback);
         return;
     }

@@ -15,6 +15,7 @@ struct native_unit_state {
     bson_t lsid;
     bool begun; /* a command was sent */
     bool wrote; /* one that may change something */
+    bson_t api; /* parameters of the first command, which all have to have; may be empty */
     struct touched touched;
     bson_t commands;
     uint32_t command_count;

@@ -9,6 +9,7 @@ from bson import Binary, Int64
 from conftest import DATABASE, Stack
 from holdfast_testing import Connection, Proxy, Server, WireTap, encode_message, wait_until
 from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.server_api import ServerApi
 from test_native_calls import lose, newest, ours
 
 DUPLICATE = 11000
@@ -176,6 +177,51 @@ def test_a_commit_that_was_asked_for_is_known_at_once(stack, collection, name):
             answer = raw.run(increment(name, 1))
             assert (answer["ok"], answer.get("nModified"), answer.get("errmsg")) == (1, 3, None)
     assert {d["n"] for d in stack.stored(name).values()} == {1}
+
+
+def strict_write(collection, name):
+    collection.insert_many([{"_id": i} for i in range(3)])
+
+
+def failed_write(collection, name):
+    with pytest.raises(BulkWriteError):
+        collection.insert_many([{"_id": 0}, {"_id": 0}])
+
+
+def comment_unit(collection, name):
+    collection.insert_one({"_id": 1}, comment={"unit": name, "begin": True})
+    collection.insert_one({"_id": 2}, comment={"unit": name, "last": True})
+
+
+def comment_unit_left(collection, name):
+    collection.insert_one({"_id": 1}, comment={"unit": name, "begin": True, "timeoutMS": 200})
+
+
+def driver_transaction(collection, name):
+    with collection.database.client.start_session() as session, session.start_transaction():
+        collection.insert_one({"_id": 1}, session=session)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["answered", "lost"])
+@pytest.mark.parametrize(
+    "write", [strict_write, failed_write, comment_unit, comment_unit_left, driver_transaction]
+)
+def test_stable_api(stack, name, write, lost):
+    """mongod wants every command of a transaction, its end too, with the API parameters of the
+    first; also where the proxy's own connection ends it. The tests' server does not look."""
+    stack.direct[DATABASE].create_collection(name)
+    tap, ends = stack.between, ("commitTransaction", "abortTransaction")
+    api = ServerApi("1", strict=True, deprecation_errors=False)
+    with stack.proxy.client(server_api=api) as client:
+        tap.commands.clear()
+        if lost:
+            which = lose(lambda c: next(iter(c)) in ends, "request", [])
+            tap.before_request, tap.before_reply = which
+        write(client[DATABASE][name], name)
+        count = 2 if lost and write is not comment_unit_left else 1
+        wait_until(lambda: sum(next(iter(c)) in ends for c in ours(tap)) >= count, 10, "it has ended")
+    fields = ("apiVersion", "apiStrict", "apiDeprecationErrors")
+    assert {tuple(command.get(f) for f in fields) for command in ours(tap)} == {("1", True, False)}
 
 
 @pytest.mark.parametrize("point", ["native_committing", "native_sent", "native_answered"])
