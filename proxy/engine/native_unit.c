@@ -24,6 +24,7 @@ static void state_free(void *memory)
     bson_destroy(&state->api);
     bson_destroy(&state->commands);
     bson_destroy(&state->recovery_token);
+    bson_destroy(&state->times);
     free(state);
 }
 
@@ -46,6 +47,7 @@ static struct native_unit_state *state_of(struct unit *unit)
     bson_init(&state->api);
     bson_init(&state->commands);
     bson_init(&state->recovery_token);
+    bson_init(&state->times);
     BSON_APPEND_BINARY(&state->lsid, "id", BSON_SUBTYPE_UUID, id, sizeof id);
     state->began_us = clock_monotonic_us();
     unit->native = state;

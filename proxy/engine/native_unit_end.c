@@ -13,6 +13,8 @@
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
+#include "wire/bson_walk.h"
+#include "wire/command.h"
 
 #define PATIENCE_PART 10u
 #define REFUSED "the server has refused the commit"
@@ -164,6 +166,38 @@ static void keep_end(struct commit *commit, enum wal_kind kind)
     wal_append(commit->engine->wal, &commit->append);
 }
 
+static const char *const time_names[] = {"operationTime", "$clusterTime", NULL};
+
+static void note_times(struct native_unit_state *state, struct slice reply)
+{
+    struct bson_element element;
+    struct slice cluster = bson_document_find(reply, time_names[1]);
+    bson_t view;
+    if (bson_element_find(reply, time_names[0], &element) && element.type == BSON_TYPE_TIMESTAMP) {
+        bson_append_timestamp(&state->times, element.name, -1,
+                              slice_load_u32le(element.value.data + 4),
+                              slice_load_u32le(element.value.data));
+    }
+    if (cluster.size > 0 && bson_init_static(&view, cluster.data, cluster.size)) {
+        bson_append_document(&state->times, time_names[1], -1, &view);
+    }
+}
+
+void native_unit_put_times(const struct unit *unit, bson_t *reply)
+{
+    const struct native_unit_state *state = unit->native;
+    bson_t rest;
+    if (state == NULL || bson_empty(&state->times) ||
+        command_copy_without(&rest, slice_make(bson_get_data(reply), reply->len), time_names) !=
+            STATUS_OK) {
+        return;
+    }
+    bson_reinit(reply);
+    bson_concat(reply, &rest);
+    bson_concat(reply, &state->times);
+    bson_destroy(&rest);
+}
+
 static void on_commit_answered(void *context, enum status status, struct slice reply)
 {
     static const struct commit_asked first = {.again = false};
@@ -175,6 +209,7 @@ static void on_commit_answered(void *context, enum status status, struct slice r
         CRASH_POINT(native_answered);
     }
     if (verdict == COMMIT_COMMITTED) {
+        note_times(commit->unit->native, reply);
         keep_end(commit, WAL_KIND_COMMIT);
     } else if (verdict == COMMIT_LOST) {
         keep_end(commit, WAL_KIND_ABORT);

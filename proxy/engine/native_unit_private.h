@@ -21,6 +21,7 @@ struct native_unit_state {
     uint32_t command_count;
     int32_t left;
     bson_t recovery_token; /* the last that a mongos gave; empty: none */
+    bson_t times;          /* operationTime and $clusterTime of the commit's answer; may be empty */
     bool has_process;
     uint8_t process[UPSTREAM_PROCESS_BYTES]; /* that the commit is first sent to */
     uint64_t began_us;

@@ -179,6 +179,28 @@ def test_a_commit_that_was_asked_for_is_known_at_once(stack, collection, name):
     assert {d["n"] for d in stack.stored(name).values()} == {1}
 
 
+@pytest.mark.parametrize("boundary", ["strict", "comment"])
+def test_the_answer_has_the_time_of_the_commit(stack, collection, name, boundary):
+    """A causally consistent session reads its own writes by operationTime and $clusterTime of the
+    last answer: those of the statement are older than what the transaction has made."""
+    collection.insert_many([{"_id": i, "n": 0} for i in range(3)])
+    seen = []
+
+    def others_write(command):
+        if next(iter(command)) == "commitTransaction":
+            stack.direct[DATABASE]["others"].insert_one({})
+
+    stack.between.before_request = others_write
+    stack.between.before_reply = lambda reply: seen.append(reply)
+    comment = {"comment": {"unit": name, "begin": True, "last": True}}
+    with Connection(stack.proxy.port) as raw:
+        answer = raw.run(increment(name, 1, **(comment if boundary == "comment" else {})))
+    times = [(r["operationTime"], r["$clusterTime"]) for r in seen if "operationTime" in r]
+    assert (answer["ok"], answer["nModified"]) == (1, 3)
+    assert (answer["operationTime"], answer["$clusterTime"]) == times[-1]
+    assert times[-1] != times[-2]
+
+
 def strict_write(collection, name):
     collection.insert_many([{"_id": i} for i in range(3)])
 
