@@ -12,7 +12,7 @@
  *     - asked again, and the server may have       UNKNOWN
  *       forgotten what it did
  *     - with a write concern error                 OPEN: it may be an old primary that says so
- *     - PreparedTransactionInProgress              OPEN: it may yet be committed
+ *     - PreparedTransactionInProgress, asked again OPEN: it may yet be committed
  *   the server, or the way to it, is changing      OPEN: ask again
  *   asked first: InternalError, UnknownError       OPEN: how far it had come nobody says
  *   asked first: what refuses the command          LOST: nothing was committed by it

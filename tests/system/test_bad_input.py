@@ -291,7 +291,7 @@ BAD_OPTIONS = {
     "http alone": [*GOOD, "--http-listen", "127.0.0.1:0"],
     "http route": [*GOOD, "--set", "http.routes=POST"],
     "native has no such units": [
-        *GOOD, "--set", "unit.engine=native", "--set", "unit.multiWrites=strict"
+        *GOOD, "--set", "unit.engine=native", "--set", "unit.isolation=serializable"
     ],
     "uri that no driver takes": [*GOOD[:2], "--upstream", "mongodb://h:99999", *GOOD[4:]],
 }

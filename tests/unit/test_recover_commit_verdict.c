@@ -32,7 +32,7 @@ static const struct {
     {"{'ok': 0.0, 'code': 251, 'writeConcernError': {}}", &again, COMMIT_OPEN, 251},
     {"{'ok': 0.0, 'code': 112, 'errorLabels': ['x', 'TransientTransactionError']}", &first,
      COMMIT_LOST, 112},
-    {"{'ok': 0.0, 'code': 267, 'errorLabels': ['TransientTransactionError']}", &first, COMMIT_OPEN,
+    {"{'ok': 0.0, 'code': 267, 'errorLabels': ['TransientTransactionError']}", &first, COMMIT_LOST,
      267},
     {"{'ok': 0.0, 'code': 267, 'errorLabels': ['TransientTransactionError']}", &again, COMMIT_OPEN,
      267},
