@@ -84,9 +84,10 @@ static void on_begun(struct wal_append *first, void *context)
 }
 
 /*
- * So that recovery can end what a killed proxy had open. Nobody waits for it: a kill before the
- * journal's next commit, some tenths of a millisecond, leaves the transaction to the server's
- * timeout. To wait would cost each unit a sync before its first write.
+ * So that recovery can end what a killed proxy had open. Unhurried: it goes with the next commit of
+ * others, or after WAL_UNHURRIED_MS, and a unit that is shorter has it in one group with
+ * COMMITTING, which would wait for the sync of a BEGIN before it. A kill before that leaves the
+ * transaction to the server's timeout.
  */
 static void journal_begin(struct wal *wal, struct unit *unit, struct native_unit_state *state)
 {
@@ -100,6 +101,7 @@ static void journal_begin(struct wal *wal, struct unit *unit, struct native_unit
     }
     bson_init(&begin->payload);
     begin_make(unit, &begin->payload, &begin->append);
+    begin->append.unhurried = true;
     begin->append.completed = on_begun;
     begin->append.context = begin;
     state->begin_appended = true;
