@@ -2,7 +2,8 @@
  * Blocks and zeros behind the end of the journal's file (room.h).
  *
  * Invariant: zeros are written only behind `end`, the last page of the newest commit, and only
- * where blocks are allocated: they can neither touch a page that somebody reads nor fill the disk.
+ * where blocks were allocated: they touch no page that somebody reads. Where a file system takes
+ * new blocks for each write all the same, they are as little as a commit or two.
  *
  * The writer thread's.
  */
@@ -25,8 +26,8 @@ static bool is_lack_of_room(int code)
     return code == ENOSPC || code == EDQUOT || code == EFBIG;
 }
 
-/* A disk that does not take zeros is not trusted with anything else: as in LMDB, a write that is
-   cut short counts as an error. */
+/* A disk that fails to take zeros is not trusted with anything else. One that takes fewer than
+   given is full, whatever it had promised. */
 static int keep_zeros(struct room *room, int descriptor, uint64_t end)
 {
     uint64_t at = room->zeroed_end > end ? room->zeroed_end : end;
@@ -37,10 +38,13 @@ static int keep_zeros(struct room *room, int descriptor, uint64_t end)
     while (at < until) {
         size_t size = until - at < sizeof zeros ? (size_t)(until - at) : sizeof zeros;
         ssize_t written = pwrite(descriptor, zeros, size, (off_t)at);
-        if (written != (ssize_t)size) {
-            return written < 0 ? errno : EIO;
+        if (written < 0 && errno == EINTR) {
+            continue;
         }
-        at += size;
+        if (written <= 0) {
+            return written < 0 ? errno : ENOSPC;
+        }
+        at += (uint64_t)written;
         room->zeroed_end = at;
     }
     return 0;

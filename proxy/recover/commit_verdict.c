@@ -71,7 +71,8 @@ static enum commit_verdict judge_error(int64_t code, bool transient, bool has_co
         return COMMIT_OPEN;
     }
     /* Servers label that one, too. Of the client's own commit that is the end, for its driver runs
-       the transaction again; who asks what became of one that is prepared asks until it is known. */
+       the transaction again; who asks what became of one that is prepared asks until it is known.
+     */
     bool lost = transient && !(asked->again && code == CODE_PREPARED_TRANSACTION_IN_PROGRESS);
     if (code == CODE_NO_SUCH_TRANSACTION || lost) {
         return asked->again && !asked->conclusive ? COMMIT_UNKNOWN : COMMIT_LOST;

@@ -253,6 +253,10 @@ void follow_decide(struct connection *connection, const struct wire_header *head
                    struct slice available, struct dispatch *dispatch)
 {
     struct command_view view;
+    if (atomic_load_explicit(&connection->shared->pause, memory_order_relaxed) == ROUTER_PAUSES) {
+        dispatch->kind = DISPATCH_BLOCKED; /* a read elsewhere would be cut by the hand-over */
+        return;
+    }
     dispatch->kind = DISPATCH_MORE;
     if (available.size < header->length) {
         return;

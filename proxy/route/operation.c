@@ -80,6 +80,28 @@ static void channel_send(struct engine_channel *channel, struct slice body,
     channel_send_message(channel, body, (struct slice){0}, answered, context);
 }
 
+/* Without what the client wants of replies: here one has to come, and no more than that. */
+static void send_request(struct connection *connection)
+{
+    const struct op_msg *message = &connection->request->message;
+    uint32_t wishes = OP_MSG_MORE_TO_COME | OP_MSG_EXHAUST_ALLOWED;
+    if ((message->flags & wishes) == 0) {
+        connection_send_server(connection, buffer_slice(&connection->request_bytes));
+        return;
+    }
+    uint8_t head[WIRE_HEADER_BYTES + sizeof(uint32_t)];
+    const struct wire_header header = {
+        .length = (uint32_t)(sizeof head + message->sections.size),
+        .request_id = connection->request_id,
+        .opcode = WIRE_OPCODE_MSG,
+    };
+    wire_header_store(head, &header);
+    slice_store_u32le(head + WIRE_HEADER_BYTES,
+                      message->flags & ~(wishes | OP_MSG_CHECKSUM_PRESENT));
+    connection_send_server(connection, slice_make(head, sizeof head));
+    connection_send_server(connection, message->sections);
+}
+
 static void channel_forward(struct engine_channel *channel,
                             void (*answered)(void *, enum status, struct slice), void *context)
 {
@@ -89,7 +111,7 @@ static void channel_forward(struct engine_channel *channel,
     if (!connection->server_gone && !connection->away &&
         expected_push(connection, (struct expected){.kind = EXPECT_OPERATION,
                                                     .request_id = connection->request_id})) {
-        connection_send_server(connection, buffer_slice(&connection->request_bytes));
+        send_request(connection);
     } else {
         operation_server_gone(connection);
     }

@@ -31,6 +31,7 @@ static size_t capacity;
 static struct storage_fault fault;
 static unsigned fault_calls;
 static unsigned fault_hits;
+static bool fault_hit_zeros;
 static atomic_bool disk_full;
 
 static struct {
@@ -148,6 +149,7 @@ void storage_fault_set(const struct storage_fault *wanted)
     fault = wanted == NULL ? (struct storage_fault){0} : *wanted;
     fault_calls = 0;
     fault_hits = 0;
+    fault_hit_zeros = false;
     watching = recording || fault.call != STORAGE_CALL_NONE;
     pthread_mutex_unlock(&lock);
 }
@@ -158,6 +160,14 @@ unsigned storage_fault_hits(void)
     unsigned hits = fault_hits;
     pthread_mutex_unlock(&lock);
     return hits;
+}
+
+bool storage_fault_hit_zeros(void)
+{
+    pthread_mutex_lock(&lock);
+    bool zeros = fault_hit_zeros;
+    pthread_mutex_unlock(&lock);
+    return zeros;
 }
 
 void storage_disk_full_set(bool full)
@@ -223,6 +233,12 @@ static ssize_t write_through(int descriptor, const struct iovec *parts, int coun
                       : real.pwritev(descriptor, parts, count, offset);
 }
 
+static bool are_zeros(const struct iovec *part)
+{
+    const uint8_t *bytes = part->iov_base;
+    return part->iov_len > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, part->iov_len - 1) == 0;
+}
+
 /* A write to data.mdb at `offset`, recorded or made to fail. */
 static ssize_t watched_write(int descriptor, const struct iovec *parts, int count, off_t offset)
 {
@@ -234,6 +250,7 @@ static ssize_t watched_write(int descriptor, const struct iovec *parts, int coun
         done = write_through(descriptor, parts, count, offset);
         record_write(kind, (uint64_t)offset, parts, count, done > 0 ? (size_t)done : 0, false);
     } else if (fault.failure == STORAGE_SHORT) {
+        fault_hit_zeros = count == 1 && are_zeros(parts);
         struct iovec half = {parts[0].iov_base, parts[0].iov_len / 2};
         done = write_through(descriptor, &half, 1, offset);
         record_write(kind, (uint64_t)offset, &half, 1, done > 0 ? (size_t)done : 0, true);

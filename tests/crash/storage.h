@@ -81,5 +81,7 @@ void storage_disk_full_set(bool full);
 
 /* How many calls have been made to fail since it was set. */
 unsigned storage_fault_hits(void);
+/* Whether the last of them was a write of nothing but zeros that was short. */
+bool storage_fault_hit_zeros(void);
 
 #endif

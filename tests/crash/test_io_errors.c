@@ -21,6 +21,7 @@ struct report {
     enum status groups[GROUPS]; /* group i is unit i + 1 */
     unsigned submitted;
     unsigned hits;
+    bool hit_zeros;
 };
 
 struct group {
@@ -91,6 +92,7 @@ static _Noreturn void child_main(const struct fixture *fixture, const struct sto
         report->submitted += GROUPS_PER_ROUND;
     }
     report->hits = storage_fault_hits();
+    report->hit_zeros = storage_fault_hit_zeros();
     _exit(0); /* as the daemon does: no close, no sync */
 }
 
@@ -159,7 +161,8 @@ static void check_journal(const struct fixture *fixture, const struct report *re
     fixture_assert_undamaged(fixture);
 }
 
-/* From the first failure on everything has failed for good. */
+/* From the first failure on everything has failed for good. Zeros that lie ready for later commits
+   (wal/room.c) are no failure as long as the rest of them can be written. */
 static void check_failed_for_good(const struct report *report, enum storage_failure failure)
 {
     bool failed = false;
@@ -174,7 +177,7 @@ static void check_failed_for_good(const struct report *report, enum storage_fail
         failed = failed || report->groups[i] != STATUS_OK;
         assert_int_equal(report->groups[i], failed ? STATUS_IO : STATUS_OK);
     }
-    assert_true(failed);
+    assert_int_equal(failed, !report->hit_zeros);
 }
 
 static void remove_journal(const struct fixture *fixture)

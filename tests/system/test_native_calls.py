@@ -7,7 +7,8 @@ import threading
 import pymongo
 import pytest
 from conftest import DATABASE, check_lives
-from holdfast_testing import WireTap, holdfast, wait_until
+from holdfast_testing import Connection, WireTap, holdfast, wait_until
+from holdfast_testing.wire import encode_message
 from http_stack import Gate, HttpStack, InBackground, call, reconnected, settled
 from instance_stack import Instances
 from pymongo.errors import DuplicateKeyError, OperationFailure
@@ -16,6 +17,7 @@ from test_http_domains import Domains, Fronted, comment_of, traced
 from test_native import Authenticated
 
 NO_SUCH, NOT_IN_TRANSACTION = 251, 263
+MORE_TO_COME = 2
 ALICE = {
     "username": "alice",
     "password": "secret",
@@ -605,6 +607,30 @@ def test_the_server_is_killed(name):
         gate.go.set()
         answer = caller.wait()
         assert answer.status == 503 and set(stack.stored(name)) == set()
+
+
+# ---- commands whose client wants no answer
+
+
+def test_more_to_come(stack, collection, name):
+    """The call waits for the server's answer to what runs beside it, whatever its client wants."""
+
+    def handler(_):
+        with Connection(stack.proxy.port) as raw:
+            command = {
+                "createIndexes": name,
+                "indexes": [{"key": {"x": 1}, "name": "x"}],
+                "writeConcern": {"w": 0},
+                "$db": DATABASE,
+            }
+            raw.send(encode_message(command, flags=MORE_TO_COME))
+            wait_until(
+                lambda: "x" in stack.direct[DATABASE][name].index_information(), 5, "the index is there"
+            )
+        return 200
+
+    stack.service.handlers["/x"] = handler
+    assert stack.call("/x").status == 200
 
 
 # ---- Idempotency-Key

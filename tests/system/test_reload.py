@@ -129,7 +129,7 @@ def test_what_needs_a_restart_is_named(configured, name):
         ("unit:\n  lockWait: 1ms\nlog:\n  level: loud\n", "holdfast.yaml:4: log.level"),
         ("unit:\n  lockWait: 1ms\n  nonsense: 1\n", "holdfast.yaml:3: unknown key unit.nonsense"),
         ("unit: [", "not YAML"),
-        ("unit:\n  lockWait: 1ms\n  engine: native\n  multiWrites: strict\n", "does not have"),
+        ("unit:\n  lockWait: 1ms\n  engine: native\n  isolation: serializable\n", "does not have"),
         (None, "cannot read"),
     ],
 )
