@@ -142,7 +142,8 @@ static void answer_ended(struct boundary_request *request, enum outcome outcome)
 static void after_commit(struct boundary_request *request)
 {
     bson_destroy(&request->kept);
-    if (request->commit_status == STATUS_CONFLICT) { /* native engine: it has ended */
+    if (request->commit_status == STATUS_CONFLICT) {
+        /* Native engine: it has ended. If nobody knows how, ending_finish() says so instead. */
         fail(request, REPLY_CODE_NoSuchTransaction,
              "the server has lost the unit's transaction: nothing of it is there");
         return;
@@ -343,8 +344,10 @@ static void check_out(struct boundary_request *request)
     case UNIT_CHECKOUT_ABORTED:
         answer_ended(request, OUTCOME_ROLLED_BACK);
         break;
-    case UNIT_CHECKOUT_CONFLICT:
-        answer_ended(request, OUTCOME_CONFLICT);
+    case UNIT_CHECKOUT_CONFLICT: /* native engine: how its commit ended may be known by now */
+        answer_ended(request, request->engine->native == NULL
+                                  ? OUTCOME_CONFLICT
+                                  : outcome_find_key(request->engine->wal, &request->key, 0, NULL));
         break;
     case UNIT_CHECKOUT_UNKNOWN:
         answer_ended(request, outcome_find_key(request->engine->wal, &request->key, 0, NULL));

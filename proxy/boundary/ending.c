@@ -197,6 +197,12 @@ void ending_finish(struct boundary_request *request)
 
 void ending_set_conflict(struct boundary_request *request)
 {
+    if (request->engine->native != NULL) {
+        ending_set_error(request, REPLY_CODE_UnknownError, NULL,
+                         "whether the server has committed this unit is not known, or not yet: see "
+                         "holdfast units and holdfast resolve");
+        return;
+    }
     ending_set_error(request, REPLY_CODE_InternalError, NULL,
                      "the writes of this unit could not be undone because a document was changed "
                      "around the proxy: it was set aside; see holdfast units and holdfast resolve");

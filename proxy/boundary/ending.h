@@ -69,7 +69,8 @@ void ending_supersede(struct boundary_request *request, void (*resume)(struct bo
 
 /*
  * Replaces the reply by the error of a unit that was set aside: what it wrote may still be there.
- * No label: a driver must not run it again on top of that.
+ * Native engine: of one of whose commit nobody knows, or nobody yet, how it ended. No label: a
+ * driver must not run it again on top of that.
  */
 void ending_set_conflict(struct boundary_request *request);
 

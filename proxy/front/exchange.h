@@ -120,7 +120,8 @@ struct front_shared {
     uint64_t kept_ms;
     uint64_t stall_ms;
     uint64_t connect_ms;
-    _Atomic bool *chose_http2; /* by service.place: it is FRONT_AUTO, and did when last asked */
+    _Atomic bool
+        *chose_http2; /* by place, each instance's own: it is FRONT_AUTO, and did when last asked */
     struct routes *routes;
     struct front_idempotency idempotency;
     struct observe *observe; /* NULL: requests are not counted by their route */

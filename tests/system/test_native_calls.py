@@ -584,6 +584,8 @@ def test_many_calls_at_once_by_instances(tmp_path, name):
         assert [answer.status for answer in answers] == [201, 500, 201]
         assert [answer.json for answer in answers] == [[f"/x?{number}"] for number in range(3)]
         assert set(stack.stored(name)) == {"/x?0", "/x?2"}
+        warnings = [entry["msg"] for entry in stack.proxy.log() if entry["s"] == "W"]
+        assert any("another holdfastd fronts these services" in each for each in warnings)
 
 
 # ---- whatever dies
