@@ -25,6 +25,7 @@
 #include "boundary/outcome.h"
 #include "boundary/request.h"
 #include "engine/begin.h"
+#include "engine/native_unit.h"
 #include "engine/release.h"
 #include "holdfast/crash_point.h"
 #include "wire/reply.h"
@@ -152,6 +153,7 @@ static void after_commit(struct boundary_request *request)
         if (request->reply.len <= 5) {
             reply_put_ok(&request->reply); /* commitUnit; else it is the last write's */
         }
+        native_unit_put_times(request->unit, &request->reply);
         ending_finish(request);
         CRASH_POINT(commit_acknowledged);
         return;
