@@ -9,7 +9,9 @@
  *
  * Bounded: RETRIES_MAX sessions, some 150 bytes each, and as many again of who has not logged in,
  * so that such a one cannot make the others forgotten; beyond it the longest unused is forgotten,
- * and a retry of its is taken for a first time. A restart forgets all; the domain is fenced then.
+ * and a retry of its is taken for a first time. A restart forgets all. After a kill the
+ * domain is fenced for as long as a driver takes to come again; after a clean end it is not, and
+ * what was cut by that end may be done twice (docs/REPLICA-SETS.md).
  *
  * The domain's mutex is held.
  */
