@@ -156,6 +156,9 @@ static void on_commit_answered(void *context, enum status status, struct slice r
                               "the server has refused the commit", (struct slice){0}, true);
         end_without(commit, UNIT_ABORTED, "the server has lost its transaction");
     } else {
+        if (commit->left != NULL) {
+            commit->left(commit);
+        }
         ask_elsewhere(commit, false);
     }
 }
