@@ -153,6 +153,7 @@ static void after_commit(struct boundary_request *request)
         if (request->reply.len <= 5) {
             reply_put_ok(&request->reply); /* commitUnit; else it is the last write's */
         }
+        native_unit_put_times(request->unit, &request->reply);
         ending_finish(request);
         CRASH_POINT(commit_acknowledged);
         return;

@@ -28,6 +28,7 @@
 #include "boundary/outcome.h"
 #include "boundary/request.h"
 #include "boundary/strict.h"
+#include "engine/native_unit.h"
 #include "holdfast/clock.h"
 #include "wire/reply.h"
 
@@ -83,6 +84,7 @@ static void after_refused_commit(struct boundary_request *request)
 static void after_commit(struct boundary_request *request)
 {
     if (request->commit_status == STATUS_OK) {
+        native_unit_put_times(request->unit, &request->reply);
         ending_finish(request);
         return;
     }

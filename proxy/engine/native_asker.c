@@ -92,11 +92,13 @@ void native_asker_defer(struct native *native, uint64_t unit)
 static void abort_free(struct native_abort *wanted)
 {
     bson_destroy(&wanted->lsid);
+    bson_destroy(&wanted->api);
     free(wanted->user);
     free(wanted);
 }
 
-void native_asker_abort(struct native *native, const char *user, const bson_t *lsid, int64_t number)
+void native_asker_abort(struct native *native, const char *user, const bson_t *lsid,
+                        const bson_t *api, int64_t number)
 {
     struct native_abort *wanted =
         memory_new_aligned(1, sizeof *wanted, _Alignof(struct native_abort));
@@ -104,6 +106,7 @@ void native_asker_abort(struct native *native, const char *user, const bson_t *l
         return;
     }
     bson_copy_to(lsid, &wanted->lsid);
+    bson_copy_to(api, &wanted->api);
     wanted->user = strdup(user);
     wanted->number = number;
     pthread_mutex_lock(&native->lock);
@@ -133,6 +136,7 @@ static void run_abort(struct native *native, struct upstream **upstream)
     const struct upstream_transaction transaction = {
         .lsid = slice_make(bson_get_data(&wanted->lsid), wanted->lsid.len),
         .number = wanted->number,
+        .api = slice_make(bson_get_data(&wanted->api), wanted->api.len),
         .user = wanted->user,
     };
     if (*upstream == NULL) {
@@ -254,6 +258,7 @@ static struct slice reply_of(const struct native_doubt *doubt)
                                                                           : (struct slice){0};
 }
 
+/* Who waits is told afterwards, and may look it up in the journal at once. */
 static void end_doubt(struct native *native, struct native_doubt *doubt,
                       enum commit_verdict verdict, bool too_old)
 {
@@ -264,19 +269,19 @@ static void end_doubt(struct native *native, struct native_doubt *doubt,
     switch (verdict) {
     case COMMIT_COMMITTED:
         kind = WAL_KIND_COMMIT;
-        native_outcome_append(native, doubt->unit, WAL_KIND_COMMIT, NULL, reply_of(doubt),
-                              doubt->counted || doubt->set_aside);
+        native_outcome_append_wait(native, doubt->unit, WAL_KIND_COMMIT, NULL, reply_of(doubt),
+                                   doubt->counted || doubt->set_aside);
         break;
     case COMMIT_LOST:
         kind = WAL_KIND_ABORT;
-        native_outcome_append(native, doubt->unit, WAL_KIND_ABORT,
-                              "the server has no such transaction: it was never acknowledged",
-                              (struct slice){0}, doubt->counted);
+        native_outcome_append_wait(native, doubt->unit, WAL_KIND_ABORT,
+                                   "the server has no such transaction: it was never acknowledged",
+                                   (struct slice){0}, doubt->counted);
         break;
     default:
-        native_outcome_append(native, doubt->unit, WAL_KIND_CONFLICT,
-                              native_conflict_reason(verdict, too_old), (struct slice){0},
-                              doubt->counted);
+        native_outcome_append_wait(native, doubt->unit, WAL_KIND_CONFLICT,
+                                   native_conflict_reason(verdict, too_old), (struct slice){0},
+                                   doubt->counted);
         break;
     }
     native_outcome_note(native, &doubt->key, doubt->unit, kind);

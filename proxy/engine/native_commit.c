@@ -31,16 +31,20 @@
 static void put_committing(const struct native_commit *commit, const bson_t *commands, int32_t left,
                            bson_t *payload)
 {
+    bson_t api = BSON_INITIALIZER;
+    command_put_api(&api, commit->view->body);
     const struct record_committing committing = {
         .lsid = bson_document_find(commit->view->body, "lsid"),
         .transaction_number = commit->view->transaction_number,
         .recovery_token = bson_document_find(commit->view->body, "recoveryToken"),
+        .api = slice_make(bson_get_data(&api), bson_empty(&api) ? 0 : api.len),
         .process = commit->has_first_process ? commit->first_process : NULL,
         .commands = commands == NULL ? (struct slice){0}
                                      : slice_make(bson_get_data(commands), commands->len),
         .left = left,
     };
     record_put_committing(payload, &committing);
+    bson_destroy(&api);
 }
 
 /* ------------------------------------------------------------------ before it is sent */

@@ -1,6 +1,7 @@
 /*
- * The record that tells how a transaction of the native engine ended. Nobody waits for it: without
- * it recovery asks the server, which says the same. Any thread.
+ * The record that tells how a transaction of the native engine ended. A driver's commit does not
+ * wait for it: without it recovery asks the server, which says the same. Who is told by the proxy
+ * is told when it is there: a command that comes again is answered from the journal. Any thread.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -47,15 +48,16 @@ static void on_appended(struct wal_append *first, void *context)
     free(outcome);
 }
 
-void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
-                           const char *reason, struct slice reply, bool counted)
+/* NULL: out of memory. */
+static struct outcome_append *make(struct native *native, uint64_t unit, enum wal_kind kind,
+                                   const char *reason, struct slice reply, bool counted)
 {
     struct outcome_append *outcome =
         memory_new_aligned(1, sizeof *outcome, _Alignof(struct outcome_append));
     if (outcome == NULL) {
         LOG(LOG_WARNING, "journal", "Out of memory: the next start asks how a commit ended",
             LOG_NUMBER("unit", unit));
-        return;
+        return NULL;
     }
     bson_init(&outcome->payload);
     if (kind == WAL_KIND_COMMIT) {
@@ -70,11 +72,31 @@ void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind k
         .kind = kind,
         .unit = unit,
         .payload = slice_make(bson_get_data(&outcome->payload), outcome->payload.len),
-        .unhurried = true,
-        .completed = on_appended,
-        .context = outcome,
     };
-    wal_append(native->options.wal, &outcome->append);
+    return outcome;
+}
+
+void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
+                           const char *reason, struct slice reply, bool counted)
+{
+    struct outcome_append *outcome = make(native, unit, kind, reason, reply, counted);
+    if (outcome != NULL) {
+        outcome->append.unhurried = true;
+        outcome->append.completed = on_appended;
+        outcome->append.context = outcome;
+        wal_append(native->options.wal, &outcome->append);
+    }
+}
+
+void native_outcome_append_wait(struct native *native, uint64_t unit, enum wal_kind kind,
+                                const char *reason, struct slice reply, bool counted)
+{
+    struct outcome_append *outcome = make(native, unit, kind, reason, reply, counted);
+    if (outcome != NULL) {
+        enum status status = wal_append_wait(native->options.wal, &outcome->append, NULL);
+        (void)status; /* it is the record's, too */
+        on_appended(&outcome->append, outcome);
+    }
 }
 
 void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit,

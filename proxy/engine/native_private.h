@@ -71,6 +71,7 @@ struct native_abort {
     struct native_abort *next;
     char *user;
     bson_t lsid;
+    bson_t api; /* parameters of its commands; may be empty */
     int64_t number;
 };
 
@@ -104,6 +105,9 @@ void native_entry_remove(struct native_part *part, struct native_entry *entry);
    COMMIT keeps, size 0: nothing. `counted`: the unit is counted elsewhere. */
 void native_outcome_append(struct native *native, uint64_t unit, enum wal_kind kind,
                            const char *reason, struct slice reply, bool counted);
+/* The same, and waits until it is there. Not from an event loop or the journal's writer thread. */
+void native_outcome_append_wait(struct native *native, uint64_t unit, enum wal_kind kind,
+                                const char *reason, struct slice reply, bool counted);
 /* What is durable is not known any more: the next start recovers. */
 _Noreturn void native_end_process(const char *message, uint64_t unit, enum status status);
 /* To the session's entry, if it is still this unit's: it has ended, or is set aside (CONFLICT). */
@@ -122,7 +126,7 @@ void native_asker_defer(struct native *native, uint64_t unit);
 /* The server is told to abort the transaction, once, if it can be reached: its own timeout does it
    else. */
 void native_asker_abort(struct native *native, const char *user, const bson_t *lsid,
-                        int64_t number);
+                        const bson_t *api, int64_t number);
 MUST_CHECK enum status native_asker_start(struct native *native, struct error *ret_error);
 /* Ends the thread. */
 void native_asker_end(struct native *native);

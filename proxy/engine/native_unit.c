@@ -23,8 +23,10 @@ static void state_free(void *memory)
 {
     struct native_unit_state *state = memory;
     bson_destroy(&state->lsid);
+    bson_destroy(&state->api);
     bson_destroy(&state->commands);
     bson_destroy(&state->recovery_token);
+    bson_destroy(&state->times);
     free(state);
 }
 
@@ -44,8 +46,10 @@ static struct native_unit_state *state_of(struct unit *unit)
     id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* a UUID of version 4 */
     id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
     bson_init(&state->lsid);
+    bson_init(&state->api);
     bson_init(&state->commands);
     bson_init(&state->recovery_token);
+    bson_init(&state->times);
     BSON_APPEND_BINARY(&state->lsid, "id", BSON_SUBTYPE_UUID, id, sizeof id);
     state->began_us = clock_monotonic_us();
     unit->native = state;
@@ -276,6 +280,8 @@ static void run(struct write_operation *operation, struct native_unit_state *sta
     native_unit_put_transaction(&command, state);
     if (!state->begun) {
         BSON_APPEND_BOOL(&command, "startTransaction", true);
+        bson_reinit(&state->api);
+        command_put_api(&state->api, view->body);
     }
     if (copy_sections(message, &sections) == STATUS_OK) {
         state->begun = true;

@@ -55,4 +55,12 @@ bool native_unit_has_begun(const struct unit *unit);
 bool native_unit_commit(struct commit *commit);
 void native_unit_roll_back(struct rollback *rollback);
 
+/*
+ * After STATUS_OK of the commit, while the unit is checked out: *reply, an answer that the client
+ * gets for the unit, gets operationTime and $clusterTime of the commit, for a session that reads
+ * what it wrote. As it is if they are not known: the answer to the commit was lost, or nothing was
+ * sent.
+ */
+void native_unit_put_times(const struct unit *unit, bson_t *reply);
+
 #endif

@@ -13,8 +13,11 @@
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "holdfast/log.h"
+#include "wire/bson_walk.h"
+#include "wire/command.h"
 
 #define PATIENCE_PART 10u
+#define REFUSED "the server has refused the commit"
 
 static void end_command(bson_t *command, const char *name, const struct native_unit_state *state)
 {
@@ -23,13 +26,14 @@ static void end_command(bson_t *command, const char *name, const struct native_u
     if (!bson_empty(&state->recovery_token)) {
         BSON_APPEND_DOCUMENT(command, "recoveryToken", &state->recovery_token);
     }
+    bson_concat(command, &state->api);
     BSON_APPEND_UTF8(command, "$db", "admin");
 }
 
-static const bson_t *lsid_of(const struct unit *unit)
+static void abort_elsewhere(struct native *native, const struct unit *unit)
 {
     const struct native_unit_state *state = unit->native;
-    return &state->lsid;
+    native_asker_abort(native, unit->user, &state->lsid, &state->api, NATIVE_UNIT_NUMBER);
 }
 
 /* ------------------------------------------------------------------ commit */
@@ -69,6 +73,7 @@ static void put_committing(const struct native_unit_state *state, bool with_comm
         .lsid = slice_make(bson_get_data(&state->lsid), state->lsid.len),
         .transaction_number = NATIVE_UNIT_NUMBER,
         .recovery_token = slice_make(bson_get_data(token), bson_empty(token) ? 0 : token->len),
+        .api = slice_make(bson_get_data(&state->api), bson_empty(&state->api) ? 0 : state->api.len),
         .process = state->has_process ? state->process : NULL,
         .commands = with_commands && state->command_count > 0
                         ? slice_make(bson_get_data(&state->commands), state->commands.len)
@@ -106,37 +111,91 @@ static void ask_elsewhere(struct commit *commit, bool unsent)
     native_asker_add(native, doubt);
 }
 
-/* The journal's writer thread. The server has committed it: a full journal does not change that. */
-static void on_kept(struct wal_append *first, void *context)
+/*
+ * The end that the server has told is in the journal, or there is no room for it, which does not
+ * change it: then a shorter record is tried, and without that recovery asks.
+ */
+static void check_kept(struct commit *commit, enum wal_kind kind, const char *reason)
 {
-    struct commit *commit = context;
-    enum status status = first->status;
+    enum status status = commit->append.status;
     bson_destroy(&commit->payload);
     if (status == STATUS_IO) {
-        native_end_process("a commit record could not be made durable", commit->unit->id, status);
+        native_end_process("the end of a unit could not be made durable", commit->unit->id, status);
     } else if (status != STATUS_OK) {
-        native_outcome_append(commit->engine->native, commit->unit->id, WAL_KIND_COMMIT, NULL,
-                              commit->reply, true);
+        native_outcome_append(commit->engine->native, commit->unit->id, kind, reason, commit->reply,
+                              true);
     }
+}
+
+/* The journal's writer thread, as the next. */
+static void on_commit_kept(struct wal_append *first, void *context)
+{
+    struct commit *commit = context;
+    (void)first;
+    check_kept(commit, WAL_KIND_COMMIT, NULL);
     histogram_observe(&commit->engine->counters.commit, clock_monotonic_us() - commit->started_us);
     unit_state_set(commit->unit, UNIT_COMMITTED);
     release_unit(commit->engine, commit->unit);
     commit->completed(commit, STATUS_OK);
 }
 
-/* Waited for: the answer that it keeps is what a write that comes again is told. */
-static void keep_commit(struct commit *commit)
+static void on_abort_kept(struct wal_append *first, void *context)
+{
+    struct commit *commit = context;
+    (void)first;
+    check_kept(commit, WAL_KIND_ABORT, REFUSED);
+    end_without(commit, UNIT_ABORTED, "the server has lost its transaction");
+}
+
+/* Waited for: what it says is what a command that comes again goes by. */
+static void keep_end(struct commit *commit, enum wal_kind kind)
 {
     bson_init(&commit->payload);
-    record_put_commit(&commit->payload, NULL, 0, commit->reply);
+    if (kind == WAL_KIND_COMMIT) {
+        record_put_commit(&commit->payload, NULL, 0, commit->reply);
+    } else {
+        record_put_abort(&commit->payload, REFUSED);
+    }
     commit->append = (struct wal_append){
-        .kind = WAL_KIND_COMMIT,
+        .kind = kind,
         .unit = commit->unit->id,
         .payload = slice_make(bson_get_data(&commit->payload), commit->payload.len),
-        .completed = on_kept,
+        .completed = kind == WAL_KIND_COMMIT ? on_commit_kept : on_abort_kept,
         .context = commit,
     };
     wal_append(commit->engine->wal, &commit->append);
+}
+
+static const char *const time_names[] = {"operationTime", "$clusterTime", NULL};
+
+static void note_times(struct native_unit_state *state, struct slice reply)
+{
+    struct bson_element element;
+    struct slice cluster = bson_document_find(reply, time_names[1]);
+    bson_t view;
+    if (bson_element_find(reply, time_names[0], &element) && element.type == BSON_TYPE_TIMESTAMP) {
+        bson_append_timestamp(&state->times, element.name, -1,
+                              slice_load_u32le(element.value.data + 4),
+                              slice_load_u32le(element.value.data));
+    }
+    if (cluster.size > 0 && bson_init_static(&view, cluster.data, cluster.size)) {
+        bson_append_document(&state->times, time_names[1], -1, &view);
+    }
+}
+
+void native_unit_put_times(const struct unit *unit, bson_t *reply)
+{
+    const struct native_unit_state *state = unit->native;
+    bson_t rest;
+    if (state == NULL || bson_empty(&state->times) ||
+        command_copy_without(&rest, slice_make(bson_get_data(reply), reply->len), time_names) !=
+            STATUS_OK) {
+        return;
+    }
+    bson_reinit(reply);
+    bson_concat(reply, &rest);
+    bson_concat(reply, &state->times);
+    bson_destroy(&rest);
 }
 
 static void on_commit_answered(void *context, enum status status, struct slice reply)
@@ -150,11 +209,10 @@ static void on_commit_answered(void *context, enum status status, struct slice r
         CRASH_POINT(native_answered);
     }
     if (verdict == COMMIT_COMMITTED) {
-        keep_commit(commit);
+        note_times(commit->unit->native, reply);
+        keep_end(commit, WAL_KIND_COMMIT);
     } else if (verdict == COMMIT_LOST) {
-        native_outcome_append(commit->engine->native, commit->unit->id, WAL_KIND_ABORT,
-                              "the server has refused the commit", (struct slice){0}, true);
-        end_without(commit, UNIT_ABORTED, "the server has lost its transaction");
+        keep_end(commit, WAL_KIND_ABORT);
     } else {
         if (commit->left != NULL) {
             commit->left(commit);
@@ -220,8 +278,7 @@ static void on_left(void *context, enum status status, struct slice reply)
     struct commit *commit = context;
     (void)reply; /* a transaction that is gone is ended, too */
     if (status != STATUS_OK) {
-        native_asker_abort(commit->engine->native, commit->unit->user, lsid_of(commit->unit),
-                           NATIVE_UNIT_NUMBER);
+        abort_elsewhere(commit->engine->native, commit->unit);
     }
     commit_journal(commit);
 }
@@ -299,18 +356,12 @@ static void end_rollback(struct rollback *rollback)
     rollback_finish(rollback, UNIT_ABORTED);
 }
 
-static void abort_elsewhere(struct rollback *rollback)
-{
-    native_asker_abort(rollback->engine->native, rollback->unit->user, lsid_of(rollback->unit),
-                       NATIVE_UNIT_NUMBER);
-}
-
 static void on_aborted(void *context, enum status status, struct slice reply)
 {
     struct rollback *rollback = context;
     (void)reply; /* a transaction that has failed is aborted already */
     if (status != STATUS_OK) {
-        abort_elsewhere(rollback);
+        abort_elsewhere(rollback->engine->native, rollback->unit);
     }
     end_rollback(rollback);
 }
@@ -323,7 +374,7 @@ void native_unit_roll_back(struct rollback *rollback)
         return;
     }
     if (rollback->channel == NULL) {
-        abort_elsewhere(rollback);
+        abort_elsewhere(rollback->engine->native, rollback->unit);
         end_rollback(rollback);
         return;
     }

@@ -15,6 +15,7 @@ struct native_unit_state {
     bson_t lsid;
     bool begun; /* a command was sent */
     bool wrote; /* one that may change something */
+    bson_t api; /* parameters of the first command, which all have to have; may be empty */
     /* BEGIN is in the journal or on its way, unless that was full. unit->begun: it is, for sure. */
     bool begin_appended;
     struct touched touched;
@@ -22,6 +23,7 @@ struct native_unit_state {
     uint32_t command_count;
     int32_t left;
     bson_t recovery_token; /* the last that a mongos gave; empty: none */
+    bson_t times;          /* operationTime and $clusterTime of the commit's answer; may be empty */
     bool has_process;
     uint8_t process[UPSTREAM_PROCESS_BYTES]; /* that the commit is first sent to */
     uint64_t began_us;

@@ -6,7 +6,8 @@
  * command that creates or drops something waits until the transaction ends.
  *
  * They are kept as hashes, up to TOUCHED_MAX; beyond, and of a command that names more than is
- * understood, any. So it errs to one side only: it may say of one that it was not in that it was.
+ * understood, any. So it may say of one that it was not in that it was. The other way round it errs
+ * of a view, which it knows by the view's name and not by its collection's.
  *
  * Pure; whoever has the unit checked out.
  */

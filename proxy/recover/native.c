@@ -199,6 +199,7 @@ enum status native_ask(struct upstream *upstream, const struct native_server *se
         .lsid = committing.lsid,
         .number = committing.transaction_number,
         .recovery_token = committing.recovery_token,
+        .api = committing.api,
         .user = user,
     };
     status = upstream_commit_again(upstream, &transaction, &reply, ret_error);

@@ -132,6 +132,9 @@ void record_put_committing(bson_t *payload, const struct record_committing *comm
     if (committing->recovery_token.size > 0) {
         put_document(payload, "recoveryToken", committing->recovery_token);
     }
+    if (committing->api.size > 0) {
+        put_document(payload, "api", committing->api);
+    }
     if (committing->process != NULL) {
         bson_oid_t process;
         bson_oid_init_from_data(&process, committing->process);
@@ -557,6 +560,9 @@ static void get_committing_rest(const bson_t *view, struct record_committing *co
     const uint8_t *data = NULL;
     if (bson_iter_init_find(&at, view, "recoveryToken") && BSON_ITER_HOLDS_DOCUMENT(&at)) {
         (void)iterator_document(&at, &committing->recovery_token);
+    }
+    if (bson_iter_init_find(&at, view, "api") && BSON_ITER_HOLDS_DOCUMENT(&at)) {
+        (void)iterator_document(&at, &committing->api);
     }
     if (bson_iter_init_find(&at, view, "process") && BSON_ITER_HOLDS_OID(&at)) {
         committing->process = bson_iter_oid(&at)->bytes;

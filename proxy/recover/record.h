@@ -43,6 +43,7 @@
  *   COMMITTING { lsid: <document>         as the client sent it; native engine only
  *              txnNumber: Int64
  *              recoveryToken: <document>   where the client sent one
+ *              api: <document>             the parameters of the Stable API, where there are any
  *              process: ObjectId           the server's process that was asked first, where it
  * tells commands: [ <document> ... ] for the audit: the unit's commands, in order, without their
  * session and cluster time; those that there was room for left: Int32 }               how many
@@ -107,6 +108,7 @@ struct record_committing {
     struct slice lsid;
     int64_t transaction_number;
     struct slice recovery_token; /* size 0: none */
+    struct slice api;            /* apiVersion and the like, as a document; size 0: none */
     const uint8_t *process;      /* 12 bytes; NULL: not known */
     struct slice commands;       /* the array, as a document; size 0: none */
     int32_t left;

@@ -51,6 +51,16 @@ static enum status make_session(bson_t *session, struct slice lsid, const char *
     return STATUS_OK;
 }
 
+static enum status put_fields(bson_t *command, struct slice fields, struct error *ret_error)
+{
+    bson_t view;
+    if (!bson_init_static(&view, fields.data, fields.size)) {
+        return error_set(ret_error, STATUS_INVALID, "the API parameters are no document");
+    }
+    bson_concat(command, &view);
+    return STATUS_OK;
+}
+
 static enum status ask(struct upstream *upstream, const char *name,
                        const struct upstream_transaction *transaction, const char *owner,
                        bson_t *ret_reply, struct error *ret_error)
@@ -65,6 +75,9 @@ static enum status ask(struct upstream *upstream, const char *name,
         if (strcmp(name, "commitTransaction") == 0) {
             append_concern(&command);
         }
+    }
+    if (status == STATUS_OK && transaction->api.size > 0) {
+        status = put_fields(&command, transaction->api, ret_error);
     }
     if (status == STATUS_OK && transaction->recovery_token.size > 0) {
         status = document_append(&command, "recoveryToken", transaction->recovery_token, ret_error);

@@ -20,6 +20,7 @@ struct upstream_transaction {
     struct slice lsid; /* the document, as the client sent it */
     int64_t number;
     struct slice recovery_token; /* the document; size 0: none */
+    struct slice api;            /* of the Stable API: its commands' parameters; size 0: none */
     const char *user;            /* "database.name"; "": nobody has logged in */
 };
 

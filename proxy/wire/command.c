@@ -315,3 +315,20 @@ enum status command_copy_without(bson_t *ret_copy, struct slice body, const char
     at[used] = 0;
     return STATUS_OK;
 }
+
+void command_put_api(bson_t *command, struct slice body)
+{
+    static const char *const flags[] = {"apiStrict", "apiDeprecationErrors"};
+    struct bson_element element;
+    if (bson_element_find(body, "apiVersion", &element)) {
+        const char *version = bson_element_text(&element);
+        if (version != NULL && strlen(version) <= COMMAND_API_VERSION_BYTES) {
+            BSON_APPEND_UTF8(command, "apiVersion", version);
+        }
+    }
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        if (bson_element_find(body, flags[i], &element) && element.type == BSON_TYPE_BOOL) {
+            bson_append_bool(command, flags[i], -1, element.value.data[0] != 0);
+        }
+    }
+}

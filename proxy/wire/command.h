@@ -58,4 +58,12 @@ MUST_CHECK enum status command_view_parse(struct slice body, struct command_view
 MUST_CHECK enum status command_copy_without(bson_t *ret_copy, struct slice body,
                                             const char *const *names);
 
+/*
+ * Appends the parameters of the Stable API that the body has: each command of a transaction, its
+ * end too, has to have those of the first. One that no server takes (another type, an apiVersion of
+ * more than COMMAND_API_VERSION_BYTES) is left out: the server has refused that command.
+ */
+#define COMMAND_API_VERSION_BYTES 16u
+void command_put_api(bson_t *command, struct slice body);
+
 #endif

@@ -5,6 +5,7 @@ import signal
 import threading
 
 import pymongo
+import pymongo.server_api
 import pytest
 from conftest import DATABASE, check_lives
 from holdfast_testing import Connection, WireTap, holdfast, wait_until
@@ -67,6 +68,24 @@ def endings(tap):
     ends = ("commitTransaction", "abortTransaction")
     probes = {str(c["lsid"]) for c in ours(tap) if c["$db"] == "holdfast"}  # of the proxy's start
     return [c for c in ours(tap) if next(iter(c)) in ends and str(c["lsid"]) not in probes]
+
+
+def test_stable_api(stack, collection, name):
+    """The end of a call has the API parameters of its commands, which mongod wants."""
+
+    def read_and_write(_):
+        api = pymongo.server_api.ServerApi("1")
+        with pymongo.MongoClient(stack.proxy.uri, server_api=api) as client:
+            client[DATABASE][name].count_documents({})
+            client[DATABASE][name].insert_one({"_id": 1})
+        return 200
+
+    stack.service.handlers["/api"] = read_and_write
+    stack.between.commands.clear()
+    assert stack.call("/api").status == 200
+    assert set(stack.stored(name)) == {1}
+    sent = [(next(iter(c)), c.get("apiVersion")) for c in ours(stack.between)]
+    assert sent == [(c, "1") for c in ("aggregate", "insert", "commitTransaction")]
 
 
 @pytest.mark.parametrize("code", [201, 302])

@@ -10,6 +10,7 @@ from bson import Binary, Int64
 from conftest import DATABASE, Stack
 from holdfast_testing import Connection, Proxy, Server, WireTap, encode_message, wait_until
 from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.server_api import ServerApi
 from test_native_calls import lose, newest, ours
 from test_native_comments import in_doubt
 
@@ -151,6 +152,113 @@ def test_outcome_of_the_commit_unknown(stack, collection, name):
             assert (reply["ok"], reply["code"]) == (0, 8) and "is not known" in reply["errmsg"]
             assert "errorLabels" not in reply
     assert set(stack.stored(name)) == {1, 2}
+
+
+def increment(name, number, **more):
+    updates = [{"q": {}, "u": {"$inc": {"n": 1}}, "multi": True}]
+    lsid = {"id": Binary(name.encode().ljust(16)[:16], 4)}
+    command = {"update": name, "updates": updates, "$db": DATABASE, **more}
+    return {**command, "lsid": lsid, "txnNumber": Int64(number)}
+
+
+def test_a_lost_transaction_is_run_again(stack, collection, name):
+    """The server has lost it before the commit came: that is in the journal before it is run again,
+    which asks the journal whether it may be."""
+    collection.insert_many([{"_id": i, "n": 0} for i in range(3)])
+    aborted = []
+
+    def abort_first(command):
+        if next(iter(command)) == "commitTransaction" and not aborted:
+            lost = {k: command[k] for k in ("lsid", "txnNumber", "autocommit", "$db")}
+            with Connection(stack.server.port) as raw:
+                aborted.append(raw.run({"abortTransaction": 1, **lost}))
+
+    stack.between.before_request = abort_first
+    with Connection(stack.proxy.port) as raw:
+        answer = raw.run(increment(name, 1))
+    assert aborted[0]["ok"] == 1
+    assert (answer["ok"], answer.get("nModified"), answer.get("errmsg")) == (1, 3, None)
+    assert {d["n"] for d in stack.stored(name).values()} == {1}
+
+
+def test_a_commit_that_was_asked_for_is_known_at_once(stack, collection, name):
+    """The answer to the commit is lost, and the proxy learns that it is there: a retry that comes as
+    soon as that was told gets the answer, too."""
+    collection.insert_many([{"_id": i, "n": 0} for i in range(3)])
+    which = lose(lambda c: next(iter(c)) == "commitTransaction", "reply", [])
+    stack.between.before_request, stack.between.before_reply = which
+    with Connection(stack.proxy.port) as raw:
+        for _ in range(2):
+            answer = raw.run(increment(name, 1))
+            assert (answer["ok"], answer.get("nModified"), answer.get("errmsg")) == (1, 3, None)
+    assert {d["n"] for d in stack.stored(name).values()} == {1}
+
+
+@pytest.mark.parametrize("boundary", ["strict", "comment"])
+def test_the_answer_has_the_time_of_the_commit(stack, collection, name, boundary):
+    """A causally consistent session reads its own writes by operationTime and $clusterTime of the
+    last answer: those of the statement are older than what the transaction has made."""
+    collection.insert_many([{"_id": i, "n": 0} for i in range(3)])
+    seen = []
+
+    def others_write(command):
+        if next(iter(command)) == "commitTransaction":
+            stack.direct[DATABASE]["others"].insert_one({})
+
+    stack.between.before_request = others_write
+    stack.between.before_reply = lambda reply: seen.append(reply)
+    comment = {"comment": {"unit": name, "begin": True, "last": True}}
+    with Connection(stack.proxy.port) as raw:
+        answer = raw.run(increment(name, 1, **(comment if boundary == "comment" else {})))
+    times = [(r["operationTime"], r["$clusterTime"]) for r in seen if "operationTime" in r]
+    assert (answer["ok"], answer["nModified"]) == (1, 3)
+    assert (answer["operationTime"], answer["$clusterTime"]) == times[-1]
+    assert times[-1] != times[-2]
+
+
+def strict_write(collection, name):
+    collection.insert_many([{"_id": i} for i in range(3)])
+
+
+def failed_write(collection, name):
+    with pytest.raises(BulkWriteError):
+        collection.insert_many([{"_id": 0}, {"_id": 0}])
+
+
+def comment_unit(collection, name):
+    collection.insert_one({"_id": 1}, comment={"unit": name, "begin": True})
+    collection.insert_one({"_id": 2}, comment={"unit": name, "last": True})
+
+
+def comment_unit_left(collection, name):
+    collection.insert_one({"_id": 1}, comment={"unit": name, "begin": True, "timeoutMS": 200})
+
+
+def driver_transaction(collection, name):
+    with collection.database.client.start_session() as session, session.start_transaction():
+        collection.insert_one({"_id": 1}, session=session)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["answered", "lost"])
+@pytest.mark.parametrize(
+    "write", [strict_write, failed_write, comment_unit, comment_unit_left, driver_transaction]
+)
+def test_stable_api(stack, name, write, lost):
+    """mongod wants every command of a transaction, its end too, with the API parameters of the
+    first; also where the proxy's own connection ends it. The tests' server does not look."""
+    stack.direct[DATABASE].create_collection(name)
+    tap, ends = stack.between, ("commitTransaction", "abortTransaction")
+    api = ServerApi("1", strict=True, deprecation_errors=False)
+    with stack.proxy.client(server_api=api) as client:
+        tap.commands.clear()
+        if lost:
+            which = lose(lambda c: next(iter(c)) in ends, "request", [])
+            tap.before_request, tap.before_reply = which
+        write(client[DATABASE][name], name)
+        count = 2 if lost and write is not comment_unit_left else 1
+        wait_until(lambda: sum(next(iter(c)) in ends for c in ours(tap)) >= count, 10, "it has ended")
+    fields = ("apiVersion", "apiStrict", "apiDeprecationErrors")
+    assert {tuple(command.get(f) for f in fields) for command in ours(tap)} == {("1", True, False)}
 
 
 @pytest.mark.parametrize("point", ["native_committing", "native_sent", "native_answered"])

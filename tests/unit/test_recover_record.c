@@ -188,11 +188,13 @@ static void a_commit_to_be_asked_for_comes_back(void **state)
     static const uint8_t process[12] = {7};
     bson_t *lsid = doc("{\"id\": 5, \"uid\": 6}");
     bson_t *token = doc("{\"shardId\": \"a\"}");
+    bson_t *api = doc("{\"apiVersion\": \"1\"}");
     bson_t *commands = doc("{\"0\": {\"insert\": \"c\"}}");
     bson_t *reply = doc("{\"answer\": 1}");
     struct record_committing committing = {.lsid = slice_of(lsid),
                                            .transaction_number = 9,
                                            .recovery_token = slice_of(token),
+                                           .api = slice_of(api),
                                            .process = process,
                                            .commands = slice_of(commands),
                                            .left = 3,
@@ -203,6 +205,7 @@ static void a_commit_to_be_asked_for_comes_back(void **state)
     assert_int_equal(record_get_committing(slice_of(&payload), &read, NULL), STATUS_OK);
     assert_true(slice_equal(read.lsid, committing.lsid));
     assert_true(slice_equal(read.recovery_token, committing.recovery_token));
+    assert_true(slice_equal(read.api, committing.api));
     assert_true(slice_equal(read.commands, committing.commands));
     assert_true(slice_equal(read.reply, committing.reply));
     assert_memory_equal(read.process, process, sizeof(process));
@@ -213,6 +216,8 @@ static void a_commit_to_be_asked_for_comes_back(void **state)
     assert_int_equal(record_get_committing(slice_of(&payload), &read, NULL), STATUS_OK);
     assert_true(read.process == NULL && read.recovery_token.size == 0 && read.left == 0);
     assert_int_equal(read.reply.size, 0);
+    assert_int_equal(read.api.size, 0); /* as of a journal of an older program */
+    bson_destroy(api);
     bson_reinit(&payload);
     assert_int_equal(record_get_committing(slice_of(&payload), &read, NULL), STATUS_CORRUPT);
     BSON_APPEND_DOCUMENT(&payload, "lsid", lsid);

@@ -277,6 +277,30 @@ static bool inside(struct slice body, const char *text)
     return at == NULL || (at >= body.data && at + strlen(text) < body.data + body.size);
 }
 
+static void test_api_parameters(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"{\"insert\": \"c\", \"apiStrict\": false, \"$db\": \"d\", \"apiVersion\": \"1\", "
+         "\"apiDeprecationErrors\": true}",
+         "{\"apiVersion\": \"1\", \"apiStrict\": false, \"apiDeprecationErrors\": true}"},
+        {"{\"insert\": \"c\", \"apiVersion\": \"1\"}", "{\"apiVersion\": \"1\"}"},
+        {"{\"insert\": \"c\"}", "{}"},
+        {"{\"insert\": \"c\", \"apiVersion\": 1, \"apiStrict\": 1}", "{}"},
+        {"{\"insert\": \"c\", \"apiVersion\": \"12345678901234567\"}", "{}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bson_t *command = from_json(cases[i][0]);
+        bson_t *wanted = from_json(cases[i][1]);
+        bson_t found = BSON_INITIALIZER;
+        command_put_api(&found, slice_of(command));
+        assert_true(slice_equal(slice_of(&found), slice_of(wanted)));
+        bson_destroy(&found);
+        bson_destroy(wanted);
+        bson_destroy(command);
+    }
+}
+
 static void test_truncations_and_random_changes(void **state)
 {
     (void)state;
@@ -304,6 +328,9 @@ static void test_truncations_and_random_changes(void **state)
             assert_int_equal(command_copy_without(&copy, body, names), STATUS_OK);
             bson_destroy(&copy);
         }
+        bson_t api = BSON_INITIALIZER;
+        command_put_api(&api, body);
+        bson_destroy(&api);
         exact_free(body);
     }
     bson_destroy(command);
@@ -321,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_not_a_command),
         cmocka_unit_test(test_copy_without),
         cmocka_unit_test(test_copy_of_broken_bytes_leaves_the_output),
+        cmocka_unit_test(test_api_parameters),
         cmocka_unit_test(test_truncations_and_random_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
