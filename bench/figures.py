@@ -136,7 +136,7 @@ OPTIONS = options()
 
 # Behind the options, so that --help needs nothing installed.
 import large_journal  # noqa: E402
-from holdfast_testing import build_bin, server_kind  # noqa: E402
+from holdfast_testing import build_bin, server_kind, server_program  # noqa: E402
 from report_of_pairs import say, table, with_interval  # noqa: E402
 
 SHOWN = {
@@ -172,7 +172,7 @@ def run_bench(name):
     for option, value in times.items():
         words += [f"--{option}", value]
     if name != "floor":
-        server = os.environ["HOLDFAST_TEST_SERVER"]
+        server = server_program()
         if shutil.which("haproxy") is None:
             words = without_haproxy(words)
         server += ",replicaset" if name == "change-stream" else ""

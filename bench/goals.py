@@ -32,7 +32,7 @@ OPTIONS = comparison.parse(_made, PARTS)
 
 # Behind the options, so that --help needs nothing installed.
 import large_journal  # noqa: E402
-from holdfast_testing import build_bin, server_kind  # noqa: E402
+from holdfast_testing import build_bin, server_kind, server_program  # noqa: E402
 from report_of_pairs import say, table  # noqa: E402
 from statistics_of_pairs import median_with_interval  # noqa: E402
 
@@ -52,7 +52,7 @@ def run(name, loads, targets, connections, *more, instant=False, rounds=None, se
     words += ["--connections", connections, "--threads", OPTIONS.threads]
     words += ["--rounds", rounds or OPTIONS.rounds, "--seconds", seconds or OPTIONS.seconds]
     words += ["--warmup", OPTIONS.warmup, "--json"]
-    words += ["--server", os.environ["HOLDFAST_TEST_SERVER"] + (",instant" if instant else "")]
+    words += ["--server", server_program() + (",instant" if instant else "")]
     done = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, 1) or not done.stdout:
         raise RuntimeError(f"holdfast-bench {' '.join(loads)}: exit code {done.returncode}")

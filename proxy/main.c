@@ -163,11 +163,12 @@ int main(int argument_count, char **arguments)
     daemon.main_thread = pthread_self();
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
+    upstream_watch_end(daemon_is_told_to_end);
 
     status = status == STATUS_OK ? daemon_start(&daemon, &error) : status;
     if (status == STATUS_OK) {
         run(&daemon, &signals);
-    } else if (daemon.told_to_end) {
+    } else if (daemon.told_to_end || (status == STATUS_UNREACHABLE && daemon_is_told_to_end())) {
         status = STATUS_OK;
     } else {
         daemon_fail_predecessor(&daemon, error.message);
@@ -178,7 +179,7 @@ int main(int argument_count, char **arguments)
     daemon_stop(&daemon);
     config_free(&daemon.config);
     if (status == STATUS_OK) {
-        LOG(LOG_INFO, "main", "Ended cleanly");
+        LOG(LOG_INFO, "main", daemon.left_open ? "Ended" : "Ended cleanly");
     }
     log_tell_repeats(true);
     return status == STATUS_OK ? 0 : DAEMON_EXIT_CANNOT_RUN;

@@ -39,6 +39,9 @@
 /* A session key in the journal: user digest and session id. LMDB's own limit is 511. */
 #define LIMIT_SESSION_KEY_BYTES 64u
 
+/* What is kept of a client's appName, with its end; drivers allow one byte more. */
+#define LIMIT_APPLICATION_BYTES 128u
+
 /* BSON deeper than this is refused, as mongod refuses it (200), before any recursion of ours. */
 #define LIMIT_BSON_DEPTH 180
 

@@ -11,6 +11,15 @@
 #include <strings.h>
 
 #include "base/config_services.h"
+#include "holdfast/limits.h"
+
+enum status config_application_check(const struct config_service *service, struct error *ret_error)
+{
+    return service->application == NULL || strlen(service->application) < LIMIT_APPLICATION_BYTES
+               ? STATUS_OK
+               : error_set(ret_error, STATUS_INVALID, "an appName is longer than %u bytes",
+                           LIMIT_APPLICATION_BYTES - 1u);
+}
 
 enum status config_instance_check(const struct config_service *instance, struct error *ret_error)
 {
@@ -25,7 +34,7 @@ enum status config_instance_check(const struct config_service *instance, struct 
         }
     }
     return told_apart == 1
-               ? STATUS_OK
+               ? config_application_check(instance, ret_error)
                : error_set(ret_error, STATUS_INVALID,
                            "an instance wants exactly one of mongo, appName and address, by which "
                            "its mongo connections are told apart");

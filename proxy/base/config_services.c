@@ -64,11 +64,16 @@ static const char *one_spelling(const char *text, enum config_type type,
                                 char space[INET6_ADDRSTRLEN])
 {
     struct in6_addr address;
+    const void *from = &address;
     int family = strchr(text, ':') == NULL ? AF_INET : AF_INET6;
     if (type != CONFIG_TYPE_ADDRESS || inet_pton(family, text, &address) != 1) {
         return text;
     }
-    const char *written = inet_ntop(family, &address, space, INET6_ADDRSTRLEN);
+    if (family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address)) {
+        family = AF_INET; /* the same client, by another socket */
+        from = &address.s6_addr[12];
+    }
+    const char *written = inet_ntop(family, from, space, INET6_ADDRSTRLEN);
     return written == NULL ? text : written;
 }
 
@@ -342,8 +347,11 @@ static enum status check_given(const struct config_service *service, struct erro
             return error_set(ret_error, STATUS_INVALID, "%s is missing", field->name);
         }
     }
-    enum status status = check_word("upstreamProtocol", service->protocol, protocols, PROTOCOLS,
-                                    "auto, http1, h2c and h2", ret_error);
+    enum status status = config_application_check(service, ret_error);
+    if (status == STATUS_OK) {
+        status = check_word("upstreamProtocol", service->protocol, protocols, PROTOCOLS,
+                            "auto, http1, h2c and h2", ret_error);
+    }
     if (status == STATUS_OK) {
         status = check_word("upstreamTls", service->tls_mode, tls_modes, TLS_MODES,
                             "disabled and requireTLS", ret_error);
@@ -391,6 +399,28 @@ enum status config_service_check(const struct config_service *services, size_t i
         }
     }
     return STATUS_OK;
+}
+
+/*
+ * With http.listen every connection to net.listen is linked to http.service as it is accepted, so
+ * what a rule told of it later would come too late: its writes would be of that service's calls.
+ */
+static enum status check_beside_http_listen(const struct config_service *services, size_t count,
+                                            struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        const struct config_service *service = &services[i];
+        if (service->application[0] != '\0' || service->address[0] != '\0') {
+            return error_set(ret_error, STATUS_INVALID,
+                             "services: \"%s\": with http.listen all of net.listen is "
+                             "http.service's: appName and address cannot be told apart there, "
+                             "give it mongo",
+                             service->name);
+        }
+        status = check_beside_http_listen(service->instances, service->instances_count, ret_error);
+    }
+    return status;
 }
 
 /* What cannot be had with instances. */
@@ -492,6 +522,13 @@ static enum status check_all_tls(const struct config *config, struct error *ret_
 
 enum status config_services_check(const struct config *config, struct error *ret_error)
 {
+    if (config->http_listen[0] != '\0') {
+        enum status status =
+            check_beside_http_listen(config->services, config->services_count, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
     for (size_t i = 0; i < config->services_count; i++) {
         const struct config_service *service = &config->services[i];
         if (config->http_listen[0] != '\0' && strcmp(service->name, "service") == 0) {

@@ -47,6 +47,11 @@ bool config_services_equal(const struct config *one, const struct config *other)
 /* Whether two addresses to listen on are the same; port 0 is never the same. */
 bool config_listen_equal(const char *one, const char *other);
 
+/* What is longer than is kept of a client's appName would never match one. Errors: STATUS_INVALID.
+ */
+MUST_CHECK enum status config_application_check(const struct config_service *service,
+                                                struct error *ret_error);
+
 /* One instance by itself. Errors: STATUS_INVALID. */
 MUST_CHECK enum status config_instance_check(const struct config_service *instance,
                                              struct error *ret_error);

@@ -255,6 +255,12 @@ static void on_committed(struct commit *commit, enum status status)
     wake(call, after_commit);
 }
 
+/* Else what its service sends there would wait until the server is back and says how it ended. */
+static void on_left(struct commit *commit)
+{
+    give_back(commit->context);
+}
+
 static void start_commit(void *context, struct loan *loan, struct engine_channel *channel)
 {
     struct call *call = context;
@@ -271,6 +277,7 @@ static void commit(struct call *call)
         .unit = call->checked_out,
         .reply = call->answer,
         .completed = on_committed,
+        .left = on_left,
         .context = call,
     };
     with_channel(call, start_commit);

@@ -3,7 +3,9 @@
  * server (engine/native_unit.h). The unit is checked out; one command of it is at work at a time.
  *
  *   a write          in the transaction; whatever the server refuses ends it, and with it the unit:
- *                    the service gets the server's own answer, and NoSuchTransaction from there on
+ *                    the service gets the server's own answer, and NoSuchTransaction from there on.
+ *                    The server does not see the number under which its driver may send it again,
+ *                    after a lost answer: such a one is answered from the unit's memory
  *   a read           likewise. The transaction begins with the call's first command, be it one that
  *                    reads, so that all of the call is of one moment. `count`, which a transaction
  *                    does not take, is done as an aggregation
@@ -12,6 +14,8 @@
  *     drops          end of the call, and the call for it
  *   another user's   refused: a transaction is one user's. A write so refused ends the unit, for
  *                    else a part of the call would be committed
+ *   of who has not   the server is asked first whether that matters: if so it is answered that, and
+ *     logged in      the call goes on
  *
  * The connection's worker.
  */
@@ -265,20 +269,32 @@ static void refuse_user(struct boundary_request *request)
     }
 }
 
+static void on_written(struct write_operation *operation, struct slice reply)
+{
+    struct boundary_request *request = operation->context;
+    ending_take_reply(request, reply);
+    if (request->unit->state != UNIT_OPEN || request->reply_lost || ending_keep_answer(request)) {
+        call_write_replied(request);
+    }
+}
+
 static void write_in_call(struct boundary_request *request)
 {
+    if (ending_answer_again(request)) {
+        return;
+    }
     request->write = (struct write_operation){
         .engine = request->engine,
         .channel = request->channel,
         .unit = request->unit,
-        .completed = call_write_written,
+        .completed = on_written,
         .context = request,
     };
     request->writing = true;
     write_start(&request->write, &request->view, &request->message);
 }
 
-void call_native_run(struct boundary_request *request)
+static void run(struct boundary_request *request)
 {
     bool outside = request->part == CALL_PART_NAMESPACE || request->part == CALL_PART_SERVER;
     if (outside) {
@@ -291,5 +307,14 @@ void call_native_run(struct boundary_request *request)
         read_in_call(request);
     } else {
         write_in_call(request);
+    }
+}
+
+void call_native_run(struct boundary_request *request)
+{
+    if (request->user[0] == '\0' && !*request->authorized) {
+        ending_ask_server(request, run);
+    } else {
+        run(request);
     }
 }

@@ -21,17 +21,22 @@
 
 static void check_out(struct boundary_request *request);
 
-void call_write_written(struct write_operation *operation, struct slice reply)
+void call_write_replied(struct boundary_request *request)
 {
     static const char reason[] = "a service's connection broke while it wrote";
-    struct boundary_request *request = operation->context;
-    ending_take_reply(request, reply);
     CRASH_POINT(unit_replied);
     if (request->cancelled && request->unit->state == UNIT_OPEN) {
         ending_roll_back(request, reason);
     } else {
         ending_finish(request);
     }
+}
+
+static void on_written(struct write_operation *operation, struct slice reply)
+{
+    struct boundary_request *request = operation->context;
+    ending_take_reply(request, reply);
+    call_write_replied(request);
 }
 
 static void write_in_call(struct boundary_request *request)
@@ -43,7 +48,7 @@ static void write_in_call(struct boundary_request *request)
         .channel = request->channel,
         .unit = request->unit,
         .errors = WRITE_ERRORS_CALL,
-        .completed = call_write_written,
+        .completed = on_written,
         .context = request,
     };
     request->writing = true;

@@ -59,11 +59,6 @@ static void fail_begun(struct boundary_request *request)
 
 /* ------------------------------------------------------------------ writes that come again */
 
-static bool may_come_again(const struct boundary_request *request)
-{
-    return request->view.has_transaction_number && request->view.session_id.size > 0;
-}
-
 /* What COMMIT keeps of the last write: { lsid, txnNumber, reply }. */
 static void put_last_answer(const struct boundary_request *request, bson_t *kept)
 {
@@ -101,7 +96,7 @@ static void answer_committed(struct boundary_request *request)
 {
     bson_t kept = BSON_INITIALIZER;
     bool again =
-        may_come_again(request) &&
+        ending_may_come_again(request) &&
         outcome_find_key(request->engine->wal, &request->key, 0, &kept) == OUTCOME_COMMITTED &&
         take_last_answer(request, &kept);
     bson_destroy(&kept);
@@ -148,7 +143,8 @@ static void answer_ended(struct boundary_request *request, enum outcome outcome)
 static void after_commit(struct boundary_request *request)
 {
     bson_destroy(&request->kept);
-    if (request->commit_status == STATUS_CONFLICT) { /* native engine: it has ended */
+    if (request->commit_status == STATUS_CONFLICT) {
+        /* Native engine: it has ended. If nobody knows how, ending_finish() says so instead. */
         fail(request, REPLY_CODE_NoSuchTransaction,
              "the server has lost the unit's transaction: nothing of it is there");
         return;
@@ -170,7 +166,7 @@ static void commit(struct boundary_request *request)
 {
     struct slice answer = {0};
     bson_init(&request->kept);
-    if (may_come_again(request)) {
+    if (ending_may_come_again(request)) {
         put_last_answer(request, &request->kept);
         answer = slice_make(bson_get_data(&request->kept), request->kept.len);
     }
@@ -220,14 +216,10 @@ static void append_begin(struct boundary_request *request)
 /* The write is done, its unit open. */
 static void keep_answer(struct boundary_request *request)
 {
-    if (may_come_again(request) &&
-        answers_keep(&request->unit->answers, request->view.session_id,
-                     request->view.transaction_number,
-                     slice_make(bson_get_data(&request->reply), request->reply.len)) != STATUS_OK) {
-        roll_back(request, REPLY_CODE_TransactionTooLarge,
-                  "too many sessions write in one unit for their answers to be remembered",
-                  "too many sessions wrote in it");
-    } else if (request->comment.last) {
+    if (!ending_keep_answer(request)) {
+        return;
+    }
+    if (request->comment.last) {
         commit(request);
     } else {
         ending_finish(request);
@@ -264,21 +256,10 @@ static void write_in_unit(struct boundary_request *request)
 /* Unless its driver sends it a second time. */
 static void write_once(struct boundary_request *request)
 {
-    struct slice reply;
-    bson_t view;
-    enum answer_found found = may_come_again(request)
-                                  ? answers_find(&request->unit->answers, request->view.session_id,
-                                                 request->view.transaction_number, &reply)
-                                  : ANSWER_NEW;
-    if (found == ANSWER_KEPT && bson_init_static(&view, reply.data, reply.size) &&
-        bson_concat(&request->reply, &view)) {
-        ending_finish(request);
-    } else if (found != ANSWER_NEW) {
-        roll_back(request, REPLY_CODE_NoSuchTransaction,
-                  "this write was carried out before, and its answer is not known any more: its "
-                  "unit was rolled back",
-                  "a write came a second time");
-    } else if (request->again) {
+    if (ending_answer_again(request)) {
+        return;
+    }
+    if (request->again) {
         fail_begun(request); /* begin, of another write than the one that began it */
     } else {
         write_in_unit(request);
@@ -365,8 +346,10 @@ static void check_out(struct boundary_request *request)
     case UNIT_CHECKOUT_ABORTED:
         answer_ended(request, OUTCOME_ROLLED_BACK);
         break;
-    case UNIT_CHECKOUT_CONFLICT:
-        answer_ended(request, OUTCOME_CONFLICT);
+    case UNIT_CHECKOUT_CONFLICT: /* native engine: how its commit ended may be known by now */
+        answer_ended(request, request->engine->native == NULL
+                                  ? OUTCOME_CONFLICT
+                                  : outcome_find_key(request->engine->wal, &request->key, 0, NULL));
         break;
     case UNIT_CHECKOUT_UNKNOWN:
         answer_ended(request, outcome_find_key(request->engine->wal, &request->key, 0, NULL));

@@ -60,6 +60,7 @@ struct domain *domain_free(struct domain *domain)
         free(slot);
     }
     slot_free_handlers(&domain->exclusive);
+    domain_retries_free(&domain->retries);
     domain_instances_free(domain);
     catch_up_rounds_free(domain->rounds);
     (void)pthread_mutex_destroy(&domain->mutex);

@@ -40,6 +40,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "boundary/domain_retries.h"
 #include "engine/engine.h"
 #include "observe/observe.h"
 #include "unit/unit.h"
@@ -181,12 +182,15 @@ struct domain_write_call {
 /*
  * Decides, and counts. `service`: whose connection it comes by, as domain_link_open() had it.
  * `trace`: what the write carries, or NULL. `of_documents`: it is no creation
- * or dropping of collections and indexes. *ret_reason is a literal fit for the client. In an
+ * or dropping of collections and indexes. `retry`: its driver may send it again, and the server or
+ * its call's unit knows it then: it goes the way that it went the first time, and is refused if
+ * that was into another call; else NULL. *ret_reason is a literal fit for the client. In an
  * observe-only domain always BESIDE, with ret_call->observed set if it can be told to which call
  * the write belongs.
  */
 enum domain_write domain_write_decide(struct domain *domain, size_t service,
                                       const struct trace_id *trace, bool of_documents,
+                                      const struct domain_retry *retry,
                                       struct domain_write_call *ret_call, const char **ret_reason);
 
 /*

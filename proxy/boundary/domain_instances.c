@@ -176,12 +176,31 @@ static void move(struct call *call, struct domain_slot *from, struct domain_slot
     call->service = to->instance;
 }
 
+/* One that is looked on only has no slot: it is one of the instance's other requests. */
+static struct domain_slot *move_observed(struct call *call)
+{
+    struct domain *domain = call->domain;
+    struct domain_slot *from = &domain->instances[call->service];
+    struct domain_slot *to = pick(domain, DOMAIN_NO_INSTANCE, false, true);
+    if (to != NULL) {
+        from->others--;
+        to->others++;
+        call->service = to->instance;
+    }
+    return to;
+}
+
 bool domain_call_move(struct call *call)
 {
     struct domain *domain = call->domain;
     struct domain_slot *to = NULL;
     pthread_mutex_lock(&domain->mutex);
     struct domain_slot *from = call->slot;
+    if (domain->options.observe_only) {
+        to = move_observed(call);
+        pthread_mutex_unlock(&domain->mutex);
+        return to != NULL;
+    }
     /* What a background task of the instance writes meanwhile is of the call, as ever. */
     if (from != NULL && from->open == call && call->handler != NULL && !from->closing &&
         from->writes == 0) {

@@ -11,6 +11,7 @@
 
 #include "boundary/call_private.h"
 #include "boundary/catch_up.h"
+#include "boundary/domain_retries.h"
 
 struct domain_handler {
     struct domain_slot *slot;
@@ -67,6 +68,7 @@ struct domain {
     struct catch_up_rounds *rounds;
     struct domain_link *links;
     uint64_t links_opened;
+    struct domain_retries retries;
     struct call *observed; /* observe only: calls that are open */
     size_t waiting_count;
     struct domain_figures figures; /* the counters of it */

@@ -29,9 +29,58 @@ static const char started_reason[] =
 static const char ended_reason[] =
     "the API call that this write belongs to has ended: it is not carried out";
 
+static const char elsewhere_reason[] =
+    "this write was sent before, in an API call that has ended: it is not carried out again";
+static const char too_old_reason[] =
+    "the session has used a higher transaction number already: this write is not carried out";
+
+static enum domain_write put_in_call(struct domain *domain, struct domain_slot *slot,
+                                     bool of_documents, struct domain_write_call *ret_call)
+{
+    domain->figures.writes_in_calls++;
+    slot->writes_in_calls++;
+    slot->writes += of_documents;
+    *ret_call = (struct domain_write_call){
+        .key = slot->open->key,
+        .slot = of_documents ? slot : NULL,
+        .observed = slot->open->observed,
+    };
+    return DOMAIN_WRITE_IN_CALL;
+}
+
+static enum domain_write put_beside(struct domain *domain, struct domain_slot *slot)
+{
+    domain->figures.writes_beside++;
+    slot->writes_out++;
+    return DOMAIN_WRITE_BESIDE;
+}
+
+/* Whether it is new, or comes a second time. The slot is open, or free. */
+static enum domain_write decide_way(struct domain *domain, struct domain_slot *slot, bool open,
+                                    bool of_documents, const struct domain_retry *retry,
+                                    struct domain_write_call *ret_call, const char **ret_reason)
+{
+    enum retry_way way =
+        retry == NULL ? RETRY_AS_ASKED
+                      : domain_retries_note(&domain->retries, retry, open ? slot->open->unit : 0);
+    switch (way) {
+    case RETRY_AS_ASKED:
+        return open ? put_in_call(domain, slot, of_documents, ret_call) : put_beside(domain, slot);
+    case RETRY_OUTSIDE:
+        return put_beside(domain, slot);
+    case RETRY_ENDED:
+        return refuse(domain, slot, elsewhere_reason, ret_reason);
+    case RETRY_TOO_OLD:
+        return refuse(domain, slot, too_old_reason, ret_reason);
+    case RETRY_NO_MEMORY:
+        break;
+    }
+    return refuse(domain, slot, "out of memory", ret_reason);
+}
+
 static enum domain_write decide(struct domain *domain, size_t service, const struct trace_id *trace,
-                                bool of_documents, struct domain_write_call *ret_call,
-                                const char **ret_reason)
+                                bool of_documents, const struct domain_retry *retry,
+                                struct domain_write_call *ret_call, const char **ret_reason)
 {
     if (domain->fenced_until_ms != 0) {
         return refuse(domain, NULL, started_reason, ret_reason);
@@ -43,29 +92,17 @@ static enum domain_write decide(struct domain *domain, size_t service, const str
                       ret_reason);
     }
     struct domain_slot *slot = slot_find(domain, service, trace);
-    if (slot != NULL && slot->open != NULL && !slot->closing) {
-        domain->figures.writes_in_calls++;
-        slot->writes_in_calls++;
-        *ret_call = (struct domain_write_call){
-            .key = slot->open->key,
-            .slot = of_documents ? slot : NULL,
-            .observed = slot->open->observed,
-        };
-        slot->writes += of_documents;
-        return DOMAIN_WRITE_IN_CALL;
-    }
-    if (slot == NULL || slot->handlers != NULL || domain_is_trace(domain)) {
+    bool open = slot != NULL && slot->open != NULL && !slot->closing;
+    if (!open && (slot == NULL || slot->handlers != NULL || domain_is_trace(domain))) {
         return refuse(domain, slot, ended_reason, ret_reason);
     }
-    if (domain->options.refuse_beside && of_documents) {
+    if (!open && domain->options.refuse_beside && of_documents) {
         return refuse(domain, slot,
                       "no API call is open to which this write could belong "
                       "(http.backgroundWrites: refuse)",
                       ret_reason);
     }
-    domain->figures.writes_beside++;
-    slot->writes_out++;
-    return DOMAIN_WRITE_BESIDE;
+    return decide_way(domain, slot, open, of_documents, retry, ret_call, ret_reason);
 }
 
 /* Observe only: of several calls at a time only a trace can tell, or the instance. */
@@ -90,6 +127,7 @@ static uint64_t observed_call(const struct domain *domain, size_t service,
 
 enum domain_write domain_write_decide(struct domain *domain, size_t service,
                                       const struct trace_id *trace, bool of_documents,
+                                      const struct domain_retry *retry,
                                       struct domain_write_call *ret_call, const char **ret_reason)
 {
     enum domain_write result = DOMAIN_WRITE_BESIDE;
@@ -98,7 +136,7 @@ enum domain_write domain_write_decide(struct domain *domain, size_t service,
     if (domain->options.observe_only) {
         ret_call->observed = observed_call(domain, service, trace);
     } else {
-        result = decide(domain, service, trace, of_documents, ret_call, ret_reason);
+        result = decide(domain, service, trace, of_documents, retry, ret_call, ret_reason);
     }
     pthread_mutex_unlock(&domain->mutex);
     return result;

@@ -197,6 +197,12 @@ void ending_finish(struct boundary_request *request)
 
 void ending_set_conflict(struct boundary_request *request)
 {
+    if (request->engine->native != NULL) {
+        ending_set_error(request, REPLY_CODE_UnknownError, NULL,
+                         "whether the server has committed this unit is not known, or not yet: see "
+                         "holdfast units and holdfast resolve");
+        return;
+    }
     ending_set_error(request, REPLY_CODE_InternalError, NULL,
                      "the writes of this unit could not be undone because a document was changed "
                      "around the proxy: it was set aside; see holdfast units and holdfast resolve");
@@ -207,6 +213,50 @@ void ending_set_error(struct boundary_request *request, int code, const char *la
 {
     bson_reinit(&request->reply);
     reply_put_error(&request->reply, code, label, "%s", message);
+}
+
+/* ------------------------------------------------------------------ writes that come again */
+
+bool ending_may_come_again(const struct boundary_request *request)
+{
+    return request->view.has_transaction_number && request->view.session_id.size > 0;
+}
+
+bool ending_answer_again(struct boundary_request *request)
+{
+    struct slice reply;
+    bson_t view;
+    enum answer_found found = ending_may_come_again(request)
+                                  ? answers_find(&request->unit->answers, request->view.session_id,
+                                                 request->view.transaction_number, &reply)
+                                  : ANSWER_NEW;
+    if (found == ANSWER_NEW) {
+        return false;
+    }
+    if (found == ANSWER_KEPT && bson_init_static(&view, reply.data, reply.size) &&
+        bson_concat(&request->reply, &view)) {
+        ending_finish(request);
+        return true;
+    }
+    ending_set_error(request, REPLY_CODE_NoSuchTransaction, NULL,
+                     "this write was carried out before, and its answer is not known any more: its "
+                     "unit was rolled back");
+    ending_roll_back(request, "a write came a second time");
+    return true;
+}
+
+bool ending_keep_answer(struct boundary_request *request)
+{
+    if (!ending_may_come_again(request) ||
+        answers_keep(&request->unit->answers, request->view.session_id,
+                     request->view.transaction_number,
+                     slice_make(bson_get_data(&request->reply), request->reply.len)) == STATUS_OK) {
+        return true;
+    }
+    ending_set_error(request, REPLY_CODE_TransactionTooLarge, NULL,
+                     "too many sessions write in one unit for their answers to be remembered");
+    ending_roll_back(request, "too many sessions wrote in it");
+    return false;
 }
 
 /* ------------------------------------------------------------------ who may begin */

@@ -38,6 +38,22 @@ bool ending_is_serializable(const struct boundary_request *request);
 /* A write of the request is done: what it is to be answered. Size 0: the server was lost. */
 void ending_take_reply(struct boundary_request *request, struct slice reply);
 
+/* Whether the driver may send the request's write a second time, after a lost answer. */
+bool ending_may_come_again(const struct boundary_request *request);
+
+/*
+ * Before a write that is carried out once (unit/answers.h), its unit in hand. True: this is the
+ * second time, and the request is answered what the first one was; or, if that is not known any
+ * more, its unit rolled back. False: it is new.
+ */
+MUST_CHECK bool ending_answer_again(struct boundary_request *request);
+
+/*
+ * After it, its unit open: keeps request->reply for a second time. False: there was no room, and
+ * the request is answered with that, its unit rolled back.
+ */
+MUST_CHECK bool ending_keep_answer(struct boundary_request *request);
+
 /*
  * Commits the unit; then `resume` runs on the worker, with request->commit_status. `answer` is kept
  * in the COMMIT record, and valid until then; size 0: none.
@@ -53,7 +69,8 @@ void ending_supersede(struct boundary_request *request, void (*resume)(struct bo
 
 /*
  * Replaces the reply by the error of a unit that was set aside: what it wrote may still be there.
- * No label: a driver must not run it again on top of that.
+ * Native engine: of one of whose commit nobody knows, or nobody yet, how it ended. No label: a
+ * driver must not run it again on top of that.
  */
 void ending_set_conflict(struct boundary_request *request);
 

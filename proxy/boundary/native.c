@@ -93,6 +93,11 @@ static void on_answered(void *context, enum status status, struct slice reply)
     case NATIVE_UNKNOWN:
         set_unknown(request);
         break;
+    case NATIVE_FORGOTTEN:
+        ending_set_error(request, REPLY_CODE_UnknownError, NULL,
+                         "the server had committed the transaction, and does not know it any "
+                         "more: look at its documents before it is run again");
+        break;
     case NATIVE_PASS:
         bson_concat(&request->reply, &view);
         break;

@@ -68,7 +68,8 @@ static void run_again(struct boundary_request *request)
     }
 }
 
-/* Native engine: the unit has ended, and was not committed, or nobody knows. */
+/* Native engine: the unit has ended, and was not committed; or nobody knows, and ending_finish()
+   says so instead. */
 static void after_refused_commit(struct boundary_request *request)
 {
     bson_reinit(&request->reply);

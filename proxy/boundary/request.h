@@ -119,8 +119,8 @@ void plain_start(struct boundary_request *request);
 /* ---- call_write.c: a plain write command as a part of an open API call's unit, or a read, if that
    is serializable */
 void call_write_start(struct boundary_request *request);
-/* A write of it is done; write_operation.completed. */
-void call_write_written(struct write_operation *operation, struct slice reply);
+/* A write of it is done, its reply taken: answers it. */
+void call_write_replied(struct boundary_request *request);
 
 /* ---- call_native.c: the same on the native engine. The unit is checked out. */
 void call_native_run(struct boundary_request *request);

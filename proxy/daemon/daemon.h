@@ -90,6 +90,7 @@ struct daemon {
     pid_t predecessor_pid;
     int journal_lock; /* that it has handed over; 0: none */
     bool handed_over; /* another process has journal and clients: only what is left is freed */
+    bool left_open;   /* at the end something was open: the next start recovers */
     bool upstream_lost;
     bool journal_nearly_full;
     pthread_t main_thread;
@@ -106,8 +107,9 @@ struct daemon {
  */
 MUST_CHECK enum status daemon_start(struct daemon *daemon, struct error *ret_error);
 
-/* Drains for up to ten seconds, rolls back what is open, gives lease and journal back. Also after a
-   start that failed half way. */
+/* Drains for up to ten seconds, rolls back what is open, gives lease and journal back. A server
+   that does not answer is waited for as upstream_stop_waiting() has it; what is open then is told
+   (`left_open`), and is the next start's. Also after a start that failed half way. */
 void daemon_stop(struct daemon *daemon);
 
 /* A part of daemon_stop(): ends what works behind clients' commands, and the admin server. Nothing

@@ -32,7 +32,7 @@ static int close_journal(struct daemon *daemon)
     CRASH_POINT(upgrade_resting);
     admin_ending(daemon->admin);
     daemon_stop_engine(daemon);
-    daemon->engine.native = native_stop(daemon->engine.native);
+    native_end(daemon->engine.native);
     if (daemon->keeper != NULL) {
         lease_keeper_settle(daemon->keeper, NULL, NULL);
     }
@@ -44,6 +44,7 @@ static int close_journal(struct daemon *daemon)
     /* The lease is not given back: nobody but who has this journal's lock may take it. */
     daemon->leased = false;
     daemon->wal = wal_close_for(daemon->wal, true, &lock);
+    daemon->engine.native = native_free(daemon->engine.native); /* nobody posts to it any more */
     daemon->engine.wal = NULL;
     CRASH_POINT(upgrade_journal_closed);
     return lock;

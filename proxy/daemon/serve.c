@@ -150,21 +150,29 @@ enum status daemon_start_engine(struct daemon *daemon, struct error *error)
                                : status;
 }
 
+/* The client's and the server's; that of reads by preference (route/elsewhere.h); and where
+   services are fronted as many HTTP callers, two each as well. */
+static uint64_t descriptors_of_connection(const struct daemon *daemon)
+{
+    bool prefers = daemon->topology != NULL && daemon->upstream_kind == UPSTREAM_REPLICA_SET &&
+                   daemon->config.unit_boundary != CONFIG_BOUNDARY_OBSERVE;
+    return 2u + prefers + (services_are_fronted(daemon->services) ? 2u : 0u);
+}
+
 uint64_t daemon_connections_max(const struct daemon *daemon)
 {
     uint64_t wanted = daemon->config.net_connections_max;
-    uint64_t possible = descriptors_connections(daemon->descriptors);
-    if (services_are_fronted(daemon->services)) {
-        possible /= 2; /* as many HTTP callers, two descriptors each as well */
-    }
+    uint64_t each = descriptors_of_connection(daemon);
+    uint64_t possible = descriptors_connections(daemon->descriptors, each);
     if (wanted <= possible) {
         return wanted;
     }
     LOG(LOG_WARNING, "net",
         "Fewer connections than net.maxIncomingConnections: raise the limit of open files "
-        "(ulimit -Hn, LimitNOFILE) to twice that and 256",
+        "(ulimit -Hn, LimitNOFILE)",
         LOG_NUMBER("connections", possible), LOG_NUMBER("wanted", wanted),
-        LOG_NUMBER("openFiles", daemon->descriptors));
+        LOG_NUMBER("openFiles", daemon->descriptors),
+        LOG_NUMBER("openFilesWanted", descriptors_wanted(wanted, each)));
     return possible;
 }
 

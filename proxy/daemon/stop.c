@@ -1,5 +1,9 @@
 /*
  * The end: drain, roll back what is open, close lease and journal. Main thread.
+ *
+ * It ends in a bounded time also if the server hangs: DRAIN_MS_MAX for draining, then
+ * upstream_stop_waiting() bounds every wait for the server, whichever thread is joined here. What
+ * is not done by then stays open in the journal, which is not marked clean.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -64,13 +68,14 @@ static void drain(struct daemon *daemon)
     while (unit_table_open_count(daemon->engine.units) > 0 && may_drain(daemon, until)) {
         (void)nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
     }
+    upstream_stop_waiting(); /* from here on: closing a connection may wait for what it has open */
     services_stop(daemon->services);
     router_stop(daemon->router);
 }
 
 void daemon_stop_engine(struct daemon *daemon)
 {
-    upstream_stop_waiting(); /* what is not done by now is left to the next start */
+    upstream_stop_waiting(); /* what is not done in time is left to the next start */
     daemon->engine.resolver = resolver_stop(daemon->engine.resolver); /* it uses what follows */
     daemon->engine.unique = unique_cache_stop(daemon->engine.unique);
     namespace_cache_stop(daemon->engine.namespaces);
@@ -97,9 +102,20 @@ static void end_workers(struct daemon *daemon)
     }
 }
 
+static void tell_what_is_left(struct daemon *daemon, size_t units, size_t doubts)
+{
+    if (daemon->recovered && !daemon->handed_over && units + doubts > 0) {
+        daemon->left_open = true;
+        LOG(LOG_WARNING, "main", "The journal is left as after a crash: the next start recovers",
+            LOG_NUMBER("units", units), LOG_NUMBER("commitsInDoubt", doubts));
+    }
+}
+
 void daemon_stop(struct daemon *daemon)
 {
     bool clean = daemon->recovered && !daemon->handed_over;
+    size_t units = 0;
+    size_t doubts = 0;
     if (!daemon->handed_over) {
         service_manager_stopping(daemon->router == NULL ? "Ending" : "Draining");
     }
@@ -114,13 +130,15 @@ void daemon_stop(struct daemon *daemon)
         daemon_stop_engine(daemon);
     }
     if (daemon->engine.units != NULL) {
-        clean = clean && unit_table_open_count(daemon->engine.units) == 0;
+        units = unit_table_open_count(daemon->engine.units);
     }
     daemon->topology = topology_stop(daemon->topology);
     if (daemon->engine.native != NULL) {
-        clean = clean && native_doubts(daemon->engine.native) == 0;
-        daemon->engine.native = native_stop(daemon->engine.native);
+        doubts = native_doubts(daemon->engine.native);
+        native_end(daemon->engine.native); /* the journal's writer still posts to it */
     }
+    tell_what_is_left(daemon, units, doubts);
+    clean = clean && units == 0 && doubts == 0;
     daemon->engine.namespaces = namespace_cache_free(daemon->engine.namespaces);
     daemon_free_tls(&daemon->tls);
     daemon->keeper = lease_keeper_stop(daemon->keeper);
@@ -140,6 +158,7 @@ void daemon_stop(struct daemon *daemon)
     daemon->services = services_free(daemon->services);
     daemon->observe = observe_free(daemon->observe);
     daemon->wal = wal_close(daemon->wal, clean && (daemon->leased || daemon->native));
+    daemon->engine.native = native_free(daemon->engine.native);
     daemon->router = router_free(daemon->router); /* nobody posts to its workers any more */
     daemon->workers = worker_pool_stop(daemon->workers);
     daemon->engine.pause = pause_free(daemon->engine.pause);

@@ -25,6 +25,10 @@ struct commit {
     /* A retryable command's answer, or a request's, kept in the COMMIT record; size 0: none. */
     struct slice reply;
     void (*completed)(struct commit *commit, enum status status);
+    /* Native engine: the connection of `channel` broke, or the answer settles nothing: it is not
+       used any more, while another one is asked, perhaps for long. On its worker, before
+       `completed`. NULL: nobody wants to know. */
+    void (*left)(struct commit *commit);
     void *context;
     /* private */
     uint64_t started_us;

@@ -87,7 +87,8 @@ static void make_room(struct native *native, struct native_part *part, uint64_t 
     size_t most = native->options.sessions_max / NATIVE_PARTS + 1;
     for (unsigned tries = 0; tries < 8 && HASH_COUNT(part->entries) >= most; tries++) {
         struct native_entry *oldest = part->entries;
-        bool busy = oldest->state == NATIVE_JOURNALING || oldest->state == NATIVE_COMMITTING;
+        bool busy = oldest->state == NATIVE_JOURNALING ||
+                    (oldest->state == NATIVE_COMMITTING && !oldest->set_aside);
         if (tries < 7 && (busy || now_ms - oldest->used_ms < 1000)) {
             entry_to_end(part, oldest);
         } else {
@@ -170,6 +171,7 @@ static void begin(struct native_part *part, struct native_entry *entry, int64_t 
     entry->number = number;
     entry->state = NATIVE_OPEN;
     entry->wrote = false;
+    entry->set_aside = false;
     entry->has_process = false;
     entry->unit = 0;
 }
@@ -246,19 +248,27 @@ enum status native_start(const struct native_options *options, struct native **r
     }
     enum status status = native_asker_start(native, ret_error);
     if (status != STATUS_OK) {
-        native_stop(native);
+        native_end(native);
+        native_free(native);
         return status;
     }
     *ret_native = native;
     return STATUS_OK;
 }
 
-struct native *native_stop(struct native *native)
+void native_end(struct native *native)
+{
+    if (native != NULL) {
+        native_asker_end(native);
+    }
+}
+
+struct native *native_free(struct native *native)
 {
     if (native == NULL) {
         return NULL;
     }
-    native_asker_stop(native);
+    native_asker_free(native);
     for (size_t i = 0; i < NATIVE_PARTS; i++) {
         while (native->parts[i].entries != NULL) {
             native_entry_remove(&native->parts[i], native->parts[i].entries);

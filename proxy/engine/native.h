@@ -50,9 +50,12 @@ struct native_options {
 
 MUST_CHECK enum status native_start(const struct native_options *options,
                                     struct native **ret_native, struct error *ret_error);
-/* Ends the thread; what is not settled is left to the next start's recovery. No commit may be on
-   its way any more. NULL is harmless; returns NULL. */
-struct native *native_stop(struct native *native);
+/* Ends the thread; what is not settled is left to the next start's recovery. No connection may be
+   served any more, but appends of commits may still complete. NULL is harmless. Once. */
+void native_end(struct native *native);
+/* After native_end(), and after the journal's end: nobody posts to it any more. NULL is harmless;
+   returns NULL. */
+struct native *native_free(struct native *native);
 
 /* Of the commands of one transaction so many bytes are journaled; 0: none. Any time. */
 void native_set_audit_bytes(struct native *native, uint64_t audit_bytes);
@@ -93,7 +96,9 @@ struct native_commit {
     uint64_t unit;
     /* private */
     bool again;
+    bool set_aside; /* `again`: the unit is a conflict by now */
     bool conclusive;
+    bool was_committed;     /* the server has said so before */
     bool has_first_process; /* of the server that was asked first; `process` may change meanwhile */
     uint8_t first_process[UPSTREAM_PROCESS_BYTES];
     uint64_t started_us;
@@ -109,10 +114,11 @@ enum native_step {
 enum native_step native_commit_begin(struct native_commit *commit);
 
 enum native_answer {
-    NATIVE_PASS,    /* the client gets the server's answer */
-    NATIVE_UNKNOWN, /* it must not: run again, the transaction might be done twice */
-    NATIVE_ASK,     /* it must not: its driver would take it for a failure, while the commit may yet
-                       happen. native_commit_lost() finds out */
+    NATIVE_PASS,      /* the client gets the server's answer */
+    NATIVE_UNKNOWN,   /* it must not: run again, the transaction might be done twice */
+    NATIVE_FORGOTTEN, /* neither: the server had committed it, and says that there is no such one */
+    NATIVE_ASK, /* it must not: its driver would take it for a failure, while the commit may yet
+                   happen. native_commit_lost() finds out */
 };
 
 /* The server has answered. */

@@ -261,12 +261,18 @@ static struct slice reply_of(const struct native_doubt *doubt)
 static void end_doubt(struct native *native, struct native_doubt *doubt,
                       enum commit_verdict verdict, bool too_old)
 {
+    enum wal_kind kind = WAL_KIND_CONFLICT;
+    if (doubt->set_aside && verdict != COMMIT_COMMITTED) {
+        return; /* as native_commit.c has it */
+    }
     switch (verdict) {
     case COMMIT_COMMITTED:
+        kind = WAL_KIND_COMMIT;
         native_outcome_append_wait(native, doubt->unit, WAL_KIND_COMMIT, NULL, reply_of(doubt),
-                                   doubt->counted);
+                                   doubt->counted || doubt->set_aside);
         break;
     case COMMIT_LOST:
+        kind = WAL_KIND_ABORT;
         native_outcome_append_wait(native, doubt->unit, WAL_KIND_ABORT,
                                    "the server has no such transaction: it was never acknowledged",
                                    (struct slice){0}, doubt->counted);
@@ -277,7 +283,7 @@ static void end_doubt(struct native *native, struct native_doubt *doubt,
                                    doubt->counted);
         break;
     }
-    native_outcome_note(native, &doubt->key, doubt->unit, verdict == COMMIT_COMMITTED);
+    native_outcome_note(native, &doubt->key, doubt->unit, kind);
     LOG(verdict == COMMIT_COMMITTED || verdict == COMMIT_LOST ? LOG_INFO : LOG_ERROR, "recovery",
         "A commit whose answer was lost is settled", LOG_NUMBER("unit", doubt->unit),
         LOG_TEXT("outcome", commit_verdict_name(verdict)), LOG_TEXT("user", doubt->user));
@@ -335,7 +341,8 @@ static void settle(struct native *native, const struct question *question,
         }
         first = false;
         if (doubt->told != NULL) {
-            doubt->told(doubt->context, verdict);
+            bool forgotten = verdict == COMMIT_LOST && doubt->set_aside;
+            doubt->told(doubt->context, forgotten ? COMMIT_UNKNOWN : verdict);
         }
         doubt_free(doubt);
         pthread_mutex_lock(&native->lock);
@@ -411,7 +418,7 @@ enum status native_asker_start(struct native *native, struct error *ret_error)
     return STATUS_OK;
 }
 
-void native_asker_stop(struct native *native)
+void native_asker_end(struct native *native)
 {
     if (native->started) {
         pthread_mutex_lock(&native->lock);
@@ -419,7 +426,12 @@ void native_asker_stop(struct native *native)
         pthread_cond_signal(&native->changed);
         pthread_mutex_unlock(&native->lock);
         pthread_join(native->thread, NULL);
+        native->started = false;
     }
+}
+
+void native_asker_free(struct native *native)
+{
     while (native->aborts != NULL) {
         struct native_abort *wanted = native->aborts;
         native->aborts = wanted->next;

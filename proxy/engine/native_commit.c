@@ -5,7 +5,14 @@
  *                       `--no room--> OPEN: the caller rolls it back
  *
  * A commit that comes again while COMMITTING passes without a further record: whoever gets an
- * answer first writes the outcome, and the journal takes one only.
+ * answer first writes the outcome, and the journal takes one only. One that comes again when it has
+ * ended passes, too; but a server that forgets at its restart is not believed against the journal.
+ *
+ * Except after CONFLICT, "outcome unknown": if the client asks once more, and the server says that
+ * it has committed, that is certain, and ends the conflict as an operator would. Nothing else is
+ * taken then: "no such transaction" may be what the server has forgotten, and what an operator has
+ * decided meanwhile stays, for the journal takes no COMMIT after it. After a restart of this
+ * process nobody knows any more which conflict the client asks about: it gets a unit of its own.
  *
  * Threads: the connection's worker; native_commit.durable on the journal's writer thread.
  */
@@ -110,6 +117,7 @@ static void append(struct native_commit *commit, const bson_t *commands, int32_t
 static void take_again(struct native_commit *commit, const struct native_entry *entry)
 {
     commit->again = true;
+    commit->set_aside = entry->set_aside;
     commit->unit = entry->unit;
     const struct native_server *server = &commit->native->options.server;
     commit->has_first_process = entry->has_process;
@@ -127,6 +135,8 @@ enum native_step native_commit_begin(struct native_commit *commit)
     uint64_t age_us = 0;
     commit->unit = 0;
     commit->again = false;
+    commit->was_committed = false;
+    commit->set_aside = false;
     commit->conclusive = commit->native->options.server.keeps_transactions;
     commit->started_us = clock_monotonic_us();
     commit->has_first_process = commit->process != NULL;
@@ -140,6 +150,7 @@ enum native_step native_commit_begin(struct native_commit *commit)
     bool is_older = entry != NULL && entry->number > commit->view->transaction_number;
     if (is_older || (known && (entry->state == NATIVE_ENDED ||
                                (entry->state == NATIVE_OPEN && !entry->wrote)))) {
+        commit->was_committed = known && entry->state == NATIVE_ENDED;
         pthread_mutex_unlock(&part->lock);
         return NATIVE_SEND;
     }
@@ -178,11 +189,35 @@ static void settle(struct native_commit *commit, enum wal_kind kind, const char 
 {
     struct native_key key;
     native_key_make(commit->user, commit->view->session_id, &key);
-    native_outcome_append(commit->native, commit->unit, kind, reason, (struct slice){0}, false);
-    native_outcome_note(commit->native, &key, commit->unit, kind == WAL_KIND_COMMIT);
+    native_outcome_append(commit->native, commit->unit, kind, reason, (struct slice){0},
+                          commit->set_aside);
+    native_outcome_note(commit->native, &key, commit->unit, kind);
     if (commit->again) {
         native_asker_settled(commit->native, commit->unit);
     }
+}
+
+/* To a commit that comes again: a driver would take "no such transaction" for "run it once more".
+ */
+static bool is_forgotten(const struct native_commit *commit, struct slice reply)
+{
+    static const struct commit_asked believing = {.again = true, .conclusive = true};
+    return commit->was_committed && !commit->native->options.server.keeps_transactions &&
+           commit_verdict(reply, &believing, NULL) == COMMIT_LOST;
+}
+
+/* The unit is a conflict already. */
+static enum native_answer answered_late(struct native_commit *commit, struct slice reply,
+                                        enum commit_verdict verdict)
+{
+    if (verdict == COMMIT_COMMITTED) {
+        LOG(LOG_INFO, "recovery", "A conflict is settled: the server has committed this after all",
+            LOG_NUMBER("unit", commit->unit), LOG_TEXT("user", commit->user),
+            LOG_TEXT("client", commit->client));
+        settle(commit, WAL_KIND_COMMIT, NULL);
+        return NATIVE_PASS;
+    }
+    return verdict == COMMIT_OPEN && commit_is_told_unknown(reply) ? NATIVE_PASS : NATIVE_UNKNOWN;
 }
 
 enum native_answer native_commit_answered(struct native_commit *commit, struct slice reply)
@@ -190,9 +225,12 @@ enum native_answer native_commit_answered(struct native_commit *commit, struct s
     int32_t code = 0;
     const struct commit_asked asked = {.again = commit->again, .conclusive = commit->conclusive};
     if (commit->unit == 0) {
-        return NATIVE_PASS;
+        return is_forgotten(commit, reply) ? NATIVE_FORGOTTEN : NATIVE_PASS;
     }
     enum commit_verdict verdict = commit_verdict(reply, &asked, &code);
+    if (commit->set_aside) {
+        return answered_late(commit, reply, verdict);
+    }
     switch (verdict) {
     case COMMIT_COMMITTED:
         settle(commit, WAL_KIND_COMMIT, NULL);
@@ -236,6 +274,7 @@ static struct native_doubt *make_doubt(struct native_commit *commit)
             return NULL;
         }
         doubt->unit = commit->unit;
+        doubt->set_aside = commit->set_aside;
         doubt->since_ms = clock_monotonic_ms();
         doubt->number = commit->view->transaction_number;
         native_key_make(commit->user, commit->view->session_id, &doubt->key);

@@ -100,13 +100,15 @@ void native_outcome_append_wait(struct native *native, uint64_t unit, enum wal_k
 }
 
 void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit,
-                         bool committed)
+                         enum wal_kind kind)
 {
     struct native_part *part = native_part_lock(native, key);
     struct native_entry *entry = native_entry_find(part, key);
     if (entry != NULL && entry->unit == unit) {
-        if (committed) {
+        if (kind == WAL_KIND_COMMIT) {
             native_entry_end(part, entry);
+        } else if (kind == WAL_KIND_CONFLICT) {
+            entry->set_aside = true; /* its client may ask once more, and hear more */
         } else {
             native_entry_remove(part, entry); /* a commit that comes again is journaled anew */
         }

@@ -25,6 +25,7 @@ struct native_entry {
     int64_t number;
     enum native_state state;
     bool wrote;
+    bool set_aside; /* COMMITTING: a conflict by now, which a late "committed" yet ends */
     bool has_process;
     uint8_t process[UPSTREAM_PROCESS_BYTES]; /* that the commit was first sent to */
     uint64_t unit;                           /* JOURNALING, COMMITTING */
@@ -54,6 +55,7 @@ struct native_doubt {
     uint64_t unit;
     uint64_t since_ms; /* monotonic */
     bool counted;      /* see native_outcome_append() */
+    bool set_aside;    /* it is a conflict already: only "committed" is news */
     bool unsent;       /* nobody has sent the commit: who may not ask has not committed it either */
     char *user;
     bson_t committing; /* payload, without commands */
@@ -108,9 +110,9 @@ void native_outcome_append_wait(struct native *native, uint64_t unit, enum wal_k
                                 const char *reason, struct slice reply, bool counted);
 /* What is durable is not known any more: the next start recovers. */
 _Noreturn void native_end_process(const char *message, uint64_t unit, enum status status);
-/* The session's entry, if it is still this unit's, has ended. */
+/* To the session's entry, if it is still this unit's: it has ended, or is set aside (CONFLICT). */
 void native_outcome_note(struct native *native, const struct native_key *key, uint64_t unit,
-                         bool committed);
+                         enum wal_kind kind);
 
 /* native.c: the command as if its sequences had been in its body, without what is of its session
    only. False: it is no BSON. */
@@ -126,7 +128,10 @@ void native_asker_defer(struct native *native, uint64_t unit);
 void native_asker_abort(struct native *native, const char *user, const bson_t *lsid,
                         const bson_t *api, int64_t number);
 MUST_CHECK enum status native_asker_start(struct native *native, struct error *ret_error);
-void native_asker_stop(struct native *native);
+/* Ends the thread. */
+void native_asker_end(struct native *native);
+/* After that: frees what it has left. */
+void native_asker_free(struct native *native);
 /* It was settled by somebody else. */
 void native_asker_settled(struct native *native, uint64_t unit);
 

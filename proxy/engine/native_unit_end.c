@@ -214,6 +214,9 @@ static void on_commit_answered(void *context, enum status status, struct slice r
     } else if (verdict == COMMIT_LOST) {
         keep_end(commit, WAL_KIND_ABORT);
     } else {
+        if (commit->left != NULL) {
+            commit->left(commit);
+        }
         ask_elsewhere(commit, false);
     }
 }

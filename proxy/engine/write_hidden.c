@@ -123,13 +123,12 @@ enum write_hidden_result write_hidden_look(struct write_operation *operation)
     }
     enum status status = uncommitted_collect(table, gate, operation->namespace, &reader,
                                              HIDDEN_BYTES_MAX, &hidden->view);
-    bool lost = uncommitted_snapshot_is_lost(table, &reader);
     look_end(operation);
     if (status == STATUS_MEMORY) {
         write_fail_for_memory(operation);
         return WRITE_HIDDEN_FAILED;
     }
-    if (status != STATUS_OK || lost) {
+    if (status != STATUS_OK) {
         write_fail(operation, REPLY_CODE_WriteConflict,
                    "too much has changed since the unit began, or while the write searched: run "
                    "it again");

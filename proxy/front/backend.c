@@ -21,8 +21,9 @@
  * here is a pair in memory, and never stale.
  *
  * With TLS what is spoken follows ALPN, where http.upstreamProtocol leaves it open (FRONT_AUTO):
- * the first connection to a service offers both, and one that has chosen HTTP/2 is left for the
- * shared ones before anything was sent. So does the next one, once a shared one was refused.
+ * the first connection to a service, or to an instance of it, offers both, and one that has chosen
+ * HTTP/2 is left for the shared ones before anything was sent. So does the next one, once a shared
+ * one was refused.
  *
  * Thread: the worker's.
  */
@@ -94,7 +95,7 @@ static void send_head(struct exchange *exchange)
 
 static _Atomic bool *chose_http2(const struct exchange *exchange)
 {
-    return &exchange->shared->chose_http2[exchange->service->place];
+    return &exchange->shared->chose_http2[exchange->target->place];
 }
 
 /* Whether the request that is here has to go to the service by HTTP/1.1. */

@@ -28,8 +28,8 @@
     X(ROLLED_BACK, "rolledBack", 503, GRPC_ABORTED, true,                                          \
       "What the call wrote was rolled back: %s.")                                                  \
     X(CONFLICT, "conflict", 503, GRPC_FAILED_PRECONDITION, false,                                  \
-      "What the call wrote could not be undone without overwriting newer data: see `holdfast "     \
-      "show %s` and `holdfast resolve %s`.")                                                       \
+      "What the call wrote could not be undone without overwriting newer data, or the server "     \
+      "cannot say whether it is committed: see `holdfast show %s` and `holdfast resolve %s`.")     \
     X(ANSWER_TOO_LARGE, "answerTooLarge", 503, GRPC_RESOURCE_EXHAUSTED, false,                     \
       "The answer is larger than http.maxAnswer; what the call wrote was rolled back.")            \
     X(MALFORMED, "malformed", 400, GRPC_INTERNAL, false, "The request is not valid HTTP: %s.")     \

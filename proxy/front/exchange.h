@@ -43,6 +43,9 @@
 #include "holdfast/limits.h"
 #include "net/stream.h"
 
+/* The longest reason for which a call is rolled back, whole (boundary/call.c). */
+#define EXCHANGE_DETAIL_BYTES 256u
+
 #define FRONT_BACK_PRESSURE_BYTES (1024u * 1024u)
 #define FRONT_INCOMING_BYTES_MAX (HEAD_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES)
 
@@ -117,7 +120,8 @@ struct front_shared {
     uint64_t kept_ms;
     uint64_t stall_ms;
     uint64_t connect_ms;
-    _Atomic bool *chose_http2; /* by service.place: it is FRONT_AUTO, and did when last asked */
+    _Atomic bool
+        *chose_http2; /* by place, each instance's own: it is FRONT_AUTO, and did when last asked */
     struct routes *routes;
     struct front_idempotency idempotency;
     struct observe *observe; /* NULL: requests are not counted by their route */
@@ -223,7 +227,7 @@ struct exchange {
     bool close_after; /* the answer that goes out is the connection's last */
     bool refusing;    /* exchange_refuse() is to be carried out */
     enum error_answer refusal;
-    char detail[128];
+    char detail[EXCHANGE_DETAIL_BYTES];
 };
 
 /* exchange.c: the life. */

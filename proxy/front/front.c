@@ -34,6 +34,7 @@ struct front {
     _Atomic uint64_t accepted;
     struct served *served;
     size_t served_count;
+    size_t places; /* given to services and instances */
 };
 
 /* ------------------------------------------------------------------ accepting */
@@ -163,11 +164,11 @@ static enum status open_endpoint(struct front *front, struct front_endpoint *end
                          &endpoint->listener, ret_error);
 }
 
-static enum status copy_service(struct served *served, const struct front_service *service,
-                                size_t place, struct error *ret_error)
+static enum status copy_service(struct front *front, struct served *served,
+                                const struct front_service *service, struct error *ret_error)
 {
     served->service = *service;
-    served->service.place = place;
+    served->service.place = front->places++;
     if (service->instance_count == 0) {
         return STATUS_OK;
     }
@@ -177,7 +178,7 @@ static enum status copy_service(struct served *served, const struct front_servic
     }
     for (size_t i = 0; i < service->instance_count; i++) {
         served->instances[i] = service->instances[i];
-        served->instances[i].place = place;
+        served->instances[i].place = front->places++;
     }
     served->service.instances = served->instances;
     return STATUS_OK;
@@ -186,7 +187,7 @@ static enum status copy_service(struct served *served, const struct front_servic
 static enum status open_service(struct front *front, struct served *served,
                                 const struct front_service *service, struct error *ret_error)
 {
-    enum status status = copy_service(served, service, (size_t)(served - front->served), ret_error);
+    enum status status = copy_service(front, served, service, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -200,6 +201,15 @@ static enum status open_service(struct front *front, struct served *served,
                : status;
 }
 
+static size_t count_places(const struct front_options *options)
+{
+    size_t count = options->service_count;
+    for (size_t i = 0; i < options->service_count; i++) {
+        count += options->services[i].instance_count;
+    }
+    return count;
+}
+
 static struct front *make(const struct front_options *options)
 {
     struct front *front = calloc(1, sizeof *front);
@@ -209,7 +219,7 @@ static struct front *make(const struct front_options *options)
     front->worker_count = worker_pool_count(options->workers);
     front->workers = calloc(front->worker_count, sizeof *front->workers);
     front->served = calloc(options->service_count + 1, sizeof *front->served);
-    front->shared.chose_http2 = calloc(options->service_count + 1, sizeof(_Atomic bool));
+    front->shared.chose_http2 = calloc(count_places(options) + 1, sizeof(_Atomic bool));
     if (front->workers == NULL || front->served == NULL || front->shared.chose_http2 == NULL) {
         return front_free(front);
     }

@@ -108,7 +108,7 @@ struct front_service {
     const char *peers; /* IP addresses, comma separated, that are inside also on `listen`; or "" */
     bool reads_wait;   /* GET and HEAD from outside wait until no call is open */
     bool trace_correlated; /* the domain tells calls apart by their traceparent */
-    size_t place;          /* private: in the front */
+    size_t place;          /* private: in the front, its own or its instance's */
     /* In a domain of instances (domain.h): as the service is, but for number and address, which the
        service then has none of. NULL: it has none. */
     const struct front_service *instances;

@@ -88,7 +88,8 @@ static void lose(struct service_lane *lane)
 {
     struct front_counters *counters = &lane->services->owner->shared->counters;
     (void)atomic_fetch_add(&counters->services_lost, 1);
-    if (lane->service->is_instance) {
+    /* One that has changed what it speaks is there. */
+    if (lane->service->is_instance && (!lane->to_stranger || is_mistaken(lane))) {
         domain_instance_failed(lane->service->domain, lane->service->number);
     }
     LOG(LOG_WARNING, "http",

@@ -5,17 +5,16 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "holdfast/error.h"
-#include "net/listener.h"
+#include "net/ip_address.h"
 
 /* The services of one domain: a handful. */
 #define PEERS_MAX 64
 
 struct peers {
     size_t count;
-    uint8_t addresses[PEERS_MAX][16]; /* IPv6; IPv4 ones mapped */
+    struct ip_address addresses[PEERS_MAX];
 };
 
 /* Comma separated; "" for none. Errors: STATUS_INVALID names what is no IP address. */

@@ -9,7 +9,6 @@
 /* The journal 3, log 3, workers 3 each, 4 rollback threads and the lease with libmongoc's sockets,
    the admin server's 64 connections; twice that. */
 #define KEPT_DESCRIPTORS 256u
-#define DESCRIPTORS_OF_CONNECTION 2u
 
 uint64_t descriptors_raise(void)
 {
@@ -24,10 +23,15 @@ uint64_t descriptors_raise(void)
     return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : (uint64_t)limit.rlim_cur;
 }
 
-uint64_t descriptors_connections(uint64_t descriptors)
+uint64_t descriptors_connections(uint64_t descriptors, uint64_t each)
 {
-    if (descriptors < KEPT_DESCRIPTORS + DESCRIPTORS_OF_CONNECTION) {
+    if (descriptors < KEPT_DESCRIPTORS + each) {
         return 1;
     }
-    return (descriptors - KEPT_DESCRIPTORS) / DESCRIPTORS_OF_CONNECTION;
+    return (descriptors - KEPT_DESCRIPTORS) / each;
+}
+
+uint64_t descriptors_wanted(uint64_t connections, uint64_t each)
+{
+    return KEPT_DESCRIPTORS + connections * each;
 }

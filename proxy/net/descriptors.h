@@ -12,9 +12,12 @@
 uint64_t descriptors_raise(void);
 
 /*
- * How many client connections `descriptors` suffice for: each takes two, its own and one to the
- * server; some are kept for the journal, recovery, rollbacks and the admin server. At least 1.
+ * How many client connections `descriptors` suffice for, of which each takes `each`, 1..16; some
+ * are kept for the journal, recovery, rollbacks and the admin server. At least 1.
  */
-uint64_t descriptors_connections(uint64_t descriptors);
+uint64_t descriptors_connections(uint64_t descriptors, uint64_t each);
+
+/* How many descriptors suffice for `connections`, 1..1000000. */
+uint64_t descriptors_wanted(uint64_t connections, uint64_t each);
 
 #endif

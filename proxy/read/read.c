@@ -289,8 +289,11 @@ static void look_point(struct read_operation *operation)
 {
     struct uncommitted_table *table = operation->engine->uncommitted;
     operation->stamp = read_stamp_now(operation);
-    struct uncommitted_document *found =
-        uncommitted_find(table, &operation->name, &operation->reader);
+    struct uncommitted_document *found = NULL;
+    if (uncommitted_find(table, &operation->name, &operation->reader, &found) != STATUS_OK) {
+        read_fail_for_snapshot(operation);
+        return;
+    }
     if (found == NULL) {
         read_send_original(operation, READ_SENT_ORIGINAL);
         return;

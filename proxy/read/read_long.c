@@ -191,8 +191,7 @@ static bool evaluate(struct read_operation *operation, struct slice batch, bson_
     const struct read_command *command = &operation->command;
     struct uncommitted_reader reader = reader_of(operation);
     struct gathered gathered = {.operation = operation};
-    if (uncommitted_snapshot_is_lost(operation->engine->uncommitted, &reader) ||
-        !read_is_resolved_still(operation->engine, command)) {
+    if (!read_is_resolved_still(operation->engine, command)) {
         return false;
     }
     gathered.namespace = bson_strdup_printf("%s.%s", command->database, operation->views.base);

@@ -15,7 +15,10 @@
  *  - A renewal counts from when it was sent off, not from its answer: the server's clock for it
  *    began in between.
  *
- * `lock` guards what the threads share.
+ *  - Who waits for permit() is told of the permit as it is by then, under `telling`: what it hears
+ *    last is how it is.
+ *
+ * `lock` guards what the threads share; `telling` is taken before it.
  */
 
 #include "recover/lease_keeper.h"
@@ -41,6 +44,8 @@ struct lease_keeper {
     pthread_t watcher;
     bool renewer_started;
     bool watcher_started;
+    pthread_mutex_t telling; /* held while options.permit is called */
+    bool told_lowered;       /* under `telling` */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool stopping;
@@ -61,6 +66,25 @@ static void wait_until(struct lease_keeper *keeper, uint64_t until_ms)
     condition_wait_until(&keeper->changed, &keeper->lock, clock_monotonic_ms() + wait_ms);
 }
 
+/* After each change of `lowered`, without the lock. One that was taken back meanwhile is not told,
+   for both threads may come here at the same time, and in either order. */
+static void tell_permit(struct lease_keeper *keeper)
+{
+    if (keeper->options.permit == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&keeper->telling);
+    pthread_mutex_lock(&keeper->lock);
+    bool lowered = keeper->lowered;
+    struct error failure = keeper->failure;
+    pthread_mutex_unlock(&keeper->lock);
+    if (lowered != keeper->told_lowered) {
+        keeper->told_lowered = lowered;
+        keeper->options.permit(keeper->options.context, !lowered, lowered ? failure.message : "");
+    }
+    pthread_mutex_unlock(&keeper->telling);
+}
+
 /* ------------------------------------------------------------------ renewing */
 
 /* False: its answer took so long that it proves too little; the next one will tell. */
@@ -78,8 +102,8 @@ static bool take_renewal(struct lease_keeper *keeper, uint64_t sent_ms)
         pthread_cond_broadcast(&keeper->changed);
     }
     pthread_mutex_unlock(&keeper->lock);
-    if (was_lowered && keeper->options.permit != NULL) {
-        keeper->options.permit(keeper->options.context, true, "");
+    if (was_lowered) {
+        tell_permit(keeper);
     }
     return in_time;
 }
@@ -149,15 +173,12 @@ static void lower(struct lease_keeper *keeper)
 {
     bool (*settle)(void *, uint64_t) = keeper->settle;
     void *context = keeper->settle_context;
-    struct error failure = keeper->failure;
     uint64_t kill_ms = keeper->renewed_ms + LEASE_KILL_MS;
     keeper->lowered = true;
     keeper->settling = true;
     write_permit_set(false);
     pthread_mutex_unlock(&keeper->lock);
-    if (keeper->options.permit != NULL) {
-        keeper->options.permit(keeper->options.context, false, failure.message);
-    }
+    tell_permit(keeper);
     bool settled = (settle == NULL || settle(context, LEASE_KILL_MS - LEASE_HOLD_MS)) &&
                    wait_for_senders(kill_ms);
     pthread_mutex_lock(&keeper->lock);
@@ -214,6 +235,7 @@ enum status lease_keeper_start(const struct lease_keeper_options *options,
         return status;
     }
     condition_init(&keeper->changed);
+    (void)pthread_mutex_init(&keeper->telling, NULL);
     (void)pthread_mutex_init(&keeper->lock, NULL);
     status = upstream_open_answering(options->upstream_uri, connect_ms, ANSWER_MS,
                                      &keeper->upstream, ret_error);
@@ -282,6 +304,7 @@ struct lease_keeper *lease_keeper_stop(struct lease_keeper *keeper)
     upstream_close(keeper->upstream);
     (void)pthread_cond_destroy(&keeper->changed);
     (void)pthread_mutex_destroy(&keeper->lock);
+    (void)pthread_mutex_destroy(&keeper->telling);
     free(keeper);
     return NULL;
 }

@@ -45,7 +45,8 @@ struct lease_keeper_options {
     struct wal *wal;           /* outlives the keeper */
     /* Somebody else has the lease: recovers our units now. Must not return. A keeper's thread. */
     void (*lost)(void *context, const struct error *error);
-    /* The permit was taken away, or is back. May be NULL. A keeper's thread. */
+    /* The permit was taken away, or is back: in turns, one call after the other. May be NULL. A
+       keeper's thread. */
     void (*permit)(void *context, bool up, const char *failure);
     void *context;
 };

@@ -317,9 +317,12 @@ static void take_back_link(struct domain_link *link)
         (struct connection *)(void *)((uint8_t *)link - offsetof(struct connection, link)));
 }
 
-void connection_link(struct connection *connection, struct domain *domain, size_t service)
+bool connection_link(struct connection *connection, struct domain *domain, size_t service)
 {
-    if (connection->link.domain == NULL && !connection->client_gone) {
+    if (connection->client_gone) {
+        return true;
+    }
+    if (connection->link.domain == NULL) {
         connection->link = (struct domain_link){
             .worker = connection->owner->worker,
             .descriptor = connection->downstream.descriptor,
@@ -333,25 +336,29 @@ void connection_link(struct connection *connection, struct domain *domain, size_
             connection->persona = HELLO_STANDALONE;
         }
     }
+    return connection->link.domain == domain && connection->link.service == service;
 }
 
-/* By its listener, or by the address that it comes from. */
-static void link_accepted(struct connection *connection, const struct route_listener *listener)
+/* By its listener, or on one that is no service's by the address that it comes from. */
+static void link_accepted(struct connection *connection, const struct route_listener *listener,
+                          const struct sockaddr *peer)
 {
     const struct router_options *options = &connection->shared->options;
-    const char *port = strrchr(connection->client, ':');
-    size_t size = port == NULL ? 0 : (size_t)(port - connection->client);
+    struct ip_address address;
     if (options->observe_only) {
         connection->persona = HELLO_STANDALONE;
     }
     if (listener->options.domain != NULL) {
-        connection_link(connection, listener->options.domain, listener->options.service);
+        (void)connection_link(connection, listener->options.domain, listener->options.service);
+        return;
+    }
+    if (!ip_address_of(peer, &address)) {
+        return;
     }
     for (size_t i = 0; i < options->rule_count; i++) {
         const struct router_rule *rule = &options->rules[i];
-        if (size > 0 && strlen(rule->address) == size &&
-            memcmp(rule->address, connection->client, size) == 0) {
-            connection_link(connection, rule->domain, rule->service);
+        if (rule->by_address && ip_address_equal(&rule->address, &address)) {
+            (void)connection_link(connection, rule->domain, rule->service);
         }
     }
 }
@@ -455,7 +462,7 @@ void connection_accept(struct route_worker *owner, const struct route_listener *
                     connection) != STATUS_OK) {
         connection->client_gone = true;
     }
-    link_accepted(connection, listener);
+    link_accepted(connection, listener, peer);
     if (tls == NULL || connection->client_gone) {
         connect_server(connection);
     } /* else after the handshake */
@@ -501,10 +508,8 @@ void connection_adopt(struct route_worker *owner, struct parcel *parcel)
                                          &upstream_callbacks, connection) != STATUS_OK) {
         connection->server_gone = true;
     }
-    link_accepted(connection, parcel->listener);
-    if (!connection->client_gone && connection->application_known) {
-        connection_link_application(connection);
-    }
+    link_accepted(connection, parcel->listener, (struct sockaddr *)&parcel->peer);
+    whole = connection_link_application(connection) && whole;
     bool fits =
         whole && (follow_is_on(connection)
                       ? follow_adopt(connection)

@@ -45,6 +45,7 @@
 #include "boundary/domain.h"
 #include "boundary/request.h"
 #include "holdfast/histogram.h"
+#include "holdfast/limits.h"
 #include "net/address_counts.h"
 #include "net/listener.h"
 #include "net/stream.h"
@@ -179,7 +180,7 @@ struct connection {
     uint64_t number;
     char client[NETWORK_ADDRESS_TEXT_BYTES];
     char local_address[NETWORK_ADDRESS_TEXT_BYTES]; /* our end towards the server */
-    char application[128];
+    char application[LIMIT_APPLICATION_BYTES];
     bool application_known;
     struct login login;
     uint64_t observed_writer; /* hash of the three texts above for the report; 0: not made */
@@ -279,10 +280,12 @@ void connection_adopt(struct route_worker *owner, struct parcel *parcel);
 void connection_let_go(struct connection *connection);
 /* A connection has ended: its place is free. (router.c) */
 void route_shared_leave(struct route_shared *shared, const struct address_key *address);
-/* The service of its domain is known by now. Harmless if it was known before. */
-void connection_link(struct connection *connection, struct domain *domain, size_t service);
-/* The same by its driver's appName, where a rule says so. (dispatch.c) */
-void connection_link_application(struct connection *connection);
+/* The service of its domain is known by now. False: it is known as another already, and stays so.
+ */
+bool connection_link(struct connection *connection, struct domain *domain, size_t service);
+/* The same by its driver's appName, if it is known and a rule says so. False, and logged: whose its
+   writes are cannot be told, so it has to end. (dispatch.c) */
+MUST_CHECK bool connection_link_application(struct connection *connection);
 /* Ends a side; the rest follows from the rules above. Harmless if it has ended. */
 void connection_end_client(struct connection *connection);
 void connection_end_server(struct connection *connection);
@@ -317,7 +320,7 @@ struct parcel {
     socklen_t peer_size;
     struct address_key address;
     struct login login;
-    char application[128];
+    char application[LIMIT_APPLICATION_BYTES];
     bool application_known;
     bool heard; /* something came from its client */
     bool has_process;

@@ -49,14 +49,22 @@ static bool name_of(struct cursor_places *places, const char *member, uint32_t *
     return true;
 }
 
+static void touch(struct cursor_places *places, struct cursor_place *place)
+{
+    place->used_ms = clock_monotonic_ms();
+    atomic_store_explicit(&places->used_ms, place->used_ms, memory_order_relaxed);
+}
+
 static struct cursor_place *place_for(struct cursor_places *places, int64_t cursor)
 {
     struct cursor_place *set = set_of(places, cursor);
     struct cursor_place *known = find(places, cursor);
+    struct cursor_place *oldest = &set[0];
     for (size_t i = 0; known == NULL && i < CURSOR_PLACES_WAYS; i++) {
         known = set[i].cursor == 0 ? &set[i] : NULL;
+        oldest = set[i].used_ms < oldest->used_ms ? &set[i] : oldest;
     }
-    return known != NULL ? known : &set[places->next++ % CURSOR_PLACES_WAYS];
+    return known != NULL ? known : oldest;
 }
 
 void cursor_places_note(struct cursor_places *places, int64_t cursor, const char *member)
@@ -68,10 +76,12 @@ void cursor_places_note(struct cursor_places *places, int64_t cursor, const char
     pthread_mutex_lock(&places->mutex);
     if (name_of(places, member, &name)) {
         struct cursor_place *place = place_for(places, cursor);
-        if (place->cursor == 0) {
-            (void)atomic_fetch_add_explicit(&places->count, 1, memory_order_relaxed);
+        touch(places, place);
+        if (place->cursor == 0) { /* who sees this one sees `used_ms` */
+            (void)atomic_fetch_add_explicit(&places->count, 1, memory_order_release);
         }
-        *place = (struct cursor_place){.cursor = cursor, .name = name};
+        place->cursor = cursor;
+        place->name = name;
     }
     pthread_mutex_unlock(&places->mutex);
 }
@@ -93,6 +103,7 @@ bool cursor_places_find(struct cursor_places *places, int64_t cursor,
     pthread_mutex_lock(&places->mutex);
     struct cursor_place *place = find(places, cursor);
     if (place != NULL) {
+        touch(places, place);
         memcpy(ret_member, places->names[place->name], TOPOLOGY_NAME_BYTES);
     }
     pthread_mutex_unlock(&places->mutex);

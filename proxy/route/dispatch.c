@@ -76,19 +76,31 @@ void dispatch_note_session(struct connection *connection, const struct command_v
 }
 
 /* A service that is told apart by its driver's appName. */
-void connection_link_application(struct connection *connection)
+bool connection_link_application(struct connection *connection)
 {
     const struct router_options *options = &connection->shared->options;
-    for (size_t i = 0; i < options->rule_count; i++) {
-        if (options->rules[i].application[0] != '\0' &&
-            strcmp(options->rules[i].application, connection->application) == 0) {
-            connection_link(connection, options->rules[i].domain, options->rules[i].service);
+    for (size_t i = 0; connection->application_known && i < options->rule_count; i++) {
+        const struct router_rule *rule = &options->rules[i];
+        if (rule->application[0] == '\0' ||
+            strcmp(rule->application, connection->application) != 0 ||
+            connection_link(connection, rule->domain, rule->service)) {
+            continue;
         }
+        LOG(LOG_ERROR, "http",
+            "A mongo connection is that of two services or instances: by its listener or address, "
+            "and by its appName",
+            LOG_CONNECTION(connection), LOG_TEXT("domain", domain_name(connection->link.domain)),
+            LOG_NUMBER("number", connection->link.service),
+            LOG_TEXT("appNameDomain", domain_name(rule->domain)),
+            LOG_NUMBER("appNameNumber", rule->service));
+        return options->observe_only; /* where nothing is held back */
     }
+    return true;
 }
 
-/* hello says which application this is: { client: { application: { name } } }. */
-static void note_application(struct connection *connection, const struct command_view *view)
+/* hello says which application this is: { client: { application: { name } } }. False: refused. */
+bool dispatch_note_application(struct connection *connection, const struct command_view *view,
+                               struct dispatch *dispatch)
 {
     bson_iter_t at;
     bson_iter_t name;
@@ -96,12 +108,17 @@ static void note_application(struct connection *connection, const struct command
         !bson_iter_init_from_data(&at, view->body.data, view->body.size) ||
         !bson_iter_find_descendant(&at, "client.application.name", &name) ||
         !BSON_ITER_HOLDS_UTF8(&name)) {
-        return;
+        return true;
     }
     (void)snprintf(connection->application, sizeof connection->application, "%s",
                    bson_iter_utf8(&name, NULL));
     connection->application_known = true;
-    connection_link_application(connection);
+    if (!connection_link_application(connection)) {
+        refuse(dispatch, "it is that of two services or instances: by its listener or address, and "
+                         "by its appName");
+        return false;
+    }
+    return true;
 }
 
 /* { endSessions: [ { id: UUID } ... ] }: their transactions end with them. */
@@ -314,9 +331,6 @@ static void decide_write(struct connection *connection, const struct wire_header
 static void expect_identity(struct connection *connection, const struct command_view *view,
                             enum command_class class, struct dispatch *dispatch)
 {
-    if (class == COMMAND_HELLO) {
-        note_application(connection, view);
-    }
     login_request(&connection->login, view);
     connection->observed_writer = 0;
     connection->authorized = false;
@@ -368,6 +382,9 @@ void dispatch_hello(struct connection *connection, const struct command_view *vi
     static const char *const removed[] = {"speculativeAuthenticate", NULL};
     if (login_waits(connection, view, COMMAND_HELLO)) {
         dispatch->kind = DISPATCH_BLOCKED;
+        return;
+    }
+    if (!dispatch_note_application(connection, view, dispatch)) {
         return;
     }
     dispatch->kind = DISPATCH_FORWARD;

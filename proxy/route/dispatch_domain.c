@@ -54,7 +54,7 @@ void dispatch_observe(struct connection *connection, const struct command_view *
     }
     if (connection->link.domain != NULL && domain_is_observe_only(connection->link.domain)) {
         (void)domain_write_decide(connection->link.domain, connection->link.service, found, true,
-                                  &call, &reason);
+                                  NULL, &call, &reason);
     }
     observe(connection, call.observed, found, view, message, message_bytes);
 }
@@ -73,6 +73,16 @@ bool dispatch_domain_refuses(struct connection *connection, const struct command
     return true;
 }
 
+/* Sent a second time, where the first was. On the journaled engine such numbers are not the
+ * server's.
+ */
+static bool is_known_again(const struct connection *connection, const struct command_view *view,
+                           enum command_class class)
+{
+    return connection->shared->options.engine->native != NULL && class == COMMAND_WRITE &&
+           view->has_transaction_number && view->session_id.size > 0;
+}
+
 bool dispatch_domain_write(struct connection *connection, const struct command_view *view,
                            enum command_class class, size_t message_bytes,
                            struct dispatch *dispatch)
@@ -81,8 +91,14 @@ bool dispatch_domain_write(struct connection *connection, const struct command_v
     const struct trace_id *found = dispatch_trace(view, &traceparent);
     struct domain_write_call call = {0};
     const char *reason = NULL;
-    switch (domain_write_decide(connection->link.domain, connection->link.service, found,
-                                class == COMMAND_WRITE, &call, &reason)) {
+    const struct domain_retry retry = {
+        .user = connection->login.user,
+        .session_id = view->session_id,
+        .number = view->transaction_number,
+    };
+    switch (domain_write_decide(
+        connection->link.domain, connection->link.service, found, class == COMMAND_WRITE,
+        is_known_again(connection, view, class) ? &retry : NULL, &call, &reason)) {
     case DOMAIN_WRITE_BESIDE:
         return false;
     case DOMAIN_WRITE_REFUSED:

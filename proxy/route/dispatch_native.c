@@ -9,6 +9,8 @@
  *   units in comments       to the boundary, as ever: they become transactions (native_unit.h)
  *   of services behind the front, while an API call is open
  *     writes, reads         to the boundary: they are of the call's unit (boundary/call_native.c)
+ *     a write sent again    the way that it went the first time (boundary/domain_retries.h)
+ *     reads of the server's own databases and of system.* pass: a transaction does not take them
  *     what creates, drops   the same, for it must not wait for that unit
  *   reads by preference     perhaps to another member of the set (elsewhere.h)
  *   several documents       to the boundary under `unit.multiWrites: strict`
@@ -16,6 +18,8 @@
  *
  * The connection's worker.
  */
+#include <string.h>
+
 #include "engine/native.h"
 #include "route/dispatch_private.h"
 #include "route/elsewhere.h"
@@ -87,6 +91,14 @@ static void decide_domain_write(struct connection *connection, const struct wire
     }
 }
 
+/* What a transaction does not take, so that its refusal would end the call's unit. */
+static bool is_of_the_server(const struct read_command *command)
+{
+    static const char *const databases[] = {"admin", "config", "local", NULL};
+    return (command->database != NULL && bson_name_is_one_of(command->database, databases)) ||
+           (command->collection != NULL && strncmp(command->collection, "system.", 7) == 0);
+}
+
 /* What shows no documents of a collection, or waits for new ones, is no part of a transaction. */
 static void decide_domain_read(struct connection *connection, const struct wire_header *header,
                                struct slice available, const struct command_view *view,
@@ -96,7 +108,7 @@ static void decide_domain_read(struct connection *connection, const struct wire_
     struct traceparent traceparent;
     if (!dispatch->expects_reply || dispatch->message.has_sequence ||
         read_command_parse(view, &command) != STATUS_OK || command.is_special ||
-        (command.kind == READ_GET_MORE && command.awaits)) {
+        (command.kind == READ_GET_MORE && command.awaits) || is_of_the_server(&command)) {
         return;
     }
     dispatch_own(connection, header, available, DISPATCH_FORWARD, dispatch);

@@ -41,7 +41,11 @@ bool dispatch_traceparent(const struct command_view *view, struct traceparent *r
 /* Its trace, in *found; NULL: none. */
 const struct trace_id *dispatch_trace(const struct command_view *view, struct traceparent *found);
 
-/* dispatch.c. A hello, or a step of a login: forwarded and followed, one at a time. */
+/* dispatch.c. Whose connection it is, from a hello. False: decided, it is refused. */
+MUST_CHECK bool dispatch_note_application(struct connection *connection,
+                                          const struct command_view *view,
+                                          struct dispatch *dispatch);
+/* A hello, or a step of a login: forwarded and followed, one at a time. */
 void dispatch_hello(struct connection *connection, const struct command_view *view,
                     struct dispatch *dispatch);
 void dispatch_login(struct connection *connection, const struct command_view *view,

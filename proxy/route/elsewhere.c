@@ -107,9 +107,10 @@ static bool is_preferred(struct connection *connection, const struct command_vie
     const struct elsewhere *elsewhere = connection->elsewhere;
     return view->read_preference.size > 0 && is_read(view) &&
            selection_preference_parse(view->read_preference, &preference) &&
-           topology_choose(
-               topology_of(connection), &preference, elsewhere == NULL ? "" : elsewhere->name,
-               elsewhere == NULL ? "" : elsewhere->avoided, &target) != TOPOLOGY_CHOICE_PRIMARY;
+           topology_choose(topology_of(connection), &preference,
+                           elsewhere == NULL ? "" : elsewhere->name,
+                           elsewhere == NULL ? "" : elsewhere->avoided, true,
+                           &target) != TOPOLOGY_CHOICE_PRIMARY;
 }
 
 bool elsewhere_decide(struct connection *connection, const struct wire_header *header,
@@ -326,12 +327,12 @@ static bool choose(struct elsewhere *elsewhere, struct topology_target *ret_targ
     }
     return topology_choose(topology, &elsewhere->preference,
                            elsewhere->state == IDLE ? elsewhere->name : "", elsewhere->avoided,
-                           ret_target) != TOPOLOGY_CHOICE_NONE;
+                           false, ret_target) != TOPOLOGY_CHOICE_NONE;
 }
 
 static void begin(struct elsewhere *elsewhere)
 {
-    struct topology_target target;
+    struct topology_target target = {0}; /* of a cluster none is chosen: no address */
     if (!choose(elsewhere, &target)) {
         fail(elsewhere);
     } else if (elsewhere->state == IDLE && strcmp(elsewhere->name, target.name) == 0) {

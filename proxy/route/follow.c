@@ -9,6 +9,7 @@
 #include "holdfast/log.h"
 #include "net/stream_tls.h"
 #include "route/command_table.h"
+#include "route/dispatch_private.h"
 #include "route/elsewhere.h"
 #include "wire/bson_walk.h"
 #include "wire/op_msg.h"
@@ -253,6 +254,10 @@ void follow_decide(struct connection *connection, const struct wire_header *head
                    struct slice available, struct dispatch *dispatch)
 {
     struct command_view view;
+    if (atomic_load_explicit(&connection->shared->pause, memory_order_relaxed) == ROUTER_PAUSES) {
+        dispatch->kind = DISPATCH_BLOCKED; /* a read elsewhere would be cut by the hand-over */
+        return;
+    }
     dispatch->kind = DISPATCH_MORE;
     if (available.size < header->length) {
         return;
@@ -269,6 +274,10 @@ void follow_decide(struct connection *connection, const struct wire_header *head
     if (header->opcode == WIRE_OPCODE_MSG &&
         elsewhere_decide(connection, header, available, &view, dispatch)) {
         return; /* without a primary, too */
+    }
+    if (command_classify(&view) == COMMAND_HELLO &&
+        !dispatch_note_application(connection, &view, dispatch)) {
+        return;
     }
     if (is_plain_hello(&view) && recall(connection, &dispatch->body)) {
         dispatch->kind = DISPATCH_ANSWER;

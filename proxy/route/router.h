@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "holdfast/error.h"
+#include "net/ip_address.h"
 #include "net/listener.h"
 #include "net/worker.h"
 #include "upstream/server_process.h"
@@ -27,13 +28,13 @@ struct router_listener {
     bool plain_allowed; /* with `tls`: those who do not begin with it are served, too */
 };
 
-/* How a service is told apart on a listener without a domain. Texts are "" where they do not count;
-   one of them does. */
+/* How a service is told apart on a listener without a domain: by one of two. */
 struct router_rule {
     struct domain *domain;
     size_t service;
-    const char *address;     /* "10.0.0.5": where it connects from */
-    const char *application; /* its driver's appName */
+    bool by_address;
+    struct ip_address address; /* where it connects from */
+    const char *application;   /* its driver's appName; "": by its address */
 };
 
 struct router_options {

@@ -120,12 +120,13 @@ static bool make_listener(struct services *services, const struct config_service
     if (service->application[0] == '\0' && service->address[0] == '\0') {
         return false;
     }
-    services->rules[services->rule_count++] = (struct router_rule){
+    struct router_rule *rule = &services->rules[services->rule_count++];
+    *rule = (struct router_rule){
         .domain = domain,
         .service = number,
-        .address = service->address,
         .application = service->application,
     };
+    rule->by_address = ip_address_parse(slice_text(service->address), &rule->address);
     return true;
 }
 
@@ -140,7 +141,8 @@ static void make_listeners(struct services *services)
         }
         if (service->instances_count == 0 &&
             !make_listener(services, service, services->domains[i], i)) {
-            /* http.listen's: all of the plain listener that no other service claims. */
+            /* http.listen's: all of the plain listener. Then there are no rules
+               (config_services_check()): they would come after this, in vain. */
             services->listeners[0].domain = services->domains[i];
             services->listeners[0].service = i;
         }
@@ -246,6 +248,20 @@ static enum status make_idempotency(struct services *services, struct error *ret
     return idempotency_new(&options, &services->idempotency, ret_error);
 }
 
+/* Of a domain only one process knows which call is open, and a native proxy need not be alone. */
+static void warn_of_other_doors(const struct services *services)
+{
+    const struct config *config = services->config;
+    if (services->count > 0 && services->engine->native != NULL &&
+        config->http_background != CONFIG_BACKGROUND_REFUSE &&
+        config->unit_boundary != CONFIG_BOUNDARY_OBSERVE) {
+        LOG(LOG_WARNING, "http",
+            "If another holdfastd fronts these services as well, or is in their MongoDB URIs, what "
+            "they write through it is in no call, and nothing tells: only http.backgroundWrites: "
+            "refuse makes it an error");
+    }
+}
+
 enum status services_new(const struct config *config, struct engine *engine,
                          struct observe *observe, struct services **ret_services,
                          struct error *ret_error)
@@ -293,6 +309,7 @@ enum status services_new(const struct config *config, struct engine *engine,
         return status;
     }
     make_listeners(services);
+    warn_of_other_doors(services);
     *ret_services = services;
     return STATUS_OK;
 }

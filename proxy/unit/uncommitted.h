@@ -168,7 +168,10 @@ struct uncommitted_reader {
     bool has_snapshot;
 };
 
-/* Some of what its snapshot is made of was forgotten. */
+/*
+ * Some of what its snapshot is made of was forgotten. That may happen at any moment, and changes no
+ * stamp: so each look says by itself whether it came too late.
+ */
 bool uncommitted_snapshot_is_lost(struct uncommitted_table *table,
                                   const struct uncommitted_reader *reader);
 
@@ -184,10 +187,11 @@ uint32_t uncommitted_name_stamp(const struct uncommitted_table *table,
 bool uncommitted_name_is_free(const struct uncommitted_table *table, const struct lock_name *name);
 
 /* What somebody else than the reader has published under this name, or has changed since its
-   snapshot, for release; NULL: nobody. */
-struct uncommitted_document *uncommitted_find(struct uncommitted_table *table,
-                                              const struct lock_name *name,
-                                              const struct uncommitted_reader *reader);
+   snapshot, for release; NULL: nobody. STATUS_LIMIT: the snapshot is lost. */
+MUST_CHECK enum status uncommitted_find(struct uncommitted_table *table,
+                                        const struct lock_name *name,
+                                        const struct uncommitted_reader *reader,
+                                        struct uncommitted_document **ret_found);
 
 struct uncommitted_view {
     uint64_t stamp; /* of the gate, at that moment */
@@ -200,7 +204,7 @@ struct uncommitted_view {
  * snapshot: of each document the image that the reader sees. NULL: in all that share the gate
  * (GATE_SERVER: anywhere). Give it to uncommitted_view_free(). STATUS_LIMIT: together they are more
  * than `bytes_max` (uncommitted_document_bytes()); of a reader without a snapshot that is known
- * before documents are walked. STATUS_MEMORY.
+ * before documents are walked; or the snapshot is lost. STATUS_MEMORY.
  *
  * Its cost, with the mutex held: that of the documents it gives, and one step for each unit there.
  */
@@ -214,7 +218,7 @@ void uncommitted_view_free(struct uncommitted_view *view);
    cost is a step for each unit that the reader sees. */
 bool uncommitted_has_others(struct uncommitted_table *table, uint32_t gate,
                             const struct uncommitted_reader *reader);
-/* Whether anything was changed there since the reader's snapshot. */
+/* Whether anything was changed there since the reader's snapshot, or that is lost. */
 bool uncommitted_has_changed(struct uncommitted_table *table, uint32_t gate,
                              const struct uncommitted_reader *reader);
 

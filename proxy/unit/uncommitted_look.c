@@ -71,12 +71,16 @@ static struct uncommitted_links *find_since(struct uncommitted_table *table,
     return links;
 }
 
-struct uncommitted_document *uncommitted_find(struct uncommitted_table *table,
-                                              const struct lock_name *name,
-                                              const struct uncommitted_reader *reader)
+enum status uncommitted_find(struct uncommitted_table *table, const struct lock_name *name,
+                             const struct uncommitted_reader *reader,
+                             struct uncommitted_document **ret_found)
 {
     struct uncommitted_document *found = NULL;
     pthread_mutex_lock(&table->mutex);
+    if (uncommitted_is_lost(table, reader)) {
+        pthread_mutex_unlock(&table->mutex);
+        return STATUS_LIMIT;
+    }
     struct uncommitted_links *links = uncommitted_links_find(table, name);
     if (links == NULL || !uncommitted_sees(reader, &links->document)) {
         struct uncommitted_links *past = find_since(table, name, reader);
@@ -84,7 +88,8 @@ struct uncommitted_document *uncommitted_find(struct uncommitted_table *table,
         found = links == NULL ? NULL : uncommitted_document_share(&links->document);
     }
     pthread_mutex_unlock(&table->mutex);
-    return found;
+    *ret_found = found;
+    return STATUS_OK;
 }
 
 static bool is_others(const struct uncommitted_document *document, const char *namespace,
@@ -197,7 +202,8 @@ enum status uncommitted_collect(struct uncommitted_table *table, uint32_t gate,
         .table = table, .namespace = namespace, .reader = reader, .bytes_max = bytes_max};
     pthread_mutex_lock(&table->mutex);
     collecting.view.stamp = atomic_load(&table->gates[gate].stamp);
-    enum status status = collect_published(&collecting, gate);
+    enum status status =
+        uncommitted_is_lost(table, reader) ? STATUS_LIMIT : collect_published(&collecting, gate);
     if (status == STATUS_OK && reader->has_snapshot) {
         status = collect_past(&collecting, gate);
     }
@@ -250,7 +256,8 @@ bool uncommitted_has_changed(struct uncommitted_table *table, uint32_t gate,
                                             : newest == NULL    ? NULL
                                                                 : newest->links;
     bool changed =
-        reader->has_snapshot && links != NULL && links->past.ended_at > reader->snapshot_at;
+        uncommitted_is_lost(table, reader) ||
+        (reader->has_snapshot && links != NULL && links->past.ended_at > reader->snapshot_at);
     pthread_mutex_unlock(&table->mutex);
     return changed;
 }

@@ -151,7 +151,7 @@ bool uncommitted_snapshot_is_lost(struct uncommitted_table *table,
                                   const struct uncommitted_reader *reader)
 {
     pthread_mutex_lock(&table->mutex);
-    bool lost = reader->has_snapshot && reader->snapshot_at < table->forgotten_at;
+    bool lost = uncommitted_is_lost(table, reader);
     pthread_mutex_unlock(&table->mutex);
     return lost;
 }

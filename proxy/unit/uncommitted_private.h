@@ -150,6 +150,13 @@ static inline bool uncommitted_sees(const struct uncommitted_reader *reader,
            (reader->group != 0 && reader->group == document->group);
 }
 
+/* Some of what its snapshot is made of was forgotten: no look at what is left tells it. */
+static inline bool uncommitted_is_lost(const struct uncommitted_table *table,
+                                       const struct uncommitted_reader *reader)
+{
+    return reader->has_snapshot && reader->snapshot_at < table->forgotten_at;
+}
+
 /* Heads, from gates[gate].heads on. */
 static inline struct uncommitted_links *uncommitted_next_head(const struct uncommitted_links *head,
                                                               uint32_t gate)

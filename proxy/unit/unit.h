@@ -261,7 +261,7 @@ struct unit_view {
     uint64_t age_ms;
     char user[128]; /* texts are cut */
     char client[64];
-    char application[128];
+    char application[LIMIT_APPLICATION_BYTES];
 };
 
 /* Up to `max` of the open units, oldest first; returns how many. */

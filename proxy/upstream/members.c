@@ -167,7 +167,8 @@ static bool is_among(const struct list *list, const size_t *indexes, size_t coun
 
 enum topology_choice members_choose(struct members *members,
                                     const struct selection_preference *preference, const char *stay,
-                                    const char *avoid, struct topology_target *ret_target)
+                                    const char *avoid, bool looks,
+                                    struct topology_target *ret_target)
 {
     struct selection_member all[TOPOLOGY_MEMBERS_MAX];
     size_t indexes[TOPOLOGY_MEMBERS_MAX];
@@ -186,7 +187,10 @@ enum topology_choice members_choose(struct members *members,
     }
     if (count > 0) {
         if (!is_among(list, indexes, count, stay, &taken)) {
-            taken = members->turn++ % count;
+            taken = members->turn % count;
+            /* The read for which one only looks is chosen for again, and in the same turn; but the
+               primary's is not. */
+            members->turn += !looks || list->members[indexes[taken]].is.primary;
         }
         const struct member *member = &list->members[indexes[taken]];
         *ret_target = member->target;

@@ -36,7 +36,8 @@ void members_refresh(struct members *members, void *client);
 /* As topology_choose(), topology_member_target(). */
 enum topology_choice members_choose(struct members *members,
                                     const struct selection_preference *preference, const char *stay,
-                                    const char *avoid, struct topology_target *ret_target);
+                                    const char *avoid, bool looks,
+                                    struct topology_target *ret_target);
 bool members_find(struct members *members, const char *name, struct topology_target *ret_target);
 
 #endif

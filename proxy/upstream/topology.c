@@ -659,7 +659,7 @@ static bool is_set(struct topology *topology)
 
 enum topology_choice topology_choose(struct topology *topology,
                                      const struct selection_preference *preference,
-                                     const char *stay, const char *avoid,
+                                     const char *stay, const char *avoid, bool looks,
                                      struct topology_target *ret_target)
 {
     if (!is_set(topology)) {
@@ -667,7 +667,7 @@ enum topology_choice topology_choose(struct topology *topology,
     }
     bool wanted = members_are_wanted(topology->members);
     enum topology_choice choice =
-        members_choose(topology->members, preference, stay, avoid, ret_target);
+        members_choose(topology->members, preference, stay, avoid, looks, ret_target);
     if (!wanted) {
         pthread_cond_signal(&topology->seek); /* soon, not at its next turn */
     }

@@ -140,11 +140,13 @@ enum topology_choice {
 /*
  * Where a read of a replica set goes; of a cluster always TOPOLOGY_CHOICE_PRIMARY, for a router
  * chooses by itself, and *ret_target is untouched. Of several that may take it `stay` is taken if
- * it is one, and `avoid` only if it is the only one; else they take turns. Both "": none.
+ * it is one, and `avoid` only if it is the only one; else they take turns. Both "": none. `looks`:
+ * whoever asks wants to know only whether it is the primary. If it is, that was its turn; else the
+ * member is chosen when the read begins, and the look has taken nobody's turn.
  */
 enum topology_choice topology_choose(struct topology *topology,
                                      const struct selection_preference *preference,
-                                     const char *stay, const char *avoid,
+                                     const char *stay, const char *avoid, bool looks,
                                      struct topology_target *ret_target);
 /* The member of that name. False: there is none now. */
 bool topology_member_target(struct topology *topology, const char *name,

@@ -10,7 +10,6 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,10 +19,10 @@
 
 #include "holdfast/clock.h"
 #include "holdfast/write_permit.h"
+#include "upstream/patience.h"
 #include "upstream/private.h"
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
-static _Atomic bool waiting_stopped;
 
 static void library_init(void)
 {
@@ -256,17 +255,13 @@ static enum status write_errors_check(const bson_t *reply, int32_t *ret_code,
                      *ret_code);
 }
 
-void upstream_stop_waiting(void)
-{
-    atomic_store(&waiting_stopped, true);
-}
-
 /* Nothing was sent, for no connection could be made: it may be tried again until connect_ms. */
 static bool may_try_again(struct upstream *upstream, const bson_error_t *error, uint64_t since_ms)
 {
     const struct timespec pause = {.tv_nsec = 50 * 1000000L};
     if (error->domain != MONGOC_ERROR_SERVER_SELECTION || upstream->pinned ||
-        atomic_load(&waiting_stopped) || clock_monotonic_ms() - since_ms >= upstream->connect_ms) {
+        upstream_waits_are_stopped() || patience_is_over(since_ms) ||
+        clock_monotonic_ms() - since_ms >= upstream->connect_ms) {
         return false;
     }
     (void)nanosleep(&pause, NULL);
@@ -328,6 +323,10 @@ static enum status run(struct upstream *upstream, const char *database, const bs
     uint64_t since_ms = clock_monotonic_ms();
     bool done = false;
     *ret_code = 0;
+    if (patience_is_over(since_ms)) {
+        return error_set(ret_error, STATUS_UNREACHABLE,
+                         "the process ends, and the server does not answer");
+    }
     enum status needed = client_need(upstream, ret_error);
     if (needed != STATUS_OK) {
         return needed;

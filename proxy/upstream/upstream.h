@@ -99,8 +99,23 @@ MUST_CHECK enum status upstream_tls(const char *uri, struct upstream_tls *ret_tl
  */
 void upstream_pin(struct upstream *upstream);
 
-/* The process ends: no call of any thread waits any more for a server that is away. Any thread. */
+/*
+ * The process ends: no call of any thread waits any more for a server that is away. One that does
+ * not answer is waited for until it has said nothing for UPSTREAM_END_ANSWER_MS to any of them, and
+ * everything ends after UPSTREAM_END_MS: what is not done by then is STATUS_UNREACHABLE. There is
+ * no way back. A name that is resolved may take as long as the name service does. Any thread.
+ */
 void upstream_stop_waiting(void);
+bool upstream_waits_are_stopped(void);
+#define UPSTREAM_END_ANSWER_MS 5000u
+#define UPSTREAM_END_MS 30000u
+
+/*
+ * Before that: while `told_to_end` (any thread's) says so, a call that has waited for
+ * UPSTREAM_END_ANSWER_MS waits no longer: the thread that is to begin the end may be the one. Any
+ * thread.
+ */
+void upstream_watch_end(bool (*told_to_end)(void));
 
 /* Closes the connection. NULL is harmless; returns NULL. */
 struct upstream *upstream_close(struct upstream *upstream);

@@ -141,6 +141,17 @@ class Service:
                     )
                 return peer, address
 
+            def shutdown_request(self, request):
+                """Closed with bytes unread, a connection is reset, and the answer may be lost."""
+                try:
+                    request.shutdown(socket.SHUT_WR)
+                    request.settimeout(1)
+                    while request.recv(65536):
+                        pass
+                except OSError:
+                    pass
+                self.close_request(request)
+
             def handle_error(self, *_):
                 pass
 

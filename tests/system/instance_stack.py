@@ -33,17 +33,18 @@ def configuration(listen, instances, more=""):
 
 class Instances:
     """`count` of them, whose handlers are the same. `change` is given them before they are
-    configured; services=False: whoever makes this starts what is behind them."""
+    configured; services=False: whoever makes this starts what is behind them; `more`: lines of the service's
+    configuration."""
 
     def __init__(
-        self, directory, count, settings=None, services=True, change=None, mode="standalone"
+        self, directory, count, settings=None, services=True, change=None, mode="standalone", more=""
     ):
         self.listen = port_for_restarts()
         self.instances = [Instance() for _ in range(count)]
         if change is not None:
             change(*self.instances)
         self.config = directory / "holdfast.yaml"
-        self.config.write_text(configuration(self.listen, self.instances))
+        self.config.write_text(configuration(self.listen, self.instances, more))
         self.server = Server(mode=mode)
         self.direct = self.server.client()
         self.proxy = None

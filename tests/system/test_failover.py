@@ -204,6 +204,27 @@ def test_a_hello_waits_for_no_election(members, proxy, raw):
     assert raw.run(insert(3))["ok"] == 1
 
 
+def test_a_service_is_known_by_the_hello_that_no_server_answered(members, tmp_path):
+    """A driver names its appName in its first hello only."""
+    config = tmp_path / "holdfast.yaml"
+    config.write_text(
+        "services: [{name: one, listen: '127.0.0.1:0', service: '127.0.0.1:9', appName: one}]\n"
+    )
+    settings = {"http.backgroundWrites": "refuse", "admin.listen": "127.0.0.1:0"}
+    with Proxy(members.uri, settings, options=["--config", str(config)]) as proxy:
+        with Connection(proxy.port, 30) as before:
+            assert before.run(insert(1))["ok"] == 1  # nobody's
+        members.election_delay = 3600
+        members.kill(members.primary)
+        wait_until(lambda: current(proxy) == "", 10, "the proxy has noticed")
+        with Connection(proxy.port, 30) as during:
+            client = {"application": {"name": "one"}}
+            assert during.run({"hello": 1, "client": client, "$db": "admin"})["ok"] == 1
+            members.elect()
+            assert during.run(insert(2))["ok"] == 0
+        assert set(stored(members)) == {1}
+
+
 def test_a_command_waits_only_so_long():
     with FakeReplicaSet(3) as members:
         uri = members.uri_of("serverSelectionTimeoutMS=700")

@@ -12,6 +12,7 @@ from holdfast_testing import (
     Connection,
     Proxy,
     Server,
+    encode_message,
     encode_query,
     holdfast,
     port_for_restarts,
@@ -269,6 +270,61 @@ def test_services_told_apart_by_address(tmp_path, name):
 
         one.service.handlers["/"] = handle
         assert one.call("/").status == 500
+        assert stack.stored(name) == set()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_services_told_apart_by_address_on_an_ipv6_listener(tmp_path, name, address):
+    """An IPv4 client of it comes from ::ffff:127.0.0.1, which is the same address."""
+    one = Fronted("one", address=f"'{address}'")
+    with Domains(tmp_path, one, **{"net.listen": "[::]:0"}) as stack:
+        host = f"[{address}]" if ":" in address else address
+        with pymongo.MongoClient(f"mongodb://{host}:{stack.proxy.port}/") as client:
+
+            def handle(_):
+                client[DATABASE][name].insert_one({"_id": 1})
+                return 500
+
+            one.service.handlers["/"] = handle
+            assert one.call("/").status == 500
+            assert stack.stored(name) == set()
+
+
+def is_refused(stack, raw):
+    """The log says why; the service itself may be refused meanwhile as well."""
+    client = "{}:{}".format(*raw.socket.getsockname())
+    return any(
+        entry["attr"]["client"] == client
+        for entry in stack.proxy.log()
+        if entry["s"] == "E" and "that of two services or instances" in entry["msg"]
+    )
+
+
+def hello(app_name):
+    return {"hello": 1, "client": {"application": {"name": app_name}}, "$db": "admin"}
+
+
+def test_a_connection_that_is_of_two_services_is_refused(tmp_path, name):
+    """One by its address, the other by its appName: the writes of either could be of both. Nor is
+    the URI of another service taken with an appName of one's own."""
+    one = Fronted("one", address="127.0.0.1")
+    two = Fronted("two", appName="two")
+    three = Fronted("three")
+    with Domains(tmp_path, one, two, three) as stack:
+        for port in (stack.proxy.port, three.mongo):
+            with Connection(port) as raw:
+                raw.send(encode_query({"isMaster": 1, "client": hello("two")["client"]}))
+                assert raw.receive() is None
+                wait_until(lambda r=raw: is_refused(stack, r), 10, "the log says why")
+            with Connection(port) as raw:
+                raw.send(encode_message(hello("two")))
+                raw.send(encode_message({"insert": name, "documents": [{}], "$db": DATABASE}))
+                assert raw.receive() is None
+                wait_until(lambda r=raw: is_refused(stack, r), 10, "the log says why")
+        with Connection(three.mongo) as raw:  # another address' rule counts on net.listen only
+            assert raw.run(hello("three"))["ok"] == 1
+        with Connection(stack.proxy.port) as raw:
+            assert raw.run(hello("somebody"))["ok"] == 1
         assert stack.stored(name) == set()
 
 

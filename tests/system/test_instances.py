@@ -14,7 +14,7 @@ from grpc_stack import Caller as GrpcCaller
 from grpc_stack import GrpcService
 from holdfast_testing import ProxyFailed, holdfast, http2, wait_until
 from holdfast_testing.metrics import Metrics
-from http_stack import QUIET_SECONDS, Gate, InBackground
+from http_stack import QUIET_SECONDS, Gate, InBackground, Service
 from instance_stack import Instances
 
 COUNT = 3
@@ -425,6 +425,22 @@ def test_an_upgrade_keeps_each_connection_with_its_instance(tmp_path, name):
                 stack.proxy.upgrade()
         assert {each.split("?")[1] for each in stack.stored(name)} == {"before", "after"}
         assert len(stack.stored(name)) == 4
+
+
+def test_a_call_that_is_looked_on_moves_from_an_instance_that_is_away(tmp_path, name):
+    with Instances(tmp_path, 2, {"unit.boundary": "observe"}, services=False) as stack:
+        away, there = stack.instances
+        there.service = Service(there.uri, there.port)
+
+        def handler(request):
+            there.service.client["test"][name].insert_one({"_id": request.path})
+            return 201
+
+        there.service.handlers["/one"] = handler
+        assert [stack.call(f"/one?{n}").status for n in range(4)] == [201] * 4
+        assert len(stack.stored(name)) == 4
+        others = [stack.instance(n)["otherRequests"] for n in range(2)]
+        assert others == [0, 0]
 
 
 # ---- refused at the start

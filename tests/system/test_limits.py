@@ -12,6 +12,7 @@ import pytest
 from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import (
     Connection,
+    FakeReplicaSet,
     Memory,
     Proxy,
     Server,
@@ -60,18 +61,28 @@ def test_the_limit_of_open_files_is_raised():
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_connections_that_the_limit_of_open_files_allows(tmp_path, monkeypatch, name):
-    """With few descriptors fewer connections than configured are served, and said to be; what is
-    kept is enough to work and to roll back."""
+@pytest.fixture
+def few_descriptors(tmp_path, monkeypatch):
+    """280 for each proxy; 256 of them are kept."""
     programs = build_bin()
     (tmp_path / "holdfast").symlink_to(programs / "holdfast")
     limited = tmp_path / "holdfastd"
     limited.write_text(f'#!/bin/sh\nulimit -n 280\nexec "{programs}/holdfastd" "$@"\n')
     limited.chmod(0o755)
     monkeypatch.setenv("HOLDFAST_BUILD", str(tmp_path))
+
+
+def of_connections(proxy):
+    """How many connections it says that it serves, and how many descriptors it wants for 20,000."""
+    (line,) = said(proxy, "Fewer connections than net.maxIncomingConnections")
+    return line["attr"]["connections"], line["attr"]["openFilesWanted"]
+
+
+def test_connections_that_the_limit_of_open_files_allows(few_descriptors, name):
+    """With few descriptors fewer connections than configured are served, and said to be; what is
+    kept is enough to work and to roll back."""
     with Stack() as stack:
-        (line,) = said(stack.proxy, "Fewer connections than net.maxIncomingConnections")
-        assert line["attr"]["connections"] == (280 - 256) // 2
+        assert of_connections(stack.proxy) == (24 // 2, 256 + 20_000 * 2)
         wait_until(lambda: open_descriptors(stack.proxy.process) < 256, 5, "the trial is closed")
         with contextlib.ExitStack() as open_ones:
             # A place may still be taken by the connection that looked whether the proxy accepts.
@@ -89,6 +100,21 @@ def test_connections_that_the_limit_of_open_files_allows(tmp_path, monkeypatch, 
             wait_until(lambda: said(stack.proxy, refused), 5, "the log names the setting")
             assert unit.abort()["ok"] == 1
             assert stack.stored(name) == {}
+
+
+def test_connections_that_read_by_preference_take_one_descriptor_more(few_descriptors):
+    read = {"find": "c", "$db": "test", "$readPreference": {"mode": "secondary"}}
+    with FakeReplicaSet(3) as members, Proxy(members.uri) as proxy, contextlib.ExitStack() as open_ones:
+        assert of_connections(proxy) == (24 // 3, 256 + 20_000 * 3)
+        clients = [
+            open_ones.enter_context(wait_until(lambda: served(proxy), 5, "a free place"))
+            for _ in range(8)
+        ]
+        for client in clients:
+            assert client.run(read)["ok"] == 1
+        assert {node for node, command in members.commands if "$readPreference" in command} == {1, 2}
+        with Connection(proxy.port) as one_more:
+            assert one_more.closed_by_peer()
 
 
 def test_out_of_descriptors():

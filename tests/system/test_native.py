@@ -19,7 +19,7 @@ from holdfast_testing import Connection, Proxy, ProxyFailed, Server, WireTap, en
 from holdfast_testing.metrics import Metrics
 from holdfast_testing.server import server_kind
 
-NO_SUCH_TRANSACTION = 251
+UNKNOWN_ERROR, NO_SUCH_TRANSACTION = 8, 251
 AS_IS = json_util.JSONOptions(uuid_representation=UuidRepresentation.UNSPECIFIED)
 
 
@@ -331,6 +331,40 @@ def test_client_asks_before_the_proxy(stack, raw):
     assert len(commits(leaves)) == 2
 
 
+def test_client_hears_more_than_the_proxy(stack, raw):
+    """The proxy was told that the outcome cannot be told: a conflict. Its client asks once more, and
+    the server has committed: the conflict is settled, in the same unit."""
+    key = uuid.uuid4().hex
+    unit = RawTransaction(raw)
+    unit.insert("c", {"_id": key})
+    stack.between.commands.clear()
+    seen = []
+
+    def answer(reply):
+        if not is_commit(stack.between.commands[-1][1]) or is_hello(reply):
+            return None
+        seen.append(reply)
+        if len(seen) == 1:
+            return False  # the client's: it is lost
+        return {"ok": 0.0, "code": 225, "codeName": "TransactionTooOld", "errmsg": "made up"}
+
+    stack.between.before_reply = answer
+    assert unit.commit()["ok"] == 0
+    assert len(seen) == 2
+    assert ended(stack.proxy.wal, unit)["state"] == "conflict"
+    again = unit.commit()  # still no certain answer: it stays as it is
+    assert again["ok"] == 0 and not is_transient(again)
+    stack.between.before_reply = None
+    assert unit.commit()["ok"] == 1
+    settled = lambda: unit_of(stack.proxy.wal, unit)["state"] == "committed"
+    wait_until(settled, 10, "the conflict is settled")
+    assert inserted(stack, key)
+    ours = [u for u in units(stack.proxy.wal) if show(stack.proxy.wal, u["unit"])["lsid"] == unit.lsid["id"]]
+    assert len(ours) == 1, ours
+    assert unit.next().insert("c", {"_id": uuid.uuid4().hex})["ok"] == 1
+    assert unit.commit()["ok"] == 1
+
+
 def test_client_leaves_while_it_is_asked(stack):
     """Nobody waits for it any more: the journal gets the outcome all the same."""
     unit = RawTransaction(Connection(stack.proxy.port))
@@ -475,6 +509,25 @@ def test_outcome_unknown(crash_server, choice, state, living):
         assert unit_of(proxy.wal, unit)["state"] == state
         if living:
             assert proxy.stop() == 0
+
+
+@pytest.mark.skipif(server_kind() == "mongod", reason="mongod keeps how transactions ended")
+def test_asked_again_of_a_server_that_has_forgotten(crash_server):
+    """The answer to a commit was lost on the way to the driver, which asks again, and the server has
+    restarted and forgotten: the driver must not take that for "run it again"."""
+    with Proxy(crash_server) as proxy:
+        unit = RawTransaction(Connection(proxy.port))
+        unit.insert("c", {"_id": uuid.uuid4().hex})
+        assert unit.commit()["ok"] == 1
+        with Connection(proxy.port) as again:
+            assert unit.commit(again)["ok"] == 1
+        crash_server.restart()
+        with Connection(proxy.port) as again:
+            reply = unit.commit(again)
+        assert reply["code"] == UNKNOWN_ERROR and not is_transient(reply)
+        assert "had committed" in reply["errmsg"]
+        assert ended(proxy.wal, unit)["state"] == "committed"
+        assert len(units(proxy.wal)) == 1
 
 
 def pretend_to_keep(tap):

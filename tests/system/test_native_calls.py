@@ -247,6 +247,25 @@ def test_namespaces_in_a_call(stack, collection, name):
     assert stack.stored(name) == {}
 
 
+def test_reads_of_the_servers_own_pass(stack, collection, name):
+    """A transaction refuses them, and that would end the call's unit."""
+
+    def handler(_):
+        collection.insert_one({"_id": 1})
+        client = stack.service.client
+        for database in ("admin", "config", "local"):
+            assert client[database][name].find_one() is None
+        assert client[DATABASE]["system.views"].find_one() is None
+        collection.insert_one({"_id": 2})
+        return 200
+
+    stack.service.handlers["/x"] = handler
+    stack.between.commands.clear()
+    assert stack.call("/x").status == 200
+    assert set(stack.stored(name)) == {1, 2}
+    assert ["find" in command for command in ours(stack.between)].count(True) == 0
+
+
 def test_what_shows_no_documents_passes(stack, collection, name):
     def handler(_):
         collection.insert_one({"_id": 1})
@@ -286,6 +305,7 @@ def test_an_error_ends_the_unit(stack, collection, name, code):
     answer = stack.call("/x")
     if code == 200:
         assert (answer.status, answer.reason) == (503, "rolledBack") and "Retry-After" in answer.headers
+        assert answer.json["message"].endswith("ended it.")  # all of the sentence
     else:
         assert (answer.status, answer.json) == (500, {"theirs": 1})
     assert set(stack.stored(name)) == {1}
@@ -326,6 +346,34 @@ def test_lost_answer_of_the_commit(stack, collection, name, direction):
     assert stack.call("/x").status == 201
     assert set(stack.stored(name)) == {1, 2}
     wait_until(lambda: newest(stack.proxy)["state"] == "committed", 10, "it is committed")
+
+
+def test_the_service_goes_on_while_a_commit_is_asked_for(stack, collection, name):
+    """The connection that was lent for the commit broke: it is given back at once, not when the
+    server has said how the commit ended."""
+    gate, sent = Gate(), []
+
+    def handler(_):
+        collection.insert_one({"_id": 1})
+        return 201
+
+    def before_request(command):
+        if "commitTransaction" not in command:
+            return None
+        sent.append(command)
+        return False if len(sent) == 1 else gate.stop_here()
+
+    stack.service.handlers["/x"] = handler
+    collection.find_one()  # the service's only connection is there
+    stack.between.before_request = before_request
+    caller = stack.begin("/x")
+    gate.wait_reached()
+    with pymongo.timeout(5):
+        assert collection.find_one() in (None, {"_id": 1})
+    assert caller.running()
+    gate.go.set()
+    assert caller.wait().status == 201
+    assert set(stack.stored(name)) == {1}
 
 
 def test_the_server_has_lost_the_transaction(stack, collection, name):
@@ -469,6 +517,26 @@ def test_users():
         assert refused == [NOT_IN_TRANSACTION, NOT_IN_TRANSACTION] and stack.stored("c") == {}
 
 
+def test_who_has_not_logged_in_ends_no_call():
+    """The server is asked whether that matters before anything of the call's unit is touched."""
+    users = [("alice", "secret", [("readWrite", DATABASE)])]
+    strangers = ({"find": "c"}, {"insert": "c", "documents": [{}]})
+    with HttpStack(between=Authenticated, mode="replicaset", auth=users, **ALICE) as stack:
+        stack.direct[DATABASE].create_collection("c")
+
+        def handler(_):
+            for number in (1, 2):  # before the call's first command, and after it
+                with Connection(stack.proxy.port) as raw:
+                    replies = [raw.run({**command, "$db": DATABASE}) for command in strangers]
+                assert [reply.get("code") for reply in replies] == [13, 13]
+                stack.collection("c").insert_one({"_id": number})
+            return 200
+
+        stack.service.handlers["/x"] = handler
+        assert stack.call("/x").status == 200
+        assert set(stack.stored("c")) == {1, 2}
+
+
 # ---- several services, many calls
 
 
@@ -535,6 +603,8 @@ def test_many_calls_at_once_by_instances(tmp_path, name):
         assert [answer.status for answer in answers] == [201, 500, 201]
         assert [answer.json for answer in answers] == [[f"/x?{number}"] for number in range(3)]
         assert set(stack.stored(name)) == {"/x?0", "/x?2"}
+        warnings = [entry["msg"] for entry in stack.proxy.log() if entry["s"] == "W"]
+        assert any("another holdfastd fronts these services" in each for each in warnings)
 
 
 # ---- whatever dies

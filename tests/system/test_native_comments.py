@@ -17,7 +17,7 @@ from holdfast_testing import (
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 from test_native import Authenticated, cut_once, is_commit, is_hello
 
-NO_SUCH, COMMITTED, BAD_OPTIONS = 251, 256, 72
+UNKNOWN_ERROR, NO_SUCH, COMMITTED, BAD_OPTIONS = 8, 251, 256, 72
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,45 @@ def test_lost_answer_of_the_commit(stack, collection, name, direction):
     collection.insert_one({"_id": 2}, comment={"unit": name, "last": True})
     assert set(stack.stored(name)) == {1, 2}
     ends_as(stack.proxy, "committed")
+
+
+@pytest.mark.parametrize("code, state", [(225, "conflict"), (13, "committing")])
+def test_outcome_of_the_commit_unknown(stack, collection, name, code, state):
+    """Who asks elsewhere is told that the session has gone on, or may not ask: the client is told that
+    it is not known, nothing else; and what has become of it as soon as the journal has it. (The tap
+    answers so: the test server has neither.)"""
+    stack.between.before_request, stack.between.before_reply = in_doubt(code)
+    collection.insert_one({"_id": 1}, comment={"unit": name, "begin": True})
+    commit = collection.database.client.admin.command
+    for _ in range(2):
+        with pytest.raises(OperationFailure, match="is not known") as caught:
+            commit("commitUnit", name)
+        assert caught.value.code == UNKNOWN_ERROR and "errorLabels" not in caught.value.details
+    ends_as(stack.proxy, state)
+    if state == "conflict":
+        where = ["--wal", stack.proxy.wal, "--upstream", stack.server.uri]
+        holdfast("resolve", newest(stack.proxy)["unit"], "--apply", "--yes", *where, check=0)
+        assert commit("commitUnit", name)["ok"] == 1
+
+
+def in_doubt(code):
+    """Hooks of a tap: the first commit is lost; the next is carried out, its answer an error."""
+    commits = []
+    asked = []
+
+    def request(command):
+        if is_commit(command):
+            commits.append(command)
+            asked.append(len(commits) > 1)
+            return None if asked[-1] else False
+        return None
+
+    def reply(document):
+        if asked and asked[-1] and not is_hello(document):
+            return {"ok": 0.0, "code": code, "errmsg": "refused"}
+        return None
+
+    return request, reply
 
 
 def test_lost_answer_of_a_write(stack, collection, name):

@@ -78,6 +78,23 @@ def test_each_mode_goes_where_it_may(members, raw):
     assert read(members, raw, {"mode": "secondary", "tags": [{"no": "x"}, {}]}) in (1, 2)
 
 
+@pytest.mark.parametrize("count,mode,fits", [(3, "secondary", {1, 2}), (2, "nearest", {0, 1})])
+def test_those_that_fit_take_turns(count, mode, fits):
+    """Each of many connections reads once: each member that fits has its share, where their number is
+    even, too."""
+    near = "localThresholdMS=60000"  # however busy the machine is
+    with FakeReplicaSet(count) as members, Proxy(members.uri_of(near)) as proxy:
+
+        def once():
+            with Connection(proxy.port, 30) as one:
+                assert one.run(find(mode))["ok"] == 1
+            return place_of(members)
+
+        wait_until(lambda: once() != 0, 10, "the members are known")
+        went = [once() for _ in range(12)]
+        assert set(went) == fits and all(went.count(i) >= 4 for i in fits), went
+
+
 def test_a_command_passes_as_it_is_and_all_kinds_of_reads(members, raw):
     preference = {"$readPreference": {"mode": "secondary", "tags": [{"dc": "c"}]}, "$db": "test"}
     for command in (

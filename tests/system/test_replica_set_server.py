@@ -133,8 +133,9 @@ def test_clients_ride_through_restarts_of_the_server(server, client, collection)
     assert collection.count_documents({}) == count + 1
 
 
-@pytest.mark.parametrize("mode", ["secondary", "secondaryPreferred", "nearest", "primaryPreferred"])
-def test_reads_with_a_preference_are_the_primarys(mode):
+def test_reads_that_prefer_the_primary_are_its():
+    """Other preferences: test_read_preference.py."""
+    mode = "primaryPreferred"
     preference = {"mode": mode, "tags": [{"dc": "north"}]}
     with FakeReplicaSet(3, tags={1: {"dc": "north"}}) as members, Proxy(members.uri) as proxy:
         with Connection(proxy.port) as raw:

@@ -2,6 +2,7 @@
 becomes of a call when it is not."""
 
 import contextlib
+import functools
 import http.client
 import json
 import pathlib
@@ -19,6 +20,7 @@ from grpc_stack import Caller as GrpcCaller
 from grpc_stack import FrontedStack, GrpcService, GrpcStack
 from holdfast_testing import Authority, Process, http2, wait_until
 from http_stack import HttpStack, call, settled
+from instance_stack import Instances
 from tls_service import context, credentials
 
 KEYS = "http.upstreamTls."
@@ -244,6 +246,50 @@ def test_auto_follows_what_the_service_chooses(authority, certificate, name):
             lambda: call(stack.http_port, "/again", "c").body == b"by http2", 10, "HTTP/2 again"
         )
         assert {'"a"', "b", '"c"'} <= set(stack.stored(name))
+
+
+def test_auto_follows_what_each_instance_chooses(authority, certificate, tmp_path):
+    """As in the middle of a deployment: of two instances only one speaks HTTP/2. Nobody is told of it. One
+    that does not any more may cost one request, and is not taken for one that is away."""
+    where = []
+
+    def by_http1(number, peer):
+        with contextlib.suppress(OSError):
+            while peer.recv(4096).endswith(b"\r\n\r\n"):
+                where.append(("http1", number))
+                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        peer.close()
+
+    def by_http2(number, request):
+        where.append(("http2", number))
+        request.answer(200)
+
+    def statuses(count):
+        where.clear()
+        return [stack.call("/x", method="GET").status for _ in range(count)]
+
+    with contextlib.ExitStack() as ends:
+        settings = {"services": False, "more": "    upstreamTlsServerName: localhost\n"}
+        stack = ends.enter_context(Instances(tmp_path, 2, towards(authority), **settings))
+        first, second = (
+            http2.Service(
+                functools.partial(by_http2, number),
+                instance.port,
+                context(certificate, *protocols),
+                functools.partial(by_http1, number),
+            )
+            for number, instance, protocols in zip(
+                range(2), stack.instances, (["h2", "http/1.1"], ["http/1.1"])
+            )
+        )
+        ends.callback(first.close)
+        ends.callback(second.close)
+        assert statuses(20) == [200] * 20
+        assert set(where) == {("http2", 0), ("http1", 1)} and where.count(("http2", 0)) > 5
+        first.tls = second.tls
+        first.drop()
+        assert statuses(8).count(503) <= 1
+        assert where.count(("http1", 0)) > 1, where
 
 
 def settled_both(stack, seen):

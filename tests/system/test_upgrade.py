@@ -1,6 +1,7 @@
 """An upgrade in place: SIGUSR2 puts another process of the program in the place of the running one, and
 no client sees more of it than a moment's wait."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ from holdfast_testing import (
     Authority,
     Connection,
     FakeReplicaSet,
+    Later,
     Process,
     Proxy,
     Server,
@@ -508,6 +510,46 @@ def test_where_the_primary_is_followed():
                 data = members.primary.data["test.c"]
                 assert {d["_id"] for d in data.values()} == {1, 2, 3, 4, 5, 6}
         assert proxy.stop() == 0
+
+
+def test_no_read_elsewhere_begins_when_all_is_to_rest():
+    """Nor of a client for which there is no primary: it would be cut off in the middle of it."""
+    read = {"find": "c", "$db": "test", "$readPreference": {"mode": "secondary"}}
+    goes_on = threading.Event()
+    begun = []
+
+    def hold(node, name, command):
+        begun.append(command.get("comment"))
+        if command.get("comment") == "long":
+            assert goes_on.wait(60)
+
+    def told(message):
+        return any(entry["msg"].startswith(message) for entry in proxy.log())
+
+    with FakeReplicaSet(3) as members, contextlib.ExitStack() as open_ones:
+        proxy = open_ones.enter_context(Proxy(members.uri, {"upstream.connectTimeout": "1s", "upgrade.wait": "60s"}))
+        one, other, third = (open_ones.enter_context(Connection(proxy.port, 60)) for _ in range(3))
+        for each in (one, other, third):
+            assert each.run({**read, "comment": "first"})["ok"] == 1
+        members.on_command = hold
+        long = Later(lambda: one.run({**read, "comment": "long"}))
+        wait_until(lambda: "long" in begun, 10, "it is on its way")
+        proxy.begin_upgrade()
+        wait_until(lambda: told("The new process is ready"), 60, "it waits for what is on its way")
+
+        def ping():
+            return Later(lambda: third.run({"ping": 1, "$db": "test"}))
+
+        wait_until(lambda: ping().waits(0.5), 30, "nothing begins any more")
+        members.election_delay = 3600
+        members.kill(members.primary)
+        wait_until(lambda: told("No server to send commands to"), 10, "it is noticed")
+        late = Later(lambda: other.run({**read, "comment": "late"}))
+        assert late.waits(0.5) and "late" not in begun
+        goes_on.set()
+        assert long.result()["ok"] == 1
+        wait_until(lambda: told("The upgrade has failed"), 30, "without a primary there is none")
+        assert late.result()["ok"] == 1 and "late" in begun
 
 
 def test_a_backup_that_has_writes_wait_excludes_it(name):

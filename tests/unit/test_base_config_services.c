@@ -14,10 +14,15 @@
 #include <cmocka.h>
 
 #include "base/config_keys.h"
+#include "holdfast/limits.h"
 
 #define ONE "services:\n- name: a\n  listen: h:1\n  service: h:2\n"
 #define TWO ONE "  mongo: h:3\n- name: b\n  listen: h:4\n  service: h:2\n"
 #define MANY "services:\n- name: m\n  listen: h:10\n"
+/* 127 bytes */
+#define LONGEST                                                                                    \
+    "1234567890123456789012345678901234567890123456789012345678901234567890"                       \
+    "123456789012345678901234567890123456789012345678901234567"
 #define REQUIRED "net.listen: n:1\nupstream.uri: mongodb://h\nwal.directory: /j\n"
 
 static enum status apply(struct config *config, const char *yaml, struct error *ret_error)
@@ -41,6 +46,9 @@ static void test_every_field_is_read(void **state)
 {
     (void)state;
     struct config config;
+    must_apply(&config, REQUIRED ONE "  appName: " LONGEST "\n");
+    assert_int_equal(strlen(config.services[0].application), LIMIT_APPLICATION_BYTES - 1);
+    config_free(&config);
     must_apply(&config, REQUIRED "services:\n"
                                  "  - name: orchestrator\n"
                                  "    listen: 127.0.0.1:8080\n"
@@ -172,6 +180,20 @@ static void test_mistakes_are_named_with_their_line(void **state)
         {REQUIRED "http: {listen: h:8, service: h:9}\n"
                   "services: [{name: service, listen: h:1, service: h:2, mongo: h:3}]\n",
          "the name \"service\" is that of http.service"},
+        {REQUIRED "http: {listen: h:8, service: h:9}\n" ONE "  appName: a\n",
+         "services: \"a\": with http.listen all of net.listen is http.service's: appName and"},
+        {REQUIRED "http: {listen: h:8, service: h:9}\n" TWO "  address: 10.0.0.5\n",
+         "services: \"b\": with http.listen all of net.listen is http.service's: appName and"},
+        {REQUIRED "http: {listen: h:8, service: h:9}\n" MANY
+                  "  instances: [{service: 'h:1', mongo: 'h:2'}, {service: 'h:3', appName: x}]\n",
+         "services: \"m\": with http.listen all of net.listen is http.service's: appName and"},
+        {ONE "  appName: " LONGEST "x\n",
+         "f.yaml:2: services: an appName is longer than 127 bytes"},
+        {MANY "  instances: [{service: 'h:1', appName: " LONGEST "x}]\n",
+         "f.yaml:4: services: an appName is longer than 127 bytes"},
+        {ONE "  address: 10.0.0.7\n- name: b\n  listen: h:4\n  service: h:2\n"
+             "  address: ::ffff:a00:7\n",
+         "f.yaml:6: services: the address \"10.0.0.7\" is given to two services"},
         {MANY "  instances: 5\n", "f.yaml:4: services: instances wants a sequence of 1 to 256"},
         {MANY "  instances: []\n", "f.yaml:4: services: instances wants a sequence of 1 to 256"},
         {MANY "  instances: [5]\n", "f.yaml:4: services: an instance is keys with values"},
@@ -337,7 +359,7 @@ static void test_the_whole_list_has_that_of_the_options(void **state)
     (void)state;
     static const char *const with[] = {"", "http: {listen: h:8, service: h:9, inside: h:7, "
                                            "peers: 10.0.0.5}\n"};
-    static const char *const services[] = {"", TWO "  appName: b\n"};
+    static const char *const services[] = {"", TWO "  mongo: h:6\n"};
     for (size_t i = 0; i < 4; i++) {
         struct config config;
         struct error error;
@@ -367,7 +389,7 @@ static void test_the_whole_list_has_that_of_the_options(void **state)
         if (i / 2 > 0 && list != NULL) {
             assert_string_equal(list[first].name, "a");
             assert_string_equal(list[first].mongo, "h:3");
-            assert_string_equal(list[first + 1].application, "b");
+            assert_string_equal(list[first + 1].mongo, "h:6");
             assert_string_equal(list[first + 1].domain, "b");
         }
         config_services_free(list, count);

@@ -205,7 +205,7 @@ static enum domain_write begin_write(uint8_t trace, struct domain_write_call *ca
 {
     struct trace_id id = {.bytes = {trace}};
     const char *reason = "";
-    return domain_write_decide(rig.domain, 0, trace == 0 ? NULL : &id, true, call, &reason);
+    return domain_write_decide(rig.domain, 0, trace == 0 ? NULL : &id, true, NULL, call, &reason);
 }
 
 /* By a connection of an instance. */
@@ -213,7 +213,7 @@ static enum domain_write write_by(size_t instance, struct domain_write_call *cal
 {
     const char *reason = "";
     enum domain_write decided =
-        domain_write_decide(rig.domain, instance, NULL, true, call, &reason);
+        domain_write_decide(rig.domain, instance, NULL, true, NULL, call, &reason);
     if (decided == DOMAIN_WRITE_IN_CALL) {
         domain_write_done(call->slot);
     }
@@ -807,6 +807,67 @@ static void test_observed_calls_have_an_instance(void **state)
     domain_instance_leave(rig.domain, 2);
 }
 
+/* ------------------------------------------------------------------ writes that come again */
+
+static enum domain_write send_again(const char *user, uint32_t session, int64_t number)
+{
+    uint8_t id[16] = {0};
+    memcpy(id, &session, sizeof session);
+    struct domain_retry retry = {
+        .user = user,
+        .session_id = slice_make(id, sizeof id),
+        .number = number,
+    };
+    struct domain_write_call call;
+    const char *reason = NULL;
+    enum domain_write decided =
+        domain_write_decide(rig.domain, 0, NULL, true, &retry, &call, &reason);
+    if (decided == DOMAIN_WRITE_IN_CALL) {
+        domain_write_done(call.slot);
+    }
+    assert_int_equal(decided == DOMAIN_WRITE_REFUSED, reason != NULL);
+    return decided;
+}
+
+static void test_a_write_comes_again_where_it_was(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    assert_int_equal(send_again("a", 1, 5), DOMAIN_WRITE_BESIDE);
+    assert_int_equal(send_again("a", 1, 5), DOMAIN_WRITE_BESIDE);
+    assert_int_equal(begin(0), CALL_ADMITTED);
+    assert_int_equal(send_again("a", 1, 5), DOMAIN_WRITE_BESIDE);
+    assert_int_equal(send_again("b", 1, 5), DOMAIN_WRITE_IN_CALL); /* another user's session */
+    assert_int_equal(send_again("a", 1, 6), DOMAIN_WRITE_IN_CALL);
+    assert_int_equal(send_again("a", 1, 6), DOMAIN_WRITE_IN_CALL);
+    assert_int_equal(send_again("a", 1, 5), DOMAIN_WRITE_REFUSED);
+    assert_ends(0, run_commit, CALL_COMMITTED);
+    assert_int_equal(send_again("a", 1, 6), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(begin(1), CALL_ADMITTED);
+    assert_int_equal(send_again("a", 1, 6), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(send_again("a", 1, 7), DOMAIN_WRITE_IN_CALL);
+    assert_ends(1, run_commit, CALL_COMMITTED);
+}
+
+static void test_sessions_that_are_remembered_are_bounded(void **state)
+{
+    (void)state;
+    open_domain(DOMAIN_EXCLUSIVE, false);
+    assert_int_equal(send_again("a", 0, 5), DOMAIN_WRITE_BESIDE);
+    assert_int_equal(send_again("a", 1, 5), DOMAIN_WRITE_BESIDE);
+    for (uint32_t i = 2; i < RETRIES_MAX; i++) {
+        assert_int_equal(send_again("a", i, 5), DOMAIN_WRITE_BESIDE);
+    }
+    for (uint32_t i = 0; i < RETRIES_MAX + 1; i++) { /* makes nobody else's forgotten */
+        assert_int_equal(send_again("", i, 5), DOMAIN_WRITE_BESIDE);
+    }
+    assert_int_equal(send_again("a", 0, 5), DOMAIN_WRITE_BESIDE); /* used: the other one goes */
+    assert_int_equal(send_again("a", RETRIES_MAX, 5), DOMAIN_WRITE_BESIDE);
+    assert_int_equal(send_again("a", 0, 4), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(send_again("a", 2, 4), DOMAIN_WRITE_REFUSED);
+    assert_int_equal(send_again("a", 1, 4), DOMAIN_WRITE_BESIDE);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -835,6 +896,8 @@ int main(void)
         TEST(test_readers_of_an_instance_see_their_own_call),
         TEST(test_a_call_catches_up_with_its_own_instance),
         TEST(test_observed_calls_have_an_instance),
+        TEST(test_a_write_comes_again_where_it_was),
+        TEST(test_sessions_that_are_remembered_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,11 +83,69 @@ static void test_beyond_its_bounds(void **state)
     drop(places);
 }
 
+static uint64_t held_ms;
+
+static uint64_t now_ms(void)
+{
+    return held_ms;
+}
+
+/* More than fit are opened, and abandoned, while one is read on. */
+static void test_one_in_use_is_not_forgotten_for_abandoned_ones(void **state)
+{
+    const struct clock_source held = {.monotonic_ms = now_ms, .wall_ms = now_ms};
+    char member[TOPOLOGY_NAME_BYTES];
+    struct cursor_places *places = make();
+    (void)state;
+    held_ms = 5;
+    clock_use(&held);
+    cursor_places_note(places, -1, "a:1");
+    for (int64_t id = 1; id <= 16 * (int64_t)CURSOR_PLACES_COUNT; id++) {
+        held_ms++;
+        cursor_places_note(places, id, "b:2");
+        if (id % CURSOR_PLACES_WAYS == 0) {
+            assert_true(cursor_places_find(places, -1, member));
+            assert_string_equal(member, "a:1");
+        }
+    }
+    clock_use(NULL);
+    drop(places);
+}
+
+static void test_abandoned_ones_are_none_after_a_time(void **state)
+{
+    const struct clock_source held = {.monotonic_ms = now_ms, .wall_ms = now_ms};
+    char member[TOPOLOGY_NAME_BYTES];
+    struct cursor_places *places = make();
+    (void)state;
+    held_ms = 5;
+    clock_use(&held);
+    cursor_places_note(places, 1, "a:1");
+    cursor_places_note(places, 2, "a:1");
+    held_ms += CURSOR_PLACES_MS_MAX;
+    assert_true(cursor_places_any(places));
+    assert_true(cursor_places_find(places, 2, member)); /* used anew */
+    held_ms += CURSOR_PLACES_MS_MAX;
+    assert_true(cursor_places_any(places));
+    held_ms++;
+    assert_false(cursor_places_any(places));
+    cursor_places_note(places, 3, "a:1");
+    assert_true(cursor_places_any(places));
+    cursor_places_forget(places, 1);
+    cursor_places_forget(places, 2);
+    cursor_places_forget(places, 3);
+    assert_false(cursor_places_any(places));
+    clock_use(NULL);
+    drop(places);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_notes_and_forgets),
         cmocka_unit_test(test_beyond_its_bounds),
+        cmocka_unit_test(test_one_in_use_is_not_forgotten_for_abandoned_ones),
+        cmocka_unit_test(test_abandoned_ones_are_none_after_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,7 @@ from .process import (
 )
 from .proxy import Proxy, ProxyFailed, build_bin, holdfast
 from .receiver import Collector, Receiver
-from .server import Server, server_kind
+from .server import Server, server_kind, server_program
 from .service import FrontedService, FrontingProxy, Service
 from .wire import Connection, WireTap, decode_message, encode_message, encode_query, receive_all
 
@@ -78,5 +78,6 @@ __all__ = [
     "request",
     "request_until_answered",
     "server_kind",
+    "server_program",
     "wait_until",
 ]

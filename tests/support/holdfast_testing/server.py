@@ -33,6 +33,11 @@ def server_kind():
     return _find_server()[0]
 
 
+def server_program():
+    """Its path."""
+    return _find_server()[1]
+
+
 class Server:
     """One server with a data directory of its own, started by the constructor.
 
