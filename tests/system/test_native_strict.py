@@ -141,6 +141,19 @@ def test_lost_answers(stack, collection, name, lost, direction):
     assert set(stack.stored(name)) == {0, 1, 2}
 
 
+def test_outcome_of_the_commit_unknown(stack, collection, name):
+    """Whoever asks elsewhere is not told: that is what the client gets, also when it sends the write
+    again; and the write is not done a second time."""
+    lsid = {"id": Binary(uuid.uuid4().bytes, 4)}
+    stack.between.before_request, stack.between.before_reply = in_doubt(225)
+    with Connection(stack.proxy.port) as raw:
+        for _ in range(2):
+            reply = raw.run(insert(name, 1, [1, 2], lsid))
+            assert (reply["ok"], reply["code"]) == (0, 8) and "is not known" in reply["errmsg"]
+            assert "errorLabels" not in reply
+    assert set(stack.stored(name)) == {1, 2}
+
+
 def increment(name, number, **more):
     updates = [{"q": {}, "u": {"$inc": {"n": 1}}, "multi": True}]
     lsid = {"id": Binary(name.encode().ljust(16)[:16], 4)}
@@ -246,19 +259,6 @@ def test_stable_api(stack, name, write, lost):
         wait_until(lambda: sum(next(iter(c)) in ends for c in ours(tap)) >= count, 10, "it has ended")
     fields = ("apiVersion", "apiStrict", "apiDeprecationErrors")
     assert {tuple(command.get(f) for f in fields) for command in ours(tap)} == {("1", True, False)}
-
-
-def test_outcome_of_the_commit_unknown(stack, collection, name):
-    """Whoever asks elsewhere is not told: that is what the client gets, also when it sends the write
-    again; and the write is not done a second time."""
-    lsid = {"id": Binary(uuid.uuid4().bytes, 4)}
-    stack.between.before_request, stack.between.before_reply = in_doubt(225)
-    with Connection(stack.proxy.port) as raw:
-        for _ in range(2):
-            reply = raw.run(insert(name, 1, [1, 2], lsid))
-            assert (reply["ok"], reply["code"]) == (0, 8) and "is not known" in reply["errmsg"]
-            assert "errorLabels" not in reply
-    assert set(stack.stored(name)) == {1, 2}
 
 
 @pytest.mark.parametrize("point", ["native_committing", "native_sent", "native_answered"])
