@@ -223,7 +223,9 @@ struct wal_append {
     struct wal_append *queue_next;
 };
 
-#define WAL_UNHURRIED_MS 200u
+/* Longer than a unit of a few writes takes, whose BEGIN is to go with its commit; short, for a kill
+   before leaves that unit's transaction open at the server (recover/native_left.h). */
+#define WAL_UNHURRIED_MS 20u
 #define WAL_PATIENCE_US_MAX 2000u
 
 /* The payload of a record for which there is room even in a full journal: see wal_append(). */

@@ -204,6 +204,11 @@ static void on_begun(struct wal_append *first, void *context)
 
 static void append_begin(struct boundary_request *request)
 {
+    if (request->engine->native != NULL && !native_unit_prepare(request->unit)) {
+        roll_back(request, REPLY_CODE_ExceededMemoryLimit, "out of memory for a unit",
+                  "a command of the unit failed");
+        return;
+    }
     bson_init(&request->kept);
     begin_make(request->unit, &request->kept, &request->begin);
     request->begin.completed = on_begun;

@@ -38,6 +38,9 @@ static void print_json(struct native_work *work, const struct native_unit *unit)
     if (unit->reason != NULL) {
         BSON_APPEND_UTF8(&document, "reason", unit->reason);
     }
+    if (unit->left != NULL) {
+        BSON_APPEND_UTF8(&document, "left", unit->left);
+    }
     char *json = output_json(slice_make(bson_get_data(&document), document.len));
     printf("%s\n  %s", work->printed == 0 ? "" : ",", json);
     bson_free(json);
@@ -54,6 +57,9 @@ static void unit_done(const struct native_unit *unit, void *context)
         if (unit->state == WAL_UNIT_CONFLICT) {
             fputs(": ", stdout);
             output_text(stdout, unit->reason);
+        }
+        if (unit->left != NULL) {
+            printf("; its documents are held until the server's own timeout: %s", unit->left);
         }
         fputc('\n', stdout);
         fflush(stdout);

@@ -83,6 +83,12 @@ static void on_recovered(const struct native_unit *unit, void *context)
     const struct unit_history *history = unit->history;
     bool conflict = unit->state == WAL_UNIT_CONFLICT;
     (void)context;
+    if (unit->left != NULL) {
+        LOG(LOG_WARNING, "recovery",
+            "A transaction that was open holds its documents until the server's own timeout",
+            LOG_NUMBER("unit", history->unit), LOG_TEXT("user", history->begin.user),
+            LOG_TEXT("reason", unit->left));
+    }
     LOG(conflict ? LOG_ERROR : LOG_INFO, "recovery",
         conflict ? "Unit set aside as a conflict; see holdfast show"
                  : "The server has said how a transaction ended",

@@ -1,6 +1,7 @@
 /* What BEGIN says of a unit. Whoever has it checked out. */
 #include "engine/begin.h"
 
+#include "engine/native_unit_private.h"
 #include "recover/record.h"
 
 void begin_make(const struct unit *unit, bson_t *payload, struct wal_append *ret_append)
@@ -14,6 +15,11 @@ void begin_make(const struct unit *unit, bson_t *payload, struct wal_append *ret
         .client = unit->client,
         .application = unit->application,
     };
+    const struct native_unit_state *native = unit->native;
+    if (native != NULL) {
+        begin.transaction_lsid = slice_make(bson_get_data(&native->lsid), native->lsid.len);
+        begin.transaction = NATIVE_UNIT_NUMBER;
+    }
     bson_reinit(payload);
     record_put_begin(payload, &begin);
     *ret_append = (struct wal_append){

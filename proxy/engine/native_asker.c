@@ -128,6 +128,7 @@ static void run_abort(struct native *native, struct upstream **upstream)
 {
     struct native_abort *wanted = native->aborts;
     struct error error = {0};
+    int32_t code = 0;
     enum status status = STATUS_OK;
     native->aborts = wanted->next;
     native->abort_count--;
@@ -143,7 +144,7 @@ static void run_abort(struct native *native, struct upstream **upstream)
                                &error);
     }
     if (status == STATUS_OK) {
-        status = upstream_abort(*upstream, &transaction, &error);
+        status = upstream_abort(*upstream, &transaction, &code, &error);
     }
     if (status != STATUS_OK) {
         LOG(LOG_WARNING, "unit", "The server could not be told to abort a transaction",

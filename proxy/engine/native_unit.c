@@ -1,7 +1,8 @@
 /*
  * A unit as a transaction of the server (native_unit.h): its session and its commands.
  *
- * Invariant: nothing of a unit is sent after its commit.
+ * Invariants: nothing of a unit is sent after its commit. BEGIN, which tells in which session the
+ * unit is, is handed to the journal before the first command that writes is sent.
  */
 #include "engine/native_unit.h"
 
@@ -10,6 +11,7 @@
 #include <sys/random.h>
 
 #include "base/memory.h"
+#include "engine/begin.h"
 #include "engine/native_unit_private.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
@@ -60,6 +62,54 @@ void native_unit_put_transaction(bson_t *command, const struct native_unit_state
     BSON_APPEND_DOCUMENT(command, "lsid", &state->lsid);
     BSON_APPEND_INT64(command, "txnNumber", NATIVE_UNIT_NUMBER);
     BSON_APPEND_BOOL(command, "autocommit", false);
+}
+
+bool native_unit_prepare(struct unit *unit)
+{
+    return state_of(unit) != NULL;
+}
+
+/* ------------------------------------------------------------------ BEGIN */
+
+struct begin_append {
+    struct wal_append append;
+    bson_t payload;
+};
+
+/* The journal's writer thread. The unit may be gone. */
+static void on_begun(struct wal_append *first, void *context)
+{
+    struct begin_append *begin = context;
+    if (first->status == STATUS_IO) {
+        native_end_process("a BEGIN record could not be made durable", first->unit, first->status);
+    } /* FULL: the commit tries again */
+    bson_destroy(&begin->payload);
+    free(begin);
+}
+
+/*
+ * So that recovery can end what a killed proxy had open. Unhurried: it goes with the next commit of
+ * others, or after WAL_UNHURRIED_MS, and a unit that is shorter has it in one group with
+ * COMMITTING, which would wait for the sync of a BEGIN before it. A kill before that leaves the
+ * transaction to the server's timeout.
+ */
+static void journal_begin(struct wal *wal, struct unit *unit, struct native_unit_state *state)
+{
+    if (unit->begun || state->begin_appended) {
+        return;
+    }
+    struct begin_append *begin =
+        memory_new_aligned(1, sizeof *begin, _Alignof(struct begin_append));
+    if (begin == NULL) {
+        return; /* the commit journals it */
+    }
+    bson_init(&begin->payload);
+    begin_make(unit, &begin->payload, &begin->append);
+    begin->append.unhurried = true;
+    begin->append.completed = on_begun;
+    begin->append.context = begin;
+    state->begin_appended = true;
+    wal_append(wal, &begin->append);
 }
 
 /* ------------------------------------------------------------------ commands */
@@ -267,6 +317,7 @@ void native_unit_write(struct write_operation *operation, const struct command_v
     struct native_unit_state *state = start(operation);
     if (state != NULL) {
         state->wrote = true;
+        journal_begin(operation->engine->wal, operation->unit, state);
         touched_add(&state->touched, view->database, view->collection);
         keep_command(operation->engine->native, state, view, message);
         run(operation, state, view, message, removed);

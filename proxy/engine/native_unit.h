@@ -9,13 +9,13 @@
  * know (write.h, finish.h). One command of a unit is at work at a time; they may come on several
  * connections of one user, for a transaction is its session's, not its connection's.
  *
- *   the first command with startTransaction --> the server's answer, as it is
- *   a write, a read   the same, without
- *   an error          as in mongod it ends the transaction: told to abort, unit rolled back; the
- *                     client gets the server's own answer, and NoSuchTransaction from there on
- *   commit            COMMITTING durable --> commitTransaction, majority --> COMMIT durable
- *                     no answer: asked elsewhere (native_asker.c)
- *   rollback          abortTransaction, on the client's connection or another --> ABORT
+ *   the first that writes   BEGIN on its way to the journal, with the session: what a killed proxy
+ * had open recovery aborts (recover/native.h) the first command with startTransaction --> the
+ * server's answer, as it is a write, a read   the same, without an error          as in mongod it
+ * ends the transaction: told to abort, unit rolled back; the client gets the server's own answer,
+ * and NoSuchTransaction from there on commit            COMMITTING durable --> commitTransaction,
+ * majority --> COMMIT durable no answer: asked elsewhere (native_asker.c) rollback
+ * abortTransaction, on the client's connection or another --> ABORT
  *
  * The connection's worker, but where finish.h says otherwise.
  */
@@ -24,6 +24,10 @@
 
 #include "engine/finish.h"
 #include "engine/write.h"
+
+/* Gives the unit its session, so that BEGIN tells it; the first command does so else. False: out of
+   memory; nothing changes then. */
+bool native_unit_prepare(struct unit *unit);
 
 void native_unit_write(struct write_operation *operation, const struct command_view *view,
                        const struct op_msg *message);

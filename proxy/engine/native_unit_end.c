@@ -237,11 +237,19 @@ static void on_commit_task(struct worker_task *task)
     bson_destroy(&command);
 }
 
+static void journal_commit(struct commit *commit);
+
 /* The journal's writer thread. */
 static void on_committing(struct wal_append *first, void *context)
 {
     struct commit *commit = context;
+    struct native_unit_state *state = commit->unit->native;
     enum status status = first->status;
+    if (status == STATUS_INVALID && state->begin_appended) { /* there was no room for BEGIN then */
+        state->begin_appended = false;
+        journal_commit(commit);
+        return;
+    }
     bson_destroy(&commit->payload);
     bson_destroy(&commit->begin_payload);
     if (status == STATUS_FULL) {
@@ -289,6 +297,31 @@ static void leave(struct commit *commit)
     bson_destroy(&command);
 }
 
+/* COMMITTING, with BEGIN if that is not there. */
+static void journal_commit(struct commit *commit)
+{
+    struct native_unit_state *state = commit->unit->native;
+    uint64_t patience_us = (clock_monotonic_us() - state->began_us) / PATIENCE_PART;
+    commit->append = (struct wal_append){
+        .kind = WAL_KIND_COMMITTING,
+        .unit = commit->unit->id,
+        .payload = slice_make(bson_get_data(&commit->payload), commit->payload.len),
+        .completed = on_committing,
+        .context = commit,
+    };
+    struct wal_append *first = &commit->append;
+    if (!commit->unit->begun && !state->begin_appended) {
+        begin_make(commit->unit, &commit->begin_payload, &commit->begin);
+        commit->begin.next = &commit->append;
+        commit->begin.completed = on_committing;
+        commit->begin.context = commit;
+        first = &commit->begin;
+    }
+    first->patience_us =
+        patience_us < WAL_PATIENCE_US_MAX ? (uint32_t)patience_us : WAL_PATIENCE_US_MAX;
+    wal_append(commit->engine->wal, first);
+}
+
 bool native_unit_commit(struct commit *commit)
 {
     struct native_unit_state *state = commit->unit->native;
@@ -299,7 +332,6 @@ bool native_unit_commit(struct commit *commit)
         leave(commit);
         return true;
     }
-    uint64_t patience_us = (clock_monotonic_us() - state->began_us) / PATIENCE_PART;
     commit->started_us = clock_monotonic_us();
     state->has_process = commit->process != NULL;
     if (commit->process != NULL) {
@@ -308,24 +340,7 @@ bool native_unit_commit(struct commit *commit)
     bson_init(&commit->payload);
     bson_init(&commit->begin_payload);
     put_committing(state, true, commit->reply, &commit->payload);
-    commit->append = (struct wal_append){
-        .kind = WAL_KIND_COMMITTING,
-        .unit = commit->unit->id,
-        .payload = slice_make(bson_get_data(&commit->payload), commit->payload.len),
-        .completed = on_committing,
-        .context = commit,
-    };
-    struct wal_append *first = &commit->append;
-    if (!commit->unit->begun) {
-        begin_make(commit->unit, &commit->begin_payload, &commit->begin);
-        commit->begin.next = &commit->append;
-        commit->begin.completed = on_committing;
-        commit->begin.context = commit;
-        first = &commit->begin;
-    }
-    first->patience_us =
-        patience_us < WAL_PATIENCE_US_MAX ? (uint32_t)patience_us : WAL_PATIENCE_US_MAX;
-    wal_append(commit->engine->wal, first);
+    journal_commit(commit);
     return true;
 }
 
@@ -333,7 +348,8 @@ bool native_unit_commit(struct commit *commit)
 
 static void end_rollback(struct rollback *rollback)
 {
-    if (rollback->unit->begun) {
+    const struct native_unit_state *state = rollback->unit->native;
+    if (rollback->unit->begun || (state != NULL && state->begin_appended)) {
         native_outcome_append(rollback->engine->native, rollback->unit->id, WAL_KIND_ABORT,
                               rollback->reason, (struct slice){0}, true);
     }

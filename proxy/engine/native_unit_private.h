@@ -1,7 +1,7 @@
 #ifndef HOLDFAST_ENGINE_NATIVE_UNIT_PRIVATE_H
 #define HOLDFAST_ENGINE_NATIVE_UNIT_PRIVATE_H
 
-/* Shared by native_unit.c and native_unit_end.c only. */
+/* Shared by native_unit.c, native_unit_end.c and begin.c only. */
 
 #include "engine/native_private.h"
 #include "engine/native_unit.h"
@@ -16,6 +16,8 @@ struct native_unit_state {
     bool begun; /* a command was sent */
     bool wrote; /* one that may change something */
     bson_t api; /* parameters of the first command, which all have to have; may be empty */
+    /* BEGIN is in the journal or on its way, unless that was full. unit->begun: it is, for sure. */
+    bool begin_appended;
     struct touched touched;
     bson_t commands;
     uint32_t command_count;

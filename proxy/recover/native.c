@@ -18,6 +18,7 @@
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "recover/lease.h"
+#include "recover/native_left.h"
 #include "upstream/transaction.h"
 
 #define ENGINE_NAME "native"
@@ -252,6 +253,7 @@ struct recovering {
     const struct native_recovery_options *options;
     struct native_report *report;
     struct native_server server;
+    struct native_left left;
     uint64_t *units;
     size_t count;
 };
@@ -338,7 +340,7 @@ static enum status end_unit(struct recovering *recovering, const struct unit_his
     return STATUS_OK;
 }
 
-/* No commit was sent: the server rolls it back, if it has not yet. */
+/* No commit was sent: what the server still has of it is aborted. */
 static enum status end_open(struct recovering *recovering, const struct unit_history *history,
                             struct error *ret_error)
 {
@@ -346,6 +348,8 @@ static enum status end_open(struct recovering *recovering, const struct unit_his
     struct native_unit done = {.history = history, .state = WAL_UNIT_ABORTED, .reason = reason};
     enum status status = STATUS_OK;
     if (!recovering->options->dry_run) {
+        done.left = native_left_abort(&recovering->left, history);
+        CRASH_POINT(native_asked);
         status = append_end(recovering->wal, history->unit, WAL_KIND_ABORT, reason,
                             (struct slice){0}, ret_error);
     }
@@ -399,8 +403,14 @@ enum status native_recover(struct wal *wal, struct upstream *upstream,
     if (status == STATUS_OK && recovering.count > 0 && !options->dry_run) {
         status = native_server_learn(upstream, &recovering.server, ret_error);
     }
+    if (status == STATUS_OK && !options->dry_run) {
+        status = native_left_begin(wal, upstream, &recovering.left, ret_error);
+    }
     for (size_t i = 0; status == STATUS_OK && i < recovering.count; i++) {
         status = recover_unit(&recovering, recovering.units[i], ret_error);
+    }
+    if (status == STATUS_OK && !options->dry_run) {
+        status = native_left_end(wal, &recovering.left, ret_error);
     }
     free(recovering.units);
     return status;

@@ -10,8 +10,9 @@
  * sent and COMMIT, ABORT or CONFLICT afterwards. A journal belongs to one engine for good: that of
  * the other one holds images, or sessions, of which this one knows nothing.
  *
- * Recovery ends units that were open, of which the server has nothing that it would not roll back
- * itself. And it asks the server for each unit in the state COMMITTING, by committing it again:
+ * Recovery ends units that were open, and aborts what the server still has of them, if their
+ * session was the proxy's own (native_left.h). And it asks the server for each unit in the state
+ * COMMITTING, by committing it again:
  *
  *     it has, or does so now                                    --> COMMIT
  *     it knows of none such, and would                          --> ABORT: it was never
@@ -93,6 +94,7 @@ struct native_unit {
     const struct unit_history *history;
     enum wal_unit_state state; /* how it ended: COMMITTED, ABORTED or CONFLICT */
     const char *reason;        /* of the last two */
+    const char *left;          /* ABORTED: why the server was left to abort it itself; NULL: not */
 };
 
 struct native_recovery_options {

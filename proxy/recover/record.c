@@ -87,6 +87,13 @@ void record_put_begin(bson_t *payload, const struct record_begin *begin)
     }
     BSON_APPEND_UTF8(payload, "client", begin->client == NULL ? "" : begin->client);
     BSON_APPEND_UTF8(payload, "appName", begin->application == NULL ? "" : begin->application);
+    if (begin->transaction_lsid.size > 0) {
+        bson_t transaction;
+        BSON_APPEND_DOCUMENT_BEGIN(payload, "transaction", &transaction);
+        put_document(&transaction, "lsid", begin->transaction_lsid);
+        BSON_APPEND_INT64(&transaction, "txnNumber", begin->transaction);
+        bson_append_document_end(payload, &transaction);
+    }
 }
 
 void record_put_write(bson_t *payload, const struct record_write *write,
@@ -324,6 +331,29 @@ static enum status get_namespace(const bson_t *view, const char **ret_namespace,
     return STATUS_OK;
 }
 
+static enum status get_transaction(const bson_t *view, struct record_begin *begin,
+                                   struct error *ret_error)
+{
+    struct slice found;
+    bson_t transaction;
+    bson_iter_t at;
+    enum status status = get_document(view, "transaction", &found, ret_error);
+    if (status == STATUS_OK) {
+        status = view_open(found, &transaction, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = get_document(&transaction, "lsid", &begin->transaction_lsid, ret_error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!bson_iter_init_find(&at, &transaction, "txnNumber") || !BSON_ITER_HOLDS_INT64(&at)) {
+        return field_error(ret_error, "txnNumber", "a 64-bit number");
+    }
+    begin->transaction = bson_iter_int64(&at);
+    return STATUS_OK;
+}
+
 enum status record_get_begin(struct slice payload, struct record_begin *ret_begin,
                              struct error *ret_error)
 {
@@ -368,6 +398,12 @@ enum status record_get_begin(struct slice payload, struct record_begin *ret_begi
             return field_error(ret_error, "txnNumber", "a 64-bit number");
         }
         begin.transaction_number = bson_iter_int64(&at);
+    }
+    if (bson_iter_init_find(&at, &view, "transaction")) {
+        status = get_transaction(&view, &begin, ret_error);
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
     *ret_begin = begin;
     return STATUS_OK;

@@ -7,7 +7,11 @@
  *
  *   BEGIN    { boundary: "driver", user: "admin.alice" | "", lsid: Binary(uuid) (driver only),
  *              txnNumber: Int64 (driver only), client: "address:port", appName: "..." | "",
- *              name: "..." (http: method and path of the call; comment: the unit's id) }
+ *              name: "..." (http: method and path of the call; comment: the unit's id),
+ *              transaction: { lsid: <document>, txnNumber: Int64 }    native engine only: the
+ *                                          server's, in a session of the proxy's own making, which
+ *                                          recovery aborts if it was open. Absent from journals of
+ *                                          older programs, which pass over it }
  *
  *   WRITE    { n: Int32             position of the write in its unit, from 0
  *              op: "insert" | "update" | "delete"
@@ -75,6 +79,9 @@ struct record_begin {
     const char *client;
     const char *application;
     const char *name; /* NULL: none */
+    /* The server's, in a session that the proxy has made; size 0: none. */
+    struct slice transaction_lsid;
+    int64_t transaction;
 };
 
 struct record_write {

@@ -134,11 +134,15 @@ enum status upstream_commit_again(struct upstream *upstream,
 }
 
 enum status upstream_abort(struct upstream *upstream,
-                           const struct upstream_transaction *transaction, struct error *ret_error)
+                           const struct upstream_transaction *transaction, int32_t *ret_code,
+                           struct error *ret_error)
 {
     bson_t reply;
+    bson_iter_t at;
     enum status status = ask_as_owner(upstream, "abortTransaction", transaction, &reply, ret_error);
     if (status == STATUS_OK) {
+        bool refused = !is_not_there(&reply) && bson_iter_init_find(&at, &reply, "code");
+        *ret_code = refused ? (int32_t)bson_iter_as_int64(&at) : 0;
         bson_destroy(&reply);
     }
     return status;

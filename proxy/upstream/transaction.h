@@ -39,11 +39,11 @@ MUST_CHECK enum status upstream_commit_again(struct upstream *upstream,
                                              const struct upstream_transaction *transaction,
                                              bson_t *ret_reply, struct error *ret_error);
 
-/* Tells the server that nobody will commit it; whatever it answers. Errors: as
-   upstream_commit_again(). */
+/* Tells the server that nobody will commit it. *ret_code: the error that it answers; 0 if it is
+   aborted now or no such transaction is there. Errors: as upstream_commit_again(). */
 MUST_CHECK enum status upstream_abort(struct upstream *upstream,
                                       const struct upstream_transaction *transaction,
-                                      struct error *ret_error);
+                                      int32_t *ret_code, struct error *ret_error);
 
 /* What "no such transaction" means, from this server. */
 struct upstream_memory {

@@ -70,6 +70,47 @@ static void begin_without_a_session(void **state)
     bson_destroy(&payload);
 }
 
+/* A program that knows of no `transaction` passes over it; one that does wants it whole. */
+static void begin_of_a_transaction_of_the_server(void **state)
+{
+    (void)state;
+    bson_t *lsid = doc("{\"id\": {\"$uuid\": \"00010203-0405-4607-8809-0a0b0c0d0e0f\"}}");
+    struct record_begin begin = {
+        .boundary = "http", .transaction_lsid = slice_of(lsid), .transaction = 1};
+    struct record_begin read = {0};
+    bson_t payload = BSON_INITIALIZER;
+    record_put_begin(&payload, &begin);
+    assert_int_equal(record_get_begin(slice_of(&payload), &read, NULL), STATUS_OK);
+    assert_int_equal(read.session_id.size, 0);
+    assert_true(slice_equal(read.transaction_lsid, begin.transaction_lsid));
+    assert_true(read.transaction == 1);
+    bson_destroy(&payload);
+    bson_destroy(lsid);
+}
+
+static void begin_of_a_transaction_half_told(void **state)
+{
+    (void)state;
+    static const char *const transactions[] = {
+        "1",
+        "{}",
+        "{\"lsid\": {}}",
+        "{\"lsid\": {}, \"txnNumber\": 1.5}",
+        "{\"txnNumber\": {\"$numberLong\": \"1\"}}",
+    };
+    for (size_t i = 0; i < sizeof transactions / sizeof transactions[0]; i++) {
+        char text[200];
+        struct record_begin read = {0};
+        (void)snprintf(text, sizeof text,
+                       "{\"boundary\": \"http\", \"user\": \"\", \"client\": \"\", "
+                       "\"appName\": \"\", \"transaction\": %s}",
+                       transactions[i]);
+        bson_t *payload = doc(text);
+        assert_int_equal(record_get_begin(slice_of(payload), &read, NULL), STATUS_CORRUPT);
+        bson_destroy(payload);
+    }
+}
+
 static void put_update(bson_t *payload)
 {
     bson_t *key = doc("{\"_id\": 1}");
@@ -350,6 +391,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(begin_comes_back_as_it_was),
         cmocka_unit_test(begin_without_a_session),
+        cmocka_unit_test(begin_of_a_transaction_of_the_server),
+        cmocka_unit_test(begin_of_a_transaction_half_told),
         cmocka_unit_test(a_write_comes_back_byte_for_byte),
         cmocka_unit_test(a_commit_keeps_a_reply),
         cmocka_unit_test(a_commit_to_be_asked_for_comes_back),
