@@ -15,6 +15,8 @@
 
 /* A server needs some milliseconds to close the connections of a process that was killed. */
 #define LOOK_ALONE_MS 300u
+/* Between two questions of a standby. */
+#define STANDBY_PAUSE_MS 1000u
 
 enum status daemon_open_journal(struct daemon *daemon, struct error *error)
 {
@@ -107,15 +109,27 @@ enum status daemon_start_keeper(struct daemon *daemon, struct error *error)
     return lease_keeper_start(&options, &daemon->keeper, error);
 }
 
-/* True: a signal asks for the end. Waits a second for it. */
-static bool told_to_end(void)
+/* True: a signal asks for the end. Waits so long for it. */
+static bool told_to_end(unsigned wait_ms)
 {
-    const struct timespec pause = {.tv_sec = 1};
+    const struct timespec pause = {.tv_sec = wait_ms / 1000};
     sigset_t signals;
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
     return sigtimedwait(&signals, NULL, &pause) > 0;
+}
+
+/* A server that was away has aged the lease of an owner who lives, too: he renews it as soon as the
+   server is there, and is not overtaken meanwhile. */
+static enum status wait_for_server(struct daemon *daemon, struct error *error)
+{
+    struct upstream_description description;
+    enum status status = upstream_describe(daemon->upstream, &description, error);
+    if (status == STATUS_OK) {
+        daemon->told_to_end = told_to_end(2 * LEASE_RENEW_MS);
+    }
+    return status;
 }
 
 enum status daemon_in_turn(struct daemon *daemon,
@@ -131,11 +145,14 @@ enum status daemon_in_turn(struct daemon *daemon,
     while (status == STATUS_OWNED || status == STATUS_UNREACHABLE) {
         admin_standby(daemon->admin, error->message);
         service_manager_ready("Standing by for another holdfastd");
-        daemon->told_to_end = told_to_end();
+        daemon->told_to_end = told_to_end(STANDBY_PAUSE_MS);
+        enum status there = status == STATUS_UNREACHABLE && !daemon->told_to_end
+                                ? wait_for_server(daemon, error)
+                                : STATUS_OK;
         if (daemon->told_to_end) {
             return status;
         }
-        status = step(daemon, error);
+        status = there == STATUS_OK ? step(daemon, error) : STATUS_UNREACHABLE;
     }
     return status;
 }
