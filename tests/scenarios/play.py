@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 
-from checker import ABSENT, WHOLE, Finding
+from checker import ABSENT, TORN, WHOLE, Finding
 from restarts import Things
 
 _numbers = itertools.count(1)
@@ -36,7 +36,7 @@ class Outcome:
     def __str__(self):
         if self.either and self.sound():
             return "whole or absent"
-        text = str(self.finding)
+        text = "torn" if self.either and self.finding.state == TORN else str(self.finding)
         if self.again:
             text += f"; again: {self.again}"
         if self.units_left:
