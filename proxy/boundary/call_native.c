@@ -52,21 +52,10 @@ void call_native_pass(struct boundary_request *request)
 /* A read that is not of the unit: that is given back first, for it may take long. */
 static void pass_beside(struct boundary_request *request)
 {
-    const char *reason = unit_table_checkin(request->engine->units, request->unit);
-    if (reason != NULL) {
-        ending_set_error(request, REPLY_CODE_NoSuchTransaction, REPLY_LABEL_TRANSIENT, reason);
-        ending_roll_back(request, reason);
-        return;
+    if (ending_check_in(request)) {
+        request->unit_id = 0;
+        call_native_pass(request);
     }
-    request->unit = NULL;
-    request->unit_id = 0;
-    call_native_pass(request);
-}
-
-static void fail(struct boundary_request *request, int code, const char *message)
-{
-    ending_set_error(request, code, NULL, message);
-    ending_finish(request);
 }
 
 /* It creates or drops something: with the unit in hand, so that the transaction does not come there
@@ -76,9 +65,10 @@ static void run_beside(struct boundary_request *request)
     bool any = request->part == CALL_PART_SERVER;
     if (native_unit_has_touched(request->unit, any ? NULL : request->view.database,
                                 any ? NULL : request->view.collection)) {
-        fail(request, REPLY_CODE_OperationNotSupportedInTransaction,
-             "the API call that is open has read or written there: create collections and indexes "
-             "outside of calls, or before the call's first command there");
+        ending_fail(
+            request, REPLY_CODE_OperationNotSupportedInTransaction, NULL,
+            "the API call that is open has read or written there: create collections and indexes "
+            "outside of calls, or before the call's first command there");
         return;
     }
     request->channel->forward(request->channel, on_passed, request);
@@ -216,14 +206,7 @@ static void start_read(struct boundary_request *request, const struct command_vi
                        const struct op_msg *message,
                        void (*completed)(struct write_operation *, struct slice))
 {
-    request->write = (struct write_operation){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .completed = completed,
-        .context = request,
-    };
-    request->writing = true;
+    ending_prepare_write(request, WRITE_ERRORS_ABORT, completed);
     native_unit_read(&request->write, view, message);
 }
 
@@ -234,7 +217,7 @@ static void read_in_call(struct boundary_request *request)
     struct command_view view;
     if (bson_check(request->view.body, NULL) != STATUS_OK ||
         read_command_parse(&request->view, &command) != STATUS_OK) {
-        fail(request, REPLY_CODE_FailedToParse, "the command is not valid BSON");
+        ending_fail(request, REPLY_CODE_FailedToParse, NULL, "the command is not valid BSON");
         return;
     }
     if (command.kind == READ_GET_MORE && !unit_cursor_is_known(request->unit, command.cursor_id)) {
@@ -245,11 +228,11 @@ static void read_in_call(struct boundary_request *request)
     if (command.kind != READ_COUNT) {
         start_read(request, &request->view, &request->message, on_read);
     } else if (!make_count(request, &command)) {
-        fail(request, REPLY_CODE_FailedToParse, "an option of count is not valid");
+        ending_fail(request, REPLY_CODE_FailedToParse, NULL, "an option of count is not valid");
     } else if (command_view_parse(slice_make(bson_get_data(&request->kept), request->kept.len),
                                   &view, NULL) != STATUS_OK) {
         bson_destroy(&request->kept);
-        fail(request, REPLY_CODE_FailedToParse, "an option of count is there twice");
+        ending_fail(request, REPLY_CODE_FailedToParse, NULL, "an option of count is there twice");
     } else {
         start_read(request, &view, &nothing_behind, on_counted);
     }
@@ -283,14 +266,7 @@ static void write_in_call(struct boundary_request *request)
     if (ending_answer_again(request)) {
         return;
     }
-    request->write = (struct write_operation){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .completed = on_written,
-        .context = request,
-    };
-    request->writing = true;
+    ending_prepare_write(request, WRITE_ERRORS_ABORT, on_written);
     write_start(&request->write, &request->view, &request->message);
 }
 

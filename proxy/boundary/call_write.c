@@ -43,24 +43,15 @@ static void write_in_call(struct boundary_request *request)
 {
     /* Its reads pass by unseen: before this write it may have read anything. */
     lock_owner_read(request->engine->locks, &request->unit->locks);
-    request->write = (struct write_operation){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .errors = WRITE_ERRORS_CALL,
-        .completed = on_written,
-        .context = request,
-    };
-    request->writing = true;
+    ending_prepare_write(request, WRITE_ERRORS_CALL, on_written);
     write_start(&request->write, &request->view, &request->message);
 }
 
 static void refuse(struct boundary_request *request)
 {
-    ending_set_error(request, REPLY_CODE_NoSuchTransaction, NULL,
-                     "the API call that this command belongs to has been rolled back or has ended: "
-                     "it is not carried out");
-    ending_finish(request);
+    ending_fail(request, REPLY_CODE_NoSuchTransaction, NULL,
+                "the API call that this command belongs to has been rolled back or has ended: "
+                "it is not carried out");
 }
 
 static void check_out(struct boundary_request *request)

@@ -38,12 +38,6 @@ static bool named(const struct boundary_request *request, const char *name)
     return strcmp(request->view.name, name) == 0;
 }
 
-static void fail(struct boundary_request *request, int code, const char *message)
-{
-    ending_set_error(request, code, NULL, message);
-    ending_finish(request);
-}
-
 static void roll_back(struct boundary_request *request, int code, const char *message,
                       const char *reason)
 {
@@ -53,8 +47,8 @@ static void roll_back(struct boundary_request *request, int code, const char *me
 
 static void fail_begun(struct boundary_request *request)
 {
-    fail(request, REPLY_CODE_ConflictingOperationInProgress,
-         "a unit of this name was begun already: a name is used once");
+    ending_fail(request, REPLY_CODE_ConflictingOperationInProgress, NULL,
+                "a unit of this name was begun already: a name is used once");
 }
 
 /* ------------------------------------------------------------------ writes that come again */
@@ -107,8 +101,8 @@ static void answer_committed(struct boundary_request *request)
         reply_put_ok(&request->reply);
         ending_finish(request);
     } else {
-        fail(request, REPLY_CODE_TransactionCommitted,
-             "the unit of this name has been committed: nothing more can be done under it");
+        ending_fail(request, REPLY_CODE_TransactionCommitted, NULL,
+                    "the unit of this name has been committed: nothing more can be done under it");
     }
 }
 
@@ -123,17 +117,18 @@ static void answer_ended(struct boundary_request *request, enum outcome outcome)
         ending_finish(request);
         break;
     case OUTCOME_UNREADABLE:
-        fail(request, REPLY_CODE_InternalError,
-             "the journal cannot be read: how the unit of this name ended is not known");
+        ending_fail(request, REPLY_CODE_InternalError, NULL,
+                    "the journal cannot be read: how the unit of this name ended is not known");
         break;
     case OUTCOME_ROLLED_BACK:
     case OUTCOME_TOO_OLD:
-        fail(request, REPLY_CODE_NoSuchTransaction,
-             "the unit of this name has been rolled back: nothing more can be done under it");
+        ending_fail(
+            request, REPLY_CODE_NoSuchTransaction, NULL,
+            "the unit of this name has been rolled back: nothing more can be done under it");
         break;
     case OUTCOME_NONE:
-        fail(request, REPLY_CODE_NoSuchTransaction,
-             "no unit of this name is open: its first write wants begin: true");
+        ending_fail(request, REPLY_CODE_NoSuchTransaction, NULL,
+                    "no unit of this name is open: its first write wants begin: true");
         break;
     }
 }
@@ -145,8 +140,8 @@ static void after_commit(struct boundary_request *request)
     bson_destroy(&request->kept);
     if (request->commit_status == STATUS_CONFLICT) {
         /* Native engine: it has ended. If nobody knows how, ending_finish() says so instead. */
-        fail(request, REPLY_CODE_NoSuchTransaction,
-             "the server has lost the unit's transaction: nothing of it is there");
+        ending_fail(request, REPLY_CODE_NoSuchTransaction, NULL,
+                    "the server has lost the unit's transaction: nothing of it is there");
         return;
     }
     if (request->commit_status == STATUS_OK) {
@@ -247,14 +242,7 @@ static void write_in_unit(struct boundary_request *request)
 {
     /* Its reads pass by unseen: before this write it may have read anything. */
     lock_owner_read(request->engine->locks, &request->unit->locks);
-    request->write = (struct write_operation){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .completed = on_written,
-        .context = request,
-    };
-    request->writing = true;
+    ending_prepare_write(request, WRITE_ERRORS_ABORT, on_written);
     write_start(&request->write, &request->view, &request->message);
 }
 
@@ -360,11 +348,11 @@ static void check_out(struct boundary_request *request)
         answer_ended(request, outcome_find_key(request->engine->wal, &request->key, 0, NULL));
         break;
     case UNIT_CHECKOUT_LIMIT:
-        fail(request, REPLY_CODE_TooManyLogicalSessions,
-             "unit.maxOpen units are open: try again later");
+        ending_fail(request, REPLY_CODE_TooManyLogicalSessions, NULL,
+                    "unit.maxOpen units are open: try again later");
         break;
     case UNIT_CHECKOUT_NO_MEMORY:
-        fail(request, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        ending_fail(request, REPLY_CODE_ExceededMemoryLimit, NULL, "out of memory");
         break;
     case UNIT_CHECKOUT_SUPERSEDED:
     case UNIT_CHECKOUT_TOO_OLD:
@@ -379,17 +367,17 @@ void comment_start(struct boundary_request *request)
     ending_init(request);
     request->again = false;
     if (comment_parse(&request->view, &request->comment, &error) != STATUS_OK) {
-        fail(request, REPLY_CODE_FailedToParse, error.message);
+        ending_fail(request, REPLY_CODE_FailedToParse, NULL, error.message);
         return;
     }
     if (request->engine->native != NULL &&
         request->comment.isolation == COMMENT_ISOLATION_SERIALIZABLE) {
-        fail(request, REPLY_CODE_InvalidOptions,
-             "serializable units are not there on a replica set or a cluster");
+        ending_fail(request, REPLY_CODE_InvalidOptions, NULL,
+                    "serializable units are not there on a replica set or a cluster");
         return;
     }
     if (request->draining && request->comment.begin) {
-        fail(request, REPLY_CODE_ShutdownInProgress, "the proxy is shutting down");
+        ending_fail(request, REPLY_CODE_ShutdownInProgress, NULL, "the proxy is shutting down");
         return;
     }
     unit_session_key_of_name(request->user, request->comment.unit, &request->key);

@@ -124,14 +124,7 @@ static void on_written(struct write_operation *operation, struct slice reply)
 
 static void write_in_unit(struct boundary_request *request)
 {
-    request->write = (struct write_operation){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .completed = on_written,
-        .context = request,
-    };
-    request->writing = true;
+    ending_prepare_write(request, WRITE_ERRORS_ABORT, on_written);
     write_start(&request->write, &request->view, &request->message);
 }
 
@@ -322,12 +315,6 @@ static void run(struct boundary_request *request)
     }
 }
 
-static void fail(struct boundary_request *request, int code, const char *label, const char *message)
-{
-    ending_set_error(request, code, label, message);
-    ending_finish(request);
-}
-
 /* What the command says of isolation is too late for its transaction. */
 static bool wants_more_isolation(const struct boundary_request *request)
 {
@@ -385,19 +372,19 @@ static void check_out(struct boundary_request *request)
         answer_from_journal(request);
         break;
     case UNIT_CHECKOUT_TOO_OLD:
-        fail(request, REPLY_CODE_TransactionTooOld, NULL,
-             "the session has begun a newer transaction already");
+        ending_fail(request, REPLY_CODE_TransactionTooOld, NULL,
+                    "the session has begun a newer transaction already");
         break;
     case UNIT_CHECKOUT_EXISTS:
-        fail(request, REPLY_CODE_ConflictingOperationInProgress, NULL,
-             "a transaction of this number was begun on the session already");
+        ending_fail(request, REPLY_CODE_ConflictingOperationInProgress, NULL,
+                    "a transaction of this number was begun on the session already");
         break;
     case UNIT_CHECKOUT_LIMIT:
-        fail(request, REPLY_CODE_TooManyLogicalSessions, REPLY_LABEL_TRANSIENT,
-             "unit.maxOpen transactions are open: try again later");
+        ending_fail(request, REPLY_CODE_TooManyLogicalSessions, REPLY_LABEL_TRANSIENT,
+                    "unit.maxOpen transactions are open: try again later");
         break;
     case UNIT_CHECKOUT_NO_MEMORY:
-        fail(request, REPLY_CODE_ExceededMemoryLimit, NULL, "out of memory");
+        ending_fail(request, REPLY_CODE_ExceededMemoryLimit, NULL, "out of memory");
         break;
     }
 }
@@ -409,18 +396,18 @@ void driver_start(struct boundary_request *request)
     ending_init(request);
     request->comment.isolation = COMMENT_ISOLATION_DEFAULT;
     if (view->session_id.size == 0 || !view->has_transaction_number) {
-        fail(request, REPLY_CODE_InvalidOptions, NULL,
-             "a command with autocommit: false needs lsid and txnNumber");
+        ending_fail(request, REPLY_CODE_InvalidOptions, NULL,
+                    "a command with autocommit: false needs lsid and txnNumber");
     } else if (!view->has_autocommit || view->autocommit) {
-        fail(request, REPLY_CODE_InvalidOptions, NULL,
-             "a command of a transaction needs autocommit: false");
+        ending_fail(request, REPLY_CODE_InvalidOptions, NULL,
+                    "a command of a transaction needs autocommit: false");
     } else if (view->database == NULL) {
-        fail(request, REPLY_CODE_FailedToParse, NULL, "the command has no $db");
+        ending_fail(request, REPLY_CODE_FailedToParse, NULL, "the command has no $db");
     } else if (request->draining && view->has_start_transaction && view->start_transaction) {
-        fail(request, REPLY_CODE_ShutdownInProgress, REPLY_LABEL_TRANSIENT,
-             "the proxy is shutting down: run the transaction again");
+        ending_fail(request, REPLY_CODE_ShutdownInProgress, REPLY_LABEL_TRANSIENT,
+                    "the proxy is shutting down: run the transaction again");
     } else if (comment_isolation_parse(view, &request->comment.isolation, &error) != STATUS_OK) {
-        fail(request, REPLY_CODE_FailedToParse, NULL, error.message);
+        ending_fail(request, REPLY_CODE_FailedToParse, NULL, error.message);
     } else {
         check_out(request);
     }

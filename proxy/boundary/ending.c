@@ -99,6 +99,20 @@ bool ending_is_serializable(const struct boundary_request *request)
     return request->engine->serializable;
 }
 
+void ending_prepare_write(struct boundary_request *request, enum write_errors errors,
+                          void (*completed)(struct write_operation *, struct slice))
+{
+    request->write = (struct write_operation){
+        .engine = request->engine,
+        .channel = request->channel,
+        .unit = request->unit,
+        .errors = errors,
+        .completed = completed,
+        .context = request,
+    };
+    request->writing = true;
+}
+
 void ending_take_reply(struct boundary_request *request, struct slice reply)
 {
     bson_t view;
@@ -177,22 +191,32 @@ void ending_supersede(struct boundary_request *request, void (*resume)(struct bo
     rollback_start(&request->rollback);
 }
 
+bool ending_check_in(struct boundary_request *request)
+{
+    const char *reason = unit_table_checkin(request->engine->units, request->unit);
+    if (reason != NULL) {
+        ending_set_error(request, REPLY_CODE_NoSuchTransaction, REPLY_LABEL_TRANSIENT, reason);
+        ending_roll_back(request, reason);
+        return false;
+    }
+    request->unit = NULL;
+    return true;
+}
+
 void ending_finish(struct boundary_request *request)
 {
-    if (request->unit != NULL) {
-        if (request->unit->state == UNIT_CONFLICT) {
-            ending_set_conflict(request);
-        }
-        const char *reason = unit_table_checkin(request->engine->units, request->unit);
-        if (reason != NULL) {
-            /* What the command did is undone now: its answer must not say otherwise. */
-            ending_set_error(request, REPLY_CODE_NoSuchTransaction, REPLY_LABEL_TRANSIENT, reason);
-            ending_roll_back(request, reason);
-            return;
-        }
-        request->unit = NULL;
+    if (request->unit != NULL && request->unit->state == UNIT_CONFLICT) {
+        ending_set_conflict(request);
     }
-    answer(request);
+    if (request->unit == NULL || ending_check_in(request)) {
+        answer(request);
+    }
+}
+
+void ending_fail(struct boundary_request *request, int code, const char *label, const char *message)
+{
+    ending_set_error(request, code, label, message);
+    ending_finish(request);
 }
 
 void ending_set_conflict(struct boundary_request *request)

@@ -17,6 +17,16 @@ void ending_wake(struct boundary_request *request, void (*resume)(struct boundar
  */
 void ending_finish(struct boundary_request *request);
 
+/* ending_set_error(), then ending_finish(). */
+void ending_fail(struct boundary_request *request, int code, const char *label,
+                 const char *message);
+
+/*
+ * Gives the unit back; request->unit is NULL then. False: it was to be rolled back meanwhile; that
+ * is under way, and the request answered with it, for what the command did is undone.
+ */
+MUST_CHECK bool ending_check_in(struct boundary_request *request);
+
 /*
  * unit_table_checkout() into request->unit. If somebody works on the unit, `again` runs on the
  * worker when that is over, unless the request is cancelled before (boundary_cancel()).
@@ -34,6 +44,10 @@ const struct span_context *ending_unit_trace(struct boundary_request *request);
 
 /* Whether a unit that this request begins is to be serializable: by its comment, or by default. */
 bool ending_is_serializable(const struct boundary_request *request);
+
+/* Fills in request->write for what is then begun in the request's unit. */
+void ending_prepare_write(struct boundary_request *request, enum write_errors errors,
+                          void (*completed)(struct write_operation *, struct slice));
 
 /* A write of the request is done: what it is to be answered. Size 0: the server was lost. */
 void ending_take_reply(struct boundary_request *request, struct slice reply);

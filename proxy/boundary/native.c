@@ -188,9 +188,8 @@ void native_commit_start(struct boundary_request *request)
         .context = request,
     };
     if (!are_short(request->view.body)) {
-        ending_set_error(request, REPLY_CODE_FailedToParse, NULL,
-                         "lsid or recoveryToken is longer than a driver makes them");
-        ending_finish(request);
+        ending_fail(request, REPLY_CODE_FailedToParse, NULL,
+                    "lsid or recoveryToken is longer than a driver makes them");
     } else if (request->user[0] == '\0' && !*request->authorized) {
         ending_ask_server(request, begin_commit); /* who may not log in fills no journal */
     } else {

@@ -34,12 +34,6 @@
 
 static void begin(struct boundary_request *request);
 
-static void fail(struct boundary_request *request, int code, const char *message)
-{
-    ending_set_error(request, code, NULL, message);
-    ending_finish(request);
-}
-
 /* ------------------------------------------------------------------ writing and committing */
 
 static void again(struct boundary_request *request)
@@ -76,8 +70,8 @@ static void after_refused_commit(struct boundary_request *request)
     if (may_run_again(request)) {
         run_again(request);
     } else {
-        fail(request, REPLY_CODE_NoSuchTransaction,
-             "the server has lost the command's transaction: nothing of it is there");
+        ending_fail(request, REPLY_CODE_NoSuchTransaction, NULL,
+                    "the server has lost the command's transaction: nothing of it is there");
     }
 }
 
@@ -129,15 +123,7 @@ static void on_written(struct write_operation *operation, struct slice reply)
 static void write_in_unit(struct boundary_request *request)
 {
     bool strict = request->engine->multi_writes == ENGINE_MULTI_WRITES_STRICT;
-    request->write = (struct write_operation){
-        .engine = request->engine,
-        .channel = request->channel,
-        .unit = request->unit,
-        .errors = strict ? WRITE_ERRORS_STRICT : WRITE_ERRORS_KEEP,
-        .completed = on_written,
-        .context = request,
-    };
-    request->writing = true;
+    ending_prepare_write(request, strict ? WRITE_ERRORS_STRICT : WRITE_ERRORS_KEEP, on_written);
     write_start(&request->write, &request->view, &request->message);
 }
 
@@ -164,9 +150,10 @@ static void run_unless_repeated(struct boundary_request *request)
             (void)atomic_fetch_add(&request->engine->counters.answered, 1);
             ending_finish(request);
         } else {
-            fail(request, REPLY_CODE_InvalidOptions,
-                 "this transaction number was a transaction, or an operator has ended its unit: "
-                 "its answer is not known");
+            ending_fail(
+                request, REPLY_CODE_InvalidOptions, NULL,
+                "this transaction number was a transaction, or an operator has ended its unit: "
+                "its answer is not known");
         }
         return;
     case OUTCOME_CONFLICT:
@@ -176,13 +163,14 @@ static void run_unless_repeated(struct boundary_request *request)
         return;
     case OUTCOME_TOO_OLD:
         end_unused(request);
-        fail(request, REPLY_CODE_TransactionTooOld,
-             "the session has used a higher transaction number already");
+        ending_fail(request, REPLY_CODE_TransactionTooOld, NULL,
+                    "the session has used a higher transaction number already");
         return;
     case OUTCOME_UNREADABLE:
         end_unused(request);
-        fail(request, REPLY_CODE_InternalError,
-             "the journal cannot be read: whether this write was carried out before is not known");
+        ending_fail(
+            request, REPLY_CODE_InternalError, NULL,
+            "the journal cannot be read: whether this write was carried out before is not known");
         return;
     }
 }
@@ -203,23 +191,24 @@ static void check_out_session(struct boundary_request *request, const struct uni
         ending_supersede(request, begin);
         break;
     case UNIT_CHECKOUT_TOO_OLD:
-        fail(request, REPLY_CODE_TransactionTooOld,
-             "the session has used a higher transaction number already");
+        ending_fail(request, REPLY_CODE_TransactionTooOld, NULL,
+                    "the session has used a higher transaction number already");
         break;
     case UNIT_CHECKOUT_LIMIT:
-        fail(request, REPLY_CODE_TooManyLogicalSessions,
-             "unit.maxOpen units are open: try again later");
+        ending_fail(request, REPLY_CODE_TooManyLogicalSessions, NULL,
+                    "unit.maxOpen units are open: try again later");
         break;
     case UNIT_CHECKOUT_NO_MEMORY:
-        fail(request, REPLY_CODE_ExceededMemoryLimit, "out of memory");
+        ending_fail(request, REPLY_CODE_ExceededMemoryLimit, NULL, "out of memory");
         break;
     case UNIT_CHECKOUT_EXISTS:
     case UNIT_CHECKOUT_COMMITTED:
     case UNIT_CHECKOUT_ABORTED:
     case UNIT_CHECKOUT_CONFLICT:
     case UNIT_CHECKOUT_UNKNOWN:
-        fail(request, REPLY_CODE_InvalidOptions,
-             "Must specify autocommit=false on all operations of a multi-statement transaction.");
+        ending_fail(
+            request, REPLY_CODE_InvalidOptions, NULL,
+            "Must specify autocommit=false on all operations of a multi-statement transaction.");
         break;
     }
 }
@@ -258,8 +247,8 @@ static void begin(struct boundary_request *request)
     }
     request->unit = unit_table_new_plain(request->engine->units, &wanted);
     if (request->unit == NULL) {
-        fail(request, REPLY_CODE_TooManyLogicalSessions,
-             "unit.maxOpen units are open: try again later");
+        ending_fail(request, REPLY_CODE_TooManyLogicalSessions, NULL,
+                    "unit.maxOpen units are open: try again later");
         return;
     }
     ending_note_unit(request);
@@ -292,8 +281,8 @@ void plain_start(struct boundary_request *request)
 {
     ending_init(request);
     if (asks_for_other_view(&request->view)) {
-        fail(request, REPLY_CODE_InvalidOptions,
-             "a write in no transaction supports no readConcern level but \"local\"");
+        ending_fail(request, REPLY_CODE_InvalidOptions, NULL,
+                    "a write in no transaction supports no readConcern level but \"local\"");
         return;
     }
     uint64_t wait = request->view.max_time_ms > 0 ? (uint64_t)request->view.max_time_ms
