@@ -35,6 +35,23 @@
 /* Beyond these the server's own timeout ends what was left open. */
 #define ABORTS_MAX 10000u
 
+struct native_doubt *native_doubt_new(uint64_t unit, const char *user)
+{
+    struct native_doubt *doubt =
+        memory_new_aligned(1, sizeof *doubt, _Alignof(struct native_doubt));
+    char *copy = strdup(user);
+    if (doubt == NULL || copy == NULL) {
+        free(doubt);
+        free(copy);
+        return NULL;
+    }
+    doubt->unit = unit;
+    doubt->user = copy;
+    doubt->since_ms = clock_monotonic_ms();
+    bson_init(&doubt->committing);
+    return doubt;
+}
+
 static void doubt_free(struct native_doubt *doubt)
 {
     bson_destroy(&doubt->committing);

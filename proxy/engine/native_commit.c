@@ -18,7 +18,6 @@
  */
 #include <string.h>
 
-#include "base/memory.h"
 #include "engine/native_private.h"
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
@@ -263,36 +262,19 @@ enum native_answer native_commit_answered(struct native_commit *commit, struct s
 
 /* ------------------------------------------------------------------ or was not */
 
-static struct native_doubt *make_doubt(struct native_commit *commit)
-{
-    struct native_doubt *doubt =
-        memory_new_aligned(1, sizeof *doubt, _Alignof(struct native_doubt));
-    if (doubt != NULL) {
-        doubt->user = strdup(commit->user);
-        if (doubt->user == NULL) {
-            free(doubt);
-            return NULL;
-        }
-        doubt->unit = commit->unit;
-        doubt->set_aside = commit->set_aside;
-        doubt->since_ms = clock_monotonic_ms();
-        doubt->number = commit->view->transaction_number;
-        native_key_make(commit->user, commit->view->session_id, &doubt->key);
-        bson_init(&doubt->committing);
-        put_committing(commit, NULL, 0, &doubt->committing);
-    }
-    return doubt;
-}
-
 struct native_doubt *native_commit_lost(struct native_commit *commit,
                                         void (*told)(void *context, enum commit_verdict verdict),
                                         void *context)
 {
     struct native *native = commit->native;
-    struct native_doubt *doubt = make_doubt(commit);
+    struct native_doubt *doubt = native_doubt_new(commit->unit, commit->user);
     if (doubt == NULL) {
         return NULL;
     }
+    doubt->set_aside = commit->set_aside;
+    doubt->number = commit->view->transaction_number;
+    native_key_make(commit->user, commit->view->session_id, &doubt->key);
+    put_committing(commit, NULL, 0, &doubt->committing);
     doubt->told = told;
     doubt->context = context;
     native_asker_add(native, doubt);

@@ -119,7 +119,10 @@ void native_outcome_note(struct native *native, const struct native_key *key, ui
 bool native_copy_command(const struct command_view *view, const struct op_msg *message,
                          bson_t *ret_copy);
 
-/* native_asker.c. Takes the doubt over. If nobody waits for it, the client is given time to ask. */
+/* native_asker.c. A doubt that came up now, with an empty `committing`, for native_asker_add();
+   `user` is copied. NULL: out of memory. */
+struct native_doubt *native_doubt_new(uint64_t unit, const char *user);
+/* Takes the doubt over. If nobody waits for it, the client is given time to ask. */
 void native_asker_add(struct native *native, struct native_doubt *doubt);
 /* The client asks by itself: it is given time once more. */
 void native_asker_defer(struct native *native, uint64_t unit);

@@ -3,10 +3,8 @@
  *
  * Invariant: a unit whose commit was sent ends by what the server says of it, and by nothing else.
  */
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "engine/begin.h"
 #include "engine/native_unit_private.h"
 #include "engine/release.h"
@@ -88,25 +86,19 @@ static void ask_elsewhere(struct commit *commit, bool unsent)
 {
     struct native *native = commit->engine->native;
     struct unit *unit = commit->unit;
-    struct native_doubt *doubt =
-        memory_new_aligned(1, sizeof *doubt, _Alignof(struct native_doubt));
-    char *user = strdup(unit->user);
-    if (doubt == NULL || user == NULL) {
+    struct native_doubt *doubt = native_doubt_new(unit->id, unit->user);
+    if (doubt == NULL) {
         native_end_process("out of memory for a commit without an answer", unit->id, STATUS_MEMORY);
     }
     if (!unsent) {
         LOG(LOG_WARNING, "recovery", "The server's answer to a commit is lost: asking again",
-            LOG_NUMBER("unit", unit->id), LOG_TEXT("user", user));
+            LOG_NUMBER("unit", unit->id), LOG_TEXT("user", unit->user));
     }
-    doubt->unit = unit->id;
-    doubt->since_ms = clock_monotonic_ms();
-    doubt->user = user;
     doubt->number = NATIVE_UNIT_NUMBER;
     doubt->counted = true;
     doubt->unsent = unsent;
     doubt->told = on_told;
     doubt->context = commit;
-    bson_init(&doubt->committing);
     put_committing(unit->native, false, commit->reply, &doubt->committing);
     native_asker_add(native, doubt);
 }
