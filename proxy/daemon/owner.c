@@ -16,7 +16,7 @@
 /* A server needs some milliseconds to close the connections of a process that was killed. */
 #define LOOK_ALONE_MS 300u
 /* Between two questions of a standby. */
-#define STANDBY_PAUSE_MS 1000u
+#define STANDBY_PAUSE_SECONDS 1u
 
 enum status daemon_open_journal(struct daemon *daemon, struct error *error)
 {
@@ -110,9 +110,9 @@ enum status daemon_start_keeper(struct daemon *daemon, struct error *error)
 }
 
 /* True: a signal asks for the end. Waits so long for it. */
-static bool told_to_end(unsigned wait_ms)
+static bool told_to_end(unsigned seconds)
 {
-    const struct timespec pause = {.tv_sec = wait_ms / 1000};
+    const struct timespec pause = {.tv_sec = seconds};
     sigset_t signals;
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
@@ -122,14 +122,14 @@ static bool told_to_end(unsigned wait_ms)
 
 /* A server that was away has aged the lease of an owner who lives, too: he renews it as soon as the
    server is there, and is not overtaken meanwhile. */
-static enum status wait_for_server(struct daemon *daemon, struct error *error)
+static bool server_is_back(struct daemon *daemon, struct error *error)
 {
     struct upstream_description description;
     enum status status = upstream_describe(daemon->upstream, &description, error);
     if (status == STATUS_OK) {
-        daemon->told_to_end = told_to_end(2 * LEASE_RENEW_MS);
+        daemon->told_to_end = told_to_end(2 * LEASE_RENEW_MS / 1000);
     }
-    return status;
+    return status != STATUS_UNREACHABLE;
 }
 
 enum status daemon_in_turn(struct daemon *daemon,
@@ -145,14 +145,15 @@ enum status daemon_in_turn(struct daemon *daemon,
     while (status == STATUS_OWNED || status == STATUS_UNREACHABLE) {
         admin_standby(daemon->admin, error->message);
         service_manager_ready("Standing by for another holdfastd");
-        daemon->told_to_end = told_to_end(STANDBY_PAUSE_MS);
-        enum status there = status == STATUS_UNREACHABLE && !daemon->told_to_end
-                                ? wait_for_server(daemon, error)
-                                : STATUS_OK;
+        daemon->told_to_end = told_to_end(STANDBY_PAUSE_SECONDS);
+        bool there =
+            daemon->told_to_end || status != STATUS_UNREACHABLE || server_is_back(daemon, error);
         if (daemon->told_to_end) {
             return status;
         }
-        status = there == STATUS_OK ? step(daemon, error) : STATUS_UNREACHABLE;
+        if (there) {
+            status = step(daemon, error);
+        }
     }
     return status;
 }
