@@ -18,6 +18,12 @@ DATABASE = "test"
 _numbers = itertools.count(1)
 
 
+def end_cleanly(proxy, kind):
+    """By SIGTERM, if it runs: a clean end is part of every test that has not failed (kind: None)."""
+    if proxy.process.running() and proxy.stop() != 0 and kind is None:
+        raise AssertionError(f"SIGTERM: no clean end\n{proxy.process.tail()}")
+
+
 class Stack:
     """A server and a proxy in front of it. A journal belongs to one database: both come in pairs.
 
@@ -41,10 +47,8 @@ class Stack:
         return self
 
     def __exit__(self, kind, *_):
-        """Ends by SIGTERM: a clean end is part of every test."""
         try:
-            if self.proxy.process.running() and self.proxy.stop() != 0 and kind is None:
-                raise AssertionError(f"SIGTERM: no clean end\n{self.proxy.process.tail()}")
+            end_cleanly(self.proxy, kind)
         finally:
             self.direct.close()
             self.proxy.close()
@@ -106,6 +110,15 @@ class RawTransaction:
 def is_transient(reply):
     """An error reply that tells the driver to run the whole transaction again."""
     return reply["ok"] == 0 and "TransientTransactionError" in reply.get("errorLabels", [])
+
+
+@pytest.fixture
+def unhooked(request):
+    """The next test meets the stack's WireTap without what this one has hung into it."""
+    yield
+    if "stack" in request.fixturenames:
+        made = request.getfixturevalue("stack")
+        made.between.before_request = made.between.before_reply = None
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import socket
 import threading
 
 import pymongo
-from conftest import DATABASE, Stack
+from conftest import DATABASE, Stack, end_cleanly
 from holdfast_testing import Proxy, Server, port_for_restarts, wait_until
 
 QUIET = "600ms"
@@ -237,8 +237,7 @@ class FrontedStack:
     def __exit__(self, kind, *_):
         self.service.client.close()  # without a proxy it would wait for one
         try:
-            if self.proxy.process.running() and self.proxy.stop() != 0 and kind is None:
-                raise AssertionError(f"SIGTERM: no clean end\n{self.proxy.process.tail()}")
+            end_cleanly(self.proxy, kind)
             if kind is None:
                 self.proxy.verify()
         finally:

@@ -1,7 +1,7 @@
 """A service of several instances behind one address, in the test's own process: one Service of
 http_stack each, that connects to its own mongo listener of the proxy."""
 
-from conftest import Stack
+from conftest import Stack, end_cleanly
 from holdfast_testing import Proxy, Server, ask_admin, port_for_restarts
 from http_stack import QUIET, Service, call
 
@@ -96,8 +96,7 @@ class Instances:
             if instance.service is not None:
                 instance.service.client.close()  # without a proxy it would wait for one
         try:
-            if self.proxy.process.running() and self.proxy.stop() != 0 and kind is None:
-                raise AssertionError(f"SIGTERM: no clean end\n{self.proxy.process.tail()}")
+            end_cleanly(self.proxy, kind)
             if kind is None:
                 self.proxy.verify()
         finally:

@@ -7,7 +7,7 @@ import time
 
 import pymongo
 import pytest
-from conftest import DATABASE
+from conftest import DATABASE, end_cleanly
 from holdfast_testing import (
     Connection,
     Proxy,
@@ -74,8 +74,7 @@ class Domains:
         for each in self.fronted:
             each.service.client.close()  # without a proxy it would wait for one
         try:
-            if self.proxy.process.running() and self.proxy.stop() != 0 and kind is None:
-                raise AssertionError(f"SIGTERM: no clean end\n{self.proxy.process.tail()}")
+            end_cleanly(self.proxy, kind)
         finally:
             for each in self.fronted:
                 if each.service is not None:

@@ -354,7 +354,7 @@ def test_figures(stack, name):
     assert metrics.get("holdfast_domain_instances_unreached", domain="shop") == 0
 
 
-def both_at_once(stack, name):
+def both_at_once(stack, name, target="/both?"):
     """A call on each of two instances; the second of them is rolled back."""
     together = threading.Barrier(2)
 
@@ -365,9 +365,8 @@ def both_at_once(stack, name):
         return 500 if request.path.endswith("?1") else 201
 
     stack.handle("/both", handler)
-    callers = [InBackground(stack.listen, f"/both?{n}") for n in range(2)]
+    callers = [InBackground(stack.listen, f"{target}{n}") for n in range(2)]
     assert [caller.wait().status for caller in callers] == [201, 500]
-    assert set(stack.stored(name)) == {"/both?0:1", "/both?0:2"}
 
 
 def test_instances_are_known_by_their_app_names(tmp_path, name):
@@ -376,6 +375,7 @@ def test_instances_are_known_by_their_app_names(tmp_path, name):
 
     with Instances(tmp_path, 2, SETTINGS, change=named) as stack:
         both_at_once(stack, name)
+        assert set(stack.stored(name)) == {"/both?0:1", "/both?0:2"}
 
 
 def test_instances_that_speak_grpc(tmp_path, name):
@@ -409,20 +409,9 @@ def test_instances_that_speak_grpc(tmp_path, name):
 
 def test_an_upgrade_keeps_each_connection_with_its_instance(tmp_path, name):
     with Instances(tmp_path, 2, SETTINGS) as stack:
-        together = threading.Barrier(2)
-
-        def handler(number, database, request):
-            database[name].insert_one({"_id": f"{request.path}:1"})
-            together.wait(20)
-            database[name].insert_one({"_id": f"{request.path}:2"})
-            return 500 if request.path.endswith("?1") else 201
-
-        stack.handle("/both", handler)
-        for life in ("before", "after"):
-            callers = [InBackground(stack.listen, f"/both?{life}?{n}") for n in range(2)]
-            assert [caller.wait().status for caller in callers] == [201, 500]
-            if life == "before":
-                stack.proxy.upgrade()
+        both_at_once(stack, name, "/both?before?")
+        stack.proxy.upgrade()
+        both_at_once(stack, name, "/both?after?")
         assert {each.split("?")[1] for each in stack.stored(name)} == {"before", "after"}
         assert len(stack.stored(name)) == 4
 

@@ -22,20 +22,14 @@ from holdfast_testing.server import server_kind
 UNKNOWN_ERROR, NO_SUCH_TRANSACTION = 8, 251
 AS_IS = json_util.JSONOptions(uuid_representation=UuidRepresentation.UNSPECIFIED)
 
+pytestmark = pytest.mark.usefixtures("unhooked")
+
 
 @pytest.fixture(scope="module")
 def stack():
     with Stack(between=lambda server: WireTap(server.port), mode="replicaset") as made:
         made.direct[DATABASE].create_collection("c")
         yield made
-
-
-@pytest.fixture(autouse=True)
-def tap(request):
-    yield
-    if "stack" in request.fixturenames:
-        made = request.getfixturevalue("stack")
-        made.between.before_request = made.between.before_reply = None
 
 
 @pytest.fixture

@@ -19,19 +19,13 @@ from test_native import Authenticated, cut_once, is_commit, is_hello
 
 UNKNOWN_ERROR, NO_SUCH, COMMITTED, BAD_OPTIONS = 8, 251, 256, 72
 
+pytestmark = pytest.mark.usefixtures("unhooked")
+
 
 @pytest.fixture(scope="module")
 def stack():
     with Stack(between=lambda server: WireTap(server.port), mode="replicaset") as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def tap(request):
-    yield
-    if "stack" in request.fixturenames:
-        made = request.getfixturevalue("stack")
-        made.between.before_request = made.between.before_reply = None
 
 
 @pytest.fixture

@@ -17,19 +17,13 @@ from test_native_comments import in_doubt
 DUPLICATE = 11000
 STRICT = {"unit.multiWrites": "strict"}
 
+pytestmark = pytest.mark.usefixtures("unhooked")
+
 
 @pytest.fixture(scope="module")
 def stack():
     with Stack(STRICT, between=lambda server: WireTap(server.port), mode="replicaset") as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def tap(request):
-    yield
-    if "stack" in request.fixturenames:
-        made = request.getfixturevalue("stack")
-        made.between.before_request = made.between.before_reply = None
 
 
 @pytest.fixture
