@@ -1,0 +1,295 @@
+/*
+ * Frames of the tail: making one, telling whether one is whole, and which of a file count.
+ *
+ * Threads: all functions work on what they are given.
+ */
+
+#include "wal/tail.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CRC_OFFSET 12u
+#define FRAME_VERSION 1u
+
+static const uint8_t magic[4] = {'H', 'F', 'T', 'F'};
+
+static uint64_t align(uint64_t size)
+{
+    return (size + FORMAT_FRAME_ALIGNMENT - 1) & ~(uint64_t)(FORMAT_FRAME_ALIGNMENT - 1);
+}
+
+uint64_t tail_frame_room(const struct tail_frame *frame)
+{
+    return align(frame->size);
+}
+
+static uint32_t frame_crc(const uint8_t *bytes, size_t size)
+{
+    uint32_t crc = format_crc32c(0, slice_make(bytes, CRC_OFFSET));
+    return format_crc32c(crc, slice_make(bytes + CRC_OFFSET + 4, size - CRC_OFFSET - 4));
+}
+
+/* ------------------------------------------------------------------ one that is there */
+
+/* The entry at `at`; its whole size, or 0 if it is none. */
+static size_t read_entry(const uint8_t *at, size_t left, uint64_t lsn, struct tail_entry *ret_entry)
+{
+    struct wal_record record;
+    if (left < FORMAT_FRAME_ENTRY_BYTES) {
+        return 0;
+    }
+    size_t value_size = slice_load_u32be(at);
+    size_t key_size = at[4];
+    size_t size = FORMAT_FRAME_ENTRY_BYTES + key_size + value_size;
+    if (key_size > LIMIT_SESSION_KEY_BYTES || left < size) {
+        return 0;
+    }
+    *ret_entry = (struct tail_entry){
+        .session_key = slice_make(at + FORMAT_FRAME_ENTRY_BYTES, key_size),
+        .value = slice_make(at + FORMAT_FRAME_ENTRY_BYTES + key_size, value_size),
+        .transaction_number = (int64_t)slice_load_u64be(at + 8),
+    };
+    if (format_record_get(lsn, ret_entry->value, &record, NULL) != STATUS_OK ||
+        (key_size > 0 && record.kind != WAL_KIND_BEGIN)) {
+        return 0;
+    }
+    ret_entry->unit = record.unit;
+    ret_entry->kind = record.kind;
+    return size;
+}
+
+static bool read_entries(struct tail_frame *frame)
+{
+    size_t at = FORMAT_FRAME_HEADER_BYTES;
+    for (size_t i = 0; i < frame->count; i++) {
+        size_t size = read_entry(frame->bytes + at, frame->size - at, frame->first_lsn + i,
+                                 &frame->entries[i]);
+        if (size == 0) {
+            return false;
+        }
+        at += size;
+    }
+    return at == frame->size;
+}
+
+/* The size that a frame at `bytes` has, if it is whole and this journal's; else 0. */
+static size_t whole_size(const uint8_t *bytes, size_t left,
+                         const uint8_t journal_id[WAL_JOURNAL_ID_BYTES])
+{
+    if (left < FORMAT_FRAME_HEADER_BYTES || memcmp(bytes, magic, sizeof magic) != 0 ||
+        slice_load_u32be(bytes + 4) != FRAME_VERSION) {
+        return 0;
+    }
+    size_t size = slice_load_u32be(bytes + 8);
+    bool fits = size >= FORMAT_FRAME_HEADER_BYTES && size <= FORMAT_FRAME_BYTES_MAX && size <= left;
+    return fits && slice_load_u32be(bytes + CRC_OFFSET) == frame_crc(bytes, size) &&
+                   memcmp(bytes + 16, journal_id, WAL_JOURNAL_ID_BYTES) == 0
+               ? size
+               : 0;
+}
+
+/* Takes a copy. *ret_frame NULL: its entries contradict themselves, although its checksum is right.
+ */
+static enum status copy_frame(const uint8_t *bytes, size_t size, struct tail_frame **ret_frame,
+                              struct error *ret_error)
+{
+    size_t count = slice_load_u32be(bytes + 40);
+    *ret_frame = NULL;
+    if (count == 0 || count > size / FORMAT_FRAME_ENTRY_BYTES) {
+        return STATUS_OK;
+    }
+    struct tail_frame *frame = calloc(1, sizeof *frame + count * sizeof frame->entries[0]);
+    uint8_t *copy = malloc(size);
+    if (frame == NULL || copy == NULL) {
+        free(frame);
+        free(copy);
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    memcpy(copy, bytes, size);
+    frame->bytes = copy;
+    frame->size = size;
+    frame->count = count;
+    frame->first_lsn = slice_load_u64be(bytes + 32);
+    frame->last_lsn = frame->first_lsn + count - 1;
+    if (read_entries(frame)) {
+        *ret_frame = frame;
+    } else {
+        tail_frame_free(frame);
+    }
+    return STATUS_OK;
+}
+
+void tail_frame_free(struct tail_frame *frame)
+{
+    if (frame != NULL) {
+        free(frame->bytes);
+        free(frame);
+    }
+}
+
+/* ------------------------------------------------------------------ one that is being made */
+
+void tail_builder_free(struct tail_builder *builder)
+{
+    free(builder->bytes);
+    *builder = (struct tail_builder){0};
+}
+
+void tail_builder_reset(struct tail_builder *builder)
+{
+    builder->size = 0;
+    builder->count = 0;
+    builder->too_large = false;
+}
+
+enum status tail_builder_add(struct tail_builder *builder, struct slice value,
+                             struct slice session_key, int64_t transaction_number,
+                             struct error *ret_error)
+{
+    size_t at = builder->size == 0 ? FORMAT_FRAME_HEADER_BYTES : builder->size;
+    size_t size = FORMAT_FRAME_ENTRY_BYTES + session_key.size + value.size;
+    if (builder->too_large || size > FORMAT_FRAME_BYTES_MAX - at) {
+        builder->too_large = true;
+        return STATUS_OK;
+    }
+    if (builder->bytes == NULL) {
+        builder->bytes = malloc(FORMAT_FRAME_BYTES_MAX);
+        if (builder->bytes == NULL) {
+            return error_set(ret_error, STATUS_MEMORY, "out of memory");
+        }
+    }
+    uint8_t *entry = builder->bytes + at;
+    memset(entry, 0, FORMAT_FRAME_ENTRY_BYTES);
+    slice_store_u32be(entry, (uint32_t)value.size);
+    entry[4] = (uint8_t)session_key.size;
+    if (session_key.size > 0) {
+        slice_store_u64be(entry + 8, (uint64_t)transaction_number);
+        memcpy(entry + FORMAT_FRAME_ENTRY_BYTES, session_key.data, session_key.size);
+    }
+    memcpy(entry + FORMAT_FRAME_ENTRY_BYTES + session_key.size, value.data, value.size);
+    builder->size = at + size;
+    builder->count++;
+    return STATUS_OK;
+}
+
+enum status tail_builder_finish(struct tail_builder *builder,
+                                const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                                struct tail_frame **ret_frame, struct error *ret_error)
+{
+    uint8_t *bytes = builder->bytes;
+    size_t first =
+        FORMAT_FRAME_HEADER_BYTES + FORMAT_FRAME_ENTRY_BYTES + bytes[FORMAT_FRAME_HEADER_BYTES + 4];
+    memset(bytes, 0, FORMAT_FRAME_HEADER_BYTES);
+    memcpy(bytes, magic, sizeof magic);
+    slice_store_u32be(bytes + 4, FRAME_VERSION);
+    slice_store_u32be(bytes + 8, (uint32_t)builder->size);
+    memcpy(bytes + 16, journal_id, WAL_JOURNAL_ID_BYTES);
+    slice_store_u64be(bytes + 32, format_record_lsn(bytes + first));
+    slice_store_u32be(bytes + 40, (uint32_t)builder->count);
+    slice_store_u32be(bytes + CRC_OFFSET, frame_crc(bytes, builder->size));
+    return copy_frame(bytes, builder->size, ret_frame, ret_error);
+}
+
+/* ------------------------------------------------------------------ those of a file */
+
+/* *ret_end: behind the last frame that counts, aligned. */
+static enum status read_chain(const uint8_t *bytes, size_t size,
+                              const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                              struct tail_view *view, size_t *ret_end, struct error *ret_error)
+{
+    size_t at = 0;
+    uint64_t last_lsn = 0;
+    while (at < size && !tail_view_is_full(view)) {
+        struct tail_frame *frame = NULL;
+        size_t frame_size = whole_size(bytes + at, size - at, journal_id);
+        if (frame_size > 0) {
+            enum status status = copy_frame(bytes + at, frame_size, &frame, ret_error);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+        if (frame == NULL || (last_lsn != 0 && frame->first_lsn != last_lsn + 1)) {
+            tail_frame_free(frame);
+            break;
+        }
+        last_lsn = frame->last_lsn;
+        tail_view_add(view, frame);
+        at += align(frame_size);
+    }
+    *ret_end = at;
+    return STATUS_OK;
+}
+
+enum status tail_read(const char *directory, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                      struct tail_view **ret_view, struct error *ret_error)
+{
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    size_t end = 0;
+    struct tail_view *view = tail_view_new();
+    if (view == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    enum status status = tail_file_read(directory, &bytes, &size, ret_error);
+    if (status == STATUS_OK) {
+        status = read_chain(bytes, size, journal_id, view, &end, ret_error);
+    }
+    free(bytes);
+    if (status != STATUS_OK) {
+        tail_view_release(view);
+        return status;
+    }
+    *ret_view = view;
+    return STATUS_OK;
+}
+
+/* The offset of a whole frame from `from` on that has LSNs above `last_lsn`; `size`: none. */
+static size_t find_stray(const uint8_t *bytes, size_t size, size_t from,
+                         const uint8_t journal_id[WAL_JOURNAL_ID_BYTES], uint64_t last_lsn)
+{
+    for (size_t at = from; at < size; at += FORMAT_FRAME_ALIGNMENT) {
+        if (whole_size(bytes + at, size - at, journal_id) > 0 &&
+            slice_load_u64be(bytes + at + 32) + slice_load_u32be(bytes + at + 40) - 1 > last_lsn) {
+            return at;
+        }
+    }
+    return size;
+}
+
+enum status tail_check(const char *directory, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                       uint64_t last_lsn, struct error *ret_error)
+{
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    size_t end = 0;
+    struct tail_view *view = tail_view_new();
+    if (view == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    enum status status = tail_file_read(directory, &bytes, &size, ret_error);
+    if (status == STATUS_OK) {
+        status = read_chain(bytes, size, journal_id, view, &end, ret_error);
+    }
+    if (status == STATUS_OK) {
+        struct tail_window window = tail_window_of(view, last_lsn);
+        uint64_t first = tail_window_first_lsn(&window);
+        uint64_t highest = tail_window_last_lsn(&window);
+        highest = highest > last_lsn ? highest : last_lsn;
+        size_t stray = find_stray(bytes, size, end, journal_id, highest);
+        if (first > last_lsn + 1) {
+            status = error_set(ret_error, STATUS_CORRUPT,
+                               "%s begins with record %" PRIu64 ", but data.mdb ends with %" PRIu64
+                               ": they are not of the same moment",
+                               FORMAT_TAIL_FILE, first, last_lsn);
+        } else if (stray < size) {
+            status = error_set(ret_error, STATUS_CORRUPT,
+                               "%s is damaged at offset %zu: at %zu there are newer records",
+                               FORMAT_TAIL_FILE, end, stray);
+        }
+    }
+    free(bytes);
+    tail_view_release(view);
+    return status;
+}

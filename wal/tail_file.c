@@ -1,0 +1,152 @@
+/*
+ * The tail's file: made once, full of zeros, so that a frame changes neither its size nor its
+ * extents, and its sync writes data alone.
+ *
+ * It is made under another name and renamed, so that a crash leaves either file whole.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "wal/directory.h"
+#include "wal/tail.h"
+
+struct tail_file {
+    int descriptor;
+    bool with_sync;
+    char path[PATH_MAX];
+};
+
+static enum status fail(const char *path, int code, const char *what, struct error *ret_error)
+{
+    bool full = code == ENOSPC || code == EDQUOT || code == EFBIG;
+    return error_set(ret_error, full ? STATUS_FULL : STATUS_IO, "cannot %s %s: %s", what, path,
+                     strerror(code));
+}
+
+/* An errno, or 0. */
+static int write_all(int descriptor, uint64_t offset, struct slice bytes)
+{
+    size_t done = 0;
+    while (done < bytes.size) {
+        ssize_t written =
+            pwrite(descriptor, bytes.data + done, bytes.size - done, (off_t)(offset + done));
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return written < 0 ? errno : ENOSPC;
+        }
+        done += (size_t)written;
+    }
+    return 0;
+}
+
+static int fill_with_zeros(int descriptor)
+{
+    static const uint8_t zeros[65536];
+    int code = 0;
+    for (uint64_t at = 0; at < FORMAT_TAIL_BYTES && code == 0; at += sizeof zeros) {
+        code = write_all(descriptor, at, slice_make(zeros, sizeof zeros));
+    }
+    return code;
+}
+
+enum status tail_file_make(const char *directory, bool with_sync, struct tail_file **ret_file,
+                           struct error *ret_error)
+{
+    char made[PATH_MAX];
+    struct tail_file *file = calloc(1, sizeof *file);
+    if (file == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    file->with_sync = with_sync;
+    if (snprintf(file->path, PATH_MAX, "%s/" FORMAT_TAIL_FILE, directory) >= PATH_MAX ||
+        snprintf(made, PATH_MAX, "%s/" FORMAT_TAIL_FILE ".new", directory) >= PATH_MAX) {
+        free(file);
+        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    }
+    file->descriptor = open(made, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int code = file->descriptor < 0 ? errno : fill_with_zeros(file->descriptor);
+    if (code == 0 && with_sync && fdatasync(file->descriptor) != 0) {
+        code = errno;
+    }
+    if (code == 0 && rename(made, file->path) != 0) {
+        code = errno;
+    }
+    enum status status = code == 0 ? STATUS_OK : fail(file->path, code, "make", ret_error);
+    if (status == STATUS_OK && with_sync) {
+        status = directory_sync(directory, ret_error);
+    }
+    if (status != STATUS_OK) {
+        tail_file_close(file);
+        return status;
+    }
+    *ret_file = file;
+    return STATUS_OK;
+}
+
+struct tail_file *tail_file_close(struct tail_file *file)
+{
+    if (file != NULL) {
+        if (file->descriptor >= 0) {
+            (void)close(file->descriptor);
+        }
+        free(file);
+    }
+    return NULL;
+}
+
+enum status tail_file_write(struct tail_file *file, uint64_t offset, struct slice bytes,
+                            struct error *ret_error)
+{
+    int code = write_all(file->descriptor, offset, bytes);
+    if (code == 0 && file->with_sync && fdatasync(file->descriptor) != 0) {
+        /* Whatever the reason, nobody knows what the disk has: no later frame may follow. */
+        code = errno;
+        return error_set(ret_error, STATUS_IO, "cannot sync %s: %s", file->path, strerror(code));
+    }
+    return code == 0 ? STATUS_OK : fail(file->path, code, "write to", ret_error);
+}
+
+enum status tail_file_read(const char *directory, uint8_t **ret_bytes, size_t *ret_size,
+                           struct error *ret_error)
+{
+    char path[PATH_MAX];
+    *ret_bytes = NULL;
+    *ret_size = 0;
+    if (snprintf(path, PATH_MAX, "%s/" FORMAT_TAIL_FILE, directory) >= PATH_MAX) {
+        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    }
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return errno == ENOENT ? STATUS_OK : fail(path, errno, "open", ret_error);
+    }
+    uint8_t *bytes = malloc(FORMAT_TAIL_BYTES);
+    size_t size = 0;
+    int code = bytes == NULL ? ENOMEM : 0;
+    while (code == 0 && size < FORMAT_TAIL_BYTES) {
+        ssize_t got = pread(descriptor, bytes + size, FORMAT_TAIL_BYTES - size, (off_t)size);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            code = got < 0 ? errno : 0;
+            break;
+        }
+        size += (size_t)got;
+    }
+    (void)close(descriptor);
+    if (code != 0) {
+        free(bytes);
+        return fail(path, code, "read", ret_error);
+    }
+    *ret_bytes = bytes;
+    *ret_size = size;
+    return STATUS_OK;
+}
