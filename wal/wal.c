@@ -167,6 +167,21 @@ static enum status open_to_write(struct wal *wal, enum store_content content,
     return status == STATUS_OK ? writer_start(wal, committer, &wal->writer, ret_error) : status;
 }
 
+/* What a living owner, or one that was killed, has in the tail is there as well. */
+static enum status count_tail(struct wal *wal, struct error *ret_error)
+{
+    struct wal_reader *reader = NULL;
+    enum status status = wal_reader_begin(wal, &reader, ret_error);
+    if (status == STATUS_OK) {
+        uint64_t last_lsn = tail_window_last_lsn(&reader->window);
+        if (last_lsn > atomic_load(&wal->last_lsn)) {
+            atomic_store(&wal->last_lsn, last_lsn);
+        }
+    }
+    wal_reader_end(reader);
+    return status;
+}
+
 static enum status open_to_read(struct wal *wal, enum store_content content,
                                 const struct wal_options *options, struct error *ret_error)
 {
@@ -183,7 +198,7 @@ static enum status open_to_read(struct wal *wal, enum store_content content,
         }
         store_abort(transaction);
     }
-    return status;
+    return status == STATUS_OK ? count_tail(wal, ret_error) : status;
 }
 
 static enum status open_store(struct wal *wal, const struct wal_options *options,
