@@ -135,8 +135,10 @@ MUST_CHECK enum status encryption_learn(struct wal *wal, struct store_transactio
 MUST_CHECK enum status encryption_begin(struct wal *wal, struct store_transaction *transaction,
                                         const char *key_file, struct error *ret_error);
 
-/* wal_verify() without the readers' lock. */
-MUST_CHECK enum status scan_verify(const char *directory, struct wal_verification *ret_verification,
+/* wal_verify() without the readers' lock. `without_tail`: a data.mdb that is not in its place yet,
+   beside which there is none. */
+MUST_CHECK enum status scan_verify(const char *directory, bool without_tail,
+                                   struct wal_verification *ret_verification,
                                    struct error *ret_error);
 
 /*

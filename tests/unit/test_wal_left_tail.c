@@ -1,0 +1,322 @@
+/*
+ * A tail that an owner left behind, or is at work on, and those who look at the journal without
+ * being its owner: verification, the check before opening, the compacting copy, the copy of a
+ * backup. What is only in the tail counts for all of them; a tail that is damaged, missing, or of
+ * another moment is told, and nothing is changed.
+ */
+
+#include "wal_tail_fixture.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "wal/store.h"
+
+#define PAGE FORMAT_FRAME_ALIGNMENT
+
+/* Unit 1 was begun before and is committed, 2 is open, 3 is whole: LSN 3 to 8 of `base`. */
+static const struct left_group some_groups[] = {
+    {WAL_KIND_WRITE, 1, "one", NULL}, {WAL_KIND_COMMIT, 1, NULL, NULL},
+    {WAL_KIND_BEGIN, 2, NULL, "two"}, {WAL_KIND_WRITE, 2, "open", NULL},
+    {WAL_KIND_BEGIN, 3, NULL, NULL},  {WAL_KIND_COMMIT, 3, NULL, NULL},
+};
+enum { GROUPS = sizeof(some_groups) / sizeof(some_groups[0]), LAST_LSN = 2 + GROUPS };
+
+/* Two records of unit 1 in the tables, the rest in the tail alone. */
+static void make_left(const struct fixture *fixture)
+{
+    struct wal *wal = fixture_open(fixture);
+    assert_int_equal(wal_unit_next(wal), 1);
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 1, "", NULL), STATUS_OK);
+    assert_int_equal(fixture_append(wal, WAL_KIND_WRITE, 1, "zero", NULL), STATUS_OK);
+    wal_close(wal, true);
+    left_tail_make(fixture, some_groups, GROUPS);
+}
+
+static enum wal_unit_state state_of(struct wal_reader *reader, uint64_t unit)
+{
+    struct wal_unit row;
+    struct error error;
+    assert_status(wal_read_unit(reader, unit, &row, &error), STATUS_OK, &error);
+    return row.state;
+}
+
+/* What make_left() made, wherever it is now. */
+static void assert_all_there(const char *directory, bool read_only)
+{
+    struct wal *wal = NULL;
+    struct error error;
+    struct wal_record record;
+    struct wal_session session;
+    assert_status(left_open(directory, read_only, &wal, &error), STATUS_OK, &error);
+    assert_int_equal(wal_last_lsn(wal), LAST_LSN);
+    struct wal_reader *reader = fixture_reader(wal);
+    for (uint64_t lsn = 1; lsn <= LAST_LSN; lsn++) {
+        assert_status(wal_read(reader, lsn, &record, &error), STATUS_OK, &error);
+    }
+    assert_int_equal(wal_read(reader, LAST_LSN + 1, &record, &error), STATUS_NOT_FOUND);
+    assert_int_equal(state_of(reader, 1), WAL_UNIT_COMMITTED);
+    assert_int_equal(state_of(reader, 2), WAL_UNIT_OPEN);
+    assert_int_equal(state_of(reader, 3), WAL_UNIT_COMMITTED);
+    assert_status(wal_read_session(reader, slice_text("two"), &session, &error), STATUS_OK, &error);
+    assert_int_equal(session.unit, 2);
+    wal_reader_end(reader);
+    wal_close(wal, false);
+}
+
+/* One damage, which says `what`; opening to write says it too, and changes nothing. */
+static void assert_told(const struct fixture *fixture, const char *what)
+{
+    static uint8_t before[1 << 20];
+    static uint8_t after[1 << 20];
+    struct error error;
+    struct wal *wal = NULL;
+    struct wal_verification found = fixture_verify(fixture);
+    assert_int_equal(found.damage_count, 1);
+    assert_non_null(strstr(found.damage[0].message, what));
+    assert_int_equal(found.damage[0].offset, WAL_NO_OFFSET);
+    size_t size = left_read(fixture, "data.mdb", before, sizeof(before));
+    assert_int_equal(left_open(fixture->directory, false, &wal, &error), STATUS_CORRUPT);
+    assert_non_null(strstr(error.message, what));
+    assert_non_null(strstr(error.message, "docs/OPERATIONS.md"));
+    assert_int_equal(left_read(fixture, "data.mdb", after, sizeof(after)), size);
+    assert_memory_equal(before, after, size);
+}
+
+/* ------------------------------------------------------------------ verification */
+
+static void test_what_is_only_in_the_tail_is_counted(void **state)
+{
+    make_left(*state);
+    struct wal_verification found = fixture_verify(*state);
+    assert_int_equal(found.damage_count, 0);
+    assert_int_equal(found.records_checked, LAST_LSN);
+    assert_int_equal(found.units_checked, 3);
+    assert_all_there(((struct fixture *)*state)->directory, true);
+    assert_all_there(((struct fixture *)*state)->directory, false);
+    found = fixture_verify(*state); /* and once it is in the tables, not twice */
+    assert_int_equal(found.damage_count, 0);
+    assert_int_equal(found.records_checked, LAST_LSN);
+    assert_int_equal(found.units_checked, 3);
+}
+
+static void test_a_frame_damaged_before_whole_ones_is_told(void **state)
+{
+    for (size_t frame = 0; frame + 1 < GROUPS; frame++) {
+        struct fixture *fixture = NULL;
+        void *other = NULL;
+        fixture_setup(&other);
+        fixture = other;
+        make_left(fixture);
+        left_spoil(fixture, (off_t)(frame * PAGE + 60));
+        char what[80];
+        snprintf(what, sizeof(what), "tail.wal is damaged at offset %zu: at %zu", frame * PAGE,
+                 (frame + 1) * PAGE);
+        assert_told(fixture, what);
+        fixture_teardown(&other);
+    }
+    (void)state;
+}
+
+/* What is written last may have been cut by a power cut: nobody can tell that from damage. */
+static void test_the_last_frame_damaged_is_as_if_never_written(void **state)
+{
+    const struct fixture *fixture = *state;
+    make_left(fixture);
+    left_spoil(fixture, (off_t)(GROUPS - 1) * PAGE + 60);
+    struct wal_verification found = fixture_verify(fixture);
+    assert_int_equal(found.damage_count, 0);
+    assert_int_equal(found.records_checked, LAST_LSN - 1);
+    struct wal *wal = fixture_open(fixture);
+    struct wal_reader *reader = fixture_reader(wal);
+    assert_int_equal(state_of(reader, 1), WAL_UNIT_COMMITTED);
+    assert_int_equal(state_of(reader, 3), WAL_UNIT_OPEN);
+    wal_reader_end(reader);
+    wal_close(wal, true);
+    fixture_assert_undamaged(fixture);
+}
+
+static void test_a_missing_tail_is_told(void **state)
+{
+    char path[300];
+    make_left(*state);
+    fixture_path(*state, FORMAT_TAIL_FILE, path, sizeof(path));
+    assert_int_equal(unlink(path), 0);
+    assert_told(*state, "is not beside data.mdb");
+}
+
+/* Of before the first of the records that the tail continues. */
+static void test_tables_of_an_older_moment_are_told(void **state)
+{
+    static uint8_t older[1 << 20];
+    struct fixture *fixture = *state;
+    struct wal *wal = fixture_open(fixture);
+    wal_close(wal, true);
+    size_t size = left_read(fixture, "data.mdb", older, sizeof(older));
+    make_left(fixture);
+    left_write(fixture, "data.mdb", older, size);
+    assert_told(fixture, "tail.wal begins with record 3, but data.mdb ends with 0: they are not of "
+                         "the same moment");
+    struct error error;
+    assert_int_equal(left_open(fixture->directory, true, &wal, &error), STATUS_CORRUPT);
+}
+
+/* A newer data.mdb has everything that an older tail has; another journal's tail says nothing. */
+static void test_a_tail_of_no_matter_is_passed_over(void **state)
+{
+    static uint8_t older[FORMAT_TAIL_BYTES];
+    struct fixture *fixture = *state;
+    make_left(fixture);
+    size_t size = left_read(fixture, FORMAT_TAIL_FILE, older, sizeof(older));
+    struct wal *wal = fixture_open(fixture);
+    assert_int_equal(fixture_append(wal, WAL_KIND_COMMIT, 2, "", NULL), STATUS_OK);
+    wal_close(wal, true);
+    left_write(fixture, FORMAT_TAIL_FILE, older, size);
+    struct wal_verification found = fixture_verify(fixture);
+    assert_int_equal(found.damage_count, 0);
+    assert_int_equal(found.records_checked, LAST_LSN + 1);
+    void *other = NULL;
+    fixture_setup(&other);
+    wal = fixture_open(other);
+    wal_close(wal, true);
+    left_write(other, FORMAT_TAIL_FILE, older, size);
+    fixture_assert_undamaged(other);
+    wal = fixture_open(other);
+    assert_int_equal(wal_last_lsn(wal), 0);
+    wal_close(wal, true);
+    fixture_teardown(&other);
+}
+
+/* Two copies of a journal that went on by themselves have the same id, and the same LSNs. */
+static void test_a_tail_that_does_not_follow_is_told(void **state)
+{
+    static const struct left_group commit = {WAL_KIND_COMMIT, 1, NULL, NULL};
+    static uint8_t tables[1 << 20];
+    static uint8_t tail[FORMAT_TAIL_BYTES];
+    struct fixture *fixture = *state;
+    struct wal *wal = fixture_open(fixture);
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, wal_unit_next(wal), "", NULL), STATUS_OK);
+    wal_close(wal, true);
+    size_t tables_size = left_read(fixture, "data.mdb", tables, sizeof(tables));
+    wal = fixture_open(fixture);
+    assert_int_equal(fixture_append(wal, WAL_KIND_WRITE, 1, "", NULL), STATUS_OK);
+    wal_close(wal, true);
+    left_tail_make(fixture, &commit, 1); /* LSN 3, behind 2 */
+    size_t tail_size = left_read(fixture, FORMAT_TAIL_FILE, tail, sizeof(tail));
+    left_write(fixture, "data.mdb", tables, tables_size);
+    left_write(fixture, FORMAT_TAIL_FILE, tail, 0);
+    wal = fixture_open(fixture);
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, wal_unit_next(wal), "", NULL), STATUS_OK);
+    wal_close(wal, true); /* here LSN 2 is another unit's */
+    left_write(fixture, FORMAT_TAIL_FILE, tail, tail_size);
+    assert_told(fixture, "unit 1: its record in tail.wal does not follow what data.mdb has of it");
+}
+
+/* ------------------------------------------------------------------ beside a living owner */
+
+static _Atomic bool writer_stops;
+static _Atomic bool writer_failed;
+static _Atomic uint64_t acknowledged;
+
+/* Now and then a batch that goes to the tables at once, so that the tail begins anew often. */
+static void *keep_writing(void *context)
+{
+    struct wal *wal = context;
+    static const uint8_t image[90000] = {3};
+    while (!atomic_load(&writer_stops)) {
+        uint64_t unit = wal_unit_next(wal);
+        size_t size = unit % 16 == 0 ? sizeof(image) : unit % 3000;
+        struct wal_append commit = {.kind = WAL_KIND_COMMIT, .unit = unit};
+        struct wal_append record = {
+            .kind = WAL_KIND_WRITE, .unit = unit, .payload = slice_make(image, size)};
+        struct wal_append begin = {.kind = WAL_KIND_BEGIN, .unit = unit, .next = &record};
+        enum status status = wal_append_wait(wal, &begin, NULL);
+        status = status == STATUS_OK ? wal_append_wait(wal, &commit, NULL) : status;
+        if (status == STATUS_OK) {
+            atomic_store(&acknowledged, commit.lsn);
+        }
+        if (status == STATUS_FULL || unit % 256 == 0) {
+            const struct wal_prune_options all = {.ended_before_ms = UINT64_MAX,
+                                                  .settled_lsn = UINT64_MAX};
+            status = wal_prune(wal, &all, NULL, NULL);
+        }
+        if (status != STATUS_OK) {
+            atomic_store(&writer_failed, true);
+            return NULL;
+        }
+    }
+    return NULL;
+}
+
+static void test_an_owner_at_work_is_no_damage(void **state)
+{
+    pthread_t thread;
+    struct wal *wal = fixture_open(*state);
+    atomic_store(&writer_stops, false);
+    assert_int_equal(pthread_create(&thread, NULL, keep_writing, wal), 0);
+    for (int i = 0; i < 60; i++) {
+        fixture_assert_undamaged(*state);
+    }
+    atomic_store(&writer_stops, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_false(atomic_load(&writer_failed));
+    wal_close(wal, true);
+    fixture_assert_undamaged(*state);
+}
+
+/* What a reader sees for whom an owner began anew meanwhile, made by hand: it is too rare. */
+static void test_a_torn_reading_is_no_damage(void **state)
+{
+    static uint8_t image[FORMAT_TAIL_BYTES];
+    uint8_t id[WAL_JOURNAL_ID_BYTES];
+    const struct fixture *fixture = *state;
+    const struct store_options options = {.directory = fixture->directory, .read_only = true};
+    struct error error;
+    make_left(fixture);
+    size_t size = left_read(fixture, FORMAT_TAIL_FILE, image, sizeof(image));
+    struct wal *wal = NULL;
+    assert_status(left_open(fixture->directory, true, &wal, &error), STATUS_OK, &error);
+    memcpy(id, wal_journal_id(wal), sizeof(id));
+    wal_close(wal, false);
+    memset(image + PAGE, 0, PAGE);
+    /* The file is whole; then it is not; then the tables have caught up. */
+    for (int step = 0; step < 3; step++) {
+        struct store *store = NULL;
+        enum store_content content = STORE_NOTHING;
+        struct tail_contents contents = {0};
+        if (step == 1) {
+            left_spoil(fixture, PAGE + 60);
+        } else if (step == 2) {
+            left_spoil(fixture, PAGE + 60);
+            wal_close(fixture_open(fixture), true);
+        }
+        assert_status(store_open(&options, &store, &content, &error), STATUS_OK, &error);
+        assert_status(tail_look(slice_make(image, size), id, 2, &contents, &error), STATUS_OK,
+                      &error);
+        assert_int_equal(contents.end, PAGE);
+        assert_int_equal(contents.stray, 2 * PAGE);
+        assert_status(tail_confirm(fixture->directory, store, id, &contents, &error), STATUS_OK,
+                      &error);
+        assert_int_equal(contents.stray, step == 1 ? 2 * PAGE : FORMAT_TAIL_BYTES);
+        tail_contents_free(&contents);
+        store_close(store);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_what_is_only_in_the_tail_is_counted),
+        TEST(test_a_frame_damaged_before_whole_ones_is_told),
+        TEST(test_the_last_frame_damaged_is_as_if_never_written),
+        TEST(test_a_missing_tail_is_told),
+        TEST(test_tables_of_an_older_moment_are_told),
+        TEST(test_a_tail_of_no_matter_is_passed_over),
+        TEST(test_a_tail_that_does_not_follow_is_told),
+        TEST(test_an_owner_at_work_is_no_damage),
+        TEST(test_a_torn_reading_is_no_damage),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
