@@ -14,56 +14,6 @@
 
 #define PAGE FORMAT_FRAME_ALIGNMENT
 
-/* Unit 1 was begun before and is committed, 2 is open, 3 is whole: LSN 3 to 8 of `base`. */
-static const struct left_group some_groups[] = {
-    {WAL_KIND_WRITE, 1, "one", NULL}, {WAL_KIND_COMMIT, 1, NULL, NULL},
-    {WAL_KIND_BEGIN, 2, NULL, "two"}, {WAL_KIND_WRITE, 2, "open", NULL},
-    {WAL_KIND_BEGIN, 3, NULL, NULL},  {WAL_KIND_COMMIT, 3, NULL, NULL},
-};
-enum { GROUPS = sizeof(some_groups) / sizeof(some_groups[0]), LAST_LSN = 2 + GROUPS };
-
-/* Two records of unit 1 in the tables, the rest in the tail alone. */
-static void make_left(const struct fixture *fixture)
-{
-    struct wal *wal = fixture_open(fixture);
-    assert_int_equal(wal_unit_next(wal), 1);
-    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 1, "", NULL), STATUS_OK);
-    assert_int_equal(fixture_append(wal, WAL_KIND_WRITE, 1, "zero", NULL), STATUS_OK);
-    wal_close(wal, true);
-    left_tail_make(fixture, some_groups, GROUPS);
-}
-
-static enum wal_unit_state state_of(struct wal_reader *reader, uint64_t unit)
-{
-    struct wal_unit row;
-    struct error error;
-    assert_status(wal_read_unit(reader, unit, &row, &error), STATUS_OK, &error);
-    return row.state;
-}
-
-/* What make_left() made, wherever it is now. */
-static void assert_all_there(const char *directory, bool read_only)
-{
-    struct wal *wal = NULL;
-    struct error error;
-    struct wal_record record;
-    struct wal_session session;
-    assert_status(left_open(directory, read_only, &wal, &error), STATUS_OK, &error);
-    assert_int_equal(wal_last_lsn(wal), LAST_LSN);
-    struct wal_reader *reader = fixture_reader(wal);
-    for (uint64_t lsn = 1; lsn <= LAST_LSN; lsn++) {
-        assert_status(wal_read(reader, lsn, &record, &error), STATUS_OK, &error);
-    }
-    assert_int_equal(wal_read(reader, LAST_LSN + 1, &record, &error), STATUS_NOT_FOUND);
-    assert_int_equal(state_of(reader, 1), WAL_UNIT_COMMITTED);
-    assert_int_equal(state_of(reader, 2), WAL_UNIT_OPEN);
-    assert_int_equal(state_of(reader, 3), WAL_UNIT_COMMITTED);
-    assert_status(wal_read_session(reader, slice_text("two"), &session, &error), STATUS_OK, &error);
-    assert_int_equal(session.unit, 2);
-    wal_reader_end(reader);
-    wal_close(wal, false);
-}
-
 /* One damage, which says `what`; opening to write says it too, and changes nothing. */
 static void assert_told(const struct fixture *fixture, const char *what)
 {
@@ -87,27 +37,27 @@ static void assert_told(const struct fixture *fixture, const char *what)
 
 static void test_what_is_only_in_the_tail_is_counted(void **state)
 {
-    make_left(*state);
+    left_make_some(*state);
     struct wal_verification found = fixture_verify(*state);
     assert_int_equal(found.damage_count, 0);
-    assert_int_equal(found.records_checked, LAST_LSN);
+    assert_int_equal(found.records_checked, LEFT_LAST_LSN);
     assert_int_equal(found.units_checked, 3);
-    assert_all_there(((struct fixture *)*state)->directory, true);
-    assert_all_there(((struct fixture *)*state)->directory, false);
+    left_assert_some(((struct fixture *)*state)->directory, true);
+    left_assert_some(((struct fixture *)*state)->directory, false);
     found = fixture_verify(*state); /* and once it is in the tables, not twice */
     assert_int_equal(found.damage_count, 0);
-    assert_int_equal(found.records_checked, LAST_LSN);
+    assert_int_equal(found.records_checked, LEFT_LAST_LSN);
     assert_int_equal(found.units_checked, 3);
 }
 
 static void test_a_frame_damaged_before_whole_ones_is_told(void **state)
 {
-    for (size_t frame = 0; frame + 1 < GROUPS; frame++) {
+    for (size_t frame = 0; frame + 1 < LEFT_SOME; frame++) {
         struct fixture *fixture = NULL;
         void *other = NULL;
         fixture_setup(&other);
         fixture = other;
-        make_left(fixture);
+        left_make_some(fixture);
         left_spoil(fixture, (off_t)(frame * PAGE + 60));
         char what[80];
         snprintf(what, sizeof(what), "tail.wal is damaged at offset %zu: at %zu", frame * PAGE,
@@ -122,15 +72,15 @@ static void test_a_frame_damaged_before_whole_ones_is_told(void **state)
 static void test_the_last_frame_damaged_is_as_if_never_written(void **state)
 {
     const struct fixture *fixture = *state;
-    make_left(fixture);
-    left_spoil(fixture, (off_t)(GROUPS - 1) * PAGE + 60);
+    left_make_some(fixture);
+    left_spoil(fixture, (off_t)(LEFT_SOME - 1) * PAGE + 60);
     struct wal_verification found = fixture_verify(fixture);
     assert_int_equal(found.damage_count, 0);
-    assert_int_equal(found.records_checked, LAST_LSN - 1);
+    assert_int_equal(found.records_checked, LEFT_LAST_LSN - 1);
     struct wal *wal = fixture_open(fixture);
     struct wal_reader *reader = fixture_reader(wal);
-    assert_int_equal(state_of(reader, 1), WAL_UNIT_COMMITTED);
-    assert_int_equal(state_of(reader, 3), WAL_UNIT_OPEN);
+    assert_int_equal(left_state(reader, 1), WAL_UNIT_COMMITTED);
+    assert_int_equal(left_state(reader, 3), WAL_UNIT_OPEN);
     wal_reader_end(reader);
     wal_close(wal, true);
     fixture_assert_undamaged(fixture);
@@ -139,7 +89,7 @@ static void test_the_last_frame_damaged_is_as_if_never_written(void **state)
 static void test_a_missing_tail_is_told(void **state)
 {
     char path[300];
-    make_left(*state);
+    left_make_some(*state);
     fixture_path(*state, FORMAT_TAIL_FILE, path, sizeof(path));
     assert_int_equal(unlink(path), 0);
     assert_told(*state, "is not beside data.mdb");
@@ -153,7 +103,7 @@ static void test_tables_of_an_older_moment_are_told(void **state)
     struct wal *wal = fixture_open(fixture);
     wal_close(wal, true);
     size_t size = left_read(fixture, "data.mdb", older, sizeof(older));
-    make_left(fixture);
+    left_make_some(fixture);
     left_write(fixture, "data.mdb", older, size);
     assert_told(fixture, "tail.wal begins with record 3, but data.mdb ends with 0: they are not of "
                          "the same moment");
@@ -166,7 +116,7 @@ static void test_a_tail_of_no_matter_is_passed_over(void **state)
 {
     static uint8_t older[FORMAT_TAIL_BYTES];
     struct fixture *fixture = *state;
-    make_left(fixture);
+    left_make_some(fixture);
     size_t size = left_read(fixture, FORMAT_TAIL_FILE, older, sizeof(older));
     struct wal *wal = fixture_open(fixture);
     assert_int_equal(fixture_append(wal, WAL_KIND_COMMIT, 2, "", NULL), STATUS_OK);
@@ -174,7 +124,7 @@ static void test_a_tail_of_no_matter_is_passed_over(void **state)
     left_write(fixture, FORMAT_TAIL_FILE, older, size);
     struct wal_verification found = fixture_verify(fixture);
     assert_int_equal(found.damage_count, 0);
-    assert_int_equal(found.records_checked, LAST_LSN + 1);
+    assert_int_equal(found.records_checked, LEFT_LAST_LSN + 1);
     void *other = NULL;
     fixture_setup(&other);
     wal = fixture_open(other);
@@ -272,7 +222,7 @@ static void test_a_torn_reading_is_no_damage(void **state)
     const struct fixture *fixture = *state;
     const struct store_options options = {.directory = fixture->directory, .read_only = true};
     struct error error;
-    make_left(fixture);
+    left_make_some(fixture);
     size_t size = left_read(fixture, FORMAT_TAIL_FILE, image, sizeof(image));
     struct wal *wal = NULL;
     assert_status(left_open(fixture->directory, true, &wal, &error), STATUS_OK, &error);

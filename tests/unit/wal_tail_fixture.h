@@ -136,4 +136,55 @@ FIXTURE_UNUSED static enum status left_open(const char *directory, bool read_onl
     return wal_open(&options, ret_wal, ret_error);
 }
 
+/* ------------------------------------------------------------------ one that several tests use */
+
+/* Unit 1 was begun before and is committed, 2 is open, 3 is whole: LSN 3 to 8. */
+static const struct left_group left_some[] = {
+    {WAL_KIND_WRITE, 1, "one", NULL}, {WAL_KIND_COMMIT, 1, NULL, NULL},
+    {WAL_KIND_BEGIN, 2, NULL, "two"}, {WAL_KIND_WRITE, 2, "open", NULL},
+    {WAL_KIND_BEGIN, 3, NULL, NULL},  {WAL_KIND_COMMIT, 3, NULL, NULL},
+};
+enum { LEFT_SOME = sizeof(left_some) / sizeof(left_some[0]), LEFT_LAST_LSN = 2 + LEFT_SOME };
+
+/* Two records of unit 1 in the tables, the rest in the tail alone. */
+FIXTURE_UNUSED static void left_make_some(const struct fixture *fixture)
+{
+    struct wal *wal = fixture_open(fixture);
+    assert_int_equal(wal_unit_next(wal), 1);
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 1, "", NULL), STATUS_OK);
+    assert_int_equal(fixture_append(wal, WAL_KIND_WRITE, 1, "zero", NULL), STATUS_OK);
+    wal_close(wal, true);
+    left_tail_make(fixture, left_some, LEFT_SOME);
+}
+
+FIXTURE_UNUSED static enum wal_unit_state left_state(struct wal_reader *reader, uint64_t unit)
+{
+    struct wal_unit row;
+    struct error error;
+    assert_status(wal_read_unit(reader, unit, &row, &error), STATUS_OK, &error);
+    return row.state;
+}
+
+/* What left_make_some() made, wherever it is now. */
+FIXTURE_UNUSED static void left_assert_some(const char *directory, bool read_only)
+{
+    struct wal *wal = NULL;
+    struct error error;
+    struct wal_record record;
+    struct wal_session session;
+    assert_status(left_open(directory, read_only, &wal, &error), STATUS_OK, &error);
+    struct wal_reader *reader = fixture_reader(wal);
+    for (uint64_t lsn = 1; lsn <= LEFT_LAST_LSN; lsn++) {
+        assert_status(wal_read(reader, lsn, &record, &error), STATUS_OK, &error);
+    }
+    assert_int_equal(wal_read(reader, LEFT_LAST_LSN + 1, &record, &error), STATUS_NOT_FOUND);
+    assert_int_equal(left_state(reader, 1), WAL_UNIT_COMMITTED);
+    assert_int_equal(left_state(reader, 2), WAL_UNIT_OPEN);
+    assert_int_equal(left_state(reader, 3), WAL_UNIT_COMMITTED);
+    assert_status(wal_read_session(reader, slice_text("two"), &session, &error), STATUS_OK, &error);
+    assert_int_equal(session.unit, 2);
+    wal_reader_end(reader);
+    wal_close(wal, false);
+}
+
 #endif
