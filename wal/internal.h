@@ -12,7 +12,7 @@
  *   read.c       readers
  *   statistics.c figures
  *   retention.c  pruning, as tasks of the writer thread
- *   compact.c    the compacting copy
+ *   compact.c    the compacting copy; settle.c before it puts the tail into the tables
  *   scan*.c      verification, in a child process
  *   encryption.c the journal's data keys; cipher.c encrypts, key_file.c reads the key
  *   place.c      where the journal's file is
@@ -139,6 +139,13 @@ MUST_CHECK enum status encryption_begin(struct wal *wal, struct store_transactio
    beside which there is none. */
 MUST_CHECK enum status scan_verify(const char *directory, bool without_tail,
                                    struct wal_verification *ret_verification,
+                                   struct error *ret_error);
+
+/*
+ * Puts what is in the tail alone into the tables, durably. Under the owner's lock, of a journal
+ * that was found sound; `file_bytes`: of data.mdb. Errors: those of the store, STATUS_CORRUPT.
+ */
+MUST_CHECK enum status settle_tail(const char *directory, uint64_t file_bytes,
                                    struct error *ret_error);
 
 /*

@@ -306,6 +306,34 @@ static void test_the_newest_transaction_of_a_session_wins(void **state)
     wal_close(wal, false);
 }
 
+/* The tables have a newer one of it than the tail. */
+static void test_an_older_transaction_of_a_session_loses(void **state)
+{
+    static const struct left_group groups[] = {{WAL_KIND_BEGIN, 2, NULL, "s"},
+                                               {WAL_KIND_COMMIT, 2, NULL, NULL}};
+    char target[300];
+    struct told told;
+    struct error error;
+    struct wal_session session;
+    struct wal *wal = fixture_open(*state);
+    struct wal_append begin = {.kind = WAL_KIND_BEGIN,
+                               .unit = 1,
+                               .session_key = slice_text("s"),
+                               .transaction_number = 10};
+    assert_status(wal_append_wait(wal, &begin, &error), STATUS_OK, &error);
+    wal_close(wal, true);
+    left_tail_make(*state, groups, sizeof(groups) / sizeof(groups[0]));
+    (void)salvage(*state, &told);
+    target_path(*state, target);
+    assert_status(left_open(target, true, &wal, &error), STATUS_OK, &error);
+    struct wal_reader *reader = fixture_reader(wal);
+    assert_status(wal_read_session(reader, slice_text("s"), &session, &error), STATUS_OK, &error);
+    assert_int_equal(session.transaction_number, 10);
+    assert_int_equal(session.unit, 1);
+    wal_reader_end(reader);
+    wal_close(wal, false);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -320,6 +348,7 @@ int main(void)
         TEST(test_an_old_tail_brings_nothing_back),
         TEST(test_an_old_tail_opens_nothing_again),
         TEST(test_the_newest_transaction_of_a_session_wins),
+        TEST(test_an_older_transaction_of_a_session_loses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

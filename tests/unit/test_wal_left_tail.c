@@ -203,6 +203,7 @@ static void test_an_owner_at_work_is_no_damage(void **state)
     pthread_t thread;
     struct wal *wal = fixture_open(*state);
     atomic_store(&writer_stops, false);
+    atomic_store(&acknowledged, 0);
     assert_int_equal(pthread_create(&thread, NULL, keep_writing, wal), 0);
     for (int i = 0; i < 60; i++) {
         fixture_assert_undamaged(*state);
@@ -253,10 +254,201 @@ static void test_a_torn_reading_is_no_damage(void **state)
     }
 }
 
+/* ------------------------------------------------------------------ copies */
+
+static enum status copy_to(const char *directory, const char *target, struct error *ret_error)
+{
+    struct wal *wal = NULL;
+    enum status status = left_open(directory, true, &wal, ret_error);
+    if (status == STATUS_OK) {
+        status = wal_copy(wal, target, ret_error);
+    }
+    wal_close(wal, false);
+    return status;
+}
+
+static void assert_sound(const char *directory, uint64_t records)
+{
+    struct wal_verification found = {0};
+    struct error error;
+    assert_status(wal_verify(directory, &found, &error), STATUS_OK, &error);
+    if (found.damage_count != 0) {
+        fail_msg("damage: %s", found.damage[0].message);
+    }
+    assert_true(records == 0 || found.records_checked == records);
+}
+
+static void test_the_copy_of_one_that_was_killed_has_the_tail(void **state)
+{
+    static const struct left_group commit = {WAL_KIND_COMMIT, 2, NULL, NULL};
+    static uint8_t other[FORMAT_TAIL_BYTES];
+    static uint8_t tail[FORMAT_TAIL_BYTES];
+    static uint8_t data[1 << 20];
+    const struct fixture *fixture = *state;
+    struct error error;
+    char target[300];
+    left_make_some(fixture);
+    /* In the target's place lies the tail of a copy that was cut short, of a later moment. */
+    size_t tail_size = left_read(fixture, FORMAT_TAIL_FILE, tail, sizeof(tail));
+    size_t data_size = left_read(fixture, "data.mdb", data, sizeof(data));
+    left_tail_make(fixture, &commit, 1);
+    size_t size = left_read(fixture, FORMAT_TAIL_FILE, other, sizeof(other));
+    left_write(fixture, FORMAT_TAIL_FILE, tail, tail_size);
+    left_write(fixture, "data.mdb", data, data_size);
+    memcpy(other + 20 * PAGE, other, PAGE);
+    fixture_path(fixture, "copy", target, sizeof(target));
+    assert_int_equal(mkdir(target, 0700), 0);
+    left_write(fixture, "copy/" FORMAT_TAIL_FILE, other, size);
+    assert_status(copy_to(fixture->directory, target, &error), STATUS_OK, &error);
+    assert_sound(target, LEFT_LAST_LSN);
+    left_assert_some(target, true);
+    left_assert_some(target, false);
+    assert_sound(fixture->directory, LEFT_LAST_LSN); /* as it was */
+    assert_int_equal(copy_to(fixture->directory, target, &error), STATUS_EXISTS);
+}
+
+static void test_a_damaged_tail_is_not_copied(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct error error;
+    char target[300];
+    char path[300];
+    left_make_some(fixture);
+    left_spoil(fixture, PAGE + 60);
+    fixture_path(fixture, "copy", target, sizeof(target));
+    assert_int_equal(copy_to(fixture->directory, target, &error), STATUS_CORRUPT);
+    assert_non_null(strstr(error.message, "tail.wal is damaged at offset 4096"));
+    fixture_path(fixture, "copy/data.mdb", path, sizeof(path));
+    assert_int_not_equal(access(path, F_OK), 0);
+    fixture_path(fixture, "copy/" FORMAT_TAIL_FILE, path, sizeof(path));
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
+/* Another process copies. What was acknowledged before it began is in the copy. */
+static void test_the_copy_of_a_living_owners_has_what_was_acknowledged(void **state)
+{
+    const struct fixture *fixture = *state;
+    pthread_t thread;
+    struct wal *wal = fixture_open(fixture);
+    atomic_store(&writer_stops, false);
+    atomic_store(&acknowledged, 0);
+    assert_int_equal(pthread_create(&thread, NULL, keep_writing, wal), 0);
+    for (int i = 0; i < 20; i++) {
+        char name[32];
+        char target[300];
+        int ended = 0;
+        struct error error;
+        struct wal *copied = NULL;
+        snprintf(name, sizeof(name), "copy-%d", i);
+        fixture_path(fixture, name, target, sizeof(target));
+        uint64_t before = atomic_load(&acknowledged);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            _exit(copy_to(fixture->directory, target, NULL) == STATUS_OK ? 0 : 1);
+        }
+        assert_int_equal(waitpid(child, &ended, 0), child);
+        assert_true(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+        assert_sound(target, 0);
+        assert_status(left_open(target, false, &copied, &error), STATUS_OK, &error);
+        assert_true(wal_last_lsn(copied) >= before);
+        wal_close(copied, true);
+        assert_sound(target, 0);
+        nftw(target, fixture_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    }
+    atomic_store(&writer_stops, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_false(atomic_load(&writer_failed));
+    wal_close(wal, true);
+}
+
+/* ------------------------------------------------------------------ the compacting copy */
+
+#define OWNER "a test that compacts"
+
+static void test_compacting_puts_the_tail_into_the_tables(void **state)
+{
+    const struct fixture *fixture = *state;
+    char path[300];
+    struct error error;
+    uint64_t before = 0;
+    uint64_t after = 0;
+    static uint8_t tail[FORMAT_TAIL_BYTES];
+    static uint8_t now[FORMAT_TAIL_BYTES + 1];
+    static const uint8_t zeros[FORMAT_TAIL_BYTES];
+    left_make_some(fixture);
+    size_t size = left_read(fixture, FORMAT_TAIL_FILE, tail, sizeof(tail));
+    assert_status(wal_compact(fixture->directory, OWNER, &before, &after, &error), STATUS_OK,
+                  &error);
+    assert_sound(fixture->directory, LEFT_LAST_LSN);
+    /* All of it is in the tables; and the tail was cleared, but may as well be as it was: so it is
+       between the two, if the compaction is killed there. */
+    assert_int_equal(left_read(fixture, FORMAT_TAIL_FILE, now, sizeof(now)), sizeof(zeros));
+    assert_memory_equal(now, zeros, sizeof(zeros));
+    left_write(fixture, FORMAT_TAIL_FILE, tail, size);
+    assert_sound(fixture->directory, LEFT_LAST_LSN);
+    fixture_path(fixture, "journal.new", path, sizeof(path));
+    assert_int_not_equal(access(path, F_OK), 0);
+    struct wal *wal = fixture_open(fixture);
+    assert_false(wal_was_clean(wal)); /* unit 2 is open */
+    assert_int_equal(wal_last_lsn(wal), LEFT_LAST_LSN);
+    wal_close(wal, false);
+    left_assert_some(fixture->directory, false);
+}
+
+static void test_a_damaged_tail_is_not_compacted(void **state)
+{
+    struct error error;
+    uint64_t before = 0;
+    uint64_t after = 0;
+    const struct fixture *fixture = *state;
+    left_make_some(fixture);
+    left_spoil(fixture, 60);
+    assert_int_equal(wal_compact(fixture->directory, OWNER, &before, &after, &error),
+                     STATUS_CORRUPT);
+    assert_non_null(strstr(error.message, "tail.wal is damaged at offset 0"));
+    left_spoil(fixture, 60);
+    left_assert_some(fixture->directory, true);
+}
+
+#ifdef HOLDFAST_CRASH_POINTS
+static void test_compacting_killed_at_each_step_loses_nothing(void **state)
+{
+    static const char *const steps[] = {"compact_copied", "compact_checked", "compact_renamed"};
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        void *own = NULL;
+        int ended = 0;
+        fixture_setup(&own);
+        const struct fixture *fixture = own;
+        left_make_some(fixture);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            setenv("HOLDFAST_CRASH_AT", steps[i], 1);
+            execl("/proc/self/exe", "test_wal_left_tail", fixture->directory, (char *)NULL);
+            _exit(127);
+        }
+        assert_int_equal(waitpid(child, &ended, 0), child);
+        assert_true(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGKILL);
+        assert_sound(fixture->directory, LEFT_LAST_LSN);
+        left_assert_some(fixture->directory, true);
+        left_assert_some(fixture->directory, false);
+        fixture_teardown(&own);
+    }
+    (void)state;
+}
+#endif
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
-int main(void)
+/* With a directory, this program is the compaction that is killed. */
+int main(int count, char **arguments)
 {
+    uint64_t before = 0;
+    uint64_t after = 0;
+    if (count == 2) {
+        return wal_compact(arguments[1], OWNER, &before, &after, NULL) == STATUS_OK ? 0 : 1;
+    }
     const struct CMUnitTest tests[] = {
         TEST(test_what_is_only_in_the_tail_is_counted),
         TEST(test_a_frame_damaged_before_whole_ones_is_told),
@@ -267,6 +459,14 @@ int main(void)
         TEST(test_a_tail_that_does_not_follow_is_told),
         TEST(test_an_owner_at_work_is_no_damage),
         TEST(test_a_torn_reading_is_no_damage),
+        TEST(test_the_copy_of_one_that_was_killed_has_the_tail),
+        TEST(test_a_damaged_tail_is_not_copied),
+        TEST(test_the_copy_of_a_living_owners_has_what_was_acknowledged),
+        TEST(test_compacting_puts_the_tail_into_the_tables),
+        TEST(test_a_damaged_tail_is_not_compacted),
+#ifdef HOLDFAST_CRASH_POINTS
+        TEST(test_compacting_killed_at_each_step_loses_nothing),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
