@@ -114,10 +114,28 @@ bool tail_window_next(const struct tail_window *window, struct tail_place *place
     return false;
 }
 
-void tail_window_unit(const struct tail_window *window, uint64_t unit, bool *found,
+/* So that who goes through a large journal looks through the frames for few of its units only. */
+static bool is_in_range(struct tail_window *window, uint64_t unit)
+{
+    if (window->lowest_unit == 0) {
+        struct tail_place place = {0};
+        window->lowest_unit = UINT64_MAX;
+        while (tail_window_next(window, &place)) {
+            uint64_t number = place.at->unit;
+            window->lowest_unit = number < window->lowest_unit ? number : window->lowest_unit;
+            window->highest_unit = number > window->highest_unit ? number : window->highest_unit;
+        }
+    }
+    return unit >= window->lowest_unit && unit <= window->highest_unit;
+}
+
+void tail_window_unit(struct tail_window *window, uint64_t unit, bool *found,
                       struct format_unit *row)
 {
     struct tail_place place = {0};
+    if (!is_in_range(window, unit)) {
+        return;
+    }
     while (tail_window_next(window, &place)) {
         if (place.at->unit != unit) {
             continue;
@@ -139,15 +157,23 @@ void tail_window_unit(const struct tail_window *window, uint64_t unit, bool *fou
     }
 }
 
-uint64_t tail_window_unit_next(const struct tail_window *window, uint64_t after_unit)
+uint64_t tail_window_unit_next(struct tail_window *window, uint64_t after_unit)
 {
     struct tail_place place = {0};
     uint64_t next = 0;
+    bool is_same = window->next_known && after_unit >= window->next_after &&
+                   (window->next_unit == 0 || after_unit < window->next_unit);
+    if (is_same) {
+        return window->next_unit;
+    }
     while (tail_window_next(window, &place)) {
         if (place.at->unit > after_unit && (next == 0 || place.at->unit < next)) {
             next = place.at->unit;
         }
     }
+    window->next_known = true;
+    window->next_after = after_unit;
+    window->next_unit = next;
     return next;
 }
 
