@@ -112,12 +112,26 @@ static enum status begin(struct committer *committer, struct error *ret_error)
     return STATUS_OK;
 }
 
+/* The ballast is kept between two transactions only: where there was no room for it, and now there
+   may be, the one that is open must not last. */
+static enum status look_for_ballast(struct committer *committer, struct error *ret_error)
+{
+    if (committer->batch.transaction == NULL || committer->ballast ||
+        !store_disk_has_room(committer->wal->store)) {
+        return STATUS_OK;
+    }
+    enum status status = committer_checkpoint(committer, ret_error);
+    return status == STATUS_FULL ? STATUS_OK : status; /* everything is still in the tail */
+}
+
 /* For the next batch. */
 static enum status prepare(struct committer *committer, struct error *ret_error)
 {
     struct store_usage usage;
-    enum status status =
-        committer->batch.transaction == NULL ? begin(committer, ret_error) : STATUS_OK;
+    enum status status = look_for_ballast(committer, ret_error);
+    if (status == STATUS_OK && committer->batch.transaction == NULL) {
+        status = begin(committer, ret_error);
+    }
     if (status == STATUS_OK) {
         status = store_usage_get(committer->batch.transaction, &usage, ret_error);
     }

@@ -19,7 +19,7 @@
 #include "wal_fixture.h"
 #include "workload.h"
 
-enum { GROUPS = 160, PHASES = 5, IDLE_US = 100000, DENSE = 5 };
+enum { GROUPS = 160, PHASES = 5, IDLE_US = 100000, DENSE = 4 };
 
 static uint64_t seed_of_run;
 
@@ -112,7 +112,7 @@ static bool is_zeros(const struct storage_trace *trace, size_t place)
 }
 
 /* Where to cut: before and after every sync and every meta page, and at one of `sparse` other
-   places; or, with `sparse` 0, only at each of these places, many times over. */
+   places; or, with `sparse` 0, only at each of these places, several times over. */
 struct places {
     unsigned sparse;
     size_t dense_from, dense_end;
