@@ -300,8 +300,8 @@ uint64_t committer_last_us(const struct committer *committer)
 
 /* ------------------------------------------------------------------ life */
 
-enum status committer_recover(struct wal *wal, const char *directory,
-                              struct store_transaction *transaction, struct error *ret_error)
+static enum status recover(struct wal *wal, struct store_transaction *transaction,
+                           struct error *ret_error)
 {
     struct tail_view *view = NULL;
     struct batch batch = {
@@ -310,7 +310,10 @@ enum status committer_recover(struct wal *wal, const char *directory,
         .last_lsn = atomic_load(&wal->last_lsn),
         .last_unit = atomic_load(&wal->unit_next) - 1,
     };
-    enum status status = tail_read(directory, wal->id, &view, ret_error);
+    enum status status = tail_read(wal->directory, wal->id, &view, ret_error);
+    if (status == STATUS_OK && view == NULL && wal->version >= FORMAT_VERSION_TAIL) {
+        status = tail_is_missing(wal->directory, ret_error);
+    }
     if (status == STATUS_OK) {
         status = put_again(&batch, view, ret_error);
     }
@@ -323,26 +326,42 @@ enum status committer_recover(struct wal *wal, const char *directory,
     return status;
 }
 
-enum status committer_new(struct wal *wal, const char *directory, bool with_sync,
+/* A disk without room for the file does without: each batch goes to the tables. */
+static enum status open_tail(struct committer *committer, bool with_sync, struct error *ret_error)
+{
+    struct wal *wal = committer->wal;
+    enum status status = tail_file_open(wal->directory, with_sync, &committer->tail, ret_error);
+    wal->version = status == STATUS_OK ? format_version_tail(wal->version)
+                                       : format_version_no_tail(wal->version);
+    return status == STATUS_FULL ? STATUS_OK : status;
+}
+
+enum status committer_new(struct wal *wal, struct store_transaction *transaction, bool with_sync,
                           struct committer **ret_committer, struct error *ret_error)
 {
+    struct tail_view *view = NULL;
     struct committer *committer = calloc(1, sizeof *committer);
-    struct tail_view *view = tail_view_new();
-    if (committer == NULL || view == NULL) {
+    if (committer == NULL || (view = tail_view_new()) == NULL) {
         free(committer);
-        tail_view_release(view);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     committer->wal = wal;
-    enum status status = tail_file_make(directory, with_sync, &committer->tail, ret_error);
-    if (status != STATUS_OK && status != STATUS_FULL) {
-        free(committer);
-        tail_view_release(view);
+    replace_view(wal, view);
+    enum status status = recover(wal, transaction, ret_error);
+    if (status == STATUS_OK) {
+        status = open_tail(committer, with_sync, ret_error);
+    }
+    if (status != STATUS_OK) {
+        committer_free(committer);
         return status;
     }
-    replace_view(wal, view);
     *ret_committer = committer;
     return STATUS_OK;
+}
+
+enum status committer_start(struct committer *committer, struct error *ret_error)
+{
+    return committer->tail == NULL ? STATUS_OK : tail_file_clear(committer->tail, ret_error);
 }
 
 struct committer *committer_free(struct committer *committer)

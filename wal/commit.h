@@ -22,20 +22,16 @@
 struct committer;
 
 /*
- * Puts the tail that a former owner left into `transaction`; `wal` has its store, id, version and
- * numbers, which are raised. STATUS_CORRUPT: the tail does not continue the tables. Errors: those
- * of the store, and of tail_read().
+ * In the transaction that opens the journal for writing: puts the tail that a former owner left
+ * into it, and makes the file if there is none. `wal` has its store, id, version and numbers, which
+ * are raised. `with_sync`: durability `power`. STATUS_CORRUPT: the tail does not continue the
+ * tables, or there should be one and is none. Errors: those of the store, STATUS_IO, STATUS_MEMORY.
  */
-MUST_CHECK enum status committer_recover(struct wal *wal, const char *directory,
-                                         struct store_transaction *transaction,
-                                         struct error *ret_error);
-
-/*
- * After the commit of what committer_recover() has put: begins the tail anew. Where the disk has no
- * room for it, it is done without. `with_sync`: durability `power`. STATUS_MEMORY, STATUS_IO.
- */
-MUST_CHECK enum status committer_new(struct wal *wal, const char *directory, bool with_sync,
-                                     struct committer **ret_committer, struct error *ret_error);
+MUST_CHECK enum status committer_new(struct wal *wal, struct store_transaction *transaction,
+                                     bool with_sync, struct committer **ret_committer,
+                                     struct error *ret_error);
+/* After the commit of that: the tail begins anew. STATUS_IO. */
+MUST_CHECK enum status committer_start(struct committer *committer, struct error *ret_error);
 /* What is not in the tables stays in the tail. NULL is harmless; returns NULL. */
 struct committer *committer_free(struct committer *committer);
 

@@ -228,14 +228,14 @@ enum status tail_read(const char *directory, const uint8_t journal_id[WAL_JOURNA
     uint8_t *bytes = NULL;
     size_t size = 0;
     size_t end = 0;
-    struct tail_view *view = tail_view_new();
-    if (view == NULL) {
-        return error_set(ret_error, STATUS_MEMORY, "out of memory");
-    }
     enum status status = tail_file_read(directory, &bytes, &size, ret_error);
-    if (status == STATUS_OK) {
-        status = read_chain(bytes, size, journal_id, view, &end, ret_error);
+    if (status != STATUS_OK || bytes == NULL) {
+        *ret_view = NULL;
+        return status;
     }
+    struct tail_view *view = tail_view_new();
+    status = view == NULL ? error_set(ret_error, STATUS_MEMORY, "out of memory")
+                          : read_chain(bytes, size, journal_id, view, &end, ret_error);
     free(bytes);
     if (status != STATUS_OK) {
         tail_view_release(view);
@@ -243,6 +243,15 @@ enum status tail_read(const char *directory, const uint8_t journal_id[WAL_JOURNA
     }
     *ret_view = view;
     return STATUS_OK;
+}
+
+enum status tail_is_missing(const char *directory, struct error *ret_error)
+{
+    return error_set(ret_error, STATUS_CORRUPT,
+                     "the journal in %s was not closed cleanly, and " FORMAT_TAIL_FILE
+                     ", which has its newest records, is not beside data.mdb: put it there; if it "
+                     "is lost, see \"A damaged journal\" in docs/OPERATIONS.md",
+                     directory);
 }
 
 /* The offset of a whole frame from `from` on that has LSNs above `last_lsn`; `size`: none. */

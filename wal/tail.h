@@ -84,18 +84,22 @@ uint64_t tail_frame_room(const struct tail_frame *frame);
 struct tail_file;
 
 /*
- * Makes DIRECTORY/tail.wal anew, full of zeros. What it held must be in the tables, durably.
- * `with_sync`: for `power`; then the file is on the disk, and so is each frame that was written.
- * STATUS_FULL, STATUS_IO.
+ * Opens DIRECTORY/tail.wal to write; makes it, full of zeros, if it is not there. `with_sync`: for
+ * `power`; then a file that was made is on the disk, and so is each frame that was written.
+ * STATUS_FULL (it was to be made), STATUS_IO, STATUS_MEMORY.
  */
-MUST_CHECK enum status tail_file_make(const char *directory, bool with_sync,
+MUST_CHECK enum status tail_file_open(const char *directory, bool with_sync,
                                       struct tail_file **ret_file, struct error *ret_error);
+/* Fills it with zeros, durably. What it held must be in the tables, durably. Errors: as
+   tail_file_write(). */
+MUST_CHECK enum status tail_file_clear(struct tail_file *file, struct error *ret_error);
 /* NULL is harmless; returns NULL. */
 struct tail_file *tail_file_close(struct tail_file *file);
-/* Writes `bytes` at `offset`, durably. STATUS_FULL (nothing that counts was written), STATUS_IO. */
+/* Writes `bytes` at `offset`, durably. STATUS_FULL (a file system that takes new blocks for each
+   write; what is there may be a part of them), STATUS_IO. */
 MUST_CHECK enum status tail_file_write(struct tail_file *file, uint64_t offset, struct slice bytes,
                                        struct error *ret_error);
-/* Up to FORMAT_TAIL_BYTES of the file; *ret_size 0: there is none. *ret_bytes is to be freed.
+/* Up to FORMAT_TAIL_BYTES of the file; *ret_bytes NULL: there is none, else it is to be freed.
    STATUS_IO, STATUS_MEMORY. */
 MUST_CHECK enum status tail_file_read(const char *directory, uint8_t **ret_bytes, size_t *ret_size,
                                       struct error *ret_error);
@@ -148,12 +152,15 @@ struct slice tail_window_session_next(const struct tail_window *window, struct s
 /*
  * The frames that count, as they are in DIRECTORY/tail.wal; for whoever has no view of the owner's.
  * Read it before the snapshot of the tables that it is laid over: a frame that is overwritten
- * meanwhile is in the tables. An empty view: there is none, or none of this journal's.
+ * meanwhile is in the tables. An empty view: no frame counts. *ret_view NULL: there is no file.
  * STATUS_MEMORY, STATUS_IO.
  */
 MUST_CHECK enum status tail_read(const char *directory,
                                  const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
                                  struct tail_view **ret_view, struct error *ret_error);
+
+/* The error of a journal whose version says that it has a tail, and that has none. */
+enum status tail_is_missing(const char *directory, struct error *ret_error);
 
 /*
  * Whether the tail continues tables that end with `last_lsn`, and nothing that counts is missing

@@ -2,7 +2,7 @@
  * The tail's file: made once, full of zeros, so that a frame changes neither its size nor its
  * extents, and its sync writes data alone.
  *
- * It is made under another name and renamed, so that a crash leaves either file whole.
+ * Threads: a file that is open is the writer thread's; reading opens it anew.
  */
 
 #include <errno.h>
@@ -47,41 +47,59 @@ static int write_all(int descriptor, uint64_t offset, struct slice bytes)
     return 0;
 }
 
-static int fill_with_zeros(int descriptor)
+static int fill_with_zeros(int descriptor, bool with_sync)
 {
     static const uint8_t zeros[65536];
     int code = 0;
     for (uint64_t at = 0; at < FORMAT_TAIL_BYTES && code == 0; at += sizeof zeros) {
         code = write_all(descriptor, at, slice_make(zeros, sizeof zeros));
     }
-    return code;
+    return code == 0 && with_sync && fdatasync(descriptor) != 0 ? errno : code;
 }
 
-enum status tail_file_make(const char *directory, bool with_sync, struct tail_file **ret_file,
-                           struct error *ret_error)
+/* Under another name first: whoever sees the file sees all of it. */
+static enum status make(const char *directory, const char *path, bool with_sync,
+                        struct error *ret_error)
 {
     char made[PATH_MAX];
+    if (snprintf(made, PATH_MAX, "%s.new", path) >= PATH_MAX) {
+        return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
+    }
+    int descriptor = open(made, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int code = descriptor < 0 ? errno : fill_with_zeros(descriptor, with_sync);
+    if (descriptor >= 0) {
+        (void)close(descriptor);
+    }
+    if (code == 0 && rename(made, path) != 0) {
+        code = errno;
+    }
+    if (code != 0) {
+        (void)unlink(made);
+        return fail(path, code, "make", ret_error);
+    }
+    return with_sync ? directory_sync(directory, ret_error) : STATUS_OK;
+}
+
+enum status tail_file_open(const char *directory, bool with_sync, struct tail_file **ret_file,
+                           struct error *ret_error)
+{
+    enum status status = STATUS_OK;
     struct tail_file *file = calloc(1, sizeof *file);
     if (file == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     file->with_sync = with_sync;
-    if (snprintf(file->path, PATH_MAX, "%s/" FORMAT_TAIL_FILE, directory) >= PATH_MAX ||
-        snprintf(made, PATH_MAX, "%s/" FORMAT_TAIL_FILE ".new", directory) >= PATH_MAX) {
+    if (snprintf(file->path, PATH_MAX, "%s/" FORMAT_TAIL_FILE, directory) >= PATH_MAX) {
         free(file);
         return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
     }
-    file->descriptor = open(made, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int code = file->descriptor < 0 ? errno : fill_with_zeros(file->descriptor);
-    if (code == 0 && with_sync && fdatasync(file->descriptor) != 0) {
-        code = errno;
+    file->descriptor = open(file->path, O_RDWR | O_CLOEXEC);
+    if (file->descriptor < 0 && errno == ENOENT) {
+        status = make(directory, file->path, with_sync, ret_error);
+        file->descriptor = status == STATUS_OK ? open(file->path, O_RDWR | O_CLOEXEC) : -1;
     }
-    if (code == 0 && rename(made, file->path) != 0) {
-        code = errno;
-    }
-    enum status status = code == 0 ? STATUS_OK : fail(file->path, code, "make", ret_error);
-    if (status == STATUS_OK && with_sync) {
-        status = directory_sync(directory, ret_error);
+    if (status == STATUS_OK && file->descriptor < 0) {
+        status = fail(file->path, errno, "open", ret_error);
     }
     if (status != STATUS_OK) {
         tail_file_close(file);
@@ -89,6 +107,12 @@ enum status tail_file_make(const char *directory, bool with_sync, struct tail_fi
     }
     *ret_file = file;
     return STATUS_OK;
+}
+
+enum status tail_file_clear(struct tail_file *file, struct error *ret_error)
+{
+    int code = fill_with_zeros(file->descriptor, file->with_sync);
+    return code == 0 ? STATUS_OK : fail(file->path, code, "write to", ret_error);
 }
 
 struct tail_file *tail_file_close(struct tail_file *file)

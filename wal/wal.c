@@ -146,25 +146,28 @@ static enum status open_to_write(struct wal *wal, enum store_content content,
     }
     status = read_identity(wal, transaction, ret_error);
     if (status == STATUS_OK) {
-        status = committer_recover(wal, options->directory, transaction, ret_error);
+        status = committer_new(wal, transaction, options->durability == WAL_DURABILITY_POWER,
+                               &committer, ret_error);
     }
     if (status == STATUS_OK) {
         status = encryption_begin(wal, transaction, options->key_file, ret_error);
     }
     if (status == STATUS_OK) {
-        wal->version = format_version_tail(wal->version);
         status = mark(transaction, 0, wal->version, ret_error);
     }
-    if (status != STATUS_OK) {
+    if (status == STATUS_OK) {
+        status = store_commit(transaction, ret_error);
+    } else {
         store_abort(transaction);
+    }
+    if (status == STATUS_OK) {
+        status = committer_start(committer, ret_error);
+    }
+    if (status != STATUS_OK) {
+        committer_free(committer);
         return status;
     }
-    status = store_commit(transaction, ret_error);
-    if (status == STATUS_OK) {
-        status = committer_new(wal, options->directory, options->durability == WAL_DURABILITY_POWER,
-                               &committer, ret_error);
-    }
-    return status == STATUS_OK ? writer_start(wal, committer, &wal->writer, ret_error) : status;
+    return writer_start(wal, committer, &wal->writer, ret_error);
 }
 
 /* What a living owner, or one that was killed, has in the tail is there as well. */
@@ -172,7 +175,9 @@ static enum status count_tail(struct wal *wal, struct error *ret_error)
 {
     struct wal_reader *reader = NULL;
     enum status status = wal_reader_begin(wal, &reader, ret_error);
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && reader->view == NULL && wal->version >= FORMAT_VERSION_TAIL) {
+        status = tail_is_missing(wal->directory, ret_error);
+    } else if (status == STATUS_OK) {
         uint64_t last_lsn = tail_window_last_lsn(&reader->window);
         if (last_lsn > atomic_load(&wal->last_lsn)) {
             atomic_store(&wal->last_lsn, last_lsn);
