@@ -329,7 +329,6 @@ static void test_tables_find_no_room_for_the_tail(void **state)
     storage_disk_full_set(true);
     storage_fault_set(&fault);
     assert_int_equal(wal_property_set(wal, "name", slice_text("value"), &error), STATUS_FULL);
-    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, UNITS + 1, "", NULL), STATUS_FULL);
     for (uint64_t i = 1; i <= UNITS; i++) {
         enum wal_kind kind = i % 3 == 0   ? WAL_KIND_CONFLICT
                              : i % 3 == 1 ? WAL_KIND_COMMIT
@@ -368,7 +367,7 @@ static void test_tables_find_no_room_for_the_tail(void **state)
     fixture_assert_undamaged(fixture);
 }
 
-/* The disk has no room for a tail: it is done without. */
+/* The disk has no room for a tail: it is done without, and a part of one is not left. */
 static void test_tail_finds_no_room(void **state)
 {
     struct storage_fault fault = {.call = STORAGE_CALL_WRITE,
@@ -380,12 +379,21 @@ static void test_tail_finds_no_room(void **state)
     struct wal *wal = NULL;
     struct error error;
     struct report report = {0};
-    for (int i = 0; i < 3; i++) { /* without one, with one, without the one that was left */
-        storage_fault_set(i == 1 ? NULL : &fault);
+    char tail[300];
+    char part[300];
+    fixture_path(*state, "tail.wal", tail, sizeof(tail));
+    fixture_path(*state, "tail.wal.new", part, sizeof(part));
+    for (int i = 0; i < 4; i++) { /* twice without one, with one, without one again */
+        storage_fault_set(i == 2 ? NULL : &fault);
         assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
-        assert_int_equal(storage_fault_hits() > 0, i != 1);
+        assert_int_equal(storage_fault_hits() > 0, i != 2);
+        assert_int_equal(access(tail, F_OK) == 0, i == 2);
+        assert_int_not_equal(access(part, F_OK), 0);
         append_and_expect(wal, &report, STATUS_OK);
         wal_close(wal, i == 2);
+        if (i == 2) {
+            assert_int_equal(unlink(tail), 0);
+        }
     }
     storage_fault_set(NULL);
     check_journal(*state, &report);

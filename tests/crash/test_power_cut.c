@@ -104,11 +104,12 @@ static bool is_boundary(const struct storage_trace *trace, size_t place)
     return kind == STORAGE_SYNC || kind == STORAGE_WRITE_THROUGH;
 }
 
-/* One of the many writes with which the tail is made. */
+/* One of the many writes with which the tail is made, or cleared. */
 static bool is_zeros(const struct storage_trace *trace, size_t place)
 {
-    return place < trace->count && trace->events[place].file == STORAGE_TAIL_NEW &&
-           trace->events[place].kind == STORAGE_WRITE;
+    const struct storage_event *event = &trace->events[place];
+    return place < trace->count && event->kind == STORAGE_WRITE && event->file != STORAGE_TABLES &&
+           event->bytes[0] == 0;
 }
 
 /* Where to cut: before and after every sync and every meta page, and at one of `sparse` other
