@@ -112,38 +112,6 @@ static enum status begin(struct committer *committer, struct error *ret_error)
     return STATUS_OK;
 }
 
-/* The ballast is kept between two transactions only: where there was no room for it, and now there
-   may be, the one that is open must not last. */
-static enum status look_for_ballast(struct committer *committer, struct error *ret_error)
-{
-    if (committer->batch.transaction == NULL || committer->ballast ||
-        !store_disk_has_room(committer->wal->store)) {
-        return STATUS_OK;
-    }
-    enum status status = committer_checkpoint(committer, ret_error);
-    return status == STATUS_FULL ? STATUS_OK : status; /* everything is still in the tail */
-}
-
-/* For the next batch. */
-static enum status prepare(struct committer *committer, struct error *ret_error)
-{
-    struct store_usage usage;
-    enum status status = look_for_ballast(committer, ret_error);
-    if (status == STATUS_OK && committer->batch.transaction == NULL) {
-        status = begin(committer, ret_error);
-    }
-    if (status == STATUS_OK) {
-        status = store_usage_get(committer->batch.transaction, &usage, ret_error);
-    }
-    if (status == STATUS_OK) {
-        committer->batch.time_ms = clock_wall_ms();
-        committer->batch.only_ends = !reserve_is_kept(committer, &usage) || !committer->ballast;
-        committer->batch.ends_bytes = usage.map_bytes - PRUNE_BYTES;
-        tail_builder_reset(&committer->builder);
-    }
-    return status;
-}
-
 /* After what became durable: what others may see, before anybody is told. */
 static void publish(struct committer *committer)
 {
@@ -243,6 +211,44 @@ static enum status make_durable(struct committer *committer, struct error *ret_e
 
 /* ------------------------------------------------------------------ the writer's calls */
 
+enum status committer_checkpoint(struct committer *committer, struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    if (committer->tail_end == 0) {
+        abandon(committer); /* nothing was made durable in it */
+        return STATUS_OK;
+    }
+    if (committer->batch.transaction == NULL) {
+        status = begin(committer, ret_error);
+    }
+    return status == STATUS_OK ? commit(committer, ret_error) : status;
+}
+
+/* For the next batch. */
+static enum status prepare(struct committer *committer, struct error *ret_error)
+{
+    struct store_usage usage;
+    enum status status = STATUS_OK;
+    if (committer->batch.transaction != NULL && !committer->ballast) {
+        /* Whether there is room again is seen between two transactions. */
+        status = committer_checkpoint(committer, ret_error);
+        status = status == STATUS_FULL ? STATUS_OK : status;
+    }
+    if (status == STATUS_OK && committer->batch.transaction == NULL) {
+        status = begin(committer, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = store_usage_get(committer->batch.transaction, &usage, ret_error);
+    }
+    if (status == STATUS_OK) {
+        committer->batch.time_ms = clock_wall_ms();
+        committer->batch.only_ends = !reserve_is_kept(committer, &usage) || !committer->ballast;
+        committer->batch.ends_bytes = usage.map_bytes - PRUNE_BYTES;
+        tail_builder_reset(&committer->builder);
+    }
+    return status;
+}
+
 enum status committer_write(struct committer *committer, struct wal_append *first, size_t count,
                             struct error *ret_error)
 {
@@ -278,19 +284,6 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
 bool committer_is_behind(const struct committer *committer)
 {
     return committer->batch.transaction != NULL || committer->tail_end != 0;
-}
-
-enum status committer_checkpoint(struct committer *committer, struct error *ret_error)
-{
-    enum status status = STATUS_OK;
-    if (committer->tail_end == 0) {
-        abandon(committer); /* nothing was made durable in it */
-        return STATUS_OK;
-    }
-    if (committer->batch.transaction == NULL) {
-        status = begin(committer, ret_error);
-    }
-    return status == STATUS_OK ? commit(committer, ret_error) : status;
 }
 
 uint64_t committer_last_us(const struct committer *committer)

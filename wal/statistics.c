@@ -25,7 +25,7 @@ static enum status count_open(struct wal_reader *reader, struct wal_statistics *
 }
 
 /* What the tail has beyond the tables. */
-static void add_tail(const struct tail_window *window, struct wal_statistics *statistics)
+static void add_tail(struct tail_window *window, struct wal_statistics *statistics)
 {
     uint64_t last_lsn = tail_window_last_lsn(window);
     if (last_lsn <= window->after_lsn) {

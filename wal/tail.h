@@ -127,6 +127,13 @@ struct tail_window {
     const struct tail_view *view; /* NULL: none */
     size_t frames;
     uint64_t after_lsn;
+    /* of its records, once somebody has asked for a unit; 0: not known yet */
+    uint64_t lowest_unit;
+    uint64_t highest_unit;
+    /* what tail_window_unit_next() has said last, and of which unit */
+    uint64_t next_unit;
+    uint64_t next_after;
+    bool next_known;
 };
 
 /* All frames that are there now. Any thread that holds the view. */
@@ -137,10 +144,10 @@ uint64_t tail_window_last_lsn(const struct tail_window *window);
 /* The entry with this LSN, which is then greater than window->after_lsn; NULL: none. */
 const struct tail_entry *tail_window_entry(const struct tail_window *window, uint64_t lsn);
 /* Lays what the window has over a unit's row from the tables. *found: whether there is a row. */
-void tail_window_unit(const struct tail_window *window, uint64_t unit, bool *found,
+void tail_window_unit(struct tail_window *window, uint64_t unit, bool *found,
                       struct format_unit *row);
 /* The lowest unit above `after_unit` that the window has a record of; 0: none. */
-uint64_t tail_window_unit_next(const struct tail_window *window, uint64_t after_unit);
+uint64_t tail_window_unit_next(struct tail_window *window, uint64_t after_unit);
 /* The same for a session. */
 void tail_window_session(const struct tail_window *window, struct slice key, bool *found,
                          struct format_session *session);

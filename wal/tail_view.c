@@ -129,10 +129,28 @@ static bool place_next(const struct tail_window *window, struct place *place)
     return false;
 }
 
-void tail_window_unit(const struct tail_window *window, uint64_t unit, bool *found,
+/* So that who goes through a large journal looks through the frames for few of its units only. */
+static bool is_in_range(struct tail_window *window, uint64_t unit)
+{
+    if (window->lowest_unit == 0) {
+        struct place place = place_begin();
+        window->lowest_unit = UINT64_MAX;
+        while (place_next(window, &place)) {
+            uint64_t number = place.at->unit;
+            window->lowest_unit = number < window->lowest_unit ? number : window->lowest_unit;
+            window->highest_unit = number > window->highest_unit ? number : window->highest_unit;
+        }
+    }
+    return unit >= window->lowest_unit && unit <= window->highest_unit;
+}
+
+void tail_window_unit(struct tail_window *window, uint64_t unit, bool *found,
                       struct format_unit *row)
 {
     struct place place = place_begin();
+    if (!is_in_range(window, unit)) {
+        return;
+    }
     while (place_next(window, &place)) {
         if (place.at->unit != unit) {
             continue;
@@ -154,15 +172,23 @@ void tail_window_unit(const struct tail_window *window, uint64_t unit, bool *fou
     }
 }
 
-uint64_t tail_window_unit_next(const struct tail_window *window, uint64_t after_unit)
+uint64_t tail_window_unit_next(struct tail_window *window, uint64_t after_unit)
 {
     struct place place = place_begin();
     uint64_t next = 0;
+    bool is_same = window->next_known && after_unit >= window->next_after &&
+                   (window->next_unit == 0 || after_unit < window->next_unit);
+    if (is_same) {
+        return window->next_unit;
+    }
     while (place_next(window, &place)) {
         if (place.at->unit > after_unit && (next == 0 || place.at->unit < next)) {
             next = place.at->unit;
         }
     }
+    window->next_known = true;
+    window->next_after = after_unit;
+    window->next_unit = next;
     return next;
 }
 
