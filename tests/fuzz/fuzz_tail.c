@@ -102,8 +102,19 @@ static void mend_frames(uint8_t *bytes, size_t size)
 
 /* ------------------------------------------------------------------ what must hold */
 
+/* Whatever a window was asked before, it gives the same answer as one that was asked nothing. */
+static void check_next(struct tail_window *window, uint64_t unit)
+{
+    const uint64_t others[] = {unit + 1, unit - 1, 0, unit};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        struct tail_window fresh = tail_window_of(window->view, window->after_lsn);
+        FUZZ_REQUIRE(tail_window_unit_next(window, others[i]) ==
+                     tail_window_unit_next(&fresh, others[i]));
+    }
+}
+
 /* By unit and by session there is what goes through the entries one by one finds. */
-static void check_units(const struct tail_window *window, uint64_t first, uint64_t last)
+static void check_units(struct tail_window *window, uint64_t first, uint64_t last)
 {
     uint64_t unit = 0;
     for (size_t steps = 0; (unit = tail_window_unit_next(window, unit)) != 0; steps++) {
@@ -120,6 +131,7 @@ static void check_units(const struct tail_window *window, uint64_t first, uint64
                 is_there || (entry != NULL && entry->unit == unit && entry->kind == WAL_KIND_BEGIN);
         }
         FUZZ_REQUIRE(found == is_there);
+        check_next(window, unit);
     }
 }
 
