@@ -222,6 +222,12 @@ static enum status read_chain(const uint8_t *bytes, size_t size,
     return STATUS_OK;
 }
 
+enum status tail_parse(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                       struct tail_view *view, size_t *ret_end, struct error *ret_error)
+{
+    return read_chain(bytes.data, bytes.size, journal_id, view, ret_end, ret_error);
+}
+
 enum status tail_read(const char *directory, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
                       struct tail_view **ret_view, struct error *ret_error)
 {
