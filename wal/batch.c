@@ -48,26 +48,6 @@ static enum status read_cursor(const struct batch *batch, uint64_t unit, struct 
 
 /* ------------------------------------------------------------------ rules */
 
-static bool kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kind kind)
-{
-    if (!exists) {
-        return kind == WAL_KIND_BEGIN;
-    }
-    switch (state) {
-    case WAL_UNIT_OPEN:
-        return kind == WAL_KIND_WRITE || kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT ||
-               kind == WAL_KIND_CONFLICT || kind == WAL_KIND_COMMITTING;
-    case WAL_UNIT_COMMITTING:
-    case WAL_UNIT_CONFLICT:
-        return kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT || kind == WAL_KIND_CONFLICT;
-    case WAL_UNIT_COMMITTED:
-        return kind == WAL_KIND_CONFLICT;
-    case WAL_UNIT_ABORTED:
-        return false;
-    }
-    return false;
-}
-
 static bool record_is_sound(const struct wal_append *record)
 {
     bool session_fits =
@@ -116,7 +96,7 @@ static enum status check_group(struct batch *batch, const struct wal_append *fir
                 state = exists ? row->row.unit.state : WAL_UNIT_OPEN;
             }
         }
-        if (!kind_may_follow(exists, state, record->kind)) {
+        if (!format_kind_may_follow(exists, state, record->kind)) {
             *ret_allowed = false;
             return STATUS_OK;
         }
@@ -399,7 +379,7 @@ enum status batch_put_again(struct batch *batch, const struct tail_entry *entry,
     if (status != STATUS_OK) {
         return status;
     }
-    if (!kind_may_follow(row.exists, row.row.unit.state, record.kind) ||
+    if (!format_kind_may_follow(row.exists, row.row.unit.state, record.kind) ||
         record.previous_lsn != (row.exists ? row.row.unit.last_lsn : 0)) {
         return error_set(ret_error, STATUS_CORRUPT,
                          "record %llu of the tail does not follow what data.mdb has of unit %llu",

@@ -334,3 +334,23 @@ enum wal_unit_state format_state_after(enum wal_kind kind)
         return WAL_UNIT_OPEN;
     }
 }
+
+bool format_kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kind kind)
+{
+    if (!exists) {
+        return kind == WAL_KIND_BEGIN;
+    }
+    switch (state) {
+    case WAL_UNIT_OPEN:
+        return kind == WAL_KIND_WRITE || kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT ||
+               kind == WAL_KIND_CONFLICT || kind == WAL_KIND_COMMITTING;
+    case WAL_UNIT_COMMITTING:
+    case WAL_UNIT_CONFLICT:
+        return kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT || kind == WAL_KIND_CONFLICT;
+    case WAL_UNIT_COMMITTED:
+        return kind == WAL_KIND_CONFLICT;
+    case WAL_UNIT_ABORTED:
+        return false;
+    }
+    return false;
+}

@@ -263,6 +263,9 @@ static inline uint32_t format_version_no_tail(uint32_t version)
     return version < FORMAT_VERSION_TAIL ? version : version - 4;
 }
 
+/* Whether a record of this kind may be the next one of a unit; `exists`: it has one already. */
+bool format_kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kind kind);
+
 /* What a record that may follow a unit's last one makes of the unit. */
 enum wal_unit_state format_state_after(enum wal_kind kind);
 

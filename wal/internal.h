@@ -12,7 +12,7 @@
  *   read.c       readers
  *   statistics.c figures
  *   retention.c  pruning, as tasks of the writer thread
- *   compact.c    the compacting copy
+ *   compact.c    the compacting copy; settle.c before it puts the tail into the tables
  *   scan*.c      verification, in a child process
  *   encryption.c the journal's data keys; cipher.c encrypts, key_file.c reads the key
  *   place.c      where the journal's file is
@@ -135,8 +135,17 @@ MUST_CHECK enum status encryption_learn(struct wal *wal, struct store_transactio
 MUST_CHECK enum status encryption_begin(struct wal *wal, struct store_transaction *transaction,
                                         const char *key_file, struct error *ret_error);
 
-/* wal_verify() without the readers' lock. */
-MUST_CHECK enum status scan_verify(const char *directory, struct wal_verification *ret_verification,
+/* wal_verify() without the readers' lock. `without_tail`: a data.mdb that is not in its place yet,
+   beside which there is none. */
+MUST_CHECK enum status scan_verify(const char *directory, bool without_tail,
+                                   struct wal_verification *ret_verification,
+                                   struct error *ret_error);
+
+/*
+ * Puts what is in the tail alone into the tables, durably. Under the owner's lock, of a journal
+ * that was found sound; `file_bytes`: of data.mdb. Errors: those of the store, STATUS_CORRUPT.
+ */
+MUST_CHECK enum status settle_tail(const char *directory, uint64_t file_bytes,
                                    struct error *ret_error);
 
 /*

@@ -260,51 +260,81 @@ enum status tail_is_missing(const char *directory, struct error *ret_error)
                      directory);
 }
 
-/* The offset of a whole frame from `from` on that has LSNs above `last_lsn`; `size`: none. */
-static size_t find_stray(const uint8_t *bytes, size_t size, size_t from,
-                         const uint8_t journal_id[WAL_JOURNAL_ID_BYTES], uint64_t last_lsn)
+/* Whole frames from contents->end on that have LSNs above `last_lsn`. */
+static enum status find_strays(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                               uint64_t last_lsn, struct tail_contents *contents,
+                               struct error *ret_error)
 {
-    for (size_t at = from; at < size; at += FORMAT_FRAME_ALIGNMENT) {
-        if (whole_size(bytes + at, size - at, journal_id) > 0 &&
-            slice_load_u64be(bytes + at + 32) + slice_load_u32be(bytes + at + 40) - 1 > last_lsn) {
-            return at;
+    size_t at = contents->end;
+    while (at < bytes.size && !tail_view_is_full(contents->strays)) {
+        struct tail_frame *frame = NULL;
+        size_t size = whole_size(bytes.data + at, bytes.size - at, journal_id);
+        if (size > 0) {
+            enum status status = copy_frame(bytes.data + at, size, &frame, ret_error);
+            if (status != STATUS_OK) {
+                return status;
+            }
         }
+        if (frame == NULL || frame->last_lsn <= last_lsn) {
+            tail_frame_free(frame);
+            at += FORMAT_FRAME_ALIGNMENT;
+            continue;
+        }
+        contents->stray = contents->stray < at ? contents->stray : at;
+        tail_view_add(contents->strays, frame);
+        at += align(size);
     }
-    return size;
+    return STATUS_OK;
 }
 
-enum status tail_check(const char *directory, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
-                       uint64_t last_lsn, struct error *ret_error)
+enum status tail_look(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                      uint64_t last_lsn, struct tail_contents *ret_contents,
+                      struct error *ret_error)
 {
-    uint8_t *bytes = NULL;
-    size_t size = 0;
-    size_t end = 0;
-    struct tail_view *view = tail_view_new();
-    if (view == NULL) {
-        return error_set(ret_error, STATUS_MEMORY, "out of memory");
-    }
-    enum status status = tail_file_read(directory, &bytes, &size, ret_error);
+    struct tail_contents contents = {
+        .frames = tail_view_new(), .strays = tail_view_new(), .stray = FORMAT_TAIL_BYTES};
+    enum status status = contents.frames == NULL || contents.strays == NULL
+                             ? error_set(ret_error, STATUS_MEMORY, "out of memory")
+                             : STATUS_OK;
     if (status == STATUS_OK) {
-        status = read_chain(bytes, size, journal_id, view, &end, ret_error);
+        status = read_chain(bytes.data, bytes.size, journal_id, contents.frames, &contents.end,
+                            ret_error);
     }
     if (status == STATUS_OK) {
-        struct tail_window window = tail_window_of(view, last_lsn);
-        uint64_t first = tail_window_first_lsn(&window);
+        struct tail_window window = tail_window_of(contents.frames, last_lsn);
         uint64_t highest = tail_window_last_lsn(&window);
-        highest = highest > last_lsn ? highest : last_lsn;
-        size_t stray = find_stray(bytes, size, end, journal_id, highest);
-        if (first > last_lsn + 1) {
-            status = error_set(ret_error, STATUS_CORRUPT,
-                               "%s begins with record %" PRIu64 ", but data.mdb ends with %" PRIu64
-                               ": they are not of the same moment",
-                               FORMAT_TAIL_FILE, first, last_lsn);
-        } else if (stray < size) {
-            status = error_set(ret_error, STATUS_CORRUPT,
-                               "%s is damaged at offset %zu: at %zu there are newer records",
-                               FORMAT_TAIL_FILE, end, stray);
-        }
+        status = find_strays(bytes, journal_id, highest > last_lsn ? highest : last_lsn, &contents,
+                             ret_error);
     }
-    free(bytes);
-    tail_view_release(view);
-    return status;
+    if (status != STATUS_OK) {
+        tail_contents_free(&contents);
+        return status;
+    }
+    *ret_contents = contents;
+    return STATUS_OK;
+}
+
+void tail_contents_free(struct tail_contents *contents)
+{
+    contents->frames = tail_view_release(contents->frames);
+    contents->strays = tail_view_release(contents->strays);
+}
+
+enum status tail_judge(const struct tail_contents *contents, uint64_t last_lsn,
+                       struct error *ret_error)
+{
+    struct tail_window window = tail_window_of(contents->frames, last_lsn);
+    uint64_t first = tail_window_first_lsn(&window);
+    if (first > last_lsn + 1) {
+        return error_set(ret_error, STATUS_CORRUPT,
+                         "%s begins with record %" PRIu64 ", but data.mdb ends with %" PRIu64
+                         ": they are not of the same moment",
+                         FORMAT_TAIL_FILE, first, last_lsn);
+    }
+    if (contents->stray < FORMAT_TAIL_BYTES) {
+        return error_set(ret_error, STATUS_CORRUPT,
+                         "%s is damaged at offset %zu: at %zu there are newer records",
+                         FORMAT_TAIL_FILE, contents->end, contents->stray);
+    }
+    return STATUS_OK;
 }

@@ -20,7 +20,7 @@
  *    with LSNs without a gap, and behind the first that is not whole there is none that counts.
  *
  * Files: tail.c frames, their chain; tail_file.c the file; tail_view.c the frames in memory, which
- * readers lay over the tables.
+ * readers lay over the tables; tail_confirm.c damage, or an owner who writes.
  */
 
 #include <stdatomic.h>
@@ -81,6 +81,7 @@ uint64_t tail_frame_room(const struct tail_frame *frame);
 
 /* ------------------------------------------------------------------ the file */
 
+struct store;
 struct tail_file;
 
 /*
@@ -146,6 +147,16 @@ const struct tail_entry *tail_window_entry(const struct tail_window *window, uin
 /* Lays what the window has over a unit's row from the tables. *found: whether there is a row. */
 void tail_window_unit(struct tail_window *window, uint64_t unit, bool *found,
                       struct format_unit *row);
+/* A place among the entries of a window. All zeros: before the first. */
+struct tail_place {
+    size_t frame;
+    size_t entry;
+    uint64_t lsn;                /* of the entry that it stands on */
+    const struct tail_entry *at; /* that one */
+};
+
+/* Goes to the next entry, in the order of the frames; false: there is none. */
+bool tail_window_next(const struct tail_window *window, struct tail_place *place);
 /* The lowest unit above `after_unit` that the window has a record of; 0: none. */
 uint64_t tail_window_unit_next(struct tail_window *window, uint64_t after_unit);
 /* The same for a session. */
@@ -177,12 +188,35 @@ MUST_CHECK enum status tail_read(const char *directory,
 /* The error of a journal whose version says that it has a tail, and that has none. */
 enum status tail_is_missing(const char *directory, struct error *ret_error);
 
+/* What a file of the tail has, for tables that end with a known LSN. */
+struct tail_contents {
+    struct tail_view *frames; /* those that count; some of them the tables may have already */
+    struct tail_view *strays; /* whole ones behind those, with LSNs that neither they nor the tables
+                                 have: something that was between is damaged */
+    size_t end;               /* offset behind the frames that count */
+    size_t stray;             /* of the first stray; FORMAT_TAIL_BYTES: there is none */
+};
+
+/* Of `bytes`, which tail_file_read() has read; `last_lsn`: the tables' last. To be freed with
+   tail_contents_free(). STATUS_MEMORY. */
+MUST_CHECK enum status tail_look(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                                 uint64_t last_lsn, struct tail_contents *ret_contents,
+                                 struct error *ret_error);
+/* All zeros are harmless. */
+void tail_contents_free(struct tail_contents *contents);
+
 /*
- * Whether the tail continues tables that end with `last_lsn`, and nothing that counts is missing
- * from it. Only where no owner is writing. STATUS_CORRUPT, STATUS_MEMORY, STATUS_IO.
+ * Where the bytes may have been read while an owner wrote: whether the strays are damage. If not,
+ * contents->stray is set to none. `store`: of the tables, whose snapshot tail_look() knew the end
+ * of was taken after the bytes were read. Errors: STATUS_MEMORY, STATUS_IO and those of the store.
  */
-MUST_CHECK enum status tail_check(const char *directory,
-                                  const uint8_t journal_id[WAL_JOURNAL_ID_BYTES], uint64_t last_lsn,
+MUST_CHECK enum status tail_confirm(const char *directory, struct store *store,
+                                    const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                                    struct tail_contents *contents, struct error *ret_error);
+
+/* Whether the tail continues tables that end with `last_lsn`, and nothing that counts is missing
+   from it. STATUS_CORRUPT. */
+MUST_CHECK enum status tail_judge(const struct tail_contents *contents, uint64_t last_lsn,
                                   struct error *ret_error);
 
 #endif

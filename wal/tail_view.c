@@ -96,22 +96,7 @@ const struct tail_entry *tail_window_entry(const struct tail_window *window, uin
 
 /* ------------------------------------------------------------------ by unit, by session */
 
-/* A place among the entries, and its LSN. */
-struct place {
-    size_t frame;
-    size_t entry;
-    uint64_t lsn;
-    const struct tail_entry *at;
-};
-
-/* The first entry of the window. */
-static struct place place_begin(void)
-{
-    return (struct place){0};
-}
-
-/* Goes through the entries of the window, in order; false behind the last. */
-static bool place_next(const struct tail_window *window, struct place *place)
+bool tail_window_next(const struct tail_window *window, struct tail_place *place)
 {
     while (place->frame < window->frames) {
         const struct tail_frame *frame = window->view->frames[place->frame];
@@ -133,9 +118,9 @@ static bool place_next(const struct tail_window *window, struct place *place)
 static bool is_in_range(struct tail_window *window, uint64_t unit)
 {
     if (window->lowest_unit == 0) {
-        struct place place = place_begin();
+        struct tail_place place = {0};
         window->lowest_unit = UINT64_MAX;
-        while (place_next(window, &place)) {
+        while (tail_window_next(window, &place)) {
             uint64_t number = place.at->unit;
             window->lowest_unit = number < window->lowest_unit ? number : window->lowest_unit;
             window->highest_unit = number > window->highest_unit ? number : window->highest_unit;
@@ -147,11 +132,11 @@ static bool is_in_range(struct tail_window *window, uint64_t unit)
 void tail_window_unit(struct tail_window *window, uint64_t unit, bool *found,
                       struct format_unit *row)
 {
-    struct place place = place_begin();
+    struct tail_place place = {0};
     if (!is_in_range(window, unit)) {
         return;
     }
-    while (place_next(window, &place)) {
+    while (tail_window_next(window, &place)) {
         if (place.at->unit != unit) {
             continue;
         }
@@ -174,14 +159,14 @@ void tail_window_unit(struct tail_window *window, uint64_t unit, bool *found,
 
 uint64_t tail_window_unit_next(struct tail_window *window, uint64_t after_unit)
 {
-    struct place place = place_begin();
+    struct tail_place place = {0};
     uint64_t next = 0;
     bool is_same = window->next_known && after_unit >= window->next_after &&
                    (window->next_unit == 0 || after_unit < window->next_unit);
     if (is_same) {
         return window->next_unit;
     }
-    while (place_next(window, &place)) {
+    while (tail_window_next(window, &place)) {
         if (place.at->unit > after_unit && (next == 0 || place.at->unit < next)) {
             next = place.at->unit;
         }
@@ -195,8 +180,8 @@ uint64_t tail_window_unit_next(struct tail_window *window, uint64_t after_unit)
 void tail_window_session(const struct tail_window *window, struct slice key, bool *found,
                          struct format_session *session)
 {
-    struct place place = place_begin();
-    while (place_next(window, &place)) {
+    struct tail_place place = {0};
+    while (tail_window_next(window, &place)) {
         if (!slice_equal(place.at->session_key, key) ||
             (*found && session->transaction_number > place.at->transaction_number)) {
             continue;
@@ -212,9 +197,9 @@ void tail_window_session(const struct tail_window *window, struct slice key, boo
 
 struct slice tail_window_session_next(const struct tail_window *window, struct slice after)
 {
-    struct place place = place_begin();
+    struct tail_place place = {0};
     struct slice next = {0};
-    while (place_next(window, &place)) {
+    while (tail_window_next(window, &place)) {
         struct slice key = place.at->session_key;
         if (key.size > 0 && (after.size == 0 || slice_compare(key, after) > 0) &&
             (next.size == 0 || slice_compare(key, next) < 0)) {

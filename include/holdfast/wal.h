@@ -480,7 +480,7 @@ struct wal_salvage {
     uint64_t records_lost; /* intact ones, of units that are lost */
     uint64_t sessions_lost;
     uint64_t properties_lost;
-    bool end_lost; /* what the last transaction changed is lost: see wal_salvage_run() */
+    bool end_lost; /* of what was changed last, something is lost: see wal_salvage_run() */
     uint8_t journal_id[WAL_JOURNAL_ID_BYTES];
 };
 
@@ -496,7 +496,7 @@ struct wal_salvage {
  *
  * If the newest meta page is damaged, the one before it leads to the journal as it was a
  * transaction earlier. Then units that were open in it are lost as well: they may have been
- * committed since.
+ * committed since. The same if a part of the tail is missing. What is whole of the tail counts.
  *
  * The new journal's numbers go on far behind those of the old one, so that none is given out again
  * that was on a lost page. To the lease it is a copy (recover/lease.h).

@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, Proxy, holdfast
+from holdfast_testing import Connection, Proxy, holdfast, wait_until
 
 PAGE = 4096
 
@@ -33,6 +33,7 @@ class Damaged(Stack):
                 if document == "c":
                     assert unit.commit()["ok"] == 1
             self.journal = json.loads(self._status().stdout)["journal"]
+            wait_until(self._is_in_the_tables, 10, "the journal's tables have everything")
             self.proxy.kill()
         self.left = self.stored(name)
         assert self.left["b"]["v"] == "MARK-OF-THE-SECOND"
@@ -40,12 +41,16 @@ class Damaged(Stack):
     def _status(self):
         return holdfast("status", "--wal", self.proxy.wal, "--json")
 
-    def file(self):
-        return os.path.join(self.proxy.wal, "data.mdb")
+    def _is_in_the_tables(self):
+        with open(self.file(), "rb") as file:
+            return b"MARK-OF-THE-SECOND" in file.read()
 
-    def change(self, change):
-        """Changes the bytes of data.mdb, in place."""
-        with open(self.file(), "r+b") as file:
+    def file(self, name="data.mdb"):
+        return os.path.join(self.proxy.wal, name)
+
+    def change(self, change, name="data.mdb"):
+        """Changes the bytes of a file of the journal, in place."""
+        with open(self.file(name), "r+b") as file:
             data = bytearray(file.read())
             change(data)
             file.seek(0)
@@ -60,6 +65,7 @@ class Damaged(Stack):
                 at = data.find(b"MARK-OF-THE-SECOND", at + 1)
 
         self.change(flip)
+        self.change(flip, "tail.wal")  # which may have it from before the tables had it
 
     def refused(self, wal=None):
         proxy = Proxy(self.server, self.proxy.settings, wal=wal or self.proxy.wal, start=False)
@@ -187,6 +193,7 @@ def test_damage_of_any_kind_with_the_daemon(damaged, name, tmp_path, seed):
         place = tmp_path / f"case{case}"
         place.mkdir()
         shutil.copy(damaged.file(), place)
+        shutil.copy(damaged.file("tail.wal"), place)
         with open(place / "data.mdb", "r+b") as file:
             at = chance.randrange(size)
             if case % 3 == 0:
