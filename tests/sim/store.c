@@ -388,7 +388,20 @@ void sim_store_check_tail(const char *directory)
     }
     struct slice id = property_of(newest(disk), FORMAT_PROPERTY_ID);
     assert(id.size == WAL_JOURNAL_ID_BYTES);
-    if (tail_check(directory, id.data, last_lsn_of(newest(disk)), &error) != STATUS_OK) {
+    uint64_t last_lsn = last_lsn_of(newest(disk));
+    struct tail_contents contents = {0};
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    enum status status = tail_file_read(directory, &bytes, &size, &error);
+    if (status == STATUS_OK) {
+        status = tail_look(slice_make(bytes, size), id.data, last_lsn, &contents, &error);
+    }
+    if (status == STATUS_OK) {
+        status = tail_judge(&contents, last_lsn, &error);
+    }
+    tail_contents_free(&contents);
+    sim_free(bytes);
+    if (status != STATUS_OK) {
         sim_fail("the tail does not continue the tables: %s", error.message);
     }
 }
