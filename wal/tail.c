@@ -194,18 +194,16 @@ enum status tail_builder_finish(struct tail_builder *builder,
 
 /* ------------------------------------------------------------------ those of a file */
 
-/* *ret_end: behind the last frame that counts, aligned. */
-static enum status read_chain(const uint8_t *bytes, size_t size,
-                              const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
-                              struct tail_view *view, size_t *ret_end, struct error *ret_error)
+enum status tail_parse(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                       struct tail_view *view, size_t *ret_end, struct error *ret_error)
 {
     size_t at = 0;
     uint64_t last_lsn = 0;
-    while (at < size && !tail_view_is_full(view)) {
+    while (at < bytes.size && !tail_view_is_full(view)) {
         struct tail_frame *frame = NULL;
-        size_t frame_size = whole_size(bytes + at, size - at, journal_id);
+        size_t frame_size = whole_size(bytes.data + at, bytes.size - at, journal_id);
         if (frame_size > 0) {
-            enum status status = copy_frame(bytes + at, frame_size, &frame, ret_error);
+            enum status status = copy_frame(bytes.data + at, frame_size, &frame, ret_error);
             if (status != STATUS_OK) {
                 return status;
             }
@@ -235,7 +233,7 @@ enum status tail_read(const char *directory, const uint8_t journal_id[WAL_JOURNA
     }
     struct tail_view *view = tail_view_new();
     status = view == NULL ? error_set(ret_error, STATUS_MEMORY, "out of memory")
-                          : read_chain(bytes, size, journal_id, view, &end, ret_error);
+                          : tail_parse(slice_make(bytes, size), journal_id, view, &end, ret_error);
     free(bytes);
     if (status != STATUS_OK) {
         tail_view_release(view);
@@ -291,8 +289,7 @@ enum status tail_look(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_I
                              ? error_set(ret_error, STATUS_MEMORY, "out of memory")
                              : STATUS_OK;
     if (status == STATUS_OK) {
-        status = read_chain(bytes.data, bytes.size, journal_id, contents.frames, &contents.end,
-                            ret_error);
+        status = tail_parse(bytes, journal_id, contents.frames, &contents.end, ret_error);
     }
     if (status == STATUS_OK) {
         struct tail_window window = tail_window_of(contents.frames, last_lsn);

@@ -168,6 +168,14 @@ struct slice tail_window_session_next(const struct tail_window *window, struct s
 /* ------------------------------------------------------------------ reading the file */
 
 /*
+ * Adds the frames that count of a file's bytes to `view`, which has none. *ret_end: behind the last
+ * of them, aligned; it may lie behind the bytes. Pure. STATUS_MEMORY.
+ */
+MUST_CHECK enum status tail_parse(struct slice bytes,
+                                  const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                                  struct tail_view *view, size_t *ret_end, struct error *ret_error);
+
+/*
  * The frames that count, as they are in DIRECTORY/tail.wal; for whoever has no view of the owner's.
  * Read it before the snapshot of the tables that it is laid over: a frame that is overwritten
  * meanwhile is in the tables. An empty view: no frame counts. *ret_view NULL: there is no file.

@@ -170,18 +170,23 @@ static enum status open_to_write(struct wal *wal, enum store_content content,
     return writer_start(wal, committer, &wal->writer, ret_error);
 }
 
-/* What a living owner, or one that was killed, has in the tail is there as well. */
+/* What a living owner, or one that was killed, has in the tail is there as well; and it may have
+   gone on since the identity was read. */
 static enum status count_tail(struct wal *wal, struct error *ret_error)
 {
     struct wal_reader *reader = NULL;
+    uint64_t lsn = 0;
+    uint64_t unit = 0;
     enum status status = wal_reader_begin(wal, &reader, ret_error);
     if (status == STATUS_OK && reader->view == NULL && wal->version >= FORMAT_VERSION_TAIL) {
         status = tail_is_missing(wal->directory, ret_error);
-    } else if (status == STATUS_OK) {
-        uint64_t last_lsn = tail_window_last_lsn(&reader->window);
-        if (last_lsn > atomic_load(&wal->last_lsn)) {
-            atomic_store(&wal->last_lsn, last_lsn);
-        }
+    }
+    if (status == STATUS_OK) {
+        status = rows_highest(reader->transaction, &lsn, &unit, ret_error);
+    }
+    if (status == STATUS_OK) {
+        uint64_t tail_lsn = tail_window_last_lsn(&reader->window);
+        atomic_store(&wal->last_lsn, tail_lsn > lsn ? tail_lsn : lsn);
     }
     wal_reader_end(reader);
     return status;
