@@ -111,6 +111,33 @@ static void test_tables_of_an_older_moment_are_told(void **state)
     assert_int_equal(left_open(fixture->directory, true, &wal, &error), STATUS_CORRUPT);
 }
 
+/* A data.mdb that was put aside after a clean close, and is put back: the tail continues it. It is
+   as complete as it was, but not as one that was closed: recovery has to look at what is open. */
+static void test_what_the_tail_continues_was_not_closed(void **state)
+{
+    static uint8_t clean[1 << 20];
+    struct fixture *fixture = *state;
+    struct wal *wal = fixture_open(fixture);
+    assert_int_equal(wal_unit_next(wal), 1);
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 1, "", NULL), STATUS_OK);
+    assert_int_equal(fixture_append(wal, WAL_KIND_WRITE, 1, "zero", NULL), STATUS_OK);
+    wal_close(wal, true);
+    size_t size = left_read(fixture, "data.mdb", clean, sizeof(clean));
+    left_tail_make(fixture, left_some, LEFT_SOME);
+    left_write(fixture, "data.mdb", clean, size);
+    struct wal_verification found = fixture_verify(fixture);
+    assert_int_equal(found.damage_count, 0);
+    assert_int_equal(found.records_checked, LEFT_LAST_LSN);
+    struct error error;
+    assert_status(left_open(fixture->directory, true, &wal, &error), STATUS_OK, &error);
+    assert_false(wal_was_clean(wal));
+    wal_close(wal, false);
+    wal = fixture_open(fixture);
+    assert_false(wal_was_clean(wal));
+    wal_close(wal, false);
+    left_assert_some(fixture->directory, false);
+}
+
 /* A newer data.mdb has everything that an older tail has; another journal's tail says nothing. */
 static void test_a_tail_of_no_matter_is_passed_over(void **state)
 {
@@ -461,6 +488,7 @@ int main(int count, char **arguments)
         TEST(test_the_last_frame_damaged_is_as_if_never_written),
         TEST(test_a_missing_tail_is_told),
         TEST(test_tables_of_an_older_moment_are_told),
+        TEST(test_what_the_tail_continues_was_not_closed),
         TEST(test_a_tail_of_no_matter_is_passed_over),
         TEST(test_a_tail_that_does_not_follow_is_told),
         TEST(test_an_owner_at_work_is_no_damage),
