@@ -125,6 +125,9 @@ static void test_what_the_tail_continues_was_not_closed(void **state)
     size_t size = left_read(fixture, "data.mdb", clean, sizeof(clean));
     left_tail_make(fixture, left_some, LEFT_SOME);
     left_write(fixture, "data.mdb", clean, size);
+    if (getenv("HOLDFAST_TEST_KEY_FILE") != NULL) {
+        return; /* see below */
+    }
     struct wal_verification found = fixture_verify(fixture);
     assert_int_equal(found.damage_count, 0);
     assert_int_equal(found.records_checked, LEFT_LAST_LSN);
@@ -136,6 +139,44 @@ static void test_what_the_tail_continues_was_not_closed(void **state)
     assert_false(wal_was_clean(wal));
     wal_close(wal, false);
     left_assert_some(fixture->directory, false);
+}
+
+/* The same, encrypted: the data key of the tail's records is in the data.mdb that was put away. */
+static void test_a_tail_without_its_data_key_is_told(void **state)
+{
+    static uint8_t clean[1 << 20];
+    struct fixture *fixture = *state;
+    char path[300];
+    const char *given = getenv("HOLDFAST_TEST_KEY_FILE");
+    char *before = given == NULL ? NULL : strdup(given);
+    static const char key[] = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n";
+    left_write(fixture, "key", (const uint8_t *)key, sizeof(key) - 1);
+    fixture_path(fixture, "key", path, sizeof(path));
+    assert_int_equal(chmod(path, 0600), 0);
+    setenv("HOLDFAST_TEST_KEY_FILE", path, 1);
+    static const struct left_group group = {WAL_KIND_WRITE, 1, "one", NULL};
+    struct wal *wal = fixture_open(fixture);
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, wal_unit_next(wal), "", NULL), STATUS_OK);
+    wal_close(wal, true);
+    size_t size = left_read(fixture, "data.mdb", clean, sizeof(clean));
+    left_tail_make(fixture, &group, 1);
+    fixture_assert_undamaged(fixture);
+    left_write(fixture, "data.mdb", clean, size);
+    assert_told(fixture, "does not have the data key of its record in tail.wal");
+    struct wal_salvage done;
+    struct error error;
+    fixture_path(fixture, "salvaged", path, sizeof(path));
+    const struct wal_salvage_options options = {.directory = fixture->directory, .target = path};
+    assert_status(wal_salvage_run(&options, &done, &error), STATUS_OK, &error);
+    assert_true(done.end_lost);
+    assert_int_equal(done.damage_count, 1);
+    assert_int_equal(done.units_lost, 1);
+    if (before == NULL) {
+        unsetenv("HOLDFAST_TEST_KEY_FILE");
+    } else {
+        setenv("HOLDFAST_TEST_KEY_FILE", before, 1);
+    }
+    free(before);
 }
 
 /* A newer data.mdb has everything that an older tail has; another journal's tail says nothing. */
@@ -489,6 +530,7 @@ int main(int count, char **arguments)
         TEST(test_a_missing_tail_is_told),
         TEST(test_tables_of_an_older_moment_are_told),
         TEST(test_what_the_tail_continues_was_not_closed),
+        TEST(test_a_tail_without_its_data_key_is_told),
         TEST(test_a_tail_of_no_matter_is_passed_over),
         TEST(test_a_tail_that_does_not_follow_is_told),
         TEST(test_an_owner_at_work_is_no_damage),
