@@ -400,7 +400,7 @@ void sim_store_check_tail(const char *directory)
         status = tail_judge(&contents, last_lsn, &error);
     }
     tail_contents_free(&contents);
-    sim_free(bytes);
+    free(bytes);
     if (status != STATUS_OK) {
         sim_fail("the tail does not continue the tables: %s", error.message);
     }
