@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 from conftest import DATABASE, RawTransaction, Stack
-from holdfast_testing import Connection, Proxy, holdfast, wait_until
+from holdfast_testing import Connection, Proxy, holdfast
 
 PAGE = 4096
 
@@ -35,24 +35,15 @@ class Damaged(Stack):
                 if document == "c":
                     assert unit.commit()["ok"] == 1
                     # The tail begins anew then, behind the end of `older`.
-                    self.wait_for_tables(name.encode())
+                    self.proxy.wait_for_tables(name.encode())
             self.journal = json.loads(self._status().stdout)["journal"]
-            self.wait_for_tables(b"MARK-OF-THE-SECOND")
+            self.proxy.wait_for_tables(b"MARK-OF-THE-SECOND")
             self.proxy.kill()
         self.left = self.stored(name)
         assert self.left["b"]["v"] == "MARK-OF-THE-SECOND"
 
     def _status(self):
         return holdfast("status", "--wal", self.proxy.wal, "--json")
-
-    def wait_for_tables(self, mark):
-        """Until they have it; before that the tail alone does."""
-
-        def have_it():
-            with open(self.file(), "rb") as file:
-                return mark in file.read()
-
-        wait_until(have_it, 10, f"the journal's tables have {mark}")
 
     def file(self, name="data.mdb"):
         return os.path.join(self.proxy.wal, name)
