@@ -174,14 +174,18 @@ static enum status open_to_write(struct wal *wal, enum store_content content,
 static enum status count_tail(struct wal *wal, struct error *ret_error)
 {
     struct wal_reader *reader = NULL;
+    uint64_t lsn = 0;
+    uint64_t unit = 0;
     enum status status = wal_reader_begin(wal, &reader, ret_error);
     if (status == STATUS_OK && reader->view == NULL && wal->version >= FORMAT_VERSION_TAIL) {
         status = tail_is_missing(wal->directory, ret_error);
     } else if (status == STATUS_OK) {
+        /* The tables may have taken what the tail had since the identity was read. */
+        status = rows_highest(reader->transaction, &lsn, &unit, ret_error);
+    }
+    if (status == STATUS_OK) {
         uint64_t last_lsn = tail_window_last_lsn(&reader->window);
-        if (last_lsn > atomic_load(&wal->last_lsn)) {
-            atomic_store(&wal->last_lsn, last_lsn);
-        }
+        atomic_store(&wal->last_lsn, last_lsn > lsn ? last_lsn : lsn);
     }
     wal_reader_end(reader);
     return status;
