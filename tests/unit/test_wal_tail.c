@@ -348,8 +348,16 @@ static void write_tail(const struct fixture *fixture)
 static void assert_check(const struct fixture *fixture, uint64_t last_lsn, const char *says)
 {
     struct error error = {0};
+    struct tail_contents contents = {0};
+    uint8_t *bytes = NULL;
+    size_t size = 0;
     write_tail(fixture);
-    enum status status = tail_check(fixture->directory, journal_id, last_lsn, &error);
+    assert_status(tail_file_read(fixture->directory, &bytes, &size, &error), STATUS_OK, &error);
+    assert_status(tail_look(slice_make(bytes, size), journal_id, last_lsn, &contents, &error),
+                  STATUS_OK, &error);
+    enum status status = tail_judge(&contents, last_lsn, &error);
+    tail_contents_free(&contents);
+    free(bytes);
     assert_status(status, says == NULL ? STATUS_OK : STATUS_CORRUPT, &error);
     if (says != NULL && strstr(error.message, says) == NULL) {
         fail_msg("\"%s\" does not say \"%s\"", error.message, says);
