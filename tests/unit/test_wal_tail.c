@@ -335,15 +335,29 @@ static void test_a_frame_has_a_largest_size(void **state)
 
 /* ------------------------------------------------------------------ the file */
 
-static void assert_check(uint64_t last_lsn, const char *says)
+static void write_tail(const struct fixture *fixture)
+{
+    char path[300];
+    fixture_path(fixture, FORMAT_TAIL_FILE, path, sizeof(path));
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(descriptor >= 0);
+    assert_int_equal(write(descriptor, image, sizeof(image)), sizeof(image));
+    assert_int_equal(close(descriptor), 0);
+}
+
+static void assert_check(const struct fixture *fixture, uint64_t last_lsn, const char *says)
 {
     struct error error = {0};
     struct tail_contents contents = {0};
-    assert_status(
-        tail_look(slice_make(image, sizeof(image)), journal_id, last_lsn, &contents, &error),
-        STATUS_OK, &error);
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    write_tail(fixture);
+    assert_status(tail_file_read(fixture->directory, &bytes, &size, &error), STATUS_OK, &error);
+    assert_status(tail_look(slice_make(bytes, size), journal_id, last_lsn, &contents, &error),
+                  STATUS_OK, &error);
     enum status status = tail_judge(&contents, last_lsn, &error);
     tail_contents_free(&contents);
+    free(bytes);
     assert_status(status, says == NULL ? STATUS_OK : STATUS_CORRUPT, &error);
     if (says != NULL && strstr(error.message, says) == NULL) {
         fail_msg("\"%s\" does not say \"%s\"", error.message, says);
@@ -352,36 +366,34 @@ static void assert_check(uint64_t last_lsn, const char *says)
 
 static void test_what_is_missing_from_the_tail_is_noticed(void **state)
 {
-    (void)state;
     const size_t second = FORMAT_FRAME_ALIGNMENT;
     fill_image();
-    assert_check(0, NULL);
-    assert_check(3 * FRAMES, NULL);
+    assert_check(*state, 0, NULL);
+    assert_check(*state, 3 * FRAMES, NULL);
     image[second + 100] ^= 1; /* the third is whole, and newer than the tables */
-    assert_check(3, "damaged at offset 4096");
-    assert_check(3 * FRAMES - 1, "damaged at offset 4096");
-    assert_check(3 * FRAMES, NULL);
+    assert_check(*state, 3, "damaged at offset 4096");
+    assert_check(*state, 3 * FRAMES - 1, "damaged at offset 4096");
+    assert_check(*state, 3 * FRAMES, NULL);
     fill_image();
     image[100] ^= 1;
-    assert_check(0, "damaged at offset 0");
-    assert_check(3 * FRAMES, NULL);
+    assert_check(*state, 0, "damaged at offset 0");
+    assert_check(*state, 3 * FRAMES, NULL);
     fill_image();
     image[(FRAMES - 1) * second + 100] ^= 1; /* the last: one that was never completed */
-    assert_check(0, NULL);
+    assert_check(*state, 0, NULL);
     /* What is left behind new frames is older than they are. */
     fill_image();
     put_frame(0, 1 + 3 * FRAMES);
-    assert_check(3 * FRAMES, NULL);
+    assert_check(*state, 3 * FRAMES, NULL);
 }
 
 static void test_a_tail_of_another_moment_is_noticed(void **state)
 {
-    (void)state;
     memset(image, 0, sizeof(image));
     put_frame(0, 10);
-    assert_check(8, "not of the same moment");
-    assert_check(9, NULL);
-    assert_check(50, NULL);
+    assert_check(*state, 8, "not of the same moment");
+    assert_check(*state, 9, NULL);
+    assert_check(*state, 50, NULL);
 }
 
 static void test_file_is_written_read_and_cleared(void **state)
@@ -499,16 +511,6 @@ static void test_an_older_file_beside_the_tail_is_refused(void **state)
 }
 
 /* Another journal's tail is none, as long as the journal was closed cleanly. */
-static void write_tail(const struct fixture *fixture)
-{
-    char path[300];
-    fixture_path(fixture, FORMAT_TAIL_FILE, path, sizeof(path));
-    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_true(descriptor >= 0);
-    assert_int_equal(write(descriptor, image, sizeof(image)), sizeof(image));
-    assert_int_equal(close(descriptor), 0);
-}
-
 static void test_another_journals_tail_does_not_count(void **state)
 {
     struct wal *wal = fixture_open(*state);
