@@ -14,8 +14,8 @@
  *    may be an old one, and what goes on in it may have ended in a page that is lost.
  *
  * A part of the tail is missing if there are frames behind damage, if the first one begins behind
- * the tables' end, or if the version says that there is a tail and there is none that can be read.
- * Then whatever is open may have ended in it.
+ * the tables' end, if the tables do not have its data key, or if the version says that there is a
+ * tail and there is none that can be read. Then whatever is open may have ended in it.
  */
 
 #include <stdlib.h>
@@ -107,6 +107,15 @@ static void begin_row(struct format_unit *row, const struct tail_record *begin, 
     }
 }
 
+/* Whoever put an older data.mdb beside the tail has left the key of its records behind. */
+static bool is_readable(const struct findings *findings, const struct wal_record *record)
+{
+    const struct found_row *keys = findings_property(findings, FORMAT_PROPERTY_KEYS);
+    return !record->encrypted ||
+           (keys != NULL &&
+            cipher_property_has(slice_make(keys->value, keys->value_size), record->payload));
+}
+
 /* Carries a unit's row on; `exists`: there is one already. False: its first record is no BEGIN. */
 static bool carry_on(struct findings *findings, struct format_unit *row, bool exists,
                      const struct tail_record *records, size_t count)
@@ -117,6 +126,10 @@ static bool carry_on(struct findings *findings, struct format_unit *row, bool ex
                 STATUS_OK ||
             !format_kind_may_follow(exists, row->unit.state, record.kind) ||
             record.previous_lsn != (exists ? row->unit.last_lsn : 0)) {
+            break;
+        }
+        if (!is_readable(findings, &record)) {
+            findings->tail_damaged = true;
             break;
         }
         if (!exists) {
@@ -193,7 +206,9 @@ static enum status take_tail(struct findings *findings, struct slice bytes, uint
     }
     take_records(findings, findings->tail.frames, end);
     take_records(findings, findings->tail.strays, end);
+    bool was_damaged = findings->tail_damaged;
     status = take_rows(findings, end, ret_error);
+    findings->damage_count += findings->tail_damaged && !was_damaged ? 1 : 0;
     findings_sort(findings);
     return status;
 }

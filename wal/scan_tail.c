@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "wal/cipher.h"
 #include "wal/scan.h"
 #include "wal/tail.h"
 
@@ -40,7 +41,7 @@ static int compare_tail_records(const void *a_void, const void *b_void)
 }
 
 /* Those of one unit, which are `count`, in order. */
-static void check_unit(struct scan *scan, struct store_transaction *transaction,
+static void check_unit(struct scan *scan, struct store_transaction *transaction, struct slice keys,
                        const struct tail_record *records, size_t count)
 {
     struct format_unit row = {0};
@@ -68,6 +69,12 @@ static void check_unit(struct scan *scan, struct store_transaction *transaction,
                            " does not follow what data.mdb has of it");
             return;
         }
+        if (record.encrypted && !cipher_property_has(keys, record.payload)) {
+            scan_note_unit(scan, lsn, unit,
+                           "data.mdb does not have the data key of its record in " FORMAT_TAIL_FILE
+                           ": they are not of the same moment");
+            return;
+        }
         exists = true;
         last_lsn = lsn;
         row.unit.state = format_state_after(record.kind);
@@ -92,13 +99,17 @@ static enum status check_tail_records(struct scan *scan, struct store_transactio
         records[count++] =
             (struct tail_record){.unit = place.at->unit, .lsn = place.lsn, .entry = place.at};
     }
+    struct slice keys = {0};
+    if (rows_property(transaction, FORMAT_PROPERTY_KEYS, &keys, NULL) != STATUS_OK) {
+        keys = (struct slice){0};
+    }
     scan->found.records_checked += count;
     qsort(records, count, sizeof *records, compare_tail_records);
     for (size_t from = 0, to = 0; from < count; from = to) {
         while (to < count && records[to].unit == records[from].unit) {
             to++;
         }
-        check_unit(scan, transaction, records + from, to - from);
+        check_unit(scan, transaction, keys, records + from, to - from);
     }
     free(records);
     return STATUS_OK;

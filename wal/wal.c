@@ -145,11 +145,14 @@ static enum status open_to_write(struct wal *wal, enum store_content content,
         return status;
     }
     status = read_identity(wal, transaction, ret_error);
+    uint64_t tables_lsn = atomic_load(&wal->last_lsn);
     if (status == STATUS_OK) {
         status = committer_new(wal, transaction, options->durability == WAL_DURABILITY_POWER,
                                &committer, ret_error);
     }
     if (status == STATUS_OK) {
+        /* A data.mdb that was put back may be older than its tail, and marked. */
+        wal->was_clean = wal->was_clean && atomic_load(&wal->last_lsn) == tables_lsn;
         status = encryption_begin(wal, transaction, options->key_file, ret_error);
     }
     if (status == STATUS_OK) {
@@ -187,6 +190,7 @@ static enum status count_tail(struct wal *wal, struct error *ret_error)
     if (status == STATUS_OK) {
         uint64_t tail_lsn = tail_window_last_lsn(&reader->window);
         atomic_store(&wal->last_lsn, tail_lsn > lsn ? tail_lsn : lsn);
+        wal->was_clean = wal->was_clean && tail_lsn <= lsn;
     }
     wal_reader_end(reader);
     return status;

@@ -116,8 +116,10 @@ def test_flipped_byte(seed, name):
         with Connection(stack.proxy.port) as raw:
             unit = RawTransaction(raw)
             unit.insert(name, {"_id": 1, "m": marker.decode()})
+            path = data_file(stack.proxy.wal)
+            # Until then it is in the tail alone.
+            wait_until(lambda: marker in records(path), 10, "the tables have the record")
             stack.proxy.kill()
-        path = data_file(stack.proxy.wal)
         content = records(path)
         at = content.find(marker)
         assert at > 0, "the document is not in the journal"
