@@ -6,7 +6,8 @@
  * it owns. It never waits for the writer and the writer never for it.
  *
  * Order: first the frames, then the transaction. Frames go only when the tables have what is in
- * them, so nothing is missing between the two; what both have is taken from the tables.
+ * them, so nothing is missing between the two; what both have is taken from the tables. A reader of
+ * another process may see a frame a moment before it is durable, and nobody was told of it.
  *
  * Threads: a reader is used by one thread at a time; readers are independent of each other.
  */
@@ -47,7 +48,7 @@ static enum status lay_over(struct wal_reader *reader, struct error *ret_error)
         status = rows_highest(reader->transaction, &lsn, &unit, ret_error);
     }
     reader->window.after_lsn = lsn;
-    if (status == STATUS_OK && tail_window_last_lsn(&window) <= lsn) {
+    if (tail_window_last_lsn(&window) <= lsn) {
         reader->window.frames = 0;
     }
     if (status == STATUS_OK && reader->window.frames > 0 &&

@@ -31,6 +31,8 @@ static void add(struct tail_builder *builder, const struct wal_record *record, c
                   STATUS_OK, &error);
 }
 
+static uint64_t salt = 7;
+
 /* A unit of three records, whose number is the first LSN. */
 static struct tail_frame *make_frame(uint64_t first_lsn)
 {
@@ -49,7 +51,8 @@ static struct tail_frame *make_frame(uint64_t first_lsn)
     record.kind = WAL_KIND_COMMIT;
     record.payload = slice_text("");
     add(&builder, &record, "", 0);
-    assert_status(tail_builder_finish(&builder, journal_id, &frame, &error), STATUS_OK, &error);
+    assert_status(tail_builder_finish(&builder, journal_id, salt, &frame, &error), STATUS_OK,
+                  &error);
     tail_builder_free(&builder);
     return frame;
 }
@@ -322,8 +325,8 @@ static void test_a_frame_has_a_largest_size(void **state)
             STATUS_OK, &error);
         assert_int_equal(builder.too_large, more == 1);
         if (more == 0) {
-            assert_status(tail_builder_finish(&builder, journal_id, &frame, &error), STATUS_OK,
-                          &error);
+            assert_status(tail_builder_finish(&builder, journal_id, salt, &frame, &error),
+                          STATUS_OK, &error);
             assert_int_equal(frame->size, FORMAT_FRAME_BYTES_MAX);
             tail_frame_free(frame);
         }
@@ -352,7 +355,8 @@ static void assert_check(const struct fixture *fixture, uint64_t last_lsn, const
     uint8_t *bytes = NULL;
     size_t size = 0;
     write_tail(fixture);
-    assert_status(tail_file_read(fixture->directory, &bytes, &size, &error), STATUS_OK, &error);
+    assert_status(tail_file_read(fixture->directory, FORMAT_TAIL_BYTES, &bytes, &size, &error),
+                  STATUS_OK, &error);
     assert_status(tail_look(slice_make(bytes, size), journal_id, last_lsn, &contents, &error),
                   STATUS_OK, &error);
     enum status status = tail_judge(&contents, last_lsn, &error);
@@ -387,6 +391,22 @@ static void test_what_is_missing_from_the_tail_is_noticed(void **state)
     assert_check(*state, 3 * FRAMES, NULL);
 }
 
+/* A client may know everything of a frame but the salt, and have its bytes stored as his document.
+ */
+static void test_frame_of_another_salt_does_not_count(void **state)
+{
+    memset(image, 0, sizeof(image));
+    uint64_t end = put_frame(0, 1);
+    salt = 8;
+    put_frame(end, 4);
+    salt = 7;
+    assert_check(*state, 3, NULL);
+    assert_check(*state, 0, NULL);
+    image[100] ^= 1; /* torn: its salt is known still */
+    assert_check(*state, 0, NULL);
+    assert_check(*state, 3, NULL);
+}
+
 static void test_a_tail_of_another_moment_is_noticed(void **state)
 {
     memset(image, 0, sizeof(image));
@@ -403,19 +423,22 @@ static void test_file_is_written_read_and_cleared(void **state)
     struct error error;
     uint8_t *bytes = NULL;
     size_t size = 0;
-    assert_status(tail_file_read(fixture->directory, &bytes, &size, &error), STATUS_OK, &error);
+    assert_status(tail_file_read(fixture->directory, FORMAT_TAIL_BYTES, &bytes, &size, &error),
+                  STATUS_OK, &error);
     assert_null(bytes);
     for (int sync = 0; sync < 2; sync++) { /* the second finds it made */
         assert_status(tail_file_open(fixture->directory, sync == 1, &file, &error), STATUS_OK,
                       &error);
         assert_status(tail_file_write(file, FORMAT_TAIL_BYTES - 5, slice_text("bytes"), &error),
                       STATUS_OK, &error);
-        assert_status(tail_file_read(fixture->directory, &bytes, &size, &error), STATUS_OK, &error);
+        assert_status(tail_file_read(fixture->directory, FORMAT_TAIL_BYTES, &bytes, &size, &error),
+                      STATUS_OK, &error);
         assert_int_equal(size, FORMAT_TAIL_BYTES);
         assert_memory_equal(bytes + size - 5, "bytes", 5);
         free(bytes);
         assert_status(tail_file_clear(file, &error), STATUS_OK, &error);
-        assert_status(tail_file_read(fixture->directory, &bytes, &size, &error), STATUS_OK, &error);
+        assert_status(tail_file_read(fixture->directory, FORMAT_TAIL_BYTES, &bytes, &size, &error),
+                      STATUS_OK, &error);
         memset(image, 0, sizeof(image));
         assert_int_equal(size, sizeof(image));
         assert_memory_equal(bytes, image, size);
@@ -540,6 +563,7 @@ int main(void)
         cmocka_unit_test(test_a_gap_or_a_repetition_ends_the_chain),
         cmocka_unit_test(test_a_frame_has_a_largest_size),
         TEST(test_what_is_missing_from_the_tail_is_noticed),
+        TEST(test_frame_of_another_salt_does_not_count),
         TEST(test_a_tail_of_another_moment_is_noticed),
         TEST(test_file_is_written_read_and_cleared),
         TEST(test_a_full_tail_begins_anew),
