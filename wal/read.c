@@ -48,7 +48,7 @@ static enum status lay_over(struct wal_reader *reader, struct error *ret_error)
         status = rows_highest(reader->transaction, &lsn, &unit, ret_error);
     }
     reader->window.after_lsn = lsn;
-    if (tail_window_last_lsn(&window) <= lsn) {
+    if (status == STATUS_OK && tail_window_last_lsn(&window) <= lsn) {
         reader->window.frames = 0;
     }
     if (status == STATUS_OK && reader->window.frames > 0 &&
