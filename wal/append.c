@@ -169,6 +169,20 @@ static void note_room(struct wal *wal, const struct wal_append *first, enum stat
     }
 }
 
+/* What does not get into the tables for lack of room stays in the tail. */
+static void checkpoint(struct writer *writer)
+{
+    struct error error;
+    if (writer_has_failed(writer)) {
+        return;
+    }
+    enum status status = committer_checkpoint(writer->committer, &error);
+    writer->lacks_room = is_lack_of_room(status);
+    if (status != STATUS_OK && !writer->lacks_room) {
+        fail_for_good(writer, &error);
+    }
+}
+
 /* Writes a run and completes it. Recursion halves the run: its depth is the logarithm of it. */
 static void settle_run(struct writer *writer, struct run run)
 {
@@ -190,6 +204,18 @@ static void settle_run(struct writer *writer, struct run run)
     if (!is_lack_of_room(status)) {
         fail_for_good(writer, &error);
         complete_run(run, STATUS_IO);
+        return;
+    }
+    if (committer_is_behind(writer->committer)) {
+        /* A checkpoint gives back the pages that were copied. Where not even that has room, each
+           part of the run would only try it again. */
+        checkpoint(writer);
+        if (writer->lacks_room) {
+            note_room(writer->wal, run.first, STATUS_FULL);
+            complete_run(run, STATUS_FULL);
+        } else {
+            settle_run(writer, run);
+        }
         return;
     }
     if (run.count == 1) {
@@ -330,20 +356,6 @@ static void wait_for_work(struct writer *writer)
         }
     }
     writer->waits_briefly = false;
-}
-
-/* What does not get into the tables for lack of room stays in the tail. */
-static void checkpoint(struct writer *writer)
-{
-    struct error error;
-    if (writer_has_failed(writer)) {
-        return;
-    }
-    enum status status = committer_checkpoint(writer->committer, &error);
-    writer->lacks_room = is_lack_of_room(status);
-    if (status != STATUS_OK && !writer->lacks_room) {
-        fail_for_good(writer, &error);
-    }
 }
 
 static void *writer_main(void *argument)

@@ -19,18 +19,29 @@
 #include "holdfast/crash_point.h"
 #include "wal/batch.h"
 #include "wal/internal.h"
+#include "wal/room.h"
 #include "wal/rows.h"
 #include "wal/tail.h"
 
-/* Removing rows takes pages, too: LMDB changes copies. */
-#define PRUNE_BYTES ((uint64_t)4 << 20)
+/* Removing rows takes pages, too, and so does what is put between two checkpoints: LMDB changes
+   copies. */
+#define COPIES_BYTES ((uint64_t)12 << 20)
+/* A checkpoint comes before its commit could need more fresh pages than that: so much lies ready
+   behind the end of the file when a transaction begins (room.h). */
+#define FRESH_BYTES_MAX (ROOM_BALLAST_BYTES / 2 - ((uint64_t)1 << 20))
+/* Beyond its own bytes a record changes a leaf of the units and one of the sessions, and with them
+   now and then the pages above. */
+#define FRESH_BYTES_RECORD ((uint64_t)10 << 10)
 
 struct committer {
     struct wal *wal;
+    bool with_sync;
     struct tail_file *tail; /* NULL: the disk had no room for one */
     struct tail_builder builder;
     struct batch batch;  /* its transaction is NULL: none is open */
     bool ballast;        /* there was one when that began */
+    uint64_t salt;       /* of the frames since the last checkpoint */
+    uint64_t fresh;      /* at most so many bytes of pages does its commit need */
     uint64_t tail_end;   /* where the next frame goes */
     uint64_t last_us;    /* what the last batch took to be durable */
     uint64_t file_bytes; /* at the last batch */
@@ -153,6 +164,7 @@ static enum status commit(struct committer *committer, struct error *ret_error)
     }
     CRASH_POINT(wal_checkpointed);
     committer->tail_end = 0;
+    committer->fresh = 0;
     publish(committer);
     replace_view(committer->wal, view);
     return STATUS_OK;
@@ -165,10 +177,14 @@ static enum status write_frame(struct committer *committer, bool *ret_written,
     struct wal *wal = committer->wal;
     struct tail_frame *frame = NULL;
     *ret_written = false;
+    if (committer->tail_end == 0) {
+        arc4random_buf(&committer->salt, sizeof committer->salt);
+    }
     if (committer->tail == NULL || committer->builder.too_large || tail_view_is_full(wal->view)) {
         return STATUS_OK;
     }
-    enum status status = tail_builder_finish(&committer->builder, wal->id, &frame, ret_error);
+    enum status status =
+        tail_builder_finish(&committer->builder, wal->id, committer->salt, &frame, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -243,17 +259,39 @@ static enum status prepare(struct committer *committer, struct error *ret_error)
     if (status == STATUS_OK) {
         committer->batch.time_ms = clock_wall_ms();
         committer->batch.only_ends = !reserve_is_kept(committer, &usage) || !committer->ballast;
-        committer->batch.ends_bytes = usage.map_bytes - PRUNE_BYTES;
+        committer->batch.ends_bytes = usage.map_bytes - COPIES_BYTES;
         tail_builder_reset(&committer->builder);
     }
     return status;
+}
+
+static uint64_t fresh_bytes(const struct wal_append *group, size_t count)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        bytes += batch_group_bytes(group);
+        for (const struct wal_append *record = group; record != NULL; record = record->next) {
+            bytes += FRESH_BYTES_RECORD;
+        }
+        group = group->queue_next;
+    }
+    return bytes;
 }
 
 enum status committer_write(struct committer *committer, struct wal_append *first, size_t count,
                             struct error *ret_error)
 {
     size_t groups = 0;
-    enum status status = prepare(committer, ret_error);
+    enum status status = STATUS_OK;
+    committer->fresh += fresh_bytes(first, count);
+    if (committer->tail_end > 0 && committer->fresh > FRESH_BYTES_MAX) {
+        /* So that what does not get in takes nothing with it that is durable already. */
+        status = committer_checkpoint(committer, ret_error);
+        committer->fresh = fresh_bytes(first, count);
+    }
+    if (status == STATUS_OK) {
+        status = prepare(committer, ret_error);
+    }
     if (status != STATUS_OK) {
         abandon(committer);
         return status;
@@ -339,6 +377,7 @@ enum status committer_new(struct wal *wal, struct store_transaction *transaction
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     committer->wal = wal;
+    committer->with_sync = with_sync;
     replace_view(wal, view);
     enum status status = recover(wal, transaction, ret_error);
     if (status == STATUS_OK) {
@@ -354,7 +393,22 @@ enum status committer_new(struct wal *wal, struct store_transaction *transaction
 
 enum status committer_start(struct committer *committer, struct error *ret_error)
 {
-    return committer->tail == NULL ? STATUS_OK : tail_file_clear(committer->tail, ret_error);
+    enum status status = STATUS_OK;
+    if (committer->tail == NULL) {
+        return STATUS_OK;
+    }
+    if (!committer->with_sync) {
+        /* What the tail had may have been promised to survive a power cut. */
+        status = store_sync(committer->wal->store, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = tail_file_clear(committer->tail, ret_error);
+    }
+    if (status == STATUS_FULL) {
+        committer->tail = tail_file_close(committer->tail);
+        return STATUS_OK;
+    }
+    return status;
 }
 
 struct committer *committer_free(struct committer *committer)

@@ -55,12 +55,17 @@ static enum status read_tail(struct wal *wal, uint8_t **ret_bytes, size_t *ret_s
     size_t size = 0;
     uint64_t lsn = 0;
     uint64_t unit = 0;
-    enum status status = tail_file_read(wal->directory, &bytes, &size, ret_error);
+    enum status status =
+        tail_file_read(wal->directory, FORMAT_TAIL_BYTES, &bytes, &size, ret_error);
     if (status != STATUS_OK || bytes == NULL) {
         *ret_size = 0;
         return status;
     }
-    status = store_begin(wal->store, false, &transaction, ret_error);
+    /* A copy may not have what a power cut could still take from the original. */
+    status = tail_file_sync(wal->directory, ret_error);
+    if (status == STATUS_OK) {
+        status = store_begin(wal->store, false, &transaction, ret_error);
+    }
     if (status == STATUS_OK) {
         status = rows_highest(transaction, &lsn, &unit, ret_error);
         store_abort(transaction);

@@ -91,7 +91,8 @@
  *       32     8  LSN of the first record
  *       40     4  number of records, at least 1
  *       44     4  zero
- *       48        the records
+ *       48     8  salt: random, the same in all frames since the last checkpoint
+ *       56        the records
  *
  *   of each record
  *        0     4  size of its value
@@ -103,10 +104,12 @@
  *
  * The frames that count begin at offset 0 and follow each other without a gap in LSNs, each at the
  * first aligned place behind the one before. The first that is not whole, is another journal's, or
- * has another first LSN ends them. What of them the tables have already is skipped; that the first
- * one begins behind the end of the tables, or that behind their end there is a whole one with LSNs
- * that neither they nor the tables have, is damage. Opening for writing puts them into the tables,
- * durably, then makes the file anew.
+ * has another salt or first LSN ends them. Behind them lies the middle of former frames, bytes that
+ * a client may have chosen: he could not know a salt that was drawn after they were written. What
+ * of them the tables have already is skipped; that the first one begins behind the end of the
+ * tables, or that behind their end there is a whole one with LSNs that neither they nor the tables
+ * have, is damage. Opening for writing puts them into the tables, durably, then makes the file
+ * anew.
  *
  * Versions
  *
@@ -161,7 +164,7 @@
 #define FORMAT_TAIL_BYTES ((size_t)1 << 20)
 #define FORMAT_FRAME_ALIGNMENT 4096u
 #define FORMAT_FRAME_BYTES_MAX ((size_t)64 << 10)
-#define FORMAT_FRAME_HEADER_BYTES 48u
+#define FORMAT_FRAME_HEADER_BYTES 56u
 #define FORMAT_FRAME_ENTRY_BYTES 16u
 
 #define FORMAT_KEY_BYTES 8u

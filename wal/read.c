@@ -6,7 +6,8 @@
  * it owns. It never waits for the writer and the writer never for it.
  *
  * Order: first the frames, then the transaction. Frames go only when the tables have what is in
- * them, so nothing is missing between the two; what both have is taken from the tables.
+ * them, so nothing is missing between the two; what both have is taken from the tables. A reader of
+ * another process may see a frame a moment before it is durable, and nobody was told of it.
  *
  * Threads: a reader is used by one thread at a time; readers are independent of each other.
  */

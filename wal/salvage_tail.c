@@ -222,7 +222,7 @@ enum status salvage_tail(const char *directory, struct findings *findings, struc
     uint64_t end = tables_end(findings);
     findings->end_is_known =
         !findings->result.former_snapshot && findings->record_rows == findings->result.records;
-    enum status status = tail_file_read(directory, &bytes, &size, &error);
+    enum status status = tail_file_read(directory, FORMAT_TAIL_BYTES, &bytes, &size, &error);
     if (status == STATUS_MEMORY) {
         return error_set(ret_error, status, "%s", error.message);
     }

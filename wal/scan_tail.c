@@ -17,9 +17,9 @@
 enum status scan_read_tail(struct scan *scan, struct scan_tail *ret_tail, struct error *ret_error)
 {
     scan_now_doing(scan, "reading the tail");
-    return scan->without_tail
-               ? STATUS_OK
-               : tail_file_read(scan->directory, &ret_tail->bytes, &ret_tail->size, ret_error);
+    return scan->without_tail ? STATUS_OK
+                              : tail_file_read(scan->directory, FORMAT_TAIL_BYTES, &ret_tail->bytes,
+                                               &ret_tail->size, ret_error);
 }
 
 /* ------------------------------------------------------------------ records */

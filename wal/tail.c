@@ -11,6 +11,9 @@
 #include <string.h>
 
 #define CRC_OFFSET 12u
+#define SALT_OFFSET 48u
+/* Mostly there is little in the tail. */
+#define FIRST_READ_BYTES (2 * FORMAT_FRAME_BYTES_MAX)
 #define FRAME_VERSION 1u
 
 static const uint8_t magic[4] = {'H', 'F', 'T', 'F'};
@@ -111,6 +114,7 @@ static enum status copy_frame(const uint8_t *bytes, size_t size, struct tail_fra
     frame->bytes = copy;
     frame->size = size;
     frame->count = count;
+    frame->salt = slice_load_u64be(bytes + SALT_OFFSET);
     frame->first_lsn = slice_load_u64be(bytes + 32);
     frame->last_lsn = frame->first_lsn + count - 1;
     if (read_entries(frame)) {
@@ -175,7 +179,7 @@ enum status tail_builder_add(struct tail_builder *builder, struct slice value,
 }
 
 enum status tail_builder_finish(struct tail_builder *builder,
-                                const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                                const uint8_t journal_id[WAL_JOURNAL_ID_BYTES], uint64_t salt,
                                 struct tail_frame **ret_frame, struct error *ret_error)
 {
     uint8_t *bytes = builder->bytes;
@@ -188,8 +192,12 @@ enum status tail_builder_finish(struct tail_builder *builder,
     memcpy(bytes + 16, journal_id, WAL_JOURNAL_ID_BYTES);
     slice_store_u64be(bytes + 32, format_record_lsn(bytes + first));
     slice_store_u32be(bytes + 40, (uint32_t)builder->count);
+    slice_store_u64be(bytes + SALT_OFFSET, salt);
     slice_store_u32be(bytes + CRC_OFFSET, frame_crc(bytes, builder->size));
-    return copy_frame(bytes, builder->size, ret_frame, ret_error);
+    enum status status = copy_frame(bytes, builder->size, ret_frame, ret_error);
+    return status == STATUS_OK && *ret_frame == NULL
+               ? error_set(ret_error, STATUS_CORRUPT, "a frame of the tail contradicts itself")
+               : status;
 }
 
 /* ------------------------------------------------------------------ those of a file */
@@ -199,6 +207,7 @@ enum status tail_parse(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_
 {
     size_t at = 0;
     uint64_t last_lsn = 0;
+    uint64_t salt = 0;
     while (at < bytes.size && !tail_view_is_full(view)) {
         struct tail_frame *frame = NULL;
         size_t frame_size = whole_size(bytes.data + at, bytes.size - at, journal_id);
@@ -208,10 +217,12 @@ enum status tail_parse(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_
                 return status;
             }
         }
-        if (frame == NULL || (last_lsn != 0 && frame->first_lsn != last_lsn + 1)) {
+        if (frame == NULL ||
+            (at > 0 && (frame->first_lsn != last_lsn + 1 || frame->salt != salt))) {
             tail_frame_free(frame);
             break;
         }
+        salt = frame->salt;
         last_lsn = frame->last_lsn;
         tail_view_add(view, frame);
         at += align(frame_size);
@@ -220,15 +231,18 @@ enum status tail_parse(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_
     return STATUS_OK;
 }
 
-enum status tail_read(const char *directory, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
-                      struct tail_view **ret_view, struct error *ret_error)
+/* *ret_is_whole false: more frames may follow behind `limit`. */
+static enum status read_up_to(const char *directory, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                              size_t limit, struct tail_view **ret_view, bool *ret_is_whole,
+                              struct error *ret_error)
 {
     uint8_t *bytes = NULL;
     size_t size = 0;
     size_t end = 0;
-    enum status status = tail_file_read(directory, &bytes, &size, ret_error);
+    enum status status = tail_file_read(directory, limit, &bytes, &size, ret_error);
+    *ret_view = NULL;
+    *ret_is_whole = true;
     if (status != STATUS_OK || bytes == NULL) {
-        *ret_view = NULL;
         return status;
     }
     struct tail_view *view = tail_view_new();
@@ -240,7 +254,25 @@ enum status tail_read(const char *directory, const uint8_t journal_id[WAL_JOURNA
         return status;
     }
     *ret_view = view;
+    *ret_is_whole = end + FORMAT_FRAME_BYTES_MAX <= limit || limit == FORMAT_TAIL_BYTES;
     return STATUS_OK;
+}
+
+enum status tail_read(const char *directory, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                      struct tail_view **ret_view, struct error *ret_error)
+{
+    struct tail_view *view = NULL;
+    bool is_whole = true;
+    enum status status =
+        read_up_to(directory, journal_id, FIRST_READ_BYTES, &view, &is_whole, ret_error);
+    if (status == STATUS_OK && !is_whole) {
+        tail_view_release(view);
+        status = read_up_to(directory, journal_id, FORMAT_TAIL_BYTES, &view, &is_whole, ret_error);
+    }
+    if (status == STATUS_OK) {
+        *ret_view = view;
+    }
+    return status;
 }
 
 enum status tail_is_missing(const char *directory, struct error *ret_error)
@@ -258,6 +290,10 @@ static enum status find_strays(struct slice bytes, const uint8_t journal_id[WAL_
                                struct error *ret_error)
 {
     size_t at = contents->end;
+    /* Also of a first frame that is torn: its header is there, or that of one before it. */
+    bool has_salt =
+        bytes.size >= FORMAT_FRAME_HEADER_BYTES && memcmp(bytes.data, magic, sizeof magic) == 0;
+    uint64_t salt = has_salt ? slice_load_u64be(bytes.data + SALT_OFFSET) : 0;
     while (at < bytes.size && !tail_view_is_full(contents->strays)) {
         struct tail_frame *frame = NULL;
         size_t size = whole_size(bytes.data + at, bytes.size - at, journal_id);
@@ -267,7 +303,7 @@ static enum status find_strays(struct slice bytes, const uint8_t journal_id[WAL_
                 return status;
             }
         }
-        if (frame == NULL || frame->last_lsn <= last_lsn) {
+        if (frame == NULL || frame->last_lsn <= last_lsn || (has_salt && frame->salt != salt)) {
             tail_frame_free(frame);
             at += FORMAT_FRAME_ALIGNMENT;
             continue;
@@ -319,7 +355,8 @@ enum status tail_judge(const struct tail_contents *contents, uint64_t last_lsn,
     if (first > last_lsn + 1) {
         return error_set(ret_error, STATUS_CORRUPT,
                          "%s begins with record %" PRIu64 ", but data.mdb ends with %" PRIu64
-                         ": they are not of the same moment",
+                         ": they are not of the same moment; if data.mdb is "
+                         "the right one, put " FORMAT_TAIL_FILE " away",
                          FORMAT_TAIL_FILE, first, last_lsn);
     }
     if (contents->stray < FORMAT_TAIL_BYTES) {

@@ -46,6 +46,7 @@ struct tail_entry {
 
 /* Whole and sound; never changed. */
 struct tail_frame {
+    uint64_t salt;
     uint64_t first_lsn;
     uint64_t last_lsn;
     uint8_t *bytes;
@@ -73,7 +74,8 @@ MUST_CHECK enum status tail_builder_add(struct tail_builder *builder, struct sli
 /* The whole, which then is a frame in memory as well. STATUS_MEMORY. */
 MUST_CHECK enum status tail_builder_finish(struct tail_builder *builder,
                                            const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
-                                           struct tail_frame **ret_frame, struct error *ret_error);
+                                           uint64_t salt, struct tail_frame **ret_frame,
+                                           struct error *ret_error);
 /* NULL is harmless. */
 void tail_frame_free(struct tail_frame *frame);
 /* What it takes in the file. */
@@ -100,10 +102,13 @@ struct tail_file *tail_file_close(struct tail_file *file);
    write; what is there may be a part of them), STATUS_IO. */
 MUST_CHECK enum status tail_file_write(struct tail_file *file, uint64_t offset, struct slice bytes,
                                        struct error *ret_error);
-/* Up to FORMAT_TAIL_BYTES of the file; *ret_bytes NULL: there is none, else it is to be freed.
-   STATUS_IO, STATUS_MEMORY. */
-MUST_CHECK enum status tail_file_read(const char *directory, uint8_t **ret_bytes, size_t *ret_size,
-                                      struct error *ret_error);
+/* The first `limit` bytes of the file, at most FORMAT_TAIL_BYTES. *ret_bytes NULL: there is none,
+   or one that is shorter than FORMAT_TAIL_BYTES, which it never is by itself; else it is to be
+   freed. STATUS_IO, STATUS_MEMORY. */
+MUST_CHECK enum status tail_file_read(const char *directory, size_t limit, uint8_t **ret_bytes,
+                                      size_t *ret_size, struct error *ret_error);
+/* Waits until what was read is on the disk. STATUS_IO. */
+MUST_CHECK enum status tail_file_sync(const char *directory, struct error *ret_error);
 
 /* ------------------------------------------------------------------ frames laid over the tables */
 
@@ -178,7 +183,8 @@ MUST_CHECK enum status tail_parse(struct slice bytes,
 /*
  * The frames that count, as they are in DIRECTORY/tail.wal; for whoever has no view of the owner's.
  * Read it before the snapshot of the tables that it is laid over: a frame that is overwritten
- * meanwhile is in the tables. An empty view: no frame counts. *ret_view NULL: there is no file.
+ * meanwhile is in the tables. An empty view: no frame counts. *ret_view NULL: there is no file, or
+ * one that was cut short.
  * STATUS_MEMORY, STATUS_IO.
  */
 MUST_CHECK enum status tail_read(const char *directory,

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "wal/directory.h"
@@ -138,32 +139,56 @@ enum status tail_file_write(struct tail_file *file, uint64_t offset, struct slic
     return code == 0 ? STATUS_OK : fail(file->path, code, "write to", ret_error);
 }
 
-enum status tail_file_read(const char *directory, uint8_t **ret_bytes, size_t *ret_size,
-                           struct error *ret_error)
+static enum status open_to_read(const char *directory, char path[PATH_MAX], int *ret_descriptor,
+                                struct error *ret_error)
 {
-    char path[PATH_MAX];
-    *ret_bytes = NULL;
-    *ret_size = 0;
     if (snprintf(path, PATH_MAX, "%s/" FORMAT_TAIL_FILE, directory) >= PATH_MAX) {
         return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
     }
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return errno == ENOENT ? STATUS_OK : fail(path, errno, "open", ret_error);
-    }
-    uint8_t *bytes = malloc(FORMAT_TAIL_BYTES);
+    *ret_descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    return *ret_descriptor >= 0 || errno == ENOENT ? STATUS_OK
+                                                   : fail(path, errno, "open", ret_error);
+}
+
+/* An errno, or 0; *ret_size is less than `limit` if the file ends before. */
+static int read_all(int descriptor, uint8_t *bytes, size_t limit, size_t *ret_size)
+{
     size_t size = 0;
-    int code = bytes == NULL ? ENOMEM : 0;
-    while (code == 0 && size < FORMAT_TAIL_BYTES) {
-        ssize_t got = pread(descriptor, bytes + size, FORMAT_TAIL_BYTES - size, (off_t)size);
+    while (size < limit) {
+        ssize_t got = pread(descriptor, bytes + size, limit - size, (off_t)size);
         if (got < 0 && errno == EINTR) {
             continue;
         }
         if (got <= 0) {
-            code = got < 0 ? errno : 0;
-            break;
+            *ret_size = size;
+            return got < 0 ? errno : 0;
         }
         size += (size_t)got;
+    }
+    *ret_size = size;
+    return 0;
+}
+
+enum status tail_file_read(const char *directory, size_t limit, uint8_t **ret_bytes,
+                           size_t *ret_size, struct error *ret_error)
+{
+    char path[PATH_MAX];
+    struct stat file;
+    int descriptor = -1;
+    size_t size = 0;
+    *ret_bytes = NULL;
+    *ret_size = 0;
+    enum status status = open_to_read(directory, path, &descriptor, ret_error);
+    if (status != STATUS_OK || descriptor < 0) {
+        return status;
+    }
+    int code = fstat(descriptor, &file) != 0 ? errno : 0;
+    bool is_short = code == 0 && file.st_size < (off_t)FORMAT_TAIL_BYTES;
+    uint8_t *bytes = code == 0 && !is_short ? malloc(limit) : NULL;
+    if (bytes != NULL) {
+        code = read_all(descriptor, bytes, limit, &size);
+    } else if (code == 0 && !is_short) {
+        code = ENOMEM;
     }
     (void)close(descriptor);
     if (code != 0) {
@@ -173,4 +198,17 @@ enum status tail_file_read(const char *directory, uint8_t **ret_bytes, size_t *r
     *ret_bytes = bytes;
     *ret_size = size;
     return STATUS_OK;
+}
+
+enum status tail_file_sync(const char *directory, struct error *ret_error)
+{
+    char path[PATH_MAX];
+    int descriptor = -1;
+    enum status status = open_to_read(directory, path, &descriptor, ret_error);
+    if (status == STATUS_OK && descriptor >= 0) {
+        int code = fdatasync(descriptor) != 0 ? errno : 0;
+        (void)close(descriptor);
+        status = code == 0 ? STATUS_OK : fail(path, code, "sync", ret_error);
+    }
+    return status;
 }

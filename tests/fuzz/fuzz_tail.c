@@ -52,7 +52,7 @@ __attribute__((constructor)) static void make_seed(void)
         add(&builder, 1 + 3 * i, WAL_KIND_BEGIN);
         add(&builder, 2 + 3 * i, WAL_KIND_WRITE);
         add(&builder, 3 + 3 * i, WAL_KIND_COMMIT);
-        FUZZ_REQUIRE(tail_builder_finish(&builder, journal_id, &frame, NULL) == STATUS_OK);
+        FUZZ_REQUIRE(tail_builder_finish(&builder, journal_id, 7, &frame, NULL) == STATUS_OK);
         FUZZ_REQUIRE(i * FORMAT_FRAME_ALIGNMENT + frame->size <= sizeof(seed));
         memcpy(seed + i * FORMAT_FRAME_ALIGNMENT, frame->bytes, frame->size);
         tail_frame_free(frame);

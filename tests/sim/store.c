@@ -392,7 +392,7 @@ void sim_store_check_tail(const char *directory)
     struct tail_contents contents = {0};
     uint8_t *bytes = NULL;
     size_t size = 0;
-    enum status status = tail_file_read(directory, &bytes, &size, &error);
+    enum status status = tail_file_read(directory, FORMAT_TAIL_BYTES, &bytes, &size, &error);
     if (status == STATUS_OK) {
         status = tail_look(slice_make(bytes, size), id.data, last_lsn, &contents, &error);
     }

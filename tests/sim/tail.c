@@ -262,8 +262,8 @@ enum status tail_file_clear(struct tail_file *file, struct error *ret_error)
     return status;
 }
 
-enum status tail_file_read(const char *directory, uint8_t **ret_bytes, size_t *ret_size,
-                           struct error *ret_error)
+enum status tail_file_read(const char *directory, size_t limit, uint8_t **ret_bytes,
+                           size_t *ret_size, struct error *ret_error)
 {
     (void)ret_error;
     *ret_bytes = NULL;
@@ -273,6 +273,6 @@ enum status tail_file_read(const char *directory, uint8_t **ret_bytes, size_t *r
     }
     *ret_bytes = calloc(1, FORMAT_TAIL_BYTES);
     memcpy(*ret_bytes, tail.image.now, tail.image.used);
-    *ret_size = FORMAT_TAIL_BYTES;
+    *ret_size = limit;
     return STATUS_OK;
 }

@@ -31,6 +31,8 @@ static void add(struct tail_builder *builder, const struct wal_record *record, c
                   STATUS_OK, &error);
 }
 
+static uint64_t salt = 7;
+
 /* A unit of three records, whose number is the first LSN. */
 static struct tail_frame *make_frame(uint64_t first_lsn)
 {
@@ -49,7 +51,8 @@ static struct tail_frame *make_frame(uint64_t first_lsn)
     record.kind = WAL_KIND_COMMIT;
     record.payload = slice_text("");
     add(&builder, &record, "", 0);
-    assert_status(tail_builder_finish(&builder, journal_id, &frame, &error), STATUS_OK, &error);
+    assert_status(tail_builder_finish(&builder, journal_id, salt, &frame, &error), STATUS_OK,
+                  &error);
     tail_builder_free(&builder);
     return frame;
 }
@@ -322,8 +325,8 @@ static void test_a_frame_has_a_largest_size(void **state)
             STATUS_OK, &error);
         assert_int_equal(builder.too_large, more == 1);
         if (more == 0) {
-            assert_status(tail_builder_finish(&builder, journal_id, &frame, &error), STATUS_OK,
-                          &error);
+            assert_status(tail_builder_finish(&builder, journal_id, salt, &frame, &error),
+                          STATUS_OK, &error);
             assert_int_equal(frame->size, FORMAT_FRAME_BYTES_MAX);
             tail_frame_free(frame);
         }
@@ -335,15 +338,30 @@ static void test_a_frame_has_a_largest_size(void **state)
 
 /* ------------------------------------------------------------------ the file */
 
-static void assert_check(uint64_t last_lsn, const char *says)
+static void write_tail(const struct fixture *fixture)
+{
+    char path[300];
+    fixture_path(fixture, FORMAT_TAIL_FILE, path, sizeof(path));
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(descriptor >= 0);
+    assert_int_equal(write(descriptor, image, sizeof(image)), sizeof(image));
+    assert_int_equal(close(descriptor), 0);
+}
+
+static void assert_check(const struct fixture *fixture, uint64_t last_lsn, const char *says)
 {
     struct error error = {0};
     struct tail_contents contents = {0};
-    assert_status(
-        tail_look(slice_make(image, sizeof(image)), journal_id, last_lsn, &contents, &error),
-        STATUS_OK, &error);
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    write_tail(fixture);
+    assert_status(tail_file_read(fixture->directory, FORMAT_TAIL_BYTES, &bytes, &size, &error),
+                  STATUS_OK, &error);
+    assert_status(tail_look(slice_make(bytes, size), journal_id, last_lsn, &contents, &error),
+                  STATUS_OK, &error);
     enum status status = tail_judge(&contents, last_lsn, &error);
     tail_contents_free(&contents);
+    free(bytes);
     assert_status(status, says == NULL ? STATUS_OK : STATUS_CORRUPT, &error);
     if (says != NULL && strstr(error.message, says) == NULL) {
         fail_msg("\"%s\" does not say \"%s\"", error.message, says);
@@ -352,36 +370,50 @@ static void assert_check(uint64_t last_lsn, const char *says)
 
 static void test_what_is_missing_from_the_tail_is_noticed(void **state)
 {
-    (void)state;
     const size_t second = FORMAT_FRAME_ALIGNMENT;
     fill_image();
-    assert_check(0, NULL);
-    assert_check(3 * FRAMES, NULL);
+    assert_check(*state, 0, NULL);
+    assert_check(*state, 3 * FRAMES, NULL);
     image[second + 100] ^= 1; /* the third is whole, and newer than the tables */
-    assert_check(3, "damaged at offset 4096");
-    assert_check(3 * FRAMES - 1, "damaged at offset 4096");
-    assert_check(3 * FRAMES, NULL);
+    assert_check(*state, 3, "damaged at offset 4096");
+    assert_check(*state, 3 * FRAMES - 1, "damaged at offset 4096");
+    assert_check(*state, 3 * FRAMES, NULL);
     fill_image();
     image[100] ^= 1;
-    assert_check(0, "damaged at offset 0");
-    assert_check(3 * FRAMES, NULL);
+    assert_check(*state, 0, "damaged at offset 0");
+    assert_check(*state, 3 * FRAMES, NULL);
     fill_image();
     image[(FRAMES - 1) * second + 100] ^= 1; /* the last: one that was never completed */
-    assert_check(0, NULL);
+    assert_check(*state, 0, NULL);
     /* What is left behind new frames is older than they are. */
     fill_image();
     put_frame(0, 1 + 3 * FRAMES);
-    assert_check(3 * FRAMES, NULL);
+    assert_check(*state, 3 * FRAMES, NULL);
+}
+
+/* A client may know everything of a frame but the salt, and have its bytes stored as his document.
+ */
+static void test_frame_of_another_salt_does_not_count(void **state)
+{
+    memset(image, 0, sizeof(image));
+    uint64_t end = put_frame(0, 1);
+    salt = 8;
+    put_frame(end, 4);
+    salt = 7;
+    assert_check(*state, 3, NULL);
+    assert_check(*state, 0, NULL);
+    image[100] ^= 1; /* torn: its salt is known still */
+    assert_check(*state, 0, NULL);
+    assert_check(*state, 3, NULL);
 }
 
 static void test_a_tail_of_another_moment_is_noticed(void **state)
 {
-    (void)state;
     memset(image, 0, sizeof(image));
     put_frame(0, 10);
-    assert_check(8, "not of the same moment");
-    assert_check(9, NULL);
-    assert_check(50, NULL);
+    assert_check(*state, 8, "not of the same moment");
+    assert_check(*state, 9, NULL);
+    assert_check(*state, 50, NULL);
 }
 
 static void test_file_is_written_read_and_cleared(void **state)
@@ -391,19 +423,22 @@ static void test_file_is_written_read_and_cleared(void **state)
     struct error error;
     uint8_t *bytes = NULL;
     size_t size = 0;
-    assert_status(tail_file_read(fixture->directory, &bytes, &size, &error), STATUS_OK, &error);
+    assert_status(tail_file_read(fixture->directory, FORMAT_TAIL_BYTES, &bytes, &size, &error),
+                  STATUS_OK, &error);
     assert_null(bytes);
     for (int sync = 0; sync < 2; sync++) { /* the second finds it made */
         assert_status(tail_file_open(fixture->directory, sync == 1, &file, &error), STATUS_OK,
                       &error);
         assert_status(tail_file_write(file, FORMAT_TAIL_BYTES - 5, slice_text("bytes"), &error),
                       STATUS_OK, &error);
-        assert_status(tail_file_read(fixture->directory, &bytes, &size, &error), STATUS_OK, &error);
+        assert_status(tail_file_read(fixture->directory, FORMAT_TAIL_BYTES, &bytes, &size, &error),
+                      STATUS_OK, &error);
         assert_int_equal(size, FORMAT_TAIL_BYTES);
         assert_memory_equal(bytes + size - 5, "bytes", 5);
         free(bytes);
         assert_status(tail_file_clear(file, &error), STATUS_OK, &error);
-        assert_status(tail_file_read(fixture->directory, &bytes, &size, &error), STATUS_OK, &error);
+        assert_status(tail_file_read(fixture->directory, FORMAT_TAIL_BYTES, &bytes, &size, &error),
+                      STATUS_OK, &error);
         memset(image, 0, sizeof(image));
         assert_int_equal(size, sizeof(image));
         assert_memory_equal(bytes, image, size);
@@ -499,16 +534,6 @@ static void test_an_older_file_beside_the_tail_is_refused(void **state)
 }
 
 /* Another journal's tail is none, as long as the journal was closed cleanly. */
-static void write_tail(const struct fixture *fixture)
-{
-    char path[300];
-    fixture_path(fixture, FORMAT_TAIL_FILE, path, sizeof(path));
-    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_true(descriptor >= 0);
-    assert_int_equal(write(descriptor, image, sizeof(image)), sizeof(image));
-    assert_int_equal(close(descriptor), 0);
-}
-
 static void test_another_journals_tail_does_not_count(void **state)
 {
     struct wal *wal = fixture_open(*state);
@@ -538,6 +563,7 @@ int main(void)
         cmocka_unit_test(test_a_gap_or_a_repetition_ends_the_chain),
         cmocka_unit_test(test_a_frame_has_a_largest_size),
         TEST(test_what_is_missing_from_the_tail_is_noticed),
+        TEST(test_frame_of_another_salt_does_not_count),
         TEST(test_a_tail_of_another_moment_is_noticed),
         TEST(test_file_is_written_read_and_cleared),
         TEST(test_a_full_tail_begins_anew),
