@@ -283,12 +283,13 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
 {
     size_t groups = 0;
     enum status status = STATUS_OK;
-    committer->fresh += fresh_bytes(first, count);
-    if (committer->tail_end > 0 && committer->fresh > FRESH_BYTES_MAX) {
+    uint64_t fresh = fresh_bytes(first, count);
+    if (committer->tail_end > 0 && committer->fresh + fresh > FRESH_BYTES_MAX) {
         /* So that what does not get in takes nothing with it that is durable already. */
         status = committer_checkpoint(committer, ret_error);
-        committer->fresh = fresh_bytes(first, count);
+        status = status == STATUS_FULL ? STATUS_OK : status;
     }
+    committer->fresh += fresh;
     if (status == STATUS_OK) {
         status = prepare(committer, ret_error);
     }

@@ -90,7 +90,8 @@
  *       16    16  the journal's .id
  *       32     8  LSN of the first record
  *       40     4  number of records, at least 1
- *       44     4  zero
+ *       44     4  CRC-32C of bytes 0 to 11, 16 to 43 and 48 to 55: of a first frame that is not
+ *                 whole the salt tells whether one behind it is of the same cycle
  *       48     8  salt: random, the same in all frames since the last checkpoint
  *       56        the records
  *

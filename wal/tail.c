@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define CRC_OFFSET 12u
+#define HEADER_CRC_OFFSET 44u
 #define SALT_OFFSET 48u
 /* Mostly there is little in the tail. */
 #define FIRST_READ_BYTES (2 * FORMAT_FRAME_BYTES_MAX)
@@ -32,6 +33,13 @@ static uint32_t frame_crc(const uint8_t *bytes, size_t size)
 {
     uint32_t crc = format_crc32c(0, slice_make(bytes, CRC_OFFSET));
     return format_crc32c(crc, slice_make(bytes + CRC_OFFSET + 4, size - CRC_OFFSET - 4));
+}
+
+static uint32_t header_crc(const uint8_t *bytes)
+{
+    uint32_t crc = format_crc32c(0, slice_make(bytes, CRC_OFFSET));
+    crc = format_crc32c(crc, slice_make(bytes + 16, HEADER_CRC_OFFSET - 16));
+    return format_crc32c(crc, slice_make(bytes + SALT_OFFSET, 8));
 }
 
 /* ------------------------------------------------------------------ one that is there */
@@ -193,6 +201,7 @@ enum status tail_builder_finish(struct tail_builder *builder,
     slice_store_u64be(bytes + 32, format_record_lsn(bytes + first));
     slice_store_u32be(bytes + 40, (uint32_t)builder->count);
     slice_store_u64be(bytes + SALT_OFFSET, salt);
+    slice_store_u32be(bytes + HEADER_CRC_OFFSET, header_crc(bytes));
     slice_store_u32be(bytes + CRC_OFFSET, frame_crc(bytes, builder->size));
     enum status status = copy_frame(bytes, builder->size, ret_frame, ret_error);
     return status == STATUS_OK && *ret_frame == NULL
@@ -290,9 +299,11 @@ static enum status find_strays(struct slice bytes, const uint8_t journal_id[WAL_
                                struct error *ret_error)
 {
     size_t at = contents->end;
-    /* Also of a first frame that is torn: its header is there, or that of one before it. */
-    bool has_salt =
-        bytes.size >= FORMAT_FRAME_HEADER_BYTES && memcmp(bytes.data, magic, sizeof magic) == 0;
+    /* Also of a first frame that is torn: its header is there, or that of one before it. Where it
+       is damaged, whatever is whole counts as missing something. */
+    bool has_salt = bytes.size >= FORMAT_FRAME_HEADER_BYTES &&
+                    memcmp(bytes.data, magic, sizeof magic) == 0 &&
+                    slice_load_u32be(bytes.data + HEADER_CRC_OFFSET) == header_crc(bytes.data);
     uint64_t salt = has_salt ? slice_load_u64be(bytes.data + SALT_OFFSET) : 0;
     while (at < bytes.size && !tail_view_is_full(contents->strays)) {
         struct tail_frame *frame = NULL;

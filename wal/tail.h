@@ -87,8 +87,8 @@ struct store;
 struct tail_file;
 
 /*
- * Opens DIRECTORY/tail.wal to write; makes it, full of zeros, if it is not there. `with_sync`: for
- * `power`; then a file that was made is on the disk, and so is each frame that was written.
+ * Opens DIRECTORY/tail.wal to write; makes it, full of zeros, if it is not there. One that was
+ * made is on the disk. `with_sync`: for `power`; then so is each frame that was written.
  * STATUS_FULL (it was to be made), STATUS_IO, STATUS_MEMORY.
  */
 MUST_CHECK enum status tail_file_open(const char *directory, bool with_sync,

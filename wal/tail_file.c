@@ -58,16 +58,16 @@ static int fill_with_zeros(int descriptor, bool with_sync)
     return code == 0 && with_sync && fdatasync(descriptor) != 0 ? errno : code;
 }
 
-/* Under another name first: whoever sees the file sees all of it. */
-static enum status make(const char *directory, const char *path, bool with_sync,
-                        struct error *ret_error)
+/* Under another name first: whoever sees the file sees all of it. Durably in any case, for the
+   tables may soon say, durably, that it is there. */
+static enum status make(const char *directory, const char *path, struct error *ret_error)
 {
     char made[PATH_MAX];
     if (snprintf(made, PATH_MAX, "%s.new", path) >= PATH_MAX) {
         return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
     }
     int descriptor = open(made, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int code = descriptor < 0 ? errno : fill_with_zeros(descriptor, with_sync);
+    int code = descriptor < 0 ? errno : fill_with_zeros(descriptor, true);
     if (descriptor >= 0) {
         (void)close(descriptor);
     }
@@ -78,7 +78,7 @@ static enum status make(const char *directory, const char *path, bool with_sync,
         (void)unlink(made);
         return fail(path, code, "make", ret_error);
     }
-    return with_sync ? directory_sync(directory, ret_error) : STATUS_OK;
+    return directory_sync(directory, ret_error);
 }
 
 enum status tail_file_open(const char *directory, bool with_sync, struct tail_file **ret_file,
@@ -96,7 +96,7 @@ enum status tail_file_open(const char *directory, bool with_sync, struct tail_fi
     }
     file->descriptor = open(file->path, O_RDWR | O_CLOEXEC);
     if (file->descriptor < 0 && errno == ENOENT) {
-        status = make(directory, file->path, with_sync, ret_error);
+        status = make(directory, file->path, ret_error);
         file->descriptor = status == STATUS_OK ? open(file->path, O_RDWR | O_CLOEXEC) : -1;
     }
     if (status == STATUS_OK && file->descriptor < 0) {
