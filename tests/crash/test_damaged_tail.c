@@ -1,7 +1,8 @@
 /*
  * A journal whose newest groups are in its tail alone, and hundreds of damaged copies of the tail:
  * bytes that were changed, pages that were zeroed, exchanged, repeated or replaced by noise, a file
- * cut short, several of these at once. Of each copy one of two things holds:
+ * cut short or with zeros from some page on, several of these at once. Of each copy one of two
+ * things holds:
  *
  *  - it is called damaged, whoever opens it to write is refused, and both files stay as they are. A
  *    reader has the records up to some LSN, each as it was written, and no others. What is salvaged
@@ -115,7 +116,7 @@ static size_t damage(uint64_t *seed, size_t size, char *what, size_t what_size)
     size_t page = some_page(seed);
     size_t other = fixture_random(seed) % 3 == 0 ? tail_end + page : some_page(seed);
     size_t at = page + fixture_random(seed) % 160;
-    uint64_t kind = fixture_random(seed) % 7;
+    uint64_t kind = fixture_random(seed) % 9;
     snprintf(what, what_size, "kind %" PRIu64 ", byte %zu, page %zu and %zu", kind, at, page / PAGE,
              other / PAGE);
     switch (kind) {
@@ -139,8 +140,11 @@ static size_t damage(uint64_t *seed, size_t size, char *what, size_t what_size)
             tail[page + i] = (uint8_t)fixture_random(seed);
         }
         return size;
-    default:
+    case 6:
         return at < size ? at : size;
+    default: /* as if it had never been written */
+        memset(tail + page, 0, sizeof(tail) - page);
+        return size;
     }
 }
 
