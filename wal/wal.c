@@ -215,6 +215,25 @@ static enum status open_to_read(struct wal *wal, enum store_content content,
     return status == STATUS_OK ? count_tail(wal, ret_error) : status;
 }
 
+/* A tail without tables is what is left of a journal, not a place for a new one. */
+static enum status refuse_lone_tail(const char *directory, struct error *ret_error)
+{
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    enum status status =
+        tail_file_read(directory, FORMAT_FRAME_BYTES_MAX, &bytes, &size, ret_error);
+    bool is_there = bytes != NULL;
+    free(bytes);
+    if (status == STATUS_OK && is_there) {
+        status =
+            error_set(ret_error, STATUS_CORRUPT,
+                      "%s has " FORMAT_TAIL_FILE " of a journal whose data.mdb is missing: put "
+                      "it back; if a new journal is wanted, use another directory",
+                      directory);
+    }
+    return status;
+}
+
 static enum status open_store(struct wal *wal, const struct wal_options *options,
                               enum store_content *ret_content, struct error *ret_error)
 {
@@ -223,7 +242,10 @@ static enum status open_store(struct wal *wal, const struct wal_options *options
     if (status == STATUS_OK && bytes > 0) {
         status = scan_check_before_open(options->directory, options->read_only, ret_error);
     } else if (status == STATUS_OK && !options->read_only) {
-        status = make_journal(options->directory, ret_error);
+        status = refuse_lone_tail(options->directory, ret_error);
+        if (status == STATUS_OK) {
+            status = make_journal(options->directory, ret_error);
+        }
     }
     if (status != STATUS_OK) {
         return status;

@@ -95,6 +95,19 @@ static void test_a_missing_tail_is_told(void **state)
     assert_told(*state, "is not beside data.mdb");
 }
 
+static void test_a_tail_without_tables_is_told(void **state)
+{
+    char path[300];
+    struct wal *wal = NULL;
+    struct error error = {0};
+    struct fixture *fixture = *state;
+    left_make_some(fixture);
+    fixture_path(fixture, "data.mdb", path, sizeof(path));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(left_open(fixture->directory, false, &wal, &error), STATUS_CORRUPT);
+    assert_non_null(strstr(error.message, "data.mdb is missing"));
+}
+
 /* Of before the first of the records that the tail continues. */
 static void test_tables_of_an_older_moment_are_told(void **state)
 {
@@ -527,6 +540,7 @@ int main(int count, char **arguments)
         TEST(test_what_is_only_in_the_tail_is_counted),
         TEST(test_a_frame_damaged_before_whole_ones_is_told),
         TEST(test_the_last_frame_damaged_is_as_if_never_written),
+        TEST(test_a_tail_without_tables_is_told),
         TEST(test_a_missing_tail_is_told),
         TEST(test_tables_of_an_older_moment_are_told),
         TEST(test_what_the_tail_continues_was_not_closed),
