@@ -18,13 +18,14 @@ def _tool(*words):
 
 
 def _undo_seconds(log):
-    """From the first unit that was rolled back to the last one: the undo itself, nearly."""
-    moments = [
-        datetime.datetime.fromisoformat(line["t"].replace("Z", "+00:00"))
-        for line in log
-        if line["msg"] == "Unit rolled back"
-    ]
-    return (moments[-1] - moments[0]).total_seconds() if moments else 0.0
+    """From the first unit that was rolled back (of many, not each has a line) until all were."""
+
+    def moment(line):
+        return datetime.datetime.fromisoformat(line["t"].replace("Z", "+00:00"))
+
+    first = next((line for line in log if line["msg"] == "Unit rolled back"), None)
+    last = next((line for line in log if line["msg"] == "Recovery finished"), None)
+    return (moment(last) - moment(first)).total_seconds() if first and last else 0.0
 
 
 def measure(units=UNITS, is_open=OPEN, directory=None):

@@ -4,12 +4,12 @@
  *      any thread               writer thread
  *
  *      wal_append() --+
- *      wal_append() --+--> queue --take all--> batch --> one LMDB transaction --commit (durable)-->
- *      wal_append() --+                                                                           |
- *                                          completed() of each group, in the order of the calls <-+
+ *      wal_append() --+--> queue --take all--> batch --> commit.c makes it durable --+
+ *      wal_append() --+                                                              |
+ *                             completed() of each group, in the order of the calls <-+
  *
  * While one batch is on its way to the disk the next one gathers in the queue: the busier it is,
- * the more groups share a commit. Where several shared the last one and fewer are there again, the
+ * the more groups share a sync. Where several shared the last one and fewer are there again, the
  * writer waits a part of a commit's time for those that are about to come: a commit that is saved
  * is time of the disk and of the processor for all. A group that comes alone never waits.
  *
@@ -17,7 +17,7 @@
  * or WAL_UNHURRIED_MS have passed: it costs no commit of its own.
  *
  * Invariants
- *  - completed() runs after the commit that made the group durable, or after the group failed; in
+ *  - completed() runs after what made the group durable, or after the group failed; in
  *    the order of the wal_append() calls; never under the lock.
  *  - A group that breaks the rules or meets the quota fails alone (batch.c checks it beforehand).
  * If LMDB itself runs out of room the whole transaction is lost, so the batch is cut in halves and
@@ -38,19 +38,21 @@
 #include "holdfast/clock.h"
 #include "holdfast/crash_point.h"
 #include "wal/batch.h"
+#include "wal/commit.h"
 #include "wal/internal.h"
 
 /* One transaction's share, so that a long queue neither holds up the first answers nor fills memory
    with changed pages. A single larger group still goes as a whole. */
 #define BATCH_BYTES_MAX ((uint64_t)16 << 20)
 #define BATCH_GROUPS_MAX 4096u
-/* Removing rows takes pages, too: LMDB changes copies. */
-#define PRUNE_BYTES ((uint64_t)4 << 20)
 /* What is waited for others to join: this part of the last commit's time, and never longer. */
 #define GATHER_PART 2
 #define GATHER_US_MAX ((uint64_t)300)
 /* How often slots of dead readers are looked for, while there is something to write. */
 #define STALE_READERS_MS 1000u
+/* When nothing has been appended for so long, the tables are brought up to date. */
+#define CHECKPOINT_AFTER_MS 20u
+#define CHECKPOINT_AGAIN_MS 1000u /* if there was no room */
 
 struct task {
     const struct writer_task *task;
@@ -62,6 +64,7 @@ struct task {
 
 struct writer {
     struct wal *wal;
+    struct committer *committer; /* the writer thread's */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t work;     /* something was queued, or `stopping` */
@@ -78,10 +81,7 @@ struct writer {
     /* the writer thread only */
     uint64_t stale_checked_ms;
     size_t shared_count; /* groups that were in the queue the last time */
-    uint64_t commit_us;  /* what the last commit took */
-    uint64_t file_bytes; /* at the last batch */
-    uint64_t growth_ms;  /* when the file last grew into the reserve */
-    bool growth_seen;
+    bool lacks_room;     /* the last checkpoint found none */
     bool unhurried_seen; /* lately: under `lock` */
 };
 
@@ -141,29 +141,7 @@ static void complete_run(struct run run, enum status status)
     }
 }
 
-/* ------------------------------------------------------------------ one transaction */
-
-/*
- * True while the part of the map that is kept for ending units is whole. Near the end of the map it
- * counts how much of the file is free. A file that still grows there has free pages that an old
- * reader holds back: then new units wait a second, so that they cannot use up the reserve.
- */
-static bool reserve_is_kept(struct writer *writer, const struct store_usage *usage)
-{
-    uint64_t kept = writer->wal->reserve_bytes / 2;
-    uint64_t before = writer->file_bytes;
-    uint64_t now_ms = clock_monotonic_ms();
-    writer->file_bytes = usage->file_bytes;
-    if (usage->file_bytes + kept <= usage->map_bytes) {
-        return true;
-    }
-    if (before != 0 && usage->file_bytes > before) {
-        writer->growth_seen = true;
-        writer->growth_ms = now_ms;
-    }
-    bool grows = writer->growth_seen && now_ms - writer->growth_ms < 1000;
-    return usage->file_bytes - usage->used_bytes >= kept && !grows;
-}
+/* ------------------------------------------------------------------ runs */
 
 static void clear_stale_readers(struct writer *writer)
 {
@@ -172,85 +150,6 @@ static void clear_stale_readers(struct writer *writer)
         writer->stale_checked_ms = now_ms;
         store_clear_stale_readers(writer->wal->store);
     }
-}
-
-static enum status begin_batch(struct writer *writer, struct batch *ret_batch,
-                               struct error *ret_error)
-{
-    struct wal *wal = writer->wal;
-    struct store_usage usage;
-    bool ballast = true;
-    struct batch batch = {
-        .cipher = wal->cipher,
-        .quota_bytes = wal->quota_bytes,
-        .time_ms = clock_wall_ms(),
-        .last_lsn = atomic_load(&wal->last_lsn),
-        .version = wal->version,
-    };
-    enum status status = store_ballast_keep(wal->store, &ballast, ret_error);
-    if (status == STATUS_OK) {
-        status = store_begin(wal->store, true, &batch.transaction, ret_error);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = store_usage_get(batch.transaction, &usage, ret_error);
-    if (status != STATUS_OK) {
-        store_abort(batch.transaction);
-        return status;
-    }
-    batch.only_ends = !reserve_is_kept(writer, &usage) || !ballast;
-    batch.ends_bytes = usage.map_bytes - PRUNE_BYTES;
-    *ret_batch = batch;
-    return STATUS_OK;
-}
-
-/* After the commit: what readers of the counters may see, before anybody is told. */
-static void publish(struct wal *wal, const struct batch *batch, size_t groups)
-{
-    wal->version = batch->version;
-    atomic_store(&wal->last_lsn, batch->last_lsn);
-    atomic_fetch_add(&wal->batches, 1);
-    atomic_fetch_add(&wal->groups, groups);
-    uint64_t next = atomic_load(&wal->unit_next);
-    while (next <= batch->last_unit &&
-           !atomic_compare_exchange_weak(&wal->unit_next, &next, batch->last_unit + 1)) {
-    }
-}
-
-/* Puts and commits a run. STATUS_OK: each group has its own status; else none of it is stored. */
-static enum status write_run(struct writer *writer, struct run run, struct error *ret_error)
-{
-    struct batch batch;
-    size_t groups = 0;
-    enum status status = begin_batch(writer, &batch, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    struct wal_append *group = run.first;
-    for (size_t i = 0; i < run.count; i++) {
-        status = batch_put(&batch, group, &group->status, ret_error);
-        if (status != STATUS_OK) {
-            store_abort(batch.transaction);
-            return status;
-        }
-        groups += group->status == STATUS_OK ? 1 : 0;
-        group = group->queue_next;
-    }
-    if (groups == 0) {
-        store_abort(batch.transaction);
-        return STATUS_OK;
-    }
-    CRASH_POINT(wal_batch_put);
-    uint64_t started_us = clock_monotonic_us();
-    status = store_commit(batch.transaction, ret_error);
-    if (status == STATUS_OK) {
-        writer->commit_us = clock_monotonic_us() - started_us;
-        histogram_observe_alone(&writer->wal->commits, writer->commit_us);
-        CRASH_POINT(wal_batch_durable);
-        publish(writer->wal, &batch, groups);
-    }
-    return status;
 }
 
 static struct run cut_front(struct run *run, size_t count)
@@ -270,6 +169,20 @@ static void note_room(struct wal *wal, const struct wal_append *first, enum stat
     }
 }
 
+/* What does not get into the tables for lack of room stays in the tail. */
+static void checkpoint(struct writer *writer)
+{
+    struct error error;
+    if (writer_has_failed(writer)) {
+        return;
+    }
+    enum status status = committer_checkpoint(writer->committer, &error);
+    writer->lacks_room = is_lack_of_room(status);
+    if (status != STATUS_OK && !writer->lacks_room) {
+        fail_for_good(writer, &error);
+    }
+}
+
 /* Writes a run and completes it. Recursion halves the run: its depth is the logarithm of it. */
 static void settle_run(struct writer *writer, struct run run)
 {
@@ -278,7 +191,7 @@ static void settle_run(struct writer *writer, struct run run)
         complete_run(run, STATUS_IO);
         return;
     }
-    enum status status = write_run(writer, run, &error);
+    enum status status = committer_write(writer->committer, run.first, run.count, &error);
     if (status == STATUS_OK) {
         for (size_t i = 0; i < run.count; i++) {
             struct wal_append *group = run.first;
@@ -291,6 +204,18 @@ static void settle_run(struct writer *writer, struct run run)
     if (!is_lack_of_room(status)) {
         fail_for_good(writer, &error);
         complete_run(run, STATUS_IO);
+        return;
+    }
+    if (committer_is_behind(writer->committer)) {
+        /* A checkpoint gives back the pages that were copied. Where not even that has room, each
+           part of the run would only try it again. */
+        checkpoint(writer);
+        if (writer->lacks_room) {
+            note_room(writer->wal, run.first, STATUS_FULL);
+            complete_run(run, STATUS_FULL);
+        } else {
+            settle_run(writer, run);
+        }
         return;
     }
     if (run.count == 1) {
@@ -327,9 +252,13 @@ static enum status run_task(struct writer *writer, const struct writer_task *tas
 {
     struct store_transaction *transaction = NULL;
     struct error error;
-    bool in_commit = false;
-    enum status status = store_begin(writer->wal->store, true, &transaction, &error);
+    bool in_commit = true;
+    enum status status = committer_checkpoint(writer->committer, &error);
     if (status == STATUS_OK) {
+        in_commit = false;
+        status = store_begin(writer->wal->store, true, &transaction, &error);
+    }
+    if (transaction != NULL) {
         status = task->run(writer->wal, transaction, task->context, &error);
         if (status == STATUS_OK) {
             in_commit = true;
@@ -371,7 +300,7 @@ static void run_tasks(struct writer *writer, struct task *tasks)
 /* With the lock, which it gives free meanwhile. */
 static void gather(struct writer *writer)
 {
-    uint64_t wait_us = writer->commit_us / GATHER_PART;
+    uint64_t wait_us = committer_last_us(writer->committer) / GATHER_PART;
     bool patient = writer->patience_us > 0;
     if (writer->shared_count < 2 || (!patient && writer->queue_count >= writer->shared_count) ||
         writer->task_first != NULL || writer->stopping) {
@@ -395,24 +324,35 @@ static bool is_awaited(const struct writer *writer)
  */
 static void wait_for_work(struct writer *writer)
 {
-    uint64_t until_ms = clock_monotonic_ms() + WAL_UNHURRIED_MS;
+    uint64_t now_ms = clock_monotonic_ms();
+    uint64_t until_ms = now_ms + WAL_UNHURRIED_MS;
+    uint64_t checkpoint_ms = UINT64_MAX;
+    if (committer_is_behind(writer->committer) && writer->failure.status == STATUS_OK) {
+        checkpoint_ms = now_ms + (writer->lacks_room ? CHECKPOINT_AGAIN_MS : CHECKPOINT_AFTER_MS);
+    }
     writer->waits_briefly = writer->unhurried_seen;
     while (!is_awaited(writer)) {
         if (writer->queue_first != NULL && !writer->waits_briefly) {
             until_ms = clock_monotonic_ms() + WAL_UNHURRIED_MS;
             writer->waits_briefly = true;
         }
-        if (!writer->waits_briefly) {
+        uint64_t end_ms =
+            writer->waits_briefly && until_ms < checkpoint_ms ? until_ms : checkpoint_ms;
+        if (end_ms == UINT64_MAX) {
             pthread_cond_wait(&writer->work, &writer->lock);
             continue;
         }
-        condition_wait_until(&writer->work, &writer->lock, until_ms);
-        if (clock_monotonic_ms() >= until_ms) {
+        condition_wait_until(&writer->work, &writer->lock, end_ms);
+        now_ms = clock_monotonic_ms();
+        if (writer->waits_briefly && now_ms >= until_ms) {
             writer->waits_briefly = false;
             writer->unhurried_seen = writer->queue_first != NULL;
             if (writer->queue_first != NULL) {
                 break;
             }
+        }
+        if (now_ms >= checkpoint_ms && !is_awaited(writer)) {
+            break;
         }
     }
     writer->waits_briefly = false;
@@ -429,9 +369,7 @@ static void *writer_main(void *argument)
         }
         struct wal_append *queue = writer->queue_first;
         struct task *tasks = writer->task_first;
-        if (queue == NULL && tasks == NULL) {
-            break;
-        }
+        bool stops = queue == NULL && tasks == NULL && writer->stopping;
         writer->queue_first = NULL;
         writer->queue_last = NULL;
         writer->shared_count =
@@ -441,22 +379,30 @@ static void *writer_main(void *argument)
         writer->task_first = NULL;
         writer->task_last = NULL;
         pthread_mutex_unlock(&writer->lock);
-        clear_stale_readers(writer);
-        write_queue(writer, queue);
-        run_tasks(writer, tasks);
+        if (queue == NULL && tasks == NULL) {
+            checkpoint(writer);
+        } else {
+            clear_stale_readers(writer);
+            write_queue(writer, queue);
+            run_tasks(writer, tasks);
+        }
+        if (stops) {
+            return NULL;
+        }
         pthread_mutex_lock(&writer->lock);
     }
-    pthread_mutex_unlock(&writer->lock);
-    return NULL;
 }
 
-enum status writer_start(struct wal *wal, struct writer **ret_writer, struct error *ret_error)
+enum status writer_start(struct wal *wal, struct committer *committer, struct writer **ret_writer,
+                         struct error *ret_error)
 {
     struct writer *writer = calloc(1, sizeof(*writer));
     if (writer == NULL) {
+        committer_free(committer);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     writer->wal = wal;
+    writer->committer = committer;
     pthread_mutex_init(&writer->lock, NULL);
     condition_init(&writer->work);
     pthread_cond_init(&writer->finished, NULL);
@@ -471,6 +417,7 @@ enum status writer_start(struct wal *wal, struct writer **ret_writer, struct err
         pthread_cond_destroy(&writer->finished);
         pthread_cond_destroy(&writer->work);
         pthread_mutex_destroy(&writer->lock);
+        committer_free(committer);
         free(writer);
         return error_set(ret_error, STATUS_LIMIT, "cannot start the journal's writer thread: %s",
                          strerror(code));
@@ -489,6 +436,7 @@ struct writer *writer_stop(struct writer *writer)
     pthread_cond_signal(&writer->work);
     pthread_mutex_unlock(&writer->lock);
     pthread_join(writer->thread, NULL);
+    committer_free(writer->committer);
     pthread_cond_destroy(&writer->finished);
     pthread_cond_destroy(&writer->work);
     pthread_mutex_destroy(&writer->lock);

@@ -48,43 +48,6 @@ static enum status read_cursor(const struct batch *batch, uint64_t unit, struct 
 
 /* ------------------------------------------------------------------ rules */
 
-static bool kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kind kind)
-{
-    if (!exists) {
-        return kind == WAL_KIND_BEGIN;
-    }
-    switch (state) {
-    case WAL_UNIT_OPEN:
-        return kind == WAL_KIND_WRITE || kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT ||
-               kind == WAL_KIND_CONFLICT || kind == WAL_KIND_COMMITTING;
-    case WAL_UNIT_COMMITTING:
-    case WAL_UNIT_CONFLICT:
-        return kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT || kind == WAL_KIND_CONFLICT;
-    case WAL_UNIT_COMMITTED:
-        return kind == WAL_KIND_CONFLICT;
-    case WAL_UNIT_ABORTED:
-        return false;
-    }
-    return false;
-}
-
-/* Of the kinds that may follow something. */
-static enum wal_unit_state state_after(enum wal_kind kind)
-{
-    switch (kind) {
-    case WAL_KIND_COMMIT:
-        return WAL_UNIT_COMMITTED;
-    case WAL_KIND_ABORT:
-        return WAL_UNIT_ABORTED;
-    case WAL_KIND_CONFLICT:
-        return WAL_UNIT_CONFLICT;
-    case WAL_KIND_COMMITTING:
-        return WAL_UNIT_COMMITTING;
-    default:
-        return WAL_UNIT_OPEN;
-    }
-}
-
 static bool record_is_sound(const struct wal_append *record)
 {
     bool session_fits =
@@ -100,7 +63,7 @@ static bool find_in_group(const struct wal_append *first, const struct wal_appen
     bool found = false;
     for (const struct wal_append *record = first; record != until; record = record->next) {
         if (record->unit == until->unit) {
-            *ret_state = state_after(record->kind);
+            *ret_state = format_state_after(record->kind);
             found = true;
         }
     }
@@ -133,12 +96,12 @@ static enum status check_group(struct batch *batch, const struct wal_append *fir
                 state = exists ? row->row.unit.state : WAL_UNIT_OPEN;
             }
         }
-        if (!kind_may_follow(exists, state, record->kind)) {
+        if (!format_kind_may_follow(exists, state, record->kind)) {
             *ret_allowed = false;
             return STATUS_OK;
         }
         exists = true;
-        state = state_after(record->kind);
+        state = format_state_after(record->kind);
     }
     *ret_allowed = true;
     return STATUS_OK;
@@ -239,8 +202,27 @@ static enum status put_session(struct batch *batch, const struct wal_append *rec
     return rows_session_put(batch->transaction, record->session_key, &session, ret_error);
 }
 
+/* Encodes the record at `room`, which has its size. */
+static enum status encode_record(struct batch *batch, struct wal_record *record, uint8_t *room,
+                                 struct error *ret_error)
+{
+    enum status status = STATUS_OK;
+    if (batch->cipher != NULL) {
+        uint8_t *place = room + FORMAT_RECORD_HEADER_BYTES;
+        status = cipher_encrypt(batch->cipher, record, place, ret_error);
+        record->payload = slice_make(place, record->payload.size + CIPHER_OVERHEAD_BYTES);
+        record->encrypted = true;
+    }
+    if (status == STATUS_OK) {
+        format_record_put(room, record);
+    }
+    return status;
+}
+
+/* `again`: its value, if the tail has it. */
 static enum status put_record(struct batch *batch, const struct wal_append *record, uint64_t lsn,
-                              uint64_t previous_lsn, struct error *ret_error)
+                              uint64_t previous_lsn, const struct slice *again,
+                              struct error *ret_error)
 {
     uint8_t key[FORMAT_KEY_BYTES];
     uint8_t *room = NULL;
@@ -252,19 +234,22 @@ static enum status put_record(struct batch *batch, const struct wal_append *reco
         .kind = record->kind,
         .payload = record->payload,
     };
-    size_t size = record->payload.size + (batch->cipher == NULL ? 0 : CIPHER_OVERHEAD_BYTES);
+    size_t size = again != NULL ? again->size
+                                : FORMAT_RECORD_HEADER_BYTES + record->payload.size +
+                                      (batch->cipher == NULL ? 0 : CIPHER_OVERHEAD_BYTES);
     format_key_put(key, lsn);
-    enum status status =
-        store_append(batch->transaction, STORE_RECORDS, slice_make(key, sizeof(key)),
-                     FORMAT_RECORD_HEADER_BYTES + size, &room, ret_error);
-    if (status == STATUS_OK && batch->cipher != NULL) {
-        uint8_t *place = room + FORMAT_RECORD_HEADER_BYTES;
-        status = cipher_encrypt(batch->cipher, &stored, place, ret_error);
-        stored.payload = slice_make(place, size);
-        stored.encrypted = true;
+    enum status status = store_append(batch->transaction, STORE_RECORDS,
+                                      slice_make(key, sizeof(key)), size, &room, ret_error);
+    if (status == STATUS_OK && again != NULL) {
+        memcpy(room, again->data, again->size);
+    } else if (status == STATUS_OK) {
+        status = encode_record(batch, &stored, room, ret_error);
     }
-    if (status == STATUS_OK) {
-        format_record_put(room, &stored);
+    if (status == STATUS_OK && batch->builder != NULL) {
+        bool names_session = record->kind == WAL_KIND_BEGIN && record->session_key.size > 0;
+        status = tail_builder_add(batch->builder, slice_make(room, size),
+                                  names_session ? record->session_key : slice_make(NULL, 0),
+                                  record->transaction_number, ret_error);
     }
     return status;
 }
@@ -312,9 +297,10 @@ static enum status raise_version(struct batch *batch, struct error *ret_error)
     return status;
 }
 
-/* `row`: the unit of its first record. */
+/* `row`: the unit of its first record. `again`: see put_record(). */
 static enum status put_group(struct batch *batch, struct wal_append *first,
-                             const struct cursor *row, struct error *ret_error)
+                             const struct cursor *row, const struct slice *again,
+                             struct error *ret_error)
 {
     struct cursor cursor = *row;
     enum status status = STATUS_OK;
@@ -340,11 +326,11 @@ static enum status put_group(struct batch *batch, struct wal_append *first,
             break;
         }
         record->lsn = batch->last_lsn + 1;
-        status = put_record(batch, record, record->lsn, cursor.row.unit.last_lsn, ret_error);
+        status = put_record(batch, record, record->lsn, cursor.row.unit.last_lsn, again, ret_error);
         batch->last_lsn = record->lsn;
         cursor.row.unit.last_lsn = record->lsn;
         cursor.row.unit.last_time_ms = batch->time_ms;
-        cursor.row.unit.state = state_after(record->kind);
+        cursor.row.unit.state = format_state_after(record->kind);
     }
     return status != STATUS_OK ? status : move_cursor(batch, &cursor, 0, ret_error);
 }
@@ -370,9 +356,42 @@ enum status batch_put(struct batch *batch, struct wal_append *first, enum status
         *ret_group = STATUS_FULL;
         return STATUS_OK;
     }
-    status = put_group(batch, first, &row, ret_error);
+    status = put_group(batch, first, &row, NULL, ret_error);
     if (status == STATUS_OK) {
         *ret_group = STATUS_OK;
     }
     return status;
+}
+
+enum status batch_put_again(struct batch *batch, const struct tail_entry *entry,
+                            struct error *ret_error)
+{
+    struct wal_record record = {0};
+    struct cursor row = {0};
+    uint64_t lsn = format_record_lsn(entry->value.data);
+    if (lsn <= batch->last_lsn) {
+        return STATUS_OK;
+    }
+    enum status status = format_record_get(lsn, entry->value, &record, ret_error);
+    if (status == STATUS_OK) {
+        status = read_cursor(batch, record.unit, &row, ret_error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!format_kind_may_follow(row.exists, row.row.unit.state, record.kind) ||
+        record.previous_lsn != (row.exists ? row.row.unit.last_lsn : 0)) {
+        return error_set(ret_error, STATUS_CORRUPT,
+                         "record %llu of the tail does not follow what data.mdb has of unit %llu",
+                         (unsigned long long)lsn, (unsigned long long)record.unit);
+    }
+    struct wal_append append = {
+        .kind = record.kind,
+        .unit = record.unit,
+        .session_key = entry->session_key,
+        .transaction_number = entry->transaction_number,
+    };
+    batch->time_ms = record.time_ms;
+    batch->last_lsn = lsn - 1;
+    return put_group(batch, &append, &row, &entry->value, ret_error);
 }

@@ -429,3 +429,16 @@ enum status cipher_decrypt(struct cipher *cipher, const struct wal_record *recor
                             "record %llu is damaged: it cannot be decrypted",
                             (unsigned long long)record->lsn);
 }
+
+bool cipher_property_has(struct slice property, struct slice payload)
+{
+    if (payload.size < CIPHER_OVERHEAD_BYTES) {
+        return false;
+    }
+    for (size_t at = MARK_BYTES; at + ENTRY_BYTES <= property.size; at += ENTRY_BYTES) {
+        if (slice_load_u32be(property.data + at) == slice_load_u32be(payload.data)) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -80,6 +80,10 @@ uint64_t cipher_since(struct cipher *cipher);
 MUST_CHECK enum status cipher_property(const struct cipher *cipher, uint8_t **ret_bytes,
                                        size_t *ret_size, struct error *ret_error);
 
+/* Whether that property has the data key of an encrypted payload; without the key file. Size 0:
+   there is no property. */
+bool cipher_property_has(struct slice property, struct slice payload);
+
 /* Wraps with another key file from here on. Errors: as cipher_open(). */
 MUST_CHECK enum status cipher_change_file(struct cipher *cipher, const char *key_file,
                                           struct error *ret_error);

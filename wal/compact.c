@@ -3,9 +3,12 @@
  *
  *   1. the owner's lock, and the readers' lock alone: nobody has the journal open
  *   2. the journal is verified: a damaged one is left as it is
+ *      what is in the tail alone is put into the tables (settle.c), because 3 is of the tables
  *   3. DIRECTORY/journal.new/data.mdb is written from it, without free pages, and synced
  *   4. the copy is verified and holds as many records and units
  *   5. journal.new/data.mdb is renamed to data.mdb, and the directory is synced
+ *
+ * The tail stays where it is: it has nothing that the tables do not have, and nobody appends.
  *
  * A crash before 5 leaves the old file, and a journal.new/ that the next making or compacting
  * empties; one after it the new file. Both are whole.
@@ -45,10 +48,10 @@ static enum status name_files(struct compaction *compaction, struct error *ret_e
     return status;
 }
 
-static enum status verify(const char *directory, struct wal_verification *ret_found,
+static enum status verify(const char *directory, bool is_copy, struct wal_verification *ret_found,
                           struct error *ret_error)
 {
-    enum status status = scan_verify(directory, ret_found, ret_error);
+    enum status status = scan_verify(directory, is_copy, ret_found, ret_error);
     if (status == STATUS_OK && ret_found->damage_count > 0) {
         return error_set(ret_error, STATUS_CORRUPT,
                          "the journal in %s is damaged, nothing was changed: %s", directory,
@@ -92,7 +95,7 @@ static enum status settle_copy(const struct compaction *compaction, struct error
 static enum status check_copy(const struct compaction *compaction, struct error *ret_error)
 {
     struct wal_verification copied = {0};
-    enum status status = verify(compaction->files.place, &copied, ret_error);
+    enum status status = verify(compaction->files.place, true, &copied, ret_error);
     if (status == STATUS_OK && (copied.records_checked != compaction->found.records_checked ||
                                 copied.units_checked != compaction->found.units_checked)) {
         return error_set(ret_error, STATUS_CORRUPT,
@@ -118,7 +121,11 @@ static enum status compact(struct compaction *compaction, uint64_t *ret_after,
                            struct error *ret_error)
 {
     struct stat after = {0};
-    enum status status = verify(compaction->directory, &compaction->found, ret_error);
+    enum status status = verify(compaction->directory, false, &compaction->found, ret_error);
+    if (status == STATUS_OK) {
+        status =
+            settle_tail(compaction->directory, (uint64_t)compaction->before.st_size, ret_error);
+    }
     if (status == STATUS_OK) {
         status = make_place(&compaction->files, ret_error);
     }

@@ -124,6 +124,16 @@ void format_record_put(uint8_t *room, const struct wal_record *record)
     slice_store_u32be(room + CRC_OFFSET, record_crc(whole));
 }
 
+uint64_t format_record_lsn(const uint8_t *value)
+{
+    return slice_load_u64be(value + 24);
+}
+
+uint64_t format_record_time_ms(const uint8_t *value)
+{
+    return slice_load_u64be(value + 40);
+}
+
 /* What of the fields contradicts itself, or NULL. The CRC is already known to be right. */
 static const char *record_contradiction(uint64_t key_lsn, const struct wal_record *record)
 {
@@ -307,4 +317,40 @@ enum status format_property_get(const char *name, struct slice row, struct slice
     }
     *ret_value = slice_make(row.data, row.size - CRC_BYTES);
     return STATUS_OK;
+}
+
+enum wal_unit_state format_state_after(enum wal_kind kind)
+{
+    switch (kind) {
+    case WAL_KIND_COMMIT:
+        return WAL_UNIT_COMMITTED;
+    case WAL_KIND_ABORT:
+        return WAL_UNIT_ABORTED;
+    case WAL_KIND_CONFLICT:
+        return WAL_UNIT_CONFLICT;
+    case WAL_KIND_COMMITTING:
+        return WAL_UNIT_COMMITTING;
+    default:
+        return WAL_UNIT_OPEN;
+    }
+}
+
+bool format_kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kind kind)
+{
+    if (!exists) {
+        return kind == WAL_KIND_BEGIN;
+    }
+    switch (state) {
+    case WAL_UNIT_OPEN:
+        return kind == WAL_KIND_WRITE || kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT ||
+               kind == WAL_KIND_CONFLICT || kind == WAL_KIND_COMMITTING;
+    case WAL_UNIT_COMMITTING:
+    case WAL_UNIT_CONFLICT:
+        return kind == WAL_KIND_COMMIT || kind == WAL_KIND_ABORT || kind == WAL_KIND_CONFLICT;
+    case WAL_UNIT_COMMITTED:
+        return kind == WAL_KIND_CONFLICT;
+    case WAL_UNIT_ABORTED:
+        return false;
+    }
+    return false;
 }

@@ -76,6 +76,42 @@
  * a group's records together with the rows they change. So every table always agrees with the
  * others.
  *
+ * The tail
+ *
+ * DIRECTORY/tail.wal has FORMAT_TAIL_BYTES: frames, each at a multiple of FORMAT_FRAME_ALIGNMENT,
+ * so that no sector is written again that holds something durable. A frame holds the records of
+ * whole groups that the tables may not have yet, in the order of their LSNs:
+ *
+ *   offset  size  field
+ *        0     4  magic, the bytes "HFTF"
+ *        4     4  frame version: 1
+ *        8     4  size of the frame in bytes, at most FORMAT_FRAME_BYTES_MAX
+ *       12     4  CRC-32C of bytes 0 to 11, then of bytes 16 to the end
+ *       16    16  the journal's .id
+ *       32     8  LSN of the first record
+ *       40     4  number of records, at least 1
+ *       44     4  CRC-32C of bytes 0 to 11, 16 to 43 and 48 to 55: of a first frame that is not
+ *                 whole the salt tells whether one behind it is of the same cycle
+ *       48     8  salt: random, the same in all frames since the last checkpoint
+ *       56        the records
+ *
+ *   of each record
+ *        0     4  size of its value
+ *        4     1  size of the session key, 0 to 64; 0 if it is no BEGIN
+ *        5     3  zero
+ *        8     8  transaction number; 0 if there is no session key
+ *       16     n  session key
+ *     16+n     m  the value, as the table `records` has it
+ *
+ * The frames that count begin at offset 0 and follow each other without a gap in LSNs, each at the
+ * first aligned place behind the one before. The first that is not whole, is another journal's, or
+ * has another salt or first LSN ends them. Behind them lies the middle of former frames, bytes that
+ * a client may have chosen: he could not know a salt that was drawn after they were written. What
+ * of them the tables have already is skipped; that the first one begins behind the end of the
+ * tables, or that behind their end there is a whole one with LSNs that neither they nor the tables
+ * have, is damage. Opening for writing puts them into the tables, durably, then makes the file
+ * anew.
+ *
  * Versions
  *
  *   1  since the first release
@@ -84,6 +120,9 @@
  *   3  version 1 with units in the state committing, and records COMMITTING. A journal becomes one
  *      in the transaction that writes the first of them
  *   4  is to 2 what 3 is to 1
+ *   5 to 8  is to 1 to 4 what a journal with a tail is to one without. A journal is one of these
+ * from its opening for writing until it is closed cleanly: then the tables have everything, and the
+ *      former number comes back, so that an older program may have it again
  *
  * A program writes the lowest version that tells what is there, and reads all. A newer one it
  * refuses before it looks at anything else, with STATUS_VERSION, and changes nothing. Who makes
@@ -113,13 +152,21 @@
 #define FORMAT_VERSION 1u
 #define FORMAT_VERSION_ENCRYPTED 2u
 #define FORMAT_VERSION_COMMITTING 3u
-#define FORMAT_VERSION_NEWEST 4u
+#define FORMAT_VERSION_TAIL 5u
+#define FORMAT_VERSION_NEWEST 8u
 
 #define FORMAT_RECORD_HEADER_BYTES 48u
 #define FORMAT_RECORD_VERSION 1u
 #define FORMAT_RECORD_VERSION_ENCRYPTED 2u
 /* Far beyond what any caller needs; a record's size stays an int, as BSON's does. */
 #define FORMAT_PAYLOAD_BYTES_MAX (1024u * 1024u * 1024u)
+
+#define FORMAT_TAIL_FILE "tail.wal"
+#define FORMAT_TAIL_BYTES ((size_t)1 << 20)
+#define FORMAT_FRAME_ALIGNMENT 4096u
+#define FORMAT_FRAME_BYTES_MAX ((size_t)64 << 10)
+#define FORMAT_FRAME_HEADER_BYTES 56u
+#define FORMAT_FRAME_ENTRY_BYTES 16u
 
 #define FORMAT_KEY_BYTES 8u
 #define FORMAT_OPEN_BYTES 4u
@@ -163,6 +210,9 @@ MUST_CHECK enum status format_version_get(struct slice value, uint32_t *ret_vers
 /* Writes header and payload of `record` to `room`, FORMAT_RECORD_HEADER_BYTES + payload bytes. The
    payload may be in its place there already. */
 void format_record_put(uint8_t *room, const struct wal_record *record);
+/* Of a record that is known to be valid. */
+uint64_t format_record_lsn(const uint8_t *value);
+uint64_t format_record_time_ms(const uint8_t *value);
 /* *ret_record points into `value`. STATUS_CORRUPT, STATUS_VERSION (a newer record version). */
 MUST_CHECK enum status format_record_get(uint64_t lsn, struct slice value,
                                          struct wal_record *ret_record, struct error *ret_error);
@@ -202,8 +252,26 @@ static inline uint32_t format_version_encrypted(uint32_t version)
 /* The same, and that there are records COMMITTING. */
 static inline uint32_t format_version_committing(uint32_t version)
 {
-    return version < FORMAT_VERSION_COMMITTING ? version + 2 : version;
+    return (version - 1) % 4 < 2 ? version + 2 : version;
 }
+
+/* The same, and that there is a tail. */
+static inline uint32_t format_version_tail(uint32_t version)
+{
+    return version < FORMAT_VERSION_TAIL ? version + 4 : version;
+}
+
+/* The same, and that there is none. */
+static inline uint32_t format_version_no_tail(uint32_t version)
+{
+    return version < FORMAT_VERSION_TAIL ? version : version - 4;
+}
+
+/* Whether a record of this kind may be the next one of a unit; `exists`: it has one already. */
+bool format_kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kind kind);
+
+/* What a record that may follow a unit's last one makes of the unit. */
+enum wal_unit_state format_state_after(enum wal_kind kind);
 
 /* True for the states in which a unit stands in the table `open`. */
 static inline bool format_unit_is_open(enum wal_unit_state state)

@@ -6,10 +6,13 @@
  *
  *   wal.c        open, close, properties, figures
  *   make.c       making a journal
- *   append.c     the queue and the writer thread; calls batch.c to put groups into a transaction
+ *   append.c     the queue and the writer thread
+ *   commit.c     batches and checkpoints; calls batch.c to put groups into a transaction
+ *   tail*.c      the newest groups, before the tables have them
  *   read.c       readers
+ *   statistics.c figures
  *   retention.c  pruning, as tasks of the writer thread
- *   compact.c    the compacting copy
+ *   compact.c    the compacting copy; settle.c before it puts the tail into the tables
  *   scan*.c      verification, in a child process
  *   encryption.c the journal's data keys; cipher.c encrypts, key_file.c reads the key
  *   place.c      where the journal's file is
@@ -18,22 +21,27 @@
  */
 
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "holdfast/histogram.h"
 #include "holdfast/wal.h"
+#include "wal/format.h"
 #include "wal/store.h"
+#include "wal/tail.h"
 
 struct cipher;
+struct committer;
 struct writer;
 
 struct wal {
     /* fixed from wal_open() on */
     struct store *store;
     struct writer *writer; /* NULL: read-only */
-    int lock_descriptor;   /* the owner's lock, or the readers' */
+    char *directory;
+    int lock_descriptor; /* the owner's lock, or the readers' */
     bool read_only;
     bool was_clean;
     uint64_t quota_bytes;
@@ -47,7 +55,9 @@ struct wal {
     _Atomic uint64_t unit_next;
     _Atomic uint64_t batches;
     _Atomic uint64_t groups;
-    struct histogram commits;   /* how long a transaction took to be durable */
+    struct histogram commits; /* how long a transaction took to be durable */
+    pthread_mutex_t view_lock;
+    struct tail_view *view;     /* under it; NULL: read-only */
     _Atomic bool short_of_room; /* the last BEGIN or WRITE found none */
     _Atomic bool failed;        /* the disk: nobody may sync or write any more */
 };
@@ -62,9 +72,11 @@ struct writer_task {
     void *context;
 };
 
-MUST_CHECK enum status writer_start(struct wal *wal, struct writer **ret_writer,
-                                    struct error *ret_error);
-/* Waits until the queue is empty, then ends the thread. NULL is harmless; returns NULL. */
+/* Takes `committer` over; it is freed on failure, too. */
+MUST_CHECK enum status writer_start(struct wal *wal, struct committer *committer,
+                                    struct writer **ret_writer, struct error *ret_error);
+/* Waits until the queue is empty and the tables have everything, then ends the thread. NULL is
+ * harmless; returns NULL. */
 struct writer *writer_stop(struct writer *writer);
 
 /* True after a failure of the disk, which is final. */
@@ -73,6 +85,19 @@ bool writer_has_failed(struct writer *writer);
 /* Waits. STATUS_IO after an earlier failure of the disk; else what the task or its commit says. */
 MUST_CHECK enum status writer_run(struct writer *writer, const struct writer_task *task,
                                   struct error *ret_error);
+
+/* A reader (read.c): what the tables have, and over it what only the tail has. */
+struct wal_reader {
+    struct wal *wal;
+    struct store_transaction *transaction;
+    struct tail_view *view; /* held; NULL: there is nothing in it */
+    struct tail_window window;
+    struct opened *opened; /* payloads that were decrypted, the newest first */
+};
+
+/* As wal_read_unit_next(), with the whole row. */
+MUST_CHECK enum status reader_unit_next(struct wal_reader *reader, uint64_t after_unit,
+                                        struct format_unit *ret_row, struct error *ret_error);
 
 /*
  * Makes the journal in `directory`, which holds none: a power cut leaves all of it or nothing.
@@ -110,8 +135,17 @@ MUST_CHECK enum status encryption_learn(struct wal *wal, struct store_transactio
 MUST_CHECK enum status encryption_begin(struct wal *wal, struct store_transaction *transaction,
                                         const char *key_file, struct error *ret_error);
 
-/* wal_verify() without the readers' lock. */
-MUST_CHECK enum status scan_verify(const char *directory, struct wal_verification *ret_verification,
+/* wal_verify() without the readers' lock. `without_tail`: a data.mdb that is not in its place yet,
+   beside which there is none. */
+MUST_CHECK enum status scan_verify(const char *directory, bool without_tail,
+                                   struct wal_verification *ret_verification,
+                                   struct error *ret_error);
+
+/*
+ * Puts what is in the tail alone into the tables, durably. Under the owner's lock, of a journal
+ * that was found sound; `file_bytes`: of data.mdb. Errors: those of the store, STATUS_CORRUPT.
+ */
+MUST_CHECK enum status settle_tail(const char *directory, uint64_t file_bytes,
                                    struct error *ret_error);
 
 /*

@@ -251,6 +251,7 @@ enum status pages_walk(struct pages *pages, uint64_t transaction,
     result.former_snapshot = !metas[1 - chosen].sound;
     result.transaction = meta->transaction;
     result.free_pages_whole = pages_walk_snapshot(pages, meta, chosen);
+    result.records = pages->records;
     *ret_result = result;
     return STATUS_OK;
 }

@@ -47,6 +47,7 @@
 #include "wal/store.h"
 
 #define PAGES_NO_OFFSET UINT64_MAX
+#define PAGES_NO_ROWS UINT64_MAX
 
 struct pages;
 
@@ -77,6 +78,7 @@ struct pages_result {
     bool former_snapshot;  /* the newest one is damaged: it is that of the transaction before */
     bool free_pages_whole; /* the list of free pages was read, and none of them is in use */
     uint64_t transaction;
+    uint64_t records; /* rows that the table `records` says it has; PAGES_NO_ROWS: it is missing */
 };
 
 /*

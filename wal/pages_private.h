@@ -60,7 +60,8 @@ struct pages {
     uint64_t page_count; /* of the walked snapshot */
     uint8_t *marks;
     uint64_t pages_read;
-    bool stopped; /* pages_max was reached */
+    bool stopped;     /* pages_max was reached */
+    uint64_t records; /* see pages_result */
     const struct pages_visitor *visitor;
 };
 

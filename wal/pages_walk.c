@@ -433,6 +433,7 @@ bool pages_walk_snapshot(struct pages *pages, const struct meta *meta, uint64_t 
                           .trees = trees,
                           .found = found};
     walk_tree(&tables, &meta->tables, meta_page);
+    pages->records = found[STORE_RECORDS] ? trees[STORE_RECORDS].rows : PAGES_NO_ROWS;
     for (size_t i = 0; i < STORE_TABLE_COUNT; i++) {
         enum store_table table = order[i];
         struct walk rows = {

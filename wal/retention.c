@@ -152,19 +152,17 @@ static enum verdict judge(const struct wal_prune_options *options, const struct 
     return goes && !kept ? GOES : STAYS;
 }
 
-/* The next unit and what is to become of it. ALL_STAY: there is none, and prune->done says so. */
-static enum status judge_next(struct store_transaction *transaction, struct prune *prune,
-                              uint64_t now_ms, struct format_unit *ret_row,
-                              enum verdict *ret_verdict, struct error *ret_error)
+/* What is to become of the next unit, if there was one. ALL_STAY: prune->done says so. */
+static enum status judge_next(struct prune *prune, enum status found, uint64_t now_ms,
+                              const struct format_unit *row, enum verdict *ret_verdict)
 {
-    enum status status = rows_unit_next(transaction, prune->after_unit, ret_row, ret_error);
-    *ret_verdict = status == STATUS_OK ? judge(prune->options, ret_row, now_ms) : ALL_STAY;
-    if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
-        return status;
+    *ret_verdict = found == STATUS_OK ? judge(prune->options, row, now_ms) : ALL_STAY;
+    if (found != STATUS_OK && found != STATUS_NOT_FOUND) {
+        return found;
     }
     prune->done = *ret_verdict == ALL_STAY;
     if (!prune->done) {
-        prune->after_unit = ret_row->unit.unit;
+        prune->after_unit = row->unit.unit;
     }
     return STATUS_OK;
 }
@@ -177,7 +175,8 @@ static enum status remove_units(struct store_transaction *transaction, struct pr
     for (unsigned seen = 0; seen < STEP_UNITS_MAX && !share_is_done(prune); seen++) {
         struct format_unit row;
         enum verdict verdict;
-        status = judge_next(transaction, prune, now_ms, &row, &verdict, ret_error);
+        status = rows_unit_next(transaction, prune->after_unit, &row, ret_error);
+        status = judge_next(prune, status, now_ms, &row, &verdict);
         if (status == STATUS_OK && verdict == GOES) {
             status = remove_unit(transaction, prune, &row, ret_error);
         }
@@ -238,15 +237,16 @@ enum status wal_prune(struct wal *wal, const struct wal_prune_options *options, 
 }
 
 /* One snapshot's share of the count. */
-static enum status count_units(struct store_transaction *transaction, struct prune *prune,
-                               uint64_t limit, struct error *ret_error)
+static enum status count_units(struct wal_reader *reader, struct prune *prune, uint64_t limit,
+                               struct error *ret_error)
 {
     uint64_t now_ms = clock_wall_ms();
     enum status status = STATUS_OK;
     for (unsigned seen = 0; seen < STEP_UNITS_MAX && prune->units < limit; seen++) {
         struct format_unit row;
         enum verdict verdict;
-        status = judge_next(transaction, prune, now_ms, &row, &verdict, ret_error);
+        status = reader_unit_next(reader, prune->after_unit, &row, ret_error);
+        status = judge_next(prune, status, now_ms, &row, &verdict);
         if (status != STATUS_OK || verdict == ALL_STAY) {
             break;
         }
@@ -261,12 +261,12 @@ enum status wal_prune_count(struct wal *wal, const struct wal_prune_options *opt
     struct prune prune = {.options = options};
     enum status status = STATUS_OK;
     while (status == STATUS_OK && !prune.done && prune.units < limit) {
-        struct store_transaction *transaction = NULL;
-        status = store_begin(wal->store, false, &transaction, ret_error);
+        struct wal_reader *reader = NULL;
+        status = wal_reader_begin(wal, &reader, ret_error);
         if (status == STATUS_OK) {
-            status = count_units(transaction, &prune, limit, ret_error);
+            status = count_units(reader, &prune, limit, ret_error);
         }
-        store_abort(transaction);
+        wal_reader_end(reader);
     }
     if (status == STATUS_OK) {
         *ret_units = prune.units;

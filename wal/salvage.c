@@ -8,7 +8,10 @@
  *  - the last record's kind and time are the row's state and time, the first is a BEGIN of its
  * time;
  *  - no intact record of the unit has a higher LSN: then the row would be a former version;
- *  - it had ended, if only the former meta page could be used: see "end_lost".
+ *  - it had ended, if only the former meta page could be used, or a part of the tail is missing:
+ * see "end_lost".
+ *
+ * Row and records may be those of the tail (salvage_tail.c).
  *
  * The damaged journal is only read; but its owner's lock is taken, so that nobody works on it.
  *
@@ -78,6 +81,9 @@ static void judge_unit(const struct findings *findings, struct found_unit *found
     } else if (end_lost && format_unit_is_open(unit->state)) {
         (void)snprintf(found->why, sizeof(found->why),
                        "it was open, and may have ended in the part that is lost");
+    } else if (found->from_tail && !findings->end_is_known && format_unit_is_open(unit->state)) {
+        (void)snprintf(found->why, sizeof(found->why),
+                       "only the tail has it, as open, and it may have ended in a damaged part");
     } else {
         found->kept = true;
     }
@@ -294,8 +300,11 @@ static enum status run(const struct wal_salvage_options *options, struct wal_sal
         status = open_cipher(&findings, options->key_file, ret_error);
     }
     if (status == STATUS_OK) {
+        status = salvage_tail(options->directory, &findings, ret_error);
+    }
+    if (status == STATUS_OK) {
         salvage->damage_count = findings.damage_count;
-        salvage->end_lost = findings.result.former_snapshot;
+        salvage->end_lost = findings.result.former_snapshot || findings.tail_damaged;
         salvage->sessions_lost = findings.sessions_lost;
         salvage->properties_lost = findings.properties_lost;
         status = judge(&findings, options, salvage, ret_error);

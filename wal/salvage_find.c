@@ -42,8 +42,8 @@ static void raise(uint64_t *highest, uint64_t number)
 
 /* ------------------------------------------------------------------ collecting */
 
-static void add_record(struct findings *findings, const struct wal_record *record,
-                       struct slice value, uint64_t offset)
+void findings_add_record(struct findings *findings, const struct wal_record *record,
+                         struct slice value, uint64_t offset, bool in_tail)
 {
     void *items = findings->records;
     if (!grow(&items, findings->record_count, &findings->record_capacity,
@@ -58,13 +58,15 @@ static void add_record(struct findings *findings, const struct wal_record *recor
         .previous_lsn = record->previous_lsn,
         .time_ms = record->time_ms,
         .offset = offset,
+        .in_tail = in_tail ? value.data : NULL,
         .size = (uint32_t)value.size,
         .crc = slice_load_u32be(value.data + 12),
         .kind = record->kind,
     };
 }
 
-static void add_unit(struct findings *findings, const struct format_unit *row, uint64_t offset)
+void findings_add_unit(struct findings *findings, const struct format_unit *row, uint64_t offset,
+                       bool from_tail)
 {
     void *items = findings->units;
     if (!grow(&items, findings->unit_count, &findings->unit_capacity, sizeof(*findings->units))) {
@@ -72,7 +74,8 @@ static void add_unit(struct findings *findings, const struct format_unit *row, u
         return;
     }
     findings->units = items;
-    findings->units[findings->unit_count++] = (struct found_unit){.row = *row, .offset = offset};
+    findings->units[findings->unit_count++] =
+        (struct found_unit){.row = *row, .offset = offset, .from_tail = from_tail};
 }
 
 static void add_row(struct findings *findings, struct found_row **rows, size_t *count,
@@ -100,6 +103,13 @@ static void add_row(struct findings *findings, struct found_row **rows, size_t *
                                              .value_size = value.size};
 }
 
+void findings_add_session(struct findings *findings, struct slice key, struct slice value,
+                          uint64_t offset)
+{
+    add_row(findings, &findings->sessions, &findings->session_count, &findings->session_capacity,
+            key, value, offset);
+}
+
 static void take_session(struct findings *findings, struct slice key, struct slice value,
                          uint64_t offset)
 {
@@ -110,8 +120,7 @@ static void take_session(struct findings *findings, struct slice key, struct sli
         findings->sessions_lost++;
         return;
     }
-    add_row(findings, &findings->sessions, &findings->session_count, &findings->session_capacity,
-            key, value, offset);
+    findings_add_session(findings, key, value, offset);
 }
 
 static void take_property(struct findings *findings, struct slice key, struct slice value,
@@ -143,9 +152,10 @@ static void on_row(void *context, enum store_table table, struct slice key, stru
     if (numbered && format_key_get(key, &number, NULL) != STATUS_OK) {
         findings->damage_count++;
     } else if (table == STORE_RECORDS) {
+        findings->record_rows++;
         raise(&findings->highest_lsn, number);
         if (format_record_get(number, value, &record, NULL) == STATUS_OK) {
-            add_record(findings, &record, value, offset);
+            findings_add_record(findings, &record, value, offset, false);
         } else {
             findings->damage_count++;
         }
@@ -153,7 +163,7 @@ static void on_row(void *context, enum store_table table, struct slice key, stru
         raise(&findings->highest_unit, number);
         if (format_unit_get(number, value, &unit, NULL) == STATUS_OK) {
             raise(&findings->highest_lsn, unit.unit.last_lsn);
-            add_unit(findings, &unit, offset);
+            findings_add_unit(findings, &unit, offset, false);
         } else {
             findings->damage_count++;
         }
@@ -261,6 +271,51 @@ static void unite_records(struct findings *findings)
     findings->record_count = kept;
 }
 
+/* By key; those of one key by their transaction, then by their place. */
+static int compare_sessions(const void *a_void, const void *b_void)
+{
+    const struct found_row *a = a_void;
+    const struct found_row *b = b_void;
+    int order = slice_compare(slice_make(a->key, a->key_size), slice_make(b->key, b->key_size));
+    if (order != 0) {
+        return order;
+    }
+    int64_t left = (int64_t)slice_load_u64be(a->value);
+    int64_t right = (int64_t)slice_load_u64be(b->value);
+    if (left != right) {
+        return left < right ? -1 : 1;
+    }
+    return a->offset < b->offset ? -1 : a->offset > b->offset ? 1 : 0;
+}
+
+/* The newest transaction of a session wins, as in the tables. */
+static void unite_sessions(struct findings *findings)
+{
+    size_t kept = 0;
+    struct found_row *rows = findings->sessions;
+    if (findings->session_count > 0) {
+        qsort(rows, findings->session_count, sizeof(*rows), compare_sessions);
+    }
+    for (size_t i = 0; i < findings->session_count; i++) {
+        if (kept > 0 && slice_equal(slice_make(rows[kept - 1].key, rows[kept - 1].key_size),
+                                    slice_make(rows[i].key, rows[i].key_size))) {
+            free_row(&rows[--kept]);
+        }
+        rows[kept++] = rows[i];
+    }
+    findings->session_count = kept;
+}
+
+void findings_sort(struct findings *findings)
+{
+    sort_records(findings);
+    unite_records(findings);
+    unite_sessions(findings);
+    if (findings->unit_count > 0) {
+        qsort(findings->units, findings->unit_count, sizeof(*findings->units), compare_units);
+    }
+}
+
 /* ------------------------------------------------------------------ records by their own bytes */
 
 /* Whether the record at `offset` of the file is intact and not known yet. */
@@ -291,7 +346,7 @@ static void try_record(struct findings *findings, size_t known, uint64_t offset)
         format_record_get(lsn, value, &record, NULL) == STATUS_OK) {
         raise(&findings->highest_lsn, record.lsn);
         raise(&findings->highest_unit, record.unit);
-        add_record(findings, &record, value, offset);
+        findings_add_record(findings, &record, value, offset, false);
     }
     free(bytes);
 }
@@ -341,12 +396,8 @@ enum status salvage_find(const char *directory, struct findings *findings, struc
     unite_records(findings);
     if (findings->damage_count > 0) {
         search_file(findings);
-        sort_records(findings);
-        unite_records(findings);
     }
-    if (findings->unit_count > 0) {
-        qsort(findings->units, findings->unit_count, sizeof(*findings->units), compare_units);
-    }
+    findings_sort(findings);
     return findings->out_of_memory ? error_set(ret_error, STATUS_MEMORY, "out of memory")
                                    : STATUS_OK;
 }
@@ -364,6 +415,7 @@ void findings_free(struct findings *findings)
     free(findings->units);
     free(findings->sessions);
     free(findings->properties);
+    tail_contents_free(&findings->tail);
     pages_close(findings->pages);
 }
 
@@ -373,6 +425,12 @@ const struct found_record *findings_record(const struct findings *findings, uint
     return findings->record_count == 0 ? NULL
                                        : bsearch(&wanted, findings->records, findings->record_count,
                                                  sizeof(wanted), compare_records);
+}
+
+struct found_unit *findings_unit_to_change(struct findings *findings, uint64_t unit)
+{
+    const struct found_unit *found = findings_unit(findings, unit);
+    return found == NULL ? NULL : &findings->units[found - findings->units];
 }
 
 const struct found_unit *findings_unit(const struct findings *findings, uint64_t unit)
@@ -401,8 +459,14 @@ enum status findings_read(const struct findings *findings, const struct found_re
     if (bytes == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
+    bool is_read = true;
+    if (found->in_tail != NULL) {
+        memcpy(bytes, found->in_tail, found->size);
+    } else {
+        is_read = pages_read(findings->pages, found->offset, found->size, bytes);
+    }
     enum status status =
-        pages_read(findings->pages, found->offset, found->size, bytes)
+        is_read
             ? format_record_get(found->lsn, slice_make(bytes, found->size), ret_record, ret_error)
             : error_set(ret_error, STATUS_IO, "a record cannot be read a second time");
     if (status != STATUS_OK) {

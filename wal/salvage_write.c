@@ -133,11 +133,19 @@ static enum status write_sessions(struct writing *writing, struct wal_salvage *s
     return status;
 }
 
+/* What the tail had is in the new tables: they have none. */
+static uint32_t version_of(const struct findings *findings)
+{
+    const struct found_row *row = findings_property(findings, FORMAT_PROPERTY_VERSION);
+    uint32_t version = format_version_no_tail(slice_load_u32be(row->value));
+    return findings->committing ? format_version_committing(version) : version;
+}
+
 /* All but those that are made anew. */
 static enum status write_properties(struct writing *writing, struct error *ret_error)
 {
     static const char *const own[] = {FORMAT_PROPERTY_CLEAN, FORMAT_PROPERTY_FLOOR,
-                                      FORMAT_PROPERTY_PRUNE};
+                                      FORMAT_PROPERTY_PRUNE, FORMAT_PROPERTY_VERSION};
     const struct findings *findings = writing->findings;
     uint8_t clean = 0;
     enum status status = turn(writing, BATCH_BYTES, ret_error); /* one transaction for all */
@@ -152,6 +160,9 @@ static enum status write_properties(struct writing *writing, struct error *ret_e
             status = rows_property_put(writing->transaction, name,
                                        slice_make(row->value, row->value_size), ret_error);
         }
+    }
+    if (status == STATUS_OK) {
+        status = rows_version_put(writing->transaction, version_of(findings), ret_error);
     }
     if (status == STATUS_OK) {
         status = rows_property_put(writing->transaction, FORMAT_PROPERTY_CLEAN,

@@ -12,12 +12,13 @@
  *     read shared memory, unmap <--------- _exit(0), or a signal, or LMDB's abort()
  *
  * First the pages are walked without LMDB (pages.h), which says where in the file a damage is; then
- * the tables are read through LMDB, which is what a proxy is going to do, and compared.
+ * the tables are read through LMDB, which is what a proxy is going to do, and compared. The tail,
+ * which was read before, is what comes after them.
  *
  * Whole verification reads everything twice. The check before opening walks the list of free pages,
  * all branches and a bounded part of each table's end, where the owner is going to write; then the
  * properties and the open units with all their records: what recovery reads next anyway, so it
- * costs one fork and warms the page cache for the recovery.
+ * costs one fork and warms the page cache for the recovery; and the tail, which is small.
  *
  * Both run on the caller's thread.
  */
@@ -44,6 +45,7 @@ static enum status scan_in_child(struct scan *scan)
 {
     struct store *store = NULL;
     struct store_transaction *transaction = NULL;
+    struct scan_tail tail = {0};
     enum store_content content = STORE_NOTHING;
     /* What is open is spread over the journal: around each of its pages the kernel would read a
        quarter of a megabyte that nobody needs. */
@@ -59,6 +61,9 @@ static enum status scan_in_child(struct scan *scan)
         /* LMDB cannot make anything of it: what can be told without it is told. */
         scan_note(scan, 0, scan->error.message);
         return scan_check_pages(scan, NULL, &scan->error);
+    }
+    if (status == STATUS_OK) {
+        status = scan_read_tail(scan, &tail, &scan->error);
     }
     if (status == STATUS_OK) {
         status = scan_begin_and_check_pages(scan, store, &transaction, &scan->error);
@@ -85,9 +90,10 @@ static enum status scan_in_child(struct scan *scan)
     } else {
         scan_check_what_opening_reads(scan, transaction);
     }
+    status = scan_check_tail(scan, store, transaction, &tail, &scan->error);
     store_abort(transaction);
     store_close(store);
-    return STATUS_OK;
+    return status;
 }
 
 static _Noreturn void child_main(struct scan *scan)
@@ -191,13 +197,14 @@ enum status scan_check_before_open(const char *directory, bool read_only, struct
     return status;
 }
 
-enum status scan_verify(const char *directory, struct wal_verification *ret_verification,
-                        struct error *ret_error)
+enum status scan_verify(const char *directory, bool without_tail,
+                        struct wal_verification *ret_verification, struct error *ret_error)
 {
     struct scan *scan = map_scan(directory, true, ret_error);
     if (scan == NULL) {
         return STATUS_MEMORY;
     }
+    scan->without_tail = without_tail;
     enum status status = run_child(scan, ret_error);
     if (status == STATUS_OK) {
         *ret_verification = scan->found;
@@ -218,7 +225,7 @@ enum status wal_verify(const char *directory, struct wal_verification *ret_verif
         status = directory_lock_readers(directory, false, &lock, ret_error);
     }
     if (status == STATUS_OK) {
-        status = scan_verify(directory, ret_verification, ret_error);
+        status = scan_verify(directory, false, ret_verification, ret_error);
     }
     directory_unlock(lock);
     return status;

@@ -7,6 +7,7 @@
  *   scan.c        parent and child
  *   scan_pages.c  the pages, without LMDB
  *   scan_rows.c   the tables, through LMDB: records, units, chains, and that they agree
+ *   scan_tail.c   the tail, and that it continues the tables
  *   scan_note.c   what is found
  *
  * All but the first is the child's, on its only thread.
@@ -22,6 +23,7 @@
 struct scan {
     const char *directory;
     bool everything;
+    bool without_tail;  /* a copy that is not in its place yet: it has none, whatever it says */
     enum status status; /* of the scan itself, for example STATUS_VERSION */
     struct error error;
     bool pages_damaged;
@@ -59,5 +61,22 @@ MUST_CHECK enum status scan_begin_and_check_pages(struct scan *scan, struct stor
 
 void scan_check_everything(struct scan *scan, struct store_transaction *transaction);
 void scan_check_what_opening_reads(struct scan *scan, struct store_transaction *transaction);
+
+/* ---- scan_tail.c */
+
+/* The tail's file as it was read. */
+struct scan_tail {
+    uint8_t *bytes; /* NULL: there is no file */
+    size_t size;
+};
+
+/* Before the snapshot that scan_check_tail() gets. STATUS_IO, STATUS_MEMORY. */
+MUST_CHECK enum status scan_read_tail(struct scan *scan, struct scan_tail *ret_tail,
+                                      struct error *ret_error);
+/* Checks and counts what the tail has beyond the tables. STATUS_MEMORY and the errors of reading
+   again, see scan_tail.c. */
+MUST_CHECK enum status scan_check_tail(struct scan *scan, struct store *store,
+                                       struct store_transaction *transaction,
+                                       const struct scan_tail *tail, struct error *ret_error);
 
 #endif

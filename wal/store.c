@@ -192,7 +192,7 @@ static enum status explain_open(const struct store *store, int code, struct erro
     if (store->read_only && (code == EACCES || code == EROFS)) {
         return error_set(ret_error, STATUS_IO,
                          "cannot read the journal in %s: %s (readers need write access to lock.mdb "
-                         "and read access to data.mdb)",
+                         "and read access to data.mdb and tail.wal)",
                          store->directory, mdb_strerror(code));
     }
     return fail(store, code, "open it", ret_error);

@@ -8,12 +8,13 @@
  *      is going to read (scan.c): if a damaged page kills a reader, it kills the child
  *   4. the environment; with `power` durability the directory is synced: the file's name, too, must
  *      survive a power cut
- *   5. the clean mark is read and taken away, durably
+ *   5. the clean mark is read and taken away, and what a former owner left in the tail is put into
+ *      the tables, durably and at once; then the tail is made anew
  *   6. the writer thread
  * To read only: the filesystem of 1, the readers' lock, the child of 3, and 4.
  *
- * Order of closing: everything submitted is completed, the clean mark, the writer thread's end, one
- * last sync, the environment, the lock.
+ * Order of closing: everything submitted is completed and in the tables, the clean mark, the writer
+ * thread's end, one last sync, the environment, the lock.
  *
  * Threads: wal_open() and wal_close() on one thread, all else as holdfast/wal.h says.
  */
@@ -27,6 +28,7 @@
 #include <sys/stat.h>
 
 #include "wal/cipher.h"
+#include "wal/commit.h"
 #include "wal/directory.h"
 #include "wal/internal.h"
 #include "wal/rows.h"
@@ -118,6 +120,15 @@ static enum status read_identity(struct wal *wal, struct store_transaction *tran
     return status;
 }
 
+/* What an opening for writing and a clean close leave for the next one. */
+static enum status mark(struct store_transaction *transaction, uint8_t clean, uint32_t version,
+                        struct error *ret_error)
+{
+    enum status status =
+        rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
+    return status == STATUS_OK ? rows_version_put(transaction, version, ret_error) : status;
+}
+
 static enum status open_to_write(struct wal *wal, enum store_content content,
                                  const struct wal_options *options, struct error *ret_error)
 {
@@ -127,26 +138,62 @@ static enum status open_to_write(struct wal *wal, enum store_content content,
                          "pages are damaged: keep it, and see holdfast verify",
                          options->directory);
     }
-    uint8_t clean = 0;
+    struct committer *committer = NULL;
     struct store_transaction *transaction = NULL;
     enum status status = store_begin(wal->store, true, &transaction, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
     status = read_identity(wal, transaction, ret_error);
+    uint64_t tables_lsn = atomic_load(&wal->last_lsn);
     if (status == STATUS_OK) {
+        status = committer_new(wal, transaction, options->durability == WAL_DURABILITY_POWER,
+                               &committer, ret_error);
+    }
+    if (status == STATUS_OK) {
+        /* A data.mdb that was put back may be older than its tail, and marked. */
+        wal->was_clean = wal->was_clean && atomic_load(&wal->last_lsn) == tables_lsn;
         status = encryption_begin(wal, transaction, options->key_file, ret_error);
     }
     if (status == STATUS_OK) {
-        status =
-            rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
+        status = mark(transaction, 0, wal->version, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = store_commit(transaction, ret_error);
+    } else {
+        store_abort(transaction);
+    }
+    if (status == STATUS_OK) {
+        status = committer_start(committer, ret_error);
     }
     if (status != STATUS_OK) {
-        store_abort(transaction);
+        committer_free(committer);
         return status;
     }
-    status = store_commit(transaction, ret_error);
-    return status == STATUS_OK ? writer_start(wal, &wal->writer, ret_error) : status;
+    return writer_start(wal, committer, &wal->writer, ret_error);
+}
+
+/* What a living owner, or one that was killed, has in the tail is there as well; and it may have
+   gone on since the identity was read. */
+static enum status count_tail(struct wal *wal, struct error *ret_error)
+{
+    struct wal_reader *reader = NULL;
+    uint64_t lsn = 0;
+    uint64_t unit = 0;
+    enum status status = wal_reader_begin(wal, &reader, ret_error);
+    if (status == STATUS_OK && reader->view == NULL && wal->version >= FORMAT_VERSION_TAIL) {
+        status = tail_is_missing(wal->directory, ret_error);
+    }
+    if (status == STATUS_OK) {
+        status = rows_highest(reader->transaction, &lsn, &unit, ret_error);
+    }
+    if (status == STATUS_OK) {
+        uint64_t tail_lsn = tail_window_last_lsn(&reader->window);
+        atomic_store(&wal->last_lsn, tail_lsn > lsn ? tail_lsn : lsn);
+        wal->was_clean = wal->was_clean && tail_lsn <= lsn;
+    }
+    wal_reader_end(reader);
+    return status;
 }
 
 static enum status open_to_read(struct wal *wal, enum store_content content,
@@ -165,6 +212,25 @@ static enum status open_to_read(struct wal *wal, enum store_content content,
         }
         store_abort(transaction);
     }
+    return status == STATUS_OK ? count_tail(wal, ret_error) : status;
+}
+
+/* A tail without tables is what is left of a journal, not a place for a new one. */
+static enum status refuse_lone_tail(const char *directory, struct error *ret_error)
+{
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    enum status status =
+        tail_file_read(directory, FORMAT_FRAME_BYTES_MAX, &bytes, &size, ret_error);
+    bool is_there = bytes != NULL;
+    free(bytes);
+    if (status == STATUS_OK && is_there) {
+        status =
+            error_set(ret_error, STATUS_CORRUPT,
+                      "%s has " FORMAT_TAIL_FILE " of a journal whose data.mdb is missing: put "
+                      "it back; if a new journal is wanted, use another directory",
+                      directory);
+    }
     return status;
 }
 
@@ -176,7 +242,10 @@ static enum status open_store(struct wal *wal, const struct wal_options *options
     if (status == STATUS_OK && bytes > 0) {
         status = scan_check_before_open(options->directory, options->read_only, ret_error);
     } else if (status == STATUS_OK && !options->read_only) {
-        status = make_journal(options->directory, ret_error);
+        status = refuse_lone_tail(options->directory, ret_error);
+        if (status == STATUS_OK) {
+            status = make_journal(options->directory, ret_error);
+        }
     }
     if (status != STATUS_OK) {
         return status;
@@ -224,7 +293,10 @@ static struct wal *release(struct wal *wal)
     assert(wal->writer == NULL);
     wal->store = store_close(wal->store);
     wal->cipher = cipher_close(wal->cipher);
+    wal->view = tail_view_release(wal->view);
     wal->lock_descriptor = directory_unlock(wal->lock_descriptor);
+    pthread_mutex_destroy(&wal->view_lock);
+    free(wal->directory);
     free(wal);
     return NULL;
 }
@@ -242,6 +314,12 @@ enum status wal_open(const struct wal_options *options, struct wal **ret_wal,
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
     wal->lock_descriptor = -1;
+    pthread_mutex_init(&wal->view_lock, NULL);
+    wal->directory = strdup(options->directory);
+    if (wal->directory == NULL) {
+        release(wal);
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
     wal->read_only = options->read_only;
     wal->quota_bytes = options->quota_bytes;
     wal->reserve_bytes = reserve_for(options->quota_bytes);
@@ -270,10 +348,19 @@ enum status wal_open(const struct wal_options *options, struct wal **ret_wal,
 static enum status mark_clean(struct wal *wal, struct store_transaction *transaction, void *context,
                               struct error *ret_error)
 {
-    uint8_t clean = 1;
-    (void)wal;
     (void)context;
-    return rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
+    return mark(transaction, 1, format_version_no_tail(wal->version), ret_error);
+}
+
+/* A task runs when the tables have everything: so it is a checkpoint. */
+static enum status do_nothing(struct wal *wal, struct store_transaction *transaction, void *context,
+                              struct error *ret_error)
+{
+    (void)wal;
+    (void)transaction;
+    (void)context;
+    (void)ret_error;
+    return STATUS_OK;
 }
 
 /* A sync after one that failed may succeed without having written anything: it would prove nothing.
@@ -288,8 +375,12 @@ static void end_writing(struct wal *wal, bool clean)
     if (wal->writer != NULL) {
         if (clean) {
             /* Without `process` durability the mark must not reach the disk before the records. */
+            struct writer_task checkpoint = {.run = do_nothing};
             struct writer_task task = {.run = mark_clean};
-            enum status status = sync_if_sound(wal);
+            enum status status = writer_run(wal->writer, &checkpoint, NULL);
+            if (status == STATUS_OK) {
+                status = sync_if_sound(wal);
+            }
             if (status == STATUS_OK) {
                 status = writer_run(wal->writer, &task, NULL);
             }
@@ -407,88 +498,6 @@ enum status wal_property_get(struct wal *wal, const char *name, void *buffer, si
         *ret_size = value.size;
     }
     store_abort(transaction);
-    return status;
-}
-
-static enum status count_open(struct store_transaction *transaction,
-                              struct wal_statistics *statistics, struct error *ret_error)
-{
-    uint64_t unit = 0;
-    for (;;) {
-        struct format_unit row;
-        enum status status = rows_open_next(transaction, unit, &unit, ret_error);
-        if (status == STATUS_NOT_FOUND) {
-            return STATUS_OK;
-        }
-        if (status == STATUS_OK) {
-            status = rows_unit(transaction, unit, &row, ret_error);
-        }
-        if (status != STATUS_OK) {
-            return status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status;
-        }
-        if (row.unit.state == WAL_UNIT_CONFLICT) {
-            statistics->units_conflict++;
-        } else {
-            statistics->units_open++;
-        }
-    }
-}
-
-static enum status read_statistics(struct wal *wal, struct store_transaction *transaction,
-                                   struct wal_statistics *statistics, struct error *ret_error)
-{
-    struct store_usage usage;
-    struct wal_record first;
-    uint64_t unit = 0;
-    enum status status = store_usage_get(transaction, &usage, ret_error);
-    if (status == STATUS_OK) {
-        status = store_entries(transaction, STORE_RECORDS, &statistics->records, ret_error);
-    }
-    if (status == STATUS_OK) {
-        status =
-            rows_highest(transaction, &statistics->last_lsn, &statistics->last_unit, ret_error);
-    }
-    if (status == STATUS_OK) {
-        status = rows_record_next(transaction, 0, &first, ret_error);
-        statistics->first_lsn = status == STATUS_OK ? first.lsn : 0;
-        status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
-    }
-    if (status == STATUS_OK) {
-        status = rows_pair(transaction, FORMAT_PROPERTY_FLOOR, &statistics->pruned_lsn, &unit,
-                           ret_error);
-    }
-    if (status == STATUS_OK) {
-        status = count_open(transaction, statistics, ret_error);
-    }
-    if (status == STATUS_OK) {
-        statistics->quota_bytes = wal->quota_bytes;
-        statistics->used_bytes = usage.used_bytes;
-        statistics->commits = usage.commits;
-        statistics->batches = atomic_load(&wal->batches);
-        statistics->groups = atomic_load(&wal->groups);
-    }
-    return status;
-}
-
-const struct histogram *wal_commit_times(const struct wal *wal)
-{
-    return &wal->commits;
-}
-
-enum status wal_statistics_get(struct wal *wal, struct wal_statistics *ret_statistics,
-                               struct error *ret_error)
-{
-    struct store_transaction *transaction = NULL;
-    struct wal_statistics statistics = {0};
-    enum status status = store_begin(wal->store, false, &transaction, ret_error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = read_statistics(wal, transaction, &statistics, ret_error);
-    store_abort(transaction);
-    if (status == STATUS_OK) {
-        *ret_statistics = statistics;
-    }
     return status;
 }
 

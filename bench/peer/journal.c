@@ -5,11 +5,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/peer/peer_private.h"
 
 #define WAIT_MS 20000u
+#define SETTLE_MS 50
 
 static bool take_number(const bson_t *document, const char *name, double *ret_number)
 {
@@ -37,6 +39,8 @@ bool journal_look(const struct targets *targets, const struct target *target,
         return false;
     }
     (void)unlink(log);
+    /* What was written is in the tables soon after the last of it (wal/commit.h). */
+    (void)nanosleep(&(struct timespec){.tv_nsec = SETTLE_MS * 1000000L}, NULL);
     child_words_add(&words, "%s", program);
     child_words_add(&words, "status");
     child_words_add(&words, "--wal");

@@ -19,7 +19,7 @@
     X(MEMORY, "targetMemoryBytes", "memory", "bytes", -1, 0)                                       \
     X(IDLE_MEMORY, "bytesPerConnection", "memory each", "bytes/connection", -1, 0)                 \
     X(JOURNAL_BYTES, "journalBytesPerOperation", "journal", "bytes/operation", -1, 0)              \
-    X(JOURNAL_COMMITS, "journalCommitsPerOperation", "journal commits", "/operation", -1, 2)       \
+    X(JOURNAL_COMMITS, "journalCommitsPerOperation", "table commits", "/operation", -1, 3)         \
     X(RETRIES, "retriesPerOperation", "retries", "/operation", -1, 2)                              \
     X(RECOVERY, "recoverySeconds", "until it accepts", "s", -1, 3)                                 \
     X(RECOVERY_BYTES, "journalBytes", "journal", "bytes", 0, 0)                                    \

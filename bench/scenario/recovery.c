@@ -26,11 +26,10 @@ static void kill_when_full(void *context, uint64_t operations, uint64_t operatio
     }
 }
 
-/* So that it is read from the disk, as after a power cut. */
-static void drop_from_page_cache(const struct target *target)
+static void drop_from_page_cache(const struct target *target, const char *name)
 {
     char path[TARGET_PATH_BYTES];
-    if (!peer_path(path, target->directory, "wal/data.mdb")) {
+    if (!peer_path(path, target->directory, name)) {
         return;
     }
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
@@ -69,7 +68,9 @@ enum status recovery_measure(struct suite *suite, const struct cell *cell, struc
     if (journal_look(suite->targets, target, &state)) {
         ret_outcome->values[METRIC_RECOVERY_BYTES] = state.bytes;
     }
-    drop_from_page_cache(target);
+    /* So that they are read from the disk, as after a power cut. */
+    drop_from_page_cache(target, "wal/data.mdb");
+    drop_from_page_cache(target, "wal/tail.wal");
     uint64_t began = nanoseconds_now();
     status = target_start(suite->targets, target, ret_error);
     if (status == STATUS_OK) {

@@ -58,7 +58,8 @@
     X(upgrade_serving)        /* it accepts connections; the old process was not told */           \
     X(upgrade_taking)         /* it has taken over a connection */                                 \
     X(wal_batch_put)          /* a batch is in the store's transaction, not committed */           \
-    X(wal_batch_durable)      /* a batch is durable; nobody was told */
+    X(wal_batch_durable)      /* a batch is durable; nobody was told */                            \
+    X(wal_checkpointed)       /* the tables have everything, and the tail still has it */
 
 #ifdef HOLDFAST_CRASH_POINTS
 enum crash_point {

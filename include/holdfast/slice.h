@@ -36,6 +36,14 @@ static inline bool slice_equal(struct slice a, struct slice b)
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+/* Byte by byte, as unsigned numbers; of two that begin alike the shorter one is less. */
+static inline int slice_compare(struct slice a, struct slice b)
+{
+    size_t common = a.size < b.size ? a.size : b.size;
+    int order = common == 0 ? 0 : memcmp(a.data, b.data, common);
+    return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
+}
+
 /* Cuts `size` bytes off the front of *slice. */
 MUST_CHECK static inline bool slice_take(struct slice *slice, size_t size, struct slice *ret_front)
 {

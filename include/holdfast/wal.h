@@ -2,7 +2,8 @@
 #define HOLDFAST_WAL_H
 
 /*
- * The journal: an append-only sequence of records in an LMDB environment, with group commit.
+ * The journal: an append-only sequence of records in an LMDB environment, with group commit, and
+ * before it a tail that holds the newest groups until the tables have them (wal/tail.h).
  *
  * READ THIS FIRST
  *  - A journal has one owner: the process that opened it for writing. wal_open() takes a lock that
@@ -233,7 +234,7 @@ struct wal_append {
 
 /*
  * Appends a group of records atomically: after a crash all of them are there or none. Groups are
- * written in the order of the calls; many groups share one commit. Never blocks on the disk. Any
+ * written in the order of the calls; many groups share one sync. Never blocks on the disk. Any
  * thread.
  *
  * Rules (broken: STATUS_INVALID): a unit's first record is BEGIN; nothing follows ABORT; after
@@ -403,12 +404,12 @@ struct wal_statistics {
     uint64_t pruned_lsn; /* the highest one that retention has removed; 0: none */
     uint64_t units_open; /* OPEN or COMMITTING */
     uint64_t units_conflict;
-    uint64_t commits; /* LMDB commits since the journal was made or compacted, by whomever */
-    uint64_t batches; /* of them, groups appended since wal_open() */
+    uint64_t commits; /* of the tables, since the journal was made or compacted, by whomever */
+    uint64_t batches; /* how often groups were made durable together since wal_open() */
     uint64_t groups;  /* groups appended since wal_open() */
 };
 
-/* How long commits of appended groups have taken since wal_open(): with durability `power`, their
+/* How long batches of groups took to be durable since wal_open(): with durability `power`, their
    syncs. Any thread. Valid while `wal` is open. */
 const struct histogram *wal_commit_times(const struct wal *wal);
 
@@ -479,7 +480,7 @@ struct wal_salvage {
     uint64_t records_lost; /* intact ones, of units that are lost */
     uint64_t sessions_lost;
     uint64_t properties_lost;
-    bool end_lost; /* what the last transaction changed is lost: see wal_salvage_run() */
+    bool end_lost; /* of what was changed last, something is lost: see wal_salvage_run() */
     uint8_t journal_id[WAL_JOURNAL_ID_BYTES];
 };
 
@@ -495,7 +496,7 @@ struct wal_salvage {
  *
  * If the newest meta page is damaged, the one before it leads to the journal as it was a
  * transaction earlier. Then units that were open in it are lost as well: they may have been
- * committed since.
+ * committed since. The same if a part of the tail is missing. What is whole of the tail counts.
  *
  * The new journal's numbers go on far behind those of the old one, so that none is given out again
  * that was on a lost page. To the lease it is a copy (recover/lease.h).

@@ -109,9 +109,9 @@ static void write_journal(const struct admin_facts *facts, struct exposition *pa
     exposition_gauge(page, "holdfast_journal_last_lsn", "The newest record that is durable.",
                      figures->last_lsn);
     exposition_counter(page, "holdfast_journal_commits",
-                       "Transactions of the journal that appended something.", figures->batches);
+                       "Batches of groups made durable in the journal.", figures->batches);
     exposition_counter(page, "holdfast_journal_groups",
-                       "Groups of records appended; several share a commit.", figures->groups);
+                       "Groups of records appended; several share a batch.", figures->groups);
     exposition_gauge(page, "holdfast_units_conflict",
                      "Units in the journal that wait for an operator.", figures->units_conflict);
     exposition_gauge(page, "holdfast_lease_epoch", "How often the lease was taken.", journal.epoch);

@@ -107,8 +107,8 @@ static void print_text(const struct cli_options *options, const struct wal_salva
         printf("%" PRIu64 " properties of the journal lost\n", done->properties_lost);
     }
     if (done->end_lost) {
-        printf("The end is lost: a meta page is damaged, and what was changed last is perhaps "
-               "missing\nwithout a trace.\n");
+        printf("The end is lost: a meta page or the tail is damaged, and what was changed last is "
+               "perhaps\nmissing without a trace.\n");
     }
     printf("The new journal is in %s. Start with it, once, with\n"
            "  --set upstream.takeover=%s\n",

@@ -194,7 +194,7 @@ enum status history_image_read(const struct unit_history *history,
                                struct error *ret_error)
 {
     struct wal_reader *reader = NULL;
-    struct image view;
+    struct image view = {0};
     enum status status = history_reader_begin(history, &reader, ret_error);
     if (status == STATUS_OK) {
         status = history_image_view(reader, image, &view, ret_error);

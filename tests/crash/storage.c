@@ -2,8 +2,8 @@
  * The shim: definitions of the calls that write and sync, in front of those of the C library.
  *
  * A call is looked at only while something is recorded or made to fail, and only if its descriptor
- * is that of a file called data.mdb (or of a directory, for fsync): /proc says so. `lock` is held
- * over a recorded call, so that the order of the events is the order in which they happened.
+ * is that of a file with one of the names (or of a directory, for fsync): /proc says so. `lock` is
+ * held over a recorded call, so that the order of the events is the order in which they happened.
  */
 
 #include "storage.h"
@@ -31,6 +31,7 @@ static size_t capacity;
 static struct storage_fault fault;
 static unsigned fault_calls;
 static unsigned fault_hits;
+static enum storage_file fault_hit_file;
 static bool fault_hit_zeros;
 static atomic_bool disk_full;
 
@@ -64,7 +65,7 @@ __attribute__((constructor)) static void find_real(void)
 
 /* ------------------------------------------------------------------ recording */
 
-static struct storage_event *add_event(enum storage_kind kind)
+static struct storage_event *add_event(enum storage_kind kind, enum storage_file file)
 {
     if (trace.count == capacity) {
         capacity = capacity == 0 ? 1024 : capacity * 2;
@@ -72,17 +73,17 @@ static struct storage_event *add_event(enum storage_kind kind)
         assert(trace.events != NULL);
     }
     struct storage_event *event = &trace.events[trace.count++];
-    *event = (struct storage_event){.kind = kind};
+    *event = (struct storage_event){.kind = kind, .file = file};
     return event;
 }
 
-static void record_write(enum storage_kind kind, uint64_t offset, const struct iovec *parts,
-                         int count, size_t size, bool failed)
+static void record_write(enum storage_kind kind, enum storage_file file, uint64_t offset,
+                         const struct iovec *parts, int count, size_t size, bool failed)
 {
     if (!recording || size == 0) {
         return;
     }
-    struct storage_event *event = add_event(kind);
+    struct storage_event *event = add_event(kind, file);
     event->offset = offset;
     event->size = size;
     event->failed = failed;
@@ -133,7 +134,7 @@ size_t storage_mark(int kind, uint64_t value)
     pthread_mutex_lock(&lock);
     if (recording) {
         place = trace.count;
-        struct storage_event *event = add_event(STORAGE_MARK);
+        struct storage_event *event = add_event(STORAGE_MARK, STORAGE_NO_FILE);
         event->mark_kind = kind;
         event->mark = value;
     }
@@ -149,6 +150,7 @@ void storage_fault_set(const struct storage_fault *wanted)
     fault = wanted == NULL ? (struct storage_fault){0} : *wanted;
     fault_calls = 0;
     fault_hits = 0;
+    fault_hit_file = STORAGE_NO_FILE;
     fault_hit_zeros = false;
     watching = recording || fault.call != STORAGE_CALL_NONE;
     pthread_mutex_unlock(&lock);
@@ -160,6 +162,14 @@ unsigned storage_fault_hits(void)
     unsigned hits = fault_hits;
     pthread_mutex_unlock(&lock);
     return hits;
+}
+
+enum storage_file storage_fault_hit_file(void)
+{
+    pthread_mutex_lock(&lock);
+    enum storage_file file = fault_hit_file;
+    pthread_mutex_unlock(&lock);
+    return file;
 }
 
 bool storage_fault_hit_zeros(void)
@@ -175,8 +185,11 @@ void storage_disk_full_set(bool full)
     disk_full = full;
 }
 
-static bool is_meant(enum storage_kind kind)
+static bool is_meant(enum storage_kind kind, enum storage_file file)
 {
+    if (fault.file != STORAGE_NO_FILE && fault.file != file) {
+        return false;
+    }
     switch (fault.call) {
     case STORAGE_CALL_NONE:
         return false;
@@ -188,37 +201,56 @@ static bool is_meant(enum storage_kind kind)
         return kind == STORAGE_SYNC;
     case STORAGE_CALL_ANY_WRITE:
         return kind == STORAGE_WRITE || kind == STORAGE_WRITE_THROUGH;
+    case STORAGE_CALL_RENAME:
+        return kind == STORAGE_RENAME;
     }
     return false;
 }
 
-static bool fails_now(enum storage_kind kind)
+static bool fails_now(enum storage_kind kind, enum storage_file file)
 {
-    if (!is_meant(kind)) {
+    if (!is_meant(kind, file)) {
         return false;
     }
     fault_calls++;
     bool fails = fault_calls >= fault.from && fault_calls - fault.from < fault.count;
-    fault_hits += fails ? 1 : 0;
+    if (fails) {
+        fault_hits++;
+        fault_hit_file = file;
+        fault_hit_zeros = false;
+    }
     return fails;
 }
 
 /* ------------------------------------------------------------------ the calls */
 
-static bool is_journal_path(const char *path, size_t size)
+static bool ends_with(const char *path, size_t size, const char *name)
 {
-    static const char name[] = "/data.mdb";
-    size_t length = sizeof(name) - 1;
+    size_t length = strlen(name);
     return size >= length && memcmp(path + size - length, name, length) == 0;
 }
 
-static bool is_journal_file(int descriptor)
+static enum storage_file file_of_path(const char *path, size_t size)
+{
+    return ends_with(path, size, "/data.mdb")       ? STORAGE_TABLES
+           : ends_with(path, size, "/tail.wal")     ? STORAGE_TAIL
+           : ends_with(path, size, "/tail.wal.new") ? STORAGE_TAIL_NEW
+                                                    : STORAGE_NO_FILE;
+}
+
+static enum storage_file file_of(int descriptor)
 {
     char link[64];
     char path[PATH_MAX];
     snprintf(link, sizeof(link), "/proc/self/fd/%d", descriptor);
     ssize_t size = readlink(link, path, sizeof(path));
-    return size > 0 && is_journal_path(path, (size_t)size);
+    return size > 0 ? file_of_path(path, (size_t)size) : STORAGE_NO_FILE;
+}
+
+/* While nothing is watched, no call is looked at. */
+static enum storage_file watched_file_of(int descriptor)
+{
+    return watching ? file_of(descriptor) : STORAGE_NO_FILE;
 }
 
 static bool is_directory(int descriptor)
@@ -239,25 +271,28 @@ static bool are_zeros(const struct iovec *part)
     return part->iov_len > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, part->iov_len - 1) == 0;
 }
 
-/* A write to data.mdb at `offset`, recorded or made to fail. */
-static ssize_t watched_write(int descriptor, const struct iovec *parts, int count, off_t offset)
+/* A write to `file` at `offset`, recorded or made to fail. */
+static ssize_t watched_write(int descriptor, enum storage_file file, const struct iovec *parts,
+                             int count, off_t offset)
 {
     bool through = (fcntl(descriptor, F_GETFL) & O_DSYNC) != 0;
     enum storage_kind kind = through ? STORAGE_WRITE_THROUGH : STORAGE_WRITE;
     ssize_t done = -1;
     pthread_mutex_lock(&lock);
-    if (!fails_now(kind)) {
+    if (!fails_now(kind, file)) {
         done = write_through(descriptor, parts, count, offset);
-        record_write(kind, (uint64_t)offset, parts, count, done > 0 ? (size_t)done : 0, false);
+        record_write(kind, file, (uint64_t)offset, parts, count, done > 0 ? (size_t)done : 0,
+                     false);
     } else if (fault.failure == STORAGE_SHORT) {
         fault_hit_zeros = count == 1 && are_zeros(parts);
         struct iovec half = {parts[0].iov_base, parts[0].iov_len / 2};
         done = write_through(descriptor, &half, 1, offset);
-        record_write(kind, (uint64_t)offset, &half, 1, done > 0 ? (size_t)done : 0, true);
+        record_write(kind, file, (uint64_t)offset, &half, 1, done > 0 ? (size_t)done : 0, true);
     } else {
         if (fault.failure == STORAGE_DONE) {
             ssize_t size = write_through(descriptor, parts, count, offset);
-            record_write(kind, (uint64_t)offset, parts, count, size > 0 ? (size_t)size : 0, true);
+            record_write(kind, file, (uint64_t)offset, parts, count, size > 0 ? (size_t)size : 0,
+                         true);
         }
         done = -1;
         errno = fault.error;
@@ -268,13 +303,13 @@ static ssize_t watched_write(int descriptor, const struct iovec *parts, int coun
     return done;
 }
 
-static int journal_sync(void)
+static int watched_sync(enum storage_file file)
 {
     pthread_mutex_lock(&lock);
-    bool fails = fails_now(STORAGE_SYNC);
+    bool fails = fails_now(STORAGE_SYNC, file);
     int code = fails ? fault.error : errno;
     if (recording) {
-        add_event(STORAGE_SYNC)->failed = fails;
+        add_event(STORAGE_SYNC, file)->failed = fails;
     }
     pthread_mutex_unlock(&lock);
     errno = code;
@@ -285,7 +320,7 @@ static int directory_sync_seen(void)
 {
     pthread_mutex_lock(&lock);
     if (recording) {
-        add_event(STORAGE_SYNC_DIRECTORY);
+        add_event(STORAGE_SYNC_DIRECTORY, STORAGE_NO_FILE);
     }
     pthread_mutex_unlock(&lock);
     return 0;
@@ -293,8 +328,9 @@ static int directory_sync_seen(void)
 
 static int any_sync(int descriptor, int (*sync)(int))
 {
-    if (is_journal_file(descriptor)) {
-        return journal_sync();
+    enum storage_file file = file_of(descriptor);
+    if (file != STORAGE_NO_FILE) {
+        return watched_sync(file);
     }
     return is_directory(descriptor) ? directory_sync_seen() : sync(descriptor);
 }
@@ -311,13 +347,14 @@ int fsync(int descriptor)
 
 int ftruncate(int descriptor, off_t size)
 {
-    if (!watching || !is_journal_file(descriptor)) {
+    enum storage_file file = watched_file_of(descriptor);
+    if (file == STORAGE_NO_FILE) {
         return real.ftruncate(descriptor, size);
     }
     pthread_mutex_lock(&lock);
     int result = real.ftruncate(descriptor, size);
     if (recording && result == 0) {
-        add_event(STORAGE_RESIZE)->offset = (uint64_t)size;
+        add_event(STORAGE_RESIZE, file)->offset = (uint64_t)size;
     }
     pthread_mutex_unlock(&lock);
     return result;
@@ -326,11 +363,15 @@ int ftruncate(int descriptor, off_t size)
 int rename(const char *from, const char *to)
 {
     pthread_mutex_lock(&lock);
-    int result = real.rename(from, to);
-    if (recording && result == 0 && is_journal_path(to, strlen(to))) {
-        add_event(STORAGE_RENAME);
+    enum storage_file file = file_of_path(to, strlen(to));
+    bool fails = fails_now(STORAGE_RENAME, file);
+    int result = fails ? -1 : real.rename(from, to);
+    int code = fails ? fault.error : errno;
+    if (recording && result == 0 && file != STORAGE_NO_FILE) {
+        add_event(STORAGE_RENAME, file);
     }
     pthread_mutex_unlock(&lock);
+    errno = code;
     return result;
 }
 
@@ -349,20 +390,23 @@ int fallocate(int descriptor, int mode, off_t offset, off_t size)
         errno = ENOSPC;
         return -1;
     }
-    return is_journal_file(descriptor) ? 0 : real.fallocate(descriptor, mode, offset, size);
+    return file_of(descriptor) == STORAGE_TABLES ? 0
+                                                 : real.fallocate(descriptor, mode, offset, size);
 }
 
 ssize_t pwritev(int descriptor, const struct iovec *parts, int count, off_t offset)
 {
-    if (!watching || !is_journal_file(descriptor)) {
+    enum storage_file file = watched_file_of(descriptor);
+    if (file == STORAGE_NO_FILE) {
         return real.pwritev(descriptor, parts, count, offset);
     }
-    return watched_write(descriptor, parts, count, offset);
+    return watched_write(descriptor, file, parts, count, offset);
 }
 
 ssize_t pwrite(int descriptor, const void *bytes, size_t size, off_t offset)
 {
-    if (!watching || !is_journal_file(descriptor)) {
+    enum storage_file file = watched_file_of(descriptor);
+    if (file == STORAGE_NO_FILE) {
         return real.pwrite(descriptor, bytes, size, offset);
     }
     union {
@@ -370,17 +414,18 @@ ssize_t pwrite(int descriptor, const void *bytes, size_t size, off_t offset)
         void *declared;
     } base = {.reads = bytes};
     struct iovec part = {base.declared, size};
-    return watched_write(descriptor, &part, 1, offset);
+    return watched_write(descriptor, file, &part, 1, offset);
 }
 
 /* Writes where the descriptor stands, and moves it on. */
 ssize_t writev(int descriptor, const struct iovec *parts, int count)
 {
-    if (!watching || !is_journal_file(descriptor)) {
+    enum storage_file file = watched_file_of(descriptor);
+    if (file == STORAGE_NO_FILE) {
         return real.writev(descriptor, parts, count);
     }
     off_t offset = lseek(descriptor, 0, SEEK_CUR);
-    ssize_t done = watched_write(descriptor, parts, count, offset);
+    ssize_t done = watched_write(descriptor, file, parts, count, offset);
     if (done > 0) {
         int code = errno;
         (void)lseek(descriptor, offset + done, SEEK_SET);
@@ -391,7 +436,7 @@ ssize_t writev(int descriptor, const struct iovec *parts, int count)
 
 ssize_t write(int descriptor, const void *bytes, size_t size)
 {
-    if (!watching || !is_journal_file(descriptor)) {
+    if (watched_file_of(descriptor) == STORAGE_NO_FILE) {
         return real.write(descriptor, bytes, size);
     }
     union {

@@ -1,7 +1,8 @@
 /*
- * A journal with units of every kind, and hundreds of damaged copies of it: flipped bits, pages
- * that were zeroed, exchanged, replaced by a former version or by noise, a file cut short, damaged
- * meta pages, damaged lists of free pages. Of each copy:
+ * A journal with units of every kind, the newest groups of which are in its tail alone, and
+ * hundreds of copies of it with a damaged data.mdb: flipped bits, pages that were zeroed,
+ * exchanged, replaced by a former version or by noise, a file cut short, damaged meta pages,
+ * damaged lists of free pages. Of each copy:
  *
  *  - whoever verifies, opens, recovers from or salvages it lives, or is told why not;
  *  - if it is called sound, then it reads exactly as the original: what was not noticed did not
@@ -11,8 +12,8 @@
  *  - what is salvaged of it is sound, has each record and each unit's row as the original has it,
  *    nothing of a unit that was called lost.
  *
- * And copies of data.mdb that were made while a busy owner wrote to it, piece by piece: each is
- * sound and complete up to some moment since the copying began, or called damaged.
+ * And copies of tail and data.mdb that were made while a busy owner wrote to them, piece by piece:
+ * each is sound and complete up to some moment since the copying began, or called damaged.
  *
  * HOLDFAST_TEST_SEED chooses the damage.
  */
@@ -25,7 +26,7 @@
 #include <sys/wait.h>
 
 #include "holdfast/clock.h"
-#include "wal_fixture.h"
+#include "wal_tail_fixture.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #define CASES 100 /* each takes five times as long */
@@ -61,6 +62,8 @@ struct content {
 static struct content original;
 static uint8_t original_bytes[FILE_BYTES_MAX];
 static size_t original_size;
+static uint8_t tail_bytes[FORMAT_TAIL_BYTES + 1];
+static size_t tail_size;
 
 static void append_unit(struct wal *wal, uint64_t *seed, const uint8_t *image)
 {
@@ -107,14 +110,39 @@ static void make_original(const struct fixture *fixture)
     for (unsigned i = 0; i < UNITS / 2; i++) {
         append_unit(wal, &seed, image);
     }
+    struct wal_unit open = {0};
+    struct wal_reader *reader = fixture_reader(wal);
+    do {
+        assert_int_equal(wal_read_open_next(reader, open.unit, &open, NULL), STATUS_OK);
+    } while (open.state != WAL_UNIT_OPEN);
+    wal_reader_end(reader);
     wal_close(wal, false);
+    const struct left_group groups[] = {
+        {WAL_KIND_BEGIN, 900, NULL, "nine hundred"}, {WAL_KIND_WRITE, open.unit, "goes on", NULL},
+        {WAL_KIND_WRITE, 900, "more", NULL},         {WAL_KIND_BEGIN, 901, NULL, NULL},
+        {WAL_KIND_COMMIT, 900, NULL, NULL},          {WAL_KIND_COMMIT, open.unit, NULL, NULL},
+        {WAL_KIND_BEGIN, 902, "two", "two"},         {WAL_KIND_CONFLICT, 902, "why", NULL},
+        {WAL_KIND_WRITE, 901, "open", NULL},
+    };
+    left_tail_make(fixture, groups, sizeof(groups) / sizeof(groups[0]));
+}
+
+static void path_in(const struct fixture *fixture, const char *place, const char *file, char *path,
+                    size_t size)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "%s/%s", place, file);
+    fixture_path(fixture, name, path, size);
 }
 
 static void file_path(const struct fixture *fixture, const char *place, char *path, size_t size)
 {
-    char name[64];
-    snprintf(name, sizeof(name), "%s/data.mdb", place);
-    fixture_path(fixture, name, path, size);
+    path_in(fixture, place, "data.mdb", path, size);
+}
+
+static void tail_path(const struct fixture *fixture, const char *place, char *path, size_t size)
+{
+    path_in(fixture, place, FORMAT_TAIL_FILE, path, size);
 }
 
 static size_t read_file(const char *path, uint8_t *bytes, size_t capacity)
@@ -127,6 +155,16 @@ static size_t read_file(const char *path, uint8_t *bytes, size_t capacity)
     return size;
 }
 
+static void write_to(const char *path, const uint8_t *bytes, size_t size)
+{
+    (void)remove(path); /* a new file: LMDB maps the old one perhaps still in a child */
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* A data.mdb, and the tail beside it. */
 static void write_file(const struct fixture *fixture, const char *place, const uint8_t *bytes,
                        size_t size)
 {
@@ -134,11 +172,9 @@ static void write_file(const struct fixture *fixture, const char *place, const u
     fixture_path(fixture, place, path, sizeof(path));
     assert_true(mkdir(path, 0700) == 0 || access(path, F_OK) == 0);
     file_path(fixture, place, path, sizeof(path));
-    (void)remove(path); /* a new file: LMDB maps the old one perhaps still in a child */
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
+    write_to(path, bytes, size);
+    tail_path(fixture, place, path, sizeof(path));
+    write_to(path, tail_bytes, tail_size);
 }
 
 static void remove_place(const struct fixture *fixture, const char *place)
@@ -559,6 +595,8 @@ static void test_damaged_in_hundreds_of_ways(void **state)
     remember_original(fixture);
     file_path(fixture, ".", path, sizeof(path));
     original_size = read_file(path, original_bytes, sizeof(original_bytes)) / PAGE * PAGE;
+    tail_path(fixture, ".", path, sizeof(path));
+    tail_size = read_file(path, tail_bytes, sizeof(tail_bytes));
     for (int i = 0; i < CASES; i++) {
         run_case(fixture, fixture_random(&seed), &tally);
     }
@@ -606,12 +644,14 @@ static void *keep_writing(void *context)
     return NULL;
 }
 
-/* As cp does, slower. */
+/* As cp does, slower: the tail before the tables. */
 static size_t copy_slowly(const struct fixture *fixture)
 {
     char path[512];
     const size_t piece = 64 << 10;
     size_t size = 0;
+    tail_path(fixture, ".", path, sizeof(path));
+    tail_size = read_file(path, tail_bytes, sizeof(tail_bytes));
     file_path(fixture, ".", path, sizeof(path));
     FILE *file = fopen(path, "r");
     assert_non_null(file);

@@ -13,6 +13,7 @@
 #include "wal_fixture.h"
 
 enum { ROUNDS = 4, GROUPS_PER_ROUND = 3, GROUPS = ROUNDS * GROUPS_PER_ROUND, IMAGE_BYTES = 9000 };
+enum { LARGE_BYTES = 100000 }; /* no frame has room for it */
 
 /* What a child that had the fault tells its parent. */
 struct report {
@@ -20,7 +21,9 @@ struct report {
     char message[256];
     enum status groups[GROUPS]; /* group i is unit i + 1 */
     unsigned submitted;
+    enum status checkpoint; /* after the last round */
     unsigned hits;
+    enum storage_file hit_file;
     bool hit_zeros;
 };
 
@@ -31,6 +34,7 @@ struct group {
 };
 
 static uint8_t image[IMAGE_BYTES];
+static uint8_t large_image[LARGE_BYTES];
 
 static void on_completed(struct wal_append *first, void *context)
 {
@@ -91,7 +95,11 @@ static _Noreturn void child_main(const struct fixture *fixture, const struct sto
         append_round(wal, &report->groups[report->submitted]);
         report->submitted += GROUPS_PER_ROUND;
     }
+    /* What the tail has goes into the tables. */
+    report->checkpoint =
+        wal == NULL ? STATUS_OK : wal_property_set(wal, "name", slice_text("value"), NULL);
     report->hits = storage_fault_hits();
+    report->hit_file = storage_fault_hit_file();
     report->hit_zeros = storage_fault_hit_zeros();
     _exit(0); /* as the daemon does: no close, no sync */
 }
@@ -162,7 +170,8 @@ static void check_journal(const struct fixture *fixture, const struct report *re
 }
 
 /* From the first failure on everything has failed for good. Zeros that lie ready for later commits
-   (wal/room.c) are no failure as long as the rest of them can be written. */
+   (wal/room.c) are no failure as long as the rest of them can be written; nor is anything of the
+   tail that is short. */
 static void check_failed_for_good(const struct report *report, enum storage_failure failure)
 {
     bool failed = false;
@@ -177,7 +186,13 @@ static void check_failed_for_good(const struct report *report, enum storage_fail
         failed = failed || report->groups[i] != STATUS_OK;
         assert_int_equal(report->groups[i], failed ? STATUS_IO : STATUS_OK);
     }
-    assert_int_equal(failed, !report->hit_zeros);
+    if (failed) {
+        assert_int_equal(report->checkpoint, STATUS_IO);
+    }
+    failed = failed || report->checkpoint != STATUS_OK;
+    bool goes_on =
+        report->hit_zeros || (report->hit_file != STORAGE_TABLES && failure == STORAGE_SHORT);
+    assert_int_equal(failed, !goes_on);
 }
 
 static void remove_journal(const struct fixture *fixture)
@@ -218,6 +233,22 @@ static void test_each_write_fails(void **state)
 static void test_each_write_fails_although_it_was_done(void **state)
 {
     fail_each_in_turn(*state, STORAGE_CALL_ANY_WRITE, STORAGE_DONE);
+}
+
+/* The tail cannot be put in its place. */
+static void test_each_rename_fails(void **state)
+{
+    struct storage_fault fault = {.call = STORAGE_CALL_RENAME, .from = 1, .count = 1, .error = EIO};
+    struct report report;
+    for (; fault.from <= 2; fault.from++) { /* of data.mdb, of tail.wal */
+        run_child(*state, &fault, &report);
+        assert_int_equal(report.hits, 1);
+        assert_int_equal(report.open, STATUS_IO);
+        assert_true(report.message[0] != '\0');
+        check_journal(*state, &report);
+        remove_journal(*state);
+        assert_int_equal(mkdir(((struct fixture *)*state)->directory, 0700), 0);
+    }
 }
 
 static void test_each_write_is_short(void **state)
@@ -273,6 +304,101 @@ static void test_writes_find_half_the_room(void **state)
     refuse_for_a_while(*state, &fault);
 }
 
+/*
+ * The tables find no room while the tail has groups that they do not have: nothing of it is lost,
+ * what is open can be ended, in the tail's blocks, and when there is room again everything goes on.
+ * A batch that is refused on the way takes the open transaction with it, which is made anew.
+ */
+static void test_tables_find_no_room_for_the_tail(void **state)
+{
+    enum { UNITS = 40 };
+    struct fixture *fixture = *state;
+    struct storage_fault fault = {.call = STORAGE_CALL_ANY_WRITE,
+                                  .file = STORAGE_TABLES,
+                                  .from = 1,
+                                  .count = 100000,
+                                  .error = ENOSPC};
+    struct wal_options options = power_options(fixture);
+    struct wal *wal = NULL;
+    struct error error;
+    struct wal_unit unit;
+    assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
+    for (uint64_t i = 1; i <= UNITS; i++) {
+        assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, i, "image", NULL), STATUS_OK);
+    }
+    storage_disk_full_set(true);
+    storage_fault_set(&fault);
+    assert_int_equal(wal_property_set(wal, "name", slice_text("value"), &error), STATUS_FULL);
+    for (uint64_t i = 1; i <= UNITS; i++) {
+        enum wal_kind kind = i % 3 == 0   ? WAL_KIND_CONFLICT
+                             : i % 3 == 1 ? WAL_KIND_COMMIT
+                                          : WAL_KIND_ABORT;
+        assert_int_equal(fixture_append(wal, kind, i, "end", NULL), STATUS_OK);
+        if (i % 10 == 0) { /* tried again, and again in vain */
+            assert_int_equal(wal_property_set(wal, "name", slice_text("value"), &error),
+                             STATUS_FULL);
+        }
+    }
+    /* Too large for a frame: to the tables or not at all. */
+    struct wal_append large = {
+        .kind = WAL_KIND_ABORT, .unit = 3, .payload = slice_make(large_image, LARGE_BYTES)};
+    assert_int_equal(wal_append_wait(wal, &large, &error), STATUS_FULL);
+    assert_int_equal(fixture_append(wal, WAL_KIND_ABORT, 6, "end", NULL), STATUS_OK);
+    assert_true(storage_fault_hits() > 0);
+    storage_fault_set(NULL);
+    storage_disk_full_set(false);
+    assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, UNITS + 1, "", NULL), STATUS_OK);
+    assert_int_equal(wal_append_wait(wal, &large, &error), STATUS_OK);
+    for (int pass = 0; pass < 2; pass++) {
+        struct wal_reader *reader = fixture_reader(wal);
+        for (uint64_t i = 1; i <= UNITS; i++) {
+            enum wal_unit_state wanted = i == 3 || i == 6 || i % 3 == 2 ? WAL_UNIT_ABORTED
+                                         : i % 3 == 0                   ? WAL_UNIT_CONFLICT
+                                                                        : WAL_UNIT_COMMITTED;
+            assert_status(wal_read_unit(reader, i, &unit, &error), STATUS_OK, &error);
+            assert_int_equal(unit.state, wanted);
+        }
+        wal_reader_end(reader);
+        assert_int_equal(fixture_statistics(wal).records, 2 * UNITS + 3);
+        wal_close(wal, true);
+        assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
+    }
+    wal_close(wal, true);
+    fixture_assert_undamaged(fixture);
+}
+
+/* The disk has no room for a tail: it is done without, and a part of one is not left. */
+static void test_tail_finds_no_room(void **state)
+{
+    struct storage_fault fault = {.call = STORAGE_CALL_WRITE,
+                                  .file = STORAGE_TAIL_NEW,
+                                  .from = 3,
+                                  .count = 100000,
+                                  .error = ENOSPC};
+    struct wal_options options = power_options(*state);
+    struct wal *wal = NULL;
+    struct error error;
+    struct report report = {0};
+    char tail[300];
+    char part[300];
+    fixture_path(*state, "tail.wal", tail, sizeof(tail));
+    fixture_path(*state, "tail.wal.new", part, sizeof(part));
+    for (int i = 0; i < 4; i++) { /* twice without one, with one, without one again */
+        storage_fault_set(i == 2 ? NULL : &fault);
+        assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
+        assert_int_equal(storage_fault_hits() > 0, i != 2);
+        assert_int_equal(access(tail, F_OK) == 0, i == 2);
+        assert_int_not_equal(access(part, F_OK), 0);
+        append_and_expect(wal, &report, STATUS_OK);
+        wal_close(wal, i == 2);
+        if (i == 2) {
+            assert_int_equal(unlink(tail), 0);
+        }
+    }
+    storage_fault_set(NULL);
+    check_journal(*state, &report);
+}
+
 /* Somebody else filled the disk: what is open can be ended in the blocks that were kept. */
 static void test_full_disk_leaves_room_to_end_units(void **state)
 {
@@ -304,8 +430,11 @@ int main(void)
         TEST(test_each_write_fails),
         TEST(test_each_write_fails_although_it_was_done),
         TEST(test_each_write_is_short),
+        TEST(test_each_rename_fails),
         TEST(test_writes_find_no_room),
         TEST(test_writes_find_half_the_room),
+        TEST(test_tables_find_no_room_for_the_tail),
+        TEST(test_tail_finds_no_room),
         TEST(test_full_disk_leaves_room_to_end_units),
     };
     memset(image, 'i', sizeof(image));

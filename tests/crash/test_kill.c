@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <sys/wait.h>
 
+#include "wal/internal.h"
 #include "wal_fixture.h"
 
 enum { KILLS = 40, THREADS = 4, UNITS_MAX = 200000, WRITES_MAX = 3 };
@@ -137,6 +138,21 @@ static unsigned run_and_kill(const struct fixture *fixture, uint64_t *seed)
     return count;
 }
 
+/* Whether the owner died with groups in the tail that the tables did not have. */
+static bool has_frames(const struct fixture *fixture)
+{
+    struct wal *wal = NULL;
+    struct error error;
+    struct wal_options options = fixture_options(fixture);
+    options.read_only = true;
+    assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
+    struct wal_reader *reader = fixture_reader(wal);
+    bool has = reader->window.frames > 0;
+    wal_reader_end(reader);
+    wal_close(wal, false);
+    return has;
+}
+
 static void check_journal(const struct fixture *fixture)
 {
     struct wal *wal = NULL;
@@ -169,6 +185,7 @@ static void test_killed_again_and_again(void **state)
 {
     uint64_t seed = 0;
     unsigned acknowledgements = 0;
+    unsigned with_frames = 0;
     const char *given = getenv("HOLDFAST_TEST_SEED");
     if (given != NULL) {
         seed = strtoull(given, NULL, 10);
@@ -178,10 +195,12 @@ static void test_killed_again_and_again(void **state)
     print_message("HOLDFAST_TEST_SEED=%llu\n", (unsigned long long)seed);
     for (int i = 0; i < KILLS; i++) {
         acknowledgements += run_and_kill(*state, &seed);
+        with_frames += has_frames(*state) ? 1 : 0;
         check_journal(*state);
     }
-    print_message("%u acknowledgements\n", acknowledgements);
+    print_message("%u acknowledgements, %u kills with a tail\n", acknowledgements, with_frames);
     assert_true(acknowledgements > KILLS * 10);
+    assert_true(with_frames > 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)

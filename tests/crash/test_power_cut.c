@@ -1,6 +1,7 @@
 /*
  * A power cut at any moment: a journal of `power` durability comes up with everything that it had
- * acknowledged, groups whole, nothing else. What a disk is assumed to do is in disk.h.
+ * acknowledged, groups whole, nothing else. What a disk is assumed to do is in disk.h. The tables
+ * (data.mdb) and the tail (tail.wal) lose what was not synced each by itself.
  *
  * LMDB's own rules, which this proves rather than trusts: it never overwrites a page that one of
  * the last two meta pages needs; it syncs the new pages, then writes 120 bytes of a meta page by a
@@ -18,7 +19,7 @@
 #include "wal_fixture.h"
 #include "workload.h"
 
-enum { GROUPS = 160, PHASES = 5 };
+enum { GROUPS = 160, PHASES = 5, IDLE_US = 100000, DENSE = 4 };
 
 static uint64_t seed_of_run;
 
@@ -42,6 +43,10 @@ static struct storage_trace record_life(const struct fixture *fixture, struct wo
     struct wal *wal = open_journal(fixture, durability);
     for (unsigned phase = 0; phase < PHASES; phase++) {
         workload_run(workload, wal, GROUPS / PHASES, seed_of_run + phase * 100);
+        if (phase == 0 || phase == 2) {
+            usleep(IDLE_US); /* the tables are brought up to date, and the tail begins anew */
+            workload_run(workload, wal, GROUPS / PHASES, seed_of_run + phase * 100 + 50);
+        }
         if (phase == 1) {
             workload_long_unit(workload, wal);
         }
@@ -74,14 +79,19 @@ static void cut_here(struct cuts *cuts, const struct disk *disk, size_t place, e
     char why[400] = "";
     struct workload_promise promise = {.acknowledged = acknowledged, .place = place};
     assert_int_equal(mkdir(cuts->directory, 0700), 0);
-    disk_cut_power(disk, cut, seed, cuts->directory);
+    enum disk_cut tail = fixture_random(seed) % 2 == 0
+                             ? cut
+                             : (enum disk_cut)(fixture_random(seed) % DISK_CUT_COUNT);
+    disk_cut_power(disk, cut, tail, seed, cuts->directory);
     cuts->made++;
     bool is_kept = workload_check(cuts->workload, cuts->directory, &promise, why, sizeof(why));
     nftw(cuts->directory, fixture_remove_one, 16, FTW_DEPTH | FTW_PHYS);
     if (!is_kept && cuts->failed++ == 0) {
-        snprintf(cuts->first_failure, sizeof(cuts->first_failure),
-                 "a cut at event %zu of %zu that %s what was not durable: %s", place,
-                 cuts->trace->count, disk_cut_name(cut), why);
+        snprintf(
+            cuts->first_failure, sizeof(cuts->first_failure),
+            "a cut at event %zu of %zu that %s what was not durable of the tables, and %s what "
+            "was not of the tail: %s",
+            place, cuts->trace->count, disk_cut_name(cut), disk_cut_name(tail), why);
     }
 }
 
@@ -94,8 +104,16 @@ static bool is_boundary(const struct storage_trace *trace, size_t place)
     return kind == STORAGE_SYNC || kind == STORAGE_WRITE_THROUGH;
 }
 
+/* One of the many writes with which the tail is made, or cleared. */
+static bool is_zeros(const struct storage_trace *trace, size_t place)
+{
+    const struct storage_event *event = &trace->events[place];
+    return place < trace->count && event->kind == STORAGE_WRITE && event->file != STORAGE_TABLES &&
+           event->bytes[0] == 0;
+}
+
 /* Where to cut: before and after every sync and every meta page, and at one of `sparse` other
-   places; or, with `sparse` 0, only at each of these places, many times over. */
+   places; or, with `sparse` 0, only at each of these places, several times over. */
 struct places {
     unsigned sparse;
     size_t dense_from, dense_end;
@@ -105,7 +123,8 @@ static unsigned cuts_at(const struct storage_trace *trace, const struct places *
                         size_t place, uint64_t *seed)
 {
     if (places->sparse == 0) {
-        return place >= places->dense_from && place < places->dense_end ? 12 : 0;
+        bool is_inside = place >= places->dense_from && place < places->dense_end;
+        return !is_inside ? 0 : is_zeros(trace, place) ? 1 : DENSE;
     }
     bool after = place > 0 && is_boundary(trace, place - 1);
     bool is_chosen =
@@ -185,16 +204,51 @@ static void test_power_cut_after_another_made_the_journal(void **state)
     }
 }
 
+/* A call that is refused: that of a group that is appended, or of the checkpoint after it, and what
+   is said then. */
+struct refusal {
+    struct storage_fault fault;
+    bool at_checkpoint;
+    enum status expected;
+};
+
+static enum status checkpoint(struct wal *wal)
+{
+    return wal_property_set(wal, "name", slice_text("value"), NULL);
+}
+
+static void remake_directory(const struct fixture *fixture)
+{
+    assert_int_equal(nftw(fixture->directory, fixture_remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(mkdir(fixture->directory, 0700), 0);
+}
+
+/* With a frame in the tail that the tables do not have. */
+static void meet_refusal(struct wal *wal, struct workload *workload, const struct refusal *refusal)
+{
+    assert_int_equal(workload_begin(workload, wal), STATUS_OK);
+    storage_fault_set(&refusal->fault);
+    enum status status = refusal->at_checkpoint ? checkpoint(wal) : workload_begin(workload, wal);
+    assert_int_equal(status, refusal->expected);
+    assert_true(storage_fault_hits() > 0);
+    if (refusal->at_checkpoint && refusal->expected == STATUS_FULL) {
+        /* The tail goes on, for there are its blocks. */
+        assert_int_equal(workload_begin(workload, wal), STATUS_OK);
+    }
+    storage_fault_set(NULL);
+}
+
 /*
  * The disk refuses a call, and then the power is cut. An error is final: the journal fails for good
  * and its owner starts again; a lack of room is not. The refused bytes may be on the disk, or on
  * their way to it: a meta page that nobody acknowledged must not come back to life over pages that
- * were used again.
+ * were used again, and no frame of a group that was refused for lack of room.
+ *
+ * The power is cut up to where the next owner, or the same, has appended and has brought the tables
+ * up to date again.
  */
-static void cut_after_failure(const struct fixture *fixture, const struct storage_fault *fault)
+static void cut_after_failure(const struct fixture *fixture, const struct refusal *refusal)
 {
-    bool lacks_room = fault->error == ENOSPC && fault->call != STORAGE_CALL_WRITE_THROUGH;
-    enum status expected = lacks_room ? STATUS_FULL : STATUS_IO;
     struct workload *workload = calloc(1, sizeof(*workload));
     assert_non_null(workload);
     storage_record_start();
@@ -202,66 +256,140 @@ static void cut_after_failure(const struct fixture *fixture, const struct storag
     workload_run(workload, wal, GROUPS / PHASES, seed_of_run);
     workload_prune(workload, wal); /* pages to use again */
     workload_run(workload, wal, GROUPS / PHASES, seed_of_run + 1);
-    storage_fault_set(fault);
     size_t refused = storage_mark(0, 0);
-    assert_int_equal(workload_begin(workload, wal), expected);
-    assert_int_equal(storage_fault_hits(), 1);
-    storage_fault_set(NULL);
-    if (expected == STATUS_IO) {
+    meet_refusal(wal, workload, refusal);
+    if (refusal->expected == STATUS_IO) {
         wal_close(wal, false);
         wal = open_journal(fixture, WAL_DURABILITY_POWER);
-        assert_int_equal(workload_begin(workload, wal), STATUS_OK);
     }
+    assert_int_equal(workload_begin(workload, wal), STATUS_OK);
+    assert_int_equal(checkpoint(wal), STATUS_OK);
+    assert_int_equal(workload_begin(workload, wal), STATUS_OK);
+    size_t settled = storage_mark(0, 0);
     workload_run(workload, wal, GROUPS / PHASES, seed_of_run + 2);
     wal_close(wal, false);
     struct storage_trace trace = storage_record_stop();
-    struct places places = {.dense_from = refused, .dense_end = refused + 18};
+    struct places places = {.dense_from = refused, .dense_end = settled};
     struct cuts cuts = cut_power(fixture, workload, &trace, &places);
     storage_trace_free(&trace);
     free(workload);
     if (cuts.failed > 0) {
         fail_msg("HOLDFAST_TEST_SEED=%llu, call %d, failure %d: %s",
-                 (unsigned long long)seed_of_run, fault->call, fault->failure, cuts.first_failure);
+                 (unsigned long long)seed_of_run, refusal->fault.call, refusal->fault.failure,
+                 cuts.first_failure);
     }
 }
 
 static void test_power_cut_after_a_meta_page_that_failed(void **state)
 {
-    struct storage_fault fault = {
-        .call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1, .error = EIO};
-    fault.failure = STORAGE_DONE;
-    cut_after_failure(*state, &fault);
+    struct refusal refusal = {
+        .fault = {.call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1, .error = EIO},
+        .at_checkpoint = true,
+        .expected = STATUS_IO,
+    };
+    refusal.fault.failure = STORAGE_DONE;
+    cut_after_failure(*state, &refusal);
 }
 
 /* A file system that copies on write may lack room for a page that it has: whatever the reason, of
    a meta page that failed nobody knows what the disk has. */
 static void test_power_cut_after_a_meta_page_that_found_no_room(void **state)
 {
-    struct storage_fault fault = {
-        .call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1, .error = ENOSPC};
-    fault.failure = STORAGE_DONE;
-    cut_after_failure(*state, &fault);
+    struct refusal refusal = {
+        .fault = {.call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1, .error = ENOSPC},
+        .at_checkpoint = true,
+        .expected = STATUS_IO,
+    };
+    refusal.fault.failure = STORAGE_DONE;
+    cut_after_failure(*state, &refusal);
 }
 
 static void test_power_cut_after_half_a_meta_page(void **state)
 {
-    struct storage_fault fault = {.call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1};
-    fault.failure = STORAGE_SHORT;
-    cut_after_failure(*state, &fault);
+    struct refusal refusal = {
+        .fault = {.call = STORAGE_CALL_WRITE_THROUGH, .from = 1, .count = 1},
+        .at_checkpoint = true,
+        .expected = STATUS_IO,
+    };
+    refusal.fault.failure = STORAGE_SHORT;
+    cut_after_failure(*state, &refusal);
 }
 
 static void test_power_cut_after_a_sync_that_failed(void **state)
 {
-    struct storage_fault fault = {.call = STORAGE_CALL_SYNC, .from = 1, .count = 1, .error = EIO};
-    cut_after_failure(*state, &fault);
+    struct refusal refusal = {
+        .fault = {.call = STORAGE_CALL_SYNC, .from = 1, .count = 1, .error = EIO},
+        .at_checkpoint = true,
+        .expected = STATUS_IO,
+    };
+    cut_after_failure(*state, &refusal);
 }
 
 /* A disk that promises room lazily says so when it is synced. */
 static void test_power_cut_after_a_sync_that_found_no_room(void **state)
 {
-    struct storage_fault fault = {
-        .call = STORAGE_CALL_SYNC, .from = 1, .count = 1, .error = ENOSPC};
-    cut_after_failure(*state, &fault);
+    struct refusal refusal = {
+        .fault = {.call = STORAGE_CALL_SYNC,
+                  .file = STORAGE_TABLES,
+                  .from = 1,
+                  .count = 1000,
+                  .error = ENOSPC},
+        .at_checkpoint = true,
+        .expected = STATUS_FULL,
+    };
+    cut_after_failure(*state, &refusal);
+}
+
+static void test_power_cut_after_a_frame_that_failed(void **state)
+{
+    struct refusal refusal = {
+        .fault =
+            {.call = STORAGE_CALL_WRITE, .file = STORAGE_TAIL, .from = 1, .count = 1, .error = EIO},
+        .expected = STATUS_IO,
+    };
+    cut_after_failure(*state, &refusal);
+    refusal.fault.failure = STORAGE_DONE;
+    remake_directory(*state);
+    cut_after_failure(*state, &refusal);
+}
+
+/* Unlike the tables', a frame is what counts, whether anybody took it for good or not. So whatever
+   the reason, no other may follow one whose sync failed. */
+static void test_power_cut_after_a_sync_of_the_tail_that_failed(void **state)
+{
+    struct refusal refusal = {
+        .fault =
+            {.call = STORAGE_CALL_SYNC, .file = STORAGE_TAIL, .from = 1, .count = 1, .error = EIO},
+        .expected = STATUS_IO,
+    };
+    cut_after_failure(*state, &refusal);
+    refusal.fault.error = ENOSPC;
+    remake_directory(*state);
+    cut_after_failure(*state, &refusal);
+}
+
+/* The tables take what the tail has no room for. */
+static void test_power_cut_after_a_frame_that_found_no_room(void **state)
+{
+    struct refusal refusal = {
+        .fault = {.call = STORAGE_CALL_WRITE,
+                  .file = STORAGE_TAIL,
+                  .from = 1,
+                  .count = 1,
+                  .error = ENOSPC},
+        .expected = STATUS_OK,
+    };
+    cut_after_failure(*state, &refusal);
+}
+
+/* Neither has room: the group is refused, and what its frame left in the tail is nothing. */
+static void test_power_cut_after_nothing_found_room(void **state)
+{
+    struct refusal refusal = {
+        .fault = {.call = STORAGE_CALL_WRITE, .from = 1, .count = 1000, .error = ENOSPC},
+        .expected = STATUS_FULL,
+    };
+    cut_after_failure(*state, &refusal);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -277,6 +405,10 @@ int main(void)
         TEST(test_power_cut_after_half_a_meta_page),
         TEST(test_power_cut_after_a_sync_that_failed),
         TEST(test_power_cut_after_a_sync_that_found_no_room),
+        TEST(test_power_cut_after_a_frame_that_failed),
+        TEST(test_power_cut_after_a_sync_of_the_tail_that_failed),
+        TEST(test_power_cut_after_a_frame_that_found_no_room),
+        TEST(test_power_cut_after_nothing_found_room),
     };
     const char *given = getenv("HOLDFAST_TEST_SEED");
     if (given != NULL) {

@@ -537,7 +537,7 @@ static void on_record(struct slice key, struct slice value, void *context)
 static void check_journal(void)
 {
     journal.count = 0;
-    sim_store_each(STORE_RECORDS, on_record, NULL);
+    sim_store_each_record("/simulated", on_record, NULL);
     for (size_t i = 0; i < journal.count; i++) {
         const struct journal_unit *at = &journal.units[i];
         if (at->last == WAL_KIND_BEGIN || at->last == WAL_KIND_WRITE) {

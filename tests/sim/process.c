@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ledger.h"
 #include "network.h"
 #include "server.h"
 #include "sim.h"
@@ -120,6 +121,7 @@ static void bury(void)
         sim_show("%zu blocks were not freed", memory_product_blocks());
     }
     memory_forget_product();
+    ledger_forget_process();
     sim_store_crash(process.power_cut);
     process.alive = false;
     process.dying = false;

@@ -14,6 +14,7 @@
 
 #include "clients.h"
 #include "database.h"
+#include "ledger.h"
 #include "model.h"
 #include "network.h"
 #include "server.h"
@@ -130,6 +131,7 @@ static void end(void)
     network_reset();
     server_reset();
     sim_store_reset();
+    ledger_reset();
     database_reset();
     model_reset();
 }

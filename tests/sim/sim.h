@@ -13,7 +13,7 @@
  *                +---------------+--- holdfastd as it is ------+--------------+
  *                |                                             |              |
  *          threads.c: pthread, semaphores, sleep       store.c: LMDB     system.c: clock, random,
- * exit
+ *                                                          tail.c: its tail  exit
  *
  * Threads of the product are fibers (fiber.c): the seed decides which goes on, wherever one could
  * be preempted, and where the process dies. memory.c throws away all that the process had. model.c

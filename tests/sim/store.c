@@ -8,6 +8,8 @@
  * version in place and, with `power` durability, on the disk: a process that dies in the middle
  * finds either. The disk outlives the process; everything else is of one run.
  *
+ * The tail's file, which is on the same disk, is tail.c.
+ *
  * A commit that fails (STATUS_IO) may or may not be on the disk, and no other follows: as LMDB, the
  * store has given up.
  *
@@ -24,7 +26,9 @@
 
 #include "sim.h"
 #include "wal/directory.h"
+#include "wal/format.h"
 #include "wal/internal.h"
+#include "wal/tail.h"
 
 #define DISKS_MAX 4
 #define VERSIONS_MAX 64
@@ -83,6 +87,8 @@ static struct disk disks[DISKS_MAX];
 static struct version *opened[OPEN_MAX]; /* by transactions that are alive */
 static bool full;
 static bool failed;
+static bool ended_in_failure; /* the last life of the process */
+static bool writing;          /* a transaction that writes is open: there can be one only */
 
 /* ------------------------------------------------------------------ rows and versions */
 
@@ -282,7 +288,10 @@ static void put_in_place(struct disk *disk, struct version *version)
 void sim_store_crash(bool power_cut)
 {
     release_opened();
+    ended_in_failure = failed;
     failed = false;
+    writing = false;
+    sim_tail_crash(power_cut);
     for (size_t i = 0; i < DISKS_MAX; i++) {
         struct disk *disk = &disks[i];
         if (disk->in_commit != NULL) {
@@ -308,14 +317,38 @@ void sim_store_set_full(bool now_full)
     full = now_full;
 }
 
+bool sim_store_is_full(void)
+{
+    return full;
+}
+
 bool sim_store_has_failed(void)
 {
     return failed;
 }
 
+bool sim_store_fails(const char *what)
+{
+    if (!sim.faults_over && random_chance(sim.profile.store_failure, 10000)) {
+        sim_note("%s", what);
+        failed = true;
+        return true;
+    }
+    return false;
+}
+
+void sim_store_expect_sound(const char *what)
+{
+    if (failed) {
+        sim_fail("%s, after the disk has failed: nobody knows what it has", what);
+    }
+}
+
 void sim_store_reset(void)
 {
     failed = false;
+    writing = false;
+    sim_tail_reset();
     release_opened();
     for (size_t i = 0; i < DISKS_MAX; i++) {
         if (disks[i].directory[0] != '\0') {
@@ -325,18 +358,80 @@ void sim_store_reset(void)
     full = false;
 }
 
-void sim_store_each(enum store_table table,
-                    void (*row)(struct slice key, struct slice value, void *context), void *context)
+/* The value of one of the journal's own properties, without its CRC; size 0: there is none. */
+static struct slice property_of(const struct version *version, const char *name)
 {
-    for (size_t i = 0; i < DISKS_MAX; i++) {
-        if (disks[i].directory[0] == '\0' || strstr(disks[i].directory, ".new") != NULL) {
-            continue;
-        }
-        const struct table *rows = &newest(&disks[i])->tables[table];
-        for (size_t r = 0; r < rows->count; r++) {
-            row(key_of(rows->rows[r]), value_of(rows->rows[r]), context);
-        }
+    const struct table *rows = &version->tables[STORE_PROPERTIES];
+    bool found = false;
+    size_t at = position(rows, slice_make((const uint8_t *)name, strlen(name)), &found);
+    struct slice value = found ? value_of(rows->rows[at]) : slice_make(NULL, 0);
+    return value.size < 4 ? slice_make(NULL, 0) : slice_make(value.data, value.size - 4);
+}
+
+/* What the tables end with, or retention has removed. */
+static uint64_t last_lsn_of(const struct version *version)
+{
+    const struct table *records = &version->tables[STORE_RECORDS];
+    struct slice floor = property_of(version, FORMAT_PROPERTY_FLOOR);
+    uint64_t removed = floor.size == 16 ? slice_load_u64be(floor.data) : 0;
+    uint64_t last =
+        records->count == 0 ? 0 : slice_load_u64be(key_of(records->rows[records->count - 1]).data);
+    return last > removed ? last : removed;
+}
+
+void sim_store_check_tail(const char *directory)
+{
+    struct error error;
+    const struct disk *disk = disk_find(directory);
+    if (disk == NULL || !newest(disk)->made) {
+        return;
     }
+    struct slice id = property_of(newest(disk), FORMAT_PROPERTY_ID);
+    assert(id.size == WAL_JOURNAL_ID_BYTES);
+    uint64_t last_lsn = last_lsn_of(newest(disk));
+    struct tail_contents contents = {0};
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    enum status status = tail_file_read(directory, FORMAT_TAIL_BYTES, &bytes, &size, &error);
+    if (status == STATUS_OK) {
+        status = tail_look(slice_make(bytes, size), id.data, last_lsn, &contents, &error);
+    }
+    if (status == STATUS_OK) {
+        status = tail_judge(&contents, last_lsn, &error);
+    }
+    tail_contents_free(&contents);
+    free(bytes);
+    if (status != STATUS_OK) {
+        sim_fail("the tail does not continue the tables: %s", error.message);
+    }
+}
+
+void sim_store_each_record(const char *directory, sim_store_row *row, void *context)
+{
+    struct error error;
+    struct tail_view *view = NULL;
+    const struct disk *disk = disk_find(directory);
+    sim_store_check_tail(directory);
+    const struct table *records = &newest(disk)->tables[STORE_RECORDS];
+    for (size_t i = 0; i < records->count; i++) {
+        row(key_of(records->rows[i]), value_of(records->rows[i]), context);
+    }
+    struct slice id = property_of(newest(disk), FORMAT_PROPERTY_ID);
+    if (tail_read(directory, id.data, &view, &error) != STATUS_OK) {
+        sim_fail("the tail cannot be read: %s", error.message);
+        return;
+    }
+    uint64_t last_lsn = last_lsn_of(newest(disk));
+    struct tail_window window = tail_window_of(view, last_lsn);
+    if (tail_window_last_lsn(&window) > last_lsn && !ended_in_failure) {
+        sim_fail("the journal was closed, and the tail has records that the tables have not");
+    }
+    for (uint64_t lsn = last_lsn + 1; lsn <= tail_window_last_lsn(&window); lsn++) {
+        uint8_t key[FORMAT_KEY_BYTES];
+        format_key_put(key, lsn);
+        row(slice_make(key, sizeof key), tail_window_entry(&window, lsn)->value, context);
+    }
+    tail_view_release(view);
 }
 
 /* ------------------------------------------------------------------ store.h */
@@ -377,6 +472,7 @@ enum status store_make_tables(struct store_transaction *transaction, struct erro
 enum status store_sync(struct store *store, struct error *ret_error)
 {
     (void)ret_error;
+    sim_store_expect_sound("the store is synced");
     process_place("store sync");
     make_durable(store->disk);
     return STATUS_OK;
@@ -397,6 +493,8 @@ enum status store_begin(struct store *store, bool write, struct store_transactio
     transaction->store = store;
     transaction->write = write;
     if (write) {
+        assert(!writing); /* in LMDB the second one would wait for ever */
+        writing = true;
         transaction->version = version_copy(newest(store->disk));
     } else {
         transaction->version = newest(store->disk);
@@ -411,6 +509,7 @@ struct store_transaction *store_abort(struct store_transaction *transaction)
 {
     if (transaction != NULL) {
         note_ended(transaction->version);
+        writing = writing && !transaction->write;
         version_release(transaction->version);
         free(transaction);
     }
@@ -423,18 +522,19 @@ enum status store_commit(struct store_transaction *transaction, struct error *re
     struct version *version = transaction->version;
     note_ended(version);
     free(transaction);
+    sim_store_expect_sound("a transaction is committed");
     if (full && random_chance(1, 2)) {
         version_release(version);
+        writing = false;
         return error_set(ret_error, STATUS_FULL, "the simulated disk is full");
     }
     version->commits++;
     store->disk->in_commit = version;
     fiber_sleep(random_chance(1, 50) ? random_below(200000) : 10 + random_below(1000));
     process_place("store commit");
-    if (random_chance(sim.profile.store_failure, 10000)) {
-        sim_note("the store fails");
+    writing = false;
+    if (sim_store_fails("the store fails")) {
         store->failed = true;
-        failed = true;
         return error_set(ret_error, STATUS_IO, "the simulated disk has failed");
     }
     store->disk->in_commit = NULL;
@@ -610,6 +710,7 @@ enum status directory_sync(const char *path, struct error *ret_error)
 {
     (void)path;
     (void)ret_error;
+    sim_tail_directory_synced();
     return STATUS_OK;
 }
 
@@ -649,10 +750,11 @@ enum status wal_place_get(const char *directory, struct wal_place *ret_place,
     return STATUS_OK;
 }
 
-/* A child process of the real one; what it finds is tested with real files. */
+/* A child process of the real one; what it finds is tested with real files. No crash may leave a
+   tail that a check would refuse. */
 enum status scan_check_before_open(const char *directory, bool read_only, struct error *ret_error)
 {
-    (void)directory;
+    sim_store_check_tail(directory);
     (void)read_only;
     (void)ret_error;
     return STATUS_OK;

@@ -249,10 +249,10 @@ static void measure_prune(const char *directory)
     wal_close(pruning.wal, false);
 }
 
-static void drop(const char *directory)
+static void drop(const char *directory, const char *name)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/data.mdb", directory);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0 || fdatasync(descriptor) != 0 ||
         posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) != 0) {
@@ -271,7 +271,8 @@ int main(int count, char **arguments)
     } else if (count == 3 && strcmp(arguments[1], "prune") == 0) {
         measure_prune(arguments[2]);
     } else if (count == 3 && strcmp(arguments[1], "drop") == 0) {
-        drop(arguments[2]);
+        drop(arguments[2], "data.mdb");
+        drop(arguments[2], "tail.wal");
     } else {
         fprintf(stderr, "usage: large_journal make DIRECTORY UNITS OPEN\n"
                         "       large_journal open|prune|drop DIRECTORY\n");

@@ -2,9 +2,9 @@
  * Preloaded into holdfastd: makes the disk under its journal fail while the file that
  * HOLDFAST_DISK_FAULT names says so.
  *
- *   full   there is no room: fallocate() and statvfs() say so, and writes to data.mdb beyond the
- *          blocks that were allocated fail with ENOSPC
- *   eio    fdatasync() of data.mdb fails with EIO
+ *   full   there is no room: fallocate() and statvfs() say so, and writes to data.mdb and tail.wal
+ *          beyond the blocks that were allocated fail with ENOSPC
+ *   eio    fdatasync() of either fails with EIO
  *   (empty or absent: nothing fails)
  */
 
@@ -55,11 +55,16 @@ static bool is_journal(int descriptor)
 {
     char link[64];
     char path[PATH_MAX];
-    static const char name[] = "/data.mdb";
-    size_t length = sizeof(name) - 1;
+    static const char *const names[] = {"/data.mdb", "/tail.wal"};
     snprintf(link, sizeof(link), "/proc/self/fd/%d", descriptor);
     ssize_t size = readlink(link, path, sizeof(path));
-    return size >= (ssize_t)length && memcmp(path + size - length, name, length) == 0;
+    for (int i = 0; i < 2; i++) {
+        size_t length = strlen(names[i]);
+        if (size >= (ssize_t)length && memcmp(path + size - length, names[i], length) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool finds_room(int descriptor, off_t end)

@@ -116,6 +116,7 @@ def test_flipped_byte(seed, name):
         with Connection(stack.proxy.port) as raw:
             unit = RawTransaction(raw)
             unit.insert(name, {"_id": 1, "m": marker.decode()})
+            stack.proxy.wait_for_tables(marker)
             stack.proxy.kill()
         path = data_file(stack.proxy.wal)
         content = records(path)

@@ -32,13 +32,14 @@ POINTS = {
     "recovery_finished": ("recovery", (1,)),
     "wal_batch_put": ("commit", (1, 2, 3, 4, 5, 6)),
     "wal_batch_durable": ("commit", (1, 2, 3, 4, 5, 6)),
+    "wal_checkpointed": ("commit", (1, 2)),
 }
 CASES = [
     (point, end, time) for point, (end, times) in POINTS.items() for time in times
 ]
 # A batch may hold more or fewer groups than one, and start-up may write some of its own: these are
 # reached the first time for certain, later times only perhaps.
-MAY_BE_MISSED = {"wal_batch_put", "wal_batch_durable", "undo_restored"}
+MAY_BE_MISSED = {"wal_batch_put", "wal_batch_durable", "wal_checkpointed", "undo_restored"}
 
 
 @pytest.fixture(scope="module")

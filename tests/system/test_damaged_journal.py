@@ -22,6 +22,8 @@ class Damaged(Stack):
     def __init__(self, name):
         super().__init__({"upstream.fenceWait": "200ms"})
         self.name = name
+        with open(self.file(), "rb") as file:
+            self.older = file.read()
         self.before = {n: {"_id": n, "v": 1} for n in "abc"}
         self.direct[DATABASE][name].insert_many(list(self.before.values()))
         self.committed = {"_id": "c", "v": 2}
@@ -32,7 +34,10 @@ class Damaged(Stack):
                 assert unit.update(name, {"_id": document}, update)["ok"] == 1
                 if document == "c":
                     assert unit.commit()["ok"] == 1
+                    # The tail begins anew then, behind the end of `older`.
+                    self.proxy.wait_for_tables(name.encode())
             self.journal = json.loads(self._status().stdout)["journal"]
+            self.proxy.wait_for_tables(b"MARK-OF-THE-SECOND")
             self.proxy.kill()
         self.left = self.stored(name)
         assert self.left["b"]["v"] == "MARK-OF-THE-SECOND"
@@ -40,12 +45,12 @@ class Damaged(Stack):
     def _status(self):
         return holdfast("status", "--wal", self.proxy.wal, "--json")
 
-    def file(self):
-        return os.path.join(self.proxy.wal, "data.mdb")
+    def file(self, name="data.mdb"):
+        return os.path.join(self.proxy.wal, name)
 
-    def change(self, change):
-        """Changes the bytes of data.mdb, in place."""
-        with open(self.file(), "r+b") as file:
+    def change(self, change, name="data.mdb"):
+        """Changes the bytes of a file of the journal, in place."""
+        with open(self.file(name), "r+b") as file:
             data = bytearray(file.read())
             change(data)
             file.seek(0)
@@ -60,6 +65,7 @@ class Damaged(Stack):
                 at = data.find(b"MARK-OF-THE-SECOND", at + 1)
 
         self.change(flip)
+        self.change(flip, "tail.wal")  # which may have it from before the tables had it
 
     def refused(self, wal=None):
         proxy = Proxy(self.server, self.proxy.settings, wal=wal or self.proxy.wal, start=False)
@@ -161,6 +167,61 @@ def test_a_damaged_record_of_a_committed_unit_stops_nothing(damaged, name):
     assert damaged.stored(name) == {**damaged.before, "c": damaged.committed}
 
 
+def test_tables_of_an_older_moment_beside_the_tail(damaged, name, tmp_path):
+    """What was committed since is neither there nor in the tail, which begins behind it."""
+    with open(damaged.file(), "wb") as file:
+        file.write(damaged.older)
+    said = damaged.refused()
+    assert "tail.wal begins with record" in said and "not of the same moment" in said
+    assert "holdfast verify" in said and damaged.stored(name) == damaged.left
+    assert "not of the same moment" in verified(damaged.proxy.wal)[0]["message"]
+    human = holdfast("verify", "--wal", damaged.proxy.wal, check=1).stdout
+    assert "structure: tail.wal begins with record" in human
+    for command in ("status", "units", "export"):
+        assert "tail" in holdfast(command, "--wal", damaged.proxy.wal, check=2).stderr
+    with open(damaged.file(), "rb") as file:
+        assert file.read() == damaged.older
+    assert damaged.salvage(tmp_path / "new", check=1)["endLost"] is True
+
+
+def test_a_tail_that_is_missing(damaged, name, tmp_path):
+    """The proxy was killed: nobody knows what was in it."""
+    os.rename(damaged.file("tail.wal"), tmp_path / "tail.wal")
+    said = damaged.refused()
+    assert "tail.wal" in said and damaged.stored(name) == damaged.left
+    assert "tail.wal" in verified(damaged.proxy.wal)[0]["message"]
+    kept = damaged.salvage(tmp_path / "new", check=1)
+    assert kept["endLost"] is True and kept["unitsKept"] == 1 and kept["unitsLost"] == 2
+    os.rename(tmp_path / "tail.wal", damaged.file("tail.wal"))
+    damaged.proxy.start()
+    assert damaged.stored(name) == {**damaged.before, "c": damaged.committed}
+
+
+def test_killed_before_the_tables_have_it(name, tmp_path):
+    """What was acknowledged last is in the tail alone: whoever looks has it, and so has a salvage."""
+    with Stack({"upstream.fenceWait": "200ms"}) as stack:
+        stack.proxy.stop()
+        stack.proxy.start(crash_at="commit_durable")
+        with Connection(stack.proxy.port) as connection:
+            unit = RawTransaction(connection)
+            assert unit.insert(name, {"_id": 1})["ok"] == 1
+            with contextlib.suppress(ConnectionError, EOFError, OSError):
+                unit.commit()
+        stack.proxy.process.wait(timeout=20)
+        holdfast("verify", "--wal", stack.proxy.wal, check=0)
+        shown = json.loads(holdfast("units", "--wal", stack.proxy.wal, "--json", check=0).stdout)
+        assert [entry["state"] for entry in shown["units"]] == ["committed"]
+        done = holdfast(
+            "salvage", "--wal", stack.proxy.wal, "--to", tmp_path / "new", "--json", check=0
+        )
+        kept = json.loads(done.stdout)
+        assert kept["unitsKept"] == 1 and kept["unitsLost"] == 0 and kept["damageCount"] == 0
+        again = json.loads(holdfast("units", "--wal", tmp_path / "new", "--json", check=0).stdout)
+        assert again["units"] == shown["units"]
+        stack.proxy.start()
+        assert stack.stored(name) == {1: {"_id": 1}}
+
+
 @pytest.mark.parametrize("what", ["missing", "empty", "noise", "other"])
 def test_lmdbs_lock_file_does_not_matter(damaged, name, what):
     """It holds nothing but the readers of the moment."""
@@ -187,6 +248,7 @@ def test_damage_of_any_kind_with_the_daemon(damaged, name, tmp_path, seed):
         place = tmp_path / f"case{case}"
         place.mkdir()
         shutil.copy(damaged.file(), place)
+        shutil.copy(damaged.file("tail.wal"), place)
         with open(place / "data.mdb", "r+b") as file:
             at = chance.randrange(size)
             if case % 3 == 0:

@@ -31,6 +31,8 @@ def old(request, tmp_path):
     wal.mkdir(mode=0o700)
     data = lzma.decompress((request.param / "data.mdb.xz").read_bytes())
     (wal / "data.mdb").write_bytes(data)
+    if (request.param / "tail.wal.xz").exists():
+        (wal / "tail.wal").write_bytes(lzma.decompress((request.param / "tail.wal.xz").read_bytes()))
     return request.param, wal
 
 

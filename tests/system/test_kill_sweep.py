@@ -39,9 +39,10 @@ POINTS = {
     "abort_durable": ("abort", (1,)),
     "wal_batch_put": ("commit", EACH_WRITE),
     "wal_batch_durable": ("commit", EACH_WRITE),
+    "wal_checkpointed": ("commit", (1,)),
 }
 # Start-up may write batches of its own, and some hold several groups.
-MAY_BE_MISSED = {"wal_batch_put", "wal_batch_durable"}
+MAY_BE_MISSED = {"wal_batch_put", "wal_batch_durable", "wal_checkpointed"}
 VICTIMS = {
     "client": ("client",),
     "server": ("server",),

@@ -179,7 +179,8 @@ def test_journal_elsewhere(three, point, tmp_path):
     proxy, unit = killed_at(three, point)
     copy = tmp_path / "copy"
     copy.mkdir()
-    shutil.copy(pathlib.Path(proxy.wal) / "data.mdb", copy)
+    for name in ("tail.wal", "data.mdb"):
+        shutil.copy(pathlib.Path(proxy.wal) / name, copy)
     assert [u["state"] for u in in_state(proxy, "committing")] == ["committing"]
     holdfast("recover", "--wal", copy, "--upstream", three.server.uri, check=0)
     moved = Proxy(three.server, wal=str(copy), start=False)

@@ -41,7 +41,8 @@ class Pair(Stack):
         """The journal as it is on the disk now. LMDB's lock file is not copied: it is made anew."""
         place = os.path.join(self.directory, f"copy{len(os.listdir(self.directory))}")
         os.mkdir(place)
-        shutil.copy(os.path.join(self.proxy.wal, "data.mdb"), place)
+        for name in ("tail.wal", "data.mdb"):
+            shutil.copy(os.path.join(self.proxy.wal, name), place)
         return place
 
     def journal(self):

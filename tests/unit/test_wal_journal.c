@@ -107,6 +107,18 @@ static void test_rules(void **state)
 }
 
 /* The first COMMITTING makes it a journal that older programs refuse, in the same transaction. */
+static uint32_t version_on_disk(const struct fixture *fixture)
+{
+    struct wal *wal = NULL;
+    struct error error;
+    struct wal_options options = fixture_options(fixture);
+    options.read_only = true;
+    assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
+    uint32_t version = wal->version;
+    wal_close(wal, false);
+    return version;
+}
+
 static void test_committing_raises_the_version(void **state)
 {
     struct fixture *fixture = *state;
@@ -115,20 +127,23 @@ static void test_committing_raises_the_version(void **state)
     struct error error;
     struct wal_append committing = {.kind = WAL_KIND_COMMITTING, .unit = 1};
     struct wal_append begin = {.kind = WAL_KIND_BEGIN, .unit = 1, .next = &committing};
-    assert_int_equal(wal->version, FORMAT_VERSION);
+    uint32_t committing_tail = format_version_tail(FORMAT_VERSION_COMMITTING);
+    assert_int_equal(wal->version, FORMAT_VERSION_TAIL);
     assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 2, "", NULL), STATUS_OK);
-    assert_int_equal(wal->version, FORMAT_VERSION);
+    assert_int_equal(wal->version, FORMAT_VERSION_TAIL);
     assert_status(wal_append_wait(wal, &begin, &error), STATUS_OK, &error);
-    assert_int_equal(wal->version, FORMAT_VERSION_COMMITTING);
+    assert_int_equal(wal->version, committing_tail);
     wal = wal_close(wal, false);
+    assert_int_equal(version_on_disk(fixture), committing_tail);
     wal = fixture_open(fixture);
-    assert_int_equal(wal->version, FORMAT_VERSION_COMMITTING);
+    assert_int_equal(wal->version, committing_tail);
     assert_int_equal(fixture_statistics(wal).units_open, 2);
     struct wal_reader *reader = fixture_reader(wal);
     assert_status(wal_read_unit(reader, 1, &unit, &error), STATUS_OK, &error);
     assert_int_equal(unit.state, WAL_UNIT_COMMITTING);
     wal_reader_end(reader);
     wal_close(wal, true);
+    assert_int_equal(version_on_disk(fixture), FORMAT_VERSION_COMMITTING); /* without the tail */
     fixture_assert_undamaged(fixture);
 }
 
@@ -353,16 +368,19 @@ static void test_commits_are_counted_for_every_reader(void **state)
 {
     struct wal *wal = fixture_open(*state);
     struct wal_statistics before = fixture_statistics(wal);
+    uint64_t started_ms = clock_monotonic_ms();
     assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 1, "", NULL), STATUS_OK);
     assert_int_equal(fixture_append(wal, WAL_KIND_WRITE, 1, "w", NULL), STATUS_OK);
     assert_int_equal(fixture_append(wal, WAL_KIND_COMMIT, 1, "", NULL), STATUS_OK);
     struct wal_statistics after = fixture_statistics(wal);
     assert_int_equal(after.batches - before.batches, 3);
-    assert_int_equal(after.commits - before.commits, 3);
+    /* They are in the tail; unless the machine stood still for so long that a checkpoint came. */
+    assert_true(after.commits - before.commits <= 3);
+    assert_true(after.commits == before.commits || clock_monotonic_ms() - started_ms >= 20);
     wal_close(wal, false);
     wal = fixture_open(*state); /* another life knows what was, unlike `batches` */
     assert_int_equal(fixture_statistics(wal).batches, 0);
-    assert_true(fixture_statistics(wal).commits >= after.commits);
+    assert_true(fixture_statistics(wal).commits > before.commits);
     wal_close(wal, true);
 }
 

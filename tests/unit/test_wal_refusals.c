@@ -63,7 +63,7 @@ static void test_other_format_version(void **state)
     overwrite_row(*state, "properties", ".format", row, sizeof(row));
     const struct fixture *fixture = *state;
     assert_open_refused(fixture, false, STATUS_VERSION, "77");
-    assert_open_refused(fixture, true, STATUS_VERSION, "understands versions 1 to 4");
+    assert_open_refused(fixture, true, STATUS_VERSION, "understands versions 1 to 8");
     assert_int_equal(wal_verify(fixture->directory, &found, &error), STATUS_VERSION);
 }
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 
 import pymongo
 
@@ -157,6 +158,17 @@ class Proxy:
         """What it said; with log.path, what is in that file, of earlier starts too."""
         path = pathlib.Path(self.settings.get("log.path", ""))
         return path.read_text().splitlines() if path.is_file() else list(self.process.lines)
+
+    def wait_for_tables(self, mark):
+        """Until data.mdb has these bytes; before that tail.wal alone does. LMDB writes the page that
+        commits them last, so nothing may have been written for a while."""
+        path = pathlib.Path(self.wal) / "data.mdb"
+
+        def have_it():
+            written = path.stat().st_mtime
+            return mark in path.read_bytes() and time.time() - written > 0.5
+
+        wait_until(have_it, 20, f"the journal's tables have {mark}")
 
     def kill(self):
         return self.process.kill()
