@@ -34,6 +34,7 @@ static unsigned fault_hits;
 static enum storage_file fault_hit_file;
 static bool fault_hit_zeros;
 static atomic_bool disk_full;
+static _Atomic uint64_t allocated_end;
 
 static struct {
     ssize_t (*write)(int, const void *, size_t);
@@ -390,8 +391,16 @@ int fallocate(int descriptor, int mode, off_t offset, off_t size)
         errno = ENOSPC;
         return -1;
     }
-    return file_of(descriptor) == STORAGE_TABLES ? 0
-                                                 : real.fallocate(descriptor, mode, offset, size);
+    if (file_of(descriptor) != STORAGE_TABLES) {
+        return real.fallocate(descriptor, mode, offset, size);
+    }
+    allocated_end = (uint64_t)(offset + size);
+    return 0;
+}
+
+uint64_t storage_allocated_end(void)
+{
+    return allocated_end;
 }
 
 ssize_t pwritev(int descriptor, const struct iovec *parts, int count, off_t offset)

@@ -91,6 +91,9 @@ void storage_fault_set(const struct storage_fault *fault);
 /* While true, the file system says that it has no room: statvfs() gives 0, fallocate() fails. */
 void storage_disk_full_set(bool full);
 
+/* Behind the blocks of data.mdb that were last allocated beforehand. */
+uint64_t storage_allocated_end(void);
+
 /* How many calls have been made to fail since it was set. */
 unsigned storage_fault_hits(void);
 /* The file of the last of them. */

@@ -3,6 +3,10 @@
  * makes room again.
  */
 
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "storage.h"
 #include "wal_fixture.h"
 
 enum { QUOTA_BYTES = 1 << 20, LARGE_BYTES = 15 << 20, UNITS_MAX = 20000 };
@@ -149,15 +153,83 @@ static void test_a_full_reserve_can_be_pruned(void **state)
     fixture_assert_undamaged(*state);
 }
 
+enum { SESSIONS = 300000, BURST = 300, BURSTS = 40 };
+
+/* A run of units, each a group of its own with a session of its own, so that each changes another
+   page; returns how many began. */
+static unsigned begin_burst(struct wal *wal, uint64_t *seed)
+{
+    static struct wal_append begins[BURST];
+    static uint64_t keys[BURST][4];
+    unsigned begun = 0;
+    for (unsigned i = 0; i < BURST; i++) {
+        for (unsigned part = 0; part < 4; part++) {
+            keys[i][part] = fixture_random(seed);
+        }
+        begins[i] = (struct wal_append){
+            .kind = WAL_KIND_BEGIN,
+            .unit = wal_unit_next(wal),
+            .session_key = slice_make((const uint8_t *)keys[i], sizeof(keys[i])),
+            .transaction_number = 1,
+        };
+        if (i + 1 < BURST) {
+            wal_append(wal, &begins[i]);
+        }
+    }
+    enum status last = wal_append_wait(wal, &begins[BURST - 1], NULL);
+    assert_true(last == STATUS_OK || last == STATUS_FULL);
+    for (unsigned i = 0; i < BURST; i++) {
+        begun += begins[i].status == STATUS_OK ? 1 : 0;
+    }
+    return begun;
+}
+
+/* The file cannot grow beyond the blocks that were kept ready, as on a disk that is full; and a
+   reader keeps freed pages from being used again. What is open can be ended all the same, at once.
+ */
+static void test_full_disk_beside_a_reader(void **state)
+{
+    struct wal *wal = NULL;
+    struct error error;
+    uint64_t seed = 1;
+    struct wal_options options = fixture_options(*state);
+    options.durability = WAL_DURABILITY_PROCESS;
+    options.quota_bytes = (uint64_t)1 << 30;
+    assert_status(wal_open(&options, &wal, &error), STATUS_OK, &error);
+    for (unsigned done = 0; done < SESSIONS; done += BURST) {
+        assert_int_equal(begin_burst(wal, &seed), BURST);
+    }
+    struct wal_reader *reader = fixture_reader(wal);
+    assert_int_equal(begin_burst(wal, &seed), BURST);
+    struct rlimit before;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    struct rlimit full = {.rlim_cur = storage_allocated_end(), .rlim_max = before.rlim_max};
+    storage_disk_full_set(true);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+    unsigned begun = 0;
+    for (unsigned i = 0; i < BURSTS; i++) {
+        begun += begin_burst(wal, &seed);
+    }
+    assert_true(begun < BURST * BURSTS);
+    for (uint64_t unit = 1; unit <= 50; unit++) {
+        assert_int_equal(append(wal, WAL_KIND_ABORT, unit * 997, 1), STATUS_OK);
+    }
+    wal_reader_end(reader);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    storage_disk_full_set(false);
+    wal_close(wal, true);
+    fixture_assert_undamaged(*state);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_new_units_are_refused_at_the_quota),
-        TEST(test_pruning_makes_room),
-        TEST(test_every_open_unit_can_be_ended),
-        TEST(test_a_full_reserve_can_be_pruned),
+        TEST(test_new_units_are_refused_at_the_quota), TEST(test_pruning_makes_room),
+        TEST(test_every_open_unit_can_be_ended),       TEST(test_a_full_reserve_can_be_pruned),
+        TEST(test_full_disk_beside_a_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
