@@ -289,7 +289,7 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
         status = committer_checkpoint(committer, ret_error);
         status = status == STATUS_FULL ? STATUS_OK : status;
     }
-    committer->fresh += fresh;
+    committer->fresh = (committer->tail_end > 0 ? committer->fresh : 0) + fresh;
     if (status == STATUS_OK) {
         status = prepare(committer, ret_error);
     }
