@@ -112,14 +112,6 @@ bool writer_has_failed(struct writer *writer)
     return failed;
 }
 
-/* True if a later group may get in: nothing is wrong with what the disk holds. */
-static bool is_lack_of_room(enum status status)
-{
-    /* LMDB gives a transaction up cleanly when memory is short, as it does when the disk is full.
-     */
-    return status == STATUS_FULL || status == STATUS_MEMORY;
-}
-
 /* Gives a group its result; it may be gone afterwards. */
 static void complete(struct wal_append *first, enum status status)
 {
@@ -177,9 +169,27 @@ static void checkpoint(struct writer *writer)
         return;
     }
     enum status status = committer_checkpoint(writer->committer, &error);
-    writer->lacks_room = is_lack_of_room(status);
+    writer->lacks_room = status_is_lack_of_room(status);
     if (status != STATUS_OK && !writer->lacks_room) {
         fail_for_good(writer, &error);
+    }
+}
+
+static void settle_run(struct writer *writer, struct run run);
+
+/* Not even a checkpoint has room. Each part of the run would try it again, so only what ends units
+   is tried by itself: it may fit into the tail. */
+static void settle_without_room(struct writer *writer, struct run run)
+{
+    bool alone = run.count == 1;
+    while (run.count > 0) {
+        struct run one = cut_front(&run, 1);
+        if (!alone && batch_group_only_ends(one.first)) {
+            settle_run(writer, one);
+        } else {
+            note_room(writer->wal, one.first, STATUS_FULL);
+            complete_run(one, STATUS_FULL);
+        }
     }
 }
 
@@ -201,18 +211,15 @@ static void settle_run(struct writer *writer, struct run run)
         }
         return;
     }
-    if (!is_lack_of_room(status)) {
+    if (!status_is_lack_of_room(status)) {
         fail_for_good(writer, &error);
         complete_run(run, STATUS_IO);
         return;
     }
     if (committer_is_behind(writer->committer)) {
-        /* A checkpoint gives back the pages that were copied. Where not even that has room, each
-           part of the run would only try it again. */
-        checkpoint(writer);
+        checkpoint(writer); /* gives back the pages that were copied */
         if (writer->lacks_room) {
-            note_room(writer->wal, run.first, STATUS_FULL);
-            complete_run(run, STATUS_FULL);
+            settle_without_room(writer, run);
         } else {
             settle_run(writer, run);
         }
@@ -269,7 +276,7 @@ static enum status run_task(struct writer *writer, const struct writer_task *tas
     }
     if (status != STATUS_OK) {
         *ret_error = error;
-        if (status == STATUS_IO || (in_commit && !is_lack_of_room(status))) {
+        if (status == STATUS_IO || (in_commit && !status_is_lack_of_room(status))) {
             fail_for_good(writer, &error);
         }
     }
@@ -352,7 +359,10 @@ static void wait_for_work(struct writer *writer)
             }
         }
         if (now_ms >= checkpoint_ms && !is_awaited(writer)) {
-            break;
+            if (writer->queue_first == NULL) {
+                break;
+            }
+            checkpoint_ms = UINT64_MAX; /* what nobody waits for goes first, in its own time */
         }
     }
     writer->waits_briefly = false;

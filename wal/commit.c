@@ -70,7 +70,7 @@ static bool reserve_is_kept(struct committer *committer, const struct store_usag
         committer->growth_ms = now_ms;
     }
     bool grows = committer->growth_seen && now_ms - committer->growth_ms < 1000;
-    return usage->file_bytes - usage->used_bytes >= kept && !grows;
+    return usage->file_bytes >= usage->used_bytes + kept && !grows;
 }
 
 /* ------------------------------------------------------------------ the open transaction */
@@ -248,7 +248,7 @@ static enum status prepare(struct committer *committer, struct error *ret_error)
     if (committer->batch.transaction != NULL && !committer->ballast) {
         /* Whether there is room again is seen between two transactions. */
         status = committer_checkpoint(committer, ret_error);
-        status = status == STATUS_FULL ? STATUS_OK : status;
+        status = status_is_lack_of_room(status) ? STATUS_OK : status;
     }
     if (status == STATUS_OK && committer->batch.transaction == NULL) {
         status = begin(committer, ret_error);
@@ -287,9 +287,8 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
     if (committer->tail_end > 0 && committer->fresh + fresh > FRESH_BYTES_MAX) {
         /* So that what does not get in takes nothing with it that is durable already. */
         status = committer_checkpoint(committer, ret_error);
-        status = status == STATUS_FULL ? STATUS_OK : status;
+        status = status_is_lack_of_room(status) ? STATUS_OK : status;
     }
-    committer->fresh = (committer->tail_end > 0 ? committer->fresh : 0) + fresh;
     if (status == STATUS_OK) {
         status = prepare(committer, ret_error);
     }
@@ -297,6 +296,7 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
         abandon(committer);
         return status;
     }
+    committer->builder.too_large = fresh > FRESH_BYTES_MAX;
     struct wal_append *group = first;
     for (size_t i = 0; i < count; i++) {
         status = batch_put(&committer->batch, group, &group->status, ret_error);
@@ -314,6 +314,7 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
     status = make_durable(committer, ret_error);
     if (status == STATUS_OK) {
         CRASH_POINT(wal_batch_durable);
+        committer->fresh += committer->tail_end > 0 ? fresh : 0;
         atomic_fetch_add(&committer->wal->batches, 1);
         atomic_fetch_add(&committer->wal->groups, groups);
     }
@@ -402,9 +403,10 @@ enum status committer_start(struct committer *committer, struct error *ret_error
         /* What the tail had may have been promised to survive a power cut. */
         status = store_sync(committer->wal->store, ret_error);
     }
-    if (status == STATUS_OK) {
-        status = tail_file_clear(committer->tail, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
+    status = tail_file_clear(committer->tail, ret_error);
     if (status == STATUS_FULL) {
         committer->tail = tail_file_close(committer->tail);
         return STATUS_OK;

@@ -55,7 +55,7 @@ struct wal {
     _Atomic uint64_t unit_next;
     _Atomic uint64_t batches;
     _Atomic uint64_t groups;
-    struct histogram commits; /* how long a transaction took to be durable */
+    struct histogram commits; /* how long a batch took to be durable */
     pthread_mutex_t view_lock;
     struct tail_view *view;     /* under it; NULL: read-only */
     _Atomic bool short_of_room; /* the last BEGIN or WRITE found none */
@@ -75,9 +75,17 @@ struct writer_task {
 /* Takes `committer` over; it is freed on failure, too. */
 MUST_CHECK enum status writer_start(struct wal *wal, struct committer *committer,
                                     struct writer **ret_writer, struct error *ret_error);
-/* Waits until the queue is empty and the tables have everything, then ends the thread. NULL is
+/* Waits until the queue is empty and the tables have everything that there is room for, then ends
+   the thread. NULL is
  * harmless; returns NULL. */
 struct writer *writer_stop(struct writer *writer);
+
+/* True if a later group may get in: nothing is wrong with what the disk holds. LMDB gives a
+   transaction up cleanly when memory is short, as it does when the disk is full. */
+static inline bool status_is_lack_of_room(enum status status)
+{
+    return status == STATUS_FULL || status == STATUS_MEMORY;
+}
 
 /* True after a failure of the disk, which is final. */
 bool writer_has_failed(struct writer *writer);

@@ -183,8 +183,8 @@ enum status scan_check_before_open(const char *directory, bool read_only, struct
         status = STATUS_OK; /* nothing in the files yet: wal_open() deals with that */
     }
     /* A reader that only looks may look at the rows that are whole, but not at damaged pages, which
-       could kill it. */
-    bool matters = !scan->finished || scan->pages_damaged || !read_only;
+       could kill it, nor at a past that it would take for the present. */
+    bool matters = !scan->finished || scan->pages_damaged || scan->tail_damaged || !read_only;
     if (status == STATUS_OK && scan->found.damage_count > 0 && matters) {
         status =
             error_set(ret_error, STATUS_CORRUPT,

@@ -27,6 +27,7 @@ struct scan {
     enum status status; /* of the scan itself, for example STATUS_VERSION */
     struct error error;
     bool pages_damaged;
+    bool tail_damaged; /* something that counts is missing from it */
     bool rows_checked; /* all rows, while the pages were walked */
     bool finished;
     char doing[64]; /* for the parent, should the child die */

@@ -130,6 +130,7 @@ static enum status check_contents(struct scan *scan, struct store *store,
         return status;
     }
     if (tail_judge(contents, last_lsn, &fault) != STATUS_OK) {
+        scan->tail_damaged = true;
         scan_note(scan, 0, fault.message);
     }
     return continues ? check_tail_records(scan, transaction, &window, ret_error) : STATUS_OK;
@@ -159,7 +160,8 @@ enum status scan_check_tail(struct scan *scan, struct store *store,
         if (status == STATUS_OK && version >= FORMAT_VERSION_TAIL && now.bytes == NULL) {
             scan_note(scan, 0,
                       FORMAT_TAIL_FILE ", which has the newest records of a journal that was not "
-                                       "closed cleanly, is not beside data.mdb: put it there");
+                                       "closed cleanly, is not beside data.mdb, or was cut "
+                                       "short: put it there");
         }
         free(now.bytes);
         return status;

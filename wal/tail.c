@@ -288,7 +288,8 @@ enum status tail_is_missing(const char *directory, struct error *ret_error)
 {
     return error_set(ret_error, STATUS_CORRUPT,
                      "the journal in %s was not closed cleanly, and " FORMAT_TAIL_FILE
-                     ", which has its newest records, is not beside data.mdb: put it there; if it "
+                     ", which has its newest records, is not beside data.mdb, or was cut short: "
+                     "put it there; if it "
                      "is lost, see \"A damaged journal\" in docs/OPERATIONS.md",
                      directory);
 }
@@ -366,8 +367,7 @@ enum status tail_judge(const struct tail_contents *contents, uint64_t last_lsn,
     if (first > last_lsn + 1) {
         return error_set(ret_error, STATUS_CORRUPT,
                          "%s begins with record %" PRIu64 ", but data.mdb ends with %" PRIu64
-                         ": they are not of the same moment; if data.mdb is "
-                         "the right one, put " FORMAT_TAIL_FILE " away",
+                         ": they are not of the same moment",
                          FORMAT_TAIL_FILE, first, last_lsn);
     }
     if (contents->stray < FORMAT_TAIL_BYTES) {

@@ -63,11 +63,20 @@ static int fill_with_zeros(int descriptor, bool with_sync)
 static enum status make(const char *directory, const char *path, struct error *ret_error)
 {
     char made[PATH_MAX];
-    if (snprintf(made, PATH_MAX, "%s.new", path) >= PATH_MAX) {
+    char data[PATH_MAX];
+    struct stat beside;
+    if (snprintf(made, PATH_MAX, "%s.new", path) >= PATH_MAX ||
+        snprintf(data, PATH_MAX, "%s/data.mdb", directory) >= PATH_MAX) {
         return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
     }
     int descriptor = open(made, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     int code = descriptor < 0 ? errno : fill_with_zeros(descriptor, true);
+    if (code == 0 && stat(data, &beside) == 0) {
+        /* It belongs to whom the journal belongs to, whoever opens it first. Who may not give it
+           away is that one himself. */
+        bool given = fchown(descriptor, beside.st_uid, beside.st_gid) == 0 || errno == EPERM;
+        code = given && fchmod(descriptor, beside.st_mode & 0777) == 0 ? 0 : errno;
+    }
     if (descriptor >= 0) {
         (void)close(descriptor);
     }
@@ -79,6 +88,13 @@ static enum status make(const char *directory, const char *path, struct error *r
         return fail(path, code, "make", ret_error);
     }
     return directory_sync(directory, ret_error);
+}
+
+/* Never by itself: a copy that was cut short. */
+static bool is_short(int descriptor)
+{
+    struct stat file;
+    return fstat(descriptor, &file) == 0 && file.st_size < (off_t)FORMAT_TAIL_BYTES;
 }
 
 enum status tail_file_open(const char *directory, bool with_sync, struct tail_file **ret_file,
@@ -95,6 +111,11 @@ enum status tail_file_open(const char *directory, bool with_sync, struct tail_fi
         return error_set(ret_error, STATUS_INVALID, "the path of the journal is too long");
     }
     file->descriptor = open(file->path, O_RDWR | O_CLOEXEC);
+    if (file->descriptor >= 0 && is_short(file->descriptor)) {
+        (void)close(file->descriptor);
+        file->descriptor = -1;
+        errno = ENOENT;
+    }
     if (file->descriptor < 0 && errno == ENOENT) {
         status = make(directory, file->path, ret_error);
         file->descriptor = status == STATUS_OK ? open(file->path, O_RDWR | O_CLOEXEC) : -1;
@@ -173,7 +194,6 @@ enum status tail_file_read(const char *directory, size_t limit, uint8_t **ret_by
                            size_t *ret_size, struct error *ret_error)
 {
     char path[PATH_MAX];
-    struct stat file;
     int descriptor = -1;
     size_t size = 0;
     *ret_bytes = NULL;
@@ -182,14 +202,12 @@ enum status tail_file_read(const char *directory, size_t limit, uint8_t **ret_by
     if (status != STATUS_OK || descriptor < 0) {
         return status;
     }
-    int code = fstat(descriptor, &file) != 0 ? errno : 0;
-    bool is_short = code == 0 && file.st_size < (off_t)FORMAT_TAIL_BYTES;
-    uint8_t *bytes = code == 0 && !is_short ? malloc(limit) : NULL;
-    if (bytes != NULL) {
-        code = read_all(descriptor, bytes, limit, &size);
-    } else if (code == 0 && !is_short) {
-        code = ENOMEM;
+    if (is_short(descriptor)) {
+        (void)close(descriptor);
+        return STATUS_OK;
     }
+    uint8_t *bytes = malloc(limit);
+    int code = bytes == NULL ? ENOMEM : read_all(descriptor, bytes, limit, &size);
     (void)close(descriptor);
     if (code != 0) {
         free(bytes);

@@ -367,7 +367,8 @@ def test_a_service_that_wants_a_certificate(authority, stranger, certificate, na
             told(stack, "Cannot connect to the service", "unknown ca")
         else:
             messages = ("The service broke off", "Cannot connect to the service")
-            assert any(logged(stack, message, "") for message in messages)
+            said = lambda: any(logged(stack, message, "") for message in messages)
+            wait_until(said, 10, "the log says that the service broke off")
         assert stack.stored(name) == {}
         own.write_text(authority.issue("holdfast").read_text())
         stack.proxy.process.send(signal.SIGHUP)
