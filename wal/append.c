@@ -10,18 +10,19 @@
  *
  * While one batch is on its way to the disk the next one gathers in the queue: the busier it is,
  * the more groups share a sync. Where several shared the last one and fewer are there again, the
- * writer waits a part of a commit's time for those that are about to come: a commit that is saved
- * is time of the disk and of the processor for all. A group that comes alone never waits.
+ * writer waits a part of a sync's time for those that are about to come: a sync that is saved is
+ * time of the disk and of the processor for all. A group that comes alone never waits.
  *
  * A group that nobody waits for (`unhurried`) lies in the queue until another one wakes the writer,
- * or WAL_UNHURRIED_MS have passed: it costs no commit of its own.
+ * or WAL_UNHURRIED_MS have passed: it costs no sync of its own.
  *
  * Invariants
- *  - completed() runs after what made the group durable, or after the group failed; in
- *    the order of the wal_append() calls; never under the lock.
+ *  - completed() runs after what made the group durable, or after the group failed; in the order of
+ *    the wal_append() calls; never under the lock.
  *  - A group that breaks the rules or meets the quota fails alone (batch.c checks it beforehand).
- * If LMDB itself runs out of room the whole transaction is lost, so the batch is cut in halves and
- *    tried again, down to single groups: what can get in gets in.
+ *  - If LMDB itself runs out of room the whole transaction is lost: a checkpoint comes first, then
+ *    the batch is cut in halves and tried again, down to single groups. Where not even the
+ *    checkpoint has room, only what ends units is tried: it may fit into the tail.
  *  - After any other failure of the store nothing is tried again and everything fails with
  *    STATUS_IO: nobody knows what the disk kept.
  *

@@ -28,24 +28,24 @@
 #define COPIES_BYTES ((uint64_t)12 << 20)
 /* A checkpoint comes before its commit could need more fresh pages than that: so much lies ready
    behind the end of the file when a transaction begins (room.h). */
-#define FRESH_BYTES_MAX (ROOM_BALLAST_BYTES / 2 - ((uint64_t)1 << 20))
+#define COMMIT_BYTES_MAX (ROOM_BALLAST_BYTES / 2 - ((uint64_t)1 << 20))
 /* Beyond its own bytes a record changes a leaf of the units and one of the sessions, and with them
    now and then the pages above. */
-#define FRESH_BYTES_RECORD ((uint64_t)10 << 10)
+#define COMMIT_BYTES_RECORD ((uint64_t)10 << 10)
 
 struct committer {
     struct wal *wal;
     bool with_sync;
     struct tail_file *tail; /* NULL: the disk had no room for one */
     struct tail_builder builder;
-    struct batch batch;  /* its transaction is NULL: none is open */
-    bool ballast;        /* there was one when that began */
-    uint64_t salt;       /* of the frames since the last checkpoint */
-    uint64_t fresh;      /* at most so many bytes of pages does its commit need */
-    uint64_t tail_end;   /* where the next frame goes */
-    uint64_t last_us;    /* what the last batch took to be durable */
-    uint64_t file_bytes; /* at the last batch */
-    uint64_t growth_ms;  /* when the file last grew into the reserve */
+    struct batch batch;    /* its transaction is NULL: none is open */
+    bool ballast;          /* there was one when that began */
+    uint64_t salt;         /* of the frames since the last checkpoint */
+    uint64_t commit_bytes; /* of pages that its commit needs, at most */
+    uint64_t tail_end;     /* where the next frame goes */
+    uint64_t last_us;      /* what the last batch took to be durable */
+    uint64_t file_bytes;   /* at the last batch */
+    uint64_t growth_ms;    /* when the file last grew into the reserve */
     bool growth_seen;
 };
 
@@ -164,7 +164,7 @@ static enum status commit(struct committer *committer, struct error *ret_error)
     }
     CRASH_POINT(wal_checkpointed);
     committer->tail_end = 0;
-    committer->fresh = 0;
+    committer->commit_bytes = 0;
     publish(committer);
     replace_view(committer->wal, view);
     return STATUS_OK;
@@ -265,13 +265,13 @@ static enum status prepare(struct committer *committer, struct error *ret_error)
     return status;
 }
 
-static uint64_t fresh_bytes(const struct wal_append *group, size_t count)
+static uint64_t commit_bytes_of(const struct wal_append *group, size_t count)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < count; i++) {
         bytes += batch_group_bytes(group);
         for (const struct wal_append *record = group; record != NULL; record = record->next) {
-            bytes += FRESH_BYTES_RECORD;
+            bytes += COMMIT_BYTES_RECORD;
         }
         group = group->queue_next;
     }
@@ -283,8 +283,8 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
 {
     size_t groups = 0;
     enum status status = STATUS_OK;
-    uint64_t fresh = fresh_bytes(first, count);
-    if (committer->tail_end > 0 && committer->fresh + fresh > FRESH_BYTES_MAX) {
+    uint64_t bytes = commit_bytes_of(first, count);
+    if (committer->tail_end > 0 && committer->commit_bytes + bytes > COMMIT_BYTES_MAX) {
         /* So that what does not get in takes nothing with it that is durable already. */
         status = committer_checkpoint(committer, ret_error);
         status = status_is_lack_of_room(status) ? STATUS_OK : status;
@@ -296,7 +296,7 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
         abandon(committer);
         return status;
     }
-    committer->builder.too_large = fresh > FRESH_BYTES_MAX;
+    committer->builder.too_large = bytes > COMMIT_BYTES_MAX;
     struct wal_append *group = first;
     for (size_t i = 0; i < count; i++) {
         status = batch_put(&committer->batch, group, &group->status, ret_error);
@@ -314,7 +314,7 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
     status = make_durable(committer, ret_error);
     if (status == STATUS_OK) {
         CRASH_POINT(wal_batch_durable);
-        committer->fresh += committer->tail_end > 0 ? fresh : 0;
+        committer->commit_bytes += committer->tail_end > 0 ? bytes : 0;
         atomic_fetch_add(&committer->wal->batches, 1);
         atomic_fetch_add(&committer->wal->groups, groups);
     }

@@ -5,11 +5,11 @@
  *  - its row is intact, on a page that belongs to it alone;
  *  - from the row's last LSN the chain of previous LSNs leads to the row's first one, over intact
  *    records of this unit, none of them doubtful;
- *  - the last record's kind and time are the row's state and time, the first is a BEGIN of its
- * time;
+ *  - the last record's kind and time are the row's state and time;
+ *  - the first is a BEGIN of the row's time;
  *  - no intact record of the unit has a higher LSN: then the row would be a former version;
- *  - it had ended, if only the former meta page could be used, or a part of the tail is missing:
- * see "end_lost".
+ *  - it had ended, if only the former meta page could be used, or a part of the tail is missing
+ *    (end_lost).
  *
  * Row and records may be those of the tail (salvage_tail.c).
  *

@@ -2,12 +2,12 @@
  * What the tail has beyond a damaged data.mdb (salvage.h).
  *
  *  - The frames that count are proven: whole, this journal's, without a gap from the file's
- *    beginning. Each of their records counts as one that was found; those that the tables have,
- * too, of units that the tables know.
+ *    beginning. Each of their records counts as one that was found; so do those that the tables
+ *    have as well, of units that the tables know.
  *  - A unit's row is carried on over its records behind the tables' end, as long as each follows
- * the one before it: by its previous LSN, which the tables' row has as the last one, so that
- * nothing can be missing between. Where it does not follow, the row stays, and the record that came
- * later says that it is a former one. A unit that begins there gets a row.
+ *    the one before it: by its previous LSN, which the tables' row has as the last one, so that
+ *    nothing can be missing between. Where it does not follow, the row stays, and the record that
+ *    came later says that it is a former one. A unit that begins there gets a row.
  *  - Whole frames behind damage prove that there are later records, not which: theirs are found
  *    records that no row knows of, so that their units are lost.
  *  - The tables' end is known for sure if all keys of the newest snapshot were seen. Else the tail

@@ -9,9 +9,11 @@
  * transaction of the store that stays open, is made durable as a frame, and is completed; one
  * checkpoint commits what many batches have put. The tail is redo only, and small.
  *
- *     wal_append() -> batch --put--> transaction of the store, open ----checkpoint: commit--->
- * tables
- *                           --frame--> tail.wal, synced -> completed()    then the tail begins anew
+ *     wal_append() -> batch --put----> transaction, open --checkpoint: commit--> tables
+ *                           --frame--> tail.wal, synced --> completed()
+ *
+ * After a checkpoint the tail begins anew, at offset 0 and with another salt: a cycle. A stray is a
+ * whole frame behind damage.
  *
  * What is laid out where is in format.h. Invariants
  *  - What has been completed is in the tables, or in the tail.
