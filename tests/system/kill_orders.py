@@ -75,16 +75,17 @@ def _work(work, arguments, pipe):
     work(*arguments, pipe.send)
 
 
-def wait_stopped(proxy, client=None, seconds=5):
+def wait_stopped(proxy, client=None, seconds=5, after=0.05):
     """True once it stands at its step; False if the step was not reached: the client has ended, or
-    the proxy has, or the time is over."""
+    the proxy has, or the time is over. The last steps come up to `after` seconds after the client's
+    answer."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if proxy.process.stands_still():
             return True
         if not proxy.process.running() or (client is not None and not client.running()):
-            time.sleep(0.05)  # the last steps come after the client's answer
-            return proxy.process.stands_still()
+            until = min(until, time.monotonic() + after)
+            client = None
         time.sleep(0.005)
     return False
 

@@ -93,7 +93,9 @@ def test_kill(swept, name, point, end, number, victims, order):
     stack.proxy.start(stop_at=f"{point}:{number}")
     time.sleep(max(0, kept - time.monotonic()))
     client = Client(run, stack.proxy.port, name, script.lsid, end)
-    stopped = wait_stopped(stack.proxy, client)
+    # A checkpoint comes when nothing has been appended for a moment.
+    after = 5 if point == "wal_checkpointed" else 0.05
+    stopped = wait_stopped(stack.proxy, client, after=after)
     assert stopped or (number > 1 and point in MAY_BE_MISSED), f"{point}:{number} was not reached"
     if stopped:
         asker = None
