@@ -63,22 +63,6 @@ static void take_records(struct findings *findings, const struct tail_view *view
 
 /* ------------------------------------------------------------------ rows */
 
-struct tail_record {
-    uint64_t unit;
-    uint64_t lsn;
-    const struct tail_entry *entry;
-};
-
-static int compare_tail_records(const void *a_void, const void *b_void)
-{
-    const struct tail_record *a = a_void;
-    const struct tail_record *b = b_void;
-    if (a->unit != b->unit) {
-        return a->unit < b->unit ? -1 : 1;
-    }
-    return a->lsn < b->lsn ? -1 : a->lsn > b->lsn ? 1 : 0;
-}
-
 static void take_session(struct findings *findings, const struct tail_record *begin,
                          uint64_t time_ms)
 {
@@ -148,25 +132,17 @@ static bool carry_on(struct findings *findings, struct format_unit *row, bool ex
 static enum status take_rows(struct findings *findings, uint64_t end, struct error *ret_error)
 {
     struct tail_window window = tail_window_of(findings->tail.frames, end);
-    struct tail_place place = {0};
     size_t count = 0;
-    size_t capacity = 0;
-    while (tail_window_next(&window, &place)) {
-        capacity++;
+    struct tail_record *records = NULL;
+    enum status status = tail_window_by_unit(&window, &records, &count, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    struct tail_record *records = calloc(capacity + 1, sizeof *records);
-    struct found_unit *begun = calloc(capacity + 1, sizeof *begun);
-    if (records == NULL || begun == NULL) {
+    struct found_unit *begun = calloc(count + 1, sizeof *begun);
+    if (begun == NULL) {
         free(records);
-        free(begun);
         return error_set(ret_error, STATUS_MEMORY, "out of memory");
     }
-    place = (struct tail_place){0};
-    while (tail_window_next(&window, &place)) {
-        records[count++] =
-            (struct tail_record){.unit = place.at->unit, .lsn = place.lsn, .entry = place.at};
-    }
-    qsort(records, count, sizeof *records, compare_tail_records);
     size_t begun_count = 0;
     for (size_t from = 0, to = 0; from < count; from = to) {
         while (to < count && records[to].unit == records[from].unit) {

@@ -24,22 +24,6 @@ enum status scan_read_tail(struct scan *scan, struct scan_tail *ret_tail, struct
 
 /* ------------------------------------------------------------------ records */
 
-struct tail_record {
-    uint64_t unit;
-    uint64_t lsn;
-    const struct tail_entry *entry;
-};
-
-static int compare_tail_records(const void *a_void, const void *b_void)
-{
-    const struct tail_record *a = a_void;
-    const struct tail_record *b = b_void;
-    if (a->unit != b->unit) {
-        return a->unit < b->unit ? -1 : 1;
-    }
-    return a->lsn < b->lsn ? -1 : a->lsn > b->lsn ? 1 : 0;
-}
-
 /* Those of one unit, which are `count`, in order. */
 static void check_unit(struct scan *scan, struct store_transaction *transaction, struct slice keys,
                        const struct tail_record *records, size_t count)
@@ -86,25 +70,16 @@ static enum status check_tail_records(struct scan *scan, struct store_transactio
                                       const struct tail_window *window, struct error *ret_error)
 {
     size_t count = 0;
-    struct tail_place place = {0};
-    uint64_t last_lsn = tail_window_last_lsn(window);
-    if (last_lsn <= window->after_lsn) {
-        return STATUS_OK;
-    }
-    struct tail_record *records = calloc(last_lsn - window->after_lsn, sizeof *records);
-    if (records == NULL) {
-        return error_set(ret_error, STATUS_MEMORY, "out of memory");
-    }
-    while (tail_window_next(window, &place)) {
-        records[count++] =
-            (struct tail_record){.unit = place.at->unit, .lsn = place.lsn, .entry = place.at};
+    struct tail_record *records = NULL;
+    enum status status = tail_window_by_unit(window, &records, &count, ret_error);
+    if (status != STATUS_OK) {
+        return status;
     }
     struct slice keys = {0};
     if (rows_property(transaction, FORMAT_PROPERTY_KEYS, &keys, NULL) != STATUS_OK) {
         keys = (struct slice){0};
     }
     scan->found.records_checked += count;
-    qsort(records, count, sizeof *records, compare_tail_records);
     for (size_t from = 0, to = 0; from < count; from = to) {
         while (to < count && records[to].unit == records[from].unit) {
             to++;

@@ -164,6 +164,18 @@ struct tail_place {
 
 /* Goes to the next entry, in the order of the frames; false: there is none. */
 bool tail_window_next(const struct tail_window *window, struct tail_place *place);
+/* A record of the window. */
+struct tail_record {
+    uint64_t unit;
+    uint64_t lsn;
+    const struct tail_entry *entry;
+};
+
+/* All of them, by unit, those of each in the order of their LSNs. *ret_records is to be freed.
+   STATUS_MEMORY. */
+MUST_CHECK enum status tail_window_by_unit(const struct tail_window *window,
+                                           struct tail_record **ret_records, size_t *ret_count,
+                                           struct error *ret_error);
 /* The lowest unit above `after_unit` that the window has a record of; 0: none. */
 uint64_t tail_window_unit_next(struct tail_window *window, uint64_t after_unit);
 /* The same for a session. */

@@ -208,3 +208,36 @@ struct slice tail_window_session_next(const struct tail_window *window, struct s
     }
     return next;
 }
+
+static int compare_tail_records(const void *a_void, const void *b_void)
+{
+    const struct tail_record *a = a_void;
+    const struct tail_record *b = b_void;
+    if (a->unit != b->unit) {
+        return a->unit < b->unit ? -1 : 1;
+    }
+    return a->lsn < b->lsn ? -1 : a->lsn > b->lsn ? 1 : 0;
+}
+
+enum status tail_window_by_unit(const struct tail_window *window, struct tail_record **ret_records,
+                                size_t *ret_count, struct error *ret_error)
+{
+    struct tail_place place = {0};
+    size_t count = 0;
+    while (tail_window_next(window, &place)) {
+        count++;
+    }
+    struct tail_record *records = calloc(count + 1, sizeof *records);
+    if (records == NULL) {
+        return error_set(ret_error, STATUS_MEMORY, "out of memory");
+    }
+    place = (struct tail_place){0};
+    for (size_t i = 0; i < count && tail_window_next(window, &place); i++) {
+        records[i] =
+            (struct tail_record){.unit = place.at->unit, .lsn = place.lsn, .entry = place.at};
+    }
+    qsort(records, count, sizeof *records, compare_tail_records);
+    *ret_records = records;
+    *ret_count = count;
+    return STATUS_OK;
+}
