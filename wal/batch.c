@@ -254,21 +254,6 @@ static enum status put_record(struct batch *batch, const struct wal_append *reco
     return status;
 }
 
-static void begin_row(struct cursor *cursor, const struct batch *batch,
-                      const struct wal_append *record)
-{
-    cursor->exists = true;
-    cursor->row = (struct format_unit){
-        .unit = {.unit = record->unit,
-                 .first_lsn = batch->last_lsn + 1,
-                 .begin_time_ms = batch->time_ms},
-        .session_key_size = (uint8_t)record->session_key.size,
-    };
-    if (record->session_key.size > 0) {
-        memcpy(cursor->row.session_key, record->session_key.data, record->session_key.size);
-    }
-}
-
 /* Writes back the unit that the cursor stands on and moves it to `unit`. */
 static enum status move_cursor(struct batch *batch, struct cursor *cursor, uint64_t unit,
                                struct error *ret_error)
@@ -311,7 +296,9 @@ static enum status put_group(struct batch *batch, struct wal_append *first,
         }
         if (status == STATUS_OK && record->kind == WAL_KIND_BEGIN) {
             assert(!cursor.exists);
-            begin_row(&cursor, batch, record);
+            cursor.exists = true;
+            format_unit_begin(&cursor.row, record->unit, batch->last_lsn + 1, batch->time_ms,
+                              record->session_key);
             if (record->session_key.size > 0) {
                 status = put_session(batch, record, ret_error);
             }
@@ -328,9 +315,7 @@ static enum status put_group(struct batch *batch, struct wal_append *first,
         record->lsn = batch->last_lsn + 1;
         status = put_record(batch, record, record->lsn, cursor.row.unit.last_lsn, again, ret_error);
         batch->last_lsn = record->lsn;
-        cursor.row.unit.last_lsn = record->lsn;
-        cursor.row.unit.last_time_ms = batch->time_ms;
-        cursor.row.unit.state = format_state_after(record->kind);
+        format_unit_follow(&cursor.row, record->kind, record->lsn, batch->time_ms);
     }
     return status != STATUS_OK ? status : move_cursor(batch, &cursor, 0, ret_error);
 }

@@ -240,6 +240,13 @@ enum status committer_checkpoint(struct committer *committer, struct error *ret_
     return status == STATUS_OK ? commit(committer, ret_error) : status;
 }
 
+/* Where it has no room everything stays in the tail, and the next batch may get in all the same. */
+static enum status checkpoint_if_room(struct committer *committer, struct error *ret_error)
+{
+    enum status status = committer_checkpoint(committer, ret_error);
+    return status_is_lack_of_room(status) ? STATUS_OK : status;
+}
+
 /* For the next batch. */
 static enum status prepare(struct committer *committer, struct error *ret_error)
 {
@@ -247,8 +254,7 @@ static enum status prepare(struct committer *committer, struct error *ret_error)
     enum status status = STATUS_OK;
     if (committer->batch.transaction != NULL && !committer->ballast) {
         /* Whether there is room again is seen between two transactions. */
-        status = committer_checkpoint(committer, ret_error);
-        status = status_is_lack_of_room(status) ? STATUS_OK : status;
+        status = checkpoint_if_room(committer, ret_error);
     }
     if (status == STATUS_OK && committer->batch.transaction == NULL) {
         status = begin(committer, ret_error);
@@ -286,8 +292,7 @@ enum status committer_write(struct committer *committer, struct wal_append *firs
     uint64_t bytes = commit_bytes_of(first, count);
     if (committer->tail_end > 0 && committer->commit_bytes + bytes > COMMIT_BYTES_MAX) {
         /* So that what does not get in takes nothing with it that is durable already. */
-        status = committer_checkpoint(committer, ret_error);
-        status = status_is_lack_of_room(status) ? STATUS_OK : status;
+        status = checkpoint_if_room(committer, ret_error);
     }
     if (status == STATUS_OK) {
         status = prepare(committer, ret_error);

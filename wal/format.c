@@ -354,3 +354,22 @@ bool format_kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kin
     }
     return false;
 }
+
+void format_unit_begin(struct format_unit *ret_row, uint64_t unit, uint64_t lsn, uint64_t time_ms,
+                       struct slice session_key)
+{
+    *ret_row = (struct format_unit){
+        .unit = {.unit = unit, .first_lsn = lsn, .begin_time_ms = time_ms},
+        .session_key_size = (uint8_t)session_key.size,
+    };
+    if (session_key.size > 0) {
+        memcpy(ret_row->session_key, session_key.data, session_key.size);
+    }
+}
+
+void format_unit_follow(struct format_unit *row, enum wal_kind kind, uint64_t lsn, uint64_t time_ms)
+{
+    row->unit.last_lsn = lsn;
+    row->unit.last_time_ms = time_ms;
+    row->unit.state = format_state_after(kind);
+}

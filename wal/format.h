@@ -273,6 +273,13 @@ bool format_kind_may_follow(bool exists, enum wal_unit_state state, enum wal_kin
 /* What a record that may follow a unit's last one makes of the unit. */
 enum wal_unit_state format_state_after(enum wal_kind kind);
 
+/* The row of a unit that begins with the record `lsn`; its first record has still to follow. */
+void format_unit_begin(struct format_unit *ret_row, uint64_t unit, uint64_t lsn, uint64_t time_ms,
+                       struct slice session_key);
+/* What a record that may follow the unit's last one makes of the row. */
+void format_unit_follow(struct format_unit *row, enum wal_kind kind, uint64_t lsn,
+                        uint64_t time_ms);
+
 /* True for the states in which a unit stands in the table `open`. */
 static inline bool format_unit_is_open(enum wal_unit_state state)
 {

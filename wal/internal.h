@@ -94,6 +94,15 @@ bool writer_has_failed(struct writer *writer);
 MUST_CHECK enum status writer_run(struct writer *writer, const struct writer_task *task,
                                   struct error *ret_error);
 
+/* Version, id, clean mark and numbers as the tables have them. STATUS_CORRUPT and the store's
+ * errors.
+ */
+MUST_CHECK enum status wal_identity_read(struct wal *wal, struct store_transaction *transaction,
+                                         struct error *ret_error);
+/* What an opening for writing and a clean close leave for the next one. */
+MUST_CHECK enum status wal_mark(struct store_transaction *transaction, uint8_t clean,
+                                uint32_t version, struct error *ret_error);
+
 /* A reader (read.c): what the tables have, and over it what only the tail has. */
 struct wal_reader {
     struct wal *wal;

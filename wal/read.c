@@ -42,17 +42,16 @@ static enum status lay_over(struct wal_reader *reader, struct error *ret_error)
 {
     uint64_t lsn = 0;
     uint64_t unit = 0;
-    struct tail_window window = reader->window; /* as it was before the transaction began */
+    struct tail_window *window = &reader->window;
     enum status status = STATUS_OK;
-    if (window.frames > 0) {
+    if (window->frames > 0) {
         status = rows_highest(reader->transaction, &lsn, &unit, ret_error);
     }
-    reader->window.after_lsn = lsn;
-    if (status == STATUS_OK && tail_window_last_lsn(&window) <= lsn) {
-        reader->window.frames = 0;
+    window->after_lsn = lsn;
+    if (status == STATUS_OK && tail_window_last_lsn(window) <= lsn) {
+        window->frames = 0;
     }
-    if (status == STATUS_OK && reader->window.frames > 0 &&
-        tail_window_first_lsn(&window) > lsn + 1) {
+    if (status == STATUS_OK && !tail_window_continues(window)) {
         status = error_set(ret_error, STATUS_CORRUPT,
                            "the journal's tail does not continue its tables: see holdfast verify");
     }

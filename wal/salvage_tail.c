@@ -79,18 +79,6 @@ static void take_session(struct findings *findings, const struct tail_record *be
     }
 }
 
-static void begin_row(struct format_unit *row, const struct tail_record *begin, uint64_t time_ms)
-{
-    struct slice key = begin->entry->session_key;
-    *row = (struct format_unit){
-        .unit = {.unit = begin->unit, .first_lsn = begin->lsn, .begin_time_ms = time_ms},
-        .session_key_size = (uint8_t)key.size,
-    };
-    if (key.size > 0) {
-        memcpy(row->session_key, key.data, key.size);
-    }
-}
-
 /* Whoever put an older data.mdb beside the tail has left the key of its records behind. */
 static bool is_readable(const struct findings *findings, const struct wal_record *record)
 {
@@ -117,13 +105,12 @@ static bool carry_on(struct findings *findings, struct format_unit *row, bool ex
             break;
         }
         if (!exists) {
-            begin_row(row, &records[i], record.time_ms);
+            format_unit_begin(row, record.unit, record.lsn, record.time_ms,
+                              records[i].entry->session_key);
             take_session(findings, &records[i], record.time_ms);
             exists = true;
         }
-        row->unit.last_lsn = record.lsn;
-        row->unit.last_time_ms = record.time_ms;
-        row->unit.state = format_state_after(record.kind);
+        format_unit_follow(row, record.kind, record.lsn, record.time_ms);
     }
     return exists;
 }

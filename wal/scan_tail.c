@@ -99,7 +99,7 @@ static enum status check_contents(struct scan *scan, struct store *store,
 {
     struct error fault;
     struct tail_window window = tail_window_of(contents->frames, last_lsn);
-    bool continues = tail_window_first_lsn(&window) <= last_lsn + 1;
+    bool continues = tail_window_continues(&window);
     enum status status = tail_confirm(scan->directory, store, journal_id, contents, ret_error);
     if (status != STATUS_OK) {
         return status;

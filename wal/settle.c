@@ -19,50 +19,20 @@
 /* The tail is put in once more at most, with the pages that it touches. */
 #define MAP_ROOM_BYTES ((uint64_t)64 << 20)
 
-/* As much of the open journal as the committer needs. */
-static enum status read_numbers(struct wal *wal, struct store_transaction *transaction,
-                                struct error *ret_error)
-{
-    struct slice id;
-    uint64_t lsn = 0;
-    uint64_t unit = 0;
-    enum status status = rows_version(transaction, &wal->version, ret_error);
-    if (status == STATUS_OK) {
-        status = rows_property(transaction, FORMAT_PROPERTY_ID, &id, ret_error);
-    }
-    if (status == STATUS_OK) {
-        status = rows_highest(transaction, &lsn, &unit, ret_error);
-    }
-    if (status == STATUS_OK && id.size != WAL_JOURNAL_ID_BYTES) {
-        status = error_set(ret_error, STATUS_CORRUPT, "the journal's own properties are damaged");
-    }
-    if (status == STATUS_OK) {
-        memcpy(wal->id, id.data, sizeof(wal->id));
-        atomic_store(&wal->last_lsn, lsn);
-        atomic_store(&wal->unit_next, unit + 1);
-    }
-    return status;
-}
-
 static enum status put_tail(struct wal *wal, struct committer **ret_committer,
                             struct error *ret_error)
 {
-    const uint8_t clean = 0;
     struct store_transaction *transaction = NULL;
     enum status status = store_begin(wal->store, true, &transaction, ret_error);
     if (status != STATUS_OK) {
         return status;
     }
-    status = read_numbers(wal, transaction, ret_error);
+    status = wal_identity_read(wal, transaction, ret_error);
     if (status == STATUS_OK) {
         status = committer_new(wal, transaction, true, ret_committer, ret_error);
     }
     if (status == STATUS_OK) {
-        status =
-            rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
-    }
-    if (status == STATUS_OK) {
-        status = rows_version_put(transaction, wal->version, ret_error);
+        status = wal_mark(transaction, 0, wal->version, ret_error);
     }
     if (status != STATUS_OK) {
         store_abort(transaction);
@@ -105,7 +75,7 @@ static enum status look(const char *directory, bool *ret_behind, struct error *r
         status = store_begin(wal.store, false, &transaction, ret_error);
     }
     if (status == STATUS_OK) {
-        status = read_numbers(&wal, transaction, ret_error);
+        status = wal_identity_read(&wal, transaction, ret_error);
         store_abort(transaction);
     }
     if (status == STATUS_OK) {

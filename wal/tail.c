@@ -19,14 +19,9 @@
 
 static const uint8_t magic[4] = {'H', 'F', 'T', 'F'};
 
-static uint64_t align(uint64_t size)
-{
-    return (size + FORMAT_FRAME_ALIGNMENT - 1) & ~(uint64_t)(FORMAT_FRAME_ALIGNMENT - 1);
-}
-
 uint64_t tail_frame_room(const struct tail_frame *frame)
 {
-    return align(frame->size);
+    return (frame->size + FORMAT_FRAME_ALIGNMENT - 1) & ~(uint64_t)(FORMAT_FRAME_ALIGNMENT - 1);
 }
 
 static uint32_t frame_crc(const uint8_t *bytes, size_t size)
@@ -211,6 +206,16 @@ enum status tail_builder_finish(struct tail_builder *builder,
 
 /* ------------------------------------------------------------------ those of a file */
 
+/* Takes a copy of the frame at `at`. *ret_frame NULL: there is none that is whole. */
+static enum status read_frame(struct slice bytes, size_t at,
+                              const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
+                              struct tail_frame **ret_frame, struct error *ret_error)
+{
+    size_t size = whole_size(bytes.data + at, bytes.size - at, journal_id);
+    *ret_frame = NULL;
+    return size == 0 ? STATUS_OK : copy_frame(bytes.data + at, size, ret_frame, ret_error);
+}
+
 enum status tail_parse(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_ID_BYTES],
                        struct tail_view *view, size_t *ret_end, struct error *ret_error)
 {
@@ -219,12 +224,9 @@ enum status tail_parse(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_
     uint64_t salt = 0;
     while (at < bytes.size && !tail_view_is_full(view)) {
         struct tail_frame *frame = NULL;
-        size_t frame_size = whole_size(bytes.data + at, bytes.size - at, journal_id);
-        if (frame_size > 0) {
-            enum status status = copy_frame(bytes.data + at, frame_size, &frame, ret_error);
-            if (status != STATUS_OK) {
-                return status;
-            }
+        enum status status = read_frame(bytes, at, journal_id, &frame, ret_error);
+        if (status != STATUS_OK) {
+            return status;
         }
         if (frame == NULL ||
             (at > 0 && (frame->first_lsn != last_lsn + 1 || frame->salt != salt))) {
@@ -234,7 +236,7 @@ enum status tail_parse(struct slice bytes, const uint8_t journal_id[WAL_JOURNAL_
         salt = frame->salt;
         last_lsn = frame->last_lsn;
         tail_view_add(view, frame);
-        at += align(frame_size);
+        at += tail_frame_room(frame);
     }
     *ret_end = at;
     return STATUS_OK;
@@ -308,12 +310,9 @@ static enum status find_strays(struct slice bytes, const uint8_t journal_id[WAL_
     uint64_t salt = has_salt ? slice_load_u64be(bytes.data + SALT_OFFSET) : 0;
     while (at < bytes.size && !tail_view_is_full(contents->strays)) {
         struct tail_frame *frame = NULL;
-        size_t size = whole_size(bytes.data + at, bytes.size - at, journal_id);
-        if (size > 0) {
-            enum status status = copy_frame(bytes.data + at, size, &frame, ret_error);
-            if (status != STATUS_OK) {
-                return status;
-            }
+        enum status status = read_frame(bytes, at, journal_id, &frame, ret_error);
+        if (status != STATUS_OK) {
+            return status;
         }
         if (frame == NULL || frame->last_lsn <= last_lsn || (has_salt && frame->salt != salt)) {
             tail_frame_free(frame);
@@ -322,7 +321,7 @@ static enum status find_strays(struct slice bytes, const uint8_t journal_id[WAL_
         }
         contents->stray = contents->stray < at ? contents->stray : at;
         tail_view_add(contents->strays, frame);
-        at += align(size);
+        at += tail_frame_room(frame);
     }
     return STATUS_OK;
 }
@@ -363,12 +362,11 @@ enum status tail_judge(const struct tail_contents *contents, uint64_t last_lsn,
                        struct error *ret_error)
 {
     struct tail_window window = tail_window_of(contents->frames, last_lsn);
-    uint64_t first = tail_window_first_lsn(&window);
-    if (first > last_lsn + 1) {
+    if (!tail_window_continues(&window)) {
         return error_set(ret_error, STATUS_CORRUPT,
                          "%s begins with record %" PRIu64 ", but data.mdb ends with %" PRIu64
                          ": they are not of the same moment",
-                         FORMAT_TAIL_FILE, first, last_lsn);
+                         FORMAT_TAIL_FILE, tail_window_first_lsn(&window), last_lsn);
     }
     if (contents->stray < FORMAT_TAIL_BYTES) {
         return error_set(ret_error, STATUS_CORRUPT,

@@ -149,6 +149,8 @@ struct tail_window tail_window_of(const struct tail_view *view, uint64_t after_l
 /* Of all its frames, whether the tables have them or not; 0: there is none. */
 uint64_t tail_window_first_lsn(const struct tail_window *window);
 uint64_t tail_window_last_lsn(const struct tail_window *window);
+/* True if no record is missing between window->after_lsn and its first frame. */
+bool tail_window_continues(const struct tail_window *window);
 /* The entry with this LSN, which is then greater than window->after_lsn; NULL: none. */
 const struct tail_entry *tail_window_entry(const struct tail_window *window, uint64_t lsn);
 /* Lays what the window has over a unit's row from the tables. *found: whether there is a row. */

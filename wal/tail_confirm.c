@@ -55,7 +55,7 @@ static enum status look_again(const char *directory, struct store *store,
     if (status == STATUS_OK) {
         struct tail_window window = tail_window_of(view, lsn);
         uint64_t last_lsn = tail_window_last_lsn(&window);
-        *ret_lsn = tail_window_first_lsn(&window) <= lsn + 1 && last_lsn > lsn ? last_lsn : lsn;
+        *ret_lsn = tail_window_continues(&window) && last_lsn > lsn ? last_lsn : lsn;
     }
     tail_view_release(view);
     return status;

@@ -80,6 +80,11 @@ uint64_t tail_window_last_lsn(const struct tail_window *window)
     return window->frames == 0 ? 0 : window->view->frames[window->frames - 1]->last_lsn;
 }
 
+bool tail_window_continues(const struct tail_window *window)
+{
+    return tail_window_first_lsn(window) <= window->after_lsn + 1;
+}
+
 const struct tail_entry *tail_window_entry(const struct tail_window *window, uint64_t lsn)
 {
     if (lsn <= window->after_lsn) {
@@ -143,17 +148,9 @@ void tail_window_unit(struct tail_window *window, uint64_t unit, bool *found,
         uint64_t time_ms = format_record_time_ms(place.at->value.data);
         if (place.at->kind == WAL_KIND_BEGIN) {
             *found = true;
-            *row = (struct format_unit){
-                .unit = {.unit = unit, .first_lsn = place.lsn, .begin_time_ms = time_ms},
-                .session_key_size = (uint8_t)place.at->session_key.size,
-            };
-            if (place.at->session_key.size > 0) {
-                memcpy(row->session_key, place.at->session_key.data, place.at->session_key.size);
-            }
+            format_unit_begin(row, unit, place.lsn, time_ms, place.at->session_key);
         }
-        row->unit.last_lsn = place.lsn;
-        row->unit.last_time_ms = time_ms;
-        row->unit.state = format_state_after(place.at->kind);
+        format_unit_follow(row, place.at->kind, place.lsn, time_ms);
     }
 }
 

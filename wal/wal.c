@@ -90,8 +90,8 @@ static enum status data_file_bytes(const char *directory, uint64_t *ret_bytes,
     return STATUS_OK;
 }
 
-static enum status read_identity(struct wal *wal, struct store_transaction *transaction,
-                                 struct error *ret_error)
+enum status wal_identity_read(struct wal *wal, struct store_transaction *transaction,
+                              struct error *ret_error)
 {
     struct slice id;
     struct slice clean;
@@ -120,9 +120,8 @@ static enum status read_identity(struct wal *wal, struct store_transaction *tran
     return status;
 }
 
-/* What an opening for writing and a clean close leave for the next one. */
-static enum status mark(struct store_transaction *transaction, uint8_t clean, uint32_t version,
-                        struct error *ret_error)
+enum status wal_mark(struct store_transaction *transaction, uint8_t clean, uint32_t version,
+                     struct error *ret_error)
 {
     enum status status =
         rows_property_put(transaction, FORMAT_PROPERTY_CLEAN, slice_make(&clean, 1), ret_error);
@@ -144,7 +143,7 @@ static enum status open_to_write(struct wal *wal, enum store_content content,
     if (status != STATUS_OK) {
         return status;
     }
-    status = read_identity(wal, transaction, ret_error);
+    status = wal_identity_read(wal, transaction, ret_error);
     uint64_t tables_lsn = atomic_load(&wal->last_lsn);
     if (status == STATUS_OK) {
         status = committer_new(wal, transaction, options->durability == WAL_DURABILITY_POWER,
@@ -156,7 +155,7 @@ static enum status open_to_write(struct wal *wal, enum store_content content,
         status = encryption_begin(wal, transaction, options->key_file, ret_error);
     }
     if (status == STATUS_OK) {
-        status = mark(transaction, 0, wal->version, ret_error);
+        status = wal_mark(transaction, 0, wal->version, ret_error);
     }
     if (status == STATUS_OK) {
         status = store_commit(transaction, ret_error);
@@ -206,7 +205,7 @@ static enum status open_to_read(struct wal *wal, enum store_content content,
     }
     enum status status = store_begin(wal->store, false, &transaction, ret_error);
     if (status == STATUS_OK) {
-        status = read_identity(wal, transaction, ret_error);
+        status = wal_identity_read(wal, transaction, ret_error);
         if (status == STATUS_OK) {
             status = encryption_learn(wal, transaction, options->key_file, ret_error);
         }
@@ -349,7 +348,7 @@ static enum status mark_clean(struct wal *wal, struct store_transaction *transac
                               struct error *ret_error)
 {
     (void)context;
-    return mark(transaction, 1, format_version_no_tail(wal->version), ret_error);
+    return wal_mark(transaction, 1, format_version_no_tail(wal->version), ret_error);
 }
 
 /* A task runs when the tables have everything: so it is a checkpoint. */
