@@ -22,10 +22,10 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 
 #include "holdfast/clock.h"
+#include "test_seed.h"
 #include "wal_tail_fixture.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -572,25 +572,12 @@ static void run_case(const struct fixture *fixture, uint64_t seed, struct tally 
     remove_place(fixture, "damaged");
 }
 
-static uint64_t first_seed(void)
-{
-    uint64_t seed = 0;
-    const char *given = getenv("HOLDFAST_TEST_SEED");
-    if (given != NULL) {
-        seed = strtoull(given, NULL, 10);
-    } else {
-        assert_int_equal(getrandom(&seed, sizeof(seed), 0), sizeof(seed));
-    }
-    print_message("HOLDFAST_TEST_SEED=%" PRIu64 "\n", seed);
-    return seed;
-}
-
 static void test_damaged_in_hundreds_of_ways(void **state)
 {
     const struct fixture *fixture = *state;
     char path[512];
     struct tally tally = {0};
-    uint64_t seed = first_seed();
+    uint64_t seed = seed_of_run();
     make_original(fixture);
     remember_original(fixture);
     file_path(fixture, ".", path, sizeof(path));

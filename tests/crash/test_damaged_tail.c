@@ -16,8 +16,8 @@
  */
 
 #include <inttypes.h>
-#include <sys/random.h>
 
+#include "test_seed.h"
 #include "wal_tail_fixture.h"
 
 enum { CASES = 150, PAGE = FORMAT_FRAME_ALIGNMENT, DATA_MAX = 4 << 20, RECORDS_MAX = 64 };
@@ -301,14 +301,7 @@ static void test_damaged_in_hundreds_of_ways(void **state)
 {
     unsigned told = 0;
     unsigned less = 0;
-    uint64_t seed = 0;
-    const char *given = getenv("HOLDFAST_TEST_SEED");
-    if (given != NULL) {
-        seed = strtoull(given, NULL, 10);
-    } else {
-        assert_int_equal(getrandom(&seed, sizeof(seed), 0), sizeof(seed));
-    }
-    print_message("HOLDFAST_TEST_SEED=%" PRIu64 "\n", seed);
+    uint64_t seed = seed_of_run();
     make_original(*state);
     for (int i = 0; i < CASES; i++) {
         run_case(*state, fixture_random(&seed), &told, &less);

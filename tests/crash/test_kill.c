@@ -8,9 +8,9 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 
+#include "test_seed.h"
 #include "wal/internal.h"
 #include "wal_fixture.h"
 
@@ -183,16 +183,9 @@ static void check_journal(const struct fixture *fixture)
 
 static void test_killed_again_and_again(void **state)
 {
-    uint64_t seed = 0;
+    uint64_t seed = seed_of_run();
     unsigned acknowledgements = 0;
     unsigned with_frames = 0;
-    const char *given = getenv("HOLDFAST_TEST_SEED");
-    if (given != NULL) {
-        seed = strtoull(given, NULL, 10);
-    } else {
-        assert_int_equal(getrandom(&seed, sizeof(seed), 0), sizeof(seed));
-    }
-    print_message("HOLDFAST_TEST_SEED=%llu\n", (unsigned long long)seed);
     for (int i = 0; i < KILLS; i++) {
         acknowledgements += run_and_kill(*state, &seed);
         with_frames += has_frames(*state) ? 1 : 0;

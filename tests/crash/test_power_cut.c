@@ -12,16 +12,16 @@
  */
 
 #include <errno.h>
-#include <sys/random.h>
 
 #include "disk.h"
 #include "storage.h"
+#include "test_seed.h"
 #include "wal_fixture.h"
 #include "workload.h"
 
 enum { GROUPS = 160, PHASES = 5, IDLE_US = 100000, DENSE = 4 };
 
-static uint64_t seed_of_run;
+static uint64_t run_seed;
 
 /* ------------------------------------------------------------------ recording */
 
@@ -42,10 +42,10 @@ static struct storage_trace record_life(const struct fixture *fixture, struct wo
     storage_record_start();
     struct wal *wal = open_journal(fixture, durability);
     for (unsigned phase = 0; phase < PHASES; phase++) {
-        workload_run(workload, wal, GROUPS / PHASES, seed_of_run + phase * 100);
+        workload_run(workload, wal, GROUPS / PHASES, run_seed + phase * 100);
         if (phase == 0 || phase == 2) {
             usleep(IDLE_US); /* the tables are brought up to date, and the tail begins anew */
-            workload_run(workload, wal, GROUPS / PHASES, seed_of_run + phase * 100 + 50);
+            workload_run(workload, wal, GROUPS / PHASES, run_seed + phase * 100 + 50);
         }
         if (phase == 1) {
             workload_long_unit(workload, wal);
@@ -137,7 +137,7 @@ static struct cuts cut_power(const struct fixture *fixture, const struct workloa
 {
     struct cuts cuts = {.workload = workload, .trace = trace};
     struct disk *disk = disk_new(trace);
-    uint64_t seed = seed_of_run;
+    uint64_t seed = run_seed;
     uint64_t acknowledged = 0;
     fixture_path(fixture, "image", cuts.directory, sizeof(cuts.directory));
     for (size_t place = 0; place <= trace->count; place++) {
@@ -165,8 +165,7 @@ static void test_power_durability_keeps_what_it_acknowledged(void **state)
     struct cuts cuts = cut_power(*state, &workload, &trace, &(struct places){.sparse = 4});
     storage_trace_free(&trace);
     if (cuts.failed > 0) {
-        fail_msg("HOLDFAST_TEST_SEED=%llu: %s", (unsigned long long)seed_of_run,
-                 cuts.first_failure);
+        fail_msg("HOLDFAST_TEST_SEED=%llu: %s", (unsigned long long)run_seed, cuts.first_failure);
     }
 }
 
@@ -199,8 +198,7 @@ static void test_power_cut_after_another_made_the_journal(void **state)
     struct cuts cuts = cut_power(*state, &workload, &trace, &places);
     storage_trace_free(&trace);
     if (cuts.failed > 0) {
-        fail_msg("HOLDFAST_TEST_SEED=%llu: %s", (unsigned long long)seed_of_run,
-                 cuts.first_failure);
+        fail_msg("HOLDFAST_TEST_SEED=%llu: %s", (unsigned long long)run_seed, cuts.first_failure);
     }
 }
 
@@ -253,9 +251,9 @@ static void cut_after_failure(const struct fixture *fixture, const struct refusa
     assert_non_null(workload);
     storage_record_start();
     struct wal *wal = open_journal(fixture, WAL_DURABILITY_POWER);
-    workload_run(workload, wal, GROUPS / PHASES, seed_of_run);
+    workload_run(workload, wal, GROUPS / PHASES, run_seed);
     workload_prune(workload, wal); /* pages to use again */
-    workload_run(workload, wal, GROUPS / PHASES, seed_of_run + 1);
+    workload_run(workload, wal, GROUPS / PHASES, run_seed + 1);
     size_t refused = storage_mark(0, 0);
     meet_refusal(wal, workload, refusal);
     if (refusal->expected == STATUS_IO) {
@@ -266,7 +264,7 @@ static void cut_after_failure(const struct fixture *fixture, const struct refusa
     assert_int_equal(checkpoint(wal), STATUS_OK);
     assert_int_equal(workload_begin(workload, wal), STATUS_OK);
     size_t settled = storage_mark(0, 0);
-    workload_run(workload, wal, GROUPS / PHASES, seed_of_run + 2);
+    workload_run(workload, wal, GROUPS / PHASES, run_seed + 2);
     wal_close(wal, false);
     struct storage_trace trace = storage_record_stop();
     struct places places = {.dense_from = refused, .dense_end = settled};
@@ -274,9 +272,8 @@ static void cut_after_failure(const struct fixture *fixture, const struct refusa
     storage_trace_free(&trace);
     free(workload);
     if (cuts.failed > 0) {
-        fail_msg("HOLDFAST_TEST_SEED=%llu, call %d, failure %d: %s",
-                 (unsigned long long)seed_of_run, refusal->fault.call, refusal->fault.failure,
-                 cuts.first_failure);
+        fail_msg("HOLDFAST_TEST_SEED=%llu, call %d, failure %d: %s", (unsigned long long)run_seed,
+                 refusal->fault.call, refusal->fault.failure, cuts.first_failure);
     }
 }
 
@@ -410,12 +407,6 @@ int main(void)
         TEST(test_power_cut_after_a_frame_that_found_no_room),
         TEST(test_power_cut_after_nothing_found_room),
     };
-    const char *given = getenv("HOLDFAST_TEST_SEED");
-    if (given != NULL) {
-        seed_of_run = strtoull(given, NULL, 10);
-    } else if (getrandom(&seed_of_run, sizeof(seed_of_run), 0) != sizeof(seed_of_run)) {
-        return 1;
-    }
-    print_message("HOLDFAST_TEST_SEED=%llu\n", (unsigned long long)seed_of_run);
+    run_seed = seed_of_run();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,16 +10,16 @@
 #include <inttypes.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 
+#include "test_seed.h"
 #include "wal/internal.h"
 #include "wal_fixture.h"
 
 enum { HISTORIES = 12, GROUPS_MAX = 120, UNITS_MAX = 400, RECORDS_MAX = 6, FLIGHT_MAX = 5 };
 enum { SESSIONS = 12, SMALL_BYTES = 300, LARGE_BYTES = 70000 /* beyond any frame */ };
 
-static uint64_t seed_of_run;
+static uint64_t run_seed;
 static uint8_t image[LARGE_BYTES];
 
 /* ------------------------------------------------------------------ random histories */
@@ -313,8 +313,8 @@ static void assert_same_dump(const struct dump *wanted, const struct dump *found
     while (at > 0 && wanted->text[at - 1] != '\n') {
         at--;
     }
-    fail_msg("HOLDFAST_TEST_SEED=%" PRIu64 ", %s: \"%.120s\" instead of \"%.120s\"", seed_of_run,
-             when, found->text + at, wanted->text + at);
+    fail_msg("HOLDFAST_TEST_SEED=%" PRIu64 ", %s: \"%.120s\" instead of \"%.120s\"", run_seed, when,
+             found->text + at, wanted->text + at);
 }
 
 /* ------------------------------------------------------------------ the tests */
@@ -413,7 +413,7 @@ static void test_same_answers_while_the_owner_lives(void **state)
 {
     unsigned pending = 0;
     for (uint64_t i = 0; i < HISTORIES; i++) {
-        pending += try_living_owner(*state, seed_of_run + i) ? 1 : 0;
+        pending += try_living_owner(*state, run_seed + i) ? 1 : 0;
         remove_journal(*state);
     }
     print_message("%u with frames\n", pending);
@@ -471,7 +471,7 @@ static void test_same_answers_after_a_kill(void **state)
 {
     unsigned pending = 0;
     for (uint64_t i = 0; i < HISTORIES; i++) {
-        pending += try_killed_owner(*state, seed_of_run + i) ? 1 : 0;
+        pending += try_killed_owner(*state, run_seed + i) ? 1 : 0;
         remove_journal(*state);
     }
     print_message("%u with frames\n", pending);
@@ -554,13 +554,7 @@ int main(void)
         ENCRYPTED(test_same_answers_while_the_owner_lives),
         ENCRYPTED(test_same_answers_after_a_kill),
     };
-    const char *given = getenv("HOLDFAST_TEST_SEED");
-    if (given != NULL) {
-        seed_of_run = strtoull(given, NULL, 10);
-    } else if (getrandom(&seed_of_run, sizeof(seed_of_run), 0) != sizeof(seed_of_run)) {
-        return 1;
-    }
-    print_message("HOLDFAST_TEST_SEED=%" PRIu64 "\n", seed_of_run);
+    run_seed = seed_of_run();
     for (size_t i = 0; i < sizeof(image); i++) {
         image[i] = (uint8_t)(i * 7 + i / 256);
     }
