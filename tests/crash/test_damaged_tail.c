@@ -93,8 +93,8 @@ static void make_original(const struct fixture *fixture)
     }
     wal_close(wal, true);
     left_tail_make(fixture, groups, GROUPS);
-    original_data_size = left_read(fixture, "data.mdb", original_data, sizeof(original_data));
-    assert_int_equal(left_read(fixture, FORMAT_TAIL_FILE, original_tail, sizeof(original_tail)),
+    original_data_size = fixture_read(fixture, "data.mdb", original_data, sizeof(original_data));
+    assert_int_equal(fixture_read(fixture, FORMAT_TAIL_FILE, original_tail, sizeof(original_tail)),
                      FORMAT_TAIL_BYTES);
     find_frames();
     assert_status(left_open(fixture->directory, true, &wal, &error), STATUS_OK, &error);
@@ -246,9 +246,9 @@ static void check_refused(const struct fixture *fixture, size_t size, const char
         strstr(error.message, "tail.wal") == NULL) {
         fail_msg("%s: called damaged, and opened: %s", what, error.message);
     }
-    assert_int_equal(left_read(fixture, "data.mdb", seen, sizeof(seen)), original_data_size);
+    assert_int_equal(fixture_read(fixture, "data.mdb", seen, sizeof(seen)), original_data_size);
     assert_memory_equal(seen, original_data, original_data_size);
-    assert_int_equal(left_read(fixture, FORMAT_TAIL_FILE, seen, sizeof(seen)), size);
+    assert_int_equal(fixture_read(fixture, FORMAT_TAIL_FILE, seen, sizeof(seen)), size);
     assert_memory_equal(seen, tail, size);
 }
 
@@ -264,8 +264,8 @@ static void run_case(const struct fixture *fixture, uint64_t seed, unsigned *tol
         snprintf(what + used, sizeof(what) - used, "; ");
         size = damage(&seed, size, what + used + 2, sizeof(what) - used - 2);
     }
-    left_write(fixture, "data.mdb", original_data, original_data_size);
-    left_write(fixture, FORMAT_TAIL_FILE, tail, size);
+    fixture_write(fixture, "data.mdb", original_data, original_data_size);
+    fixture_write(fixture, FORMAT_TAIL_FILE, tail, size);
     struct wal_verification found = fixture_verify(fixture);
     bool sound = found.damage_count == 0;
 

@@ -157,9 +157,9 @@ static void test_tables_of_an_older_moment(void **state)
     static uint8_t older[1 << 20];
     struct told told;
     wal_close(fixture_open(*state), true);
-    size_t size = left_read(*state, "data.mdb", older, sizeof(older));
+    size_t size = fixture_read(*state, "data.mdb", older, sizeof(older));
     left_make_some(*state);
-    left_write(*state, "data.mdb", older, size);
+    fixture_write(*state, "data.mdb", older, size);
     struct wal_salvage done = salvage(*state, &told);
     assert_true(done.end_lost);
     assert_int_equal(state_in_target(*state, 1), -1);
@@ -174,11 +174,11 @@ static void spoil_newest_meta(const struct fixture *fixture)
 {
     static uint8_t data[1 << 20];
     uint64_t numbers[2];
-    size_t size = left_read(fixture, "data.mdb", data, sizeof(data));
+    size_t size = fixture_read(fixture, "data.mdb", data, sizeof(data));
     memcpy(&numbers[0], data + 144, 8);
     memcpy(&numbers[1], data + 4096 + 144, 8);
     data[(numbers[1] > numbers[0] ? 4096 : 0) + 16] ^= 0xFF;
-    left_write(fixture, "data.mdb", data, size);
+    fixture_write(fixture, "data.mdb", data, size);
 }
 
 static void test_a_former_meta_page_is_carried_on(void **state)
@@ -199,14 +199,14 @@ static void spoil_text(const struct fixture *fixture, const char *text)
 {
     static uint8_t data[1 << 20];
     unsigned found = 0;
-    size_t size = left_read(fixture, "data.mdb", data, sizeof(data));
+    size_t size = fixture_read(fixture, "data.mdb", data, sizeof(data));
     for (uint8_t *at = data; (at = memmem(at, size - (size_t)(at - data), text, strlen(text)));
          at++) {
         *at ^= 0xFF;
         found++;
     }
     assert_true(found > 0);
-    left_write(fixture, "data.mdb", data, size);
+    fixture_write(fixture, "data.mdb", data, size);
 }
 
 /* All keys were seen, so that the tail is known to be the end. */
@@ -232,13 +232,13 @@ static void test_an_old_tail_brings_nothing_back(void **state)
     struct told told;
     struct error error;
     left_make_some(*state);
-    size_t size = left_read(*state, FORMAT_TAIL_FILE, tail, sizeof(tail));
+    size_t size = fixture_read(*state, FORMAT_TAIL_FILE, tail, sizeof(tail));
     struct wal *wal = fixture_open(*state);
     assert_int_equal(fixture_append(wal, WAL_KIND_COMMIT, 2, "", NULL), STATUS_OK);
     assert_status(wal_prune(wal, &all, NULL, &error), STATUS_OK, &error);
     assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 9, "", NULL), STATUS_OK);
     wal_close(wal, true);
-    left_write(*state, FORMAT_TAIL_FILE, tail, size);
+    fixture_write(*state, FORMAT_TAIL_FILE, tail, size);
     struct wal_salvage done = salvage(*state, &told);
     assert_int_equal(done.damage_count, 0);
     assert_false(done.end_lost);
@@ -254,19 +254,19 @@ static void test_an_old_tail_opens_nothing_again(void **state)
     static uint8_t data[1 << 20];
     struct told told;
     left_tail_make(*state, &begin, 1);
-    size_t tail_size = left_read(*state, FORMAT_TAIL_FILE, tail, sizeof(tail));
+    size_t tail_size = fixture_read(*state, FORMAT_TAIL_FILE, tail, sizeof(tail));
     struct wal *wal = fixture_open(*state);
     assert_int_equal(fixture_append(wal, WAL_KIND_COMMIT, 9, "here ends nine", NULL), STATUS_OK);
     wal_close(wal, true);
-    left_write(*state, FORMAT_TAIL_FILE, tail, tail_size);
-    size_t size = left_read(*state, "data.mdb", data, sizeof(data));
+    fixture_write(*state, FORMAT_TAIL_FILE, tail, tail_size);
+    size_t size = fixture_read(*state, "data.mdb", data, sizeof(data));
     for (size_t page = 2 * PAGE; page < size; page += PAGE) {
         if (memmem(data + page, PAGE, "here ", 5) != NULL || /* the records, and both rows */
             memmem(data + page, PAGE, "nine", 4) != NULL) {
             memset(data + page, 0, PAGE);
         }
     }
-    left_write(*state, "data.mdb", data, size);
+    fixture_write(*state, "data.mdb", data, size);
     struct wal_salvage done = salvage(*state, &told);
     assert_true(done.damage_count > 0);
     assert_int_equal(state_in_target(*state, 9), -1);

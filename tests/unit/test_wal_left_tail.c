@@ -25,11 +25,11 @@ static void assert_told(const struct fixture *fixture, const char *what)
     assert_int_equal(found.damage_count, 1);
     assert_non_null(strstr(found.damage[0].message, what));
     assert_int_equal(found.damage[0].offset, WAL_NO_OFFSET);
-    size_t size = left_read(fixture, "data.mdb", before, sizeof(before));
+    size_t size = fixture_read(fixture, "data.mdb", before, sizeof(before));
     assert_int_equal(left_open(fixture->directory, false, &wal, &error), STATUS_CORRUPT);
     assert_non_null(strstr(error.message, what));
     assert_non_null(strstr(error.message, "docs/OPERATIONS.md"));
-    assert_int_equal(left_read(fixture, "data.mdb", after, sizeof(after)), size);
+    assert_int_equal(fixture_read(fixture, "data.mdb", after, sizeof(after)), size);
     assert_memory_equal(before, after, size);
 }
 
@@ -115,9 +115,9 @@ static void test_tables_of_an_older_moment_are_told(void **state)
     struct fixture *fixture = *state;
     struct wal *wal = fixture_open(fixture);
     wal_close(wal, true);
-    size_t size = left_read(fixture, "data.mdb", older, sizeof(older));
+    size_t size = fixture_read(fixture, "data.mdb", older, sizeof(older));
     left_make_some(fixture);
-    left_write(fixture, "data.mdb", older, size);
+    fixture_write(fixture, "data.mdb", older, size);
     assert_told(fixture, "tail.wal begins with record 3, but data.mdb ends with 0: they are not of "
                          "the same moment");
     struct error error;
@@ -135,9 +135,9 @@ static void test_what_the_tail_continues_was_not_closed(void **state)
     assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, 1, "", NULL), STATUS_OK);
     assert_int_equal(fixture_append(wal, WAL_KIND_WRITE, 1, "zero", NULL), STATUS_OK);
     wal_close(wal, true);
-    size_t size = left_read(fixture, "data.mdb", clean, sizeof(clean));
+    size_t size = fixture_read(fixture, "data.mdb", clean, sizeof(clean));
     left_tail_make(fixture, left_some, LEFT_SOME);
-    left_write(fixture, "data.mdb", clean, size);
+    fixture_write(fixture, "data.mdb", clean, size);
     if (getenv("HOLDFAST_TEST_KEY_FILE") != NULL) {
         return; /* see below */
     }
@@ -163,7 +163,7 @@ static void test_a_tail_without_its_data_key_is_told(void **state)
     const char *given = getenv("HOLDFAST_TEST_KEY_FILE");
     char *before = given == NULL ? NULL : strdup(given);
     static const char key[] = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n";
-    left_write(fixture, "key", (const uint8_t *)key, sizeof(key) - 1);
+    fixture_write(fixture, "key", (const uint8_t *)key, sizeof(key) - 1);
     fixture_path(fixture, "key", path, sizeof(path));
     assert_int_equal(chmod(path, 0600), 0);
     setenv("HOLDFAST_TEST_KEY_FILE", path, 1);
@@ -171,10 +171,10 @@ static void test_a_tail_without_its_data_key_is_told(void **state)
     struct wal *wal = fixture_open(fixture);
     assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, wal_unit_next(wal), "", NULL), STATUS_OK);
     wal_close(wal, true);
-    size_t size = left_read(fixture, "data.mdb", clean, sizeof(clean));
+    size_t size = fixture_read(fixture, "data.mdb", clean, sizeof(clean));
     left_tail_make(fixture, &group, 1);
     fixture_assert_undamaged(fixture);
-    left_write(fixture, "data.mdb", clean, size);
+    fixture_write(fixture, "data.mdb", clean, size);
     assert_told(fixture, "does not have the data key of its record in tail.wal");
     struct wal_salvage done;
     struct error error;
@@ -198,11 +198,11 @@ static void test_a_tail_of_no_matter_is_passed_over(void **state)
     static uint8_t older[FORMAT_TAIL_BYTES];
     struct fixture *fixture = *state;
     left_make_some(fixture);
-    size_t size = left_read(fixture, FORMAT_TAIL_FILE, older, sizeof(older));
+    size_t size = fixture_read(fixture, FORMAT_TAIL_FILE, older, sizeof(older));
     struct wal *wal = fixture_open(fixture);
     assert_int_equal(fixture_append(wal, WAL_KIND_COMMIT, 2, "", NULL), STATUS_OK);
     wal_close(wal, true);
-    left_write(fixture, FORMAT_TAIL_FILE, older, size);
+    fixture_write(fixture, FORMAT_TAIL_FILE, older, size);
     struct wal_verification found = fixture_verify(fixture);
     assert_int_equal(found.damage_count, 0);
     assert_int_equal(found.records_checked, LEFT_LAST_LSN + 1);
@@ -210,7 +210,7 @@ static void test_a_tail_of_no_matter_is_passed_over(void **state)
     fixture_setup(&other);
     wal = fixture_open(other);
     wal_close(wal, true);
-    left_write(other, FORMAT_TAIL_FILE, older, size);
+    fixture_write(other, FORMAT_TAIL_FILE, older, size);
     fixture_assert_undamaged(other);
     wal = fixture_open(other);
     assert_int_equal(wal_last_lsn(wal), 0);
@@ -228,18 +228,18 @@ static void test_a_tail_that_does_not_follow_is_told(void **state)
     struct wal *wal = fixture_open(fixture);
     assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, wal_unit_next(wal), "", NULL), STATUS_OK);
     wal_close(wal, true);
-    size_t tables_size = left_read(fixture, "data.mdb", tables, sizeof(tables));
+    size_t tables_size = fixture_read(fixture, "data.mdb", tables, sizeof(tables));
     wal = fixture_open(fixture);
     assert_int_equal(fixture_append(wal, WAL_KIND_WRITE, 1, "", NULL), STATUS_OK);
     wal_close(wal, true);
     left_tail_make(fixture, &commit, 1); /* LSN 3, behind 2 */
-    size_t tail_size = left_read(fixture, FORMAT_TAIL_FILE, tail, sizeof(tail));
-    left_write(fixture, "data.mdb", tables, tables_size);
-    left_write(fixture, FORMAT_TAIL_FILE, tail, 0);
+    size_t tail_size = fixture_read(fixture, FORMAT_TAIL_FILE, tail, sizeof(tail));
+    fixture_write(fixture, "data.mdb", tables, tables_size);
+    fixture_write(fixture, FORMAT_TAIL_FILE, tail, 0);
     wal = fixture_open(fixture);
     assert_int_equal(fixture_append(wal, WAL_KIND_BEGIN, wal_unit_next(wal), "", NULL), STATUS_OK);
     wal_close(wal, true); /* here LSN 2 is another unit's */
-    left_write(fixture, FORMAT_TAIL_FILE, tail, tail_size);
+    fixture_write(fixture, FORMAT_TAIL_FILE, tail, tail_size);
     assert_told(fixture, "unit 1: its record in tail.wal does not follow what data.mdb has of it");
 }
 
@@ -308,7 +308,7 @@ static void test_a_torn_reading_is_no_damage(void **state)
     const struct store_options options = {.directory = fixture->directory, .read_only = true};
     struct error error;
     left_make_some(fixture);
-    size_t size = left_read(fixture, FORMAT_TAIL_FILE, image, sizeof(image));
+    size_t size = fixture_read(fixture, FORMAT_TAIL_FILE, image, sizeof(image));
     struct wal *wal = NULL;
     assert_status(left_open(fixture->directory, true, &wal, &error), STATUS_OK, &error);
     memcpy(id, wal_journal_id(wal), sizeof(id));
@@ -373,16 +373,16 @@ static void test_the_copy_of_one_that_was_killed_has_the_tail(void **state)
     char target[300];
     left_make_some(fixture);
     /* In the target's place lies the tail of a copy that was cut short, of a later moment. */
-    size_t tail_size = left_read(fixture, FORMAT_TAIL_FILE, tail, sizeof(tail));
-    size_t data_size = left_read(fixture, "data.mdb", data, sizeof(data));
+    size_t tail_size = fixture_read(fixture, FORMAT_TAIL_FILE, tail, sizeof(tail));
+    size_t data_size = fixture_read(fixture, "data.mdb", data, sizeof(data));
     left_tail_make(fixture, &commit, 1);
-    size_t size = left_read(fixture, FORMAT_TAIL_FILE, other, sizeof(other));
-    left_write(fixture, FORMAT_TAIL_FILE, tail, tail_size);
-    left_write(fixture, "data.mdb", data, data_size);
+    size_t size = fixture_read(fixture, FORMAT_TAIL_FILE, other, sizeof(other));
+    fixture_write(fixture, FORMAT_TAIL_FILE, tail, tail_size);
+    fixture_write(fixture, "data.mdb", data, data_size);
     memcpy(other + 20 * PAGE, other, PAGE);
     fixture_path(fixture, "copy", target, sizeof(target));
     assert_int_equal(mkdir(target, 0700), 0);
-    left_write(fixture, "copy/" FORMAT_TAIL_FILE, other, size);
+    fixture_write(fixture, "copy/" FORMAT_TAIL_FILE, other, size);
     assert_status(copy_to(fixture->directory, target, &error), STATUS_OK, &error);
     assert_sound(target, LEFT_LAST_LSN);
     left_assert_some(target, true);
@@ -464,15 +464,15 @@ static void test_compacting_puts_the_tail_into_the_tables(void **state)
     static uint8_t now[FORMAT_TAIL_BYTES + 1];
     static const uint8_t zeros[FORMAT_TAIL_BYTES];
     left_make_some(fixture);
-    size_t size = left_read(fixture, FORMAT_TAIL_FILE, tail, sizeof(tail));
+    size_t size = fixture_read(fixture, FORMAT_TAIL_FILE, tail, sizeof(tail));
     assert_status(wal_compact(fixture->directory, OWNER, &before, &after, &error), STATUS_OK,
                   &error);
     assert_sound(fixture->directory, LEFT_LAST_LSN);
     /* All of it is in the tables; and the tail was cleared, but may as well be as it was: so it is
        between the two, if the compaction is killed there. */
-    assert_int_equal(left_read(fixture, FORMAT_TAIL_FILE, now, sizeof(now)), sizeof(zeros));
+    assert_int_equal(fixture_read(fixture, FORMAT_TAIL_FILE, now, sizeof(now)), sizeof(zeros));
     assert_memory_equal(now, zeros, sizeof(zeros));
-    left_write(fixture, FORMAT_TAIL_FILE, tail, size);
+    fixture_write(fixture, FORMAT_TAIL_FILE, tail, size);
     assert_sound(fixture->directory, LEFT_LAST_LSN);
     fixture_path(fixture, "journal.new", path, sizeof(path));
     assert_int_not_equal(access(path, F_OK), 0);

@@ -82,17 +82,6 @@ static void test_other_lmdb_environment(void **state)
     assert_open_refused(*state, true, STATUS_INVALID, "not a journal");
 }
 
-static void make_file(const struct fixture *fixture, const char *name, const void *bytes,
-                      size_t size)
-{
-    char path[512];
-    fixture_path(fixture, name, path, sizeof(path));
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
-}
-
 static void test_foreign_data_file_is_refused_and_kept(void **state)
 {
     static char text[9000];
@@ -101,7 +90,7 @@ static void test_foreign_data_file_is_refused_and_kept(void **state)
     static const size_t sizes[] = {1, 100, 4096, sizeof(text)};
     memset(text, 'z', sizeof(text));
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        make_file(*state, "data.mdb", text, sizes[i]);
+        fixture_write(*state, "data.mdb", text, sizes[i]);
         assert_open_refused(*state, false, STATUS_CORRUPT, "data.mdb");
         assert_open_refused(*state, true, STATUS_CORRUPT, "data.mdb");
         fixture_path(*state, "data.mdb", path, sizeof(path));
@@ -116,7 +105,7 @@ static void test_foreign_data_file_is_refused_and_kept(void **state)
 static void test_other_files_in_the_directory_are_left_alone(void **state)
 {
     char path[512];
-    make_file(*state, "notes.txt", "mine", 4);
+    fixture_write(*state, "notes.txt", "mine", 4);
     wal_close(fixture_open(*state), true);
     fixture_path(*state, "notes.txt", path, sizeof(path));
     assert_int_equal(access(path, R_OK), 0);
@@ -124,7 +113,7 @@ static void test_other_files_in_the_directory_are_left_alone(void **state)
 
 static void test_empty_data_file_is_a_new_journal(void **state)
 {
-    make_file(*state, "data.mdb", "", 0);
+    fixture_write(*state, "data.mdb", "", 0);
     assert_open_refused(*state, true, STATUS_NOT_FOUND, "no journal");
     wal_close(fixture_open(*state), true);
     fixture_assert_undamaged(*state);
@@ -150,7 +139,7 @@ static void test_unusable_directories(void **state)
 {
     struct fixture bad;
     char path[300];
-    make_file(*state, "file", "x", 1);
+    fixture_write(*state, "file", "x", 1);
     fixture_path(*state, "file", path, sizeof(path));
     snprintf(bad.directory, sizeof(bad.directory), "%.255s", path);
     assert_open_refused(&bad, false, STATUS_INVALID, "not a directory");
@@ -339,7 +328,7 @@ static void test_cut_file(void **state)
     for (size_t cut = 0; cut < 8; cut++) {
         struct wal_verification found = {0};
         struct error error;
-        make_file(*state, "data.mdb", data, size * cut / 8 + 1);
+        fixture_write(*state, "data.mdb", data, size * cut / 8 + 1);
         enum status status = wal_verify(((struct fixture *)*state)->directory, &found, &error);
         assert_true(status != STATUS_OK || found.damage_count > 0);
         struct wal *wal = NULL;

@@ -483,19 +483,10 @@ static void test_a_full_tail_begins_anew(void **state)
 
 static void copy_file(const struct fixture *fixture, const char *from, const char *to)
 {
-    char path[300];
     static uint8_t bytes[4 << 20];
-    fixture_path(fixture, from, path, sizeof(path));
-    FILE *in = fopen(path, "r");
-    assert_non_null(in);
-    size_t size = fread(bytes, 1, sizeof(bytes), in);
+    size_t size = fixture_read(fixture, from, bytes, sizeof(bytes));
     assert_true(size > 0 && size < sizeof(bytes));
-    assert_int_equal(fclose(in), 0);
-    fixture_path(fixture, to, path, sizeof(path));
-    FILE *out = fopen(path, "w");
-    assert_non_null(out);
-    assert_int_equal(fwrite(bytes, 1, size, out), size);
-    assert_int_equal(fclose(out), 0);
+    fixture_write(fixture, to, bytes, size);
 }
 
 /* An older data.mdb beside a newer tail: nobody opens it, and nothing is changed. */

@@ -135,6 +135,31 @@ FIXTURE_UNUSED static void fixture_assert_undamaged(const struct fixture *fixtur
     }
 }
 
+/* Returns the size; a file that is larger than `capacity` is cut. */
+FIXTURE_UNUSED static size_t fixture_read(const struct fixture *fixture, const char *name,
+                                          uint8_t *bytes, size_t capacity)
+{
+    char path[300];
+    fixture_path(fixture, name, path, sizeof(path));
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    size_t size = fread(bytes, 1, capacity, file);
+    assert_int_equal(fclose(file), 0);
+    return size;
+}
+
+/* In place of what is there. */
+FIXTURE_UNUSED static void fixture_write(const struct fixture *fixture, const char *name,
+                                         const void *bytes, size_t size)
+{
+    char path[300];
+    fixture_path(fixture, name, path, sizeof(path));
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+}
+
 /* A random number whose sequence follows from the seed alone. */
 FIXTURE_UNUSED static uint64_t fixture_random(uint64_t *seed)
 {

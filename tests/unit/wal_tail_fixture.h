@@ -83,30 +83,6 @@ FIXTURE_UNUSED static void left_tail_make(const struct fixture *fixture,
     assert_true(WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL);
 }
 
-FIXTURE_UNUSED static size_t left_read(const struct fixture *fixture, const char *name,
-                                       uint8_t *bytes, size_t capacity)
-{
-    char path[300];
-    fixture_path(fixture, name, path, sizeof(path));
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    size_t size = fread(bytes, 1, capacity, file);
-    assert_int_equal(fclose(file), 0);
-    return size;
-}
-
-/* In place of what is there. */
-FIXTURE_UNUSED static void left_write(const struct fixture *fixture, const char *name,
-                                      const uint8_t *bytes, size_t size)
-{
-    char path[300];
-    fixture_path(fixture, name, path, sizeof(path));
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
-}
-
 /* Inverts a byte of the tail. */
 FIXTURE_UNUSED static void left_spoil(const struct fixture *fixture, off_t offset)
 {
