@@ -319,13 +319,11 @@ static void settle_half_close(struct exchange *exchange)
     bool to_service = exchange->caller_ended && exchange->incoming.size == 0 &&
                       backend_is_open(exchange) && stream_pending(&exchange->backend) == 0;
     if (to_service && !exchange->backend_shut) {
-        exchange->backend_shut = true;
-        stream_shutdown(&exchange->backend);
+        exchange->backend_shut = stream_shutdown(&exchange->backend);
     }
     bool to_caller = exchange->backend_ended && stream_pending(&exchange->caller) == 0;
     if (to_caller && !exchange->caller_shut) {
-        exchange->caller_shut = true;
-        stream_shutdown(&exchange->caller);
+        exchange->caller_shut = stream_shutdown(&exchange->caller);
     }
     if (exchange->state == EXCHANGE_TUNNEL && exchange->caller_shut && exchange->backend_shut) {
         exchange_caller_gone(exchange);
@@ -350,9 +348,10 @@ static void settle_closing(struct exchange *exchange)
     if (exchange->caller_ended) {
         exchange_caller_gone(exchange);
     } else if (!exchange->caller_shut && stream_pending(&exchange->caller) == 0) {
-        exchange->caller_shut = true;
-        stream_shutdown(&exchange->caller);
-        exchange_set_timer(exchange, FRONT_LINGER_MS);
+        exchange->caller_shut = stream_shutdown(&exchange->caller);
+        if (exchange->caller_shut) {
+            exchange_set_timer(exchange, FRONT_LINGER_MS);
+        }
     }
 }
 

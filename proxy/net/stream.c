@@ -99,7 +99,9 @@ static void on_event(evutil_socket_t descriptor, short what, void *context)
     }
     if ((what & EV_WRITE) != 0) {
         stream->writable = true;
-        if (stream->pending.size > 0) {
+        if (stream->tls != NULL && stream_tls_shutdown_waits(stream)) {
+            stream->callbacks->drained(stream->context);
+        } else if (stream->pending.size > 0) {
             /* A break shows as the end of input, too: told there, in one place. */
             bool broken = flush_pending(stream) != STATUS_OK;
             if (!broken && stream->pending.size == 0) {
@@ -275,16 +277,17 @@ void stream_kick(struct stream *stream)
     }
 }
 
-void stream_shutdown(struct stream *stream)
+bool stream_shutdown(struct stream *stream)
 {
     if (stream->pair != NULL) {
         stream_pair_shutdown(stream);
     } else if (stream->descriptor >= 0) {
-        if (stream->tls != NULL) {
-            stream_tls_shutdown(stream);
+        if (stream->tls != NULL && !stream_tls_shutdown(stream)) {
+            return false;
         }
         (void)shutdown(stream->descriptor, SHUT_WR);
     }
+    return true;
 }
 
 static void close_stream(struct stream *stream, bool orderly)

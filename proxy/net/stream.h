@@ -64,7 +64,7 @@ struct stream_callbacks {
     /* After stream_connect(), and of a stream that speaks TLS. */
     void (*connected)(void *context, enum status status);
     void (*readable)(void *context); /* stream_receive() may give bytes */
-    void (*drained)(void *context);  /* pending became empty */
+    void (*drained)(void *context);  /* pending became empty, or stream_shutdown() may go on */
 };
 
 struct stream {
@@ -127,8 +127,12 @@ static inline size_t stream_pending(const struct stream *stream)
 /* Makes `readable` come again from the loop if an edge was left unread. */
 void stream_kick(struct stream *stream);
 
-/* Half-close: no more bytes will be sent (after what is pending is lost: call when drained). */
-void stream_shutdown(struct stream *stream);
+/*
+ * Half-close: no more bytes will be sent (what is pending is lost: call when drained). False: the
+ * kernel has no room now for TLS's own word of it, without which the peer takes the end for a cut;
+ * nothing was shut, `drained` tells when to call again.
+ */
+MUST_CHECK bool stream_shutdown(struct stream *stream);
 
 /* Closes and frees everything. A closed stream is harmless. */
 void stream_close(struct stream *stream);

@@ -50,6 +50,7 @@ struct stream_tls {
     bool dead;             /* broken */
     bool read_waits_write; /* SSL_read has something to send first */
     bool write_waits_read;
+    bool shutdown_waits; /* for room in the kernel */
     struct event timer;
     unsigned handshake_ms;
     char reason[STREAM_TLS_REASON_BYTES];
@@ -389,20 +390,30 @@ bool stream_tls_event(struct stream *stream, short *what)
     return true;
 }
 
-void stream_tls_shutdown(struct stream *stream)
+bool stream_tls_shutdown(struct stream *stream)
 {
-    if (stream->tls->phase == PHASE_READY && !stream->tls->dead) {
+    struct stream_tls *tls = stream->tls;
+    tls->shutdown_waits = false;
+    if (tls->phase == PHASE_READY && !tls->dead) {
         ERR_clear_error();
-        (void)SSL_shutdown(stream->tls->session);
+        int result = SSL_shutdown(tls->session);
+        tls->shutdown_waits =
+            result < 0 && SSL_get_error(tls->session, result) == SSL_ERROR_WANT_WRITE;
         ERR_clear_error();
     }
+    return !tls->shutdown_waits;
+}
+
+bool stream_tls_shutdown_waits(const struct stream *stream)
+{
+    return stream->tls->shutdown_waits;
 }
 
 void stream_tls_close(struct stream *stream, bool orderly)
 {
     struct stream_tls *tls = stream->tls;
     if (orderly && (SSL_get_shutdown(tls->session) & SSL_SENT_SHUTDOWN) == 0) {
-        stream_tls_shutdown(stream);
+        (void)stream_tls_shutdown(stream);
     }
     if (tls->attached) {
         (void)event_del(&tls->timer);

@@ -56,7 +56,10 @@ bool stream_is_tls(const struct stream *stream);
 void stream_tls_attached(struct stream *stream, struct event_base *base);
 /* `connecting` is set. True: taken; false: the event is for on_event() as it may now stand. */
 bool stream_tls_event(struct stream *stream, short *what);
-void stream_tls_shutdown(struct stream *stream);
+/* False: the kernel had no room for the word of it. */
+bool stream_tls_shutdown(struct stream *stream);
+/* Whether that was its last answer. */
+bool stream_tls_shutdown_waits(const struct stream *stream);
 /* `orderly`: the peer is told that this is the end. */
 void stream_tls_close(struct stream *stream, bool orderly);
 /* What carries the bytes. */

@@ -133,7 +133,7 @@ static void test_one_direction_ends(void **state)
 {
     size_t size = 0;
     (void)state;
-    stream_shutdown(&one.stream);
+    assert_true(stream_shutdown(&one.stream));
     turn();
     assert_int_equal(receive(&other, 100, &size), STATUS_UNREACHABLE);
     assert_false(other.stream.broken);

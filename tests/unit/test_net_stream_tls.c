@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -66,6 +67,7 @@ struct end {
     size_t received;
     bool wrong;
     bool over;
+    bool shut;
 };
 
 struct pair {
@@ -98,8 +100,8 @@ static void send_more(struct end *end)
         }
         end->sent += size;
     }
-    if (end->sent == BYTES && stream_pending(&end->stream) == 0) {
-        stream_shutdown(&end->stream);
+    if (end->sent == BYTES && stream_pending(&end->stream) == 0 && !end->shut) {
+        end->shut = stream_shutdown(&end->stream);
     }
 }
 
@@ -204,12 +206,16 @@ static struct tls *make_tls(bool is_client, const char *host)
 
 static struct tls *server_tls;
 static struct tls *client_tls;
-static const char *towards; /* NULL: as the options say */
+static const char *towards;                    /* NULL: as the options say */
+static const struct stream_transport *carrier; /* of the client's; NULL: plain */
 
 static void open_end(struct pair *pair, struct end *end, int descriptor, struct tls *tls)
 {
     end->pair = pair;
     stream_init(&end->stream);
+    if (carrier != NULL && end == &pair->client) {
+        end->stream.transport = carrier;
+    }
     enum status status = end == &pair->client && towards != NULL
                              ? stream_use_tls_towards(&end->stream, tls, towards)
                              : stream_use_tls(&end->stream, tls, false);
@@ -269,6 +275,54 @@ static void test_bytes_and_an_orderly_end(void **state)
     assert_true(stream_is_tls(&pair->server.stream));
     assert_int_equal(pair->server.received, BYTES);
     assert_false(pair->server.wrong || pair->client.wrong);
+    assert_true(pair->server.stream.ended && !pair->server.stream.broken);
+    pair_free(pair);
+}
+
+/* A fake of a kernel that is just full: with a real one the moment cannot be chosen. */
+static bool full;
+
+static ssize_t send_unless_full(struct stream *stream, const void *memory, size_t size)
+{
+    if (full) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return stream_transport_plain.send(stream, memory, size);
+}
+
+static ssize_t receive_as_ever(struct stream *stream, void *memory, size_t size)
+{
+    return stream_transport_plain.receive(stream, memory, size);
+}
+
+static void shut_while_full(struct pair *pair)
+{
+    full = true;
+    pair->sends = true;
+    pair->client.sent = BYTES; /* nothing but the end is left to send */
+    send_more(&pair->client);
+    full = false;
+    pair->client.wrong = pair->client.shut || pair->server.over;
+    event_active(&pair->client.stream.event, EV_WRITE, 0);
+}
+
+static void open_both_over_the_fake(struct pair *pair)
+{
+    static const struct stream_transport fake = {.receive = receive_as_ever,
+                                                 .send = send_unless_full};
+    carrier = &fake;
+    open_both(pair);
+    carrier = NULL;
+}
+
+static void test_an_end_that_does_not_fit_is_told_later(void **state)
+{
+    (void)state;
+    struct pair *pair = pair_new("test.example", false);
+    run(pair, open_both_over_the_fake);
+    run(pair, shut_while_full);
+    assert_true(pair->client.shut && !pair->client.wrong);
     assert_true(pair->server.stream.ended && !pair->server.stream.broken);
     pair_free(pair);
 }
@@ -405,6 +459,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_and_an_orderly_end),
+        cmocka_unit_test(test_an_end_that_does_not_fit_is_told_later),
         cmocka_unit_test(test_another_name_is_refused),
         cmocka_unit_test(test_the_name_of_one_of_several),
         cmocka_unit_test(test_an_end_that_was_cut_off_is_a_break),
