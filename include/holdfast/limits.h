@@ -36,6 +36,9 @@
    in one batch. */
 #define LIMIT_CURSOR_BYTES_MAX (256u * 1024u * 1024u)
 
+/* Writes of transactions that are put off, all together. Beyond, they are carried out at once. */
+#define LIMIT_DEFERRED_BYTES_MAX (64u * 1024u * 1024u)
+
 /* A session key in the journal: user digest and session id. LMDB's own limit is 511. */
 #define LIMIT_SESSION_KEY_BYTES 64u
 

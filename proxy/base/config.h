@@ -43,6 +43,11 @@ enum config_multi_writes {
     CONFIG_MULTI_WRITES_OFF,
 };
 
+enum config_unit_writes {
+    CONFIG_UNIT_WRITES_IMMEDIATE,
+    CONFIG_UNIT_WRITES_DEFERRED, /* a driver's transaction is written with its commit */
+};
+
 enum config_unit_reads {
     CONFIG_UNIT_READS_COMMITTED,
     CONFIG_UNIT_READS_LOCAL, /* what the server holds, uncommitted writes of units too */
@@ -172,6 +177,7 @@ struct config {
     enum config_retryable_writes unit_retryable_writes; /* unit.retryableWrites: once | pass */
     enum config_multi_writes unit_multi_writes;         /* unit.multiWrites: keep | strict | off */
     enum config_unit_reads unit_reads;                  /* unit.reads: committed | local */
+    enum config_unit_writes unit_writes;                /* unit.writes: immediate | deferred */
     enum config_isolation unit_isolation; /* unit.isolation: snapshot | serializable */
     enum config_boundary unit_boundary;   /* unit.boundary: all | observe */
     uint64_t unit_writes_max;             /* unit.maxWrites: 1..10000000, default 100000 */

@@ -6,7 +6,7 @@
  *      | superseded: a newer transaction begins --> roll the older one back --> again
  *      | ended, unknown --> answer from memory or from the journal
  *      v
- *   commitTransaction   COMMIT durable --> ok
+ *   commitTransaction   what was put off is written (engine/deferred.h), COMMIT durable --> ok
  *   abortTransaction    rolled back --> ok
  *   a write             engine/write.h
  *   a read              through the gates, then to the server without its transaction fields: what
@@ -22,6 +22,7 @@
 #include "boundary/ending.h"
 #include "boundary/outcome.h"
 #include "boundary/request.h"
+#include "engine/deferred.h"
 #include "engine/namespace_kind.h"
 #include "holdfast/crash_point.h"
 #include "wire/bson_walk.h"
@@ -90,6 +91,38 @@ static void answer_from_journal(struct boundary_request *request)
     answer_ended(request, outcome);
 }
 
+/* ------------------------------------------------------------------ what was put off */
+
+static void on_flushed(struct flush *flush, struct slice failure)
+{
+    struct boundary_request *request = flush->context;
+    bson_t document;
+    request->flushing = false;
+    if (failure.size == 0) {
+        request->after_flush(request);
+        return;
+    }
+    request->reply_lost = flush->lost;
+    (void)bson_init_static(&document, failure.data, failure.size);
+    bson_concat(&request->reply, &document);
+    ending_finish(request);
+}
+
+static void flush_before(struct boundary_request *request,
+                         void (*after)(struct boundary_request *request))
+{
+    request->after_flush = after;
+    request->flush = (struct flush){
+        .engine = request->engine,
+        .channel = request->channel,
+        .unit = request->unit,
+        .completed = on_flushed,
+        .context = request,
+    };
+    request->flushing = true;
+    flush_start(&request->flush);
+}
+
 /* ------------------------------------------------------------------ commit and abort */
 
 static void after_commit(struct boundary_request *request)
@@ -105,9 +138,18 @@ static void after_commit(struct boundary_request *request)
     ending_roll_back(request, "the journal is full");
 }
 
-static void commit(struct boundary_request *request)
+static void commit_now(struct boundary_request *request)
 {
     ending_commit(request, (struct slice){0}, after_commit);
+}
+
+static void commit(struct boundary_request *request)
+{
+    if (deferred_count(request->unit) > 0) {
+        flush_before(request, commit_now);
+    } else {
+        commit_now(request);
+    }
 }
 
 /* ------------------------------------------------------------------ reads and writes */
@@ -234,7 +276,7 @@ static bool go_on_with_kept(struct boundary_request *request, struct unit_cursor
     return false;
 }
 
-static void read_in_unit(struct boundary_request *request)
+static void read_now(struct boundary_request *request)
 {
     if (request->unit->locks.serializable) {
         unit_read_lock(request, true, on_locked_read);
@@ -261,6 +303,15 @@ static void read_in_unit(struct boundary_request *request)
     };
     request->reading = true;
     read_start(&request->read);
+}
+
+static void read_in_unit(struct boundary_request *request)
+{
+    if (deferred_may_show(request->unit, &request->view)) {
+        flush_before(request, read_now);
+    } else {
+        read_now(request);
+    }
 }
 
 /* ------------------------------------------------------------------ dispatch */

@@ -21,7 +21,8 @@ void ending_init(struct boundary_request *request)
     request->reply_lost = false;
     request->doubt = NULL;
     request->outlives_server = false;
-    request->writing = request->reading = request->locking = request->waiting = false;
+    request->flushing = request->writing = request->reading = request->locking = request->waiting =
+        false;
     bson_init(&request->reply);
 }
 
@@ -341,6 +342,8 @@ void boundary_cancel(struct boundary_request *request)
     request->cancelled = true;
     if (request->writing) {
         write_cancel(&request->write);
+    } else if (request->flushing) {
+        flush_cancel(&request->flush);
     } else if (request->reading) {
         read_cancel(&request->read);
     } else if (request->locking) {

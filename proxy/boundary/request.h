@@ -80,6 +80,8 @@ struct boundary_request {
     void (*after_superseded)(struct boundary_request *request);
     void (*after_asked)(struct boundary_request *request);
     struct write_operation write;
+    struct flush flush; /* driver.c: of what its unit has put off; then `after_flush` */
+    void (*after_flush)(struct boundary_request *);
     struct read_operation read;
     struct uncommitted_owner snapshot; /* reading.c: of the unit that the read is of */
     struct locked_read locked;
@@ -94,6 +96,7 @@ struct boundary_request {
     bson_t reply;
     bool reply_lost;
     bool writing;
+    bool flushing;
     bool reading;
     bool locking; /* `locked` is at work */
     bool waiting;

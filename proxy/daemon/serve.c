@@ -94,6 +94,7 @@ enum status daemon_make_engine(struct daemon *daemon, struct error *error)
         .retryable_writes = config->unit_retryable_writes == CONFIG_RETRYABLE_WRITES_ONCE,
         .multi_writes = multi_writes[config->unit_multi_writes],
         .committed_reads = config->unit_reads == CONFIG_UNIT_READS_COMMITTED,
+        .defer_writes = config->unit_writes == CONFIG_UNIT_WRITES_DEFERRED,
         .serializable = config->unit_isolation == CONFIG_ISOLATION_SERIALIZABLE,
     };
     daemon_set_engine_limits(&daemon->engine, config);

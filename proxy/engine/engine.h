@@ -91,11 +91,13 @@ struct engine {
     _Atomic uint64_t plain_wait_ms; /* how long a plain write without maxTimeMS waits for units */
     _Atomic uint64_t unit_writes_max;
     _Atomic uint64_t unit_bytes_max;
-    _Atomic uint64_t overlay_bytes; /* of read/read.c: what LIMIT_OVERLAY_BYTES_MAX bounds */
-    _Atomic uint64_t cursor_bytes;  /* what units keep for their cursors (LIMIT_CURSOR_BYTES_MAX) */
-    bool committed_reads;           /* reads are answered from the committed state (read/read.h) */
-    bool serializable;              /* units that do not say otherwise lock what they read */
-    bool retryable_writes; /* plain writes with a transaction number are units, done once */
+    _Atomic uint64_t overlay_bytes;  /* of read/read.c: what LIMIT_OVERLAY_BYTES_MAX bounds */
+    _Atomic uint64_t deferred_bytes; /* of writes that are put off (LIMIT_DEFERRED_BYTES_MAX) */
+    _Atomic uint64_t cursor_bytes; /* what units keep for their cursors (LIMIT_CURSOR_BYTES_MAX) */
+    bool committed_reads;          /* reads are answered from the committed state (read/read.h) */
+    bool defer_writes;             /* of drivers' transactions, where they may (deferred.h) */
+    bool serializable;             /* units that do not say otherwise lock what they read */
+    bool retryable_writes;         /* plain writes with a transaction number are units, done once */
     enum engine_multi_writes multi_writes;
     struct update_rules update_rules; /* of the server */
 };

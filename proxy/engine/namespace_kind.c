@@ -44,6 +44,14 @@ bool namespace_is_collated(const bson_t *reply)
            !(BSON_ITER_HOLDS_UTF8(&locale) && strcmp(bson_iter_utf8(&locale, NULL), "simple") == 0);
 }
 
+bool namespace_is_validated(const bson_t *reply)
+{
+    bson_iter_t at;
+    bson_iter_t validator;
+    return bson_iter_init(&at, reply) &&
+           bson_iter_find_descendant(&at, "cursor.firstBatch.0.options.validator", &validator);
+}
+
 bool namespace_is_internal_database(const char *database)
 {
     return strcmp(database, "admin") == 0 || strcmp(database, "config") == 0 ||

@@ -22,6 +22,9 @@ enum namespace_kind namespace_kind_parse(const bson_t *reply);
 /* From the same reply: it was made with a collation by which texts that differ can be equal. */
 bool namespace_is_collated(const bson_t *reply);
 
+/* From the same reply: documents are validated, so that the server may refuse any write there. */
+bool namespace_is_validated(const bson_t *reply);
+
 /* Whether mongod keeps transactions out of it: the databases admin, config and local. */
 bool namespace_is_internal_database(const char *database);
 

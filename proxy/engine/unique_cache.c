@@ -27,6 +27,7 @@ struct entry {
     enum namespace_kind kind;
     bool listed;
     bool collated;
+    bool validated;
     struct unique_indexes *indexes;
     UT_hash_handle hh;
 };
@@ -85,6 +86,7 @@ static bool answer(struct unique_cache *cache, struct unique_lookup *lookup)
     lookup->kind = entry->kind;
     lookup->listed = entry->listed;
     lookup->collated = entry->collated;
+    lookup->validated = entry->validated;
     lookup->indexes = unique_indexes_hold(entry->indexes);
     return true;
 }
@@ -110,6 +112,7 @@ static void remember(struct unique_cache *cache, const struct unique_lookup *loo
     entry->kind = lookup->kind;
     entry->listed = lookup->listed;
     entry->collated = lookup->collated;
+    entry->validated = lookup->validated;
     entry->indexes = unique_indexes_hold(lookup->indexes);
     HASH_ADD_KEYPTR(hh, cache->entries, entry->namespace, strlen(entry->namespace), entry);
 }
@@ -169,10 +172,11 @@ static void ask_kind(struct unique_cache *cache, struct unique_lookup *lookup)
                                            &reply, &lookup->error);
     lookup->kind = NAMESPACE_COLLECTION;
     lookup->listed = lookup->status == STATUS_OK;
-    lookup->collated = false;
+    lookup->collated = lookup->validated = false;
     if (lookup->status == STATUS_OK) {
         lookup->kind = namespace_kind_parse(&reply);
         lookup->collated = namespace_is_collated(&reply);
+        lookup->validated = namespace_is_validated(&reply);
         bson_destroy(&reply);
     } else if (lookup->status == STATUS_REFUSED) {
         lookup->status = STATUS_OK;

@@ -39,6 +39,7 @@ struct unique_lookup {
     enum namespace_kind kind;       /* STATUS_OK */
     bool listed;                    /* STATUS_OK: the server has let us list it: kind is certain */
     bool collated;                  /* STATUS_OK: namespace_is_collated() */
+    bool validated;                 /* STATUS_OK: namespace_is_validated() */
     struct unique_indexes *indexes; /* STATUS_OK: the caller's, to unique_indexes_release() */
     /* private */
     struct unique_lookup *next;

@@ -10,6 +10,8 @@
  *   SELECTING   the next statement, or a run of inserts           (none left) --> DONE, reply
  *      |`--> COLLECTING   a multi write: all _ids that match, then batch by batch
  *      v         |
+ *      |         |      (it may meet what its unit has put off: FLUSHING before it, flush.h)
+ *      v         |
  *   LOCKING <----'  what is known to be touched before looking: the _id of an insert or of the
  *      |        filter, the equality key of an upsert, the _ids of the batch
  *      v
@@ -25,6 +27,7 @@
  *   LOCKING_UNIQUE   keys of unique indexes that the writes take or give up; an upsert that had to
  *      v             wait --> RESOLVING again, there may be a document now
  *   JOURNALING  before-images, and after-images (computed here) or the command, durable
+ *      |`--> SELECTING   it is put off (deferred.h): counted, and kept in the unit
  *      v
  *   PUBLISHING  readers know now where the before-images are; readers in their turn come first
  *      v
@@ -122,6 +125,22 @@ static void fail_as_victim(struct write_operation *operation)
                "youngest of them: run the transaction again");
 }
 
+static void on_flushed(struct flush *flush, struct slice failure)
+{
+    struct write_operation *operation = flush->context;
+    bson_t document;
+    operation->wait = WRITE_WAIT_NONE;
+    operation->step = operation->after_flush;
+    if (failure.size > 0) {
+        operation->connection_lost = flush->lost;
+        bson_reinit(&operation->reply);
+        (void)bson_init_static(&document, failure.data, failure.size);
+        bson_concat(&operation->reply, &document);
+        operation->step = WRITE_DONE;
+    }
+    advance(operation);
+}
+
 static void give_up(struct write_operation *operation)
 {
     if (operation->wait == WRITE_WAIT_LOCK &&
@@ -133,6 +152,8 @@ static void give_up(struct write_operation *operation)
     } else if (operation->wait == WRITE_WAIT_READERS && write_publish_cancel(operation)) {
         operation->wait = WRITE_WAIT_NONE;
         advance(operation);
+    } else if (operation->wait == WRITE_WAIT_FLUSH) {
+        flush_cancel(&operation->flush);
     } /* else not waiting, or its task is on the way */
 }
 
@@ -216,6 +237,20 @@ static bool enter(struct write_operation *operation)
         write_fail_for_memory(operation);
         return true;
     }
+    return false;
+}
+
+static bool flush(struct write_operation *operation)
+{
+    operation->wait = WRITE_WAIT_FLUSH;
+    operation->flush = (struct flush){
+        .engine = operation->engine,
+        .channel = operation->channel,
+        .unit = operation->unit,
+        .completed = on_flushed,
+        .context = operation,
+    };
+    flush_start(&operation->flush);
     return false;
 }
 
@@ -423,25 +458,46 @@ static bool roll_back(struct write_operation *operation)
     return false;
 }
 
-static void finish(struct write_operation *operation)
+void write_init(struct write_operation *operation)
 {
-    if (operation->reply.len == 5) {
-        write_reply_put(&operation->reply, &operation->list, &operation->result);
-    }
+    operation->task.run = on_task;
+    bson_init(&operation->reply);
+    bson_init(&operation->ids);
+    bson_init(&operation->batch_ids);
+    bson_init(&operation->equalities);
+    bson_init(&operation->begin_payload);
+    write_result_init(&operation->result);
+    int assigned = event_assign(&operation->timer, worker_base(operation->channel->worker), -1, 0,
+                                on_timer, operation);
+    assert(assigned == 0);
+}
+
+void write_release(struct write_operation *operation)
+{
     (void)event_del(&operation->timer);
     write_statement_free(operation);
     statement_list_free(&operation->list);
     write_result_free(&operation->result);
     free(operation->namespace);
     free(operation->documents);
+    operation->namespace = NULL;
+    operation->documents = NULL;
     operation->unique = unique_indexes_release(operation->unique);
     bson_destroy(&operation->equalities);
     bson_destroy(&operation->ids);
     bson_destroy(&operation->batch_ids);
     bson_destroy(&operation->begin_payload);
+    bson_destroy(&operation->reply);
+}
+
+static void finish(struct write_operation *operation)
+{
+    if (operation->reply.len == 5) {
+        write_reply_put(&operation->reply, &operation->list, &operation->result);
+    }
     /* `completed` may start another operation in this memory. */
     bson_t *reply = bson_copy(&operation->reply);
-    bson_destroy(&operation->reply);
+    write_release(operation);
     bool lost = operation->connection_lost;
     operation->completed(operation,
                          slice_make(bson_get_data(reply), lost ? 0 : (size_t)reply->len));
@@ -470,6 +526,9 @@ static void advance(struct write_operation *operation)
             break;
         case WRITE_LOCKING:
             go_on = lock(operation);
+            break;
+        case WRITE_FLUSHING:
+            go_on = flush(operation);
             break;
         case WRITE_RESOLVING:
             go_on = write_resolve(operation);
@@ -510,6 +569,11 @@ static void advance(struct write_operation *operation)
             return;
         }
     }
+}
+
+void write_go_on(struct write_operation *operation)
+{
+    advance(operation);
 }
 
 /* ------------------------------------------------------------------ failing */
@@ -673,18 +737,9 @@ void write_start(struct write_operation *operation, const struct command_view *v
         .errors = operation->errors,
         .completed = operation->completed,
         .context = operation->context,
-        .task.run = on_task,
     };
     *operation = fresh;
-    bson_init(&operation->reply);
-    bson_init(&operation->ids);
-    bson_init(&operation->batch_ids);
-    bson_init(&operation->equalities);
-    bson_init(&operation->begin_payload);
-    write_result_init(&operation->result);
-    int assigned = event_assign(&operation->timer, worker_base(operation->channel->worker), -1, 0,
-                                on_timer, operation);
-    assert(assigned == 0);
+    write_init(operation);
 
     struct error error = {0};
     int code = REPLY_CODE_FailedToParse;

@@ -16,6 +16,7 @@
 #include "engine/engine.h"
 #include "engine/enter.h"
 #include "engine/finish.h"
+#include "engine/flush.h"
 #include "engine/statement.h"
 #include "engine/unique_cache.h"
 #include "engine/write_reply.h"
@@ -28,6 +29,7 @@ enum write_step {
     WRITE_SELECTING,
     WRITE_COLLECTING,
     WRITE_LOCKING,
+    WRITE_FLUSHING,
     WRITE_RESOLVING,
     WRITE_SEEKING_HIDDEN,
     WRITE_PROBING,
@@ -51,6 +53,7 @@ enum write_wait {
     WRITE_WAIT_JOURNAL,
     WRITE_WAIT_READERS,
     WRITE_WAIT_SERVER,
+    WRITE_WAIT_FLUSH,
     WRITE_WAIT_ROLLBACK,
 };
 
@@ -119,13 +122,15 @@ struct write_operation {
 
     /* unique indexes of the namespace, and the keys in them that the batch at work locks */
     enum namespace_kind kind;
-    bool collated; /* texts that differ may be one _id in it */
+    bool collated;  /* texts that differ may be one _id in it */
+    bool refusable; /* the server may have reasons to refuse a write there that are not seen here */
     struct unique_indexes *unique;
     struct unique_lookup unique_lookup;
     bool asked_unique;
     bool unique_collected;
     struct unique_keys unique_keys;
     size_t unique_at;
+    bool has_unique_keys;       /* the batch at work changes some */
     int64_t forecast_cursor_id; /* open on the server; 0: none */
 
     /* the statements at work: one, or a run of inserts */
@@ -170,6 +175,9 @@ struct write_operation {
     struct uncommitted_publication publication;
     bson_t begin_payload;
     struct wal_append begin;
+    struct flush flush;
+    enum write_step after_flush;
+    struct write_operation *next_deferred; /* deferred.c: put off with it, behind it */
     struct rollback rollback;
     struct write_result result;
     bson_t reply;

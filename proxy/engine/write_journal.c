@@ -9,6 +9,7 @@
 
 #include "base/memory.h"
 #include "engine/begin.h"
+#include "engine/deferred.h"
 #include "engine/known.h"
 #include "engine/release.h"
 #include "engine/write_steps.h"
@@ -34,7 +35,7 @@ static bool within_limits(struct write_operation *operation, size_t pending)
 {
     const struct engine *engine = operation->engine;
     const struct unit *unit = operation->unit;
-    if (unit->write_count + pending > engine->unit_writes_max ||
+    if (unit->write_count + deferred_count(unit) + pending > engine->unit_writes_max ||
         unit->bytes > engine->unit_bytes_max) {
         write_fail(operation, REPLY_CODE_TransactionTooLarge,
                    "the unit is larger than unit.maxWrites or unit.maxBytes allows");
@@ -120,15 +121,19 @@ static void free_records(struct write_operation *operation)
     operation->record_count = 0;
 }
 
-static bool put_writes(struct write_operation *operation, size_t pending)
+/* `first`: the number of the first of them in the unit; `with_known`: what was learned goes with
+   it. */
+static bool put_writes(struct write_operation *operation, size_t pending, size_t first,
+                       bool with_known)
 {
     struct unit *unit = operation->unit;
     struct record_known *known = NULL;
+    operation->known_count = 0;
     operation->plain_probe = gate_plain_probe(operation->engine->gates, operation->gate);
     operation->records =
         memory_new_aligned(pending, sizeof *operation->records, _Alignof(struct write_record));
     if (operation->records == NULL ||
-        known_collect(unit, &known, &operation->known_count) != STATUS_OK) {
+        (with_known && known_collect(unit, &known, &operation->known_count) != STATUS_OK)) {
         free_records(operation);
         return false;
     }
@@ -139,7 +144,7 @@ static bool put_writes(struct write_operation *operation, size_t pending)
         if (document->fate != WRITE_PENDING) {
             continue;
         }
-        document->number = (int32_t)(unit->write_count + operation->record_count);
+        document->number = (int32_t)(first + operation->record_count);
         describe(operation, document, &content);
         bson_init(&record->payload);
         record_put_write(&record->payload, &content, known,
@@ -156,6 +161,14 @@ static bool put_writes(struct write_operation *operation, size_t pending)
     return true;
 }
 
+/* Where recovery looks whether a write is still on its way. */
+static void note_connection(struct write_operation *operation)
+{
+    struct unit *unit = operation->unit;
+    (void)snprintf(unit->connection, sizeof unit->connection, "%s",
+                   operation->channel->local_address);
+}
+
 static bool start(struct write_operation *operation)
 {
     struct unit *unit = operation->unit;
@@ -167,9 +180,12 @@ static bool start(struct write_operation *operation)
     if (is_too_big(operation) || !within_limits(operation, pending)) {
         return true;
     }
-    (void)snprintf(unit->connection, sizeof unit->connection, "%s",
-                   operation->channel->local_address);
-    if (!put_writes(operation, pending)) {
+    if (deferred_take(operation)) {
+        write_batch_done(operation);
+        return true;
+    }
+    note_connection(operation);
+    if (!put_writes(operation, pending, unit->write_count, true)) {
         write_fail_for_memory(operation);
         return true;
     }
@@ -232,4 +248,46 @@ static bool finish(struct write_operation *operation)
 bool write_journal(struct write_operation *operation)
 {
     return operation->records == NULL ? start(operation) : finish(operation);
+}
+
+bool write_journal_together(struct write_operation *first,
+                            void (*completed)(struct wal_append *first, void *context),
+                            void *context)
+{
+    size_t number = first->unit->write_count;
+    struct wal_append *behind = NULL;
+    note_connection(first);
+    for (struct write_operation *at = first; at != NULL; at = at->next_deferred) {
+        size_t count = count_pending(at);
+        if (!put_writes(at, count, number, at == first)) {
+            for (struct write_operation *made = first; made != at; made = made->next_deferred) {
+                free_records(made);
+            }
+            write_fail_for_memory(first);
+            return false;
+        }
+        if (behind != NULL) {
+            behind->next = &at->records[0].append;
+        }
+        behind = &at->records[count - 1].append;
+        number += count;
+    }
+    struct wal_append *append = &first->records[0].append;
+    if (!first->unit->begun) {
+        put_begin(first, append);
+        append = &first->begin;
+    }
+    append->completed = completed;
+    append->context = context;
+    wal_append(first->engine->wal, append);
+    return true;
+}
+
+void write_journal_together_done(struct write_operation *first)
+{
+    enum status status = first->unit->begun ? first->records[0].append.status : first->begin.status;
+    for (struct write_operation *at = first; at != NULL; at = at->next_deferred) {
+        at->begin.status = at->records[0].append.status = status;
+        (void)finish(at);
+    }
 }

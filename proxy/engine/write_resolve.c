@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/deferred.h"
 #include "engine/equality.h"
 #include "engine/id_list.h"
 #include "engine/insert_document.h"
@@ -51,7 +52,7 @@ void write_statement_free(struct write_operation *operation)
     operation->id_count = 0;
     operation->cursor_id = operation->forecast_cursor_id = 0;
     operation->key_in_filter = operation->multi = operation->collects_again = false;
-    operation->key_is_text = false;
+    operation->key_is_text = operation->has_unique_keys = false;
     operation->resolved = operation->waited = operation->projected = false;
 }
 
@@ -233,6 +234,22 @@ static bool is_multi(struct write_operation *operation)
     return statement->multi && !pinned;
 }
 
+static void select_documents(struct write_operation *operation)
+{
+    if (is_insert(operation)) {
+        select_inserts(operation);
+        return;
+    }
+    operation->multi = is_multi(operation);
+    if (write_statement(operation)->multi && write_statement(operation)->update_is_replacement) {
+        refuse_multi_replacement(operation);
+    } else if (operation->multi) {
+        operation->step = WRITE_COLLECTING;
+    } else {
+        select_one(operation);
+    }
+}
+
 void write_select(struct write_operation *operation)
 {
     operation->index += operation->count;
@@ -257,17 +274,11 @@ void write_select(struct write_operation *operation)
         return;
     }
     operation->step = WRITE_LOCKING;
-    if (is_insert(operation)) {
-        select_inserts(operation);
-        return;
-    }
-    operation->multi = is_multi(operation);
-    if (write_statement(operation)->multi && write_statement(operation)->update_is_replacement) {
-        refuse_multi_replacement(operation);
-    } else if (operation->multi) {
-        operation->step = WRITE_COLLECTING;
-    } else {
-        select_one(operation);
+    select_documents(operation);
+    bool selected = operation->step == WRITE_LOCKING || operation->step == WRITE_COLLECTING;
+    if (selected && deferred_concerns(operation)) {
+        operation->after_flush = operation->step;
+        operation->step = WRITE_FLUSHING;
     }
 }
 

@@ -71,6 +71,13 @@ static void count_run(struct write_operation *operation, size_t count)
     }
 }
 
+void write_count_next(struct write_operation *operation)
+{
+    const struct write_document *document = at(operation);
+    count_written(operation, document->fate == WRITE_UNCHANGED ? document->before.document
+                                                               : computed_after(document));
+}
+
 /* ------------------------------------------------------------------ sending */
 
 static void send_insert(struct write_operation *operation, size_t count, bool ordered)

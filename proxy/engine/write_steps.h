@@ -46,6 +46,14 @@ void write_wait(struct write_operation *operation, enum write_wait wait);
 bool write_lock_key(struct write_operation *operation, const struct lock_name *name);
 void write_on_journaled(struct wal_append *first, void *context);
 
+/* Of an operation that was put off: gives it all that write_start() would have; its documents, list
+   and namespace are there. */
+void write_init(struct write_operation *operation);
+/* From its step on. */
+void write_go_on(struct write_operation *operation);
+/* What write_init() and the steps have allocated; the rest with it. */
+void write_release(struct write_operation *operation);
+
 /* ---- write_document.c: the batch of documents at work */
 
 enum write_fate {
@@ -161,6 +169,15 @@ void write_take_forecast(struct write_operation *operation, struct slice reply);
 /* ---- write_journal.c */
 
 bool write_journal(struct write_operation *operation);
+/*
+ * The pending documents of all operations of the list in one group. `completed` is called on the
+ * journal's writer thread; then write_journal_together_done() sets their steps. False: out of
+ * memory, and the first of them has failed.
+ */
+bool write_journal_together(struct write_operation *first,
+                            void (*completed)(struct wal_append *first, void *context),
+                            void *context);
+void write_journal_together_done(struct write_operation *first);
 
 /* ---- write_publish.c */
 
@@ -179,6 +196,8 @@ void write_publish_free(struct write_operation *operation);
 
 bool write_send_documents(struct write_operation *operation);
 void write_take_answer(struct write_operation *operation, struct slice reply);
+/* The document at document_at counts as written, or as unchanged. */
+void write_count_next(struct write_operation *operation);
 
 /* ---- write_look.c: which were written, is it well formed, and findAndModify's projection */
 

@@ -35,6 +35,8 @@ static void take_answer(struct write_operation *operation)
         operation->unique = lookup->indexes;
         operation->kind = lookup->kind;
         operation->collated = lookup->collated;
+        operation->refusable =
+            !lookup->listed || lookup->validated || lookup->kind != NAMESPACE_COLLECTION;
         operation->step = WRITE_SELECTING;
         return;
     }
@@ -149,6 +151,7 @@ static bool collect(struct write_operation *operation)
     }
     sort_keys(keys);
     operation->unit->bytes += keys->count * LOCK_BYTES;
+    operation->has_unique_keys = keys->count > 0;
     return true;
 }
 

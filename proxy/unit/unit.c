@@ -198,6 +198,9 @@ struct unit *unit_free(struct unit *unit)
     if (unit->native != NULL) {
         unit->native_free(unit->native);
     }
+    if (unit->deferred != NULL) {
+        unit->deferred_free(unit->deferred);
+    }
     gate_list_free(&unit->locks);
     unit->locks.hints = lock_hints_free(unit->locks.hints);
     answers_free(&unit->answers);

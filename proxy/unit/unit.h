@@ -142,6 +142,8 @@ struct unit {
     bool begun;             /* BEGIN is in the journal */
     void *native;           /* the native engine's part; NULL: none */
     void (*native_free)(void *native);
+    void *deferred; /* writes that are put off (engine/deferred.h); NULL: none */
+    void (*deferred_free)(void *deferred);
     /* Not NULL: what the server has done cannot be told apart from what a stranger did; the unit is
        for an operator. A literal. */
     const char *doubt;

@@ -1,0 +1,138 @@
+/*
+ * Carrying out what a unit has put off (flush.h).
+ *
+ *   all records in one group, durable --> operation by operation: PUBLISHING, SENDING (write.c) -->
+ * completed | refused, lost, a document was changed
+ *                                              `--> the unit is rolled back; the rest is let go
+ *
+ * The journal then names writes of the rest that were never sent: undoing finds their documents as
+ * they were, as after a crash between the two.
+ */
+#include "engine/flush.h"
+
+#include <stdlib.h>
+
+#include "engine/deferred.h"
+#include "engine/write_steps.h"
+#include "wire/reply.h"
+
+static void next(struct flush *flush);
+
+static struct flush *flush_of(struct worker_task *task)
+{
+    return (struct flush *)(void *)((uint8_t *)task - offsetof(struct flush, task));
+}
+
+static void let_go(struct write_operation *operation)
+{
+    while (operation != NULL) {
+        struct write_operation *rest = operation->next_deferred;
+        write_publish_free(operation);
+        write_release(operation);
+        deferred_free_operation(operation);
+        operation = rest;
+    }
+}
+
+/* The reply of a write that failed becomes that of a command that does: commitTransaction, a read.
+ */
+static void put_failure(bson_t *failure, struct slice reply)
+{
+    struct reply_view view;
+    struct reply_view refusal = {0};
+    bson_iter_t at;
+    bson_t document;
+    if (reply_view_parse(reply, &view) != STATUS_OK || !view.has_write_errors) {
+        (void)bson_init_static(&document, reply.data, reply.size);
+        bson_concat(failure, &document);
+        return;
+    }
+    bool told = bson_iter_init_from_data(&at, view.write_errors.data, view.write_errors.size) &&
+                bson_iter_next(&at) && reply_view_parse(write_slice_at(&at), &refusal) == STATUS_OK;
+    reply_put_error(failure, told ? refusal.code : REPLY_CODE_InternalError,
+                    reply_code_is_transient(refusal.code) ? REPLY_LABEL_TRANSIENT : NULL,
+                    "a write of this transaction that was put off (unit.writes: deferred) was "
+                    "refused by the server: %s",
+                    refusal.message == NULL ? "it gave no reason" : refusal.message);
+}
+
+static void fail(struct flush *flush, struct slice reply)
+{
+    bson_t failure = BSON_INITIALIZER;
+    flush->lost = reply.size == 0;
+    if (flush->lost) {
+        reply_put_error(&failure, REPLY_CODE_HostUnreachable, NULL,
+                        "the connection to the server broke");
+    } else {
+        put_failure(&failure, reply);
+    }
+    let_go(flush->at);
+    flush->completed(flush, write_slice(&failure));
+    bson_destroy(&failure);
+}
+
+static void on_written(struct write_operation *operation, struct slice reply)
+{
+    struct flush *flush = operation->context;
+    flush->at = operation->next_deferred;
+    deferred_free_operation(operation);
+    if (reply.size == 0 || flush->unit->state != UNIT_OPEN) {
+        fail(flush, reply);
+    } else {
+        next(flush);
+    }
+}
+
+static void next(struct flush *flush)
+{
+    if (flush->at == NULL) {
+        flush->completed(flush, (struct slice){0});
+        return;
+    }
+    flush->at->cancelled = flush->cancelled;
+    write_go_on(flush->at);
+}
+
+static void on_task(struct worker_task *task)
+{
+    struct flush *flush = flush_of(task);
+    flush->at = flush->first;
+    write_journal_together_done(flush->first);
+    next(flush);
+}
+
+/* Writer thread. */
+static void on_journaled(struct wal_append *first, void *context)
+{
+    struct flush *flush = context;
+    (void)first;
+    worker_post(flush->channel->worker, &flush->task);
+}
+
+void flush_start(struct flush *flush)
+{
+    flush->task.run = on_task;
+    flush->first = deferred_release(flush->unit);
+    for (struct write_operation *at = flush->first; at != NULL; at = at->next_deferred) {
+        at->engine = flush->engine;
+        at->channel = flush->channel;
+        at->unit = flush->unit;
+        at->errors = WRITE_ERRORS_ABORT;
+        at->completed = on_written;
+        at->context = flush;
+        at->step = WRITE_JOURNALING;
+        write_init(at);
+    }
+    if (!write_journal_together(flush->first, on_journaled, flush)) {
+        flush->at = flush->first;
+        write_go_on(flush->at);
+    }
+}
+
+void flush_cancel(struct flush *flush)
+{
+    flush->cancelled = true;
+    if (flush->at != NULL) {
+        write_cancel(flush->at);
+    }
+}

@@ -1,0 +1,47 @@
+#ifndef HOLDFAST_ENGINE_FLUSH_H
+#define HOLDFAST_ENGINE_FLUSH_H
+
+/*
+ * Carrying out what a unit has put off (deferred.h), before its commit and before what could see
+ * it: all of it in one group of the journal, then published and sent, one command for each
+ * namespace and kind of write.
+ *
+ * Worker of the channel only.
+ */
+
+#include <bson/bson.h>
+#include <stdbool.h>
+
+#include "engine/engine.h"
+
+struct write_operation;
+
+/* Lies in the caller's memory until `completed`. */
+struct flush {
+    /* filled in by the caller */
+    struct engine *engine;
+    struct engine_channel *channel;
+    struct unit *unit; /* checked out, open; stays with the caller */
+    /*
+     * Called from the loop. `failure` of size 0: all of it is written. Else it is the error for the
+     * client, valid during the call, and the unit was rolled back. flush->lost: the connection to
+     * the server broke.
+     */
+    void (*completed)(struct flush *flush, struct slice failure);
+    void *context;
+    bool lost;
+    /* private */
+    struct write_operation *first;
+    struct write_operation *at; /* the one at work; NULL: they are being journaled */
+    struct wal_append *append;  /* the group's first record */
+    struct worker_task task;
+    bool cancelled;
+};
+
+/* Something of the unit is put off. */
+void flush_start(struct flush *flush);
+
+/* The client has gone: stops waiting for readers; `completed` still comes. */
+void flush_cancel(struct flush *flush);
+
+#endif
