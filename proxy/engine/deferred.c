@@ -174,12 +174,14 @@ static bool is_plain_id(const bson_iter_t *id)
            !BSON_ITER_HOLDS_UNDEFINED(id);
 }
 
+/* A second _id is the server's to refuse. */
 static bool is_plain_document(const bson_t *document)
 {
     bson_iter_t at;
     bson_iter_t id;
     return bson_iter_init_find(&id, document, "_id") && is_plain_id(&id) &&
-           bson_iter_init(&at, document) && has_plain_names(&at, DEPTH_MAX);
+           !bson_iter_find(&id, "_id") && bson_iter_init(&at, document) &&
+           has_plain_names(&at, DEPTH_MAX);
 }
 
 /* The command itself: its answer can be told without the server's. */
