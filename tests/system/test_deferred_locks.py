@@ -186,7 +186,7 @@ def test_two_that_cross(scene):
     assert scene.stored() == {1: 11, 2: 21}
 
 
-def test_three_in_a_circle(stack, scene):
+def test_three_in_a_circle(scene):
     scene.plain({"insert": scene.name, "documents": [{"_id": 3, "v": 30}]})
     for who, key in enumerate((1, 2, 3)):
         put_off(scene, who, key, key)

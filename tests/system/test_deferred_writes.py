@@ -8,21 +8,26 @@ part, that it is all or nothing whoever dies is test_deferred_crashes.py's.
 
 import signal
 import sys
-import threading
 import time
 
 import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
-from conftest import DATABASE, RawTransaction, Stack, is_transient
-from holdfast_testing import Connection, Later, Process, WireTap, wait_until
+from conftest import DATABASE, RawTransaction, Stack
+from holdfast_testing import (
+    Connection,
+    Later,
+    Process,
+    Proxy,
+    ProxyFailed,
+    Server,
+    WireTap,
+    wait_until,
+)
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import OperationFailure
 
 NO_SUCH_TRANSACTION = 251
-WRITE_CONFLICT = 112
 DUPLICATE_KEY = 11000
-UNAUTHORIZED = 13
 VALIDATION = 121
 WRITES = ("insert", "update", "delete", "findAndModify")
 BEFORE = [{"_id": key, "v": key, "s": {"x": [1, 2.5]}} for key in range(1, 7)]
@@ -269,6 +274,18 @@ def test_lifetime_and_limits(name):
         late = RawTransaction(raw)
         assert late.insert(name, {"_id": 1})["ok"] == 1
         wait_until(lambda: late.insert(name, {"_id": 1})["ok"] == 0 or late.next(), 5, "it is late")
+        assert stack.stored(name) == {}
+
+
+def test_bytes_count_once(name):
+    """A unit's: while they are put off, and then what is journaled of them in their place."""
+    with deferred_stack(**{"unit.maxBytes": "1MiB"}) as stack, Connection(stack.proxy.port) as raw:
+        unit = RawTransaction(raw)
+        for number in range(25):
+            assert unit.insert(name, {"_id": number, "x": "x" * (30 << 10)})["n"] == 1
+            assert batch(unit.run({"find": name, "filter": {"_id": {"$lt": 0}}})) == []
+        replies = [unit.insert(name, {"_id": 25 + n, "x": "x" * (30 << 10)}) for n in range(15)]
+        assert replies[-1]["ok"] == 0
         assert stack.stored(name) == {}
 
 
@@ -852,3 +869,23 @@ def test_immediate_puts_nothing_off(name):
         assert unit.insert(name, {"_id": 1})["n"] == 1
         assert sorted(stack.stored(name)) == [1]
         unit.abort()
+
+
+def test_a_replica_set_has_transactions_of_its_own(name):
+    """There the setting says nothing: the server keeps the writes."""
+    with Stack({"unit.writes": "deferred"}, mode="replicaset") as stack:
+        with Connection(stack.proxy.port) as raw:
+            unit = RawTransaction(raw)
+            assert unit.insert(name, {"_id": 1})["n"] == 1
+            assert unit.update(name, {"_id": 1}, {"$set": {"v": 1}})["nModified"] == 1
+            assert batch(unit.run({"find": name})) == [{"_id": 1, "v": 1}]
+            assert stack.stored(name) == {}
+            assert unit.commit()["ok"] == 1
+        assert stack.stored(name) == {1: {"_id": 1, "v": 1}}
+
+
+def test_what_is_no_choice():
+    """Any other word is refused when it is read."""
+    with Server() as server, pytest.raises(ProxyFailed) as failed:
+        Proxy(server, {"unit.writes": "sometimes"})
+    assert "unit.writes" in failed.value.output
