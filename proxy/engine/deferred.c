@@ -285,6 +285,8 @@ bool deferred_take(struct write_operation *operation)
     deferred->taken += taken;
     operation->unit->bytes += bytes;
     (void)atomic_fetch_add(&operation->engine->deferred_bytes, taken);
+    (void)atomic_fetch_add_explicit(&operation->engine->counters.deferred, count,
+                                    memory_order_relaxed);
     return true;
 }
 
