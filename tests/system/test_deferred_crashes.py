@@ -308,6 +308,15 @@ CHANGES = {
     "the removed one is removed": (0, 3, None),
     "an inserted one is inserted": (1, 6, {"_id": 6, "v": "stranger"}),
 }
+# Which command writes it.
+CHANGED_BY = {
+    "an updated one is changed": 2,
+    "the last one is changed": 5,
+    "an updated one is removed": 2,
+    "the removed one is changed": 3,
+    "the removed one is removed": 3,
+    "an inserted one is inserted": 4,
+}
 WAYS = {
     "commit": lambda unit, name: unit.commit(),
     "read": lambda unit, name: unit.run({"find": names(name)[0]}),
@@ -327,12 +336,50 @@ def test_changed_around_the_proxy(put_off, what, way):
     else:
         collection.replace_one({"_id": key}, document, upsert=True)
     reply = WAYS[way](put_off.unit, put_off.name)
-    assert reply["ok"] == 0, reply
-    if what == "an inserted one is inserted":
-        assert reply["code"] == DUPLICATE_KEY, reply
-    else:
-        assert reply["code"] == WRITE_CONFLICT and is_transient(reply), reply
+    assert reply["ok"] == 0 and reply["code"] == WRITE_CONFLICT and is_transient(reply), reply
     put_off.check_rolled_back({(number, key): document})
+
+
+@pytest.mark.parametrize("sent", range(1, OPERATIONS + 1))
+@pytest.mark.parametrize("what", CHANGES)
+def test_changed_while_it_is_carried_out(put_off, stack, what, sent):
+    """In the last moment before one of the commands is sent: what is written then is undone, what is
+    not is left as the stranger has it, and nothing is set aside but what nobody could tell apart."""
+    number, key, document = CHANGES[what]
+
+    def change(_):
+        collection = put_off.direct(number)
+        if document is None:
+            done = collection.delete_one({"_id": key})
+        else:
+            done = collection.replace_one({"_id": key}, document, upsert=True)
+        print(done.raw_result)
+
+    hook = Hook(stack, sent, request=change)
+    reply = put_off.unit.commit()
+    assert hook.met
+    if what == "an inserted one is inserted" and sent <= 4:
+        assert reply["code"] == DUPLICATE_KEY, reply
+    elif sent <= CHANGED_BY[what]:
+        assert reply["code"] == WRITE_CONFLICT and is_transient(reply), reply
+    else:
+        # It is written already: the commit is good, or a stranger changes what is committed.
+        assert reply["ok"] == 1, reply
+        return
+    put_off.check_rolled_back({(number, key): document})
+
+
+def test_one_of_several_removed_ones(stack, name, raw):
+    """It is known which was a stranger's: the others come back, that one does not."""
+    stack.direct[DATABASE][name].insert_many(BEFORE)
+    unit = RawTransaction(raw)
+    for key in (1, 2, 3):
+        assert unit.delete(name, {"_id": key})["n"] == 1
+    hook = Hook(stack, 1, request=lambda _: stack.direct[DATABASE][name].delete_one({"_id": 2}))
+    reply = unit.commit()
+    assert hook.met and reply["code"] == WRITE_CONFLICT and is_transient(reply), reply
+    assert sorted(stack.stored(name)) == [1, 3, 4]
+    assert [u for u in stack.proxy.units() if u["state"].lower() in ("open", "conflict")] == []
 
 
 @pytest.mark.parametrize("way", ["commit", "read"])
@@ -406,7 +453,8 @@ class Hook:
             self.left -= 1
             if self.left == 0:
                 self.met = True
-                return self.request(command) if callable(self.request) else self.request
+                changed = self.request(command) if callable(self.request) else self.request
+                return changed if isinstance(changed, (dict, bool)) else None
         return None
 
     def _before_reply(self, reply):
@@ -466,6 +514,19 @@ def test_interrupted(put_off, stack, number):
     put_off.check_rolled_back()
 
 
+def test_the_server_is_started_anew(swept, name):
+    """Behind the writes: their transaction has ended, nothing of it is there."""
+    with Connection(swept.proxy.port) as raw:
+        put_off = PutOff(swept, name, raw)
+        time.sleep(KEPT_SECONDS)
+        swept.server.restart()
+        serves(swept, name)
+        with Connection(swept.proxy.port) as again:
+            reply = put_off.unit.commit(again)
+            assert reply["code"] == NO_SUCH_TRANSACTION and is_transient(reply), reply
+        assert put_off.stored() == put_off.script.absent()
+
+
 # ---------------------------------------------------------------- the journal's disk
 
 
@@ -500,6 +561,8 @@ def test_the_journal_is_full(faulty, name, way):
         assert fill(other, f"{name}_full")["code"] == OUT_OF_DISK_SPACE
         reply = WAYS[way](put_off.unit, name)
         assert reply["ok"] == 0 and reply["code"] == OUT_OF_DISK_SPACE, reply
+        print(reply)
+        assert is_transient(reply) or way != "commit", reply
         put_off.check_rolled_back()
         faulty.fault.write_text("")
         put_off.unit.next()
