@@ -527,6 +527,21 @@ def test_the_server_is_started_anew(swept, name):
         assert put_off.stored() == put_off.script.absent()
 
 
+@pytest.mark.parametrize("writes", ["immediate", "deferred"])
+def test_a_crash_behind_a_rollback(name, writes):
+    """A unit that was rolled back, with nothing refused, is no obstacle when what a server has lost
+    is looked for."""
+    with Stack(deferred(**{"unit.writes": writes})) as stack:
+        script = Script(stack, name)
+        script.run(stack.proxy.port, "abort", read=True)
+        assert "aborted" in script.told, script.told
+        stack.proxy.kill()
+        stack.server.restart()
+        stack.proxy.start()
+        assert not script.check_all(stack)
+        stack.proxy.verify()
+
+
 # ---------------------------------------------------------------- the journal's disk
 
 

@@ -25,6 +25,7 @@ from holdfast_testing import (
     wait_until,
 )
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
+from pymongo.errors import OperationFailure
 
 NO_SUCH_TRANSACTION = 251
 DUPLICATE_KEY = 11000
@@ -822,6 +823,31 @@ def test_unique_keys_are_not_put_off(stack, special, name, unit):
     assert stack.stored(name) == {i: {"_id": i, "u": i, "v": 0} for i in range(4)}
 
 
+def test_what_an_index_may_refuse_is_not_put_off(stack, special, name, unit):
+    """Of one with several fields: two arrays; the server's word comes with the write."""
+    special(indexes=[([("a", 1), ("b", 1)], {})])
+    assert unit.insert(name, {"_id": 1, "a": [1, 2], "b": 3})["n"] == 1
+    assert stack.stored(name) == {}
+    reply = unit.insert(name, {"_id": 2, "a": [1, 2], "b": [3]})
+    if reply["ok"] == 1 and "writeErrors" not in reply:  # not every server refuses it
+        assert sorted(stack.stored(name)) == [2]
+        assert unit.update(name, {"_id": 1}, {"$set": {"b": [4, 5]}})["nModified"] == 1
+        assert stack.stored(name)[1]["b"] == [4, 5]
+    else:
+        assert unit.commit()["code"] == NO_SUCH_TRANSACTION
+
+
+@pytest.mark.parametrize("kind", ["2dsphere", "text", "hashed"])
+def test_special_indexes(stack, special, name, unit, kind):
+    """What they take is the server's to say: nothing is put off."""
+    try:
+        special(indexes=[([("g", kind)], {})])
+    except OperationFailure:
+        pytest.skip("the server has no such index")
+    assert unit.insert(name, {"_id": 1, "v": 1})["n"] == 1
+    assert sorted(stack.stored(name)) == [1]
+
+
 def test_validated_documents_are_not_put_off(stack, special, name, unit):
     special(validator={"v": {"$lt": 10}})
     assert unit.insert(name, {"_id": 1, "v": 1})["n"] == 1
@@ -845,9 +871,11 @@ def test_a_validator_that_comes_later(stack, watched, outside):
 
 
 def test_collated_collections_put_nothing_off(stack, special, name, unit):
-    special(collation={"locale": "en", "strength": 2})
+    """Nor where the _id is a number."""
+    special(collation={"locale": "en", "strength": 2}).insert_one({"_id": 1})
     assert unit.insert(name, {"_id": "key"})["n"] == 1
-    assert sorted(stack.stored(name)) == ["key"]
+    assert unit.update(name, {"_id": 1}, {"$set": {"v": 1}})["nModified"] == 1
+    assert stack.stored(name) == {1: {"_id": 1, "v": 1}, "key": {"_id": "key"}}
 
 
 def test_other_boundaries_put_nothing_off(stack, outside, name):
