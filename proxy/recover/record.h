@@ -38,6 +38,8 @@
  *                                          { fingerprint: Binary(SHA-256), answer: Binary, closes:
  *                                          bool } (boundary/idempotency.h)
  *   ABORT    { reason: "...",
+ *              known: [ ... ]            as in WRITE, of what was refused only: those writes have
+ *                                        changed nothing, whatever is there
  *              kept: true }              only where an operator kept what a conflict had left: the
  *                                        unit did not happen, and is not to be run again either
  *   COMMITTING { lsid: <document>         as the client sent it; native engine only
@@ -157,7 +159,7 @@ MUST_CHECK enum status record_get_begin(struct slice payload, struct record_begi
                                         struct error *ret_error);
 MUST_CHECK enum status record_get_write(struct slice payload, struct record_write *ret_write,
                                         struct error *ret_error);
-/* The entry `index` of `known`, of a WRITE or COMMIT payload. STATUS_NOT_FOUND past the last. */
+/* The entry `index` of `known`, of a WRITE, COMMIT or ABORT payload. STATUS_NOT_FOUND past the last. */
 MUST_CHECK enum status record_get_known(struct slice payload, size_t index,
                                         struct record_known *ret_known, struct error *ret_error);
 
