@@ -98,6 +98,11 @@ static void on_flushed(struct flush *flush, struct slice failure)
     struct boundary_request *request = flush->context;
     bson_t document;
     request->flushing = false;
+    if (failure.size == 0 && request->cancelled && !named(request, "commitTransaction")) {
+        request->reply_lost = true; /* nobody waits for the read */
+        ending_finish(request);
+        return;
+    }
     if (failure.size == 0) {
         request->after_flush(request);
         return;
@@ -118,6 +123,7 @@ static void flush_before(struct boundary_request *request,
         .unit = request->unit,
         .completed = on_flushed,
         .context = request,
+        .cancelled = request->cancelled,
     };
     request->flushing = true;
     flush_start(&request->flush);

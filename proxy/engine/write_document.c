@@ -137,7 +137,7 @@ size_t write_documents_run(const struct write_operation *operation)
     while (count < most) {
         const struct write_document *document =
             &operation->documents[operation->document_at + count];
-        bool alone = document->command != NULL ||
+        bool alone = document->command != NULL || operation->one_at_a_time ||
                      (kind == STATEMENT_UPDATE && document->before.presence == IMAGE_ABSENT);
         if (document->fate != WRITE_PENDING || (alone && count > 0)) {
             break;
@@ -165,6 +165,7 @@ void write_documents_refuse(struct write_operation *operation, size_t first, siz
         document->fate = WRITE_ENDED;
         if (!operation->unjournaled &&
             unit_learn_refused(operation->unit, document->number) != STATUS_OK) {
+            operation->unit->doubt = "out of memory to keep which of its writes were refused";
             write_fail_for_memory(operation);
             return;
         }
