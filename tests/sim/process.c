@@ -51,6 +51,7 @@ static const char *const arguments[] = {
     "--set=unit.lifetime=5s",
     "--set=upstream.connectTimeout=500ms",
     "--set=unit.reads=local", /* the simulated server evaluates no aggregations */
+    "--set=unit.writes=immediate",
     "--set=log.level=warning",
 };
 #define ARGUMENT_COUNT (sizeof arguments / sizeof arguments[0])
@@ -61,6 +62,10 @@ static void *life(void *argument)
     (void)argument;
     for (size_t i = 0; i < ARGUMENT_COUNT; i++) {
         copies[i] = strdup(arguments[i]);
+    }
+    if (sim.profile.deferred) {
+        free(copies[ARGUMENT_COUNT - 2]);
+        copies[ARGUMENT_COUNT - 2] = strdup("--set=unit.writes=deferred");
     }
     if (sim.verbose) {
         free(copies[ARGUMENT_COUNT - 1]);
@@ -90,6 +95,11 @@ void process_start(void *object, uint64_t number)
 bool process_is_alive(void)
 {
     return process.alive;
+}
+
+unsigned process_lives(void)
+{
+    return process.lives;
 }
 
 bool process_is_serving(void)

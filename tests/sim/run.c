@@ -108,9 +108,11 @@ static void begin(uint64_t seed)
 {
     bool verbose = sim.verbose;
     bool allow_loss = sim.allow_server_loss;
+    enum sim_writes writes = sim.writes;
     sim = (struct sim){.seed = seed,
                        .verbose = verbose,
                        .allow_server_loss = allow_loss,
+                       .writes = writes,
                        .now_us = BOOT_US,
                        .wall_offset_us = (int64_t)1700000000 * 1000000};
     random_seed(seed);
@@ -198,7 +200,9 @@ static int usage(void)
            "  --keep-going   goes on after a seed that failed\n"
            "  --deaths       shows where the process died, and fails if it never did at some\n"
            "                 crash point\n"
-           "  --no-loss      a server that crashes keeps what it had not synced\n");
+           "  --no-loss      a server that crashes keeps what it had not synced\n"
+           "  --immediate    unit.writes: immediate in each seed; without it the seed draws\n"
+           "  --deferred     unit.writes: deferred in each seed\n");
     return 2;
 }
 
@@ -213,6 +217,8 @@ int main(int argument_count, char **arguments)
         {"no-loss", no_argument, NULL, 'l'},
         {"keep-going", no_argument, NULL, 'k'},
         {"deaths", no_argument, NULL, 'd'},
+        {"immediate", no_argument, NULL, 'i'},
+        {"deferred", no_argument, NULL, 'w'},
         {NULL, 0, NULL, 0},
     };
     uint64_t from = 1;
@@ -249,6 +255,12 @@ int main(int argument_count, char **arguments)
             break;
         case 'd':
             deaths = true;
+            break;
+        case 'i':
+            sim.writes = SIM_WRITES_IMMEDIATE;
+            break;
+        case 'w':
+            sim.writes = SIM_WRITES_DEFERRED;
             break;
         default:
             return usage();

@@ -44,12 +44,20 @@ struct sim_profile {
     bool clock_jumps;         /* of the wall clock */
     unsigned slow;            /* chance in 1,000 that a message is slow */
     unsigned preempt;         /* chance in 1,000 that a thread is preempted where it may be */
+    bool deferred;            /* unit.writes: transactions are written with their commit */
+};
+
+enum sim_writes {
+    SIM_WRITES_DRAWN, /* deferred in every other seed or so */
+    SIM_WRITES_IMMEDIATE,
+    SIM_WRITES_DEFERRED,
 };
 
 struct sim {
     uint64_t seed;
     bool verbose;
     bool allow_server_loss;
+    enum sim_writes writes;
     struct sim_profile profile;
     uint64_t now_us; /* monotonic; begins somewhere */
     int64_t wall_offset_us;
@@ -79,6 +87,8 @@ void random_seed(uint64_t seed);
 uint64_t random_next(void);
 uint64_t random_below(uint64_t bound); /* 0 if bound is 0 */
 bool random_chance(uint64_t part, uint64_t whole);
+/* Of the seed alone: takes nothing from the stream. */
+bool random_coin(uint64_t seed);
 
 /* ------------------------------------------------------------------ fiber.c */
 
@@ -139,6 +149,8 @@ void bytes_free(struct bytes *bytes);
 void process_start(void *object, uint64_t number);
 bool process_is_serving(void); /* it lives and listens */
 bool process_is_alive(void);
+/* How often it was started. */
+unsigned process_lives(void);
 /* Dies where it is: from a fiber of the product, or from the scheduler. */
 void process_die(const char *reason);
 /* It has called _exit(), or its main() returned. */
