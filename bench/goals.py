@@ -39,6 +39,7 @@ from statistics_of_pairs import median_with_interval  # noqa: E402
 HAPROXY = shutil.which("haproxy") is not None
 MONGOBETWEEN = shutil.which("mongobetween") is not None
 PROCESS = "process=holdfastd,wal.durability=process"
+DEFERRED = "deferred=holdfastd,unit.writes=deferred"
 LINES, RAW = [], {}
 
 
@@ -175,12 +176,13 @@ def local():
 
 
 def units():
-    targets = ["holdfastd", PROCESS, "native", "native,sync"]
+    targets = ["holdfastd", PROCESS, DEFERRED, "native", "native,sync"]
     found = run("units", ["unit"], targets, "1,32")
-    for connections, goal in ((32, 1.6), (1, 0.4)):
-        what = f"units of three updates, {connections} connections: throughput, `power` / native, synced"
-        ratio(found, what.replace("1 connections", "1 connection"), "unit", connections, "holdfastd",
-              "native,sync", THROUGHPUT, least=goal)
+    for target, words in (("holdfastd", ""), ("deferred", ", `unit.writes: deferred`")):
+        for connections, goal in ((32, 1.6), (1, 0.4)):
+            where = "1 connection" if connections == 1 else f"{connections} connections"
+            what = f"units of three updates, {where}: throughput, `power`{words} / native, synced"
+            ratio(found, what, "unit", connections, target, "native,sync", THROUGHPUT, least=goal)
     ratio(found, "units of three updates, 32 connections: throughput, `process` / native, not synced", "unit",
           32, "process", "native", THROUGHPUT, least=0.75)
     commits = found["unit", 32, "holdfastd"].get("journalCommitsPerOperation", [])

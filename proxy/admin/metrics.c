@@ -191,6 +191,12 @@ static void write_units(struct engine *engine, struct exposition *page)
     exposition_counter(page, "holdfast_server_restarts",
                        "Restarts of the server that were noticed.",
                        counter_read(&counters->restarts));
+    exposition_counter(page, "holdfast_writes_deferred",
+                       "Writes of transactions that were put off (unit.writes: deferred).",
+                       counter_read(&counters->deferred));
+    exposition_counter(page, "holdfast_deferred_flushes",
+                       "How often writes that were put off were carried out together.",
+                       counter_read(&counters->flushes));
     exposition_counter(page, "holdfast_units_redone",
                        "Committed units that the server had lost in a crash and that are there "
                        "again.",

@@ -116,6 +116,8 @@ static struct write_operation *new_operation(const struct write_operation *of)
                  .count = 1,
                  .ordered = true},
         .count = 1,
+        /* Of several that were sent together nobody could tell which a stranger has removed. */
+        .one_at_a_time = statement->kind == STATEMENT_DELETE,
     };
     return operation;
 }
@@ -285,6 +287,8 @@ bool deferred_take(struct write_operation *operation)
     deferred->taken += taken;
     operation->unit->bytes += bytes;
     (void)atomic_fetch_add(&operation->engine->deferred_bytes, taken);
+    (void)atomic_fetch_add_explicit(&operation->engine->counters.deferred, count,
+                                    memory_order_relaxed);
     return true;
 }
 

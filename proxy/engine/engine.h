@@ -57,6 +57,8 @@ const char *engine_outcome_name(enum engine_outcome outcome);
    too rare to be worth one counter a worker. */
 struct engine_counters {
     _Atomic uint64_t ended[UNIT_BOUNDARIES][ENGINE_OUTCOMES]; /* by where they came from */
+    _Atomic uint64_t deferred; /* writes that were put off (deferred.h), and */
+    _Atomic uint64_t flushes;  /* how often some of them were carried out together */
     _Atomic uint64_t redone;   /* committed, lost by the server in a crash, and there again */
     _Atomic uint64_t restarts; /* of the server, that this process has seen */
     _Atomic uint64_t reasons[ROLLBACK_REASONS]; /* of those rolled back or set aside */

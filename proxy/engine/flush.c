@@ -10,6 +10,7 @@
  */
 #include "engine/flush.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "engine/deferred.h"
@@ -111,6 +112,7 @@ static void on_journaled(struct wal_append *first, void *context)
 
 void flush_start(struct flush *flush)
 {
+    (void)atomic_fetch_add_explicit(&flush->engine->counters.flushes, 1, memory_order_relaxed);
     flush->task.run = on_task;
     flush->first = deferred_release(flush->unit);
     for (struct write_operation *at = flush->first; at != NULL; at = at->next_deferred) {

@@ -177,6 +177,7 @@ struct write_operation {
     struct wal_append begin;
     struct flush flush;
     enum write_step after_flush;
+    bool one_at_a_time;                    /* documents, each in a command of its own */
     struct write_operation *next_deferred; /* deferred.c: put off with it, behind it */
     struct rollback rollback;
     struct write_result result;

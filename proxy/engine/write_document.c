@@ -137,7 +137,7 @@ size_t write_documents_run(const struct write_operation *operation)
     while (count < most) {
         const struct write_document *document =
             &operation->documents[operation->document_at + count];
-        bool alone = document->command != NULL ||
+        bool alone = document->command != NULL || operation->one_at_a_time ||
                      (kind == STATEMENT_UPDATE && document->before.presence == IMAGE_ABSENT);
         if (document->fate != WRITE_PENDING || (alone && count > 0)) {
             break;

@@ -310,8 +310,8 @@ struct unit *unit_table_take_expired(struct unit_table *table, uint64_t lifetime
 /* Any open unit that nobody works on; marks all others. For the end of the process. */
 struct unit *unit_table_take_any(struct unit_table *table, const char *reason);
 
-/* Any open unit that nobody works on and that has written something, or relies on what it has read
-   (it is serializable); marks all that are being worked on. */
+/* Any open unit that nobody works on and that has written something, or put it off, or relies on
+   what it has read (it is serializable); marks all that are being worked on. */
 struct unit *unit_table_take_begun(struct unit_table *table, const char *reason);
 
 size_t unit_table_open_count(struct unit_table *table);

@@ -537,8 +537,11 @@ struct unit *unit_table_take_begun(struct unit_table *table, const char *reason)
     struct unit *taken = NULL;
     pthread_mutex_lock(&table->mutex);
     for (struct unit *unit = table->oldest; unit != NULL && taken == NULL; unit = unit->younger) {
-        /* `begun` is its holder's while it has one; so is what it has read. */
-        if (unit->checked_out || unit->begun || unit->locks.serializable) {
+        /* `begun` is its holder's while it has one; so are what it has put off and what it has
+         * read.
+         */
+        if (unit->checked_out || unit->begun || unit->deferred != NULL ||
+            unit->locks.serializable) {
             taken = take(unit, reason);
         }
     }
