@@ -271,11 +271,12 @@ bool model_same_document(const struct model_effect *a, const struct model_effect
            memcmp(a->key.data, b->key.data, a->key.size) == 0;
 }
 
-/* It was journaled, perhaps, and perhaps not sent: nobody was told of it, or it was put off. */
+/* It was journaled, perhaps, and perhaps not sent: nobody was told of it, or it was put off and
+   something broke; else the proxy knows what it has not sent. */
 static bool may_be_unsent(const struct model_command *command, const char *namespace,
                           const bson_t *key)
 {
-    bool put_off = sim.profile.deferred && command->unit->kind == MODEL_TRANSACTION;
+    bool put_off = sim.broken && sim.profile.deferred && command->unit->kind == MODEL_TRANSACTION;
     for (size_t i = 0; i < model.effect_count && put_off; i++) {
         put_off = model.effects[i].command != command ||
                   !model_has_key(&model.effects[i], namespace, key);
