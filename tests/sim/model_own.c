@@ -52,20 +52,6 @@ static bool makes(const struct model_command *command, const bson_t *key, const 
     return same;
 }
 
-struct model_command *model_command_of(uint64_t tag, const char *namespace, const bson_t *key,
-                                       const bson_t *before, const bson_t *after)
-{
-    struct model_command *sent = &model.commands[tag - 1];
-    for (struct model_command *at = model.commands; sim.profile.deferred && at < sent; at++) {
-        if (at->unit == sent->unit && at->unit->kind == MODEL_TRANSACTION && at->replied &&
-            at->changed > 0 && effect_of(at, namespace, key) == NULL &&
-            model_names_collection(at, namespace) && makes(at, key, before, after)) {
-            return at;
-        }
-    }
-    return sent;
-}
-
 /* ------------------------------------------------------------------ its writes */
 
 static bool has_path(const struct model_command *command, const char *path, bool *ret_value)
@@ -91,6 +77,21 @@ static bool names_ids(const struct model_command *command)
     bool value = false;
     return has_path(command, "documents", &value) || has_path(command, "updates.0.q._id", &value) ||
            has_path(command, "deletes.0.q._id", &value) || has_path(command, "query._id", &value);
+}
+
+/* Only what names its documents is put off. */
+struct model_command *model_command_of(uint64_t tag, const char *namespace, const bson_t *key,
+                                       const bson_t *before, const bson_t *after)
+{
+    struct model_command *sent = &model.commands[tag - 1];
+    for (struct model_command *at = model.commands; sim.profile.deferred && at < sent; at++) {
+        if (at->unit == sent->unit && at->unit->kind == MODEL_TRANSACTION && at->replied &&
+            at->changed > 0 && names_ids(at) && effect_of(at, namespace, key) == NULL &&
+            model_names_collection(at, namespace) && makes(at, key, before, after)) {
+            return at;
+        }
+    }
+    return sent;
 }
 
 /* True: the command has changed it, or will have. */

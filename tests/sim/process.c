@@ -67,7 +67,7 @@ static void *life(void *argument)
         free(copies[ARGUMENT_COUNT - 2]);
         copies[ARGUMENT_COUNT - 2] = strdup("--set=unit.writes=deferred");
     }
-    if (sim.verbose) {
+    if (sim.logs) {
         free(copies[ARGUMENT_COUNT - 1]);
         copies[ARGUMENT_COUNT - 1] = strdup("--set=log.level=info");
     }

@@ -56,6 +56,7 @@ enum sim_writes {
 struct sim {
     uint64_t seed;
     bool verbose;
+    bool logs; /* the product logs more, and takes another course */
     bool allow_server_loss;
     enum sim_writes writes;
     struct sim_profile profile;
