@@ -661,7 +661,9 @@ static void run_stranger(bson_t *reply)
         bson_destroy(&command);
         return;
     }
-    make_write(&command, true);
+    if (!sim.profile.deferred || random_chance(1, 2) || !model_put_off(&command)) {
+        make_write(&command, true); /* else just what a transaction has in mind */
+    }
     struct model_unit *unit = model_unit_new(MODEL_STRANGER, NULL, 0);
     struct command_context context = {.database = "shop",
                                       .command = &command,

@@ -92,8 +92,27 @@ void model_replied(uint64_t tag, int64_t changed)
     struct model_command *command = &model.commands[tag - 1];
     command->replied = true;
     command->replied_at = model.order;
+    command->breaks = sim.breaks;
     command->changed = changed;
     model_own_note(command);
+}
+
+bool model_put_off(bson_t *command)
+{
+    static const struct model_command *found[MODEL_COMMANDS_MAX];
+    size_t count = 0;
+    bson_t body;
+    for (size_t i = 0; i < model.command_count; i++) {
+        const struct model_command *at = &model.commands[i];
+        if (at->replied && at->changed > 0 && at->unit->kind == MODEL_TRANSACTION &&
+            at->unit->outcome == MODEL_UNKNOWN) {
+            found[count++] = at;
+        }
+    }
+    if (count > 0 && model_view(&found[random_below(count)]->bytes, &body)) {
+        bson_concat(command, &body);
+    }
+    return count > 0;
 }
 
 void model_ended(struct model_unit *unit, enum model_outcome outcome)
@@ -272,11 +291,12 @@ bool model_same_document(const struct model_effect *a, const struct model_effect
 }
 
 /* It was journaled, perhaps, and perhaps not sent: nobody was told of it, or it was put off and
-   something broke; else the proxy knows what it has not sent. */
+   something broke since; else the proxy knows what it has not sent. */
 static bool may_be_unsent(const struct model_command *command, const char *namespace,
                           const bson_t *key)
 {
-    bool put_off = sim.broken && sim.profile.deferred && command->unit->kind == MODEL_TRANSACTION;
+    bool put_off = sim.breaks > command->breaks && sim.profile.deferred &&
+                   command->unit->kind == MODEL_TRANSACTION;
     for (size_t i = 0; i < model.effect_count && put_off; i++) {
         put_off = model.effects[i].command != command ||
                   !model_has_key(&model.effects[i], namespace, key);

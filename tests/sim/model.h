@@ -56,6 +56,9 @@ uint64_t model_command_new(struct model_unit *unit, const bson_t *command);
 uint64_t model_tag_new(struct model_unit *unit, const bson_t *command);
 /* The server carries it out when the process that passed it on is gone. */
 void model_is_late(uint64_t tag);
+/* A write that a transaction has been told of and that may be put off still; false: there is none.
+ */
+bool model_put_off(bson_t *command);
 /* The server, through the proxy, says how many documents the command has changed. */
 void model_replied(uint64_t tag, int64_t changed);
 void model_ended(struct model_unit *unit, enum model_outcome outcome);

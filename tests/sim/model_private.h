@@ -28,6 +28,7 @@ struct model_command {
     struct bytes bytes;
     bool replied;
     uint64_t replied_at; /* in the order of effects */
+    uint64_t breaks;     /* sim.breaks then */
     bool late;           /* a plain write, carried out when who had passed it on was gone */
     int64_t changed;
 };

@@ -189,7 +189,7 @@ void process_die(const char *reason)
         return;
     }
     sim_note("the proxy dies: %s", reason);
-    sim.broken = true;
+    sim.breaks++;
     process.crashes++;
     count_place(reason);
     process.dying = true;

@@ -65,7 +65,7 @@ struct sim {
     uint64_t steps;
     uint64_t trace; /* hash of the whole schedule: equal for equal runs */
     bool faults_over;
-    bool broken; /* the process has died, or a connection was closed or broke, while it lived */
+    uint64_t breaks; /* of the process and of connections, closed or cut, so far */
     bool failed;
     char failure[512];
 };
