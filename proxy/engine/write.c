@@ -390,7 +390,6 @@ static void on_reply(void *context, enum status status, struct slice reply)
         /* Whatever was on its way may still be applied: the rollback fences first. */
         operation->connection_lost = true;
         operation->unit->fate_unknown = operation->step == WRITE_SENDING;
-        write_documents_refuse_unsent(operation);
         write_fail(operation, REPLY_CODE_HostUnreachable, "the connection to the server broke");
     } else {
         switch (operation->step) {
@@ -447,7 +446,6 @@ static bool roll_back(struct write_operation *operation)
         operation->step = WRITE_DONE;
         return true;
     }
-    write_documents_refuse_behind(operation);
     operation->wait = WRITE_WAIT_ROLLBACK;
     operation->rollback = (struct rollback){
         .engine = operation->engine,

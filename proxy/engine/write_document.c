@@ -171,24 +171,6 @@ void write_documents_refuse(struct write_operation *operation, size_t first, siz
     }
 }
 
-void write_documents_refuse_unsent(struct write_operation *operation)
-{
-    size_t unsent = operation->document_at + operation->sent_count;
-    if (operation->step == WRITE_SENDING) {
-        write_documents_refuse(operation, unsent, operation->document_count - unsent);
-    }
-}
-
-void write_documents_refuse_behind(struct write_operation *operation)
-{
-    for (struct write_operation *at = operation->next_deferred; at != NULL;
-         at = at->next_deferred) {
-        if (at->step == WRITE_PUBLISHING) {
-            write_documents_refuse(at, 0, at->document_count);
-        }
-    }
-}
-
 void write_skip_statement(struct write_operation *operation)
 {
     write_documents_refuse(operation, operation->document_at,

@@ -94,11 +94,6 @@ void write_document_unjournaled(struct write_operation *operation);
 size_t write_documents_run(const struct write_operation *operation);
 /* The server did not write these; the unit remembers it. */
 void write_documents_refuse(struct write_operation *operation, size_t first, size_t count);
-/* The connection broke: of the batch at work all but what had been sent is refused. */
-void write_documents_refuse_unsent(struct write_operation *operation);
-/* Of the operations behind it in a flush, which were journaled with it, nothing was sent: what they
-   would have made of a document and is there now is a stranger's. */
-void write_documents_refuse_behind(struct write_operation *operation);
 
 /* The rest of the statement is not written; the unit goes on with the next one. */
 void write_skip_statement(struct write_operation *operation);
