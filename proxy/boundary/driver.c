@@ -106,6 +106,11 @@ static void on_flushed(struct flush *flush, struct slice failure)
     struct reply_view view;
     bson_t document;
     request->flushing = false;
+    if (failure.size == 0 && request->cancelled && !named(request, "commitTransaction")) {
+        request->reply_lost = true; /* nobody waits for the read */
+        ending_finish(request);
+        return;
+    }
     if (failure.size == 0) {
         request->after_flush(request);
         return;
@@ -131,6 +136,7 @@ static void flush_before(struct boundary_request *request,
         .unit = request->unit,
         .completed = on_flushed,
         .context = request,
+        .cancelled = request->cancelled,
     };
     request->flushing = true;
     flush_start(&request->flush);

@@ -13,7 +13,7 @@
 #include "wire/bson_walk.h"
 
 /* What an operation takes beside its documents, and a document beside its images. */
-#define OPERATION_BYTES (4u * 1024u)
+#define OPERATION_BYTES sizeof(struct write_operation)
 #define DOCUMENT_BYTES 256u
 /* A server takes a hundred. */
 #define DEPTH_MAX 20
@@ -176,12 +176,18 @@ static bool is_plain_id(const bson_iter_t *id)
            !BSON_ITER_HOLDS_UNDEFINED(id);
 }
 
+/* Its _id stands first. */
+static bool has_one_id(const bson_t *document)
+{
+    bson_iter_t at;
+    return bson_iter_init_find(&at, document, "_id") && is_plain_id(&at) &&
+           !bson_iter_find(&at, "_id");
+}
+
 static bool is_plain_document(const bson_t *document)
 {
     bson_iter_t at;
-    bson_iter_t id;
-    return bson_iter_init_find(&id, document, "_id") && is_plain_id(&id) &&
-           bson_iter_init(&at, document) && has_plain_names(&at, DEPTH_MAX);
+    return has_one_id(document) && bson_iter_init(&at, document) && has_plain_names(&at, DEPTH_MAX);
 }
 
 /* The command itself: its answer can be told without the server's. */
@@ -202,6 +208,9 @@ static bool may_put_off(const struct write_operation *operation)
 static bool may_put_off_document(const struct write_operation *operation,
                                  const struct write_document *document)
 {
+    if (document->after != NULL && unique_indexes_may_refuse(operation->unique, document->after)) {
+        return false;
+    }
     switch (write_statement(operation)->kind) {
     case STATEMENT_INSERT:
         return document->fate == WRITE_PENDING && is_plain_document(document->after);

@@ -94,7 +94,14 @@ static void next(struct flush *flush)
     write_go_on(flush->at);
 }
 
-static void on_task(struct worker_task *task)
+/* Before anything is journaled. */
+static void roll_back(struct flush *flush)
+{
+    flush->at = flush->first;
+    write_go_on(flush->at);
+}
+
+static void on_journaled_task(struct worker_task *task)
 {
     struct flush *flush = flush_of(task);
     flush->at = flush->first;
@@ -110,11 +117,49 @@ static void on_journaled(struct wal_append *first, void *context)
     worker_post(flush->channel->worker, &flush->task);
 }
 
+static void journal(struct flush *flush)
+{
+    flush->task.run = on_journaled_task;
+    if (!write_journal_together(flush->first, on_journaled, flush)) {
+        roll_back(flush);
+    }
+}
+
+static void look(struct flush *flush);
+
+static void on_looked(void *context, enum status status, struct slice reply)
+{
+    struct flush *flush = context;
+    if (status != STATUS_OK) {
+        flush->first->connection_lost = true;
+        write_fail(flush->first, REPLY_CODE_HostUnreachable, "the connection to the server broke");
+        roll_back(flush);
+    } else if (!write_documents_are_unchanged(flush->looked, reply)) {
+        write_fail_behind(flush->first);
+        roll_back(flush);
+    } else {
+        flush->looked = flush->looked->next_deferred;
+        look(flush);
+    }
+}
+
+/* One operation's documents after the other's. */
+static void look(struct flush *flush)
+{
+    if (flush->looked == NULL) {
+        journal(flush);
+        return;
+    }
+    bson_t command = BSON_INITIALIZER;
+    write_put_look(flush->looked, &command);
+    flush->channel->send(flush->channel, write_slice(&command), on_looked, flush);
+    bson_destroy(&command);
+}
+
 void flush_start(struct flush *flush)
 {
     (void)atomic_fetch_add_explicit(&flush->engine->counters.flushes, 1, memory_order_relaxed);
-    flush->task.run = on_task;
-    flush->first = deferred_release(flush->unit);
+    flush->first = flush->looked = deferred_release(flush->unit);
     for (struct write_operation *at = flush->first; at != NULL; at = at->next_deferred) {
         at->engine = flush->engine;
         at->channel = flush->channel;
@@ -125,10 +170,7 @@ void flush_start(struct flush *flush)
         at->step = WRITE_JOURNALING;
         write_init(at);
     }
-    if (!write_journal_together(flush->first, on_journaled, flush)) {
-        flush->at = flush->first;
-        write_go_on(flush->at);
-    }
+    look(flush);
 }
 
 void flush_cancel(struct flush *flush)

@@ -3,8 +3,8 @@
 
 /*
  * Carrying out what a unit has put off (deferred.h), before its commit and before what could see
- * it: all of it in one group of the journal, then published and sent, one command for each
- * namespace and kind of write.
+ * it: the documents looked at once more, all of it in one group of the journal, then published and
+ * sent, one command for each namespace and kind of write.
  *
  * Worker of the channel only.
  */
@@ -29,13 +29,13 @@ struct flush {
      */
     void (*completed)(struct flush *flush, struct slice failure);
     void *context;
+    bool cancelled; /* the client has gone already */
     bool lost;
     /* private */
     struct write_operation *first;
-    struct write_operation *at; /* the one at work; NULL: they are being journaled */
-    struct wal_append *append;  /* the group's first record */
+    struct write_operation *looked; /* the one whose documents are looked at */
+    struct write_operation *at;     /* the one that is sent; NULL: none yet */
     struct worker_task task;
-    bool cancelled;
 };
 
 /* Something of the unit is put off. */

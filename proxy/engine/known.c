@@ -3,10 +3,11 @@
 
 #include <stdlib.h>
 
-enum status known_collect(const struct unit *unit, struct record_known **ret_known,
-                          size_t *ret_count)
+static enum status collect(const struct unit *unit, bool refused_only,
+                           struct record_known **ret_known, size_t *ret_count)
 {
     struct record_known *known = NULL;
+    size_t count = 0;
     if (unit->known_count > 0) {
         known = calloc(unit->known_count, sizeof *known);
         if (known == NULL) {
@@ -14,11 +15,25 @@ enum status known_collect(const struct unit *unit, struct record_known **ret_kno
         }
     }
     for (size_t i = 0; i < unit->known_count; i++) {
-        known[i] = (struct record_known){.number = unit->known[i].number,
-                                         .refused = unit->known[i].refused,
-                                         .after = unit->known[i].after};
+        if (unit->known[i].refused || !refused_only) {
+            known[count++] = (struct record_known){.number = unit->known[i].number,
+                                                   .refused = unit->known[i].refused,
+                                                   .after = unit->known[i].after};
+        }
     }
     *ret_known = known;
-    *ret_count = unit->known_count;
+    *ret_count = count;
     return STATUS_OK;
+}
+
+enum status known_collect(const struct unit *unit, struct record_known **ret_known,
+                          size_t *ret_count)
+{
+    return collect(unit, false, ret_known, ret_count);
+}
+
+enum status known_collect_refused(const struct unit *unit, struct record_known **ret_known,
+                                  size_t *ret_count)
+{
+    return collect(unit, true, ret_known, ret_count);
 }

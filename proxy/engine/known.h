@@ -15,4 +15,8 @@
 MUST_CHECK enum status known_collect(const struct unit *unit, struct record_known **ret_known,
                                      size_t *ret_count);
 
+/* The same of what was refused, for an ABORT: what else was learned is undone. */
+MUST_CHECK enum status known_collect_refused(const struct unit *unit,
+                                             struct record_known **ret_known, size_t *ret_count);
+
 #endif

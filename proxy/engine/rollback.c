@@ -21,6 +21,7 @@
 
 #include "base/condition.h"
 #include "engine/finish.h"
+#include "engine/known.h"
 #include "engine/native_unit.h"
 #include "engine/release.h"
 #include "holdfast/clock.h"
@@ -196,14 +197,36 @@ static enum status append_end(struct rollback *rollback, enum wal_kind kind, con
     return wal_append_wait(rollback->engine->wal, &append, NULL);
 }
 
-/* A short end always fits: if a conflict's images do not, they are left out. */
+/* With what was refused: who redoes after a crash of the server must not take what was there
+   already for the unit's. */
+static enum status append_abort(struct rollback *rollback)
+{
+    bson_t payload = BSON_INITIALIZER;
+    struct record_known *refused = NULL;
+    size_t count = 0;
+    enum status status = known_collect_refused(rollback->unit, &refused, &count);
+    if (status == STATUS_OK) {
+        record_put_abort_known(&payload, rollback->reason, refused, count);
+        status = append_end(rollback, WAL_KIND_ABORT, &payload);
+        free(refused);
+    }
+    if (status == STATUS_FULL && count > 0) {
+        bson_reinit(&payload);
+        record_put_abort(&payload, rollback->reason);
+        status = append_end(rollback, WAL_KIND_ABORT, &payload);
+    }
+    bson_destroy(&payload);
+    return status;
+}
+
+/* A short end always fits: if a conflict's images, or what was refused, do not, they are left out.
+ */
 static void journal_end(struct rollback *rollback, enum undo_result result, const bson_t *conflict)
 {
     bson_t payload = BSON_INITIALIZER;
     enum status status = STATUS_OK;
     if (result == UNDO_DONE) {
-        record_put_abort(&payload, rollback->reason);
-        status = append_end(rollback, WAL_KIND_ABORT, &payload);
+        status = append_abort(rollback);
     } else {
         status = append_end(rollback, WAL_KIND_CONFLICT, conflict);
         if (status == STATUS_FULL) {

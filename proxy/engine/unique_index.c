@@ -101,6 +101,19 @@ static void copy_document(bson_iter_t *at, bson_t *copy)
     }
 }
 
+/* What else than a value that is there already may keep a document out of an index. */
+static void note_kind(struct unique_indexes *indexes, const bson_iter_t *key)
+{
+    bson_iter_t field;
+    size_t count = 0;
+    bool valid = bson_iter_recurse(key, &field);
+    while (valid && bson_iter_next(&field)) {
+        indexes->are_special = indexes->are_special || !BSON_ITER_HOLDS_NUMBER(&field);
+        count++;
+    }
+    indexes->are_compound = indexes->are_compound || count > 1;
+}
+
 /* Adds the index if it is a unique one. False: this is no definition of an index. */
 static bool add_index(struct unique_indexes *indexes, const char *namespace,
                       const bson_t *definition, bool collated)
@@ -112,6 +125,7 @@ static bool add_index(struct unique_indexes *indexes, const char *namespace,
         !bson_iter_init_find(&name, definition, "name") || !BSON_ITER_HOLDS_UTF8(&name)) {
         return false;
     }
+    note_kind(indexes, &key);
     bool of_id = is_id_index(&name) && (collated || has_collation(definition));
     /* An index that is prepared to become unique refuses duplicates already. */
     if (!of_id && !flag(definition, "unique") && !flag(definition, "prepareUnique")) {
@@ -187,6 +201,27 @@ struct unique_indexes *unique_indexes_parse(const char *namespace, const bson_t 
                 add_index(indexes, namespace, &definition, collated);
     }
     return taken ? indexes : unique_indexes_release(indexes);
+}
+
+static size_t count_arrays(bson_iter_t *fields)
+{
+    bson_iter_t inner;
+    size_t count = 0;
+    while (bson_iter_next(fields)) {
+        bool array = BSON_ITER_HOLDS_ARRAY(fields);
+        count += array;
+        if ((array || BSON_ITER_HOLDS_DOCUMENT(fields)) && bson_iter_recurse(fields, &inner)) {
+            count += count_arrays(&inner);
+        }
+    }
+    return count;
+}
+
+bool unique_indexes_may_refuse(const struct unique_indexes *indexes, const bson_t *document)
+{
+    bson_iter_t fields;
+    return indexes->are_special || (indexes->are_compound && bson_iter_init(&fields, document) &&
+                                    count_arrays(&fields) > 1);
 }
 
 struct unique_indexes *unique_indexes_hold(struct unique_indexes *indexes)

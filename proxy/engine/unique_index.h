@@ -26,6 +26,8 @@ struct unique_indexes {
     atomic_size_t holders;
     struct unique_index *items;
     size_t count;
+    bool are_special;  /* one of any kind is no plain one: a geometry, a text, a hash */
+    bool are_compound; /* one of any kind has several fields */
 };
 
 /* The size of the path's first name. */

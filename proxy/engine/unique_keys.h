@@ -44,6 +44,12 @@ struct unique_indexes *unique_indexes_release(struct unique_indexes *indexes);
 
 size_t unique_indexes_count(const struct unique_indexes *indexes);
 
+/*
+ * Whether an index, unique or not, may have no place for the document, whatever others hold: one of
+ * a special kind for a value that it does not take, one of several fields for two arrays.
+ */
+bool unique_indexes_may_refuse(const struct unique_indexes *indexes, const bson_t *document);
+
 /* Whether an update, which the server computes, may change a key. */
 bool unique_indexes_touched(const struct unique_indexes *indexes,
                             const struct statement *statement);

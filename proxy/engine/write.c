@@ -249,6 +249,7 @@ static bool flush(struct write_operation *operation)
         .unit = operation->unit,
         .completed = on_flushed,
         .context = operation,
+        .cancelled = operation->cancelled,
     };
     flush_start(&operation->flush);
     return false;
@@ -390,6 +391,10 @@ static void on_reply(void *context, enum status status, struct slice reply)
         /* Whatever was on its way may still be applied: the rollback fences first. */
         operation->connection_lost = true;
         operation->unit->fate_unknown = operation->step == WRITE_SENDING;
+        if (operation->step == WRITE_SENDING) {
+            size_t behind = operation->document_at + operation->sent_count;
+            write_documents_refuse(operation, behind, operation->document_count - behind);
+        }
         write_fail(operation, REPLY_CODE_HostUnreachable, "the connection to the server broke");
     } else {
         switch (operation->step) {
@@ -440,12 +445,24 @@ static const char *rollback_reason(const struct write_operation *operation)
                                       : "a command of the unit failed";
 }
 
+/* What was journaled with it, behind it, was never sent: undoing has to leave it alone. */
+static void refuse_rest(struct write_operation *operation)
+{
+    for (struct write_operation *rest = operation->next_deferred; rest != NULL;
+         rest = rest->next_deferred) {
+        if (rest->step == WRITE_PUBLISHING) {
+            write_documents_refuse(rest, 0, rest->document_count);
+        }
+    }
+}
+
 static bool roll_back(struct write_operation *operation)
 {
     if (operation->unit->state != UNIT_OPEN) {
         operation->step = WRITE_DONE;
         return true;
     }
+    refuse_rest(operation);
     operation->wait = WRITE_WAIT_ROLLBACK;
     operation->rollback = (struct rollback){
         .engine = operation->engine,

@@ -165,6 +165,7 @@ void write_documents_refuse(struct write_operation *operation, size_t first, siz
         document->fate = WRITE_ENDED;
         if (!operation->unjournaled &&
             unit_learn_refused(operation->unit, document->number) != STATUS_OK) {
+            operation->unit->doubt = "out of memory to keep which of its writes were refused";
             write_fail_for_memory(operation);
             return;
         }

@@ -11,24 +11,36 @@
 
 /* ------------------------------------------------------------------ which were written */
 
-bool write_check(struct write_operation *operation)
+/* A find of `count` documents from `first` on. */
+static void put_find(const struct write_operation *operation, size_t first, size_t count,
+                     bson_t *command)
 {
-    bson_t command = BSON_INITIALIZER;
     bson_t ids = BSON_INITIALIZER;
-    for (size_t i = 0; i < operation->sent_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         char text[16];
         const char *name;
         bson_iter_t id;
-        struct slice key = operation->documents[operation->document_at + i].key;
+        struct slice key = operation->documents[first + i].key;
         size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
         if (bson_iter_init_from_data(&id, key.data, key.size) && bson_iter_find(&id, "_id")) {
             bson_append_iter(&ids, name, (int)size, &id);
         }
     }
-    command_build_find_ids(&command, &operation->target, &ids, false);
+    command_build_find_ids(command, &operation->target, &ids, false);
     bson_destroy(&ids);
+}
+
+bool write_check(struct write_operation *operation)
+{
+    bson_t command = BSON_INITIALIZER;
+    put_find(operation, operation->document_at, operation->sent_count, &command);
     write_send(operation, &command);
     return false;
+}
+
+void write_put_look(const struct write_operation *operation, bson_t *command)
+{
+    put_find(operation, 0, operation->document_count, command);
 }
 
 static bool is_in_batch(struct slice batch, struct slice document)
@@ -42,6 +54,28 @@ static bool is_in_batch(struct slice batch, struct slice document)
         found = BSON_ITER_HOLDS_DOCUMENT(&iter) && slice_equal(write_slice_at(&iter), document);
     }
     return found;
+}
+
+bool write_documents_are_unchanged(const struct write_operation *operation, struct slice reply)
+{
+    struct reply_view view;
+    bson_iter_t at;
+    size_t present = 0;
+    size_t seen = 0;
+    bool unchanged = reply_view_parse(reply, &view) == STATUS_OK && view.ok && view.has_cursor &&
+                     view.cursor_id == 0 && view.batch.size > 0 &&
+                     bson_iter_init_from_data(&at, view.batch.data, view.batch.size);
+    for (size_t i = 0; i < operation->document_count && unchanged; i++) {
+        const struct image *before = &operation->documents[i].before;
+        if (before->presence == IMAGE_PRESENT) {
+            present++;
+            unchanged = is_in_batch(view.batch, before->document);
+        }
+    }
+    while (unchanged && bson_iter_next(&at)) {
+        seen++;
+    }
+    return unchanged && seen == present; /* none that should not be there */
 }
 
 static void doubt(struct write_operation *operation)
@@ -61,6 +95,8 @@ void write_take_check(struct write_operation *operation, struct slice reply)
     struct reply_view view;
     int64_t seen = 0;
     bool remove = write_statement(operation)->kind == STATEMENT_DELETE;
+    size_t behind = operation->document_at + operation->sent_count;
+    write_documents_refuse(operation, behind, operation->document_count - behind);
     if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor ||
         view.cursor_id != 0 || remove) {
         doubt(operation);

@@ -341,7 +341,8 @@ static void take_changed(struct write_operation *operation, const struct reply_v
     } else if (done == (int64_t)count) {
         count_run(operation, count);
     } else if (count == 1) {
-        write_documents_refuse(operation, operation->document_at, 1);
+        write_documents_refuse(operation, operation->document_at,
+                               operation->document_count - operation->document_at);
         write_fail_behind(operation);
     } else {
         operation->step = WRITE_CHECKING;

@@ -202,6 +202,10 @@ void write_count_next(struct write_operation *operation);
 /* ---- write_look.c: which were written, is it well formed, and findAndModify's projection */
 
 bool write_check(struct write_operation *operation);
+/* Of one that was put off: the command that reads its documents, and whether they are still as its
+   before-images say. */
+void write_put_look(const struct write_operation *operation, bson_t *command);
+bool write_documents_are_unchanged(const struct write_operation *operation, struct slice reply);
 void write_take_check(struct write_operation *operation, struct slice reply);
 /* Whether a statement that matches nothing may yet be an error. */
 bool write_wants_probe(const struct write_operation *operation);

@@ -360,7 +360,8 @@ static enum status take_record(struct loading *loading, const struct wal_record 
         if (!copy_bytes(history, record->payload, &history->last_payload)) {
             return no_memory(ret_error);
         }
-        return record->kind == WAL_KIND_COMMIT ? take_known(loading, record, ret_error) : STATUS_OK;
+        return record->kind == WAL_KIND_CONFLICT ? STATUS_OK
+                                                 : take_known(loading, record, ret_error);
     default:
         return STATUS_OK; /* kinds that say nothing about images */
     }
