@@ -91,11 +91,19 @@ static void answer_from_journal(struct boundary_request *request)
     answer_ended(request, outcome);
 }
 
+/* Of a commit, whichever of its records it is that has no room. */
+static void set_journal_full(struct boundary_request *request)
+{
+    ending_set_error(request, REPLY_CODE_OutOfDiskSpace, REPLY_LABEL_TRANSIENT,
+                     "the journal is full: the transaction was rolled back");
+}
+
 /* ------------------------------------------------------------------ what was put off */
 
 static void on_flushed(struct flush *flush, struct slice failure)
 {
     struct boundary_request *request = flush->context;
+    struct reply_view view;
     bson_t document;
     request->flushing = false;
     if (failure.size == 0 && request->cancelled && !named(request, "commitTransaction")) {
@@ -108,8 +116,13 @@ static void on_flushed(struct flush *flush, struct slice failure)
         return;
     }
     request->reply_lost = flush->lost;
-    (void)bson_init_static(&document, failure.data, failure.size);
-    bson_concat(&request->reply, &document);
+    if (named(request, "commitTransaction") && reply_view_parse(failure, &view) == STATUS_OK &&
+        view.code == REPLY_CODE_OutOfDiskSpace) {
+        set_journal_full(request);
+    } else {
+        (void)bson_init_static(&document, failure.data, failure.size);
+        bson_concat(&request->reply, &document);
+    }
     ending_finish(request);
 }
 
@@ -139,8 +152,7 @@ static void after_commit(struct boundary_request *request)
         CRASH_POINT(commit_acknowledged);
         return;
     }
-    ending_set_error(request, REPLY_CODE_OutOfDiskSpace, REPLY_LABEL_TRANSIENT,
-                     "the journal is full: the transaction was rolled back");
+    set_journal_full(request);
     ending_roll_back(request, "the journal is full");
 }
 

@@ -526,6 +526,13 @@ static enum status get_entry(struct slice payload, const char *name, size_t inde
     return error_set(ret_error, STATUS_NOT_FOUND, "no entry %zu in `%s`", index, name);
 }
 
+bool record_has_known(struct slice payload)
+{
+    bson_iter_t at;
+    return bson_iter_init_from_data(&at, payload.data, payload.size) &&
+           bson_iter_find(&at, "known");
+}
+
 enum status record_get_known(struct slice payload, size_t index, struct record_known *ret_known,
                              struct error *ret_error)
 {

@@ -21,7 +21,7 @@
 
 #define CLIENTS_MAX 8
 #define MESSAGE_HEAD 21u
-#define KEYS 8
+#define KEYS MODEL_IDS
 #define KEYS_AT_START 5
 #define ANSWER_MAX_US ((uint64_t)120 * 1000 * 1000)
 
@@ -390,37 +390,57 @@ static void think(void)
     fiber_sleep(random_below((uint64_t)64 << random_below(12)));
 }
 
-/* What the unit has changed it sees as it left it: nobody else may have changed it since. */
-static void check_read(const struct model_unit *unit, const char *collection, int32_t key,
+/* A failure that blames strangers, or the server, where neither has done anything. */
+static void check_error(const bson_t *reply)
+{
+    static const char *const phrases[] = {"changed around the proxy", "was put off"};
+    bson_iter_t at;
+    if (is_ok(reply) || !bson_iter_init_find(&at, reply, "errmsg") || model_strangers_wrote() ||
+        model_server_lost()) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof phrases / sizeof phrases[0]; i++) {
+        if (strstr(bson_iter_utf8(&at, NULL), phrases[i]) != NULL) {
+            sim_fail("a transaction fails for what nobody did: %s", bson_iter_utf8(&at, NULL));
+        }
+    }
+}
+
+static void check_read(const struct model_unit *unit, const char *collection, const bson_t *command,
                        const bson_t *reply)
 {
     char namespace[32];
-    bson_t id = BSON_INITIALIZER;
-    bson_t now;
     bson_iter_t at;
-    bson_iter_t found;
+    bson_iter_t batch;
+    bson_t filter;
+    bson_t documents;
+    uint32_t size;
+    const uint8_t *data;
     (void)snprintf(namespace, sizeof namespace, "shop.%s", collection);
-    if (!is_ok(reply) || !model_has_changed(unit, namespace, key) || model_strangers_wrote()) {
-        return;
+    (void)bson_iter_init_find(&at, command, "filter");
+    bson_iter_document(&at, &size, &data);
+    (void)bson_init_static(&filter, data, size);
+    if (is_ok(reply) && bson_iter_init(&at, reply) &&
+        bson_iter_find_descendant(&at, "cursor.firstBatch", &batch)) {
+        bson_iter_array(&batch, &size, &data);
+        (void)bson_init_static(&documents, data, size);
+        model_read(unit, namespace, &filter, &documents);
     }
-    BSON_APPEND_INT32(&id, "_id", key);
-    (void)operators_id(&id, &at);
-    bool there = database_find(namespace, &at, &now);
-    bool seen =
-        bson_iter_init(&at, reply) && bson_iter_find_descendant(&at, "cursor.firstBatch.0", &found);
-    if (there != seen) {
-        sim_fail("a transaction does not see what it wrote");
-    } else if (seen) {
-        uint32_t size;
-        const uint8_t *data;
-        bson_t view;
-        bson_iter_document(&found, &size, &data);
-        (void)bson_init_static(&view, data, size);
-        if (!bson_equal(&view, &now)) {
-            sim_fail("a transaction sees another document than it wrote");
-        }
+}
+
+/* Of one document; where writes are put off also of a group, and of all: those it must not miss. */
+static void put_search(bson_t *command)
+{
+    uint64_t what = sim.profile.deferred ? random_below(6) : 0;
+    bson_t filter;
+    if (what < 4) {
+        put_key(command, "filter", (int32_t)random_below(KEYS));
+    } else if (what < 5) {
+        put_group(command, "filter");
+    } else {
+        BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
+        bson_append_document_end(command, &filter);
     }
-    bson_destroy(&id);
 }
 
 /* False: the transaction has ended. */
@@ -428,16 +448,17 @@ static bool read_in(struct client *client, struct model_unit *unit, bool first, 
 {
     bson_t command = BSON_INITIALIZER;
     const char *collection = a_collection();
-    int32_t key = (int32_t)random_below(KEYS);
     BSON_APPEND_UTF8(&command, "find", collection);
-    put_key(&command, "filter", key);
+    put_search(&command);
+    uint64_t tag = model_tag_new(unit, &command);
     put_target(&command);
     put_transaction(&command, client, first);
-    enum answer answer = ask(client, &command, 0, reply);
-    bson_destroy(&command);
+    enum answer answer = ask(client, &command, tag, reply);
     if (answer == ANSWERED) {
-        check_read(unit, collection, key, reply);
+        check_error(reply);
+        check_read(unit, collection, &command, reply);
     }
+    bson_destroy(&command);
     return answer == ANSWERED && is_ok(reply);
 }
 
@@ -445,12 +466,15 @@ static bool read_in(struct client *client, struct model_unit *unit, bool first, 
 static bool write_in(struct client *client, struct model_unit *unit, bool first, bson_t *reply)
 {
     bson_t command = BSON_INITIALIZER;
-    make_write(&command, true);
+    make_write(&command, !sim.profile.deferred || random_chance(1, 3));
     uint64_t tag = model_command_new(unit, &command);
     put_target(&command);
     put_transaction(&command, client, first);
     enum answer answer = ask(client, &command, tag, reply);
     bool fine = answer == ANSWERED && is_ok(reply) && !bson_has_field(reply, "writeErrors");
+    if (answer == ANSWERED) {
+        check_error(reply);
+    }
     if (fine) {
         model_replied(tag, changed(&command, reply));
     }
@@ -465,31 +489,42 @@ static void end_command(struct client *client, const char *name, bson_t *command
     put_transaction(command, client, false);
 }
 
+/* What a write would have been told comes with the commit. */
+static bool refuses_put_off(const bson_t *reply)
+{
+    bson_iter_t at;
+    return sim.profile.deferred && bson_iter_init_find(&at, reply, "errmsg") &&
+           strstr(bson_iter_utf8(&at, NULL), "was put off") != NULL;
+}
+
 /* Until it is known. */
 static void commit(struct client *client, struct model_unit *unit, bson_t *reply)
 {
     bson_t command = BSON_INITIALIZER;
     end_command(client, "commitTransaction", &command);
-    model_commit_sent(unit);
+    uint64_t tag = model_tag_new(unit, &command);
     for (;;) {
         enum answer answer;
-        if (!sim.faults_over && random_chance(1, 16)) {
+        if (!sim.faults_over && random_chance(1, sim.profile.deferred ? 6 : 16)) {
             /* It leaves before the answer, and asks later. */
             connect_to_proxy(client);
-            send_command(client, &command, 0);
+            send_command(client, &command, tag);
             fiber_sleep(random_below(2000));
             disconnect(client);
             answer = BROKEN;
         } else {
-            answer = ask(client, &command, 0, reply);
+            answer = ask(client, &command, tag, reply);
+        }
+        if (answer == ANSWERED) {
+            check_error(reply);
         }
         if (answer == ANSWERED && is_ok(reply)) {
             model_ended(unit, MODEL_COMMITTED);
             break;
         }
         if (answer == ANSWERED && !has_label(reply, "UnknownTransactionCommitResult")) {
-            model_ended(unit, has_label(reply, "TransientTransactionError") ? MODEL_ROLLED_BACK
-                                                                            : MODEL_AWRY);
+            bool told = has_label(reply, "TransientTransactionError") || refuses_put_off(reply);
+            model_ended(unit, told ? MODEL_ROLLED_BACK : MODEL_AWRY);
             break;
         }
         think();
@@ -519,14 +554,15 @@ static bool try_transaction(struct client *client, bson_t *reply)
     client->transaction_number++;
     struct model_unit *unit =
         model_unit_new(MODEL_TRANSACTION, client->session, client->transaction_number);
-    unsigned count = 1 + (unsigned)random_below(4);
+    unsigned count = 1 + (unsigned)random_below(sim.profile.deferred ? 7 : 4);
     bool fine = true;
     for (unsigned i = 0; i < count && fine; i++) {
-        fine = random_chance(1, 5) ? read_in(client, unit, i == 0, reply)
-                                   : write_in(client, unit, i == 0, reply);
+        fine = random_chance(sim.profile.deferred ? 2 : 1, 5)
+                   ? read_in(client, unit, i == 0, reply)
+                   : write_in(client, unit, i == 0, reply);
         think();
     }
-    uint64_t end = random_below(20);
+    uint64_t end = random_below(sim.profile.deferred ? 12 : 20);
     if (!fine) {
         model_ended(unit, MODEL_ROLLED_BACK);
     } else if (end == 0) {
@@ -625,7 +661,9 @@ static void run_stranger(bson_t *reply)
         bson_destroy(&command);
         return;
     }
-    make_write(&command, true);
+    if (!sim.profile.deferred || random_chance(1, 2) || !model_put_off(&command)) {
+        make_write(&command, true); /* else just what a transaction has in mind */
+    }
     struct model_unit *unit = model_unit_new(MODEL_STRANGER, NULL, 0);
     struct command_context context = {.database = "shop",
                                       .command = &command,

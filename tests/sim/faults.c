@@ -48,8 +48,10 @@ void faults_draw(void)
     }
     sim.profile.server_loses =
         sim.allow_server_loss && sim.profile.server_restarts > 0 && random_chance(3, 4);
+    sim.profile.deferred = sim.writes == SIM_WRITES_DEFERRED ||
+                           (sim.writes == SIM_WRITES_DRAWN && random_coin(sim.seed));
     sim_note("profile: clients %u x %u, crashes %u at points (%u/10000) and %u others, cuts %u, "
-             "server %u%s, store %u%s%s%s%s%s, slow %u, preempt %u",
+             "server %u%s, store %u%s%s%s%s%s%s, slow %u, preempt %u",
              sim.profile.clients, sim.profile.operations, sim.profile.crashes_max,
              sim.profile.crash_points, sim.profile.crashes_random, sim.profile.cuts,
              sim.profile.server_restarts, sim.profile.server_loses ? " loses" : "",
@@ -57,7 +59,8 @@ void faults_draw(void)
              sim.profile.power_cuts ? ", power cuts" : "",
              sim.profile.strangers ? ", strangers" : "",
              sim.profile.shows_connections ? "" : ", hides connections",
-             sim.profile.clock_jumps ? ", clock jumps" : "", sim.profile.slow, sim.profile.preempt);
+             sim.profile.clock_jumps ? ", clock jumps" : "",
+             sim.profile.deferred ? ", deferred" : "", sim.profile.slow, sim.profile.preempt);
 }
 
 uint64_t faults_latency(void)

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model.h"
 #include "sim.h"
 #include "store.h"
 #include "wal/internal.h"
@@ -86,6 +87,7 @@ static size_t note_asked(const struct wal_append *first)
     *group = (struct group){.fate = ASKED, .open = true, .first = record_count};
     for (const struct wal_append *record = first; record != NULL; record = record->next) {
         assert(record_count < RECORDS_MAX);
+        model_record_asked(record->unit, record->kind, record->payload);
         records[record_count++] = (struct record){
             .unit = record->unit,
             .kind = record->kind,

@@ -237,6 +237,7 @@ void network_send(struct end *end, const void *data, size_t size, uint64_t tag)
 void network_close(struct end *end, bool reset)
 {
     struct end *peer = peer_of(end);
+    sim.breaks++;
     if (end->kind == END_LISTENER) {
         for (size_t i = 0; i < end->backlog_count; i++) {
             network_close(&ends[end->backlog[i]], true);
@@ -252,6 +253,7 @@ void network_close(struct end *end, bool reset)
 void network_cut(struct end *end)
 {
     struct end *pair[2] = {end, peer_of(end)};
+    sim.breaks++;
     for (size_t i = 0; i < 2; i++) {
         if (pair[i] != NULL && !pair[i]->broken) {
             pair[i]->broken = true;

@@ -51,6 +51,7 @@ static const char *const arguments[] = {
     "--set=unit.lifetime=5s",
     "--set=upstream.connectTimeout=500ms",
     "--set=unit.reads=local", /* the simulated server evaluates no aggregations */
+    "--set=unit.writes=immediate",
     "--set=log.level=warning",
 };
 #define ARGUMENT_COUNT (sizeof arguments / sizeof arguments[0])
@@ -62,7 +63,11 @@ static void *life(void *argument)
     for (size_t i = 0; i < ARGUMENT_COUNT; i++) {
         copies[i] = strdup(arguments[i]);
     }
-    if (sim.verbose) {
+    if (sim.profile.deferred) {
+        free(copies[ARGUMENT_COUNT - 2]);
+        copies[ARGUMENT_COUNT - 2] = strdup("--set=unit.writes=deferred");
+    }
+    if (sim.logs) {
         free(copies[ARGUMENT_COUNT - 1]);
         copies[ARGUMENT_COUNT - 1] = strdup("--set=log.level=info");
     }
@@ -90,6 +95,11 @@ void process_start(void *object, uint64_t number)
 bool process_is_alive(void)
 {
     return process.alive;
+}
+
+unsigned process_lives(void)
+{
+    return process.lives;
 }
 
 bool process_is_serving(void)
@@ -179,6 +189,7 @@ void process_die(const char *reason)
         return;
     }
     sim_note("the proxy dies: %s", reason);
+    sim.breaks++;
     process.crashes++;
     count_place(reason);
     process.dying = true;

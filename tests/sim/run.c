@@ -107,10 +107,14 @@ static bool clients_done_or_late(void)
 static void begin(uint64_t seed)
 {
     bool verbose = sim.verbose;
+    bool logs = sim.logs;
     bool allow_loss = sim.allow_server_loss;
+    enum sim_writes writes = sim.writes;
     sim = (struct sim){.seed = seed,
                        .verbose = verbose,
+                       .logs = logs,
                        .allow_server_loss = allow_loss,
+                       .writes = writes,
                        .now_us = BOOT_US,
                        .wall_offset_us = (int64_t)1700000000 * 1000000};
     random_seed(seed);
@@ -194,26 +198,26 @@ static int usage(void)
 {
     printf("usage: sim [--seed N | --from N --count N] [options]\n"
            "  --verbose      shows the schedule of each run\n"
+           "  --log          with what the product logs, which is another schedule\n"
            "  --twice        runs each seed twice, and compares the schedules\n"
            "  --keep-going   goes on after a seed that failed\n"
            "  --deaths       shows where the process died, and fails if it never did at some\n"
            "                 crash point\n"
-           "  --no-loss      a server that crashes keeps what it had not synced\n");
+           "  --no-loss      a server that crashes keeps what it had not synced\n"
+           "  --immediate    unit.writes: immediate in each seed; without it the seed draws\n"
+           "  --deferred     unit.writes: deferred in each seed\n");
     return 2;
 }
 
 int main(int argument_count, char **arguments)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},
-        {"from", required_argument, NULL, 'f'},
-        {"count", required_argument, NULL, 'c'},
-        {"verbose", no_argument, NULL, 'v'},
-        {"twice", no_argument, NULL, '2'},
-        {"no-loss", no_argument, NULL, 'l'},
-        {"keep-going", no_argument, NULL, 'k'},
-        {"deaths", no_argument, NULL, 'd'},
-        {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},  {"from", required_argument, NULL, 'f'},
+        {"count", required_argument, NULL, 'c'}, {"verbose", no_argument, NULL, 'v'},
+        {"log", no_argument, NULL, 'o'},         {"twice", no_argument, NULL, '2'},
+        {"no-loss", no_argument, NULL, 'l'},     {"keep-going", no_argument, NULL, 'k'},
+        {"deaths", no_argument, NULL, 'd'},      {"immediate", no_argument, NULL, 'i'},
+        {"deferred", no_argument, NULL, 'w'},    {NULL, 0, NULL, 0},
     };
     uint64_t from = 1;
     uint64_t count = 1000;
@@ -238,6 +242,9 @@ int main(int argument_count, char **arguments)
         case 'v':
             sim.verbose = true;
             break;
+        case 'o':
+            sim.logs = true;
+            break;
         case '2':
             twice = true;
             break;
@@ -249,6 +256,12 @@ int main(int argument_count, char **arguments)
             break;
         case 'd':
             deaths = true;
+            break;
+        case 'i':
+            sim.writes = SIM_WRITES_IMMEDIATE;
+            break;
+        case 'w':
+            sim.writes = SIM_WRITES_DEFERRED;
             break;
         default:
             return usage();

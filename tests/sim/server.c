@@ -272,6 +272,7 @@ static void request_send(struct own_request *request)
         schedule_at(at_us, own_execute, request, 0);
     }
     if (request->breaks) {
+        sim.breaks++;
         sim_note("the proxy's own connection %u breaks", request->connection);
         server_own_close(request->connection);
         request->holders++;

@@ -44,18 +44,28 @@ struct sim_profile {
     bool clock_jumps;         /* of the wall clock */
     unsigned slow;            /* chance in 1,000 that a message is slow */
     unsigned preempt;         /* chance in 1,000 that a thread is preempted where it may be */
+    bool deferred;            /* unit.writes: transactions are written with their commit */
+};
+
+enum sim_writes {
+    SIM_WRITES_DRAWN, /* deferred in every other seed or so */
+    SIM_WRITES_IMMEDIATE,
+    SIM_WRITES_DEFERRED,
 };
 
 struct sim {
     uint64_t seed;
     bool verbose;
+    bool logs; /* the product logs more, and takes another course */
     bool allow_server_loss;
+    enum sim_writes writes;
     struct sim_profile profile;
     uint64_t now_us; /* monotonic; begins somewhere */
     int64_t wall_offset_us;
     uint64_t steps;
     uint64_t trace; /* hash of the whole schedule: equal for equal runs */
     bool faults_over;
+    uint64_t breaks; /* of the process and of connections, closed or cut, so far */
     bool failed;
     char failure[512];
 };
@@ -79,6 +89,8 @@ void random_seed(uint64_t seed);
 uint64_t random_next(void);
 uint64_t random_below(uint64_t bound); /* 0 if bound is 0 */
 bool random_chance(uint64_t part, uint64_t whole);
+/* Of the seed alone: takes nothing from the stream. */
+bool random_coin(uint64_t seed);
 
 /* ------------------------------------------------------------------ fiber.c */
 
@@ -139,6 +151,8 @@ void bytes_free(struct bytes *bytes);
 void process_start(void *object, uint64_t number);
 bool process_is_serving(void); /* it lives and listens */
 bool process_is_alive(void);
+/* How often it was started. */
+unsigned process_lives(void);
 /* Dies where it is: from a fiber of the product, or from the scheduler. */
 void process_die(const char *reason);
 /* It has called _exit(), or its main() returned. */

@@ -324,6 +324,35 @@ static void images_are_read_where_they_are(void **state)
     directory_remove(directory);
 }
 
+/* Most ABORTs have nothing to say of what was refused, and those of older programs never did. */
+static void an_abort_may_tell_what_was_refused(void **state)
+{
+    (void)state;
+    char directory[TEST_DIRECTORY_BYTES];
+    struct unit_history *history = NULL;
+    struct record_known known[] = {{.number = 0, .refused = true}, {.number = 7, .refused = true}};
+    struct error error = {0};
+    directory_new(directory);
+    struct wal *wal = journal_open(directory);
+    for (size_t count = 0; count <= 2; count++) {
+        uint64_t unit = journal_begin(wal);
+        bson_t payload = BSON_INITIALIZER;
+        journal_write(wal, unit, 0, NS, "{\"_id\": 1}", "", "{\"_id\": 1, \"a\": 1}", NULL);
+        record_put_abort_known(&payload, "the client asked for it", known, count);
+        journal_append(wal, unit, WAL_KIND_ABORT, &payload);
+        bson_destroy(&payload);
+        enum status status = unit_history_load(wal, unit, &history, &error);
+        assert_int_equal(status, count < 2 ? STATUS_OK : STATUS_CORRUPT); /* there is no write 7 */
+        if (status == STATUS_OK) {
+            assert_int_equal(history->state, WAL_UNIT_ABORTED);
+            assert_int_equal(history->writes[0].refused, count > 0);
+            unit_history_free(history);
+        }
+    }
+    wal_close(wal, true);
+    directory_remove(directory);
+}
+
 static void two_different_after_images_are_corrupt(void **state)
 {
     (void)state;
@@ -370,6 +399,7 @@ int main(int argument_count, char **arguments)
         cmocka_unit_test(a_fence_waits_as_long_as_it_says),
         cmocka_unit_test(histories_that_contradict_themselves_are_corrupt),
         cmocka_unit_test(images_are_read_where_they_are),
+        cmocka_unit_test(an_abort_may_tell_what_was_refused),
         cmocka_unit_test(two_different_after_images_are_corrupt),
     };
     return cmocka_run_group_tests(tests, server_fixture_start, server_fixture_stop);
