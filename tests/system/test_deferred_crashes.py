@@ -14,7 +14,7 @@ import bson
 import pytest
 from conftest import DATABASE, RawTransaction, Stack, is_transient
 from holdfast_testing import Connection, ProxyFailed, WireTap, build_bin
-from kill_orders import KEPT_SECONDS, Client, bring_back, serves, wait_stopped
+from kill_orders import FULL, KEPT_SECONDS, Client, bring_back, serves, wait_stopped
 
 NO_SUCH_TRANSACTION = 251
 WRITE_CONFLICT = 112
@@ -150,22 +150,27 @@ def swept():
 
 # ---------------------------------------------------------------- the proxy dies
 
-# Where -> (how it gets there, which times of reaching it).
+# Where -> (how it gets there, which times of reaching it are tried, which by HOLDFAST_SWEEP=full).
+EACH = range(1, OPERATIONS + 1)
 POINTS = {
-    "unit_journaled": ("commit", (1, OPERATIONS)),
-    "unit_sent": ("commit", range(1, OPERATIONS + 1)),
-    "unit_answered": ("commit", (1, 3, OPERATIONS)),
-    "commit_requested": ("commit", (1,)),
-    "commit_durable": ("commit", (1,)),
-    "commit_acknowledged": ("commit", (1,)),
-    "wal_batch_put": ("commit", (1, 2)),
-    "wal_batch_durable": ("commit", (1, 2)),
-    "unit_replied": ("commit", (1, 7)),
-    "abort_requested": ("read, abort", (1,)),
-    "undo_restored": ("read, abort", (1, 4)),
-    "abort_undone": ("read, abort", (1,)),
+    "unit_journaled": ("commit", (1,), EACH),
+    "unit_sent": ("commit", (1, 3, OPERATIONS), EACH),
+    "unit_answered": ("commit", (2, OPERATIONS), EACH),
+    "commit_requested": ("commit", (1,), (1,)),
+    "commit_durable": ("commit", (1,), (1,)),
+    "commit_acknowledged": ("commit", (), (1,)),
+    "wal_batch_put": ("commit", (1,), (1, 2, 3)),
+    "wal_batch_durable": ("commit", (1,), (1, 2, 3)),
+    "unit_replied": ("commit", (7,), range(1, 8)),
+    "abort_requested": ("read, abort", (), (1,)),
+    "undo_restored": ("read, abort", (4,), range(1, 8)),
+    "abort_undone": ("read, abort", (), (1,)),
 }
-CASES = [(point, how, number) for point, (how, some) in POINTS.items() for number in some]
+CASES = [
+    (point, how, number)
+    for point, (how, quick, full) in POINTS.items()
+    for number in (full if FULL else quick)
+]
 MAY_BE_MISSED = {"wal_batch_put", "wal_batch_durable"}
 
 
@@ -207,20 +212,24 @@ def test_recovery_dies_too(swept, name):
 # ---------------------------------------------------------------- the server dies, or both
 
 
+DEATHS = [
+    ("unit_sent:2", ("server",), "server first"),
+    ("commit_durable", ("server",), "server first"),
+    ("unit_sent:3", ("proxy", "server"), "proxy first"),
+    ("commit_durable", ("proxy", "server"), "together"),
+    ("unit_sent:2", ("client",), None),
+]
+MORE_DEATHS = [
+    ("unit_journaled:1", ("server",), "server first"),
+    ("unit_answered:4", ("server",), "server first"),
+    ("commit_requested", ("server",), "server first"),
+    ("unit_answered:5", ("proxy", "server"), "server first"),
+    ("unit_journaled:1", ("client",), None),
+]
+
+
 @pytest.mark.parametrize(
-    ("point", "victims", "order"),
-    [
-        ("unit_journaled:1", ("server",), "server first"),
-        ("unit_sent:2", ("server",), "server first"),
-        ("unit_answered:4", ("server",), "server first"),
-        ("commit_requested", ("server",), "server first"),
-        ("commit_durable", ("server",), "server first"),
-        ("unit_sent:3", ("proxy", "server"), "proxy first"),
-        ("unit_answered:5", ("proxy", "server"), "server first"),
-        ("commit_durable", ("proxy", "server"), "together"),
-        ("unit_sent:2", ("client",), None),
-        ("unit_journaled:1", ("client",), None),
-    ],
+    ("point", "victims", "order"), DEATHS + MORE_DEATHS if FULL else DEATHS
 )
 def test_others_die(swept, name, point, victims, order):
     """While the proxy stands at that step."""
@@ -415,25 +424,52 @@ def test_a_validator_from_elsewhere(put_off, way):
     put_off.check_rolled_back()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_without_the_right(name, way):
-    """Who may read and not write: her locks are all she gets, and the error comes with the commit."""
+@pytest.fixture(scope="module")
+def guarded():
     users = [("bob", "bob", [("readWrite", DATABASE)]), ("eve", "eve", [("read", DATABASE)])]
-    with Stack(deferred(), auth=True, users=users) as stack, Connection(stack.proxy.port) as eve:
-        assert eve.login("eve", "eve")["ok"] == 1
-        put_off = PutOff(stack, name, eve)
-        reply = WAYS[way](put_off.unit, name)
-        assert reply["ok"] == 0 and reply["code"] == UNAUTHORIZED, reply
-        assert not is_transient(reply), reply
-        put_off.check_rolled_back()
-        with Connection(stack.proxy.port) as bob:
-            assert bob.login("bob", "bob")["ok"] == 1
-            unit = RawTransaction(bob)
-            assert unit.update(name, {"_id": 1}, {"$set": {"v": 0}})["n"] == 1
-            for connection in (eve, Connection(stack.proxy.port)):
-                assert unit.commit(connection)["code"] == NO_SUCH_TRANSACTION
-            assert unit.commit()["ok"] == 1
-            assert stack.stored(name)[1]["v"] == 0
+    with Stack(deferred(), auth=True, users=users) as made:
+        yield made
+        made.proxy.verify()
+
+
+@pytest.fixture
+def bob(guarded):
+    with Connection(guarded.proxy.port) as made:
+        assert made.login("bob", "bob")["ok"] == 1
+        yield made
+
+
+@pytest.fixture
+def eve(guarded):
+    with Connection(guarded.proxy.port) as made:
+        assert made.login("eve", "eve")["ok"] == 1
+        yield made
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_the_right(guarded, eve, name, way):
+    """Who may read and not write: her locks are all she gets, and the error comes with the commit."""
+    put_off = PutOff(guarded, name, eve)
+    reply = WAYS[way](put_off.unit, name)
+    assert reply["ok"] == 0 and reply["code"] == UNAUTHORIZED, reply
+    assert not is_transient(reply), reply
+    put_off.check_rolled_back()
+
+
+def test_what_another_one_has_put_off(guarded, bob, eve, name):
+    """Is not hers to carry out, knowing session and number."""
+    put_off = PutOff(guarded, name, bob)
+    with Connection(guarded.proxy.port) as nobody:
+        for connection in (eve, nobody):
+            for do in (
+                put_off.unit.commit,
+                put_off.unit.abort,
+                lambda other: put_off.unit.run({"find": name}, connection=other),
+            ):
+                assert do(connection)["ok"] == 0
+                assert put_off.stored() == put_off.script.absent()
+    assert put_off.unit.commit()["ok"] == 1
+    assert put_off.stored() == put_off.script.whole()
 
 
 class Hook:
@@ -527,19 +563,17 @@ def test_the_server_is_started_anew(swept, name):
         assert put_off.stored() == put_off.script.absent()
 
 
-@pytest.mark.parametrize("writes", ["immediate", "deferred"])
-def test_a_crash_behind_a_rollback(name, writes):
+def test_a_crash_behind_a_rollback(swept, name):
     """A unit that was rolled back, with nothing refused, is no obstacle when what a server has lost
     is looked for."""
-    with Stack(deferred(**{"unit.writes": writes})) as stack:
-        script = Script(stack, name)
-        script.run(stack.proxy.port, "abort", read=True)
-        assert "aborted" in script.told, script.told
-        stack.proxy.kill()
-        stack.server.restart()
-        stack.proxy.start()
-        assert not script.check_all(stack)
-        stack.proxy.verify()
+    script = Script(swept, name)
+    time.sleep(KEPT_SECONDS)
+    script.run(swept.proxy.port, "abort", read=True)
+    assert "aborted" in script.told, script.told
+    swept.proxy.kill()
+    swept.server.restart()
+    swept.proxy.start()
+    assert not script.check_all(swept)
 
 
 # ---------------------------------------------------------------- the journal's disk
@@ -576,6 +610,7 @@ def test_the_journal_is_full(faulty, name, way):
         assert fill(other, f"{name}_full")["code"] == OUT_OF_DISK_SPACE
         reply = WAYS[way](put_off.unit, name)
         assert reply["ok"] == 0 and reply["code"] == OUT_OF_DISK_SPACE, reply
+        assert is_transient(reply) or way != "commit", reply
         put_off.check_rolled_back()
         faulty.fault.write_text("")
         put_off.unit.next()
