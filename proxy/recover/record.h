@@ -38,7 +38,9 @@
  *                                          { fingerprint: Binary(SHA-256), answer: Binary, closes:
  *                                          bool } (boundary/idempotency.h)
  *   ABORT    { reason: "...",
- *              known: [ ... ]            the refused ones only; absent where there are none
+ *              known: [ ... ]            as in WRITE, of what was refused only: those writes have
+ *                                        changed nothing, whatever is
+ *                                        there; absent where there are none
  *              kept: true }              only where an operator kept what a conflict had left: the
  *                                        unit did not happen, and is not to be run again either
  *   COMMITTING { lsid: <document>         as the client sent it; native engine only

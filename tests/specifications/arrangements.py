@@ -12,7 +12,7 @@ import pathlib
 import subprocess
 import sys
 
-from holdfast_testing import FailPoints, Process, Proxy, Server
+from holdfast_testing import FailPoints, Process, Proxy, Server, wait_until
 
 HERE = pathlib.Path(__file__).parent
 SUITES = [
@@ -37,7 +37,7 @@ class Arrangement:
         ).stdout.decode()
         with contextlib.ExitStack() as held:
             asked = {
-                "ports": self._start(held),
+                "ports": self.start(held),
                 "topologies": self.topologies,
                 "suites": SUITES,
                 "leaveOut": leave_out,
@@ -52,7 +52,7 @@ class Arrangement:
             assert code == 0, f"{self.name}: the player ended with {code}\n{player.tail()}"
             return [json.loads(line) for line in player.lines if line.startswith('{"file"')]
 
-    def _start(self, held):
+    def start(self, held):
         """The ports that the driver is to know, of what `held` ends."""
         raise NotImplementedError
 
@@ -60,21 +60,39 @@ class Arrangement:
 class Direct(Arrangement):
     name = "directly"
 
-    def _start(self, held):
+    def start(self, held):
         server = held.enter_context(Server("replicaset"))
         return [held.enter_context(FailPoints(server.port, of_member=True)).port]
 
 
 class Native(Arrangement):
-    """Two proxies side by side on one replica set: they pass for the two mongos that some tests want."""
+    """Two proxies side by side on one replica set: they pass for the two mongos that some tests want.
+
+    Where a commit's answer leaves it open, and the driver has given it up, Holdfast asks again within
+    about a second. By then it may be the next test's turn: what that one's fail point has for the
+    driver's commit must not meet Holdfast's. So a test ends when nothing is asked for any more.
+    """
 
     name = "native"
     topologies = ["replicaset", "sharded"]
 
-    def _start(self, held):
+    def start(self, held):
         server = held.enter_context(Server("replicaset"))
-        relay = held.enter_context(FailPoints(server.port, of_member=True))
-        return [held.enter_context(Proxy(relay)).port for _ in range(2)]
+        self._relay = held.enter_context(FailPoints(server.port, of_member=True))
+        self.proxies = [held.enter_context(Proxy(self._relay)) for _ in range(2)]
+        self._commits_failed = 0
+        self._relay.before_request = self._end_test
+        return [proxy.port for proxy in self.proxies]
+
+    def commits_in_doubt(self):
+        return [unit for proxy in self.proxies for unit in proxy.units("committing")]
+
+    def _end_test(self, command):
+        """The runner kills all sessions after each test with transactions, its fail point off by then."""
+        failed = self._relay.fired["failCommand"].count("commitTransaction")
+        if next(iter(command)) == "killAllSessions" and failed > self._commits_failed:
+            wait_until(lambda: not self.commits_in_doubt(), 60, "each commit has an outcome")
+            self._commits_failed = failed
 
 
 class Journaled(Arrangement):
@@ -83,7 +101,7 @@ class Journaled(Arrangement):
     name = "journaled"
     topologies = ["replicaset", "sharded"]
 
-    def _start(self, held):
+    def start(self, held):
         server = held.enter_context(Server("standalone"))
         proxy = held.enter_context(Proxy(server, {"unit.lockWait": "1s"}))
         return [held.enter_context(FailPoints(proxy.port)).port for _ in range(2)]

@@ -25,6 +25,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "docs/examples"
 BUILT = ROOT / "build/examples"
 INSTALL_SECONDS = 150
+# On a machine that has other tests to run, too.
+BUILD_SECONDS = 400
+EXAMPLE_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def install(arguments, **options):
 
 
 def build(arguments, **options):
-    done = run(arguments, **options)
+    done = run(arguments, timeout=BUILD_SECONDS, **options)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -141,7 +144,7 @@ def driver(request):
 
     def example(uri, order, item):
         program = Process([*arguments, uri, order, item], environment, name=f"example {name}")
-        code = program.wait(60)
+        code = program.wait(EXAMPLE_SECONDS)
         said = [line for line in program.lines if line.startswith(order)]
         return code, "\n".join(said) or program.output()
 
@@ -192,15 +195,19 @@ def test_example(stack, driver):
 
 @contextlib.contextmanager
 def one_answer_lost(stack, wanted):
-    """A way to the proxy that breaks once: before the answer of the first write that is `wanted`."""
+    """A way to the proxy that breaks once: before the answer of the first write that is `wanted`.
+
+    What a driver's monitor is answered meanwhile, on a connection of its own, passes.
+    """
     lost = []
 
     def before_request(command):
         if not lost and wanted(command):
             lost.append("asked")
 
-    def before_reply(_):
-        if lost == ["asked"]:
+    def before_reply(reply):
+        of_monitor = "isWritablePrimary" in reply or "ismaster" in reply
+        if lost == ["asked"] and not of_monitor:
             lost.append("cut")
             return False
         return None
@@ -215,14 +222,16 @@ def test_example_when_an_answer_is_lost(stack, driver):
     """Its driver sends the write again, and it is done once."""
     name, example = driver
     item = f"{name} lost"
+    # Of Node's driver a retry leaves this timer behind, which keeps the ended program that long.
+    patience = "?serverSelectionTimeoutMS=10000"
     with stack.proxy.client() as client:
         client.shop.stock.insert_one({"_id": item, "left": 2})
     with one_answer_lost(stack, lambda command: command.get("update") == "stock") as tap:
-        assert example(tap.uri, f"{name}-5", item) == (0, f"{name}-5: placed")
+        assert example(tap.uri + patience, f"{name}-5", item) == (0, f"{name}-5: placed")
     assert last_unit(stack) == ("comment", "committed", 3)
     assert shop(stack, f"{name}-5", item) == (1, 1, 1)
     with one_answer_lost(stack, lambda command: command.get("insert") == "ledger") as tap:
-        assert example(tap.uri, f"{name}-6", item) == (0, f"{name}-6: placed")
+        assert example(tap.uri + patience, f"{name}-6", item) == (0, f"{name}-6: placed")
     assert last_unit(stack) == ("comment", "committed", 3)
     assert shop(stack, f"{name}-6", item) == (1, 1, 0)
 
@@ -316,8 +325,8 @@ def test_reads_and_plain_writes_of_others(stack, name, retried):
         with refused(251):
             client.admin.command("commitUnit", name + "b")
         later = threading.Timer(1, client.admin.command, ("commitUnit", name))
-        later.start()
         began = time.monotonic()
+        later.start()
         assert other[DATABASE][name].update_one({"_id": 1}, {"$set": {"v": 3}}).matched_count == 1
         assert time.monotonic() - began > 0.8  # longer than unit.lockWait
         later.join()

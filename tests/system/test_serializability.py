@@ -143,11 +143,11 @@ class Session:
             done.read(key, found.get(key, []))
 
 
-def work(stack, name, seed, isolation, seconds=SECONDS, meanwhile=None):
+def work(stack, name, seed, isolation, seconds=SECONDS, meanwhile=None, kind=Session):
     """The history, and what all documents hold in the end."""
     history = History()
     sessions = [
-        Session(stack, name, history, f"{seed} {number}", isolation) for number in range(SESSIONS)
+        kind(stack, name, history, f"{seed} {number}", isolation) for number in range(SESSIONS)
     ]
     for session in sessions:
         session.thread.start()

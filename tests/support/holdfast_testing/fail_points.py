@@ -98,14 +98,14 @@ class _Connection:
 
 
 class FailPoints(WireTap):
-    """In front of 127.0.0.1:`port`. `fired`: how often each fail point has.
+    """In front of 127.0.0.1:`port`. `fired`: the names of the commands that each fail point has hit.
 
     of_member: a relay in front of a member of a replica set: its hello names the relay instead, so
     that a driver does not go by.
     """
 
     def __init__(self, port, of_member=False):
-        self.fired = {"failCommand": 0, "onPrimaryTransactionalWrite": 0}
+        self.fired = {"failCommand": [], "onPrimaryTransactionalWrite": []}
         self._points = {}
         self._lock = threading.Lock()
         self._connections = {}
@@ -182,7 +182,7 @@ class FailPoints(WireTap):
                 meant = name in WRITES and "txnNumber" in command
             if not meant or not point.take():
                 return None
-            self.fired[kind] += 1
+            self.fired[kind].append(name)
             return point.data
 
     def _reply(self, connection, message, document):

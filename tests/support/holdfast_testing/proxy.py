@@ -219,9 +219,9 @@ class Proxy:
         entries = [e for e in self.log() if e["msg"].startswith("Handed over")]
         return entries[self._upgrades] if len(entries) > self._upgrades else None
 
-    def units(self):
+    def units(self, state="all"):
         """`holdfast units --json`: a list of units."""
-        done = holdfast("units", "--wal", self.wal, "--json", check=0)
+        done = holdfast("units", "--wal", self.wal, "--json", "--state", state, check=0)
         units = parse_json_output(done.stdout)
         return units.get("units", []) if isinstance(units, dict) else units
 
