@@ -103,7 +103,6 @@ static void set_journal_full(struct boundary_request *request)
 static void on_flushed(struct flush *flush, struct slice failure)
 {
     struct boundary_request *request = flush->context;
-    struct reply_view view;
     bson_t document;
     request->flushing = false;
     if (failure.size == 0 && request->cancelled && !named(request, "commitTransaction")) {
@@ -116,8 +115,7 @@ static void on_flushed(struct flush *flush, struct slice failure)
         return;
     }
     request->reply_lost = flush->lost;
-    if (named(request, "commitTransaction") && reply_view_parse(failure, &view) == STATUS_OK &&
-        view.code == REPLY_CODE_OutOfDiskSpace) {
+    if (named(request, "commitTransaction") && flush->journal_full) {
         set_journal_full(request);
     } else {
         (void)bson_init_static(&document, failure.data, failure.size);

@@ -114,9 +114,10 @@ struct engine_channel {
     const uint8_t *process;    /* lent (boundary/lend.h): of the server; NULL: it does not tell */
     /*
      * Sends one command (body, which needs no $db added) and, when the whole reply is here, calls
-     * `answered` on the worker: with STATUS_OK and the reply's document (valid during the call), or
-     * STATUS_UNREACHABLE if the connection broke: then nothing is known about the command. Never
-     * calls back from inside. One command at a time.
+     * `answered` on the worker: with STATUS_OK and the reply's document (valid during the call),
+     * STATUS_UNREACHABLE if the connection broke: then nothing is known about the command, or
+     * STATUS_NOT_FOUND if there was none any more: the command never left. Never calls back from
+     * inside. One command at a time.
      */
     void (*send)(struct engine_channel *channel, struct slice body,
                  void (*answered)(void *context, enum status status, struct slice reply),

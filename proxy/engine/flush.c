@@ -105,7 +105,7 @@ static void on_journaled_task(struct worker_task *task)
 {
     struct flush *flush = flush_of(task);
     flush->at = flush->first;
-    write_journal_together_done(flush->first);
+    flush->journal_full = write_journal_together_done(flush->first) == STATUS_FULL;
     next(flush);
 }
 
@@ -130,9 +130,14 @@ static void look(struct flush *flush);
 static void on_looked(void *context, enum status status, struct slice reply)
 {
     struct flush *flush = context;
+    struct reply_view view;
     if (status != STATUS_OK) {
         flush->first->connection_lost = true;
         write_fail(flush->first, REPLY_CODE_HostUnreachable, "the connection to the server broke");
+        roll_back(flush);
+    } else if (reply_view_parse(reply, &view) == STATUS_OK && !view.ok) {
+        write_fail(flush->first, view.code,
+                   view.message == NULL ? "the server gave no reason" : view.message);
         roll_back(flush);
     } else if (!write_documents_are_unchanged(flush->looked, reply)) {
         write_fail_behind(flush->first);

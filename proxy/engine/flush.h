@@ -31,6 +31,7 @@ struct flush {
     void *context;
     bool cancelled; /* the client has gone already */
     bool lost;
+    bool journal_full; /* the failure is that the journal has no room */
     /* private */
     struct write_operation *first;
     struct write_operation *looked; /* the one whose documents are looked at */

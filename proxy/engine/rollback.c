@@ -197,26 +197,24 @@ static enum status append_end(struct rollback *rollback, enum wal_kind kind, con
     return wal_append_wait(rollback->engine->wal, &append, NULL);
 }
 
-/* With what was refused: who redoes after a crash of the server must not take what was there
-   already for the unit's. */
-static enum status append_abort(struct rollback *rollback)
+/* With what was not carried out: who redoes after a crash of the server, or decides about a
+   conflict, must not take what is there for the unit's. Without it where there is no room. */
+static enum status append_with_refused(struct rollback *rollback, enum wal_kind kind,
+                                       const bson_t *payload)
 {
-    bson_t payload = BSON_INITIALIZER;
+    bson_t whole;
     struct record_known *refused = NULL;
     size_t count = 0;
-    enum status status = known_collect_refused(rollback->unit, &refused, &count);
-    if (status == STATUS_OK) {
-        record_put_abort_known(&payload, rollback->reason, refused, count);
-        status = append_end(rollback, WAL_KIND_ABORT, &payload);
+    if (known_collect_refused(rollback->unit, &refused, &count) != STATUS_OK || count == 0) {
         free(refused);
+        return append_end(rollback, kind, payload);
     }
-    if (status == STATUS_FULL && count > 0) {
-        bson_reinit(&payload);
-        record_put_abort(&payload, rollback->reason);
-        status = append_end(rollback, WAL_KIND_ABORT, &payload);
-    }
-    bson_destroy(&payload);
-    return status;
+    bson_copy_to(payload, &whole);
+    record_put_refused(&whole, refused, count);
+    free(refused);
+    enum status status = append_end(rollback, kind, &whole);
+    bson_destroy(&whole);
+    return status == STATUS_FULL ? append_end(rollback, kind, payload) : status;
 }
 
 /* A short end always fits: if a conflict's images, or what was refused, do not, they are left out.
@@ -226,9 +224,10 @@ static void journal_end(struct rollback *rollback, enum undo_result result, cons
     bson_t payload = BSON_INITIALIZER;
     enum status status = STATUS_OK;
     if (result == UNDO_DONE) {
-        status = append_abort(rollback);
+        record_put_abort(&payload, rollback->reason);
+        status = append_with_refused(rollback, WAL_KIND_ABORT, &payload);
     } else {
-        status = append_end(rollback, WAL_KIND_CONFLICT, conflict);
+        status = append_with_refused(rollback, WAL_KIND_CONFLICT, conflict);
         if (status == STATUS_FULL) {
             status = record_put_conflict_short(
                 &payload, slice_make(bson_get_data(conflict), conflict->len), NULL);

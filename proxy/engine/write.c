@@ -383,19 +383,26 @@ static bool lock(struct write_operation *operation)
     return true;
 }
 
+static void lose_connection(struct write_operation *operation, bool never_left)
+{
+    operation->connection_lost = true;
+    if (operation->step == WRITE_SENDING && never_left) {
+        operation->sent_count = 0;
+    } else if (operation->step == WRITE_SENDING) {
+        /* Whatever was on its way may still be applied: the rollback fences first. */
+        operation->unit->fate_unknown = true;
+    } else if (operation->step == WRITE_CHECKING) {
+        write_take_check(operation, (struct slice){0}); /* which were written is not known now */
+    }
+    write_fail(operation, REPLY_CODE_HostUnreachable, "the connection to the server broke");
+}
+
 static void on_reply(void *context, enum status status, struct slice reply)
 {
     struct write_operation *operation = context;
     operation->wait = WRITE_WAIT_NONE;
     if (status != STATUS_OK) {
-        /* Whatever was on its way may still be applied: the rollback fences first. */
-        operation->connection_lost = true;
-        operation->unit->fate_unknown = operation->step == WRITE_SENDING;
-        if (operation->step == WRITE_SENDING) {
-            size_t behind = operation->document_at + operation->sent_count;
-            write_documents_refuse(operation, behind, operation->document_count - behind);
-        }
-        write_fail(operation, REPLY_CODE_HostUnreachable, "the connection to the server broke");
+        lose_connection(operation, status == STATUS_NOT_FOUND);
     } else {
         switch (operation->step) {
         case WRITE_RESOLVING:
@@ -445,9 +452,17 @@ static const char *rollback_reason(const struct write_operation *operation)
                                       : "a command of the unit failed";
 }
 
-/* What was journaled with it, behind it, was never sent: undoing has to leave it alone. */
-static void refuse_rest(struct write_operation *operation)
+/*
+ * What was journaled, and not sent before the failure: undoing has to leave it alone, for whatever
+ * is there is not the unit's, not even if it looks so. Of this batch it is what lies behind the run
+ * on its way; of a flush also the operations behind this one.
+ */
+static void refuse_unsent(struct write_operation *operation)
 {
+    size_t behind = operation->document_at + operation->sent_count;
+    if (operation->journaled && behind < operation->document_count) {
+        write_documents_refuse(operation, behind, operation->document_count - behind);
+    }
     for (struct write_operation *rest = operation->next_deferred; rest != NULL;
          rest = rest->next_deferred) {
         if (rest->step == WRITE_PUBLISHING) {
@@ -462,7 +477,7 @@ static bool roll_back(struct write_operation *operation)
         operation->step = WRITE_DONE;
         return true;
     }
-    refuse_rest(operation);
+    refuse_unsent(operation);
     operation->wait = WRITE_WAIT_ROLLBACK;
     operation->rollback = (struct rollback){
         .engine = operation->engine,

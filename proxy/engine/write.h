@@ -164,6 +164,7 @@ struct write_operation {
     size_t document_count;
     size_t document_capacity;
     size_t document_at; /* the next to be sent */
+    bool journaled;     /* the batch is: what of it is never sent has to be known as refused */
     bool unjournaled;   /* the one document is too big for a record; nothing undoes it */
     size_t sent_count;  /* of those in the command that is on its way */
     int64_t done_count; /* CHECKING: how many of them the server says it changed */

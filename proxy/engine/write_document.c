@@ -70,6 +70,7 @@ void write_documents_clear(struct write_operation *operation)
         write_document_drop(operation);
     }
     operation->document_at = operation->sent_count = 0;
+    operation->journaled = false;
 }
 
 /* The server is to compute it: by a command that repeats exactly. */

@@ -231,6 +231,7 @@ static bool finish(struct write_operation *operation)
             unit->bytes += operation->records[i].payload.len;
         }
         unit_known_drop(unit, operation->known_count);
+        operation->journaled = true;
         operation->step = WRITE_PUBLISHING;
         note_images(operation);
     } else if (status == STATUS_IO) {
@@ -283,11 +284,12 @@ bool write_journal_together(struct write_operation *first,
     return true;
 }
 
-void write_journal_together_done(struct write_operation *first)
+enum status write_journal_together_done(struct write_operation *first)
 {
     enum status status = first->unit->begun ? first->records[0].append.status : first->begin.status;
     for (struct write_operation *at = first; at != NULL; at = at->next_deferred) {
         at->begin.status = at->records[0].append.status = status;
         (void)finish(at);
     }
+    return status;
 }

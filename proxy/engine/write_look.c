@@ -95,8 +95,6 @@ void write_take_check(struct write_operation *operation, struct slice reply)
     struct reply_view view;
     int64_t seen = 0;
     bool remove = write_statement(operation)->kind == STATEMENT_DELETE;
-    size_t behind = operation->document_at + operation->sent_count;
-    write_documents_refuse(operation, behind, operation->document_count - behind);
     if (reply_view_parse(reply, &view) != STATUS_OK || !view.ok || !view.has_cursor ||
         view.cursor_id != 0 || remove) {
         doubt(operation);

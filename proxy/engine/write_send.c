@@ -71,6 +71,13 @@ static void count_run(struct write_operation *operation, size_t count)
     }
 }
 
+/* All of the run is done: nothing of it is on its way any more. */
+static void count_sent(struct write_operation *operation)
+{
+    count_run(operation, operation->sent_count);
+    operation->sent_count = 0;
+}
+
 void write_count_next(struct write_operation *operation)
 {
     const struct write_document *document = at(operation);
@@ -206,8 +213,10 @@ static void fail_for_nonsense(struct write_operation *operation)
 /* Document `count` of the run was refused; those before it are done, those behind it untouched. */
 static void take_refusal(struct write_operation *operation, size_t count, struct slice reply)
 {
+    size_t refused = operation->sent_count - count;
     count_run(operation, count);
-    write_documents_refuse(operation, operation->document_at, operation->sent_count - count);
+    operation->sent_count = 0;
+    write_documents_refuse(operation, operation->document_at, refused);
     if (operation->step == WRITE_ROLLING_BACK) {
         return;
     }
@@ -223,12 +232,14 @@ static void take_refusal(struct write_operation *operation, size_t count, struct
 
 /*
  * The command failed as a whole. A single write was then not done. Of several, which a server does
- * one by one, some may have been (killOp, maxTimeMS, its shutdown): none counts as refused.
+ * one by one, some may have been (killOp, maxTimeMS, its shutdown): none counts as refused. Rights
+ * are looked at before the first.
  */
-static void take_failure(struct write_operation *operation, struct slice reply)
+static void take_failure(struct write_operation *operation, const struct reply_view *view,
+                         struct slice reply)
 {
     size_t behind = operation->document_at + operation->sent_count;
-    if (operation->sent_count == 1) {
+    if (operation->sent_count == 1 || view->code == REPLY_CODE_Unauthorized) {
         take_refusal(operation, 0, reply);
         return;
     }
@@ -280,6 +291,7 @@ static void take_insert_errors(struct write_operation *operation, const struct r
             operation->document_at++;
         }
     }
+    operation->sent_count = 0;
 }
 
 static void take_inserted(struct write_operation *operation, const struct reply_view *view,
@@ -289,7 +301,7 @@ static void take_inserted(struct write_operation *operation, const struct reply_
     bool insert = write_statement(operation)->kind == STATEMENT_INSERT;
     bool unordered = insert && write_errors_are_kept(operation->errors) && !operation->list.ordered;
     if (!view->ok) {
-        take_failure(operation, reply);
+        take_failure(operation, view, reply);
     } else if (view->has_write_errors && unordered) {
         take_insert_errors(operation, view);
     } else if (view->has_write_errors) {
@@ -305,7 +317,7 @@ static void take_inserted(struct write_operation *operation, const struct reply_
             take_refusal(operation, refused, reply);
         }
     } else if (view->has_n && view->n == (int64_t)count) {
-        count_run(operation, count);
+        count_sent(operation);
     } else {
         fail_for_nonsense(operation); /* it says that it inserted another number than it got */
     }
@@ -321,11 +333,11 @@ static void take_changed(struct write_operation *operation, const struct reply_v
     int64_t done = remove ? view->n : view->modified;
     operation->done_count = done;
     if (!view->ok) {
-        take_failure(operation, reply);
+        take_failure(operation, view, reply);
     } else if (!counted || done < 0 || done > (int64_t)count) {
         fail_for_nonsense(operation);
     } else if (view->has_write_errors && remove) {
-        take_failure(operation, reply);
+        take_failure(operation, view, reply);
     } else if (view->has_write_errors) {
         bson_iter_t error;
         size_t refused = count;
@@ -339,10 +351,9 @@ static void take_changed(struct write_operation *operation, const struct reply_v
             operation->step = WRITE_CHECKING;
         }
     } else if (done == (int64_t)count) {
-        count_run(operation, count);
+        count_sent(operation);
     } else if (count == 1) {
-        write_documents_refuse(operation, operation->document_at,
-                               operation->document_count - operation->document_at);
+        write_documents_refuse(operation, operation->document_at, 1);
         write_fail_behind(operation);
     } else {
         operation->step = WRITE_CHECKING;
@@ -389,6 +400,7 @@ static void take_after(struct write_operation *operation, struct slice after)
     }
     if (write_take_unique(operation, at(operation)->before.document, after)) {
         count_written(operation, after);
+        operation->sent_count = 0;
     }
 }
 

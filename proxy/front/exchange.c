@@ -327,6 +327,8 @@ static void settle_half_close(struct exchange *exchange)
     }
     if (exchange->state == EXCHANGE_TUNNEL && exchange->caller_shut && exchange->backend_shut) {
         exchange_caller_gone(exchange);
+    } else if (exchange->state == EXCHANGE_TUNNEL && to_service && to_caller) {
+        exchange_set_timer(exchange, FRONT_LINGER_MS); /* TLS's word of the end has no room */
     }
 }
 
@@ -482,6 +484,7 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
         }
         break;
     case EXCHANGE_IDLE:
+    case EXCHANGE_TUNNEL:
         exchange_caller_gone(exchange);
         break;
     case EXCHANGE_HTTP2:
@@ -490,7 +493,6 @@ static void on_timer(evutil_socket_t descriptor, short what, void *context)
     case EXCHANGE_WAITING:
     case EXCHANGE_OPEN:
     case EXCHANGE_ENDING:
-    case EXCHANGE_TUNNEL:
     case EXCHANGE_GONE:
     case EXCHANGE_OVER:
         break;

@@ -412,7 +412,8 @@ bool stream_tls_shutdown_waits(const struct stream *stream)
 void stream_tls_close(struct stream *stream, bool orderly)
 {
     struct stream_tls *tls = stream->tls;
-    if (orderly && (SSL_get_shutdown(tls->session) & SSL_SENT_SHUTDOWN) == 0) {
+    bool told = (SSL_get_shutdown(tls->session) & SSL_SENT_SHUTDOWN) != 0;
+    if (orderly && (!told || tls->shutdown_waits)) {
         (void)stream_tls_shutdown(stream);
     }
     if (tls->attached) {

@@ -360,8 +360,7 @@ static enum status take_record(struct loading *loading, const struct wal_record 
         if (!copy_bytes(history, record->payload, &history->last_payload)) {
             return no_memory(ret_error);
         }
-        return record->kind == WAL_KIND_COMMIT ||
-                       (record->kind == WAL_KIND_ABORT && record_has_known(record->payload))
+        return record->kind == WAL_KIND_COMMIT || record_has_known(record->payload)
                    ? take_known(loading, record, ret_error)
                    : STATUS_OK;
     default:

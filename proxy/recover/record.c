@@ -157,12 +157,10 @@ void record_put_abort(bson_t *payload, const char *reason)
     BSON_APPEND_UTF8(payload, "reason", reason);
 }
 
-void record_put_abort_known(bson_t *payload, const char *reason, const struct record_known *known,
-                            size_t known_count)
+void record_put_refused(bson_t *payload, const struct record_known *refused, size_t count)
 {
-    record_put_abort(payload, reason);
-    if (known_count > 0) {
-        put_known(payload, known, known_count);
+    if (count > 0) {
+        put_known(payload, refused, count);
     }
 }
 

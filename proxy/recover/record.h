@@ -127,9 +127,9 @@ void record_put_commit(bson_t *payload, const struct record_known *known, size_t
                        struct slice reply);
 void record_put_committing(bson_t *payload, const struct record_committing *committing);
 void record_put_abort(bson_t *payload, const char *reason);
-/* The same, with what was refused of its writes: those have changed nothing, whatever is there. */
-void record_put_abort_known(bson_t *payload, const char *reason, const struct record_known *known,
-                            size_t known_count);
+/* Appends to the payload of an ABORT or CONFLICT which writes were not carried out: those have
+   changed nothing, whatever is there. Nothing, if there are none. */
+void record_put_refused(bson_t *payload, const struct record_known *refused, size_t count);
 /* An ABORT that ends a conflict. */
 void record_put_resolved(bson_t *payload, const char *reason, bool kept);
 

@@ -257,6 +257,7 @@ struct connection {
     int32_t next_request_id; /* of our own commands */
     struct worker_task lost_task;
     bool lost_posted;
+    bool lost_unsent; /* `lost_posted`: and the command never left */
 
     uint64_t recent_sessions[UNIT_RECENT_SESSIONS];
     uint32_t recent_at;

@@ -25,12 +25,12 @@ static struct connection *connection_of_channel(struct engine_channel *channel)
     return (struct connection *)(void *)((uint8_t *)channel - offsetof(struct connection, channel));
 }
 
-static void tell_lost(struct connection *connection)
+static void tell_lost(struct connection *connection, enum status status)
 {
     void (*answered)(void *, enum status, struct slice) = connection->answered;
     connection->answered = NULL;
     if (answered != NULL) {
-        answered(connection->answered_context, STATUS_UNREACHABLE, (struct slice){0});
+        answered(connection->answered_context, status, (struct slice){0});
     }
 }
 
@@ -38,8 +38,9 @@ static void on_lost_task(struct worker_task *task)
 {
     struct connection *connection =
         (struct connection *)(void *)((uint8_t *)task - offsetof(struct connection, lost_task));
-    connection->lost_posted = false;
-    tell_lost(connection);
+    enum status status = connection->lost_unsent ? STATUS_NOT_FOUND : STATUS_UNREACHABLE;
+    connection->lost_posted = connection->lost_unsent = false;
+    tell_lost(connection, status);
     connection_continue(connection);
 }
 
@@ -50,6 +51,13 @@ void operation_server_gone(struct connection *connection)
         connection->lost_task.run = on_lost_task;
         worker_post(connection->owner->worker, &connection->lost_task);
     }
+}
+
+/* The command that was to be sent never left. */
+static void not_sent(struct connection *connection)
+{
+    connection->lost_unsent = !connection->lost_posted;
+    operation_server_gone(connection);
 }
 
 static void channel_send_message(struct engine_channel *channel, struct slice body,
@@ -69,7 +77,7 @@ static void channel_send_message(struct engine_channel *channel, struct slice bo
     if (sent) {
         connection_send_server(connection, buffer_slice(&out));
     } else {
-        operation_server_gone(connection);
+        not_sent(connection);
     }
     buffer_free(&out);
 }
@@ -113,7 +121,7 @@ static void channel_forward(struct engine_channel *channel,
                                                     .request_id = connection->request_id})) {
         send_request(connection);
     } else {
-        operation_server_gone(connection);
+        not_sent(connection);
     }
 }
 

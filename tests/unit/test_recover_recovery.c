@@ -338,7 +338,8 @@ static void an_abort_may_tell_what_was_refused(void **state)
         uint64_t unit = journal_begin(wal);
         bson_t payload = BSON_INITIALIZER;
         journal_write(wal, unit, 0, NS, "{\"_id\": 1}", "", "{\"_id\": 1, \"a\": 1}", NULL);
-        record_put_abort_known(&payload, "the client asked for it", known, count);
+        record_put_abort(&payload, "the client asked for it");
+        record_put_refused(&payload, known, count);
         journal_append(wal, unit, WAL_KIND_ABORT, &payload);
         bson_destroy(&payload);
         enum status status = unit_history_load(wal, unit, &history, &error);

@@ -1,6 +1,6 @@
-"""Writes of a transaction that were put off (unit.writes: deferred), and documents that somebody
-changes around the proxy before they are sent: nothing of theirs is undone, whatever is refused and
-whoever is killed then."""
+"""Documents that somebody changes around the proxy before a transaction's journaled writes are sent:
+nothing of theirs is undone, whatever is refused and whoever is killed then, whether the writes were put
+off (unit.writes: deferred) or not."""
 
 import time
 
@@ -159,3 +159,55 @@ def test_the_look_comes_before_the_journal(name):
             assert is_refused(unit.commit())
         assert shop.stored() == left
         assert stack.proxy.units() == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        {"update": None, "updates": [{"q": {}, "u": {"$addToSet": {"tags": "x"}}, "multi": True}]},
+        {"update": None, "updates": [{"q": {}, "u": {"$set": {"done": 1}}, "multi": True}]},
+        {"delete": None, "deletes": [{"q": {}, "limit": 0}]},
+    ],
+    ids=["computed by the server", "computed here", "removed"],
+)
+def test_several_that_are_journaled_together(name, write):
+    """The same of one command that writes several documents, which somebody runs around the proxy
+    when it is journaled: what was sent and refused, and what was not sent, stays as it is."""
+    with Stack() as stack:
+        documents = stack.direct[DATABASE][name]
+        documents.insert_many([{"_id": i, "tags": ["y"]} for i in range(6)])
+        stack.proxy.stop()
+        stack.proxy.start(stop_at="unit_journaled")
+        with Connection(stack.proxy.port) as raw:
+            unit = RawTransaction(raw)
+            command = {**write, next(iter(write)): name}
+            asked = Later(lambda: unit.run(command))
+            wait_until(stack.proxy.process.stands_still, 20, "the proxy has stopped")
+            stack.direct[DATABASE].command(command)
+            left = sorted(documents.find(), key=str)
+            stack.proxy.resume()
+            reply = asked.result()
+            assert is_refused(reply) or "set aside" in reply["errmsg"], reply
+        assert sorted(documents.find(), key=str) == left
+
+
+def test_without_the_right_to_write(name):
+    """Who may only read makes no rollback touch anything: nothing of a command without the right is
+    done, whatever somebody else has made of its documents meanwhile."""
+    settings = {"unit.writes": "deferred"}
+    with Stack(settings, auth=True, users=[("eve", "eve", [("read", DATABASE)])]) as stack:
+        documents = stack.direct[DATABASE][name]
+        documents.insert_many([{"_id": i} for i in range(2)])
+        stack.proxy.stop()
+        stack.proxy.start(stop_at="unit_journaled")
+        with Connection(stack.proxy.port) as eve:
+            assert eve.login("eve", "eve")["ok"] == 1
+            unit = RawTransaction(eve)
+            for i in range(2):
+                assert unit.update(name, {"_id": i}, {"$set": {"paid": 1}})["n"] == 1
+            asked = stopped(stack, unit)
+            documents.update_one({"_id": 0}, {"$set": {"paid": 1}})
+            stack.proxy.resume()
+            assert asked.result()["code"] == 13
+        assert list(documents.find().sort("_id")) == [{"_id": 0, "paid": 1}, {"_id": 1}]
+        assert all(one["state"] == "aborted" for one in stack.proxy.units())
