@@ -28,16 +28,20 @@ def writes(name):
 
 
 def run(port, name, lsid, end, tell):
+    run_commands(port, writes(name), lsid, end, tell)
+
+
+def run_commands(port, commands, lsid, end, tell):
     """One transaction until `end` ("commit" or "abort"), or until the proxy is gone. What its
     client knows goes to tell(): "wanted", "committed", "aborted", and "refused" with the reply."""
     try:
         with Connection(port) as raw:
             unit = RawTransaction(raw, lsid=lsid)
-            for command in writes(name):
+            for command in commands:
                 reply = unit.run(command)
                 if reply is None:
                     return
-                if reply["ok"] != 1:
+                if reply["ok"] != 1 or "writeErrors" in reply:
                     tell(("refused", reply))
                     return
             if end == "commit":

@@ -13,6 +13,7 @@ import time
 import bson
 import pytest
 from conftest import DATABASE, RawTransaction, Stack, is_transient
+from four_writes import run_commands
 from holdfast_testing import Connection, ProxyFailed, WireTap, build_bin
 from kill_orders import FULL, KEPT_SECONDS, Client, bring_back, serves, wait_stopped
 
@@ -57,28 +58,9 @@ def commands(name):
 
 
 def run(port, name, lsid, read, end, tell):
-    """The transaction, until it ends or the proxy is gone. `read`: it looks before it ends, so that
-    all is written then."""
-    try:
-        with Connection(port) as raw:
-            unit = RawTransaction(raw, lsid=lsid)
-            reads = [{"find": names(name)[1]}] if read else []
-            for command in (*commands(name), *reads):
-                reply = unit.run(command)
-                if reply is None:
-                    return
-                if reply["ok"] != 1 or "writeErrors" in reply:
-                    tell(("refused", reply))
-                    return
-            if end == "commit":
-                tell(("wanted", None))
-            reply = unit.commit() if end == "commit" else unit.abort()
-            if reply is not None and reply["ok"] == 1:
-                tell(("committed" if end == "commit" else "aborted", None))
-            elif reply is not None:
-                tell(("refused", reply))
-    except OSError:
-        pass
+    """The transaction. `read`: it looks before it ends, so that all is written then."""
+    reads = [{"find": names(name)[1]}] if read else []
+    run_commands(port, [*commands(name), *reads], lsid, end, tell)
 
 
 class Script:

@@ -2,6 +2,7 @@
 nothing of theirs is undone, whatever is refused and whoever is killed then, whether the writes were put
 off (unit.writes: deferred) or not."""
 
+import contextlib
 import time
 
 import pytest
@@ -12,9 +13,21 @@ WRITE_CONFLICT = 112
 DUPLICATE_KEY = 11000
 
 
+DEFERRED = {"unit.writes": "deferred"}
+
+
+@contextlib.contextmanager
+def started(settings=DEFERRED, stop_at=None, crash_at=None, **options):
+    """A stack whose proxy stops, or dies, at that point."""
+    with Stack(dict(settings), **options) as made:
+        made.proxy.stop()
+        made.proxy.start(stop_at=stop_at, crash_at=crash_at)
+        yield made
+
+
 @pytest.fixture(scope="module")
 def stack():
-    with Stack({"unit.writes": "deferred"}) as made:
+    with Stack(dict(DEFERRED)) as made:
         yield made
         assert all(unit["state"] != "conflict" for unit in made.proxy.units())
         made.proxy.verify()
@@ -96,10 +109,8 @@ def stopped(stack, unit):
 def test_changed_when_they_are_journaled(name, documents):
     """In the moment between the look and the writes: those behind the one that is refused were never
     sent, and undoing leaves them alone."""
-    with Stack({"unit.writes": "deferred"}) as stack:
+    with started(stop_at="unit_journaled") as stack:
         shop = Shop(stack, name)
-        stack.proxy.stop()
-        stack.proxy.start(stop_at="unit_journaled")
         with Connection(stack.proxy.port) as raw:
             unit = RawTransaction(raw)
             shop.write(unit)
@@ -116,10 +127,8 @@ def test_changed_when_they_are_journaled(name, documents):
 def test_the_server_crashes_after_a_refusal(name):
     """The ABORT tells what was refused: a server that has lost its last writes gets nothing back that
     others have removed."""
-    with Stack({"unit.writes": "deferred"}) as stack:
+    with started(stop_at="unit_journaled") as stack:
         shop = Shop(stack, name)
-        stack.proxy.stop()
-        stack.proxy.start(stop_at="unit_journaled")
         with Connection(stack.proxy.port) as raw:
             unit = RawTransaction(raw)
             assert unit.delete(shop.sessions.name, {"_id": 0})["n"] == 1
@@ -147,10 +156,8 @@ def recovered(stack):
 def test_the_look_comes_before_the_journal(name):
     """A stranger's change that is older than the look is not undone by a recovery: the commit is
     refused before anything is journaled, where a kill would have left it to be undone."""
-    with Stack({"unit.writes": "deferred"}) as stack:
+    with started(crash_at="unit_journaled:1") as stack:
         shop = Shop(stack, name)
-        stack.proxy.stop()
-        stack.proxy.start(crash_at="unit_journaled:1")
         with Connection(stack.proxy.port) as raw:
             unit = RawTransaction(raw)
             shop.write(unit)
@@ -173,11 +180,9 @@ def test_the_look_comes_before_the_journal(name):
 def test_several_that_are_journaled_together(name, write):
     """The same of one command that writes several documents, which somebody runs around the proxy
     when it is journaled: what was sent and refused, and what was not sent, stays as it is."""
-    with Stack() as stack:
+    with started({}, stop_at="unit_journaled") as stack:
         documents = stack.direct[DATABASE][name]
         documents.insert_many([{"_id": i, "tags": ["y"]} for i in range(6)])
-        stack.proxy.stop()
-        stack.proxy.start(stop_at="unit_journaled")
         with Connection(stack.proxy.port) as raw:
             unit = RawTransaction(raw)
             command = {**write, next(iter(write)): name}
@@ -194,12 +199,10 @@ def test_several_that_are_journaled_together(name, write):
 def test_without_the_right_to_write(name):
     """Who may only read makes no rollback touch anything: nothing of a command without the right is
     done, whatever somebody else has made of its documents meanwhile."""
-    settings = {"unit.writes": "deferred"}
-    with Stack(settings, auth=True, users=[("eve", "eve", [("read", DATABASE)])]) as stack:
+    eve = [("eve", "eve", [("read", DATABASE)])]
+    with started(auth=True, users=eve, stop_at="unit_journaled") as stack:
         documents = stack.direct[DATABASE][name]
         documents.insert_many([{"_id": i} for i in range(2)])
-        stack.proxy.stop()
-        stack.proxy.start(stop_at="unit_journaled")
         with Connection(stack.proxy.port) as eve:
             assert eve.login("eve", "eve")["ok"] == 1
             unit = RawTransaction(eve)
