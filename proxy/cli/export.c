@@ -164,7 +164,7 @@ static enum status print_write(struct export *export, const struct unit_history 
     BSON_APPEND_UTF8(&line, "op", record_operation_name(write->operation));
     put_text(&line, "ns", write->namespace);
     if (write->refused) {
-        BSON_APPEND_BOOL(&line, "refused", true); /* by the server: it touched nothing */
+        BSON_APPEND_BOOL(&line, "refused", true); /* or never sent: it touched nothing */
     }
     print_open(export, &line);
     bson_destroy(&line);

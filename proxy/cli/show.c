@@ -150,7 +150,7 @@ static enum status print_writes(const struct unit_history *history, struct error
         fputc('\n', stdout);
         bson_free(key);
         if (write->refused) {
-            printf("    the server refused this write: it touched nothing\n");
+            printf("    this write was refused, or never sent: it touched nothing\n");
         }
         status = print_image("before", history, &write->before, ret_error);
         if (status == STATUS_OK) {
