@@ -34,9 +34,12 @@ class Conflict(ThreeWrites):
         self.number = next(c["unit"] for c in conflicts if c["namespaces"] == [f"{DATABASE}.{name}"])
 
     def look(self):
-        code, shown = ask_control(self.proxy, f"/conflict?unit={self.number}")
-        assert code == 200, shown
-        return shown
+        def ask():
+            code, shown = ask_control(self.proxy, f"/conflict?unit={self.number}")
+            assert code in (200, 503), shown
+            return shown if code == 200 else None  # it accepts connections, and serves in a moment
+
+        return wait_until(ask, 10, "the conflict is shown")
 
     def decide(self, choices, seen=None):
         """(HTTP status, answer)."""
