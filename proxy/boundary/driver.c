@@ -100,26 +100,19 @@ static void set_journal_full(struct boundary_request *request)
 
 /* ------------------------------------------------------------------ what was put off */
 
-static void on_flushed(struct flush *flush, struct slice failure)
+static void on_flushed(struct flush *flush, struct slice reply)
 {
     struct boundary_request *request = flush->context;
-    bson_t document;
+    bool commits = named(request, "commitTransaction");
     request->flushing = false;
-    if (failure.size == 0 && request->cancelled && !named(request, "commitTransaction")) {
-        request->reply_lost = true; /* nobody waits for the read */
-        ending_finish(request);
-        return;
-    }
-    if (failure.size == 0) {
+    if (!flush->failed && (commits || !request->cancelled)) {
         request->after_flush(request);
         return;
     }
-    request->reply_lost = flush->lost;
-    if (named(request, "commitTransaction") && flush->journal_full) {
+    if (commits && flush->journal_full) {
         set_journal_full(request);
     } else {
-        (void)bson_init_static(&document, failure.data, failure.size);
-        bson_concat(&request->reply, &document);
+        ending_take_reply(request, reply); /* none, where nobody waits for the read any more */
     }
     ending_finish(request);
 }

@@ -54,19 +54,8 @@ static void forget(void *memory)
 struct write_operation *deferred_release(struct unit *unit)
 {
     struct deferred *deferred = unit->deferred;
-    struct write_operation *first = NULL;
-    struct write_operation **last = &first;
-    while (deferred->first != NULL) {
-        struct write_operation *operation = deferred->first;
-        deferred->first = operation->next_deferred;
-        operation->next_deferred = NULL;
-        if (operation->document_count == 0) {
-            deferred_free_operation(operation); /* there was no memory for its first */
-        } else {
-            *last = operation;
-            last = &operation->next_deferred;
-        }
-    }
+    struct write_operation *first = deferred->first;
+    deferred->first = NULL;
     unit->bytes -= deferred->bytes; /* those of their records come in their place */
     unit->deferred = NULL;
     forget(deferred);
@@ -122,21 +111,6 @@ static struct write_operation *new_operation(const struct write_operation *of)
     return operation;
 }
 
-/* The one of this namespace and kind. NULL: out of memory. */
-static struct write_operation *operation_for(struct deferred *deferred,
-                                             const struct write_operation *of)
-{
-    struct write_operation **at = &deferred->first;
-    while (*at != NULL && (strcmp((*at)->namespace, of->namespace) != 0 ||
-                           write_statement(*at)->kind != write_statement(of)->kind)) {
-        at = &(*at)->next_deferred;
-    }
-    if (*at == NULL) {
-        *at = new_operation(of);
-    }
-    return *at;
-}
-
 static bool reserve(struct write_operation *operation, size_t count)
 {
     size_t capacity = operation->document_count + count;
@@ -151,7 +125,36 @@ static bool reserve(struct write_operation *operation, size_t count)
     return true;
 }
 
+/* The one of this namespace and kind, with room for `count` more. NULL: out of memory. */
+static struct write_operation *operation_for(struct deferred *deferred,
+                                             const struct write_operation *of, size_t count)
+{
+    struct write_operation **at = &deferred->first;
+    while (*at != NULL && (strcmp((*at)->namespace, of->namespace) != 0 ||
+                           write_statement(*at)->kind != write_statement(of)->kind)) {
+        at = &(*at)->next_deferred;
+    }
+    if (*at != NULL) {
+        return reserve(*at, count) ? *at : NULL;
+    }
+    struct write_operation *made = new_operation(of);
+    if (made != NULL && !reserve(made, count)) {
+        deferred_free_operation(made);
+        made = NULL;
+    }
+    *at = made; /* none without documents stays */
+    return made;
+}
+
 /* ------------------------------------------------------------------ what may be put off */
+
+/* Which documents it writes its _ids tell, without a search. */
+static bool is_named(const struct write_operation *operation)
+{
+    const struct statement *statement = write_statement(operation);
+    return statement->kind == STATEMENT_INSERT ||
+           (operation->key_in_filter && !operation->key_is_text && statement->collation.size == 0);
+}
 
 /* Names that a server has its own mind about. */
 static bool has_plain_names(bson_iter_t *fields, int depth)
@@ -196,12 +199,9 @@ static bool may_put_off(const struct write_operation *operation)
     const struct statement_list *list = &operation->list;
     bool asks_server =
         list->reply == STATEMENT_REPLY_FIND_AND_MODIFY && list->fields.size > 0 && list->return_new;
-    bool named = write_statement(operation)->kind == STATEMENT_INSERT ||
-                 (operation->key_in_filter && !operation->key_is_text &&
-                  write_statement(operation)->collation.size == 0);
     return operation->engine->defer_writes && operation->errors == WRITE_ERRORS_ABORT &&
-           operation->unit->boundary == UNIT_BOUNDARY_DRIVER && named && !asks_server &&
-           !operation->multi && !operation->collated && !operation->refusable &&
+           operation->unit->boundary == UNIT_BOUNDARY_DRIVER && is_named(operation) &&
+           !asks_server && !operation->multi && !operation->collated && !operation->refusable &&
            !operation->has_unique_keys && !list->bypass_validation;
 }
 
@@ -285,9 +285,10 @@ bool deferred_take(struct write_operation *operation)
         return false;
     }
     struct deferred *deferred = deferred_of(operation);
-    struct write_operation *to = deferred == NULL ? NULL : operation_for(deferred, operation);
-    if (to == NULL || !reserve(to, count)) {
-        return false; /* it is carried out at once; what is empty does no harm */
+    struct write_operation *to =
+        deferred == NULL ? NULL : operation_for(deferred, operation, count);
+    if (to == NULL) {
+        return false; /* it is carried out at once */
     }
     uint64_t taken = bytes + (to->document_count == 0 ? OPERATION_BYTES : 0);
     move(operation, to);
@@ -327,11 +328,7 @@ bool deferred_concerns(const struct write_operation *operation)
     if (deferred_count(operation->unit) == 0) {
         return false;
     }
-    const struct statement *statement = write_statement(operation);
-    bool named =
-        statement->kind == STATEMENT_INSERT ||
-        (operation->key_in_filter && !operation->key_is_text && statement->collation.size == 0);
-    bool meets = !named || operation->multi;
+    bool meets = !is_named(operation) || operation->multi;
     for (size_t i = 0; i < operation->name_count && !meets; i++) {
         meets = holds(deferred, &operation->names[i]);
     }
@@ -359,17 +356,12 @@ static bool finds_another(const struct deferred *deferred, const struct command_
         bson_element_find(view->body, "collation", &collation)) {
         return false;
     }
-    bson_t equalities = BSON_INITIALIZER;
     bson_t key = BSON_INITIALIZER;
-    bson_iter_t id;
     struct lock_name name;
-    equality_collect(filter, &equalities);
-    if (equality_key(&equalities, &key) && bson_iter_init_find(&id, &key, "_id") &&
-        !BSON_ITER_HOLDS_NULL(&id) && !BSON_ITER_HOLDS_ARRAY(&id)) {
+    if (equality_names_one(filter, &key)) {
         lock_name_of(namespace, write_slice(&key), &name);
         another = !holds(deferred, &name);
     }
-    bson_destroy(&equalities);
     bson_destroy(&key);
     return another;
 }

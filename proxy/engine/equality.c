@@ -103,3 +103,14 @@ bool equality_key(const bson_t *equalities, bson_t *ret_key)
     bson_append_iter(ret_key, "_id", -1, &at);
     return true;
 }
+
+bool equality_names_one(struct slice filter, bson_t *ret_key)
+{
+    bson_t equalities = BSON_INITIALIZER;
+    bson_iter_t id;
+    equality_collect(filter, &equalities);
+    bool one = bson_iter_init_find(&id, &equalities, "_id") && !BSON_ITER_HOLDS_NULL(&id) &&
+               !BSON_ITER_HOLDS_ARRAY(&id) && equality_key(&equalities, ret_key);
+    bson_destroy(&equalities);
+    return one;
+}

@@ -17,4 +17,10 @@ void equality_collect(struct slice filter, bson_t *equalities);
 /* True if they fix _id; then *ret_key, empty and initialised, becomes {_id: value}. */
 bool equality_key(const bson_t *equalities, bson_t *ret_key);
 
+/*
+ * The same of a filter, if one document at most has that _id: null also finds what has none, an
+ * array what holds it.
+ */
+bool equality_names_one(struct slice filter, bson_t *ret_key);
+
 #endif

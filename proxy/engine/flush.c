@@ -1,12 +1,21 @@
 /*
- * Carrying out what a unit has put off (flush.h).
+ * Carrying out what a unit has put off (flush.h), its operations one after the other in each step.
  *
- *   all records in one group, durable --> operation by operation: PUBLISHING, SENDING (write.c) -->
- * completed | refused, lost, a document was changed
- *                                              `--> the unit is rolled back; the rest is let go
+ *   are the documents as they were?   a find for each operation
+ *      v
+ *   all records in one group, durable
+ *      v
+ *   PUBLISHING, SENDING               of each operation (write.c)
+ *      v
+ *   completed
  *
- * The journal then names writes of the rest that were never sent: undoing finds their documents as
- * they were, as after a crash between the two.
+ * Whatever fails, the unit is rolled back and the rest is let go: what was journaled and not sent
+ * counts as refused.
+ *
+ * Why they are looked at again: since they were read a stranger, or the server itself (an index
+ * that removes what has expired), may have made of one what the unit would make of it. A guarded
+ * write finds that out, but a crash before it would leave a record that undoing takes for the
+ * unit's own.
  */
 #include "engine/flush.h"
 
@@ -60,15 +69,12 @@ static void put_failure(bson_t *failure, struct slice reply)
 static void fail(struct flush *flush, struct slice reply)
 {
     bson_t failure = BSON_INITIALIZER;
-    flush->lost = reply.size == 0;
-    if (flush->lost) {
-        reply_put_error(&failure, REPLY_CODE_HostUnreachable, NULL,
-                        "the connection to the server broke");
-    } else {
+    flush->failed = true;
+    if (reply.size > 0) {
         put_failure(&failure, reply);
     }
     let_go(flush->at);
-    flush->completed(flush, write_slice(&failure));
+    flush->completed(flush, reply.size == 0 ? reply : write_slice(&failure));
     bson_destroy(&failure);
 }
 

@@ -4,7 +4,7 @@
 /*
  * Carrying out what a unit has put off (deferred.h), before its commit and before what could see
  * it: the documents looked at once more, all of it in one group of the journal, then published and
- * sent, one command for each namespace and kind of write.
+ * sent, one command for each namespace and kind of write, but removals one by one.
  *
  * Worker of the channel only.
  */
@@ -23,14 +23,14 @@ struct flush {
     struct engine_channel *channel;
     struct unit *unit; /* checked out, open; stays with the caller */
     /*
-     * Called from the loop. `failure` of size 0: all of it is written. Else it is the error for the
-     * client, valid during the call, and the unit was rolled back. flush->lost: the connection to
-     * the server broke.
+     * Called from the loop. Unless flush->failed all of it is written. Else the unit was rolled
+     * back, and `reply` is the error for the client as of a write (write.h): valid during the call;
+     * size 0: the connection to the server broke.
      */
-    void (*completed)(struct flush *flush, struct slice failure);
+    void (*completed)(struct flush *flush, struct slice reply);
     void *context;
     bool cancelled; /* the client has gone already */
-    bool lost;
+    bool failed;
     bool journal_full; /* the failure is that the journal has no room */
     /* private */
     struct write_operation *first;

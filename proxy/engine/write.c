@@ -125,18 +125,19 @@ static void fail_as_victim(struct write_operation *operation)
                "youngest of them: run the transaction again");
 }
 
-static void on_flushed(struct flush *flush, struct slice failure)
+static void on_flushed(struct flush *flush, struct slice reply)
 {
     struct write_operation *operation = flush->context;
     bson_t document;
     operation->wait = WRITE_WAIT_NONE;
     operation->step = operation->after_flush;
-    if (failure.size > 0) {
-        operation->connection_lost = flush->lost;
-        bson_reinit(&operation->reply);
-        (void)bson_init_static(&document, failure.data, failure.size);
-        bson_concat(&operation->reply, &document);
+    if (flush->failed) {
+        operation->connection_lost = reply.size == 0;
         operation->step = WRITE_DONE;
+    }
+    if (reply.size > 0 && bson_init_static(&document, reply.data, reply.size)) {
+        bson_reinit(&operation->reply);
+        bson_concat(&operation->reply, &document);
     }
     advance(operation);
 }

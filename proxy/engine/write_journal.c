@@ -169,9 +169,41 @@ static void note_connection(struct write_operation *operation)
                    operation->channel->local_address);
 }
 
+bool write_journal_together(struct write_operation *first,
+                            void (*completed)(struct wal_append *first, void *context),
+                            void *context)
+{
+    size_t number = first->unit->write_count;
+    struct wal_append *behind = NULL;
+    note_connection(first);
+    for (struct write_operation *at = first; at != NULL; at = at->next_deferred) {
+        size_t count = count_pending(at);
+        if (!put_writes(at, count, number, at == first)) {
+            for (struct write_operation *made = first; made != at; made = made->next_deferred) {
+                free_records(made);
+            }
+            write_fail_for_memory(first);
+            return false;
+        }
+        if (behind != NULL) {
+            behind->next = &at->records[0].append;
+        }
+        behind = &at->records[count - 1].append;
+        number += count;
+    }
+    struct wal_append *append = &first->records[0].append;
+    if (!first->unit->begun) {
+        put_begin(first, append);
+        append = &first->begin;
+    }
+    append->completed = completed;
+    append->context = context;
+    wal_append(first->engine->wal, append);
+    return true;
+}
+
 static bool start(struct write_operation *operation)
 {
-    struct unit *unit = operation->unit;
     size_t pending = count_pending(operation);
     if (pending == 0) {
         operation->step = WRITE_SENDING;
@@ -184,20 +216,10 @@ static bool start(struct write_operation *operation)
         write_batch_done(operation);
         return true;
     }
-    note_connection(operation);
-    if (!put_writes(operation, pending, unit->write_count, true)) {
-        write_fail_for_memory(operation);
+    if (!write_journal_together(operation, write_on_journaled, operation)) {
         return true;
     }
-    struct wal_append *first = &operation->records[0].append;
-    if (!unit->begun) {
-        put_begin(operation, first);
-        first = &operation->begin;
-    }
-    first->completed = write_on_journaled;
-    first->context = operation;
     operation->wait = WRITE_WAIT_JOURNAL;
-    wal_append(operation->engine->wal, first);
     return false;
 }
 
@@ -249,39 +271,6 @@ static bool finish(struct write_operation *operation)
 bool write_journal(struct write_operation *operation)
 {
     return operation->records == NULL ? start(operation) : finish(operation);
-}
-
-bool write_journal_together(struct write_operation *first,
-                            void (*completed)(struct wal_append *first, void *context),
-                            void *context)
-{
-    size_t number = first->unit->write_count;
-    struct wal_append *behind = NULL;
-    note_connection(first);
-    for (struct write_operation *at = first; at != NULL; at = at->next_deferred) {
-        size_t count = count_pending(at);
-        if (!put_writes(at, count, number, at == first)) {
-            for (struct write_operation *made = first; made != at; made = made->next_deferred) {
-                free_records(made);
-            }
-            write_fail_for_memory(first);
-            return false;
-        }
-        if (behind != NULL) {
-            behind->next = &at->records[0].append;
-        }
-        behind = &at->records[count - 1].append;
-        number += count;
-    }
-    struct wal_append *append = &first->records[0].append;
-    if (!first->unit->begun) {
-        put_begin(first, append);
-        append = &first->begin;
-    }
-    append->completed = completed;
-    append->context = context;
-    wal_append(first->engine->wal, append);
-    return true;
 }
 
 enum status write_journal_together_done(struct write_operation *first)

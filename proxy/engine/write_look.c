@@ -6,6 +6,7 @@
  * Worker of the channel only.
  */
 #include "engine/apply_update.h"
+#include "engine/id_list.h"
 #include "engine/write_steps.h"
 #include "wire/reply.h"
 
@@ -16,15 +17,9 @@ static void put_find(const struct write_operation *operation, size_t first, size
                      bson_t *command)
 {
     bson_t ids = BSON_INITIALIZER;
+    uint32_t appended = 0;
     for (size_t i = 0; i < count; i++) {
-        char text[16];
-        const char *name;
-        bson_iter_t id;
-        struct slice key = operation->documents[first + i].key;
-        size_t size = bson_uint32_to_string((uint32_t)i, &name, text, sizeof text);
-        if (bson_iter_init_from_data(&id, key.data, key.size) && bson_iter_find(&id, "_id")) {
-            bson_append_iter(&ids, name, (int)size, &id);
-        }
+        (void)id_list_append_of(&ids, &appended, operation->documents[first + i].key);
     }
     command_build_find_ids(command, &operation->target, &ids, false);
     bson_destroy(&ids);

@@ -19,14 +19,9 @@ bool write_key_is_collated(const struct write_operation *operation, const bson_t
  */
 static bool is_pinned(const struct write_operation *operation, const struct statement *statement)
 {
-    bson_t equalities = BSON_INITIALIZER;
     bson_t key = BSON_INITIALIZER;
-    bson_iter_t id;
-    equality_collect(statement->filter, &equalities);
-    bool pinned = statement->collation.size == 0 && equality_key(&equalities, &key) &&
-                  bson_iter_init_find(&id, &key, "_id") && !BSON_ITER_HOLDS_NULL(&id) &&
-                  !BSON_ITER_HOLDS_ARRAY(&id) && !write_key_is_collated(operation, &key);
-    bson_destroy(&equalities);
+    bool pinned = statement->collation.size == 0 && equality_names_one(statement->filter, &key) &&
+                  !write_key_is_collated(operation, &key);
     bson_destroy(&key);
     return pinned;
 }

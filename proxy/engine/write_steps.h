@@ -170,9 +170,10 @@ void write_take_forecast(struct write_operation *operation, struct slice reply);
 
 bool write_journal(struct write_operation *operation);
 /*
- * The pending documents of all operations of the list in one group. `completed` is called on the
- * journal's writer thread; then write_journal_together_done() sets their steps, and tells the
- * group's status. False: out of memory, and the first of them has failed.
+ * The pending documents of all operations of the list, which is one but in a flush, in one group.
+ * `completed` is called on the journal's writer thread; then write_journal_together_done() sets
+ * their steps, and tells the group's status. False: out of memory, and the first of them has
+ * failed.
  */
 bool write_journal_together(struct write_operation *first,
                             void (*completed)(struct wal_append *first, void *context),

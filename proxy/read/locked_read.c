@@ -107,21 +107,16 @@ static void send_command(struct locked_read *locked)
 static bool name_document(struct locked_read *locked)
 {
     const struct read_command *command = &locked->command;
-    bson_t equalities = BSON_INITIALIZER;
     bson_t key = BSON_INITIALIZER;
     bson_iter_t id;
     bool found = command->kind == READ_FIND && command->gate_count == 1 && !command->is_odd &&
-                 command->filter.size > 0;
-    if (found) {
-        equality_collect(command->filter, &equalities);
-        found = equality_key(&equalities, &key) && bson_iter_init_find(&id, &key, "_id") &&
-                read_command_names_one(&id, locked->collated || command->has_collation);
-    }
+                 command->filter.size > 0 && equality_names_one(command->filter, &key) &&
+                 bson_iter_init_find(&id, &key, "_id") &&
+                 read_command_names_one(&id, locked->collated || command->has_collation);
     if (found) {
         lock_name_in(command->database, command->collection,
                      slice_make(bson_get_data(&key), key.len), &locked->name);
     }
-    bson_destroy(&equalities);
     bson_destroy(&key);
     return found;
 }

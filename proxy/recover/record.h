@@ -38,9 +38,9 @@
  *                                          { fingerprint: Binary(SHA-256), answer: Binary, closes:
  *                                          bool } (boundary/idempotency.h)
  *   ABORT    { reason: "...",
- *              known: [ ... ]            as in WRITE, of what was refused only: those writes have
- *                                        changed nothing, whatever is
- *                                        there; absent where there are none
+ *              known: [ ... ]            as in WRITE, of what was not carried out only: it has
+ *                                        changed nothing, whatever is there; absent where there
+ *                                        is none. A CONFLICT may have it, too
  *              kept: true }              only where an operator kept what a conflict had left: the
  *                                        unit did not happen, and is not to be run again either
  *   COMMITTING { lsid: <document>         as the client sent it; native engine only
@@ -160,10 +160,10 @@ MUST_CHECK enum status record_get_begin(struct slice payload, struct record_begi
                                         struct error *ret_error);
 MUST_CHECK enum status record_get_write(struct slice payload, struct record_write *ret_write,
                                         struct error *ret_error);
-/* Whether an ABORT says what was refused: most have nothing to say, and older programs never did.
- */
+/* Whether an ABORT or CONFLICT says what was refused: most have nothing to say, and older programs
+   never did. */
 bool record_has_known(struct slice payload);
-/* The entry `index` of `known`, of a WRITE or COMMIT payload, or of an ABORT that has it.
+/* The entry `index` of `known`, of a WRITE or COMMIT payload, or of another one that has it.
    STATUS_NOT_FOUND past the last. */
 MUST_CHECK enum status record_get_known(struct slice payload, size_t index,
                                         struct record_known *ret_known, struct error *ret_error);

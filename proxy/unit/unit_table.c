@@ -537,9 +537,7 @@ struct unit *unit_table_take_begun(struct unit_table *table, const char *reason)
     struct unit *taken = NULL;
     pthread_mutex_lock(&table->mutex);
     for (struct unit *unit = table->oldest; unit != NULL && taken == NULL; unit = unit->younger) {
-        /* `begun` is its holder's while it has one; so are what it has put off and what it has
-         * read.
-         */
+        /* `begun` is its holder's while it has one; so is what it has put off, and read. */
         if (unit->checked_out || unit->begun || unit->deferred != NULL ||
             unit->locks.serializable) {
             taken = take(unit, reason);
