@@ -43,6 +43,11 @@ enum config_multi_writes {
     CONFIG_MULTI_WRITES_OFF,
 };
 
+enum config_io_uring {
+    CONFIG_IO_URING_AUTO, /* where the kernel lets us */
+    CONFIG_IO_URING_OFF,
+};
+
 enum config_unit_writes {
     CONFIG_UNIT_WRITES_IMMEDIATE,
     CONFIG_UNIT_WRITES_DEFERRED, /* a driver's transaction is written with its commit */
@@ -144,12 +149,13 @@ struct config_service {
 
 struct config {
     /* net */
-    char *net_listen;             /* net.listen, --listen: HOST:PORT, port 0 picks one */
-    uint64_t net_connections_max; /* net.maxIncomingConnections: 1..1000000, default 20000 */
-    uint64_t net_threads;         /* net.threads: 0 (one per core, default)..256 */
-    uint64_t net_handshake_ms;    /* net.handshakeTimeout: 100ms..10m, default 30s */
-    uint64_t net_stall_ms;        /* net.stallTimeout: 1s..1h, default 60s */
-    uint64_t net_address_max;     /* net.maxConnectionsPerAddress: 0 (no bound, default)..1000000 */
+    char *net_listen;                  /* net.listen, --listen: HOST:PORT, port 0 picks one */
+    uint64_t net_connections_max;      /* net.maxIncomingConnections: 1..1000000, default 20000 */
+    uint64_t net_threads;              /* net.threads: 0 (one per core, default)..256 */
+    enum config_io_uring net_io_uring; /* net.ioUring: auto | off */
+    uint64_t net_handshake_ms;         /* net.handshakeTimeout: 100ms..10m, default 30s */
+    uint64_t net_stall_ms;             /* net.stallTimeout: 1s..1h, default 60s */
+    uint64_t net_address_max; /* net.maxConnectionsPerAddress: 0 (no bound, default)..1000000 */
     /* net.tls */
     enum config_tls_mode net_tls_mode;  /* net.tls.mode: disabled | allowTLS | ... | requireTLS */
     char *net_tls_certificate_key_file; /* net.tls.certificateKeyFile */

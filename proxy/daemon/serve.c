@@ -85,6 +85,9 @@ enum status daemon_make_engine(struct daemon *daemon, struct error *error)
     if (status != STATUS_OK) {
         return status;
     }
+    if (config->net_io_uring == CONFIG_IO_URING_AUTO) {
+        worker_pool_allow_ring(daemon->workers);
+    }
     daemon->engine = (struct engine){
         .wal = daemon->wal,
         .units = unit_table_new((size_t)config->unit_count_max, REMEMBERED_SESSIONS_MAX),

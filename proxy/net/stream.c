@@ -1,8 +1,9 @@
 /*
  * Non-blocking TCP connections on a worker's event loop; see stream.h for the flow.
  *
- * Invariants: pending is not empty only while !writable; after `ended` nothing is sent, unless the
- * owner has set `half_open` and the end was an orderly one.
+ * Invariants: pending is not empty only while !writable, and nothing waits in the send queue then;
+ * after `ended` nothing is sent but what was accepted before, unless the owner has set `half_open`
+ * and the end was an orderly one.
  * Thread: the worker's.
  */
 #include "net/stream.h"
@@ -15,6 +16,7 @@
 
 #include "holdfast/limits.h"
 #include "holdfast/write_permit.h"
+#include "net/send_queue.h"
 #include "net/stream_pair.h"
 #include "net/stream_tls.h"
 
@@ -76,6 +78,46 @@ static enum status flush_pending(struct stream *stream)
     }
     buffer_free(&stream->pending); /* idle connections keep no memory */
     return STATUS_OK;
+}
+
+/* Told by the loop, as the end of input. */
+static void break_later(struct stream *stream)
+{
+    stream->ended = true;
+    stream->broken = true;
+    stream->writable = false;
+    stream->readable = true;
+    stream_kick(stream);
+}
+
+bool stream_may_send(const struct stream *stream)
+{
+    return stream->transport != &stream_transport_permitted || write_permit_is_up();
+}
+
+void stream_sent(struct stream *stream, struct slice bytes, ssize_t result)
+{
+    struct slice done;
+    if (result == -EAGAIN || result == -EWOULDBLOCK || result == -EINTR) {
+        result = 0;
+    }
+    if (result < 0 || !slice_take(&bytes, (size_t)result, &done)) {
+        break_later(stream);
+        return;
+    }
+    if (bytes.size > 0 && (buffer_append(&stream->pending, bytes.data, bytes.size) != STATUS_OK ||
+                           flush_pending(stream) != STATUS_OK)) {
+        break_later(stream);
+    }
+}
+
+void stream_flush(struct stream *stream)
+{
+    struct slice bytes = send_queue_take(stream);
+    if (bytes.size > 0) {
+        ssize_t sent = stream->transport->send(stream, bytes.data, bytes.size);
+        stream_sent(stream, bytes, sent < 0 ? -errno : sent);
+    }
 }
 
 static void on_connected(struct stream *stream)
@@ -188,6 +230,8 @@ static enum status attach(struct stream *stream, struct worker *worker, int desc
     }
     if (stream->tls != NULL) {
         stream_tls_attached(stream, base);
+    } else if (stream->gathers) {
+        stream->sends = worker_sends(worker);
     }
     return STATUS_OK;
 }
@@ -225,27 +269,38 @@ enum status stream_receive(struct stream *stream, void *memory, size_t size, siz
         if (received > 0) {
             /* Fewer than asked for: the socket was empty at that moment, the next byte is an edge.
              */
-            stream->readable = (size_t)received == size || stream->peer_closed || stream->half_open;
+            stream->readable = (size_t)received == size || stream->peer_closed ||
+                               stream->half_open || stream->broken;
             *ret_size = (size_t)received;
             return STATUS_OK;
         }
         if (received < 0 && errno == EINTR) {
             continue;
         }
-        if (received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        if (received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !stream->broken) {
             stream->readable = false;
             return STATUS_NOT_FOUND;
         }
         stream->ended = true;
-        stream->broken = received < 0;
+        stream->broken = stream->broken || received < 0;
         return STATUS_UNREACHABLE;
     }
 }
 
+static bool is_deaf(const struct stream *stream)
+{
+    return stream->ended && (stream->broken || !stream->half_open);
+}
+
 enum status stream_send(struct stream *stream, struct slice bytes)
 {
-    bool deaf = stream->ended && (stream->broken || !stream->half_open);
-    if (deaf || stream->descriptor < 0) {
+    if (is_deaf(stream) || stream->descriptor < 0) {
+        return STATUS_UNREACHABLE;
+    }
+    if (stream->sends != NULL && send_queue_put(stream->sends, stream, bytes)) {
+        return STATUS_OK;
+    }
+    if (is_deaf(stream)) { /* found by sending what was before it */
         return STATUS_UNREACHABLE;
     }
     while (stream->writable && stream->pending.size == 0 && bytes.size > 0) {
@@ -279,6 +334,7 @@ void stream_kick(struct stream *stream)
 
 bool stream_shutdown(struct stream *stream)
 {
+    stream_flush(stream);
     if (stream->pair != NULL) {
         stream_pair_shutdown(stream);
     } else if (stream->descriptor >= 0) {
@@ -292,6 +348,12 @@ bool stream_shutdown(struct stream *stream)
 
 static void close_stream(struct stream *stream, bool orderly)
 {
+    if (orderly) {
+        stream_flush(stream);
+    } else {
+        (void)send_queue_take(stream);
+    }
+    stream->sends = NULL;
     if (stream->tls != NULL) {
         /* What is not sent must not look as if the rest had been all. */
         stream_tls_close(stream, orderly && stream->descriptor >= 0 && stream->pending.size == 0);

@@ -2,8 +2,8 @@
 #define HOLDFAST_NET_STREAM_H
 
 /*
- * One non-blocking TCP connection: reads into the caller's memory, writes at once and keeps what
- * the kernel does not take.
+ * One non-blocking TCP connection: reads into the caller's memory, writes at once, or at the end of
+ * the loop's turn, and keeps what the kernel does not take.
  *
  *           stream_receive()                      stream_send()
  *   kernel ------------------> caller   caller ------------------> kernel
@@ -31,6 +31,8 @@
 #include "holdfast/write_permit.h"
 #include "net/worker.h"
 
+struct send_entry;
+struct send_queue;
 struct stream;
 struct stream_tls;
 struct stream_pair;
@@ -81,6 +83,12 @@ struct stream {
      * edge of its own, is found by reading until there is nothing: one more system call a read.
      */
     bool half_open;
+    /*
+     * Set by the owner before it is opened: small sends wait for the end of the loop's turn and
+     * leave together with those of other streams (send_queue.h). That the connection is broken
+     * shows as the end of input then, not at once.
+     */
+    bool gathers;
     struct event event;
     struct event kick_event;
     struct stream_tls *tls;   /* NULL: plain */
@@ -89,6 +97,8 @@ struct stream {
     const struct stream_callbacks *callbacks;
     void *context;
     struct buffer pending;
+    struct send_queue *sends;  /* NULL: sends at once */
+    struct send_entry *queued; /* NULL: nothing waits for the end of the turn */
 };
 
 /* Closed, with nothing allocated. */
@@ -119,6 +129,10 @@ MUST_CHECK enum status stream_receive(struct stream *stream, void *memory, size_
  */
 MUST_CHECK enum status stream_send(struct stream *stream, struct slice bytes);
 
+/* Sends what waits for the end of the turn now. stream_close() and stream_shutdown() do it, too. */
+void stream_flush(struct stream *stream);
+
+/* What the kernel did not take. What waits for the end of the turn is not in it. */
 static inline size_t stream_pending(const struct stream *stream)
 {
     return stream->pending.size;
@@ -139,5 +153,11 @@ void stream_close(struct stream *stream);
 
 /* The same by a reset, so that the peer cannot take what it got for the whole. */
 void stream_abort(struct stream *stream);
+
+/* ------------------------------------------------------------------ for send_queue.c only */
+
+bool stream_may_send(const struct stream *stream);
+/* What became of `bytes`: as send(2), but -errno in place of -1. */
+void stream_sent(struct stream *stream, struct slice bytes, ssize_t result);
 
 #endif

@@ -26,6 +26,7 @@
 #include "holdfast/clock.h"
 #include "holdfast/limits.h"
 #include "holdfast/race_point.h"
+#include "net/send_queue.h"
 
 struct worker {
     size_t index;
@@ -38,6 +39,7 @@ struct worker {
     bool stopping; /* worker's thread only */
     struct worker_task stop_task;
     uint8_t *receive_buffer;
+    struct send_queue *sends;
     void *user;
 };
 
@@ -82,6 +84,7 @@ static void *worker_main(void *context)
 {
     struct worker *worker = context;
     event_base_dispatch(worker->base);
+    send_queue_send(worker->sends); /* the turn that was broken off had no end */
     return NULL;
 }
 
@@ -98,7 +101,8 @@ static enum status worker_init(struct worker *worker, size_t index, struct error
         worker->base = event_base_new_with_config(config);
         event_config_free(config);
     }
-    if (worker->wake_descriptor < 0 || worker->receive_buffer == NULL || worker->base == NULL) {
+    worker->sends = worker->base == NULL ? NULL : send_queue_new(worker->base);
+    if (worker->wake_descriptor < 0 || worker->receive_buffer == NULL || worker->sends == NULL) {
         return error_set(ret_error, STATUS_MEMORY, "cannot set up an event loop: %s",
                          strerror(errno));
     }
@@ -179,9 +183,17 @@ struct worker_pool *worker_pool_stop(struct worker_pool *pool)
             (void)close(pool->workers[i].wake_descriptor);
         }
         free(pool->workers[i].receive_buffer);
+        send_queue_free(pool->workers[i].sends);
     }
     free(pool);
     return NULL;
+}
+
+void worker_pool_allow_ring(struct worker_pool *pool)
+{
+    for (size_t i = 0; i < pool->count; i++) {
+        send_queue_allow_ring(pool->workers[i].sends);
+    }
 }
 
 size_t worker_pool_count(const struct worker_pool *pool)
@@ -278,6 +290,11 @@ void worker_timer_start(struct event *timer, uint64_t milliseconds)
     const struct timeval after = {.tv_sec = (time_t)(milliseconds / 1000),
                                   .tv_usec = (suseconds_t)(milliseconds % 1000 * 1000)};
     (void)event_add(timer, &after);
+}
+
+struct send_queue *worker_sends(struct worker *worker)
+{
+    return worker->sends;
 }
 
 uint8_t *worker_receive_buffer(struct worker *worker)

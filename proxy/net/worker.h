@@ -14,6 +14,7 @@
 
 #include "holdfast/error.h"
 
+struct send_queue;
 struct worker;
 struct worker_pool;
 
@@ -39,6 +40,9 @@ void worker_pool_end(struct worker_pool *pool);
 /* worker_pool_end(), and frees: nobody posts any more. NULL is fine. */
 struct worker_pool *worker_pool_stop(struct worker_pool *pool);
 
+/* Their sends go by io_uring where the kernel lets them. Before there are connections. */
+void worker_pool_allow_ring(struct worker_pool *pool);
+
 size_t worker_pool_count(const struct worker_pool *pool);
 struct worker *worker_pool_get(struct worker_pool *pool, size_t index);
 
@@ -61,6 +65,9 @@ void worker_timer_start(struct event *timer, uint64_t milliseconds);
 /* LIMIT_RECEIVE_BUFFER_BYTES, shared by all connections of the worker: valid until one returns to
    the loop. */
 uint8_t *worker_receive_buffer(struct worker *worker);
+
+/* What is sent when the loop's turn ends. */
+struct send_queue *worker_sends(struct worker *worker);
 
 /* What the layers above keep per worker (the list of its connections). */
 void worker_set_user(struct worker *worker, void *user);

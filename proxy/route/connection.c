@@ -390,6 +390,7 @@ void connection_close_upstream(struct connection *connection)
     stream_close(&connection->upstream);
     stream_init(&connection->upstream);
     connection->upstream.transport = &stream_transport_permitted;
+    connection->upstream.gathers = true;
     buffer_free(&connection->reply_incoming);
     connection->connected = false;
     connection->checking = false;
@@ -427,8 +428,10 @@ static struct connection *make(struct route_worker *owner, const struct sockaddr
     connection->number = atomic_fetch_add(&shared->next_number, 1) + 1;
     network_address_text(peer, peer_size, connection->client);
     stream_init(&connection->downstream);
+    connection->downstream.gathers = true;
     stream_init(&connection->upstream);
     connection->upstream.transport = &stream_transport_permitted;
+    connection->upstream.gathers = true;
     buffer_init(&connection->incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->reply_incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
     buffer_init(&connection->request_bytes, LIMIT_MESSAGE_BYTES_MAX);

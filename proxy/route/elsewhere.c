@@ -137,6 +137,7 @@ static void close_stream(struct elsewhere *elsewhere)
     stream_close(&elsewhere->stream);
     stream_init(&elsewhere->stream);
     elsewhere->stream.transport = &stream_transport_permitted;
+    elsewhere->stream.gathers = true;
     buffer_free(&elsewhere->incoming);
     elsewhere->name[0] = '\0';
     (void)event_del(&elsewhere->timer);
@@ -378,6 +379,7 @@ static struct elsewhere *made(struct connection *connection)
         elsewhere->connection = connection;
         stream_init(&elsewhere->stream);
         elsewhere->stream.transport = &stream_transport_permitted;
+        elsewhere->stream.gathers = true;
         buffer_init(&elsewhere->incoming, LIMIT_MESSAGE_BYTES_MAX + LIMIT_RECEIVE_BUFFER_BYTES);
         buffer_init(&elsewhere->message, LIMIT_MESSAGE_BYTES_MAX);
         (void)event_assign(&elsewhere->timer, worker_base(connection->owner->worker), -1, 0,

@@ -110,6 +110,8 @@ void router_end_busy(struct router *router)
 static void give(struct connection *connection, struct round *round)
 {
     bson_t state = BSON_INITIALIZER;
+    stream_flush(&connection->downstream);
+    stream_flush(&connection->upstream);
     if (parcel_can_be_made(connection) && parcel_pack(connection, &state) == STATUS_OK) {
         const struct router_parcel parcel = {
             .client = connection->downstream.descriptor,

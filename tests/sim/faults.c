@@ -34,7 +34,7 @@ void faults_draw(void)
         .server_restarts = maybe(1, 3, 1 + (unsigned)random_below(2)),
         .power_cuts = random_chance(1, 2),
         .store_failure = maybe(1, 6, 30),
-        .store_full = random_chance(1, 10),
+        .store_full = random_chance(1, 10) || sim.full,
         .strangers = random_chance(1, 4),
         .shows_connections = random_chance(3, 4),
         .clock_jumps = random_chance(1, 8),

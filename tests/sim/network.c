@@ -7,6 +7,7 @@
  * it. Edges are those of epoll: new bytes, the peer's end, and room for more to send.
  */
 #include "network.h"
+#include "net/send_ring.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -787,4 +788,28 @@ int event_base_dispatch(struct event_base *base)
         fiber_preempt();
     }
     return 0;
+}
+
+/* ------------------------------------------------------------------ io_uring */
+
+/* As on a kernel that has none for us: what waits for the end of a turn is sent one by one. */
+struct send_ring *send_ring_new(unsigned count)
+{
+    (void)count;
+    errno = EPERM;
+    return NULL;
+}
+
+struct send_ring *send_ring_free(struct send_ring *ring)
+{
+    (void)ring;
+    return NULL;
+}
+
+bool send_ring_run(struct send_ring *ring, struct send_ring_operation *operations, size_t count)
+{
+    (void)ring;
+    (void)operations;
+    (void)count;
+    abort();
 }

@@ -109,11 +109,13 @@ static void begin(uint64_t seed)
     bool verbose = sim.verbose;
     bool logs = sim.logs;
     bool allow_loss = sim.allow_server_loss;
+    bool full = sim.full;
     enum sim_writes writes = sim.writes;
     sim = (struct sim){.seed = seed,
                        .verbose = verbose,
                        .logs = logs,
                        .allow_server_loss = allow_loss,
+                       .full = full,
                        .writes = writes,
                        .now_us = BOOT_US,
                        .wall_offset_us = (int64_t)1700000000 * 1000000};
@@ -204,6 +206,7 @@ static int usage(void)
            "  --deaths       shows where the process died, and fails if it never did at some\n"
            "                 crash point\n"
            "  --no-loss      a server that crashes keeps what it had not synced\n"
+           "  --full         in each seed the journal has no room for a while\n"
            "  --immediate    unit.writes: immediate in each seed; without it the seed draws\n"
            "  --deferred     unit.writes: deferred in each seed\n");
     return 2;
@@ -212,12 +215,19 @@ static int usage(void)
 int main(int argument_count, char **arguments)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},  {"from", required_argument, NULL, 'f'},
-        {"count", required_argument, NULL, 'c'}, {"verbose", no_argument, NULL, 'v'},
-        {"log", no_argument, NULL, 'o'},         {"twice", no_argument, NULL, '2'},
-        {"no-loss", no_argument, NULL, 'l'},     {"keep-going", no_argument, NULL, 'k'},
-        {"deaths", no_argument, NULL, 'd'},      {"immediate", no_argument, NULL, 'i'},
-        {"deferred", no_argument, NULL, 'w'},    {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},
+        {"from", required_argument, NULL, 'f'},
+        {"count", required_argument, NULL, 'c'},
+        {"verbose", no_argument, NULL, 'v'},
+        {"log", no_argument, NULL, 'o'},
+        {"twice", no_argument, NULL, '2'},
+        {"no-loss", no_argument, NULL, 'l'},
+        {"keep-going", no_argument, NULL, 'k'},
+        {"full", no_argument, NULL, 'u'},
+        {"deaths", no_argument, NULL, 'd'},
+        {"immediate", no_argument, NULL, 'i'},
+        {"deferred", no_argument, NULL, 'w'},
+        {NULL, 0, NULL, 0},
     };
     uint64_t from = 1;
     uint64_t count = 1000;
@@ -256,6 +266,9 @@ int main(int argument_count, char **arguments)
             break;
         case 'd':
             deaths = true;
+            break;
+        case 'u':
+            sim.full = true;
             break;
         case 'i':
             sim.writes = SIM_WRITES_IMMEDIATE;

@@ -58,6 +58,7 @@ struct sim {
     bool verbose;
     bool logs; /* the product logs more, and takes another course */
     bool allow_server_loss;
+    bool full; /* store_full in each seed */
     enum sim_writes writes;
     struct sim_profile profile;
     uint64_t now_us; /* monotonic; begins somewhere */
