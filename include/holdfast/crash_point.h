@@ -69,9 +69,16 @@ enum crash_point {
         CRASH_POINT_COUNT
 };
 void crash_point_reach(enum crash_point point);
+/*
+ * Called on this thread before the process dies or stops at a place that it reaches: what was
+ * handed to the socket before the place has left then. NULL: nothing any more.
+ */
+void crash_point_before(void (*let_go)(void *context), void *context);
 #define CRASH_POINT(name) crash_point_reach(CRASH_POINT_##name)
+#define CRASH_POINT_BEFORE(let_go, context) crash_point_before(let_go, context)
 #else
 #define CRASH_POINT(name) ((void)0)
+#define CRASH_POINT_BEFORE(let_go, context) ((void)0)
 #endif
 
 #endif

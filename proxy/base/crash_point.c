@@ -34,6 +34,15 @@ static long wanted_time = 1;
 static bool only_stop;
 static atomic_long times_reached;
 
+static _Thread_local void (*let_go_of)(void *context);
+static _Thread_local void *let_go_context;
+
+void crash_point_before(void (*let_go)(void *context), void *context)
+{
+    let_go_of = let_go;
+    let_go_context = context;
+}
+
 static void refuse(const char *value)
 {
     fprintf(stderr, "HOLDFAST_CRASH_AT=%s names no crash point\n", value);
@@ -73,6 +82,9 @@ void crash_point_reach(enum crash_point point)
         return;
     }
     if (atomic_fetch_add(&times_reached, 1) + 1 == wanted_time) {
+        if (let_go_of != NULL) {
+            let_go_of(let_go_context);
+        }
         if (only_stop) {
             /* To this thread: were it to the process, another might take it while we go on. */
             (void)pthread_kill(pthread_self(), SIGSTOP);

@@ -6,7 +6,7 @@
 
 #include <sys/resource.h>
 
-/* The journal 3, log 3, workers 3 each, 4 rollback threads and the lease with libmongoc's sockets,
+/* The journal 3, log 3, workers 4 each, 4 rollback threads and the lease with libmongoc's sockets,
    the admin server's 64 connections; twice that. */
 #define KEPT_DESCRIPTORS 256u
 

@@ -81,6 +81,9 @@ static void send_together(struct send_queue *queue)
     struct stream *streams[SEND_QUEUE_STREAMS];
     size_t count = collect(queue, operations, streams);
     if (!send_ring_run(queue->ring, operations, count)) {
+        LOG(LOG_WARNING, "net",
+            "io_uring failed, and is not used by this worker any more: commands and answers are "
+            "sent by a system call each");
         queue->ring = send_ring_free(queue->ring);
     }
     for (size_t i = 0; i < count; i++) {

@@ -259,6 +259,13 @@ enum status stream_connect(struct stream *stream, struct worker *worker,
     return attach(stream, worker, descriptor, callbacks, context);
 }
 
+/* A send at the end of a turn failed, of which stream_send() could not tell. Whom it did tell reads
+   what is left, and learns from its end whether that was all. */
+static bool is_broken_unseen(const struct stream *stream)
+{
+    return stream->gathers && stream->broken;
+}
+
 enum status stream_receive(struct stream *stream, void *memory, size_t size, size_t *ret_size)
 {
     if (stream->descriptor < 0 || !stream->readable) {
@@ -270,19 +277,20 @@ enum status stream_receive(struct stream *stream, void *memory, size_t size, siz
             /* Fewer than asked for: the socket was empty at that moment, the next byte is an edge.
              */
             stream->readable = (size_t)received == size || stream->peer_closed ||
-                               stream->half_open || stream->broken;
+                               stream->half_open || is_broken_unseen(stream);
             *ret_size = (size_t)received;
             return STATUS_OK;
         }
         if (received < 0 && errno == EINTR) {
             continue;
         }
-        if (received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !stream->broken) {
+        if (received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) &&
+            !is_broken_unseen(stream)) {
             stream->readable = false;
             return STATUS_NOT_FOUND;
         }
         stream->ended = true;
-        stream->broken = stream->broken || received < 0;
+        stream->broken = received < 0 || is_broken_unseen(stream);
         return STATUS_UNREACHABLE;
     }
 }
@@ -296,6 +304,9 @@ enum status stream_send(struct stream *stream, struct slice bytes)
 {
     if (is_deaf(stream) || stream->descriptor < 0) {
         return STATUS_UNREACHABLE;
+    }
+    if (bytes.size == 0) {
+        return STATUS_OK;
     }
     if (stream->sends != NULL && send_queue_put(stream->sends, stream, bytes)) {
         return STATUS_OK;

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "holdfast/clock.h"
+#include "holdfast/crash_point.h"
 #include "holdfast/limits.h"
 #include "holdfast/race_point.h"
 #include "net/send_queue.h"
@@ -80,10 +81,19 @@ static void on_wake(evutil_socket_t descriptor, short what, void *context)
     }
 }
 
+#ifdef HOLDFAST_CRASH_POINTS
+static void let_go(void *context)
+{
+    send_queue_send(context);
+}
+#endif
+
 static void *worker_main(void *context)
 {
     struct worker *worker = context;
+    CRASH_POINT_BEFORE(let_go, worker->sends);
     event_base_dispatch(worker->base);
+    CRASH_POINT_BEFORE(NULL, NULL);
     send_queue_send(worker->sends); /* the turn that was broken off had no end */
     return NULL;
 }

@@ -78,8 +78,16 @@ void router_pause(struct router *router, enum router_pause pause)
     run_round(router, &round); /* also a barrier: whoever decides later has seen it */
 }
 
+/* What waits for the end of the turn has not left yet. */
+static void flush(struct connection *connection)
+{
+    stream_flush(&connection->downstream);
+    stream_flush(&connection->upstream);
+}
+
 static void count_busy(struct connection *connection, struct round *round)
 {
+    flush(connection);
     round->count += parcel_must_wait(connection);
 }
 
@@ -110,8 +118,7 @@ void router_end_busy(struct router *router)
 static void give(struct connection *connection, struct round *round)
 {
     bson_t state = BSON_INITIALIZER;
-    stream_flush(&connection->downstream);
-    stream_flush(&connection->upstream);
+    flush(connection);
     if (parcel_can_be_made(connection) && parcel_pack(connection, &state) == STATUS_OK) {
         const struct router_parcel parcel = {
             .client = connection->downstream.descriptor,

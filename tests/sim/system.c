@@ -2,6 +2,7 @@
  * What the product asks of the system beside threads, network and disk: the clock, random numbers,
  * names, limits, its own end. And its crash points, each a place where the process may die.
  */
+#include <assert.h>
 #include <bson/bson.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -215,8 +216,42 @@ static const char *const crash_point_names[] = {
 #undef X
 };
 
+/* What a worker wants done before its process dies at a place; of former lives nothing counts. */
+struct before {
+    const struct fiber *fiber;
+    unsigned life;
+    void (*let_go)(void *context);
+    void *context;
+};
+
+static struct before befores[16];
+
+void crash_point_before(void (*let_go)(void *context), void *context)
+{
+    struct before *at = NULL;
+    for (size_t i = 0; i < sizeof befores / sizeof befores[0]; i++) {
+        bool used = befores[i].life == process_lives();
+        bool own = used && befores[i].fiber == fiber_current();
+        at = own || (at == NULL && !used) ? &befores[i] : at;
+    }
+    assert(at != NULL);
+    *at = (struct before){fiber_current(), let_go == NULL ? 0 : process_lives(), let_go, context};
+}
+
+/* Half of the time: so a process dies both with and without what its turn would have sent. */
+static void let_go(void)
+{
+    for (size_t i = 0; i < sizeof befores / sizeof befores[0]; i++) {
+        if (befores[i].life == process_lives() && befores[i].fiber == fiber_current() &&
+            random_chance(1, 2)) {
+            befores[i].let_go(befores[i].context);
+        }
+    }
+}
+
 void crash_point_reach(enum crash_point point)
 {
+    let_go();
     process_place(crash_point_names[point]);
     fiber_preempt();
 }

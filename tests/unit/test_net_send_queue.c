@@ -346,6 +346,57 @@ static void test_a_break_is_told_and_is_nobody_elses(void **state)
     rig_free(rig);
 }
 
+/* Of ends 0 and 1: a peer that has answered, will answer no more, and takes nothing. */
+static void refuse_all(struct rig *rig)
+{
+    rig->ends[1].stream.gathers = false;
+    rig->ends[1].stream.sends = NULL;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(send(rig->ends[i].peer, "answer", 6, 0), 6);
+        assert_int_equal(shutdown(rig->ends[i].peer, SHUT_RDWR), 0);
+    }
+    send_text(rig, 0, "late");
+    assert_int_equal(stream_send(&rig->ends[1].stream, slice_make(large, 1)), STATUS_UNREACHABLE);
+}
+
+static void read_to_the_end(struct rig *rig)
+{
+    for (size_t i = 0; i < 2; i++) {
+        uint8_t memory[64];
+        size_t size = 0;
+        while (stream_receive(&rig->ends[i].stream, memory, sizeof memory, &size) == STATUS_OK) {
+        }
+        assert_true(rig->ends[i].stream.ended);
+    }
+    /* Nobody was told that what is behind the last answer was not sent: so its end is a break. */
+    assert_true(rig->ends[0].stream.broken);
+    /* Who was told decides by the end of the answer whether it is whole. */
+    assert_false(rig->ends[1].stream.broken);
+}
+
+static void test_an_answer_before_a_failed_send_is_read(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new();
+    run(rig, refuse_all);
+    run(rig, read_to_the_end);
+    rig_free(rig);
+}
+
+static void send_nothing(struct rig *rig)
+{
+    assert_int_equal(stream_send(&rig->ends[0].stream, slice_make(NULL, 0)), STATUS_OK);
+    assert_null(rig->ends[0].stream.queued);
+}
+
+static void test_nothing_is_not_queued(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new();
+    run(rig, send_nothing);
+    rig_free(rig);
+}
+
 static void send_with_and_without_permit(struct rig *rig)
 {
     rig->ends[1].stream.transport = &stream_transport_permitted;
@@ -445,6 +496,8 @@ int main(void)
         cmocka_unit_test(test_what_the_kernel_does_not_take_is_kept),
         cmocka_unit_test(test_an_end_comes_behind_what_was_sent),
         cmocka_unit_test(test_a_break_is_told_and_is_nobody_elses),
+        cmocka_unit_test(test_an_answer_before_a_failed_send_is_read),
+        cmocka_unit_test(test_nothing_is_not_queued),
         cmocka_unit_test(test_nothing_leaves_without_a_permit),
         cmocka_unit_test(test_the_last_turn_sends_too),
     };
