@@ -7,8 +7,7 @@
  *
  *   stream_send() --> [ entry | entry | entry ] -- end of the turn --> kernel
  *                          one a stream                  |
- *                                                        `--> what it did not take: stream's
- * pending
+ *                                                        `--> pending (what it did not take)
  *
  * No callback is called from here: a connection that turns out to be broken is told by its loop, as
  * the end of input is.
