@@ -156,12 +156,30 @@ static void send_text(struct rig *rig, size_t stream, const char *what)
         STATUS_OK);
 }
 
+/* Until it has all, or the end. A thread that has closed a ring is woken up once for that: EINTR.
+ */
+static ssize_t receive(const struct rig *rig, size_t stream, void *memory, size_t size)
+{
+    size_t received = 0;
+    while (received < size) {
+        ssize_t some = recv(rig->ends[stream].peer, (char *)memory + received, size - received, 0);
+        if (some < 0 && errno == EINTR) {
+            continue;
+        }
+        if (some <= 0) {
+            return received == 0 ? some : (ssize_t)received;
+        }
+        received += (size_t)some;
+    }
+    return (ssize_t)received;
+}
+
 static void assert_arrives(const struct rig *rig, size_t stream, const char *what)
 {
     char expected[TEXT_BYTES];
     char found[TEXT_BYTES] = "";
     int size = snprintf(expected, sizeof expected, "%s %zu;", what, stream);
-    assert_int_equal(recv(rig->ends[stream].peer, found, (size_t)size, MSG_WAITALL), size);
+    assert_int_equal(receive(rig, stream, found, (size_t)size), size);
     assert_string_equal(found, expected);
 }
 
@@ -177,7 +195,7 @@ static uint8_t large[LARGE];
 static void assert_large_arrives(const struct rig *rig, size_t stream)
 {
     static uint8_t found[LARGE];
-    assert_int_equal(recv(rig->ends[stream].peer, found, sizeof found, MSG_WAITALL), sizeof found);
+    assert_int_equal(receive(rig, stream, found, sizeof found), sizeof found);
     assert_memory_equal(found, large, sizeof found);
 }
 
@@ -275,7 +293,7 @@ static void test_what_the_kernel_does_not_take_is_kept(void **state)
             char expected[101];
             char found[101] = "";
             (void)snprintf(expected, sizeof expected, "%100zu", i);
-            assert_int_equal(recv(rig->ends[s].peer, found, 100, MSG_WAITALL), 100);
+            assert_int_equal(receive(rig, s, found, 100), 100);
             assert_string_equal(found, expected);
         }
         assert_nothing(rig, s);
@@ -301,10 +319,10 @@ static void test_an_end_comes_behind_what_was_sent(void **state)
     char none;
     run(rig, send_and_end);
     assert_arrives(rig, 0, "bye");
-    assert_int_equal(recv(rig->ends[0].peer, &none, 1, 0), 0);
-    assert_int_equal(recv(rig->ends[1].peer, &none, 1, 0), 0); /* of an abort nothing but the end */
+    assert_int_equal(receive(rig, 0, &none, 1), 0);
+    assert_int_equal(receive(rig, 1, &none, 1), 0); /* of an abort nothing but the end */
     assert_arrives(rig, 2, "bye");
-    assert_int_equal(recv(rig->ends[2].peer, &none, 1, 0), 0);
+    assert_int_equal(receive(rig, 2, &none, 1), 0);
     assert_arrives(rig, 3, "bye");
     assert_nothing(rig, 3);
     rig_free(rig);
@@ -379,6 +397,7 @@ static void test_an_answer_before_a_failed_send_is_read(void **state)
     (void)state;
     struct rig *rig = rig_new();
     run(rig, refuse_all);
+    run(rig, nothing); /* the loop has seen what came in the turn before */
     run(rig, read_to_the_end);
     rig_free(rig);
 }
@@ -415,7 +434,7 @@ static void test_nothing_leaves_without_a_permit(void **state)
     run(rig, send_with_and_without_permit);
     assert_arrives(rig, 0, "now");
     assert_arrives(rig, 2, "now");
-    assert_int_equal(recv(rig->ends[1].peer, &none, 1, 0), 0);
+    assert_int_equal(receive(rig, 1, &none, 1), 0);
     run(rig, nothing);
     run(rig, assert_one_is_broken);
     write_permit_set(true);

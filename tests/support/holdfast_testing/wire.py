@@ -182,6 +182,7 @@ class WireTap:
     function of the command, runs before a request is passed on (sleep in it to delay, return False
     to cut the connection, a document to pass that on instead); `before_reply`, a function of the
     reply, likewise. `within_reply`, a function of the reply, runs when half of it is passed on.
+    All connections have the same hooks: a hook of replies asks answered() whose reply it has.
     """
 
     def __init__(self, port):
@@ -190,6 +191,7 @@ class WireTap:
         self.before_reply = None
         self.within_reply = None
         self._upstream = port
+        self._of_thread = threading.local()
         self._peers = set()
         self._closing = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -209,6 +211,10 @@ class WireTap:
     def names(self):
         """The name of every command seen, in order."""
         return [next(iter(command)) for _, command in list(self.commands)]
+
+    def answered(self):
+        """In a hook of replies: the command that this reply answers; {} if none of this tap's."""
+        return self._of_thread.answered
 
     def cut(self):
         """Closes every connection that is open now."""
@@ -231,17 +237,22 @@ class WireTap:
             for peer in (client, server):
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._peers.add(peer)
+            open_requests = {}  # request id: command
             for source, target, request in ((client, server, True), (server, client, False)):
                 threading.Thread(
-                    target=self._relay, args=(source, target, request), daemon=True
+                    target=self._relay, args=(source, target, request, open_requests), daemon=True
                 ).start()
 
-    def _relay(self, source, target, request):
+    def _relay(self, source, target, request, open_requests):
         try:
             while (message := receive_message(source)) is not None:
                 document, flags = decode_message(message)
+                request_id, response_to = struct.unpack_from("<ii", message, 4)
                 if request:
                     self.commands.append((time.monotonic(), document))
+                    open_requests[request_id] = document
+                else:
+                    self._of_thread.answered = open_requests.pop(response_to, {})
                 hook = self.before_request if request else self.before_reply
                 changed = None if hook is None else hook(document)
                 if changed is False:
