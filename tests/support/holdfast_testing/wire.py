@@ -192,6 +192,7 @@ class WireTap:
         self.within_reply = None
         self._upstream = port
         self._of_thread = threading.local()
+        self._open_requests = {}  # of each client's socket: {request id: command}
         self._peers = set()
         self._closing = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -237,13 +238,14 @@ class WireTap:
             for peer in (client, server):
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._peers.add(peer)
-            open_requests = {}  # request id: command
             for source, target, request in ((client, server, True), (server, client, False)):
                 threading.Thread(
-                    target=self._relay, args=(source, target, request, open_requests), daemon=True
+                    target=self._relay, args=(source, target, request), daemon=True
                 ).start()
 
-    def _relay(self, source, target, request, open_requests):
+    def _relay(self, source, target, request):
+        client = source if request else target
+        open_requests = self._open_requests.setdefault(client, {})
         try:
             while (message := receive_message(source)) is not None:
                 document, flags = decode_message(message)
@@ -263,6 +265,7 @@ class WireTap:
         except OSError:
             pass
         finally:
+            self._open_requests.pop(client, None)
             for peer in (source, target):
                 _hang_up(peer)
                 self._peers.discard(peer)
