@@ -88,7 +88,8 @@ struct daemon {
     bool succeeding;                /* `predecessor` is a channel to the process before this one */
     int predecessor;
     pid_t predecessor_pid;
-    int journal_lock; /* that it has handed over; 0: none */
+    uint64_t journal_free_at_ms; /* it has died: what it held is free by then; 0: it has not */
+    int journal_lock;            /* that it has handed over; 0: none */
     bool handed_over; /* another process has journal and clients: only what is left is freed */
     bool left_open;   /* at the end something was open: the next start recovers */
     bool upstream_lost;

@@ -9,6 +9,7 @@
 
 #include "base/service_manager.h"
 #include "daemon/daemon.h"
+#include "holdfast/clock.h"
 #include "holdfast/event.h"
 #include "holdfast/log.h"
 #include "recover/fence.h"
@@ -39,7 +40,12 @@ enum status daemon_open_journal(struct daemon *daemon, struct error *error)
             "The journal's directory could be entered by others: it is for its owner alone now",
             LOG_TEXT("directory", options.directory));
     }
-    return wal_open(&options, &daemon->wal, error);
+    status = wal_open(&options, &daemon->wal, error);
+    while (status == STATUS_OWNED && clock_monotonic_ms() < daemon->journal_free_at_ms) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 2 * 1000 * 1000}, NULL);
+        status = wal_open(&options, &daemon->wal, error);
+    }
+    return status;
 }
 
 enum status daemon_acquire_lease(struct daemon *daemon, struct error *error)

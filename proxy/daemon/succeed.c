@@ -226,11 +226,14 @@ static void leave_predecessor(struct daemon *daemon)
     daemon->succeeding = false;
 }
 
-/* Its end of the channel may be closed a moment before the journal's lock is. */
+/* Its end of the channel may be closed a moment before the journal's lock is, and we may be
+   somebody else's child before its last thread has closed that: daemon_open_journal() waits, too.
+ */
 static void wait_for_death(struct daemon *daemon)
 {
-    uint64_t until_ms = clock_monotonic_ms() + DEATH_MS_MAX;
-    while (getppid() == daemon->predecessor_pid && clock_monotonic_ms() < until_ms) {
+    daemon->journal_free_at_ms = clock_monotonic_ms() + DEATH_MS_MAX;
+    while (getppid() == daemon->predecessor_pid &&
+           clock_monotonic_ms() < daemon->journal_free_at_ms) {
         (void)nanosleep(&(struct timespec){.tv_nsec = 2 * 1000 * 1000}, NULL);
     }
 }
