@@ -226,9 +226,8 @@ static void leave_predecessor(struct daemon *daemon)
     daemon->succeeding = false;
 }
 
-/* Its end of the channel may be closed a moment before the journal's lock is, and we may be
-   somebody else's child before its last thread has closed that: daemon_open_journal() waits, too.
- */
+/* Its end of the channel may be closed a moment before the rest. We may be somebody else's child
+   before its last thread has closed the journal's lock, so daemon_open_journal() waits, too. */
 static void wait_for_death(struct daemon *daemon)
 {
     daemon->journal_free_at_ms = clock_monotonic_ms() + DEATH_MS_MAX;

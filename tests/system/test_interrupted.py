@@ -12,6 +12,10 @@ from holdfast_testing import Connection, Proxy, Server, WireTap
 INTERRUPTED = {"ok": 0.0, "errmsg": "operation was interrupted", "code": 11601}
 
 
+def is_rollback_step(command):
+    return str(command.get("comment", "")).startswith("holdfast: rollback")
+
+
 @pytest.fixture(scope="module")
 def tapped():
     with Server() as server, WireTap(server.port) as tap:
@@ -97,18 +101,15 @@ def test_an_interrupted_undo_goes_on(tapped, name):
     collection.insert_one({"_id": 1, "v": 1})
     steps = []
 
-    def is_step(command):
-        return str(command.get("comment", "")).startswith("holdfast: rollback")
-
     def interrupt_first(command):
-        if is_step(command):
+        if is_rollback_step(command):
             steps.append(command)
             if len(steps) == 1:
                 return {"findAndModify": name, "query": {"_id": 0}, "remove": True, "$db": DATABASE}
         return None
 
     def answer(reply):
-        return INTERRUPTED if len(steps) == 1 and is_step(tap.answered()) else None
+        return INTERRUPTED if len(steps) == 1 and is_rollback_step(tap.answered()) else None
 
     with Connection(proxy.port) as raw:
         unit = RawTransaction(raw)
@@ -139,7 +140,7 @@ def test_an_undo_whose_answer_is_lost(name, late):
             arrived.set()
 
         def request(command):
-            if not str(command.get("comment", "")).startswith("holdfast: rollback"):
+            if not is_rollback_step(command):
                 return None
             steps.append((time.monotonic(), command))
             if late and len(steps) == 1:
@@ -148,8 +149,7 @@ def test_an_undo_whose_answer_is_lost(name, late):
             return None
 
         def answer(reply):
-            ours = str(tap.answered().get("comment", "")).startswith("holdfast: rollback")
-            if ours and not late and not arrived.is_set():
+            if is_rollback_step(tap.answered()) and not late and not arrived.is_set():
                 arrived.set()
                 return False
             return None
